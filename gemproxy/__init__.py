@@ -1,0 +1,8 @@
+"""gemproxy: an OpenAI-compatible gateway in front of a pool of Gemini API keys.
+
+``docs/architecture.md`` is the map; ``gemproxy.forwarding`` is the story of one request.
+"""
+
+__all__ = ["__version__"]
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""The passage between the two dialects."""

@@ -1,0 +1,26 @@
+"""What the answer's side of the translation needs to know of the request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class AnswerContext:
+    """Made once with the translated request, used by each answer or stream that comes for it."""
+
+    #: The model as the client named it; answers echo it.
+    model: str
+    #: ``n``: how many choices the client asked for.
+    choices: int = 1
+    #: Names of functions that had to be changed for Gemini: Gemini's name -> the client's.
+    tool_names: Mapping[str, str] = field(default_factory=dict)
+    #: The request used ``functions`` instead of ``tools``; the answer says ``function_call``.
+    legacy_functions: bool = False
+    #: ``parallel_tool_calls`` was not false.
+    parallel_tool_calls: bool = True
+    #: ``stream_options.include_usage``.
+    include_usage: bool = False
+    #: ``logprobs`` was asked for.
+    logprobs: bool = False

@@ -1,0 +1,310 @@
+"""Everything that may go wrong, as one tree: whose fault it was is the type.
+
+::
+
+    GemproxyError
+    ├── ConfigError             the operator's: a file, option or variable is wrong
+    ├── UpstreamFailed          the network's: no usable HTTP answer came (never shown to a client as it is)
+    ├── UnusableAnswer          the model's: HTTP 200 with nothing in it that could be an answer
+    └── ProxyError              what a client may see, with status and OpenAI error fields
+        ├── InvalidRequest      400, the client's: names the field
+        │   └── ContextTooLong  400, the prompt is larger than the model or the quota admits
+        ├── RequestTooLarge     413
+        ├── UploadTimeout       408
+        ├── Unauthorized        401, the client's token for this proxy
+        ├── UnknownURL          404
+        ├── MethodNotAllowed    405
+        ├── ModelNotFound       404
+        ├── TooManyInFlight     429, this proxy's concurrency limit
+        ├── UpstreamRejected    Google refused this very request, same status
+        ├── QuotaExhausted      429, every key that could serve is out of quota
+        ├── NoHealthyKeys       503, every key is disabled or its breaker is open
+        ├── ModelUnavailable    503, the model's own breaker is open
+        ├── UpstreamUnavailable 5xx, Google or the way to it is out of order
+        ├── StreamIncomplete    a stream that had begun stopped without a finish reason
+        ├── Draining            503, this process is about to stop
+        └── InternalError       500, a defect of this program
+
+A :class:`ProxyError` carries everything that its envelope and headers need; the web asks the
+exception and not a ladder of ifs.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+
+
+class GemproxyError(Exception):
+    """Root of the tree."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One mistake in a configuration file, with its place.
+
+    ``line`` counts from 1; 0 where there is no line (a missing file, an option).
+    """
+
+    file: str
+    line: int
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        return f"{place}: {self.path}: {self.message}" if self.path else f"{place}: {self.message}"
+
+
+class ConfigError(GemproxyError):
+    """The configuration cannot be used; ``faults`` holds every mistake that was found."""
+
+    def __init__(self, faults: tuple[Fault, ...]) -> None:
+        super().__init__("\n".join(map(str, faults)))
+        self.faults = faults
+
+
+class FailureKind(Enum):
+    """How an exchange with the upstream failed below HTTP."""
+
+    REFUSED = "connection refused"
+    DNS = "name not resolved"
+    TLS = "TLS failed"
+    RESET = "connection reset"
+    CONNECT_TIMEOUT = "connect timed out"
+    FIRST_BYTE_TIMEOUT = "no answer in time"
+    IDLE_TIMEOUT = "answer stalled"
+    DEADLINE = "request deadline passed"
+    GARBAGE = "answer is not HTTP"
+    TRUNCATED = "answer ended early"
+    TOO_LARGE = "answer is too large"
+
+    @property
+    def is_timeout(self) -> bool:
+        return self in _TIMEOUTS
+
+
+_TIMEOUTS = frozenset(
+    {
+        FailureKind.CONNECT_TIMEOUT,
+        FailureKind.FIRST_BYTE_TIMEOUT,
+        FailureKind.IDLE_TIMEOUT,
+        FailureKind.DEADLINE,
+    }
+)
+
+
+class UpstreamFailed(GemproxyError):
+    """No usable HTTP answer. ``setting`` names the timeout that struck, where one did."""
+
+    def __init__(self, kind: FailureKind, setting: str | None = None) -> None:
+        super().__init__(f"{kind.value} (upstream.{setting})" if setting else kind.value)
+        self.kind = kind
+        self.setting = setting
+
+
+class UnusableAnswer(GemproxyError):
+    """An HTTP 200 that holds no answer: not JSON, no candidates, a malformed function call.
+
+    It may be retried, and it is charged to nobody. ``reason`` is a short phrase for the log.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class ProxyError(GemproxyError):
+    """An error that a client sees, in the OpenAI envelope.
+
+    ``retry_after`` is in seconds and becomes a ``Retry-After`` header, rounded up and at least 1.
+    ``should_retry`` becomes ``x-should-retry``, which the official SDKs obey.
+    """
+
+    status = 500
+    type = "server_error"
+    code: str | None = None
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after: float | None = None,
+        should_retry: bool | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        if code is not None:
+            self.code = code
+        self.retry_after = retry_after
+        self.should_retry = should_retry
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """The response headers that this error asks for, beside the usual ones."""
+        headers = []
+        if self.retry_after is not None:
+            headers.append((b"Retry-After", b"%d" % max(1, math.ceil(self.retry_after))))
+        if self.should_retry is not None:
+            headers.append((b"x-should-retry", b"true" if self.should_retry else b"false"))
+        return headers
+
+
+class InvalidRequest(ProxyError):
+    """The client's request cannot be served as it stands; ``param`` is the field's path."""
+
+    status = 400
+    type = "invalid_request_error"
+
+
+class ContextTooLong(InvalidRequest):
+    """The prompt is larger than the model, or than a minute's token quota, can ever take."""
+
+    code = "context_length_exceeded"
+
+
+class RequestTooLarge(ProxyError):
+    """The body is over ``proxy.maxPayloadSize``."""
+
+    status = 413
+    type = "invalid_request_error"
+    code = "request_too_large"
+
+
+class UploadTimeout(ProxyError):
+    """The client stopped sending in the middle of its request."""
+
+    status = 408
+    type = "timeout"
+    code = "request_timeout"
+
+
+class Unauthorized(ProxyError):
+    """The client's token for this proxy is missing or wrong."""
+
+    status = 401
+    type = "invalid_request_error"
+    code = "invalid_api_key"
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return [*super().headers(), (b"WWW-Authenticate", b"Bearer")]
+
+
+class UnknownURL(ProxyError):
+    """No such route."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "unknown_url"
+
+
+class MethodNotAllowed(ProxyError):
+    """The route exists, for other methods."""
+
+    status = 405
+    type = "invalid_request_error"
+    code = "method_not_allowed"
+
+    def __init__(self, message: str, allow: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.allow = allow
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return [*super().headers(), (b"Allow", ", ".join(self.allow).encode("ascii"))]
+
+
+class ModelNotFound(ProxyError):
+    """The model does not exist, or no key may use it."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "model_not_found"
+
+
+class TooManyInFlight(ProxyError):
+    """``proxy.maxConcurrentRequests`` is reached."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+
+
+class UpstreamRejected(ProxyError):
+    """Google refused this request for what it asks; another key would get the same answer."""
+
+    type = "invalid_request_error"
+
+    def __init__(
+        self, message: str, *, status: int, param: str | None = None, code: str | None = None
+    ) -> None:
+        super().__init__(message, param=param, code=code)
+        self.status = status
+
+
+class QuotaExhausted(ProxyError):
+    """Every key that could serve the model is out of quota for now."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+
+
+class NoHealthyKeys(ProxyError):
+    """Every key is disabled or its breaker is open; the message counts them by state."""
+
+    status = 503
+    type = "server_error"
+    code = "no_healthy_keys"
+
+
+class ModelUnavailable(ProxyError):
+    """The model's own breaker is open: it failed with every key that was tried."""
+
+    status = 503
+    type = "server_error"
+    code = "model_unavailable"
+
+
+class UpstreamUnavailable(ProxyError):
+    """Google, or the way to it, is out of order; ``status`` says how."""
+
+    type = "server_error"
+    code = "upstream_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        code: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, code=code, retry_after=retry_after)
+        self.status = status
+
+
+class StreamIncomplete(ProxyError):
+    """The upstream stopped in the middle of a stream, without a finish reason."""
+
+    status = 502
+    type = "server_error"
+    code = "stream_incomplete"
+
+
+class Draining(ProxyError):
+    """This process is about to stop; another try finds its successor."""
+
+    status = 503
+    type = "server_error"
+    code = "draining"
+
+
+class InternalError(ProxyError):
+    """A defect of this program; the log has the traceback under the request's id."""
+
+    status = 500
+    type = "server_error"
+    code = "internal_error"

@@ -1,0 +1,40 @@
+"""One API key as the operator wrote it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gemproxy.secret import Secret
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one key may use; ``None`` is unlimited.
+
+    ``rpm`` requests and ``tpm`` tokens in any 60 seconds, ``rpd`` requests in a day of
+    America/Los_Angeles, which is when Google counts afresh.
+    """
+
+    rpm: int | None = None
+    tpm: int | None = None
+    rpd: int | None = None
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key of the pool. ``id`` follows the secret, so renaming or re-weighting keeps the history."""
+
+    name: str
+    secret: Secret
+    project: str
+    weight: int = 1
+    #: First cooldown of this key's breaker in seconds; ``None`` takes the pool's.
+    cooldown_seconds: float | None = None
+    enabled: bool = True
+    #: Upstream model names that this key may serve; empty is all.
+    models: frozenset[str] = frozenset()
+    limits: Limits = Limits()
+
+    @property
+    def id(self) -> str:
+        return self.secret.id
