@@ -1,0 +1,49 @@
+# The first two targets are the README's commands; each installs what it needs into .venv.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: demo run test lint bench lock clean
+
+demo: $(VENV)/run.stamp      ## try it: no key and no internet needed
+	$(BIN)/twistd -n --pidfile= gemproxy --demo
+
+run: $(VENV)/run.stamp       ## serve with the key in GEMINI_API_KEY, or with config/*.yaml
+	@test -e config/proxy.yaml || $(BIN)/gemproxy init
+	$(BIN)/twistd -n --pidfile= gemproxy
+
+test: $(VENV)/dev.stamp      ## every test
+	$(BIN)/python -m pytest $(TESTS)
+
+lint: $(VENV)/dev.stamp      ## style, types, and the arrows between the rooms
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/dev.stamp     ## what a choice of key and a translation cost
+	$(BIN)/python benchmarks/keypool.py
+
+lock:                        ## renew the pinned versions (needs uv)
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-emit-index-url requirements/build.in setup.py -o requirements/run.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-emit-index-url --extra test --extra lint requirements/build.in setup.py \
+	  -o requirements/dev.txt
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/run.stamp: requirements/run.txt setup.py | $(VENV)/bin/python
+	$(PIP) install --require-hashes -r requirements/run.txt
+	$(PIP) install --no-build-isolation --no-deps -e .
+	@touch $@
+
+$(VENV)/dev.stamp: requirements/dev.txt setup.py | $(VENV)/bin/python
+	$(PIP) install --require-hashes -r requirements/dev.txt
+	$(PIP) install --no-build-isolation --no-deps -e .
+	@touch $@ $(VENV)/run.stamp
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .ruff_cache

@@ -1,0 +1,58 @@
+"""One request of a client and what became of it.
+
+Filled in along the line that ``forwarding`` draws, read once at its end by the log, the metrics
+and the explanation of the request. Holds no contents and no secrets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gemproxy.dialects.translation.usage import TokenUsage
+from gemproxy.keys.outcome import Charge, Outcome, Verdict
+
+_UNDECIDED = Outcome(Verdict.CLIENT_GONE)
+
+
+@dataclass
+class AttemptRecord:
+    """One attempt: with which key, what came of it, and who paid.
+
+    ``started`` is epoch time, ``seconds`` how long the attempt took. An attempt that never came to
+    an outcome was cancelled, because the client had left.
+    """
+
+    key_id: str
+    key_name: str
+    started: float
+    outcome: Outcome = _UNDECIDED
+    seconds: float = 0.0
+    charge: Charge = Charge.NOBODY
+
+
+@dataclass
+class Exchange:
+    """The story of one request. Times are epoch seconds."""
+
+    id: str
+    route: str
+    started: float
+    #: The upstream's name of the model; ``None`` until the request was understood.
+    model: str | None = None
+    stream: bool = False
+    attempts: list[AttemptRecord] = field(default_factory=list)
+    #: A short word for how it ended: a verdict, or the code of the error that the client saw.
+    outcome: str = ""
+    #: When the first byte of the answer's body went to the client.
+    first_byte: float | None = None
+    usage: TokenUsage | None = None
+
+    @property
+    def key_name(self) -> str | None:
+        """The key of the last attempt."""
+        return self.attempts[-1].key_name if self.attempts else None
+
+    @property
+    def upstream_seconds(self) -> float:
+        """Time spent waiting for the upstream, over all attempts."""
+        return sum(attempt.seconds for attempt in self.attempts)

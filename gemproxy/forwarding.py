@@ -1,0 +1,453 @@
+"""One request, one straight line: the story of the program.
+
+translate -> choose a key -> send -> classify -> record -> translate back -> write
+
+:meth:`Forwarder.forward` is that line, and holds the only loop: another key is tried as long as
+the client has seen nothing. Whatever is decided here is decided by pure rooms; whatever is done is
+done behind ``interfaces``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from gemproxy.attribution import Attempt, attribute, model_verdict
+from gemproxy.classification import (
+    classify_error_event,
+    classify_failure,
+    classify_response,
+    error_for,
+)
+from gemproxy.dialects.gemini.answers import UpstreamErrorEvent, decode_answer
+from gemproxy.dialects.openai.errors import encode_error_event
+from gemproxy.dialects.openai.requests import ChatCompletionRequest
+from gemproxy.dialects.sse import EventStreamDecoder
+from gemproxy.dialects.translation.answer import continuation_token, to_openai
+from gemproxy.dialects.translation.request import (
+    normalize_model,
+    to_gemini,
+    with_continuation,
+)
+from gemproxy.dialects.translation.signatures import SignatureStore
+from gemproxy.dialects.translation.stream import ChatStreamTranslator
+from gemproxy.errors import (
+    ContextTooLong,
+    FailureKind,
+    ModelNotFound,
+    ProxyError,
+    StreamIncomplete,
+    UnusableAnswer,
+    UpstreamFailed,
+)
+from gemproxy.exchange import AttemptRecord, Exchange
+from gemproxy.interfaces import ReplyWriter, Upstream, UpstreamRequest, UpstreamResponse
+from gemproxy.keys.models import ModelBreakers, ModelPermit
+from gemproxy.keys.outcome import Charge, Outcome, Verdict
+from gemproxy.keys.pool import KeyPool, Lease
+
+#: Google's error bodies are a few KB; a front end's HTML page may be more.
+MAX_ERROR_BYTES = 256 * 1024
+#: A unary answer with several 4K images stays below it.
+MAX_ANSWER_BYTES = 128 * 1024 * 1024
+#: A Gemini 4 answer of 1,048,576 tokens comes in 32 unary hops.
+MAX_HOPS = 40
+#: An HTTP 200 without an answer in it is asked for once more, not as often as there are keys.
+MAX_UNUSABLE = 2
+
+_SERVED = frozenset({Verdict.SUCCESS, Verdict.BLOCKED})
+#: Told to the pool at once, so that the next request already knows; the others wait for this
+#: request's end, when it is known whose fault they were.
+_TOLD_AT_ONCE = frozenset(
+    {Verdict.QUOTA_MINUTE, Verdict.QUOTA_DAY, Verdict.KEY, Verdict.MODEL_DENIED}
+)
+#: Nothing speaks against the key itself: where it is the only one it may be tried again.
+_SAME_KEY_MAY_SERVE = frozenset({Verdict.SERVICE, Verdict.NETWORK, Verdict.UNUSABLE})
+_ANOTHER_KEY_MAY_SERVE = _TOLD_AT_ONCE | _SAME_KEY_MAY_SERVE
+#: What these mean for the client depends on the keys that are left.
+_ANSWERED_BY_THE_POOL = frozenset({Verdict.QUOTA_MINUTE, Verdict.QUOTA_DAY, Verdict.KEY})
+
+
+@dataclass(frozen=True)
+class ForwardingSettings:
+    """What the operator says of forwarding. Times in seconds."""
+
+    max_attempts: int = 3
+    backoff: float = 0.1
+    request_timeout: float = 1200.0
+    first_chunk_retry: bool = True
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    allowed_models: frozenset[str] = frozenset()
+
+    def resolve(self, name: str) -> str:
+        """The upstream's name of the client's model ``name``.
+
+        Raises :class:`ModelNotFound` where the operator does not allow it, and
+        :class:`InvalidRequest` where it cannot be a model's name.
+        """
+        model = self.aliases.get(name) or normalize_model(name)
+        if self.allowed_models and not self.allowed_models & {name, model}:
+            raise ModelNotFound(f"The model '{name}' is not served here.", param="model")
+        return model
+
+
+class Forwarder:
+    """Carries requests to Gemini with the keys of the pool.
+
+    ``seconds`` gives epoch time, ``sleep`` waits, ``new_id`` gives a fresh id for a function call,
+    ``scrub`` takes secrets out of a text. ``settings`` may be replaced between two requests; a
+    request ends with those that it began with.
+    """
+
+    def __init__(
+        self,
+        settings: ForwardingSettings,
+        *,
+        pool: KeyPool,
+        models: ModelBreakers,
+        upstream: Upstream,
+        signatures: SignatureStore,
+        seconds: Callable[[], float],
+        sleep: Callable[[float], Awaitable[None]],
+        new_id: Callable[[], str],
+        scrub: Callable[[str], str],
+    ) -> None:
+        self.settings = settings
+        self._pool = pool
+        self._models = models
+        self._upstream = upstream
+        self._signatures = signatures
+        self._seconds = seconds
+        self._sleep = sleep
+        self._new_id = new_id
+        self._scrub = scrub
+
+    async def forward(
+        self, request: ChatCompletionRequest, exchange: Exchange, writer: ReplyWriter
+    ) -> None:
+        """Serve ``request`` and write the answer.
+
+        Raises :class:`ProxyError` as long as the client has seen nothing; once ``writer`` has
+        started, a failure becomes the stream's last event.
+        """
+        call = _Call(self.settings, request, exchange, writer, self._signatures)
+        permit = self._models.acquire(call.model, self._seconds())
+        try:
+            lease = self._choose(call)
+            while True:
+                outcome = await self._attempt(call, lease)
+                if outcome.verdict in _SERVED:
+                    return
+                if writer.started:
+                    self._break_off(call, outcome)
+                    return
+                lease = await self._choose_again(call, outcome)
+        finally:
+            self._settle(call, permit)
+
+    # -- choose ----------------------------------------------------------------------------------
+
+    def _choose(self, call: _Call) -> Lease:
+        """A key that this request has not tried. Raises :class:`ProxyError` if there is none."""
+        now = self._seconds()
+        lease = self._pool.acquire(call.model, now, tried=call.tried, tokens=call.tokens)
+        return call.begin_attempt(lease, now)
+
+    def _choose_same(self, call: _Call) -> Lease:
+        """The last attempt's key once more. Raises :class:`ProxyError` if it may not serve now."""
+        now = self._seconds()
+        last = call.leases[-1]
+        self._pool.release(last, now)
+        return call.begin_attempt(
+            self._pool.acquire_again(last.key.id, call.model, now, tokens=call.tokens), now
+        )
+
+    async def _choose_again(self, call: _Call, failed: Outcome) -> Lease:
+        """A key for the next attempt, or the error that the client sees when nothing is left."""
+        try:
+            if call.should_distrust_signatures(failed):
+                call.translate(self._signatures, distrust_signatures=True)
+                return self._choose_same(call)
+            if call.may_try_again(failed, self._seconds()):
+                try:
+                    return self._choose(call)
+                except ProxyError:
+                    if failed.verdict not in _SAME_KEY_MAY_SERVE:
+                        raise
+                await self._sleep(call.backoff())
+                return self._choose_same(call)
+        except ProxyError as refusal:
+            raise self._final_error(call, failed) from refusal
+        raise self._final_error(call, failed)
+
+    # -- send, classify, record ------------------------------------------------------------------
+
+    async def _attempt(self, call: _Call, lease: Lease) -> Outcome:
+        record = call.exchange.attempts[-1]
+        try:
+            outcome = await self._serve(call, lease)
+        except UpstreamFailed as failure:
+            outcome = classify_failure(failure)
+        except UpstreamErrorEvent as event:
+            outcome = classify_error_event(event.payload, now=self._seconds())
+        except StreamIncomplete:
+            outcome = classify_failure(UpstreamFailed(FailureKind.TRUNCATED))
+        except UnusableAnswer as answer:
+            outcome = Outcome(Verdict.UNUSABLE, 200, reason=answer.reason)
+        finally:
+            now = self._seconds()
+            record.seconds = now - record.started
+        if outcome.message:
+            outcome = replace(outcome, message=self._scrub(outcome.message))
+        record.outcome = outcome
+        if outcome.verdict in _TOLD_AT_ONCE and not call.can_never_fit(outcome):
+            self._pool.record(lease, outcome, now, latency=record.seconds)
+        return outcome
+
+    async def _serve(self, call: _Call, lease: Lease) -> Outcome:
+        response = await self._send(call, lease)
+        if response.status != 200:
+            return await self._classify(call, response)
+        if call.translated.stream:
+            return await self._serve_stream(call, lease, response)
+        return await self._serve_whole(call, lease, response)
+
+    async def _send(self, call: _Call, lease: Lease, continuation: str = "") -> UpstreamResponse:
+        body = call.translated.body
+        if continuation:
+            body = with_continuation(body, continuation)
+        return await self._upstream.send(
+            UpstreamRequest(b"POST", call.path, lease.key.secret, body, call.deadline)
+        )
+
+    async def _classify(self, call: _Call, response: UpstreamResponse) -> Outcome:
+        return classify_response(
+            response.status,
+            response.headers,
+            await response.read(MAX_ERROR_BYTES),
+            now=self._seconds(),
+            names_resources=call.translated.names_resources,
+        )
+
+    # -- translate back, write -------------------------------------------------------------------
+
+    async def _serve_whole(self, call: _Call, lease: Lease, response: UpstreamResponse) -> Outcome:
+        """Read the answer, hop by hop where it is a long one, and write it."""
+        answers = [decode_answer(await response.read(MAX_ANSWER_BYTES))]
+        while (token := continuation_token(answers[-1])) and len(answers) < MAX_HOPS:
+            response = await self._send(call, lease, token)
+            if response.status != 200:
+                return await self._classify(call, response)
+            answers.append(decode_answer(await response.read(MAX_ANSWER_BYTES)))
+        completed = to_openai(
+            answers,
+            call.translated.context,
+            created=int(call.exchange.started),
+            new_id=self._new_id,
+            signatures=self._signatures,
+        )
+        if completed.empty and not call.unusable:
+            raise UnusableAnswer("empty answer")
+        call.exchange.usage = completed.usage
+        call.exchange.first_byte = self._seconds()
+        call.writer.answer(completed.body)
+        return Outcome(Verdict.BLOCKED if completed.blocked else Verdict.SUCCESS, 200)
+
+    async def _serve_stream(self, call: _Call, lease: Lease, response: UpstreamResponse) -> Outcome:
+        """Relay the stream as it comes. The first event that says anything commits to this key."""
+        call.stream_answered = True
+        translator = ChatStreamTranslator(
+            call.translated.context,
+            created=int(call.exchange.started),
+            new_id=self._new_id,
+            signatures=self._signatures,
+        )
+        relay = _StreamRelay(translator, call, self._seconds)
+        try:
+            for _ in range(MAX_HOPS):
+                call.writer.attach(response)
+                await response.stream(relay.receive)
+                relay.end_of_body()
+                if translator.continuation is None:
+                    break
+                response = await self._send(call, lease, translator.continuation)
+                if response.status != 200:
+                    return await self._classify(call, response)
+                translator.resume()
+            relay.finish()
+        finally:
+            call.exchange.usage = translator.usage
+        return Outcome(Verdict.BLOCKED if translator.blocked else Verdict.SUCCESS, 200)
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    def _break_off(self, call: _Call, outcome: Outcome) -> None:
+        """End a stream that had begun with an event on which the official SDKs raise."""
+        error = error_for(outcome)
+        if outcome.verdict is Verdict.NETWORK and not outcome.timed_out:
+            error = StreamIncomplete("The upstream ended the stream before it was complete.")
+        call.writer.write(encode_error_event(error))
+        call.writer.finish()
+
+    def _final_error(self, call: _Call, outcome: Outcome) -> ProxyError:
+        """What the client sees of the last outcome, now that nothing is left to try."""
+        if call.can_never_fit(outcome):
+            return ContextTooLong(outcome.message, param="messages")
+        if outcome.verdict in _ANSWERED_BY_THE_POOL:
+            return self._pool.refusal(call.model, self._seconds(), outcome)
+        return error_for(outcome)
+
+    def _settle(self, call: _Call, permit: ModelPermit) -> None:
+        """The request is over and its failures can be attributed: now it is known who pays."""
+        now = self._seconds()
+        exchange = call.exchange
+        attempts = [Attempt(record.key_id, record.outcome) for record in exchange.attempts]
+        charges = attribute(attempts)
+        for record, lease, charge in zip(exchange.attempts, call.leases, charges, strict=True):
+            record.charge = charge
+            if charge is Charge.KEY:
+                tokens = exchange.usage.total if exchange.usage else None
+                self._pool.record(lease, record.outcome, now, latency=record.seconds, tokens=tokens)
+            else:
+                self._pool.release(lease, now)
+        verdict = model_verdict(attempts)
+        if verdict is None:
+            self._models.release(permit, now)
+        else:
+            self._models.record(permit, verdict == "success", now)
+        if exchange.attempts:
+            exchange.outcome = exchange.attempts[-1].outcome.verdict.value
+
+
+class _Call:
+    """What one run of :meth:`Forwarder.forward` knows of its request."""
+
+    def __init__(
+        self,
+        settings: ForwardingSettings,
+        request: ChatCompletionRequest,
+        exchange: Exchange,
+        writer: ReplyWriter,
+        signatures: SignatureStore,
+    ) -> None:
+        self.settings = settings
+        self.request = request
+        self.exchange = exchange
+        self.writer = writer
+        self.leases: list[Lease] = []
+        self.model = exchange.model = settings.resolve(request.model)
+        self.deadline = exchange.started + settings.request_timeout
+        self.stream_answered = False
+        self._distrusts_signatures = False
+        self.translate(signatures)
+        exchange.stream = self.translated.stream
+
+    def translate(self, signatures: SignatureStore, *, distrust_signatures: bool = False) -> None:
+        self._distrusts_signatures = distrust_signatures
+        self.translated = to_gemini(
+            self.request,
+            model=self.model,
+            signatures=signatures,
+            distrust_signatures=distrust_signatures,
+        )
+        method = "streamGenerateContent?alt=sse" if self.translated.stream else "generateContent"
+        self.path = f"/v1beta/models/{self.model}:{method}".encode("ascii")
+
+    @property
+    def tokens(self) -> int:
+        return self.translated.estimated_tokens
+
+    @property
+    def tried(self) -> tuple[str, ...]:
+        return tuple(attempt.key_id for attempt in self.exchange.attempts)
+
+    @property
+    def unusable(self) -> int:
+        """How many attempts brought an answer with nothing in it."""
+        return sum(
+            attempt.outcome.verdict is Verdict.UNUSABLE for attempt in self.exchange.attempts
+        )
+
+    def begin_attempt(self, lease: Lease, now: float) -> Lease:
+        self.leases.append(lease)
+        self.exchange.attempts.append(AttemptRecord(lease.key.id, lease.key.name, now))
+        self.stream_answered = False
+        return lease
+
+    def may_try_again(self, failed: Outcome, now: float) -> bool:
+        return (
+            failed.verdict in _ANOTHER_KEY_MAY_SERVE
+            and len(self.leases) < self.settings.max_attempts
+            and self.unusable < MAX_UNUSABLE
+            and now < self.deadline
+            and (self.settings.first_chunk_retry or not self.stream_answered)
+            and not self.can_never_fit(failed)
+        )
+
+    def should_distrust_signatures(self, failed: Outcome) -> bool:
+        """Whether Google refused a thought signature that it might accept the dummy for."""
+        return failed.reason == "thought_signature" and not self._distrusts_signatures
+
+    def can_never_fit(self, outcome: Outcome) -> bool:
+        """Whether the prompt alone is larger than the minute's token quota that it ran into.
+
+        Google answers 429 to such a prompt with every key, for ever; cooling key after key for it
+        would take the whole pool out (recording: chat real error scenarios, context length).
+        """
+        return outcome.token_quota is not None and self.tokens > outcome.token_quota > 0
+
+    def backoff(self) -> float:
+        """Seconds to wait before the same key is used again; doubles with each attempt."""
+        return self.settings.backoff * 2.0 ** (len(self.leases) - 1)
+
+
+class _StreamRelay:
+    """Upstream bytes in, client events out; the first event that says anything commits."""
+
+    def __init__(
+        self, translator: ChatStreamTranslator, call: _Call, seconds: Callable[[], float]
+    ) -> None:
+        self._translator = translator
+        self._decoder = EventStreamDecoder()
+        self._call = call
+        self._writer = call.writer
+        self._seconds = seconds
+        self._held = b""
+
+    def receive(self, data: bytes) -> None:
+        self._translate(self._decoder.receive(data))
+
+    def end_of_body(self) -> None:
+        """Read what a body without a last blank line left over, and be ready for another body."""
+        self._translate(self._decoder.close())
+        self._decoder = EventStreamDecoder()
+
+    def finish(self) -> None:
+        """Write the last events. Raises what makes the end no good end."""
+        events = self._translator.finish()
+        if self._translator.empty and not self._call.unusable and not self._writer.started:
+            raise UnusableAnswer("empty answer")
+        self._commit()
+        self._writer.write(events)
+        self._writer.finish()
+
+    def _translate(self, payloads: list[bytes]) -> None:
+        translated: list[bytes] = []
+        try:
+            translated.extend(map(self._translator.receive, payloads))
+        finally:
+            # An error event does not take back what came before it in the same read.
+            self._write(b"".join(translated))
+
+    def _write(self, events: bytes) -> None:
+        if self._writer.started or self._translator.started:
+            self._commit()
+            self._writer.write(events)
+        else:
+            self._held += events
+
+    def _commit(self) -> None:
+        if not self._writer.started:
+            self._call.exchange.first_byte = self._seconds()
+            self._writer.begin_stream()
+            self._writer.write(self._held)

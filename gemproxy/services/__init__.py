@@ -1,0 +1,1 @@
+"""What has a beginning and an end of its own: listening, draining, periodic work."""

@@ -1,0 +1,113 @@
+"""The listener, and the drain with which it stops."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+
+class Drainable(Protocol):
+    """What knows the requests in flight."""
+
+    draining: bool
+    in_flight: int
+
+    def when_idle(self) -> Deferred[None]:
+        """Fires when none is in flight."""
+
+    def abort(self) -> None:
+        """Ends those that are."""
+
+
+class Listener(Service):
+    """Listens at ``endpoint`` for ``factory``; a place that is taken ends the process.
+
+    Status 1 and one line that names ``address``: a supervisor may try again later.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, endpoint: IStreamServerEndpoint, factory: IProtocolFactory, address: str
+    ) -> None:
+        self._endpoint = endpoint
+        self._factory = factory
+        self._address = address
+        #: Fires with the port when it listens.
+        self.listening: Deferred[IListeningPort] = Deferred()
+        self._port: Any = None
+
+    def privilegedStartService(self) -> None:
+        super().privilegedStartService()
+        self._endpoint.listen(self._factory).addCallbacks(self._listening, self._failed)
+
+    def stopService(self) -> Deferred[None]:
+        """Stop accepting; connections that are open stay."""
+        super().stopService()
+        port, self._port = self._port, None
+        return maybeDeferred(port.stopListening) if port is not None else succeed(None)
+
+    def _listening(self, port: IListeningPort) -> None:
+        self._port = port
+        host: Any = port.getHost()
+        address = f"{host.host}:{host.port}" if hasattr(host, "port") else self._address
+        self._log.info("listening on {address}", address=address)
+        self.listening.callback(port)
+
+    def _failed(self, failure: Failure) -> None:
+        reason: Any = failure.value
+        if isinstance(reason, CannotListenError):
+            reason = reason.socketError
+        text = os.strerror(reason.errno) if getattr(reason, "errno", None) else str(reason)
+        if getattr(reason, "errno", None) == errno.EADDRINUSE:
+            text = "another process listens there"
+        sys.stderr.write(f"gemproxy: cannot listen on {self._address}: {text}\n")
+        sys.stderr.flush()
+        raise SystemExit(1)
+
+
+class Draining(Service):
+    """At stop: no new requests, and ``seconds`` for those in flight; then they are cut off."""
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any, requests: Drainable, seconds: Callable[[], float]) -> None:
+        self._reactor = reactor
+        self._requests = requests
+        self._seconds = seconds
+
+    def stopService(self) -> Deferred[None]:
+        """Fires when nothing is in flight any more."""
+        super().stopService()
+        self._requests.draining = True
+        limit = self._seconds()
+        self._log.info(
+            "draining {in_flight} requests for at most {seconds} s",
+            in_flight=self._requests.in_flight,
+            seconds=limit,
+        )
+        return Deferred.fromCoroutine(self._drain(limit))
+
+    async def _drain(self, limit: float) -> None:
+        idle = self._requests.when_idle()
+        deadline = self._reactor.callLater(limit, self._cut_off)
+        await idle
+        if deadline.active():
+            deadline.cancel()
+
+    def _cut_off(self) -> None:
+        self._log.warn(
+            "cutting off {in_flight} requests that did not end in time",
+            in_flight=self._requests.in_flight,
+        )
+        self._requests.abort()

@@ -1,0 +1,23 @@
+"""Services that stop one after another."""
+
+from __future__ import annotations
+
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred, maybeDeferred
+
+
+class ServiceSequence(MultiService):
+    """Starts its children in order and stops them in reverse, each after the one before is done.
+
+    ``MultiService`` stops all of them at once; a drain must be over before the last checkpoint, and
+    that before the database closes.
+    """
+
+    def stopService(self) -> Deferred[None]:
+        """Fires when the last child has stopped."""
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        self.running = False
+        for child in reversed(list(self)):
+            await maybeDeferred(child.stopService)

@@ -1,0 +1,164 @@
+"""The public API: OpenAI's routes, read, checked and handed on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote
+
+from klein import Klein
+from twisted.internet.defer import Deferred
+
+from gemproxy.catalogue import ModelCatalogue
+from gemproxy.dialects.openai.answers import Model, encode_model, encode_model_list
+from gemproxy.dialects.openai.requests import decode_chat_completion
+from gemproxy.dialects.translation.model_list import to_openai_models
+from gemproxy.errors import InvalidRequest, MethodNotAllowed, ModelNotFound, UnknownURL
+from gemproxy.exchange import Exchange
+from gemproxy.forwarding import Forwarder
+from gemproxy.web.entrance import Entrance
+from gemproxy.web.site import ProxyRequest
+from gemproxy.web.writing import RequestWriter, write_whole
+
+CHAT = "/v1/chat/completions"
+MODELS = "/v1/models"
+MODEL = "/v1/models/{id}"
+
+_ROUTE_METHODS = {CHAT: ("POST",), MODELS: ("GET",), MODEL: ("GET",)}
+
+
+@dataclass(frozen=True)
+class ModelNames:
+    """What the operator says of models' names: other names for them, and which are served."""
+
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    allow: tuple[str, ...] = ()
+
+
+class OpenAIAPI:
+    """The routes under ``/v1``, the probes beside them, and an answer for every other path.
+
+    ``names`` may be replaced between two requests. ``can_serve`` tells whether any key could take
+    a request now.
+    """
+
+    app = Klein()
+
+    def __init__(
+        self,
+        entrance: Entrance,
+        forwarder: Forwarder,
+        catalogue: ModelCatalogue,
+        names: ModelNames,
+        can_serve: Callable[[], bool],
+        seconds: Callable[[], float],
+    ) -> None:
+        self.names = names
+        self._entrance = entrance
+        self._forwarder = forwarder
+        self._catalogue = catalogue
+        self._can_serve = can_serve
+        self._seconds = seconds
+
+    def short_ways(self) -> dict[tuple[bytes, bytes], Callable[[ProxyRequest], Any]]:
+        """Routes that the site may find without Klein's router: most requests go by these."""
+        return {(b"POST", CHAT.encode()): self.chat}
+
+    @app.route(CHAT, methods=["POST"])
+    def chat(self, request: ProxyRequest) -> Deferred[None]:
+        """``POST /v1/chat/completions``."""
+
+        async def serve(exchange: Exchange, writer: RequestWriter) -> None:
+            check_content_type(request)
+            await self._forwarder.forward(decode_chat_completion(request.body()), exchange, writer)
+
+        return self._entrance.admit(request, CHAT, serve)
+
+    @app.route(MODELS, methods=["GET", "HEAD"])
+    def models(self, request: ProxyRequest) -> Deferred[None]:
+        """``GET /v1/models``."""
+
+        async def serve(exchange: Exchange, writer: RequestWriter) -> None:
+            writer.answer(encode_model_list(await self._models(exchange)))
+            exchange.outcome = "success"
+
+        return self._entrance.admit(request, MODELS, serve)
+
+    @app.route("/v1/models/<path:_>", methods=["GET", "HEAD"])
+    def model(self, request: ProxyRequest, _: str) -> Deferred[None]:
+        """``GET /v1/models/{id}``."""
+        name = unquote(request.path.decode("latin-1").removeprefix("/v1/models/"))
+
+        async def serve(exchange: Exchange, writer: RequestWriter) -> None:
+            for model in await self._models(exchange):
+                if model.id == name.removeprefix("models/"):
+                    writer.answer(encode_model(model))
+                    exchange.outcome = "success"
+                    return
+            raise ModelNotFound(f"The model '{name[:200]}' does not exist.", param="model")
+
+        return self._entrance.admit(request, MODEL, serve)
+
+    @app.route("/livez", methods=["GET", "HEAD"])
+    @app.route("/healthz", methods=["GET", "HEAD"])
+    def live(self, request: ProxyRequest) -> None:
+        """``GET /livez``: the reactor turns."""
+        write_whole(request, 200, [], b'{"status":"live"}', self._seconds())
+
+    @app.route("/readyz", methods=["GET", "HEAD"])
+    def ready(self, request: ProxyRequest) -> None:
+        """``GET /readyz``: some key can serve, and the process is here to stay."""
+        if self._entrance.draining:
+            status, body = 503, b'{"status":"draining"}'
+        elif not self._can_serve():
+            status, body = 503, b'{"status":"no key can serve"}'
+        else:
+            status, body = 200, b'{"status":"ready"}'
+        write_whole(request, status, [], body, self._seconds())
+
+    @app.route("/", defaults={"_": ""}, methods=None)
+    @app.route("/<path:_>", methods=None)
+    def unknown(self, request: ProxyRequest, _: str) -> Deferred[None] | None:
+        """Every other path and method."""
+        path = request.path.decode("latin-1")
+        method = request.method.decode("latin-1")
+        route = CHAT if path == CHAT else MODELS if path == MODELS else None
+        if path.startswith("/v1/models/"):
+            route = MODEL
+        if method == "OPTIONS" and self._entrance.settings.cors_origins:
+            self._entrance.preflight(request, _ROUTE_METHODS.get(route or "", ()))
+            return None
+
+        async def serve(_exchange: Exchange, _writer: RequestWriter) -> None:
+            if path == "/admin" or path.startswith("/admin/"):
+                authorization = request.requestHeaders.getRawHeaders(b"authorization")
+                self._entrance.auth.operator(authorization[-1] if authorization else None)
+            if route is not None:
+                raise MethodNotAllowed(
+                    f"Not allowed to {method[:20]} on {route}.", allow=_ROUTE_METHODS[route]
+                )
+            raise UnknownURL(f"Unknown request URL: {method[:20]} {path[:200]}.")
+
+        return self._entrance.admit(request, "unknown", serve)
+
+    async def _models(self, exchange: Exchange) -> list[Model]:
+        upstream = await self._catalogue.models(exchange)
+        return to_openai_models(upstream, self.names.aliases, self.names.allow)
+
+
+def check_content_type(request: ProxyRequest) -> None:
+    """Raise :class:`InvalidRequest` where the body is said to be anything but plain JSON."""
+    headers = request.requestHeaders
+    encoding = (headers.getRawHeaders(b"content-encoding") or [b"identity"])[-1]
+    if encoding.strip().lower() not in (b"identity", b""):
+        raise InvalidRequest(
+            f"Content-Encoding {encoding.decode('latin-1')[:40]!r} is not supported;"
+            " send the JSON as it is."
+        )
+    content_type = (headers.getRawHeaders(b"content-type") or [b""])[-1]
+    kind = content_type.partition(b";")[0].strip().lower()
+    if kind and kind != b"application/json" and not kind.endswith(b"+json"):
+        raise InvalidRequest(
+            f"Content-Type must be application/json, not {kind.decode('latin-1')[:100]!r}."
+        )

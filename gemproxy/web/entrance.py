@@ -1,0 +1,224 @@
+"""What happens with each request of the public API before and after its own work.
+
+A request gets an id, is counted, admitted or turned away, served, and told to the log; whatever its
+work raises becomes an answer here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from gemproxy.errors import Draining, InternalError, ProxyError, TooManyInFlight
+from gemproxy.exchange import Exchange
+from gemproxy.web.writing import RequestWriter, write_whole
+
+if TYPE_CHECKING:
+    from gemproxy.interfaces import Telemetry
+    from gemproxy.web.auth import TokenAuth
+    from gemproxy.web.site import ProxyRequest
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}\Z")
+_HEADER_NAMES = re.compile(rb"[A-Za-z0-9_, -]{1,1000}\Z")
+#: nginx's word for a client that closed before its answer was there.
+CLIENT_CLOSED_REQUEST = 499
+
+
+@dataclass(frozen=True)
+class EntranceSettings:
+    """Limits of the public API; ``heartbeat`` in seconds, 0 for none."""
+
+    max_in_flight: int = 1000
+    heartbeat: float = 15.0
+    cors_origins: frozenset[str] = frozenset()
+
+
+class Entrance:
+    """The one door of the public API.
+
+    ``settings`` and ``auth`` may be replaced between two requests. ``new_request_id`` gives a
+    fresh id for a request that brings none.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        settings: EntranceSettings,
+        auth: TokenAuth,
+        telemetry: Telemetry,
+        new_request_id: Callable[[], str],
+    ) -> None:
+        self.settings = settings
+        self.auth = auth
+        self.in_flight = 0
+        self.draining = False
+        self._reactor = reactor
+        self._telemetry = telemetry
+        self._new_request_id = new_request_id
+        self._works: set[Deferred[None]] = set()
+        self._idle: list[Deferred[None]] = []
+
+    def admit(
+        self,
+        request: ProxyRequest,
+        route: str,
+        serve: Callable[[Exchange, RequestWriter], Awaitable[None]],
+    ) -> Deferred[None]:
+        """Let ``serve`` do the work of ``request``, and answer for whatever it raises.
+
+        Fires when the exchange is over. A client that leaves cancels ``serve``.
+        """
+        exchange, writer = self._begin(request, route)
+        self.in_flight += 1
+        gone = request.notifyFinish()
+        work = Deferred.fromCoroutine(self._serve(request, exchange, writer, serve))
+        if not work.called:
+            self._works.add(work)
+            work.addBoth(self._done, work)
+            gone.addErrback(lambda _: work.cancel())
+        else:
+            gone.addErrback(lambda _: None)
+        return work
+
+    def preflight(self, request: ProxyRequest, methods: tuple[str, ...]) -> None:
+        """Answer a browser that asks whether a page of another origin may send a request."""
+        headers = [
+            *cors_headers(request, self.settings.cors_origins),
+            (b"Access-Control-Allow-Methods", ", ".join(methods).encode("ascii")),
+            (b"Access-Control-Allow-Headers", _asked_headers(request)),
+            (b"Access-Control-Max-Age", b"600"),
+        ]
+        write_whole(request, 200, headers, b"", self._reactor.seconds(), b"text/plain")
+
+    def turn_away(self, request: ProxyRequest, error: ProxyError) -> None:
+        """Answer a request that ended before it began."""
+        exchange, writer = self._begin(request, "refused")
+        exchange.outcome = error.code or error.type
+        writer.error(error)
+        self._tell(exchange, error.status)
+
+    def when_idle(self) -> Deferred[None]:
+        """Fires when no request is in flight."""
+        idle: Deferred[None] = Deferred()
+        if self.in_flight:
+            self._idle.append(idle)
+        else:
+            idle.callback(None)
+        return idle
+
+    def abort(self) -> None:
+        """Cancel every request that is still in flight."""
+        for work in list(self._works):
+            work.cancel()
+
+    async def _serve(
+        self,
+        request: ProxyRequest,
+        exchange: Exchange,
+        writer: RequestWriter,
+        serve: Callable[[Exchange, RequestWriter], Awaitable[None]],
+    ) -> None:
+        status = 200
+        try:
+            self._check(request, writer)
+            await serve(exchange, writer)
+        except ProxyError as error:
+            status = self._fail(exchange, writer, error)
+        except CancelledError:
+            status, exchange.outcome = CLIENT_CLOSED_REQUEST, "client_gone"
+        except Exception:  # noqa: BLE001 - a defect of ours must not leave the client waiting
+            self._log.failure("request {request_id} failed", request_id=exchange.id)
+            status = self._fail(
+                exchange,
+                writer,
+                InternalError(f"The proxy failed to serve this request (id {exchange.id})."),
+            )
+        finally:
+            writer.close()
+            self._tell(exchange, status)
+            self._leave()
+
+    def _begin(self, request: ProxyRequest, route: str) -> tuple[Exchange, RequestWriter]:
+        given = request.requestHeaders.getRawHeaders(b"x-request-id")
+        if given and _REQUEST_ID.match(given[-1]):
+            request_id = given[-1].decode("ascii")
+        else:
+            request_id = self._new_request_id()
+        exchange = Exchange(request_id, route, self._reactor.seconds())
+        headers = [(b"x-request-id", request_id.encode("ascii"))]
+        if self.settings.cors_origins:
+            headers += cors_headers(request, self.settings.cors_origins)
+        writer = RequestWriter(self._reactor, request, exchange, headers, self.settings.heartbeat)
+        return exchange, writer
+
+    def _check(self, request: ProxyRequest, writer: RequestWriter) -> None:
+        if self.draining:
+            request.channel.persistent = False
+            raise Draining("The proxy is about to stop. Try again.", retry_after=1)
+        authorization = request.requestHeaders.getRawHeaders(b"authorization")
+        client = self.auth.client(authorization[-1] if authorization else None)
+        writer.tells_key = client.debug
+        if self.in_flight > self.settings.max_in_flight:
+            raise TooManyInFlight(
+                f"The proxy serves {self.settings.max_in_flight} requests at a time and has no"
+                " place left.",
+                retry_after=1,
+            )
+
+    def _fail(self, exchange: Exchange, writer: RequestWriter, error: ProxyError) -> int:
+        if not exchange.outcome:
+            exchange.outcome = error.code or error.type
+        if writer.started:
+            # The status is out: the only honest end left is to close without a proper end.
+            writer.abort()
+            return CLIENT_CLOSED_REQUEST if error.status < 500 else error.status
+        writer.error(error)
+        return error.status
+
+    def _tell(self, exchange: Exchange, status: int) -> None:
+        self._telemetry.request_finished(
+            exchange, status, self._reactor.seconds() - exchange.started
+        )
+
+    def _done(self, result: None, work: Deferred[None]) -> None:
+        self._works.discard(work)
+        return result
+
+    def _leave(self) -> None:
+        self.in_flight -= 1
+        if not self.in_flight:
+            idle, self._idle = self._idle, []
+            for waiting in idle:
+                waiting.callback(None)
+
+
+def _asked_headers(request: ProxyRequest) -> bytes:
+    asked = (request.requestHeaders.getRawHeaders(b"access-control-request-headers") or [b""])[-1]
+    return asked if _HEADER_NAMES.match(asked) else b"authorization, content-type"
+
+
+def cors_headers(request: ProxyRequest, origins: frozenset[str]) -> list[tuple[bytes, bytes]]:
+    """What a browser wants to read before it shows an answer to a page of another origin.
+
+    The Fetch standard, section 3.3 (CORS protocol); only the origins that the operator named.
+    """
+    origin = (request.requestHeaders.getRawHeaders(b"origin") or [b""])[-1]
+    if "*" in origins:
+        allowed = b"*"
+    elif origin.decode("latin-1") in origins:
+        allowed = origin
+    else:
+        return [(b"Vary", b"Origin")]
+    return [
+        (b"Access-Control-Allow-Origin", allowed),
+        (b"Access-Control-Expose-Headers", b"x-request-id, retry-after, openai-processing-ms"),
+        (b"Vary", b"Origin"),
+    ]

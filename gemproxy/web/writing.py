@@ -1,0 +1,235 @@
+"""Answers on the wire: heads made in one piece, streams with back-pressure and heartbeats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.web.http import datetimeToString
+
+from gemproxy.dialects.openai.errors import encode_error
+from gemproxy.errors import ProxyError
+
+if TYPE_CHECKING:
+    from gemproxy.exchange import Exchange
+    from gemproxy.interfaces import Flow
+    from gemproxy.web.site import ProxyRequest
+
+JSON = b"application/json"
+_STATUS_LINES = {
+    status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode("ascii"))
+    for status in HTTPStatus
+}
+_HEARTBEAT = b": heartbeat\n\n"
+
+
+class _Clockface:
+    """The ``Date`` header, worked out once a second."""
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._line = b""
+
+    def line(self, now: float) -> bytes:
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            self._line = b"Server: gemproxy\r\nDate: %b\r\n" % datetimeToString(now)
+        return self._line
+
+
+_clockface = _Clockface()
+
+
+def head(
+    request: ProxyRequest, status: int, headers: Iterable[tuple[bytes, bytes]], now: float
+) -> bytes:
+    """Status line and headers, up to and with the empty line."""
+    lines = [
+        _STATUS_LINES.get(status) or b"HTTP/1.1 %d Unknown\r\n" % status,
+        _clockface.line(now),
+        *[b"%b: %b\r\n" % header for header in headers],
+    ]
+    if not request.channel.persistent:
+        lines.append(b"Connection: close\r\n")
+    lines.append(b"\r\n")
+    return b"".join(lines)
+
+
+def write_whole(
+    request: ProxyRequest,
+    status: int,
+    headers: Iterable[tuple[bytes, bytes]],
+    body: bytes,
+    now: float,
+    content_type: bytes = JSON,
+) -> None:
+    """Send a whole answer with one write, and end the request."""
+    start = head(
+        request,
+        status,
+        [(b"Content-Type", content_type), (b"Content-Length", b"%d" % len(body)), *headers],
+        now,
+    )
+    request.startedWriting = 1
+    request.sentLength = len(body)
+    request.code = status
+    channel = request.channel
+    channel.transport.write(start if request.method == b"HEAD" else start + body)
+    if request.refused:
+        channel.linger()
+    else:
+        request.finish()
+
+
+def write_error(
+    request: ProxyRequest, error: ProxyError, headers: Iterable[tuple[bytes, bytes]], now: float
+) -> None:
+    """Send an error in OpenAI's envelope."""
+    write_whole(request, error.status, [*headers, *error.headers()], encode_error(error), now)
+
+
+class RequestWriter:
+    """One exchange's way to its client; the core's ``ReplyWriter``.
+
+    ``headers`` are those of every answer; ``heartbeat`` is the seconds of silence after which a
+    stream gets a comment, 0 for none. Comments stand between events, because only whole events
+    are ever written.
+    """
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        request: ProxyRequest,
+        exchange: Exchange,
+        headers: list[tuple[bytes, bytes]],
+        heartbeat: float,
+    ) -> None:
+        self._reactor = reactor
+        self._request = request
+        self._exchange = exchange
+        self._headers = headers
+        self._heartbeat = heartbeat
+        self._flow: Flow | None = None
+        self._paused = False
+        self._pending = b""
+        self._chunked = False
+        self._written_at = 0.0
+        self._pulse: IDelayedCall | None = None
+        self.started = False
+        #: Whether a key's name may be told to this client.
+        self.tells_key = False
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """The headers of this answer, as far as the exchange has come."""
+        exchange = self._exchange
+        elapsed = max(0, int((self._reactor.seconds() - exchange.started) * 1000))
+        headers = [
+            *self._headers,
+            (b"openai-processing-ms", b"%d" % elapsed),
+            (b"x-gemproxy-attempts", b"%d" % len(exchange.attempts)),
+        ]
+        if self.tells_key and exchange.key_name is not None:
+            headers.append((b"x-gemproxy-key", _header_text(exchange.key_name)))
+        return headers
+
+    def answer(self, body: bytes) -> None:
+        """See :class:`gemproxy.interfaces.ReplyWriter`."""
+        self.started = True
+        write_whole(self._request, 200, self.headers(), body, self._reactor.seconds())
+
+    def error(self, error: ProxyError) -> None:
+        """Send ``error`` as the whole answer."""
+        self.started = True
+        write_error(self._request, error, self.headers(), self._reactor.seconds())
+
+    def begin_stream(self) -> None:
+        """The commit point: status and headers leave with the first events."""
+        request = self._request
+        self.started = True
+        self._chunked = request.clientproto == b"HTTP/1.1"
+        if not self._chunked:
+            request.channel.persistent = False
+        headers = [
+            (b"Content-Type", b"text/event-stream; charset=utf-8"),
+            (b"Cache-Control", b"no-cache"),
+            (b"X-Accel-Buffering", b"no"),
+            *self.headers(),
+        ]
+        if self._chunked:
+            headers.append((b"Transfer-Encoding", b"chunked"))
+        self._pending = head(request, 200, headers, self._reactor.seconds())
+        request.startedWriting = 1
+        request.registerProducer(self, True)
+        if self._heartbeat:
+            self._pulse = self._reactor.callLater(self._heartbeat, self._beat)
+
+    def write(self, events: bytes) -> None:
+        """Send whole events, in one write."""
+        if not events or self._request._disconnected:
+            return
+        framed = b"%x\r\n%b\r\n" % (len(events), events) if self._chunked else events
+        self._request.channel.transport.write(self._pending + framed if self._pending else framed)
+        self._pending = b""
+        self._written_at = self._reactor.seconds()
+
+    def attach(self, flow: Flow) -> None:
+        """Let ``flow`` be held back while the client reads too slowly."""
+        self._flow = flow
+        if self._paused:
+            flow.pause()
+
+    def finish(self) -> None:
+        """End the stream."""
+        self.close()
+        request = self._request
+        if request._disconnected:
+            return
+        request.unregisterProducer()
+        if self._chunked:
+            request.channel.transport.write(b"0\r\n\r\n")
+        request.finish()
+
+    def abort(self) -> None:
+        """Close the connection without a proper end, so that nobody takes what came for whole."""
+        self.close()
+        if not self._request._disconnected:
+            self._request.channel.transport.abortConnection()
+
+    def close(self) -> None:
+        """Forget the upstream and the heartbeat; nothing more is written."""
+        self._flow = None
+        if self._pulse is not None and self._pulse.active():
+            self._pulse.cancel()
+        self._pulse = None
+
+    # -- the client's transport tells how it gets on (IPushProducer) ------------------------------
+
+    def pauseProducing(self) -> None:
+        self._paused = True
+        if self._flow is not None:
+            self._flow.pause()
+
+    def resumeProducing(self) -> None:
+        self._paused = False
+        if self._flow is not None:
+            self._flow.resume()
+
+    def stopProducing(self) -> None:
+        """The client is gone; the request's end cancels what serves it."""
+        self.close()
+
+    def _beat(self) -> None:
+        now = self._reactor.seconds()
+        due = self._written_at + self._heartbeat
+        if now >= due and not self._paused:
+            self.write(_HEARTBEAT)
+            due = now + self._heartbeat
+        self._pulse = self._reactor.callLater(max(due - now, 0.05), self._beat)
+
+
+def _header_text(text: str) -> bytes:
+    """A name in a header: printable ASCII, the rest escaped."""
+    return text.encode("ascii", "backslashreplace")
