@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import islice
 from urllib.parse import quote
 
 from gemproxy.classification import classify_failure, classify_response, error_for
-from gemproxy.dialects.translation.model_list import ModelPage, UpstreamModel, decode_page
-from gemproxy.errors import ProxyError, UnusableAnswer, UpstreamFailed
+from gemproxy.dialects.translation.model_list import GeminiModel, ModelPage, decode_page
+from gemproxy.errors import NoHealthyKeys, ProxyError, UnusableAnswer, UpstreamFailed
 from gemproxy.exchange import AttemptRecord, Exchange
 from gemproxy.interfaces import Upstream, UpstreamRequest
-from gemproxy.keys.outcome import Charge, Outcome, Verdict
-from gemproxy.keys.pool import KeyPool, Lease
+from gemproxy.keys.key import Key
+from gemproxy.keys.outcome import Outcome, Verdict
+from gemproxy.keys.pool import KeyPool
 
 #: A page of 1,000 models is about 500 KB.
 MAX_PAGE_BYTES = 8 * 1024 * 1024
@@ -22,7 +24,6 @@ PAGE_SIZE = 1000
 #: A pool has more keys than a list needs tries.
 MAX_ATTEMPTS = 3
 
-_KEY_AT_FAULT = frozenset({Verdict.QUOTA_MINUTE, Verdict.QUOTA_DAY, Verdict.KEY})
 _FINAL = frozenset({Verdict.REQUEST, Verdict.REGION})
 
 
@@ -48,10 +49,10 @@ class ModelCatalogue:
         self._upstream = upstream
         self._seconds = seconds
         self._scrub = scrub
-        self._models: list[UpstreamModel] = []
+        self._models: list[GeminiModel] = []
         self._fetched_at: float | None = None
 
-    async def models(self, exchange: Exchange) -> list[UpstreamModel]:
+    async def models(self, exchange: Exchange) -> list[GeminiModel]:
         """All models. Raises :class:`ProxyError` where none were ever fetched and none can be."""
         now = self._seconds()
         if self._fetched_at is None or now >= self._fetched_at + self.cache_seconds:
@@ -63,64 +64,55 @@ class ModelCatalogue:
                     raise
         return self._models
 
-    async def _fetch(self, exchange: Exchange) -> list[UpstreamModel]:
-        while True:
-            now = self._seconds()
-            tried = [attempt.key_id for attempt in exchange.attempts]
-            lease = self._pool.acquire(None, now, tried=tried)
-            record = AttemptRecord(lease.key.id, lease.key.name, now)
+    async def _fetch(self, exchange: Exchange) -> list[GeminiModel]:
+        """Ask with one key after another.
+
+        Whether a key may list models says nothing of how it generates, so nothing is recorded.
+        """
+        for key in islice(self._pool.sound_keys(self._seconds()), MAX_ATTEMPTS):
+            record = AttemptRecord(key.id, key.name, self._seconds())
             exchange.attempts.append(record)
             try:
-                models = await self._fetch_with(lease, exchange)
+                return await self._fetch_with(key, exchange)
+            except UpstreamFailed as failure:
+                outcome = classify_failure(failure)
+            except UnusableAnswer as answer:
+                outcome = Outcome(Verdict.UNUSABLE, 200, reason=answer.reason)
             except _Refused as refused:
-                self._settle(lease, record, refused.outcome)
-            except BaseException:
-                self._pool.release(lease, self._seconds())
-                raise
-            else:
-                self._settle(lease, record, Outcome(Verdict.SUCCESS, 200))
-                return models
-            if record.outcome.verdict in _FINAL or len(exchange.attempts) >= MAX_ATTEMPTS:
-                raise error_for(record.outcome)
+                outcome = refused.outcome
+            finally:
+                record.seconds = self._seconds() - record.started
+            record.outcome = outcome = replace(outcome, message=self._scrub(outcome.message))
+            if outcome.verdict in _FINAL:
+                break
+        else:
+            if not exchange.attempts:
+                raise NoHealthyKeys("No key can ask the upstream for its models.", retry_after=1)
+        raise error_for(exchange.attempts[-1].outcome)
 
-    async def _fetch_with(self, lease: Lease, exchange: Exchange) -> list[UpstreamModel]:
-        models: list[UpstreamModel] = []
+    async def _fetch_with(self, key: Key, exchange: Exchange) -> list[GeminiModel]:
+        models: list[GeminiModel] = []
         token: str | None = ""
         for _ in range(MAX_PAGES):
-            page = await self._page(lease, token or "", exchange.started + self.request_timeout)
+            page = await self._page(key, token or "", exchange.started + self.request_timeout)
             models += page.models
             token = page.next_page_token
             if not token:
                 break
         return models
 
-    async def _page(self, lease: Lease, token: str, deadline: float) -> ModelPage:
+    async def _page(self, key: Key, token: str, deadline: float) -> ModelPage:
         query = f"?pageSize={PAGE_SIZE}" + (f"&pageToken={quote(token, safe='')}" if token else "")
         path = f"/v1beta/models{query}".encode("ascii")
-        try:
-            response = await self._upstream.send(
-                UpstreamRequest(b"GET", path, lease.key.secret, deadline=deadline)
-            )
-            body = await response.read(MAX_PAGE_BYTES)
-            if response.status == 200:
-                return decode_page(body)
-        except UpstreamFailed as failure:
-            raise _Refused(classify_failure(failure)) from failure
-        except UnusableAnswer as answer:
-            raise _Refused(Outcome(Verdict.UNUSABLE, 200, reason=answer.reason)) from answer
-        now = self._seconds()
-        raise _Refused(classify_response(response.status, response.headers, body, now=now))
-
-    def _settle(self, lease: Lease, record: AttemptRecord, outcome: Outcome) -> None:
-        """A list says little of how a key generates: only what is the key's own is recorded."""
-        now = self._seconds()
-        record.seconds = now - record.started
-        record.outcome = replace(outcome, message=self._scrub(outcome.message))
-        if outcome.verdict in _KEY_AT_FAULT:
-            record.charge = Charge.KEY
-            self._pool.record(lease, record.outcome, now)
-        else:
-            self._pool.release(lease, now)
+        response = await self._upstream.send(
+            UpstreamRequest(b"GET", path, key.secret, deadline=deadline)
+        )
+        body = await response.read(MAX_PAGE_BYTES)
+        if response.status == 200:
+            return decode_page(body)
+        raise _Refused(
+            classify_response(response.status, response.headers, body, now=self._seconds())
+        )
 
 
 class _Refused(Exception):

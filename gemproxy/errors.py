@@ -4,13 +4,12 @@
 
     GemproxyError
     ├── ConfigError             the operator's: a file, option or variable is wrong
-    ├── UpstreamFailed          the network's: no usable HTTP answer came (never shown to a client as it is)
+    ├── UpstreamFailed          the network's: no usable HTTP answer came; never shown as it is
     ├── UnusableAnswer          the model's: HTTP 200 with nothing in it that could be an answer
     └── ProxyError              what a client may see, with status and OpenAI error fields
         ├── InvalidRequest      400, the client's: names the field
         │   └── ContextTooLong  400, the prompt is larger than the model or the quota admits
         ├── RequestTooLarge     413
-        ├── UploadTimeout       408
         ├── Unauthorized        401, the client's token for this proxy
         ├── UnknownURL          404
         ├── MethodNotAllowed    405
@@ -82,6 +81,7 @@ class FailureKind(Enum):
 
     @property
     def is_timeout(self) -> bool:
+        """Whether time ran out, as opposed to somebody closing or refusing."""
         return self in _TIMEOUTS
 
 
@@ -174,14 +174,6 @@ class RequestTooLarge(ProxyError):
     code = "request_too_large"
 
 
-class UploadTimeout(ProxyError):
-    """The client stopped sending in the middle of its request."""
-
-    status = 408
-    type = "timeout"
-    code = "request_timeout"
-
-
 class Unauthorized(ProxyError):
     """The client's token for this proxy is missing or wrong."""
 
@@ -190,6 +182,7 @@ class Unauthorized(ProxyError):
     code = "invalid_api_key"
 
     def headers(self) -> list[tuple[bytes, bytes]]:
+        """See :meth:`ProxyError.headers`."""
         return [*super().headers(), (b"WWW-Authenticate", b"Bearer")]
 
 
@@ -213,6 +206,7 @@ class MethodNotAllowed(ProxyError):
         self.allow = allow
 
     def headers(self) -> list[tuple[bytes, bytes]]:
+        """See :meth:`ProxyError.headers`."""
         return [*super().headers(), (b"Allow", ", ".join(self.allow).encode("ascii"))]
 
 

@@ -32,7 +32,6 @@ from gemproxy.dialects.translation.request import (
 from gemproxy.dialects.translation.signatures import SignatureStore
 from gemproxy.dialects.translation.stream import ChatStreamTranslator
 from gemproxy.errors import (
-    ContextTooLong,
     FailureKind,
     ModelNotFound,
     ProxyError,
@@ -199,8 +198,8 @@ class Forwarder:
             record.seconds = now - record.started
         if outcome.message:
             outcome = replace(outcome, message=self._scrub(outcome.message))
-        record.outcome = outcome
-        if outcome.verdict in _TOLD_AT_ONCE and not call.can_never_fit(outcome):
+        record.outcome = outcome = call.judge_size(outcome)
+        if outcome.verdict in _TOLD_AT_ONCE:
             self._pool.record(lease, outcome, now, latency=record.seconds)
         return outcome
 
@@ -291,8 +290,6 @@ class Forwarder:
 
     def _final_error(self, call: _Call, outcome: Outcome) -> ProxyError:
         """What the client sees of the last outcome, now that nothing is left to try."""
-        if call.can_never_fit(outcome):
-            return ContextTooLong(outcome.message, param="messages")
         if outcome.verdict in _ANSWERED_BY_THE_POOL:
             return self._pool.refusal(call.model, self._seconds(), outcome)
         return error_for(outcome)
@@ -381,20 +378,27 @@ class _Call:
             and self.unusable < MAX_UNUSABLE
             and now < self.deadline
             and (self.settings.first_chunk_retry or not self.stream_answered)
-            and not self.can_never_fit(failed)
         )
 
     def should_distrust_signatures(self, failed: Outcome) -> bool:
         """Whether Google refused a thought signature that it might accept the dummy for."""
         return failed.reason == "thought_signature" and not self._distrusts_signatures
 
-    def can_never_fit(self, outcome: Outcome) -> bool:
-        """Whether the prompt alone is larger than the minute's token quota that it ran into.
+    def judge_size(self, outcome: Outcome) -> Outcome:
+        """A prompt that alone is larger than a minute's token quota is the request's fault.
 
-        Google answers 429 to such a prompt with every key, for ever; cooling key after key for it
-        would take the whole pool out (recording: chat real error scenarios, context length).
+        Google answers 429 to it with every key, for ever; cooling key after key for it would take
+        the whole pool out (recording: chat real error scenarios, context length).
         """
-        return outcome.token_quota is not None and self.tokens > outcome.token_quota > 0
+        if not 0 < (outcome.token_quota or 0) < self.tokens:
+            return outcome
+        return replace(
+            outcome,
+            verdict=Verdict.REQUEST,
+            status=400,
+            code="context_length_exceeded",
+            param="messages",
+        )
 
     def backoff(self) -> float:
         """Seconds to wait before the same key is used again; doubles with each attempt."""

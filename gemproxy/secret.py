@@ -14,7 +14,7 @@ _MASK_MINIMUM = 20
 
 
 class Secret:
-    """An API key or a token. ``str``, ``repr`` and formatting give the mask; ``reveal`` the value."""
+    """An API key or a token: printing it gives the mask, ``reveal`` the value."""
 
     __slots__ = ("_value", "id", "masked")
 

@@ -5,11 +5,10 @@ The only module that knows every class, and the only one that imports the reacto
 
 from __future__ import annotations
 
-import gc
 import os
 import secrets
 import sys
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +35,7 @@ from gemproxy.keys.pool import KeyPool, PoolSettings
 from gemproxy.observability import logs
 from gemproxy.observability.requests import RequestLog
 from gemproxy.observability.scrubbing import Scrubber
+from gemproxy.services.lifetimes import FrozenStart, Lifetime
 from gemproxy.services.listening import Draining, Listener
 from gemproxy.services.sequence import ServiceSequence
 from gemproxy.upstream.client import TreqUpstream
@@ -43,6 +43,7 @@ from gemproxy.web.api import ModelNames, OpenAIAPI
 from gemproxy.web.auth import TokenAuth
 from gemproxy.web.entrance import Entrance, EntranceSettings
 from gemproxy.web.site import ProxySite
+from gemproxy.web.tls import tls_factory
 
 #: EX_CONFIG of sysexits.h; the systemd unit does not restart on it.
 CONFIGURATION_FAULT = 78
@@ -52,13 +53,13 @@ _BACKLOG = 1024
 class Options(usage.Options):
     """Options of ``twistd gemproxy``."""
 
-    optParameters = [
+    optParameters = (
         ["config", "c", None, "Settings of the proxy [GEMPROXY_CONFIG, config/proxy.yaml]"],
         ["keys", "k", None, "The API keys [GEMPROXY_KEYS, config/keys.yaml]"],
-    ]
-    optFlags = [
+    )
+    optFlags = (
         ["demo", None, "Try it without a key: proxy to a simulated Gemini API on this machine"],
-    ]
+    )
     longdesc = "An OpenAI-compatible gateway in front of a pool of Gemini API keys."
 
     def opt_version(self) -> None:
@@ -69,10 +70,10 @@ class Options(usage.Options):
 
 def makeService(options: Options) -> IService:
     """The daemon as a service. A mistake in the configuration ends the process with status 78."""
-    from twisted.internet import reactor
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
     if options["demo"]:
-        from gemproxy.demo import make_demo
+        from gemproxy.demo import make_demo  # noqa: PLC0415 - brings the simulator with it
 
         demo: IService = make_demo(reactor)
         return demo
@@ -86,18 +87,16 @@ def makeService(options: Options) -> IService:
 
 @dataclass(frozen=True)
 class Daemon:
-    """The parts that a caller may want to reach: the demo, the tests."""
+    """The daemon, and the part of it that tells where it listens."""
 
-    service: ServiceSequence
+    service: logs.LoggedServices
     listener: Listener
-    pool: KeyPool
-    entrance: Entrance
 
 
-def make_daemon(reactor: Any, settings: Settings) -> Daemon:
-    """All parts, wired."""
+def make_daemon(reactor: Any, settings: Settings, underneath: Sequence[Service] = ()) -> Daemon:
+    """All parts, wired. What is ``underneath`` starts before them and stops after them."""
     scrubber = Scrubber(settings.secrets())
-    logs.install(settings.logging, scrubber, sys.stdout)
+    service = logs.LoggedServices(logs.install(settings.logging, scrubber, sys.stdout))
 
     pool = KeyPool(settings.keys, pool_settings(settings))
     upstream = TreqUpstream(reactor, settings.upstream, f"gemproxy/{__version__}")
@@ -157,42 +156,17 @@ def make_daemon(reactor: Any, settings: Settings) -> Daemon:
         settings.proxy.endpoint or f"{settings.proxy.host}:{settings.proxy.port}",
     )
 
-    service = ServiceSequence()
+    sequence = ServiceSequence()
+    sequence.setServiceParent(service)
     for child in (
-        Upstreaming(upstream),
+        *underneath,
+        Lifetime(upstream),
         Draining(reactor, entrance, lambda: settings.proxy.drain_seconds),
         listener,
-        Settled(),
+        FrozenStart(),
     ):
-        child.setServiceParent(service)
-    return Daemon(service, listener, pool, entrance)
-
-
-class Upstreaming(Service):
-    """The upstream's connections, open as long as requests may come."""
-
-    def __init__(self, upstream: TreqUpstream) -> None:
-        self._upstream = upstream
-
-    def startService(self) -> None:
-        """Begin."""
-        super().startService()
-        self._upstream.start()
-
-    def stopService(self) -> None:
-        """End."""
-        super().stopService()
-        self._upstream.stop()
-
-
-class Settled(Service):
-    """Takes what start-up made out of the garbage collector's sight: it is there to stay."""
-
-    def startService(self) -> None:
-        """Collect once more, then never look at these objects again."""
-        super().startService()
-        gc.collect()
-        gc.freeze()
+        child.setServiceParent(sequence)
+    return Daemon(service, listener)
 
 
 def pool_settings(settings: Settings) -> PoolSettings:
@@ -234,8 +208,6 @@ def with_tls(factory: IProtocolFactory, proxy: ProxySettings) -> IProtocolFactor
     """``factory`` behind TLS, where the configuration has a certificate."""
     if proxy.tls is None:
         return factory
-    from gemproxy.web.tls import tls_factory
-
     return tls_factory(factory, proxy.tls.cert_file, proxy.tls.key_file)
 
 

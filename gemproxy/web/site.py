@@ -188,6 +188,8 @@ class ProxySite(Site):
     request that is turned away before its body is complete.
     """
 
+    noisy = False
+
     def __init__(
         self,
         resource: Resource,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from OpenSSL import crypto
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.ssl import Certificate, CertificateOptions, KeyPair
 from twisted.protocols.tls import TLSMemoryBIOFactory
@@ -18,8 +19,6 @@ def tls_factory(factory: IProtocolFactory, cert_file: Path, key_file: Path) -> I
     ``cert_file`` holds the server's certificate and after it those that lead to its authority;
     both files are PEM.
     """
-    import OpenSSL.crypto as crypto
-
     chain = [
         Certificate.loadPEM(pem).original for pem in _CERTIFICATE.findall(cert_file.read_bytes())
     ]

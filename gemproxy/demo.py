@@ -1,0 +1,97 @@
+"""``twistd -n gemproxy --demo``: the daemon as it is, in front of the simulator.
+
+Nothing leaves the machine and nothing stays on it: the simulator listens on a free loopback port
+with three made-up keys, and the state goes to a folder that is removed at the end.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IListeningPort
+
+from gemproxy.config.settings import (
+    LoggingSettings,
+    PersistenceSettings,
+    ProxySettings,
+    Settings,
+    UpstreamSettings,
+)
+from gemproxy.keys.key import Key
+from gemproxy.observability.logs import LoggedServices
+from gemproxy.secret import Secret
+from gemproxy.simulator import DEMO_KEYS, Simulator, demo_config
+from gemproxy.tap import make_daemon
+
+_MODEL = "gemini-3.8-flash"
+
+
+def demo_settings(upstream: str, folder: str) -> Settings:
+    """The configuration of the demo: the simulator's keys, and everything else by default."""
+    return Settings(
+        keys=tuple(Key(name, Secret(secret), project=name) for name, secret in DEMO_KEYS),
+        proxy=ProxySettings(admin_token=Secret(secrets.token_urlsafe(24))),
+        upstream=UpstreamSettings(base_url=upstream),
+        persistence=PersistenceSettings(
+            path=Path(folder, "gemproxy.db"), fallback_path=Path(folder, "gemproxy.json")
+        ),
+        logging=LoggingSettings(format="text"),
+    )
+
+
+def make_demo(reactor: Any) -> LoggedServices:
+    """The daemon with the simulator underneath; greets whoever looks at the terminal."""
+    simulator = Simulator(reactor, demo_config())
+    folder = TemporaryDirectory(prefix="gemproxy-demo-")
+    backstage = Backstage(simulator, folder)
+    settings = demo_settings(f"http://127.0.0.1:{backstage.port}", folder.name)
+    daemon = make_daemon(reactor, settings, [backstage])
+    daemon.listener.listening.addCallback(_greet)
+    return daemon.service
+
+
+class Backstage(Service):
+    """The simulator on a free port, and the folder for the state, gone when the demo is over."""
+
+    def __init__(self, simulator: Simulator, folder: TemporaryDirectory[str]) -> None:
+        self._simulator = simulator
+        self._folder = folder
+        self._port: Any = None
+        simulator.listen().addCallback(self._listening)
+        self.port: int = self._port.getHost().port
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        self._simulator.abort_connections()
+        await maybeDeferred(self._port.stopListening)
+        self._folder.cleanup()
+
+    def _listening(self, port: IListeningPort) -> None:
+        self._port = port
+
+
+def _greet(port: IListeningPort) -> IListeningPort:
+    address: Any = port.getHost()
+    url = f"http://{address.host}:{address.port}/v1"
+    # Not sys.stdout, which twistd has made a part of the log.
+    print(
+        f"""
+gemproxy demo: an OpenAI API at {url}, answered by a simulated Gemini API.
+Three made-up keys: one steady, one rate limited, one flaky. Try it a few times:
+
+  curl {url}/chat/completions -H 'Content-Type: application/json' \\
+    -d '{{"model": "{_MODEL}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
+""",
+        file=sys.__stdout__,
+        flush=True,
+    )
+    return port

@@ -1,0 +1,45 @@
+"""Small services for what merely has a beginning and an end."""
+
+from __future__ import annotations
+
+import gc
+from typing import Protocol
+
+from twisted.application.service import Service
+
+
+class Startable(Protocol):
+    """What is open between ``start`` and ``stop``."""
+
+    def start(self) -> None:
+        """Begin."""
+
+    def stop(self) -> None:
+        """End."""
+
+
+class Lifetime(Service):
+    """Keeps ``subject`` open as long as the service runs."""
+
+    def __init__(self, subject: Startable) -> None:
+        self._subject = subject
+
+    def startService(self) -> None:
+        super().startService()
+        self._subject.start()
+
+    def stopService(self) -> None:
+        super().stopService()
+        self._subject.stop()
+
+
+class FrozenStart(Service):
+    """Started last: what start-up has made is there to stay, so the collector need not look at it.
+
+    ``gc.freeze`` takes it out of every later full collection, which would block the reactor.
+    """
+
+    def startService(self) -> None:
+        super().startService()
+        gc.collect()
+        gc.freeze()

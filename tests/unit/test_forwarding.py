@@ -1,0 +1,414 @@
+"""The line of one request, on the real pool and translators, with an upstream in memory."""
+
+import asyncio
+import itertools
+
+import pytest
+from fakes.upstreams import (
+    PER_DAY,
+    PER_MINUTE,
+    FakeGemini,
+    RecordingWriter,
+    Reply,
+    error,
+    error_info,
+    event,
+    quota,
+    streamed,
+    whole,
+)
+
+from gemproxy.dialects.openai.requests import decode_chat_completion
+from gemproxy.dialects.translation.signatures import SignatureStore
+from gemproxy.errors import (
+    ContextTooLong,
+    FailureKind,
+    InvalidRequest,
+    ModelNotFound,
+    ModelUnavailable,
+    NoHealthyKeys,
+    QuotaExhausted,
+    UpstreamRejected,
+    UpstreamUnavailable,
+)
+from gemproxy.exchange import Exchange
+from gemproxy.forwarding import Forwarder, ForwardingSettings
+from gemproxy.keys.key import Key
+from gemproxy.keys.models import ModelBreakers
+from gemproxy.keys.outcome import Charge, Verdict
+from gemproxy.keys.pool import KeyPool, PoolSettings
+from gemproxy.secret import Secret
+
+NOON = 1_790_000_000.0
+INVALID_KEY = error(
+    400, "API key not valid.", "INVALID_ARGUMENT", [error_info("API_KEY_INVALID")]
+)
+OVERLOADED = error(503, "The model is overloaded.", "UNAVAILABLE")
+
+
+class Proxy:
+    """A forwarder with a pool of keys that are named as the upstream's scripts are."""
+
+    def __init__(self, upstream: FakeGemini, **settings) -> None:
+        self.upstream = upstream
+        self.now = NOON
+        self.slept: list[float] = []
+        self.pool = KeyPool(
+            [Key(name, Secret(f"secret-of-{name}"), project=name) for name in upstream.scripts],
+            PoolSettings(),
+        )
+        self.forwarder = Forwarder(
+            ForwardingSettings(**settings),
+            pool=self.pool,
+            models=ModelBreakers(),
+            upstream=upstream,
+            signatures=SignatureStore(),
+            seconds=lambda: self.now,
+            sleep=self.sleep,
+            new_id=map("call_{}".format, itertools.count()).__next__,
+            scrub=lambda text: text.replace("secret", "…"),
+        )
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+    def ask(self, *, stream=False, model="gemini-2.5-flash", body=b"", **more):
+        fields = b'"stream":true,' if stream else b""
+        raw = body or (
+            b'{"model":"%b",%b"messages":[{"role":"user","content":"Hi"}]}'
+            % (model.encode(), fields)
+        )
+        self.exchange = Exchange("r", "/v1/chat/completions", self.now)
+        writer = RecordingWriter()
+        request = decode_chat_completion(raw)
+        asyncio.run(self.forwarder.forward(request, self.exchange, writer))
+        return writer
+
+    def status(self, name):
+        return self.pool.status(name, self.now)
+
+    @property
+    def charges(self):
+        return [attempt.charge for attempt in self.exchange.attempts]
+
+
+def test_an_answer_is_translated_and_counted():
+    proxy = Proxy(FakeGemini(a=[whole("Hello.")]))
+    writer = proxy.ask()
+    assert writer.json["choices"][0]["message"]["content"] == "Hello."
+    assert writer.json["model"] == "gemini-2.5-flash"
+    assert proxy.exchange.outcome == "success"
+    assert proxy.exchange.usage.total == 10
+    assert proxy.exchange.key_name == "a"
+    name, request = proxy.upstream.requests[0]
+    assert request.path == b"/v1beta/models/gemini-2.5-flash:generateContent"
+    assert proxy.status("a").success_count == 1
+
+
+def test_a_stream_is_relayed_event_by_event():
+    proxy = Proxy(FakeGemini(a=[streamed("Hel", "lo", ".")]))
+    writer = proxy.ask(stream=True)
+    assert writer.text == "Hello."
+    assert writer.events[-1] == "[DONE]"
+    assert writer.finished
+    assert proxy.upstream.requests[0][1].path.endswith(b":streamGenerateContent?alt=sse")
+
+
+FAILURES = {
+    "quota of a minute": quota(PER_MINUTE, "30s"),
+    "quota of a day": quota(PER_DAY, "37s"),
+    "bare 429": error(429, "Resource has been exhausted", "RESOURCE_EXHAUSTED"),
+    "invalid key": INVALID_KEY,
+    "401": error(401, "no", "UNAUTHENTICATED"),
+    "leaked": error(403, "Your API key was reported as leaked.", "PERMISSION_DENIED"),
+    "500": error(500, "An internal error has occurred", "INTERNAL"),
+    "502 of a front end": Reply(502, b"<html>Bad Gateway</html>"),
+    "503": OVERLOADED,
+    "504": error(504, "Deadline expired", "DEADLINE_EXCEEDED"),
+    "refused": FailureKind.REFUSED,
+    "reset": FailureKind.RESET,
+    "TLS": FailureKind.TLS,
+    "DNS": FailureKind.DNS,
+    "silent": FailureKind.FIRST_BYTE_TIMEOUT,
+    "garbage": FailureKind.GARBAGE,
+    "truncated": Reply(breaks=FailureKind.TRUNCATED, pieces=[b""]),
+    "not JSON": Reply(body=b"<html>hello</html>"),
+    "no candidates": Reply(body=b'{"usageMetadata":{}}', pieces=[event({"usageMetadata": {}})]),
+}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_failing_key_is_not_felt_by_the_client(failure, stream):
+    good = streamed("Hello.") if stream else whole("Hello.")
+    proxy = Proxy(FakeGemini(bad=[FAILURES[failure]], good=[good]))
+    for _ in range(4):
+        writer = proxy.ask(stream=stream)
+        assert (writer.text if stream else writer.json["choices"][0]["message"]["content"]) == (
+            "Hello."
+        )
+    assert "bad" in proxy.upstream.keys_used
+
+
+def test_an_event_with_an_error_before_any_content_is_retried():
+    bad = Reply(pieces=[event({"error": {"code": 503, "message": "x", "status": "UNAVAILABLE"}})])
+    proxy = Proxy(FakeGemini(a=[bad], b=[streamed("Hello.")]))
+    assert proxy.ask(stream=True).text == "Hello."
+
+
+def test_without_first_chunk_retry_such_a_stream_fails():
+    bad = Reply(pieces=[event({"error": {"code": 503, "message": "x", "status": "UNAVAILABLE"}})])
+    proxy = Proxy(FakeGemini(a=[bad], b=[streamed("Hello.")]), first_chunk_retry=False)
+    with pytest.raises(UpstreamUnavailable):
+        proxy.ask(stream=True)
+    assert proxy.upstream.keys_used == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "code"),
+    [
+        (streamed("Hel", "lo", finish=None), "stream_incomplete"),
+        (streamed("Hel", "lo", finish=None, breaks=FailureKind.TRUNCATED), "stream_incomplete"),
+        (streamed("Hel", "lo", finish=None, breaks=FailureKind.IDLE_TIMEOUT), "upstream_timeout"),
+    ],
+)
+def test_a_stream_that_breaks_says_so_and_is_not_begun_again(reply, code):
+    proxy = Proxy(FakeGemini(a=[reply], b=[streamed("Never.")]))
+    writer = proxy.ask(stream=True)
+    assert writer.text.startswith("Hel")
+    assert writer.events[-1]["error"]["code"] == code
+    assert "[DONE]" not in writer.events
+    assert proxy.upstream.keys_used == ["a"]
+
+
+def test_an_error_in_mid_stream_keeps_what_came_before_it():
+    failing = event({"error": {"code": 503, "message": "overloaded", "status": "UNAVAILABLE"}})
+    reply = Reply(pieces=[streamed("Hel", finish=None).pieces[0] + failing])
+    writer = Proxy(FakeGemini(a=[reply])).ask(stream=True)
+    assert writer.text == "Hel"
+    assert writer.events[-1]["error"]["message"] == "overloaded"
+
+
+def test_the_clients_own_mistake_is_answered_at_once_and_changes_no_key():
+    refused = error(400, "Request contains an invalid argument.", "INVALID_ARGUMENT")
+    proxy = Proxy(FakeGemini(a=[refused], b=[whole()]))
+    with pytest.raises(UpstreamRejected) as caught:
+        proxy.ask()
+    assert caught.value.status == 400
+    assert proxy.upstream.keys_used == ["a"]
+    assert proxy.charges == [Charge.NOBODY]
+    assert proxy.status("a").failure_count == 0
+
+
+def test_a_mistake_found_here_reaches_no_upstream():
+    proxy = Proxy(FakeGemini(a=[whole()]))
+    with pytest.raises(InvalidRequest):
+        proxy.ask(body=b'{"model":"gemini-2.5-flash","messages":[]}')
+    assert proxy.upstream.requests == []
+
+
+def test_every_keys_overload_is_the_models_and_opens_no_key():
+    proxy = Proxy(FakeGemini(**{name: [OVERLOADED] for name in "abcd"}))
+    for _ in range(3):
+        with pytest.raises(UpstreamUnavailable) as caught:
+            proxy.ask()
+        assert caught.value.status == 503
+        assert caught.value.retry_after is not None
+    assert {proxy.status(name).failure_count for name in "abcd"} == {0}
+    with pytest.raises(ModelUnavailable):
+        proxy.ask()
+    proxy.upstream.scripts = {name: [whole()] for name in "abcd"}
+    proxy.now += 1.5
+    proxy.ask()
+    assert proxy.exchange.outcome == "success"
+
+
+def test_a_failure_that_another_key_made_good_is_the_keys():
+    proxy = Proxy(FakeGemini(a=[OVERLOADED], b=[whole()]))
+    proxy.ask()
+    assert proxy.charges == [Charge.KEY, Charge.KEY]
+    assert proxy.status("a").failure_count == 1
+    assert proxy.status("b").success_count == 1
+
+
+def test_the_only_key_is_tried_again_after_a_pause():
+    proxy = Proxy(FakeGemini(a=[OVERLOADED, FailureKind.RESET, whole()]))
+    proxy.ask()
+    assert proxy.upstream.keys_used == ["a", "a", "a"]
+    assert proxy.slept == [0.1, 0.2]
+
+
+def test_attempts_end_where_the_setting_says():
+    proxy = Proxy(FakeGemini(**{name: [OVERLOADED] for name in "abcde"}), max_attempts=2)
+    with pytest.raises(UpstreamUnavailable):
+        proxy.ask()
+    assert len(proxy.upstream.requests) == 2
+
+
+def test_attempts_end_with_the_requests_time():
+    proxy = Proxy(FakeGemini(a=[OVERLOADED], b=[whole()]), request_timeout=0.0)
+    with pytest.raises(UpstreamUnavailable):
+        proxy.ask()
+    assert proxy.upstream.keys_used == ["a"]
+
+
+def test_with_all_keys_out_of_a_minutes_quota_the_client_learns_when_to_come_back():
+    proxy = Proxy(FakeGemini(a=[quota(PER_MINUTE, "30s")], b=[quota(PER_MINUTE, "20s")]))
+    with pytest.raises(QuotaExhausted) as caught:
+        proxy.ask()
+    assert caught.value.code == "rate_limit_exceeded"
+    assert caught.value.retry_after == pytest.approx(20.0)
+    with pytest.raises(QuotaExhausted):
+        proxy.ask()
+    assert len(proxy.upstream.requests) == 2
+
+
+def test_with_all_keys_out_of_a_days_quota_the_sdk_is_told_not_to_retry():
+    proxy = Proxy(FakeGemini(a=[quota(PER_DAY, "37s")]))
+    with pytest.raises(QuotaExhausted) as caught:
+        proxy.ask()
+    assert caught.value.code == "insufficient_quota"
+    assert caught.value.should_retry is False
+    assert caught.value.retry_after > 60
+
+
+def test_a_cooldown_is_for_one_model_only():
+    proxy = Proxy(FakeGemini(a=[quota(PER_MINUTE, "30s"), whole()]))
+    with pytest.raises(QuotaExhausted):
+        proxy.ask()
+    proxy.ask(model="gemini-2.5-pro")
+    assert proxy.exchange.outcome == "success"
+
+
+def test_bad_keys_are_never_shown_to_the_client_as_401():
+    proxy = Proxy(FakeGemini(a=[INVALID_KEY]))
+    with pytest.raises(NoHealthyKeys) as caught:
+        proxy.ask()
+    assert caught.value.status == 503
+    assert proxy.status("a").needs_attention == "invalid"
+
+
+def test_a_prompt_that_can_never_fit_benches_no_key():
+    big = b'{"model":"gemini-2.5-flash","messages":[{"role":"user","content":"%b"}]}'
+    proxy = Proxy(
+        FakeGemini(
+            a=[quota("GenerateContentInputTokensPerModelPerMinute-FreeTier", "30s", "1000")],
+            b=[whole()],
+        )
+    )
+    with pytest.raises(ContextTooLong):
+        proxy.ask(body=big % (b"word " * 2000))
+    assert proxy.upstream.keys_used == ["a"]
+    assert proxy.status("a").cooldowns == ()
+
+
+def test_an_empty_answer_is_asked_for_once_more_and_then_believed():
+    empty = Reply(body=b'{"candidates":[{"finishReason":"STOP"}]}')
+    proxy = Proxy(FakeGemini(a=[empty], b=[empty]))
+    writer = proxy.ask()
+    assert writer.json["choices"][0]["finish_reason"] == "stop"
+    assert len(proxy.upstream.requests) == 2
+    assert proxy.status("a").failure_count == 0
+
+
+def test_answers_without_candidates_end_as_502_after_one_more_try():
+    proxy = Proxy(FakeGemini(**{name: [Reply(body=b"{}")] for name in "abcd"}))
+    with pytest.raises(UpstreamUnavailable) as caught:
+        proxy.ask()
+    assert caught.value.status == 502
+    assert len(proxy.upstream.requests) == 2
+
+
+def test_a_long_answer_is_followed_hop_by_hop():
+    first = whole("Once upon", "CONTINUATION", continuationToken="t1")
+    proxy = Proxy(FakeGemini(a=[first, whole(" a time.")]))
+    writer = proxy.ask(model="gemini-4-argon")
+    assert writer.json["choices"][0]["message"]["content"] == "Once upon a time."
+    assert writer.json["usage"]["completion_tokens"] == 6
+    assert proxy.upstream.body(1)["continuationToken"] == "t1"
+    assert proxy.upstream.body(1)["contents"] == proxy.upstream.body(0)["contents"]
+
+
+def test_a_long_stream_is_followed_hop_by_hop():
+    first = Reply(
+        pieces=[
+            event(
+                {
+                    "candidates": [
+                        {
+                            "content": {"role": "model", "parts": [{"text": "Once upon"}]},
+                            "finishReason": "CONTINUATION",
+                            "continuationToken": "t1",
+                        }
+                    ]
+                }
+            )
+        ]
+    )
+    proxy = Proxy(FakeGemini(a=[first, streamed(" a", " time.")]))
+    writer = proxy.ask(stream=True, model="gemini-4-argon")
+    assert writer.text == "Once upon a time."
+    assert writer.events[-1] == "[DONE]"
+    assert len(writer.flows) == 2
+
+
+def test_a_refused_signature_is_replaced_once_on_the_same_key():
+    missing = error(
+        400,
+        "Function call is missing a thought_signature in functionCall parts.",
+        "INVALID_ARGUMENT",
+    )
+    body = (
+        b'{"model":"gemini-3-flash-preview","messages":[{"role":"user","content":"Hi"},'
+        b'{"role":"assistant","tool_calls":[{"id":"c1","type":"function","function":'
+        b'{"name":"f","arguments":"{}"},"extra_content":{"google":{"thought_signature":"b2xk"}}}]},'
+        b'{"role":"tool","tool_call_id":"c1","content":"1"}]}'
+    )
+    proxy = Proxy(FakeGemini(a=[missing, whole()], b=[whole()]))
+    proxy.ask(body=body)
+    assert proxy.upstream.keys_used == ["a", "a"]
+    signatures = [
+        part["thoughtSignature"]
+        for index in (0, 1)
+        for content in proxy.upstream.body(index)["contents"]
+        for part in content["parts"]
+        if "functionCall" in part
+    ]
+    assert signatures == ["b2xk", "skip_thought_signature_validator"]
+
+
+def test_a_client_that_leaves_costs_no_key_anything():
+    class Leaves(Exception):
+        pass
+
+    class Gone(FakeGemini):
+        async def send(self, request):
+            raise Leaves
+
+    proxy = Proxy(Gone(a=[whole()]))
+    with pytest.raises(Leaves):
+        proxy.ask()
+    assert proxy.exchange.attempts[0].outcome.verdict is Verdict.CLIENT_GONE
+    assert proxy.charges == [Charge.NOBODY]
+    assert proxy.status("a").failure_count == 0
+
+
+def test_aliases_and_the_list_of_allowed_models():
+    proxy = Proxy(
+        FakeGemini(a=[whole()]),
+        aliases={"gpt-4o": "gemini-2.5-pro"},
+        allowed_models=frozenset({"gpt-4o"}),
+    )
+    assert proxy.ask(model="gpt-4o").json["model"] == "gpt-4o"
+    assert b"gemini-2.5-pro:" in proxy.upstream.requests[0][1].path
+    with pytest.raises(ModelNotFound):
+        proxy.ask(model="gemini-2.5-flash")
+
+
+def test_upstream_messages_are_scrubbed_before_anybody_sees_them():
+    leaky = error(400, "the key secret-of-a is odd", "INVALID_ARGUMENT")
+    proxy = Proxy(FakeGemini(a=[leaky]))
+    with pytest.raises(UpstreamRejected) as caught:
+        proxy.ask()
+    assert "secret" not in caught.value.message
