@@ -35,7 +35,7 @@ from gemproxy.keys.pool import KeyPool, PoolSettings
 from gemproxy.observability import logs
 from gemproxy.observability.requests import RequestLog
 from gemproxy.observability.scrubbing import Scrubber
-from gemproxy.services.lifetimes import FrozenStart, Lifetime
+from gemproxy.services.lifetimes import FrozenStart, GracefulExit, Lifetime
 from gemproxy.services.listening import Draining, Listener
 from gemproxy.services.sequence import ServiceSequence
 from gemproxy.upstream.client import TreqUpstream
@@ -160,6 +160,7 @@ def make_daemon(reactor: Any, settings: Settings, underneath: Sequence[Service] 
     sequence.setServiceParent(service)
     for child in (
         *underneath,
+        GracefulExit(reactor),
         Lifetime(upstream),
         Draining(reactor, entrance, lambda: settings.proxy.drain_seconds),
         listener,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from typing import Protocol
+from typing import Any, Protocol
 
 from twisted.application.service import Service
 
@@ -43,3 +43,20 @@ class FrozenStart(Service):
         super().startService()
         gc.collect()
         gc.freeze()
+
+
+class GracefulExit(Service):
+    """Makes a stop that was asked for an exit with status 0.
+
+    Twisted dies of the signal that stopped it, which a supervisor takes for a failure.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+
+    def startService(self) -> None:
+        super().startService()
+        self._reactor.addSystemEventTrigger("after", "shutdown", self._forget_signal)
+
+    def _forget_signal(self) -> None:
+        self._reactor._exitSignal = None

@@ -1,0 +1,225 @@
+"""The real programs as processes of their own: the daemon under twistd, and the simulator.
+
+Both listen on free loopback ports and tell when they are ready; nothing here waits by sleeping.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+ADMIN_TOKEN = "an-admin-token-for-the-tests"
+#: Generous: a loaded machine may take its time to start an interpreter.
+PATIENCE = 60.0
+
+
+class Process:
+    """A program whose output is read line by line while it runs."""
+
+    def __init__(self, *command: str | Path, cwd: Path, **environ: str) -> None:
+        self.lines: list[str] = []
+        self.errors: list[str] = []
+        self._news = threading.Condition()
+        self.popen = subprocess.Popen(
+            [str(part) for part in command],
+            cwd=cwd,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1", **environ},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+        )
+        self._readers = [
+            threading.Thread(target=self._read, args=(self.popen.stdout, self.lines), daemon=True),
+            threading.Thread(target=self._read, args=(self.popen.stderr, self.errors), daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def _read(self, stream: Any, lines: list[str]) -> None:
+        with stream:
+            for line in stream:
+                with self._news:
+                    lines.append(line)
+                    self._news.notify_all()
+        with self._news:
+            self._news.notify_all()
+
+    @property
+    def output(self) -> str:
+        """Everything that was printed so far."""
+        return "".join(self.lines) + "".join(self.errors)
+
+    def wait_for_line(self, wanted: str, start: int = 0) -> str:
+        """The first line of standard output from ``start`` on that holds ``wanted``."""
+        deadline = time.monotonic() + PATIENCE
+        with self._news:
+            while True:
+                for line in self.lines[start:]:
+                    if wanted in line:
+                        return line
+                start = len(self.lines)
+                ended = self.popen.poll() is not None and not any(
+                    reader.is_alive() for reader in self._readers
+                )
+                left = deadline - time.monotonic()
+                if ended or left <= 0:
+                    raise AssertionError(f"no line with {wanted!r} in:\n{self.output}")
+                self._news.wait(min(left, 1.0))
+
+    def wait(self) -> int:
+        """The exit status, once the program has ended and all of its output is read."""
+        status = self.popen.wait(PATIENCE)
+        for reader in self._readers:
+            reader.join(PATIENCE)
+        return status
+
+    def stop(self) -> int:
+        """Ask it to stop as systemd does, and wait; gives the exit status."""
+        if self.popen.poll() is None:
+            self.popen.terminate()
+        return self.wait()
+
+
+class RunningSimulator(Process):
+    """``gemproxy simulate`` with one key for each name; a key's secret is ``secret_of(name)``."""
+
+    def __init__(self, folder: Path, names: tuple[str, ...], **settings: Any) -> None:
+        self.names = names
+        config = folder / "simulator.yaml"
+        keys = [{"name": name, "key": secret_of(name)} for name in names]
+        config.write_text(yaml.safe_dump({"keys": keys, **settings}))
+        super().__init__(
+            sys.executable,
+            "-m",
+            "gemproxy.simulator.main",
+            "--port",
+            "0",
+            "--config",
+            config,
+            cwd=folder,
+        )
+        self.url = self.wait_for_line("http://").split("http://")[1].split(";")[0]
+        self.url = "http://" + self.url.strip()
+
+    def control(self, method: str, path: str, body: object = None) -> Any:
+        """One control call; see ``docs/simulator.md``."""
+        request = urllib.request.Request(
+            f"{self.url}/_simulator/{path}",
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+        )
+        with urllib.request.urlopen(request, timeout=PATIENCE) as response:
+            return json.load(response)
+
+    def behave(self, name: str, behaviour: str, **more: Any) -> None:
+        """Let one key behave like ``behaviour``; ``more`` are fields of the control call."""
+        self.control("PUT", f"keys/{name}", {"behaviour": behaviour, **more})
+
+    def behave_all(self, behaviour: str, **more: Any) -> None:
+        for name in self.names:
+            self.behave(name, behaviour, **more)
+
+    def reset(self) -> None:
+        """Back to the start: behaviours, quotas, the log of requests."""
+        self.control("POST", "reset")
+
+    def requests(self) -> list[dict[str, Any]]:
+        """What came in, oldest first."""
+        return self.control("GET", "requests?limit=1000")["requests"]
+
+    def wait_for_request(self, condition: Any) -> dict[str, Any]:
+        """The first request for which ``condition`` holds, looked at until it does."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            for request in self.requests():
+                if condition(request):
+                    return request
+            time.sleep(0.02)
+        raise AssertionError(f"no such request in {self.requests()}")
+
+
+class RunningDaemon(Process):
+    """``twistd -n gemproxy`` in front of ``upstream``, with its files in ``folder``."""
+
+    def __init__(
+        self,
+        folder: Path,
+        upstream: str,
+        keys: list[dict[str, Any]],
+        *options: str,
+        environ: dict[str, str] | None = None,
+        **settings: dict[str, Any],
+    ) -> None:
+        self.folder = folder
+        config, key_file = write_configuration(folder, upstream, keys, **settings)
+        super().__init__(
+            *TWISTD,
+            "gemproxy",
+            "--config",
+            config,
+            "--keys",
+            key_file,
+            *options,
+            cwd=folder,
+            **(environ or {}),
+        )
+        self.address = json.loads(self.wait_for_line("listening on"))["address"]
+        self.host, _, port = self.address.rpartition(":")
+        self.port = int(port)
+        self.url = f"http://{self.address}"
+
+    def events(self) -> list[dict[str, Any]]:
+        """The log so far."""
+        return [json.loads(line) for line in self.lines if line.startswith("{")]
+
+    def request_line(self, request_id: str) -> dict[str, Any]:
+        """The log line of one request, once it is there."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            for event in self.events():
+                if event["event"] == "request finished" and event["request_id"] == request_id:
+                    return event
+            time.sleep(0.01)
+        raise AssertionError(f"no line for {request_id} in:\n{self.output}")
+
+
+#: ``twistd`` of the environment that runs the tests.
+TWISTD = (Path(sys.executable).parent / "twistd", "-n", "--pidfile=")
+
+
+def secret_of(name: str) -> str:
+    """The made-up API key of a name."""
+    return f"test-key-of-{name}-0123456789"
+
+
+def keys_of(*names: str, **more: Any) -> list[dict[str, Any]]:
+    """Entries of ``keys.yaml`` for keys that the simulator knows; ``more`` goes to each."""
+    return [{"name": name, "key": secret_of(name), **more} for name in names]
+
+
+def write_configuration(
+    folder: Path, upstream: str, keys: list[dict[str, Any]], **settings: dict[str, Any]
+) -> tuple[Path, Path]:
+    """Both files; ``settings`` are sections of ``proxy.yaml`` over what the tests need."""
+    sections: dict[str, dict[str, Any]] = {
+        "proxy": {"port": 0, "adminToken": ADMIN_TOKEN},
+        "upstream": {"baseUrl": upstream},
+    }
+    for name, section in settings.items():
+        sections[name] = {**sections.get(name, {}), **section}
+    config, key_file = folder / "proxy.yaml", folder / "keys.yaml"
+    config.write_text(yaml.safe_dump(sections))
+    key_file.write_text(yaml.safe_dump({"keys": keys}))
+    return config, key_file
