@@ -1,0 +1,173 @@
+"""What a model's name tells about the rules that its requests must keep.
+
+Google's models differ in what they accept: a thinking budget or a level, sampling parameters or
+none, system instructions or none. There is no hard list of models here, only of families, because
+new models appear weekly: a name that is newer than what this table knows is held to the strictest
+rules of the newest generation.
+Sources: ai.google.dev guides on thinking, thought signatures and the 3.6 and 4 generations.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from enum import Enum
+from functools import lru_cache
+
+
+class ThinkingControl(Enum):
+    """How a model is told how much to think."""
+
+    NONE = "none"
+    BUDGET = "budget"
+    LEVEL = "level"
+
+
+_LOW_HIGH = ("low", "high")
+_LOW_TO_HIGH = ("low", "medium", "high")
+_MINIMAL_TO_HIGH = ("minimal", "low", "medium", "high")
+_LOW_TO_XHIGH = ("low", "medium", "high", "xhigh")
+_MINIMAL_HIGH = ("minimal", "high")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFamily:
+    """The rules of one family. The defaults are those of the newest generation."""
+
+    thinking: ThinkingControl = ThinkingControl.LEVEL
+    #: The levels that the model takes, lowest first.
+    levels: tuple[str, ...] = _LOW_TO_HIGH
+    #: Smallest and largest thinking budget, in tokens, apart from 0 and -1.
+    budget_range: tuple[int, int] = (1, 32_768)
+    #: The budget for the least effort above none, in tokens.
+    minimal_budget: int = 512
+    #: Budget 0 switches thinking off; where not, it is an error.
+    thinking_can_stop: bool = False
+    #: A level model that takes a budget all the same.
+    accepts_budget: bool = False
+    #: ``temperature``, ``topP`` and ``topK`` are not looked at, and are about to be refused.
+    ignores_sampling: bool = True
+    system_instruction: bool = True
+    #: A replayed function call without its thought signature is refused.
+    requires_signatures: bool = True
+    json_mode: bool = True
+    #: Structured output may stand together with functions or a search.
+    json_mode_with_tools: bool = True
+    #: The built-in search may stand together with functions.
+    search_with_functions: bool = True
+    #: ``mediaResolution`` of a single part, and media inside a function's result.
+    rich_parts: bool = True
+    #: The largest ``candidateCount``.
+    candidates: int = 1
+    image_output: bool = False
+    speech_output: bool = False
+
+
+_NEWEST = ModelFamily()
+_GEMINI_4 = _NEWEST
+_GEMINI_3_LATE = replace(_NEWEST, accepts_budget=True, candidates=8)
+_GEMINI_3 = replace(_GEMINI_3_LATE, ignores_sampling=False, levels=_MINIMAL_TO_HIGH)
+_BEFORE_3 = ModelFamily(
+    thinking=ThinkingControl.NONE,
+    levels=(),
+    ignores_sampling=False,
+    requires_signatures=False,
+    json_mode_with_tools=False,
+    search_with_functions=False,
+    rich_parts=False,
+    candidates=8,
+)
+_GEMINI_2_5 = replace(
+    _BEFORE_3,
+    thinking=ThinkingControl.BUDGET,
+    budget_range=(1, 24_576),
+    thinking_can_stop=True,
+)
+_GEMMA = replace(_BEFORE_3, system_instruction=False, json_mode=False)
+
+#: First match wins. The variant is what follows the version: ``flash-lite-preview-06-17``.
+_FAMILIES: tuple[tuple[str, str, ModelFamily], ...] = (
+    # version, variant, rules
+    (r"[01]\.\d+|2\.0|[01]", r".*", _BEFORE_3),
+    (
+        r"2\.5",
+        r"pro.*",
+        replace(
+            _GEMINI_2_5, budget_range=(128, 32_768), minimal_budget=128, thinking_can_stop=False
+        ),
+    ),
+    (r"2\.5", r"flash-lite.*", replace(_GEMINI_2_5, budget_range=(512, 24_576))),
+    (r"2\.\d+|2", r".*", _GEMINI_2_5),
+    (r"3|3\.0", r"pro.*", replace(_GEMINI_3, levels=_LOW_HIGH)),
+    (r"3\.\d+|3", r"pro.*", replace(_GEMINI_3, levels=_LOW_TO_HIGH)),
+    (r"3\.5", r"flash-lite.*", replace(_GEMINI_3, ignores_sampling=True)),
+    (r"3\.6", r".*", replace(_GEMINI_3, ignores_sampling=True)),
+    (r"3|3\.[0-5]", r".*", _GEMINI_3),
+    (r"3\.\d+", r".*", _GEMINI_3_LATE),
+    (r"4|4\.\d+", r"hydrogen.*", replace(_GEMINI_4, levels=_LOW_TO_XHIGH)),
+)
+
+#: Google moves these; the rules are those that hold for what they stand for now and for later.
+_ALIASES: tuple[tuple[str, ModelFamily], ...] = (
+    (r"gemini-flash-lite-latest", replace(_GEMINI_3, ignores_sampling=True, accepts_budget=False)),
+    (r"gemini-flash-latest", _GEMINI_3_LATE),
+    (r"gemini-pro-latest", replace(_GEMINI_3, levels=_LOW_TO_HIGH)),
+)
+
+_GEMINI = re.compile(r"gemini-(?P<version>\d+(?:\.\d+)?)(?:-(?P<variant>.*))?", re.DOTALL)
+_IMAGE = re.compile(r"(?:^|-)image(?:-|$)|nano-banana")
+_SPEECH = re.compile(r"(?:^|-)tts(?:-|$)")
+_SMALL_IMAGE = re.compile(r"gemini-3\.1-flash(?:-lite)?-image")
+
+
+@lru_cache(maxsize=1024)
+def family_of(model: str) -> ModelFamily:
+    """The rules for ``model``, with or without the prefix ``models/``."""
+    name = model.removeprefix("models/").lower()
+    family = _by_version(name)
+    if _IMAGE.search(name):
+        return _image_model(name, family)
+    if _SPEECH.search(name):
+        return _speech_model(family)
+    return family
+
+
+def _by_version(name: str) -> ModelFamily:
+    if name.startswith("gemma"):
+        return _GEMMA
+    for pattern, family in _ALIASES:
+        if re.fullmatch(pattern, name):
+            return family
+    if match := _GEMINI.match(name):
+        version, variant = match["version"], match["variant"] or ""
+        for versions, variants, family in _FAMILIES:
+            if re.fullmatch(versions, version) and re.fullmatch(variants, variant, re.DOTALL):
+                return family
+    return _NEWEST
+
+
+def _image_model(name: str, family: ModelFamily) -> ModelFamily:
+    # gemini-2.5-flash-image answers any thinkingConfig with an error; the small 3.1 image models
+    # take two levels.
+    small = _SMALL_IMAGE.match(name) is not None
+    return replace(
+        family,
+        thinking=ThinkingControl.LEVEL if small else ThinkingControl.NONE,
+        levels=_MINIMAL_HIGH if small else (),
+        accepts_budget=False,
+        json_mode=False,
+        image_output=True,
+    )
+
+
+def _speech_model(family: ModelFamily) -> ModelFamily:
+    return replace(
+        family,
+        thinking=ThinkingControl.NONE,
+        levels=(),
+        accepts_budget=False,
+        # Google: "Developer instruction is not enabled" for its speech models.
+        system_instruction=False,
+        json_mode=False,
+        speech_output=True,
+    )

@@ -1,0 +1,359 @@
+"""Answers of the native Gemini API: ``GenerateContentResponse`` and what may stand in its place.
+
+The shapes follow ai.google.dev ``api/generate-content`` and are lenient where real answers are:
+proto3 JSON leaves out defaults, so every field may be missing; some gateways write ``null``;
+enumerations may come as numbers (``$alt=json;enum-encoding=int``, recording ``unary_finish_2``) or
+as names that are newer than this program; fields that nobody here reads are skipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from gemproxy.errors import GemproxyError, UnusableAnswer
+
+_NOTHING = msgspec.Raw(b"")
+
+
+class Blob(msgspec.Struct, rename="camel", frozen=True, gc=False):
+    """Media that the model made; ``data`` is standard base64."""
+
+    mime_type: str | None = None
+    data: str | None = None
+
+
+class PartialArg(msgspec.Struct, rename="camel", frozen=True, gc=False):
+    """A piece of one argument of a streamed call (Vertex AI only): ``$.location`` += ``"Bos"``."""
+
+    json_path: str | None = None
+    string_value: str | None = None
+    number_value: float | int | None = None
+    bool_value: bool | None = None
+
+
+class FunctionCall(msgspec.Struct, rename="camel", frozen=True):
+    """``args`` is the text of a JSON object, as it came; empty where it is missing."""
+
+    name: str | None = None
+    id: str | None = None
+    args: msgspec.Raw = _NOTHING
+    partial_args: list[PartialArg] | None = None
+    will_continue: bool | None = None
+
+
+class ExecutableCode(msgspec.Struct, frozen=True, gc=False):
+    """Code that Google runs on its side."""
+
+    language: str | int | None = None
+    code: str | None = None
+
+
+class CodeExecutionResult(msgspec.Struct, frozen=True, gc=False):
+    """What that code printed."""
+
+    outcome: str | int | None = None
+    output: str | None = None
+
+
+class Part(msgspec.Struct, rename="camel", frozen=True):
+    """One piece of content: exactly one payload, and side fields."""
+
+    text: str | None = None
+    thought: bool | None = None
+    thought_signature: str | None = None
+    function_call: FunctionCall | None = None
+    inline_data: Blob | None = None
+    executable_code: ExecutableCode | None = None
+    code_execution_result: CodeExecutionResult | None = None
+
+
+class Content(msgspec.Struct, frozen=True):
+    """``{}`` and ``{"role": "model"}`` are usual."""
+
+    parts: list[Part] | None = None
+
+
+class Source(msgspec.Struct, frozen=True, gc=False):
+    """A page or a place."""
+
+    uri: str | None = None
+    title: str | None = None
+
+
+class GroundingChunk(msgspec.Struct, rename="camel", frozen=True, gc=False):
+    """One source; exactly one of the fields is set."""
+
+    web: Source | None = None
+    maps: Source | None = None
+    retrieved_context: Source | None = None
+
+
+class Segment(msgspec.Struct, rename="camel", frozen=True, gc=False):
+    """A range of a part's text, in UTF-8 bytes."""
+
+    part_index: int | None = None
+    start_index: int | None = None
+    end_index: int | None = None
+
+
+class GroundingSupport(msgspec.Struct, rename="camel", frozen=True):
+    """Which sources stand behind a segment: indices of the chunks that came so far."""
+
+    segment: Segment | None = None
+    grounding_chunk_indices: list[int] | None = None
+
+
+class GroundingMetadata(msgspec.Struct, rename="camel", frozen=True):
+    """In a stream each chunk brings new items."""
+
+    grounding_chunks: list[GroundingChunk] | None = None
+    grounding_supports: list[GroundingSupport] | None = None
+
+
+class CitationSource(msgspec.Struct, rename="camel", frozen=True, gc=False):
+    """A range of the answer, in UTF-8 bytes, that repeats a published text."""
+
+    start_index: int | None = None
+    end_index: int | None = None
+    uri: str | None = None
+    title: str | None = None
+
+
+class CitationMetadata(msgspec.Struct, rename="camel", frozen=True):
+    """``citationSources`` on the Gemini API, ``citations`` on Vertex AI."""
+
+    citation_sources: list[CitationSource] | None = None
+    citations: list[CitationSource] | None = None
+
+
+class TokenCandidate(msgspec.Struct, rename="camel", frozen=True, gc=False):
+    """One token and its log probability."""
+
+    token: str | None = None
+    log_probability: float | None = None
+
+
+class TopCandidates(msgspec.Struct, frozen=True):
+    """The likeliest tokens at one place."""
+
+    candidates: list[TokenCandidate] | None = None
+
+
+class LogprobsResult(msgspec.Struct, rename="camel", frozen=True):
+    """Both lists have one item for each decoding step."""
+
+    chosen_candidates: list[TokenCandidate] | None = None
+    top_candidates: list[TopCandidates] | None = None
+
+
+class Candidate(msgspec.Struct, rename="camel", frozen=True):
+    """One of the answers; a missing ``index`` means 0."""
+
+    content: Content | None = None
+    finish_reason: str | int | None = None
+    finish_message: str | None = None
+    index: int | None = None
+    grounding_metadata: GroundingMetadata | None = None
+    citation_metadata: CitationMetadata | None = None
+    logprobs_result: LogprobsResult | None = None
+    continuation_token: str | None = None
+
+    @property
+    def finish(self) -> str | None:
+        """The finish reason by its name."""
+        reason = self.finish_reason
+        return _FINISH_REASONS.get(reason, str(reason)) if isinstance(reason, int) else reason
+
+    @property
+    def parts(self) -> list[Part]:
+        """The parts, none where there is no content."""
+        return (self.content.parts or []) if self.content else []
+
+
+class ModalityTokenCount(msgspec.Struct, rename="camel", frozen=True, gc=False):
+    """Tokens of one kind of content."""
+
+    modality: str | int | None = None
+    token_count: int | None = None
+
+
+class UsageMetadata(msgspec.Struct, rename="camel", frozen=True):
+    """Token counts; in a stream they are running totals, and the last ones count."""
+
+    prompt_token_count: int | None = None
+    cached_content_token_count: int | None = None
+    candidates_token_count: int | None = None
+    thoughts_token_count: int | None = None
+    tool_use_prompt_token_count: int | None = None
+    total_token_count: int | None = None
+    prompt_tokens_details: list[ModalityTokenCount] | None = None
+    candidates_tokens_details: list[ModalityTokenCount] | None = None
+    service_tier: str | None = None
+
+    @property
+    def counts(self) -> bool:
+        """Whether it counts anything: Vertex AI sends only ``trafficType`` until the last chunk."""
+        return self.prompt_token_count is not None or self.total_token_count is not None
+
+
+class PromptFeedback(msgspec.Struct, rename="camel", frozen=True, gc=False):
+    """With a ``blockReason`` the prompt was refused; without, it means nothing."""
+
+    block_reason: str | int | None = None
+    block_reason_message: str | None = None
+
+    @property
+    def block(self) -> str | None:
+        """The block reason by its name; a message alone tells of one that has no name."""
+        reason = self.block_reason
+        name = _BLOCK_REASONS.get(reason, str(reason)) if isinstance(reason, int) else reason
+        return name or ("BLOCK_REASON_UNSPECIFIED" if self.block_reason_message else None)
+
+
+class GenerateContentResponse(msgspec.Struct, rename="camel", frozen=True):
+    """A unary answer, or one chunk of a stream, or an error that came in the place of one."""
+
+    candidates: list[Candidate] | None = None
+    prompt_feedback: PromptFeedback | None = None
+    usage_metadata: UsageMetadata | None = None
+    response_id: str | None = None
+    error: msgspec.Raw = _NOTHING
+
+    @property
+    def block(self) -> str | None:
+        """Why the prompt was blocked, by its name; ``None`` if it was not."""
+        feedback = self.prompt_feedback
+        return feedback.block if feedback is not None else None
+
+    @property
+    def is_error(self) -> bool:
+        """Whether this is an error object."""
+        return len(self.error) > 0 and bytes(self.error) != b"null"
+
+
+class UpstreamErrorEvent(GemproxyError):
+    """An event of a stream was an error object; ``payload`` is its JSON, to be classified."""
+
+    def __init__(self, payload: bytes) -> None:
+        super().__init__("an error object in the stream")
+        self.payload = payload
+
+
+def decode_answer(body: bytes) -> GenerateContentResponse:
+    """Read a unary body or the payload of one event.
+
+    An array of answers (``streamGenerateContent`` without ``alt=sse``) is read as one answer.
+    Raises :exc:`UnusableAnswer` when ``body`` is neither.
+    """
+    try:
+        return _ANSWER.decode(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        if not body.lstrip().startswith(b"["):
+            raise UnusableAnswer(f"not an answer: {error}") from error
+    try:
+        return merge_answers(_ANSWERS.decode(body))
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise UnusableAnswer(f"not a list of answers: {error}") from error
+
+
+def merge_answers(answers: Iterable[GenerateContentResponse]) -> GenerateContentResponse:
+    """One answer that says what the chunks say together."""
+    merged = GenerateContentResponse()
+    candidates: dict[int, Candidate] = {}
+    for answer in answers:
+        for candidate in answer.candidates or []:
+            index = candidate.index or 0
+            earlier = candidates.get(index)
+            candidates[index] = _merge_candidates(earlier, candidate) if earlier else candidate
+        usage = answer.usage_metadata
+        merged = GenerateContentResponse(
+            prompt_feedback=answer.prompt_feedback if answer.block else merged.prompt_feedback,
+            usage_metadata=usage if usage and usage.counts else merged.usage_metadata,
+            response_id=merged.response_id or answer.response_id,
+            error=merged.error if merged.is_error else answer.error,
+        )
+    return msgspec.structs.replace(merged, candidates=list(candidates.values()))
+
+
+def _merge_candidates(earlier: Candidate, later: Candidate) -> Candidate:
+    return Candidate(
+        content=Content(earlier.parts + later.parts),
+        finish_reason=earlier.finish_reason if later.finish_reason is None else later.finish_reason,
+        finish_message=later.finish_message or earlier.finish_message,
+        index=earlier.index,
+        grounding_metadata=_merge_grounding(earlier.grounding_metadata, later.grounding_metadata),
+        citation_metadata=_merge_citations(earlier.citation_metadata, later.citation_metadata),
+        logprobs_result=_merge_logprobs(earlier.logprobs_result, later.logprobs_result),
+        continuation_token=later.continuation_token or earlier.continuation_token,
+    )
+
+
+def _merge_grounding(
+    earlier: GroundingMetadata | None, later: GroundingMetadata | None
+) -> GroundingMetadata | None:
+    if earlier is None or later is None:
+        return earlier or later
+    return GroundingMetadata(
+        (earlier.grounding_chunks or []) + (later.grounding_chunks or []),
+        (earlier.grounding_supports or []) + (later.grounding_supports or []),
+    )
+
+
+def _merge_citations(
+    earlier: CitationMetadata | None, later: CitationMetadata | None
+) -> CitationMetadata | None:
+    if earlier is None or later is None:
+        return earlier or later
+    return CitationMetadata(
+        (earlier.citation_sources or []) + (later.citation_sources or []),
+        (earlier.citations or []) + (later.citations or []),
+    )
+
+
+def _merge_logprobs(
+    earlier: LogprobsResult | None, later: LogprobsResult | None
+) -> LogprobsResult | None:
+    if earlier is None or later is None:
+        return earlier or later
+    return LogprobsResult(
+        (earlier.chosen_candidates or []) + (later.chosen_candidates or []),
+        (earlier.top_candidates or []) + (later.top_candidates or []),
+    )
+
+
+# Numbers of the enumerations in google/ai/generativelanguage/v1beta/generative_service.proto, as
+# far as published. A number that is not here keeps its digits and is treated as a new reason.
+_FINISH_REASONS = dict(
+    enumerate(
+        (
+            "FINISH_REASON_UNSPECIFIED",
+            "STOP",
+            "MAX_TOKENS",
+            "SAFETY",
+            "RECITATION",
+            "OTHER",
+            "LANGUAGE",
+            "BLOCKLIST",
+            "PROHIBITED_CONTENT",
+            "SPII",
+            "MALFORMED_FUNCTION_CALL",
+            "IMAGE_SAFETY",
+            "UNEXPECTED_TOOL_CALL",
+            "TOO_MANY_TOOL_CALLS",
+        )
+    )
+)
+
+_BLOCK_REASONS: dict[int, str | None] = {
+    0: None,
+    1: "SAFETY",
+    2: "OTHER",
+    3: "BLOCKLIST",
+    4: "PROHIBITED_CONTENT",
+    5: "IMAGE_SAFETY",
+}
+
+_ANSWER = msgspec.json.Decoder(GenerateContentResponse)
+_ANSWERS = msgspec.json.Decoder(list[GenerateContentResponse])

@@ -1,0 +1,170 @@
+"""The messages of a chat completion request, as the official SDK's types describe them.
+
+Unknown fields are ignored everywhere: SDKs add fields all the time. ``null`` stands wherever the
+SDK allows it. Source: ``openai.types.chat``, version 3.54.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class _Shape(msgspec.Struct, gc=False, frozen=True):
+    """A JSON object that a client sent."""
+
+
+# Content parts ------------------------------------------------------------------------------
+
+
+class TextPart(_Shape, frozen=True, tag_field="type", tag="text"):
+    """Plain text."""
+
+    text: str
+
+
+class RefusalPart(_Shape, frozen=True, tag_field="type", tag="refusal"):
+    """What a model said instead of an answer."""
+
+    refusal: str
+
+
+class MediaURL(_Shape, frozen=True):
+    """Where media is: a ``data:`` URL, or an address that Google fetches."""
+
+    url: NonEmpty
+    detail: Literal["auto", "low", "high", "original"] | None = None
+
+
+class ImagePart(_Shape, frozen=True, tag_field="type", tag="image_url"):
+    """An image; the bare string is not OpenAI's, but many clients send it."""
+
+    image_url: MediaURL | NonEmpty
+
+
+class VideoPart(_Shape, frozen=True, tag_field="type", tag="video_url"):
+    """A video; not OpenAI's, but the usual extension of other gateways."""
+
+    video_url: MediaURL | NonEmpty
+
+
+class InputAudio(_Shape, frozen=True):
+    """Audio as base64; ``wav`` and ``mp3`` are OpenAI's, the others Gemini takes as well."""
+
+    data: NonEmpty
+    format: Literal["wav", "mp3", "aiff", "aac", "ogg", "flac"]
+
+
+class AudioPart(_Shape, frozen=True, tag_field="type", tag="input_audio"):
+    """A piece of audio."""
+
+    input_audio: InputAudio
+
+
+class File(_Shape, frozen=True):
+    """A file by its contents or by the id of an upload; ``format`` is a MIME type (litellm)."""
+
+    file_data: NonEmpty | None = None
+    file_id: NonEmpty | None = None
+    filename: str | None = None
+    format: str | None = None
+
+
+class FilePart(_Shape, frozen=True, tag_field="type", tag="file"):
+    """A file of any kind."""
+
+    file: File
+
+
+ContentPart = TextPart | ImagePart | AudioPart | FilePart | VideoPart | RefusalPart
+Text = str | list[TextPart]
+
+# Function calls -----------------------------------------------------------------------------
+
+
+class GoogleCallExtra(_Shape, frozen=True):
+    """Google's own extension of a call, as its compatibility endpoint writes it."""
+
+    thought_signature: str | None = None
+
+
+class ExtraContent(_Shape, frozen=True):
+    """The envelope of vendors' extensions."""
+
+    google: GoogleCallExtra | None = None
+
+
+class CalledFunction(_Shape, frozen=True):
+    """A function's name and its arguments, which are JSON in a string."""
+
+    name: NonEmpty
+    arguments: str = ""
+    extra_content: ExtraContent | None = None
+
+
+class ToolCall(_Shape, frozen=True):
+    """One call of an assistant message. ``id`` may be empty: old gateways left it so."""
+
+    id: str
+    function: CalledFunction | None = None
+    type: Literal["function", "custom"] = "function"
+    extra_content: ExtraContent | None = None
+
+
+# Messages -----------------------------------------------------------------------------------
+
+
+class SystemMessage(_Shape, frozen=True, tag_field="role", tag="system"):
+    """Instructions."""
+
+    content: Text
+
+
+class DeveloperMessage(_Shape, frozen=True, tag_field="role", tag="developer"):
+    """Instructions, in OpenAI's newer word."""
+
+    content: Text
+
+
+class UserMessage(_Shape, frozen=True, tag_field="role", tag="user"):
+    """What a person said or showed."""
+
+    content: str | list[ContentPart]
+
+
+class AssistantMessage(_Shape, frozen=True, tag_field="role", tag="assistant"):
+    """An earlier answer."""
+
+    content: str | list[TextPart | RefusalPart] | None = None
+    refusal: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    function_call: CalledFunction | None = None
+
+
+class ToolMessage(_Shape, frozen=True, tag_field="role", tag="tool"):
+    """The result of a call. ``name`` is not OpenAI's, but many clients send it."""
+
+    tool_call_id: str
+    content: str | list[ContentPart] | None = None
+    name: str | None = None
+
+
+class FunctionMessage(_Shape, frozen=True, tag_field="role", tag="function"):
+    """The result of a legacy ``function_call``."""
+
+    name: NonEmpty
+    content: str | None = None
+
+
+Message = (
+    UserMessage
+    | AssistantMessage
+    | SystemMessage
+    | DeveloperMessage
+    | ToolMessage
+    | FunctionMessage
+)
+Result = ToolMessage | FunctionMessage

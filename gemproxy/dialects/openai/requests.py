@@ -1,0 +1,260 @@
+"""The chat completion request: its shape, and the one step that decodes and validates it.
+
+:func:`decode_chat_completion` is the border. What passes it is typed and in range, and every tool
+result answers a call; what does not pass raises :class:`InvalidRequest` with the field's path.
+What becomes of each parameter is told in :mod:`gemproxy.dialects.openai.parameters`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from gemproxy.dialects.openai.malformed import malformed
+from gemproxy.dialects.openai.messages import Message, NonEmpty
+from gemproxy.dialects.openai.pairing import pair_results
+
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+_Penalty = Annotated[float, msgspec.Meta(ge=-2, le=2)]
+_AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class _Shape(msgspec.Struct, gc=False, frozen=True):
+    """A JSON object that a client sent."""
+
+
+# Tools --------------------------------------------------------------------------------------
+
+
+class FunctionDefinition(_Shape, frozen=True):
+    """A function that the model may call; ``parameters`` is a JSON Schema."""
+
+    name: NonEmpty
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class FunctionTool(_Shape, frozen=True, tag_field="type", tag="function"):
+    """The one kind of tool that Gemini knows as well."""
+
+    function: FunctionDefinition
+
+
+class CustomTool(_Shape, frozen=True, tag_field="type", tag="custom"):
+    """A tool with free-form input; decoded to be refused by name."""
+
+
+class FunctionName(_Shape, frozen=True):
+    """A function, by its name alone."""
+
+    name: NonEmpty
+
+
+class NamedToolChoice(_Shape, frozen=True, tag_field="type", tag="function"):
+    """This function must be called."""
+
+    function: FunctionName
+
+
+class CustomToolChoice(_Shape, frozen=True, tag_field="type", tag="custom"):
+    """A custom tool must be called; decoded to be refused by name."""
+
+
+class AllowedTool(_Shape, frozen=True):
+    """One of the tools that an ``allowed_tools`` choice leaves open."""
+
+    function: FunctionName
+    type: Literal["function"] = "function"
+
+
+class AllowedTools(_Shape, frozen=True):
+    """A part of the tools, and whether one of them must be called."""
+
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[AllowedTool], msgspec.Meta(min_length=1)]
+
+
+class AllowedToolsChoice(_Shape, frozen=True, tag_field="type", tag="allowed_tools"):
+    """Only some of the tools are open for this answer."""
+
+    allowed_tools: AllowedTools
+
+
+ToolChoice = (
+    Literal["none", "auto", "required"] | NamedToolChoice | AllowedToolsChoice | CustomToolChoice
+)
+
+# Structured output --------------------------------------------------------------------------
+
+
+class TextFormat(_Shape, frozen=True, tag_field="type", tag="text"):
+    """Plain text, the default."""
+
+
+class JSONObjectFormat(_Shape, frozen=True, tag_field="type", tag="json_object"):
+    """JSON of any shape."""
+
+
+class JSONSchemaSpec(_Shape, frozen=True):
+    """The schema of the answer; ``name`` and ``strict`` have no equivalent in Gemini."""
+
+    schema: dict[str, Any] | None = None
+
+
+class JSONSchemaFormat(_Shape, frozen=True, tag_field="type", tag="json_schema"):
+    """JSON that follows a schema."""
+
+    json_schema: JSONSchemaSpec
+
+
+ResponseFormat = TextFormat | JSONObjectFormat | JSONSchemaFormat
+
+# Other parts --------------------------------------------------------------------------------
+
+
+class StreamOptions(_Shape, frozen=True):
+    """What a stream carries beside the answer."""
+
+    include_usage: bool | None = None
+
+
+class VoiceID(_Shape, frozen=True):
+    """A voice by its id."""
+
+    id: NonEmpty
+
+
+class AudioOutput(_Shape, frozen=True):
+    """How a spoken answer sounds."""
+
+    voice: NonEmpty | VoiceID
+    format: str | None = None
+
+
+class Place(_Shape, frozen=True):
+    """Roughly where a user is."""
+
+    city: str | None = None
+    region: str | None = None
+    country: str | None = None
+    timezone: str | None = None
+
+
+class UserLocation(_Shape, frozen=True):
+    """Where a web search should think it is."""
+
+    approximate: Place
+
+
+class WebSearchOptions(_Shape, frozen=True):
+    """The answer may rest on a web search."""
+
+    user_location: UserLocation | None = None
+
+
+# Extensions of Google and of other gateways -------------------------------------------------
+
+
+class GoogleThinkingConfig(_Shape, frozen=True):
+    """``thinkingConfig`` as Google's compatibility endpoint spells it."""
+
+    thinking_budget: Annotated[int, msgspec.Meta(ge=-1, le=2**31 - 1)] | None = None
+    thinking_level: str | None = None
+    include_thoughts: bool | None = None
+
+
+class GoogleSafetySetting(_Shape, frozen=True):
+    """A safety setting; the words are Google's."""
+
+    category: NonEmpty
+    threshold: NonEmpty
+
+
+class GoogleOptions(_Shape, frozen=True):
+    """``google``: what only Gemini has."""
+
+    thinking_config: GoogleThinkingConfig | None = None
+    safety_settings: list[GoogleSafetySetting] | None = None
+    cached_content: NonEmpty | None = None
+
+
+class ExtraBody(_Shape, frozen=True):
+    """``extra_body`` that arrives as a field: Google's documented double nesting."""
+
+    google: GoogleOptions | None = None
+
+
+class Thinking(_Shape, frozen=True):
+    """Anthropic's and litellm's way to ask for thinking."""
+
+    type: Literal["enabled", "disabled", "adaptive"] = "enabled"
+    budget_tokens: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] | None = None
+
+
+class Reasoning(_Shape, frozen=True):
+    """OpenRouter's way to ask for thinking."""
+
+    effort: Effort | None = None
+    max_tokens: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] | None = None
+    exclude: bool | None = None
+
+
+class ChatCompletionRequest(_Shape, frozen=True, kw_only=True):
+    """``POST /v1/chat/completions``. A parameter that is not here is ignored on purpose."""
+
+    model: NonEmpty
+    messages: Annotated[list[Message], msgspec.Meta(min_length=1)]
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    n: Annotated[int, msgspec.Meta(ge=1, le=8)] | None = None
+    stop: str | Annotated[list[str], msgspec.Meta(max_length=4)] | None = None
+    max_tokens: _AtLeastOne | None = None
+    max_completion_tokens: _AtLeastOne | None = None
+    seed: int | None = None
+    frequency_penalty: _Penalty | None = None
+    presence_penalty: _Penalty | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, msgspec.Meta(ge=0, le=20)] | None = None
+    tools: list[FunctionTool | CustomTool] | None = None
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    functions: list[FunctionDefinition] | None = None
+    function_call: Literal["none", "auto"] | FunctionName | None = None
+    response_format: ResponseFormat | None = None
+    reasoning_effort: Effort | None = None
+    modalities: list[Literal["text", "audio", "image"]] | None = None
+    audio: AudioOutput | None = None
+    service_tier: (
+        Literal["auto", "default", "standard", "flex", "scale", "priority", "fast"] | None
+    ) = None
+    web_search_options: WebSearchOptions | None = None
+    # Not OpenAI's:
+    google: GoogleOptions | None = None
+    extra_body: ExtraBody | None = None
+    thinking: Thinking | None = None
+    reasoning: Reasoning | None = None
+    top_k: _AtLeastOne | None = None
+
+
+_decoder = msgspec.json.Decoder(ChatCompletionRequest)
+
+
+def decode_chat_completion(body: bytes) -> ChatCompletionRequest:
+    """The request that ``body`` holds.
+
+    Raises :class:`InvalidRequest` for everything that is not one: not JSON, not UTF-8, nested too
+    deeply, a field missing, of a wrong type or out of range, a tool result without its call.
+    ``param`` is the field's path in OpenAI's style, such as ``messages[2].content``.
+    """
+    try:
+        if not body.isascii():
+            # The decoder does not look into values that it skips.
+            body.decode()
+        request = _decoder.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise malformed(error) from None
+    pair_results(request.messages)
+    return request

@@ -1,0 +1,194 @@
+"""A unary answer of Gemini's becomes a chat completion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
+
+from gemproxy.dialects.gemini.answers import Blob, Candidate, GenerateContentResponse
+from gemproxy.dialects.openai.answers import (
+    Annotation,
+    Audio,
+    ChatCompletion,
+    Choice,
+    Image,
+    Logprobs,
+    Message,
+    TokenLogprob,
+    ToolCall,
+    encode_completion,
+)
+from gemproxy.dialects.translation.choice import (
+    ChoiceReader,
+    Increment,
+    audio_id,
+    completion_id,
+    require_answer,
+)
+from gemproxy.dialects.translation.context import AnswerContext
+from gemproxy.dialects.translation.finish import CONTINUATION
+from gemproxy.dialects.translation.rendering import joined_audio
+from gemproxy.dialects.translation.signatures import SignatureStore
+from gemproxy.dialects.translation.usage import TokenUsage, service_tier
+from gemproxy.errors import UnusableAnswer
+
+
+@dataclass(frozen=True, slots=True)
+class CompletedAnswer:
+    """A chat completion, encoded, and what the rest of the program wants to know of it."""
+
+    #: The JSON of a ``chat.completion``.
+    body: bytes
+    usage: TokenUsage
+    #: The prompt or a candidate was blocked.
+    blocked: bool
+    #: The model stopped without any text, call or media in any choice: worth one more try.
+    empty: bool
+    #: Of the first choice.
+    finish_reason: str
+    #: Gemini's own id of the answer.
+    response_id: str | None
+
+
+def to_openai(
+    answers: Sequence[GenerateContentResponse],
+    context: AnswerContext,
+    *,
+    created: int,
+    new_id: Callable[[], str],
+    signatures: SignatureStore,
+) -> CompletedAnswer:
+    """Translate the hops of one answer: usually one, more where a continuation was followed.
+
+    ``created`` is in epoch seconds. Raises :exc:`UnusableAnswer` where there is nothing to show,
+    and :exc:`UpstreamRejected` where Gemini says in a 200 that the request's history is at fault.
+    """
+    choices: dict[int, _Choice] = {}
+
+    def choice_at(index: int) -> _Choice:
+        if index not in choices:
+            choices[index] = _Choice(ChoiceReader(context, new_id, signatures))
+        return choices[index]
+
+    for answer in answers:
+        if answer.is_error:
+            raise UnusableAnswer("an error object in place of an answer")
+        for choice in choices.values():
+            choice.reader.restart()
+        for candidate in answer.candidates or []:
+            choice_at(candidate.index or 0).add(candidate)
+        if not answer.candidates and answer.block and answer.prompt_feedback:
+            message = answer.prompt_feedback.block_reason_message
+            choice_at(0).reader.block(answer.block, message)
+    ordered = sorted(choices.items())
+    return _completed(answers, context, created, new_id, ordered)
+
+
+def continuation_token(answer: GenerateContentResponse) -> str | None:
+    """The token that asks for the rest of a long answer; ``None`` if this is the end of it."""
+    for candidate in answer.candidates or []:
+        if candidate.finish == CONTINUATION and candidate.continuation_token:
+            return candidate.continuation_token
+    return None
+
+
+class _Choice:
+    """Gathers one choice."""
+
+    __slots__ = ("_audio", "_calls", "_images", "_logprobs", "_texts", "_thoughts", "reader")
+
+    def __init__(self, reader: ChoiceReader) -> None:
+        self.reader = reader
+        self._texts: list[str] = []
+        self._thoughts: list[str] = []
+        self._calls: list[ToolCall] = []
+        self._images: list[Image] = []
+        self._audio: list[Blob] = []
+        self._logprobs: list[TokenLogprob] = []
+
+    def add(self, candidate: Candidate) -> None:
+        self._keep(self.reader.read(candidate))
+
+    def close(self) -> None:
+        self._keep(self.reader.close())
+
+    def _keep(self, increment: Increment) -> None:
+        self._texts.append(increment.text)
+        self._thoughts.append(increment.thoughts)
+        self._calls += increment.calls
+        self._images += increment.images
+        self._audio += increment.audio
+        self._logprobs += increment.logprobs
+
+    def build(self, index: int, completion: str, created: int, *, legacy: bool) -> Choice:
+        reader = self.reader
+        content = "".join(self._texts)
+        refusal = reader.refusal
+        thoughts = "".join(self._thoughts)
+        calls = self._calls
+        message = Message(
+            content=None if not content and (calls or refusal) else content,
+            refusal=refusal,
+            reasoning_content=thoughts or UNSET,
+            tool_calls=[replace(call, index=UNSET) for call in calls]
+            if calls and not legacy
+            else UNSET,
+            function_call=calls[0].function if calls and legacy else UNSET,
+            images=self._images or UNSET,
+            audio=self._build_audio(completion, created),
+            annotations=[Annotation(url_citation=cited) for cited in reader.citations()] or UNSET,
+        )
+        logprobs = Logprobs(self._logprobs) if self._logprobs else None
+        return Choice(index, message, logprobs, reader.finish_reason)
+
+    def _build_audio(self, completion: str, created: int) -> Audio | UnsetType:
+        if not self._audio:
+            return UNSET
+        return Audio(
+            data=joined_audio(self._audio),
+            id=audio_id(completion),
+            expires_at=created,
+            transcript="",
+            mime_type=self._audio[0].mime_type or "",
+        )
+
+
+def _completed(
+    answers: Sequence[GenerateContentResponse],
+    context: AnswerContext,
+    created: int,
+    new_id: Callable[[], str],
+    choices: list[tuple[int, _Choice]],
+) -> CompletedAnswer:
+    for _, choice in choices:
+        choice.close()
+    readers = [choice.reader for _, choice in choices]
+    if (fault := require_answer(readers)) is not None:
+        raise UnusableAnswer(fault)
+    response_id = next((answer.response_id for answer in answers if answer.response_id), None)
+    identity = completion_id(response_id, new_id)
+    usage = TokenUsage.from_gemini(answers[0].usage_metadata)
+    for answer in answers[1:]:
+        usage += TokenUsage.from_gemini(answer.usage_metadata)
+    legacy = context.legacy_functions
+    completion = ChatCompletion(
+        id=identity,
+        created=created,
+        model=context.model,
+        choices=[
+            choice.build(index, identity, created, legacy=legacy) for index, choice in choices
+        ],
+        usage=usage.to_openai(),
+        service_tier=service_tier(answers[-1].usage_metadata) or UNSET,
+    )
+    return CompletedAnswer(
+        body=encode_completion(completion),
+        usage=usage,
+        blocked=any(reader.is_blocked for reader in readers),
+        empty=all(reader.is_empty for reader in readers),
+        finish_reason=completion.choices[0].finish_reason,
+        response_id=response_id,
+    )

@@ -1,0 +1,217 @@
+"""Replayed function calls and their results.
+
+Gemini 3 and later check the calls of the current turn: the first call of each step must carry the
+thought signature that it came with. It is looked for where it may have travelled: in Google's own
+extension of the call, in the call's id, in the store of signatures; where it is lost, Google's
+documented dummy takes its place.
+Source: ai.google.dev, thought signatures.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from gemproxy.dialects.families import ModelFamily
+from gemproxy.dialects.gemini.requests import (
+    FunctionCall,
+    FunctionResponse,
+    FunctionResponsePart,
+    Part,
+)
+from gemproxy.dialects.openai.messages import (
+    AssistantMessage,
+    CalledFunction,
+    ExtraContent,
+    Result,
+)
+from gemproxy.dialects.openai.pairing import SIGNATURE_MARK
+from gemproxy.dialects.translation.content import content_parts, media_of
+from gemproxy.dialects.translation.signatures import SignatureStore
+from gemproxy.dialects.translation.tool_names import ToolNames
+from gemproxy.errors import InvalidRequest
+
+#: Skips Google's check of a signature; answers get worse, so it is the last resort.
+DUMMY_SIGNATURE = "skip_thought_signature_validator"
+
+#: Base64 of either alphabet; Google refuses a request whose signature is anything else.
+_SIGNATURE = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
+_MISSING_RESULT = msgspec.Raw(b'{"error":"The result of this call is missing."}')
+#: Media that may stand inside a function's result (Gemini 3 and later).
+_INLINE_RESULT_TYPES = frozenset(
+    {"image/png", "image/jpeg", "image/webp", "application/pdf", "text/plain"}
+)
+
+_object_decoder = msgspec.json.Decoder(dict[str, Any])
+_encode = msgspec.json.Encoder().encode
+
+
+class _ReplayedCall(NamedTuple):
+    function: CalledFunction
+    id: str
+    extra_content: ExtraContent | None
+    path: str
+
+
+def has_calls(message: AssistantMessage) -> bool:
+    """Whether the message calls functions."""
+    return bool(message.tool_calls) or message.function_call is not None
+
+
+def call_parts(
+    message: AssistantMessage,
+    path: str,
+    *,
+    family: ModelFamily,
+    names: ToolNames,
+    signatures: SignatureStore,
+    distrust: bool,
+) -> list[Part]:
+    """One part for each call, in order; a legacy ``function_call`` comes last.
+
+    Raises :class:`InvalidRequest` for arguments that are not a JSON object and for custom tools.
+    """
+    parts = []
+    for call in _calls(message, path):
+        remembered = None
+        call_id, _, carried = call.id.partition(SIGNATURE_MARK)
+        if call_id:
+            remembered = signatures.recall(call_id)
+        signature = None
+        if not distrust:
+            stored = remembered.signature if remembered is not None else None
+            signature = _extension(call.extra_content) or _usable(carried) or stored
+        function_call = FunctionCall(
+            name=names.sent(call.function.name),
+            args=_arguments(call.function.arguments, f"{call.path}.arguments"),
+            # Only newer models issue ids, and only an id of theirs is sure to be taken.
+            id=call_id if remembered is not None and remembered.issued_upstream else None,
+        )
+        parts.append(Part(function_call=function_call, thought_signature=signature))
+    if family.requires_signatures and all(part.thought_signature is None for part in parts):
+        parts[0].thought_signature = DUMMY_SIGNATURE
+    return parts
+
+
+def _calls(message: AssistantMessage, path: str) -> Iterator[_ReplayedCall]:
+    for index, call in enumerate(message.tool_calls or ()):
+        place = f"{path}.tool_calls[{index}]"
+        if call.type == "custom":
+            raise InvalidRequest(
+                f"{place}.type: custom tools are not supported; Gemini knows functions only.",
+                param=f"{place}.type",
+                code="unsupported_value",
+            )
+        if call.function is None:
+            raise InvalidRequest(
+                f"Missing required parameter: '{place}.function'.",
+                param=f"{place}.function",
+                code="missing_required_parameter",
+            )
+        extra = call.extra_content or call.function.extra_content
+        yield _ReplayedCall(call.function, call.id, extra, f"{place}.function")
+    if (legacy := message.function_call) is not None:
+        yield _ReplayedCall(legacy, "", legacy.extra_content, f"{path}.function_call")
+
+
+def _extension(extra: ExtraContent | None) -> str | None:
+    if extra is None or extra.google is None:
+        return None
+    return _usable(extra.google.thought_signature)
+
+
+def _usable(signature: str | None) -> str | None:
+    return signature if signature and _SIGNATURE.fullmatch(signature) else None
+
+
+def _arguments(text: str, path: str) -> msgspec.Raw:
+    """The arguments as they came, once it is sure that they are a JSON object."""
+    if text in {"", "{}", "null"} or text.isspace():
+        return msgspec.Raw(b"{}")
+    try:
+        _object_decoder.decode(text)
+    except RecursionError:
+        raise InvalidRequest(f"{path}: nested too deeply.", param=path) from None
+    except msgspec.ValidationError:
+        raise InvalidRequest(f"{path}: expected a JSON object in a string.", param=path) from None
+    except msgspec.DecodeError as error:
+        raise InvalidRequest(f"{path}: not valid JSON: {error}.", param=path) from None
+    return msgspec.Raw(text)
+
+
+# Results --------------------------------------------------------------------------------------
+
+
+class ResultParts(NamedTuple):
+    """The results of one step: what belongs into its answer, and what must follow in a turn."""
+
+    responses: list[Part]
+    following: list[Part]
+
+
+def result_parts(
+    calls: Sequence[Part], results: Sequence[tuple[int, Result] | None], family: ModelFamily
+) -> ResultParts:
+    """One ``functionResponse`` for each call, in the order of the calls.
+
+    ``results`` has the result of each call with its place among the messages, or ``None`` where the
+    client sent none: Gemini counts, so that an error stands in for it.
+    """
+    collected = ResultParts([], [])
+    for call, answered in zip(calls, results, strict=True):
+        called = call.function_call
+        if called is None:
+            continue
+        response = FunctionResponse(name=called.name, id=called.id, response=_MISSING_RESULT)
+        if answered is not None:
+            index, result = answered
+            parts = content_parts(result.content, f"messages[{index}].content", family)
+            _fill(response, parts, family, collected.following)
+        collected.responses.append(Part(function_response=response))
+    return collected
+
+
+def _fill(
+    response: FunctionResponse, parts: Sequence[Part], family: ModelFamily, following: list[Part]
+) -> None:
+    texts = [part.text for part in parts if part.text is not None]
+    inside, outside = [], []
+    for part in parts:
+        blob = part.inline_data
+        if blob is not None and family.rich_parts and blob.mime_type in _INLINE_RESULT_TYPES:
+            inside.append(FunctionResponsePart(inline_data=blob))
+        elif media_of(part) is not None:
+            outside.append(part)
+    if inside:
+        response.parts = inside
+    if outside:
+        following.append(Part(text=f"Media in the result of {response.name}:"))
+        following.extend(outside)
+    response.response = _response(texts, has_media=bool(inside or outside))
+
+
+def _response(texts: Sequence[str], *, has_media: bool) -> msgspec.Raw:
+    """The result as the JSON object that Gemini demands; a text that is one already goes as it is.
+
+    ``output`` is the key that Gemini reads as a function's result.
+    """
+    text = "\n".join(texts) if texts or not has_media else "The result is the media with it."
+    if len(texts) == 1 and _is_object(text):
+        return msgspec.Raw(text)
+    return msgspec.Raw(_encode({"output": text}))
+
+
+def _is_object(text: str) -> bool:
+    if not text.lstrip().startswith("{"):
+        return False
+    if "$ref" in text or "\\u0024" in text:
+        # Gemini takes a key $ref for a reference to one of the parts.
+        return False
+    try:
+        _object_decoder.decode(text)
+    except (msgspec.MsgspecError, RecursionError):
+        return False
+    return True

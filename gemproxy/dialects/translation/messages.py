@@ -1,0 +1,150 @@
+"""The conversation: OpenAI's messages as Gemini's turns.
+
+Gemini knows two roles, wants every function's result directly after its call, and takes media that
+stands beside a function's result for the model's own words. So instructions are lifted out, results
+are moved behind their calls, neighbours of one role are joined, and results keep a turn to
+themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from gemproxy.dialects.families import ModelFamily
+from gemproxy.dialects.gemini.requests import Content, Part
+from gemproxy.dialects.openai.messages import (
+    AssistantMessage,
+    DeveloperMessage,
+    FunctionMessage,
+    Message,
+    SystemMessage,
+    ToolMessage,
+    UserMessage,
+)
+from gemproxy.dialects.openai.pairing import Answered, Slot, pair_results
+from gemproxy.dialects.translation.content import content_parts, text_parts
+from gemproxy.dialects.translation.function_calls import call_parts, has_calls, result_parts
+from gemproxy.dialects.translation.signatures import SignatureStore
+from gemproxy.dialects.translation.tool_names import ToolNames
+from gemproxy.errors import InvalidRequest
+
+_OPENING = "Continue."
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What is needed to write earlier function calls again."""
+
+    family: ModelFamily
+    names: ToolNames
+    signatures: SignatureStore
+    distrust_signatures: bool = False
+
+
+@dataclass(slots=True)
+class Conversation:
+    """The turns, and the parts of the system instruction."""
+
+    contents: list[Content] = field(default_factory=list)
+    system: list[Part] = field(default_factory=list)
+    #: The last turn holds results, and nothing may be joined to it.
+    closed: bool = False
+
+    def say(self, role: Literal["user", "model"], parts: list[Part]) -> None:
+        """Add ``parts`` to the last turn if it is of the same role, else as a new turn."""
+        if not parts:
+            return
+        if self.contents and not self.closed and self.contents[-1].role == role:
+            self.contents[-1].parts += parts
+        else:
+            self.contents.append(Content(role=role, parts=parts))
+        self.closed = False
+
+    def answer(self, responses: list[Part]) -> None:
+        """Add the results of the last turn's calls as a turn of their own."""
+        self.contents.append(Content(role="user", parts=responses))
+        self.closed = True
+
+
+def translate_messages(
+    messages: Sequence[Message], replay: Replay, hint: str | None = None
+) -> Conversation:
+    """The whole conversation; ``hint`` is one more instruction of the proxy's own.
+
+    Raises :class:`InvalidRequest` for parts that cannot be translated, and where no message has
+    anything in it.
+    """
+    conversation = Conversation()
+    results: Mapping[Slot, Answered] | None = None
+    for index, message in enumerate(messages):
+        if isinstance(message, UserMessage):
+            path = f"messages[{index}].content"
+            conversation.say("user", content_parts(message.content, path, replay.family))
+        elif isinstance(message, AssistantMessage):
+            conversation.say("model", text_parts(message.content))
+            conversation.say("model", text_parts(message.refusal))
+            if has_calls(message):
+                results = pair_results(messages) if results is None else results
+                _replay_calls(conversation, message, index, results, replay)
+        elif isinstance(message, SystemMessage | DeveloperMessage):
+            conversation.system += text_parts(message.content)
+        else:
+            _placed_with_its_call(message)
+    if hint is not None:
+        conversation.system.append(Part(text=hint))
+    _open(conversation)
+    if conversation.system and not replay.family.system_instruction:
+        _move_instructions(conversation)
+    return conversation
+
+
+def _placed_with_its_call(_message: ToolMessage | FunctionMessage) -> None:
+    """Results are written where their calls are, wherever the client put them."""
+
+
+def _replay_calls(
+    conversation: Conversation,
+    message: AssistantMessage,
+    index: int,
+    results: Mapping[Slot, Answered],
+    replay: Replay,
+) -> None:
+    calls = call_parts(
+        message,
+        f"messages[{index}]",
+        family=replay.family,
+        names=replay.names,
+        signatures=replay.signatures,
+        distrust=replay.distrust_signatures,
+    )
+    answered = [results.get((index, position)) for position in range(len(calls))]
+    translated = result_parts(calls, answered, replay.family)
+    conversation.say("model", calls)
+    conversation.answer(translated.responses)
+    conversation.say("user", translated.following)
+
+
+def _open(conversation: Conversation) -> None:
+    """See to it that there is a first turn, and that it is one that Gemini accepts."""
+    contents, system = conversation.contents, conversation.system
+    if not contents:
+        if not system:
+            raise InvalidRequest("messages: no message has any content.", param="messages")
+        # Instructions alone are no conversation for Gemini: the last one is what is asked.
+        contents.append(Content(role="user", parts=[system.pop()]))
+    elif contents[0].role == "model" and any(part.function_call for part in contents[0].parts):
+        # Gemini: "function call turn comes immediately after a user turn".
+        contents.insert(0, Content(role="user", parts=[Part(text=_OPENING)]))
+
+
+def _move_instructions(conversation: Conversation) -> None:
+    """Put the instructions before the first words of the user, for models that take no others."""
+    text = "\n\n".join(part.text for part in conversation.system if part.text)
+    first = conversation.contents[0]
+    if first.role != "user":
+        first = Content(role="user", parts=[])
+        conversation.contents.insert(0, first)
+    first.parts.insert(0, Part(text=f"{text}\n\n" if first.parts else text))
+    conversation.system = []

@@ -1,0 +1,190 @@
+"""The passage from a chat completion request to Gemini's ``GenerateContentRequest``.
+
+Made once for a client's request and sent with whichever key is chosen. What becomes of each
+parameter is listed in ``docs/compatibility.md``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from gemproxy.dialects.families import family_of
+from gemproxy.dialects.gemini.requests import (
+    Blob,
+    Content,
+    FileData,
+    GenerateContentRequest,
+    encode_generate_content,
+)
+from gemproxy.dialects.openai.messages import DeveloperMessage, SystemMessage
+from gemproxy.dialects.openai.requests import ChatCompletionRequest
+from gemproxy.dialects.translation.context import AnswerContext
+from gemproxy.dialects.translation.generation import generation_config
+from gemproxy.dialects.translation.google_options import (
+    PlacedOptions,
+    cached_content,
+    google_options,
+    safety_settings,
+)
+from gemproxy.dialects.translation.media import is_project_file
+from gemproxy.dialects.translation.messages import Conversation, Replay, translate_messages
+from gemproxy.dialects.translation.signatures import SignatureStore
+from gemproxy.dialects.translation.thinking import thinking_config
+from gemproxy.dialects.translation.tools import location_hint, translate_tools
+from gemproxy.errors import InvalidRequest
+
+#: What OpenAI's tiers are called by Gemini; a tier that it does not have is left to it.
+_SERVICE_TIERS = {
+    "default": "standard",
+    "standard": "standard",
+    "flex": "flex",
+    "priority": "priority",
+}
+
+_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}")
+_MODEL_PREFIXES = ("models/", "google/", "gemini/")
+
+_CHARACTERS_PER_TOKEN = 4
+#: A picture costs a model of the third generation about this much; other media is not measured.
+_TOKENS_PER_MEDIUM = 1100
+
+
+@dataclass(frozen=True, slots=True)
+class TranslatedRequest:
+    """A request as it goes to Gemini, and what is needed to understand its answer."""
+
+    #: Compact JSON of the ``GenerateContentRequest``.
+    body: bytes
+    context: AnswerContext
+    #: The rough size of the prompt in tokens, for budgets; never exact.
+    estimated_tokens: int
+    #: The request names uploaded files or cached content, which only one project's keys can read.
+    names_resources: bool
+    stream: bool
+
+
+def normalize_model(name: str) -> str:
+    """The model's bare name, as it stands in the upstream's path.
+
+    Takes off ``models/`` and the provider prefixes of other gateways. Raises
+    :class:`InvalidRequest` with ``param`` ``model`` for a name that could mean anything else in a
+    URL than a model.
+    """
+    bare = name
+    while (prefix := _prefix(bare)) is not None:
+        bare = bare[len(prefix) :]
+    if _MODEL.fullmatch(bare) is None:
+        raise InvalidRequest(f"model: '{name[:80]}' is not a model's name.", param="model")
+    return bare
+
+
+def _prefix(name: str) -> str | None:
+    return next((prefix for prefix in _MODEL_PREFIXES if name.startswith(prefix)), None)
+
+
+def to_gemini(
+    request: ChatCompletionRequest,
+    *,
+    model: str,
+    signatures: SignatureStore,
+    distrust_signatures: bool = False,
+) -> TranslatedRequest:
+    """The request for ``model``, the upstream's name without ``models/``.
+
+    ``distrust_signatures`` puts the documented dummy in place of every thought signature: for the
+    one further try after Google refused one. Raises :class:`InvalidRequest`, with ``param``, for
+    what Gemini or this model cannot do.
+    """
+    family = family_of(model)
+    google = google_options(request)
+    tools = translate_tools(request, family)
+    replay = Replay(family, tools.names, signatures, distrust_signatures)
+    hint = location_hint(request.web_search_options) if tools.tools else None
+    conversation = translate_messages(request.messages, replay, hint)
+    cached = cached_content(google, request)
+    if cached is not None:
+        _refuse_instructions(request, google)
+    thinking = thinking_config(request, google, family)
+    native = GenerateContentRequest(
+        contents=conversation.contents,
+        system_instruction=_system_instruction(conversation),
+        tools=tools.tools,
+        tool_config=tools.config,
+        safety_settings=safety_settings(google),
+        generation_config=generation_config(
+            request, family, thinking, has_tools=tools.tools is not None
+        ),
+        cached_content=cached,
+        service_tier=_SERVICE_TIERS.get(request.service_tier or ""),
+    )
+    body = encode_generate_content(native)
+    media = _media(conversation.contents)
+    return TranslatedRequest(
+        body=body,
+        context=_answer_context(request, tools.names.changed),
+        estimated_tokens=_estimated_tokens(body, media),
+        names_resources=cached is not None or any(map(_is_bound_to_a_project, media)),
+        stream=bool(request.stream),
+    )
+
+
+def with_continuation(body: bytes, token: str) -> bytes:
+    """The translated ``body`` once more, asking for what follows after ``token``.
+
+    Gemini 4 cuts a long answer in hops: the same request, plus the token of the hop before, gets
+    the next one. ``body`` is always the first request's.
+    """
+    return b'%b,"continuationToken":%b}' % (body[:-1], msgspec.json.encode(token))
+
+
+def _refuse_instructions(request: ChatCompletionRequest, google: PlacedOptions) -> None:
+    for index, message in enumerate(request.messages):
+        if isinstance(message, SystemMessage | DeveloperMessage):
+            raise InvalidRequest(
+                f"messages[{index}]: instructions cannot be combined with"
+                f" {google.path}.cached_content; cache them with it.",
+                param=f"messages[{index}]",
+            )
+
+
+def _system_instruction(conversation: Conversation) -> Content | None:
+    return Content(parts=conversation.system) if conversation.system else None
+
+
+def _answer_context(request: ChatCompletionRequest, tool_names: Mapping[str, str]) -> AnswerContext:
+    options = request.stream_options
+    return AnswerContext(
+        model=request.model,
+        choices=request.n or 1,
+        tool_names=tool_names,
+        legacy_functions=bool(request.functions),
+        parallel_tool_calls=request.parallel_tool_calls is not False,
+        include_usage=options is not None and bool(options.include_usage),
+        logprobs=bool(request.logprobs),
+    )
+
+
+def _media(contents: Sequence[Content]) -> list[Blob | FileData]:
+    found: list[Blob | FileData] = []
+    for content in contents:
+        for part in content.parts:
+            if part.text is not None:
+                continue
+            if medium := part.inline_data or part.file_data:
+                found.append(medium)
+            elif part.function_response is not None and part.function_response.parts:
+                found += [inner.inline_data for inner in part.function_response.parts]
+    return found
+
+
+def _is_bound_to_a_project(medium: Blob | FileData) -> bool:
+    return isinstance(medium, FileData) and is_project_file(medium.file_uri)
+
+
+def _estimated_tokens(body: bytes, media: Sequence[Blob | FileData]) -> int:
+    inline = sum(len(medium.data) for medium in media if isinstance(medium, Blob))
+    return (len(body) - inline) // _CHARACTERS_PER_TOKEN + len(media) * _TOKENS_PER_MEDIUM

@@ -1,0 +1,92 @@
+"""The keywords of a single schema node that hold no further schemas.
+
+Each function takes the node that goes to Gemini, with what could be kept as it was, and, where it
+needs to know more, the node as the client wrote it; it changes the first.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+Schema = dict[str, Any]
+
+#: What Gemini does not enforce, but a model can heed when it reads it.
+_TOLD = (
+    "pattern",
+    "minLength",
+    "maxLength",
+    "multipleOf",
+    "uniqueItems",
+    "minProperties",
+    "maxProperties",
+    "default",
+)
+_ANNOTATIONS = ("description", "title")
+_TYPES = frozenset({"string", "number", "integer", "boolean", "object", "array", "null"})
+
+
+def clean_words(clean: Schema, node: Schema) -> None:
+    """``const``, ``type``, the descriptions, and what only a description can ask for."""
+    if "const" in node:
+        clean["enum"] = [node["const"]]
+    _clean_type(clean)
+    for key in _ANNOTATIONS:
+        if not isinstance(clean.get(key, ""), str):
+            del clean[key]
+    told = [
+        f"{key}: {_shown(node[key])}"
+        for key in _TOLD
+        if node.get(key) is not None and node[key] is not False
+    ]
+    if told:
+        clean["description"] = f"{clean.get('description', '')} ({', '.join(told)})".lstrip()
+
+
+def _clean_type(clean: Schema) -> None:
+    kind = clean.pop("type", None)
+    if isinstance(kind, str) and kind.lower() in _TYPES:
+        # Gemini's own older dialect wrote types in capitals.
+        clean["type"] = kind.lower()
+    elif isinstance(kind, list):
+        kinds = [each.lower() for each in kind if isinstance(each, str) and each.lower() in _TYPES]
+        if kinds:
+            clean["type"] = kinds if len(kinds) > 1 else kinds[0]
+
+
+def _shown(value: object) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def clean_bounds(clean: Schema, node: Schema) -> None:
+    """``exclusiveMinimum`` and ``exclusiveMaximum``, as numbers or as draft 4's booleans."""
+    for bound, exclusive, step in (
+        ("minimum", "exclusiveMinimum", 1),
+        ("maximum", "exclusiveMaximum", -1),
+    ):
+        limit = node.get(exclusive)
+        if limit is True:
+            limit = node.get(bound)
+        if isinstance(limit, bool) or not isinstance(limit, int | float):
+            continue
+        # For whole numbers there is an exact equivalent, for others the nearest is one too wide.
+        whole = clean.get("type") == "integer" and float(limit).is_integer()
+        limit = int(limit) + step if whole else limit
+        other = clean.get(bound)
+        tighter = max if step > 0 else min
+        clean[bound] = tighter(limit, other) if isinstance(other, int | float) else limit
+
+
+def allow_null(clean: Schema) -> None:
+    """OpenAPI's ``nullable``: the value may be null as well."""
+    if "anyOf" in clean:
+        if {"type": "null"} not in clean["anyOf"]:
+            clean["anyOf"].append({"type": "null"})
+        return
+    kinds = clean.get("type")
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    if kinds and "null" not in kinds:
+        clean["type"] = [*kinds, "null"]
+    if isinstance(clean.get("enum"), list) and None not in clean["enum"]:
+        clean["enum"] = [*clean["enum"], None]

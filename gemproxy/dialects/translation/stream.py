@@ -1,0 +1,276 @@
+"""A stream of Gemini's becomes a stream of chat completion chunks.
+
+What goes out is held back as little as the truth allows: text, thoughts and calls at once; finish
+reasons, sources and usage at the end, since any chunk may be followed by another that changes
+them. Each choice begins with a chunk that says the role, and ids stand once: the official SDKs
+concatenate whatever strings they find in the deltas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gemproxy.dialects.gemini.answers import (
+    Blob,
+    Candidate,
+    GenerateContentResponse,
+    UpstreamErrorEvent,
+    UsageMetadata,
+    decode_answer,
+)
+from gemproxy.dialects.openai.answers import (
+    DONE,
+    Annotation,
+    Audio,
+    ChunkEncoder,
+    Delta,
+    Logprobs,
+    ToolCall,
+)
+from gemproxy.dialects.translation.choice import (
+    ChoiceReader,
+    Increment,
+    audio_id,
+    completion_id,
+    require_answer,
+)
+from gemproxy.dialects.translation.context import AnswerContext
+from gemproxy.dialects.translation.signatures import SignatureStore
+from gemproxy.dialects.translation.usage import TokenUsage, service_tier
+from gemproxy.errors import StreamIncomplete, UnusableAnswer
+
+
+class ChatStreamTranslator:
+    """Payloads of events in, encoded events for the client out.
+
+    ``created`` is in epoch seconds; ``new_id`` gives fresh ids for calls. Give each payload to
+    :meth:`receive`; when the upstream's body has ended look at :attr:`continuation` (then
+    :meth:`resume` and go on with the next hop's payloads) and :attr:`empty`, and call
+    :meth:`finish`. Until :attr:`started` nothing was given out, so that another try is possible.
+    """
+
+    def __init__(
+        self,
+        context: AnswerContext,
+        *,
+        created: int,
+        new_id: Callable[[], str],
+        signatures: SignatureStore,
+    ) -> None:
+        self._context = context
+        self._created = created
+        self._new_id = new_id
+        self._signatures = signatures
+        self._choices: dict[int, _StreamedChoice] = {}
+        self._response_id: str | None = None
+        self._usage: UsageMetadata | None = None  # of this hop, as last told
+        self._earlier_usage = TokenUsage()
+        self._encoder: ChunkEncoder | None = None
+        self._completion_id = ""
+
+    def receive(self, payload: bytes) -> bytes:
+        """The chunks that one event of the upstream's makes; empty while there is nothing to say.
+
+        Raises :exc:`UpstreamErrorEvent` if the event is an error, and :exc:`UnusableAnswer` if it
+        is not an answer at all or was cut off.
+        """
+        if payload == b"[DONE]":  # not Google's, but of gateways that speak its dialect
+            return b""
+        answer = decode_answer(payload)
+        if answer.is_error:
+            raise UpstreamErrorEvent(payload)
+        if self._response_id is None:
+            self._response_id = answer.response_id
+        if answer.usage_metadata is not None and answer.usage_metadata.counts:
+            self._usage = answer.usage_metadata
+        candidates = answer.candidates
+        if not candidates:
+            return self._receive_feedback(answer)
+        if len(candidates) == 1:
+            return self._receive_candidate(candidates[0])
+        return b"".join(map(self._receive_candidate, candidates))
+
+    def finish(self) -> bytes:
+        """The last chunks, when the upstream's body has ended.
+
+        Raises :exc:`StreamIncomplete` if a choice has no finish reason or none was begun,
+        :exc:`UnusableAnswer` if there is nothing to show and nothing was given out, and
+        :exc:`UpstreamRejected` where Gemini says that the request's history is at fault.
+        """
+        choices = sorted(self._choices.items())
+        if not choices or any(choice.reader.ending is None for _, choice in choices):
+            raise StreamIncomplete("The upstream ended its stream without a finish reason")
+        held_back = [choice.reader.close() for _, choice in choices]
+        fault = require_answer([choice.reader for _, choice in choices])
+        if fault is not None and not self.started:
+            raise UnusableAnswer(fault)
+        chunks = []
+        for (index, choice), increment in zip(choices, held_back, strict=True):
+            chunks.append(self._give(index, choice, increment))
+            chunks.append(self._end(index, choice))
+        if self._context.include_usage:
+            chunks.append(self._chunks.usage(self.usage.to_openai()))
+        return b"".join((*chunks, DONE))
+
+    def resume(self) -> None:
+        """The next hop of this answer begins."""
+        self._earlier_usage = self.usage
+        self._usage = None
+        for choice in self._choices.values():
+            choice.reader.restart()
+
+    @property
+    def started(self) -> bool:
+        """Whether anything was given out for the client."""
+        return self._encoder is not None
+
+    @property
+    def usage(self) -> TokenUsage:
+        """The tokens of all hops so far."""
+        return self._earlier_usage + TokenUsage.from_gemini(self._usage)
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the prompt or a candidate was blocked."""
+        return any(choice.reader.is_blocked for choice in self._choices.values())
+
+    @property
+    def empty(self) -> bool:
+        """Whether the model stopped without any text, call or media in any choice."""
+        choices = self._choices.values()
+        return bool(choices) and all(choice.reader.is_empty for choice in choices)
+
+    @property
+    def continuation(self) -> str | None:
+        """The token that asks for the next hop, if the answer is to go on."""
+        tokens = (choice.reader.continuation for choice in self._choices.values())
+        return next(filter(None, tokens), None)
+
+    def _receive_feedback(self, answer: GenerateContentResponse) -> bytes:
+        feedback, reason = answer.prompt_feedback, answer.block
+        if feedback is None or reason is None:
+            return b""
+        choice = self._choice_at(0)
+        choice.reader.block(reason, feedback.block_reason_message)
+        return self._begin(0, choice)
+
+    def _receive_candidate(self, candidate: Candidate) -> bytes:
+        index = candidate.index or 0
+        choice = self._choices.get(index) or self._choice_at(index)
+        if choice.begun and self._encoder is not None and (text := _sole_text(candidate)):
+            choice.reader.read_text(text)
+            return self._encoder.text(index, text)
+        increment = choice.reader.read(candidate)
+        if increment or choice.reader.is_blocked:
+            return self._give(index, choice, increment)
+        return b""
+
+    def _give(self, index: int, choice: _StreamedChoice, increment: Increment) -> bytes:
+        """The chunks of ``increment``, after those that begin the choice if none was given."""
+        begin = self._begin(index, choice)
+        encode = self._chunks.delta
+        chunks = [begin]
+        if increment.thoughts:
+            chunks.append(encode(index, Delta(reasoning_content=increment.thoughts)))
+        if increment.logprobs:
+            text = Delta(content=increment.text)
+            chunks.append(encode(index, text, logprobs=Logprobs(increment.logprobs)))
+        elif increment.text:
+            chunks.append(self._chunks.text(index, increment.text))
+        if increment.images:
+            chunks.append(encode(index, Delta(images=increment.images)))
+        chunks += (encode(index, self._audio(choice, blob)) for blob in increment.audio)
+        chunks += (encode(index, self._call(call)) for call in increment.calls)
+        return b"".join(chunks)
+
+    def _end(self, index: int, choice: _StreamedChoice) -> bytes:
+        chunks = []
+        annotations = [
+            Annotation(index=place, url_citation=cited)
+            for place, cited in enumerate(choice.reader.citations())
+        ]
+        if annotations:
+            chunks.append(self._chunks.delta(index, Delta(annotations=annotations)))
+        refusal = choice.reader.refusal
+        if refusal is not None:
+            chunks.append(self._chunks.delta(index, Delta(refusal=refusal)))
+        reason = choice.reader.finish_reason
+        chunks.append(self._chunks.delta(index, Delta(), finish_reason=reason))
+        return b"".join(chunks)
+
+    def _begin(self, index: int, choice: _StreamedChoice) -> bytes:
+        """The first chunk of the choice, unless it was given already.
+
+        Choices that the client asked for begin in their order, since the official SDKs take the
+        place in their list for the index.
+        """
+        if choice.begun:
+            return b""
+        lower = range(min(index, self._context.choices))
+        chunks = [self._begin(other, self._choice_at(other)) for other in lower]
+        choice.begun = True
+        chunks.append(self._chunks.delta(index, Delta(role="assistant", content="")))
+        return b"".join(chunks)
+
+    def _call(self, call: ToolCall) -> Delta:
+        if self._context.legacy_functions:
+            return Delta(function_call=call.function)
+        return Delta(tool_calls=[call])
+
+    def _audio(self, choice: _StreamedChoice, blob: Blob) -> Delta:
+        data = blob.data or ""
+        if choice.sounded:
+            return Delta(audio=Audio(data))
+        choice.sounded = True
+        identity = audio_id(self._completion_id)
+        return Delta(audio=Audio(data, identity, self._created, "", blob.mime_type or ""))
+
+    def _choice_at(self, index: int) -> _StreamedChoice:
+        choice = self._choices.get(index)
+        if choice is None:
+            reader = ChoiceReader(self._context, self._new_id, self._signatures)
+            choice = self._choices[index] = _StreamedChoice(reader)
+        return choice
+
+    @property
+    def _chunks(self) -> ChunkEncoder:
+        """The encoder of this stream, made when the first chunk is due."""
+        if self._encoder is None:
+            self._completion_id = completion_id(self._response_id, self._new_id)
+            self._encoder = ChunkEncoder(
+                self._completion_id,
+                self._created,
+                self._context.model,
+                tier=service_tier(self._usage),
+                include_usage=self._context.include_usage,
+            )
+        return self._encoder
+
+
+class _StreamedChoice:
+    """A choice and what the client was told of it."""
+
+    __slots__ = ("begun", "reader", "sounded")
+
+    def __init__(self, reader: ChoiceReader) -> None:
+        self.reader = reader
+        self.begun = False
+        self.sounded = False
+
+
+def _sole_text(candidate: Candidate) -> str | None:
+    """The text of a candidate that is one part of text and nothing else."""
+    if (
+        candidate.content is None
+        or candidate.finish_reason is not None
+        or candidate.grounding_metadata is not None
+        or candidate.citation_metadata is not None
+        or candidate.logprobs_result is not None
+        or candidate.continuation_token is not None
+    ):
+        return None
+    parts = candidate.content.parts
+    if parts is None or len(parts) != 1:
+        return None
+    part = parts[0]
+    return None if part.thought or part.function_call is not None else part.text

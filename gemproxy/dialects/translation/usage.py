@@ -1,0 +1,106 @@
+"""Token counts: ``usageMetadata`` becomes OpenAI's ``usage``.
+
+Gemini counts thoughts apart from the visible output and the results of server-side tools apart
+from the prompt; OpenAI's two sums hold them.
+"""
+
+from __future__ import annotations
+
+from operator import add
+from typing import Self
+
+import msgspec
+
+from gemproxy.dialects.gemini.answers import ModalityTokenCount, UsageMetadata
+from gemproxy.dialects.openai.answers import CompletionTokensDetails, PromptTokensDetails, Usage
+
+
+class TokenUsage(msgspec.Struct, frozen=True, gc=False):
+    """Tokens of one answer, or of several: they add up with ``+``."""
+
+    #: The prompt, cached tokens and results of server-side tools included.
+    input: int = 0
+    #: The part of ``input`` that came from a cache.
+    cached: int = 0
+    #: Everything that was generated, thoughts included.
+    output: int = 0
+    #: The part of ``output`` that was thinking.
+    reasoning: int = 0
+    #: ``input`` and ``output``.
+    total: int = 0
+    input_text: int = 0
+    input_audio: int = 0
+    input_image: int = 0
+    output_audio: int = 0
+    output_image: int = 0
+
+    @classmethod
+    def from_gemini(cls, usage: UsageMetadata | None) -> Self:
+        """Read Gemini's counts; a missing count is 0."""
+        if usage is None:
+            return cls()
+        prompt = (usage.prompt_token_count or 0) + (usage.tool_use_prompt_token_count or 0)
+        visible = usage.candidates_token_count or 0
+        reasoning = usage.thoughts_token_count or 0
+        # Some models' candidates count holds the thoughts already; the total gives them away.
+        inclusive = reasoning <= visible and prompt + visible == usage.total_token_count
+        output = visible if inclusive else visible + reasoning
+        of_input = _by_modality(usage.prompt_tokens_details)
+        of_output = _by_modality(usage.candidates_tokens_details)
+        return cls(
+            input=prompt,
+            cached=usage.cached_content_token_count or 0,
+            output=output,
+            reasoning=reasoning,
+            total=prompt + output,
+            input_text=of_input.get("TEXT", 0),
+            input_audio=of_input.get("AUDIO", 0),
+            input_image=of_input.get("IMAGE", 0),
+            output_audio=of_output.get("AUDIO", 0),
+            output_image=of_output.get("IMAGE", 0),
+        )
+
+    def __add__(self, other: TokenUsage) -> TokenUsage:
+        ours, theirs = msgspec.structs.astuple(self), msgspec.structs.astuple(other)
+        return TokenUsage(*map(add, ours, theirs))
+
+    def to_openai(self) -> Usage:
+        """The ``usage`` object of a completion."""
+        return Usage(
+            prompt_tokens=self.input,
+            completion_tokens=self.output,
+            total_tokens=self.total,
+            prompt_tokens_details=PromptTokensDetails(
+                cached_tokens=self.cached,
+                audio_tokens=self.input_audio,
+                image_tokens=self.input_image,
+                text_tokens=self.input_text,
+            ),
+            completion_tokens_details=CompletionTokensDetails(
+                reasoning_tokens=self.reasoning,
+                audio_tokens=self.output_audio,
+                image_tokens=self.output_image,
+            ),
+        )
+
+
+def service_tier(usage: UsageMetadata | None) -> str | None:
+    """OpenAI's name of the tier that served the request; ``None`` if that is not known."""
+    return _SERVICE_TIERS.get((usage.service_tier or "").lower()) if usage else None
+
+
+def _by_modality(details: list[ModalityTokenCount] | None) -> dict[str, int]:
+    if not details:
+        return {}
+    counts: dict[str, int] = {}
+    for detail in details:
+        kind = detail.modality
+        name = _MODALITIES.get(kind, "") if isinstance(kind, int) else kind or ""
+        counts[name] = counts.get(name, 0) + (detail.token_count or 0)
+    return counts
+
+
+_SERVICE_TIERS = {"standard": "default", "flex": "flex", "priority": "priority"}
+
+# Numbers of google.ai.generativelanguage.v1beta.Modality.
+_MODALITIES = {1: "TEXT", 2: "IMAGE", 3: "VIDEO", 4: "AUDIO", 5: "DOCUMENT"}

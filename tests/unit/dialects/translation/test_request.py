@@ -1,0 +1,93 @@
+"""The translated request as a whole, the continuation, and the models' names."""
+
+import json
+
+import pytest
+
+from gemproxy.dialects.openai.requests import decode_chat_completion
+from gemproxy.dialects.translation.request import normalize_model, to_gemini, with_continuation
+from gemproxy.dialects.translation.signatures import SignatureStore
+from gemproxy.errors import InvalidRequest
+
+USER = {"role": "user", "content": "hi"}
+
+
+def translated(**fields):
+    body = json.dumps({"model": "alias", "messages": [USER], **fields}).encode()
+    return to_gemini(
+        decode_chat_completion(body), model="gemini-3.8-flash", signatures=SignatureStore()
+    )
+
+
+def test_the_smallest_request_is_compact_and_has_nothing_else():
+    made = translated()
+    assert made.body == b'{"contents":[{"parts":[{"text":"hi"}],"role":"user"}]}'
+    assert not made.names_resources
+    assert not made.stream
+
+
+def test_what_the_answer_needs_to_know():
+    context = translated(
+        stream=True, stream_options={"include_usage": True}, n=2, logprobs=True,
+        parallel_tool_calls=False,
+    ).context  # fmt: skip
+    assert context.model == "alias"
+    assert context.choices == 2
+    assert context.include_usage
+    assert context.logprobs
+    assert not context.parallel_tool_calls
+
+
+def test_what_the_answer_takes_for_granted():
+    context = translated().context
+    assert (context.choices, context.parallel_tool_calls) == (1, True)
+    assert not context.include_usage
+    assert not context.logprobs
+    assert not context.tool_names
+
+
+def test_streaming_is_told_apart():
+    assert translated(stream=True).stream
+    assert not translated(stream=False).stream
+    assert not translated(stream=None).stream
+
+
+def test_the_estimate_grows_with_the_text():
+    words = {"role": "user", "content": "word " * 4000}
+    assert 5000 <= translated(messages=[words]).estimated_tokens < 5100
+
+
+def test_a_continuation_is_the_same_request_and_the_token():
+    made = translated(reasoning_effort="low")
+    continued = json.loads(with_continuation(made.body, 'to"ken\n'))
+    assert continued.pop("continuationToken") == 'to"ken\n'
+    assert continued == json.loads(made.body)
+
+
+@pytest.mark.parametrize(
+    ("name", "bare"),
+    [
+        ("gemini-3.8-flash", "gemini-3.8-flash"),
+        ("models/gemini-3.8-flash", "gemini-3.8-flash"),
+        ("google/gemini-3.8-flash", "gemini-3.8-flash"),
+        ("gemini/gemini-3.8-flash", "gemini-3.8-flash"),
+        ("google/models/gemini-3.8-flash", "gemini-3.8-flash"),
+        ("gemma-4-31b-it", "gemma-4-31b-it"),
+        ("gemini-2.5-flash@001", "gemini-2.5-flash@001"),
+    ],
+)
+def test_prefixes_are_taken_off(name, bare):
+    assert normalize_model(name) == bare
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "", "models/", "..", "../files", "a/b", "a/../b", "tunedModels/x", "a?key=b", "a#b", "a b",
+        "a%2fb", "a\r\nb", "a\n", "é", "/a", ".a", "x" * 200, "a\\b",
+    ],
+)  # fmt: skip
+def test_names_that_could_leave_the_path_are_refused(name):
+    with pytest.raises(InvalidRequest) as caught:
+        normalize_model(name)
+    assert caught.value.param == "model"
