@@ -19,7 +19,11 @@ from gemproxy.classification import (
     classify_response,
     error_for,
 )
-from gemproxy.dialects.gemini.answers import UpstreamErrorEvent, decode_answer
+from gemproxy.dialects.gemini.answers import (
+    GenerateContentResponse,
+    UpstreamErrorEvent,
+    decode_answer,
+)
 from gemproxy.dialects.openai.errors import encode_error_event
 from gemproxy.dialects.openai.requests import ChatCompletionRequest
 from gemproxy.dialects.sse import EventStreamDecoder
@@ -232,12 +236,12 @@ class Forwarder:
 
     async def _serve_whole(self, call: _Call, lease: Lease, response: UpstreamResponse) -> Outcome:
         """Read the answer, hop by hop where it is a long one, and write it."""
-        answers = [decode_answer(await response.read(MAX_ANSWER_BYTES))]
+        answers = [await self._read_answer(response)]
         while (token := continuation_token(answers[-1])) and len(answers) < MAX_HOPS:
             response = await self._send(call, lease, token)
             if response.status != 200:
                 return await self._classify(call, response)
-            answers.append(decode_answer(await response.read(MAX_ANSWER_BYTES)))
+            answers.append(await self._read_answer(response))
         completed = to_openai(
             answers,
             call.translated.context,
@@ -251,6 +255,13 @@ class Forwarder:
         call.exchange.first_byte = self._seconds()
         call.writer.answer(completed.body)
         return Outcome(Verdict.BLOCKED if completed.blocked else Verdict.SUCCESS, 200)
+
+    async def _read_answer(self, response: UpstreamResponse) -> GenerateContentResponse:
+        body = await response.read(MAX_ANSWER_BYTES)
+        answer = decode_answer(body)
+        if answer.is_error:
+            raise UpstreamErrorEvent(body)
+        return answer
 
     async def _serve_stream(self, call: _Call, lease: Lease, response: UpstreamResponse) -> Outcome:
         """Relay the stream as it comes. The first event that says anything commits to this key."""
@@ -423,7 +434,10 @@ class _StreamRelay:
 
     def end_of_body(self) -> None:
         """Read what a body without a last blank line left over, and be ready for another body."""
-        self._translate(self._decoder.close())
+        try:
+            self._translate(self._decoder.close())
+        except UnusableAnswer as rest:
+            raise StreamIncomplete("The upstream stopped within an event.") from rest
         self._decoder = EventStreamDecoder()
 
     def finish(self) -> None:

@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 from OpenSSL import SSL
 from treq.client import HTTPClient
 from treq.response import _Response
+from twisted.internet._sslverify import IOpenSSLTrustRoot
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IConsumer, IStreamClientEndpoint
-from twisted.internet._sslverify import IOpenSSLTrustRoot
 from twisted.internet.ssl import optionsForClientTLS, platformTrust
 from twisted.python.components import proxyForInterface
 from twisted.python.failure import Failure

@@ -8,7 +8,6 @@ are open is bounded by the requests in flight, each of which uses one.
 from __future__ import annotations
 
 from collections.abc import Callable
-
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
