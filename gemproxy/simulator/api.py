@@ -1,0 +1,334 @@
+"""The API itself: from an HTTP request to the script of what goes back.
+
+Free of Twisted and of sockets. The order of the checks is Google's as far as it can be seen:
+credentials, path, the key's own faults, JSON and its fields, the model, the request's sense,
+quotas; then the answer, whole or broken by a behaviour.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from gemproxy.simulator import (
+    answers,
+    asking,
+    behaviours,
+    calls,
+    chunks,
+    errors,
+    models,
+    rules,
+    script,
+    wire,
+    words,
+)
+from gemproxy.simulator.asking import Ask
+from gemproxy.simulator.behaviours import Behaviour, BehaviourError, Call, Kind
+from gemproxy.simulator.config import SimulatorConfig
+from gemproxy.simulator.errors import Circumstances, ErrorReply
+from gemproxy.simulator.keyring import Keyring, KeyState
+from gemproxy.simulator.models import Model
+from gemproxy.simulator.quotas import Quotas
+from gemproxy.simulator.recording import Exchange
+from gemproxy.simulator.script import Framing, Pace, Step
+
+_PATH = re.compile(r"/v1beta/models(?:/([^/:]+)(?::(\w+))?)?")
+_METHODS = {
+    "generateContent": (Call.GENERATE, "GenerateContent"),
+    "streamGenerateContent": (Call.STREAM, "StreamGenerateContent"),
+    "countTokens": (Call.COUNT, "CountTokens"),
+}
+_DEFAULT_PAGE = 50
+_GREATEST_PAGE = 1000
+
+
+class Refused(Exception):
+    """The request ends with this reply."""
+
+    def __init__(self, reply: ErrorReply) -> None:
+        super().__init__(reply.message)
+        self.reply = reply
+
+
+@dataclass(frozen=True, slots=True)
+class _Operation:
+    """A generation or a count that is under way. ``framing`` is None where nothing is streamed."""
+
+    key: KeyState
+    method: str
+    name: str
+    framing: Framing | None
+    asked: tuple[Behaviour, ...] = ()
+
+    @property
+    def call(self) -> Call:
+        return _METHODS[self.method][0]
+
+    def about(self, behaviour: Behaviour) -> Circumstances:
+        return Circumstances(
+            self.name,
+            _METHODS[self.method][1],
+            self.key.config.key.reveal(),
+            self.key.project_number,
+            behaviour.parameters,
+        )
+
+
+@dataclass
+class Api:
+    """The simulated service; ``respond`` is its one door."""
+
+    config: SimulatorConfig
+    keyring: Keyring
+    quotas: Quotas = field(default_factory=Quotas)
+    served: int = 0
+
+    def respond(self, exchange: Exchange, body: bytes, now: float) -> Iterable[Step]:
+        """The script of the answer to ``exchange``, whose decoded facts are filled in on the way.
+
+        ``now`` is epoch seconds.
+        """
+        framing = _framing(exchange)
+        try:
+            key = self._key(exchange)
+            exchange.key = key.config.name
+            match = _PATH.fullmatch(exchange.path)
+            if match is None:
+                return script.not_found_page()
+            name, method = match[1], match[2]
+            if method is None:
+                return self._models(exchange, key, name)
+            if exchange.method != "POST" or method not in _METHODS:
+                return script.not_found_page()
+            exchange.model, exchange.call = name, method
+            return self._operate(exchange, _Operation(key, method, name, framing), body, now)
+        except Refused as refusal:
+            return script.error_reply(refusal.reply, framing)
+
+    # ---- credentials ---------------------------------------------------------------------------
+
+    def _key(self, exchange: Exchange) -> KeyState:
+        credentials = exchange.credentials
+        if len(credentials) > 1:
+            raise Refused(errors.multiple_credentials())
+        if not credentials:
+            raise Refused(errors.unregistered_caller())
+        (place, secret), *_ = credentials
+        if place == "authorization":
+            raise Refused(errors.unauthenticated(Circumstances(rpc="GenerateContent")))
+        key = self.keyring.by_secret(secret)
+        if key is None:
+            raise Refused(errors.api_key_invalid())
+        return key
+
+    # ---- models --------------------------------------------------------------------------------
+
+    def _models(self, exchange: Exchange, key: KeyState, name: str | None) -> Iterable[Step]:
+        if exchange.method != "GET":
+            return script.not_found_page()
+        exchange.call = "models.get" if name else "models.list"
+        behaviour = key.draw(Call.MODELS, name or "", self.config.seed)
+        exchange.behaviour = behaviour.name
+        rpc = "GetModel" if name else "ListModels"
+        about = Circumstances(
+            name or "", rpc, key.config.key.reveal(), key.project_number, behaviour.parameters
+        )
+        if behaviour.kind in {Kind.KEY_FAULT, Kind.ERROR}:
+            raise Refused(errors.for_behaviour(behaviour.name, about))
+        if behaviour.kind is Kind.TRANSPORT:
+            return script.transport_fault(behaviour)
+        body = _one_model(name) if name else _page_of_models(exchange.query)
+        if behaviour.kind is Kind.STREAM:
+            return script.broken_unary(body, behaviour)
+        return script.json_reply(body, pace=self._pace({behaviour.name: behaviour}))
+
+    # ---- generation ----------------------------------------------------------------------------
+
+    def _operate(
+        self, exchange: Exchange, operation: _Operation, body: bytes, now: float
+    ) -> Iterable[Step]:
+        document = _decoded(body)
+        exchange.body = document
+        asked = _asked(document, body)
+        fault = next((b for b in asked if b.kind is not Kind.SHAPE), None)
+        if fault is None:
+            fault = operation.key.draw(operation.call, operation.name, self.config.seed)
+        exchange.behaviour = fault.name
+        if fault.kind is Kind.KEY_FAULT:
+            raise Refused(errors.for_behaviour(fault.name, operation.about(fault)))
+        model = self._model(operation)
+        if operation.call is Call.COUNT:
+            return self._count(document, operation, fault)
+        request = _parsed("GenerateContentRequest", document)
+        self._check(request, model)
+        if fault.kind is Kind.ERROR:
+            raise Refused(errors.for_behaviour(fault.name, operation.about(fault)))
+        if fault.kind is Kind.TRANSPORT:
+            return script.transport_fault(fault, operation.framing)
+        self._book(operation, model, request, now)
+        shapes = {b.name: b for b in (fault, *asked) if b.kind is Kind.SHAPE}
+        return self._answer(operation, Ask(request, model, self._seed(request), shapes), fault)
+
+    def _answer(self, operation: _Operation, ask: Ask, fault: Behaviour) -> Iterable[Step]:
+        self.served += 1
+        try:
+            whole = answers.answer(ask, words.digest(ask.seed, self.served)[:22])
+        except ValueError as error:
+            raise Refused(errors.invalid_argument(str(error))) from error
+        headers = {"x-gemini-service-tier": whole.service_tier}
+        pace = self._pace(ask.shapes)
+        broken = fault if fault.kind is Kind.STREAM else None
+        if operation.framing is None:
+            body = chunks.unary(whole)
+            if broken is not None:
+                return script.broken_unary(body, broken)
+            return script.json_reply(body, pace=pace, headers=headers)
+        style = next((name for name in chunks.FINISH_STYLES if name in ask.shapes), "")
+        pieces = ask.shapes["chunks"]["n"] if "chunks" in ask.shapes else 0
+        streamed = chunks.stream(
+            whole, style=style, pieces=pieces, usage_last="usage-last" in ask.shapes
+        )
+        return script.streamed(streamed, operation.framing, pace, broken, headers)
+
+    def _count(
+        self,
+        document: Mapping[str, Any],
+        operation: _Operation,
+        fault: Behaviour,
+    ) -> Iterable[Step]:
+        counted = _parsed("CountTokensRequest", document)
+        if "contents" in counted and "generateContentRequest" in counted:
+            raise Refused(
+                errors.invalid_argument("contents and generateContentRequest exclude each other.")
+            )
+        request = counted.get("generateContentRequest", counted)
+        for text in rules.contents_faults(request):
+            raise Refused(errors.invalid_argument(text))
+        if fault.kind is Kind.ERROR:
+            raise Refused(errors.for_behaviour(fault.name, operation.about(fault)))
+        if fault.kind is Kind.TRANSPORT:
+            return script.transport_fault(fault)
+        tokens = asking.prompt_tokens(request)
+        details = [{"modality": name, "tokenCount": n} for name, n in tokens.items() if n]
+        body = {"totalTokens": sum(tokens.values()), "promptTokensDetails": details}
+        if fault.kind is Kind.STREAM:
+            return script.broken_unary(body, fault)
+        return script.json_reply(body)
+
+    # ---- checks --------------------------------------------------------------------------------
+
+    def _model(self, operation: _Operation) -> Model:
+        name, method = operation.name, operation.method
+        if name in models.GONE:
+            raise Refused(errors.gone_model(name, models.GONE[name]))
+        model = models.find(name)
+        if model is None or method.replace("streamG", "g") not in model.methods:
+            raise Refused(errors.unknown_model(name, method))
+        if {name, model.name} & operation.key.config.closed_models:
+            raise Refused(errors.closed_model(name))
+        return model
+
+    def _check(self, request: dict[str, Any], model: Model) -> None:
+        text = rules.objection(request, model)
+        if text is None and self.config.strict_signatures:
+            foreign = calls.corrupted(self.config.seed, request)
+            text = None if foreign is None else f"Corrupted thought signature. ({foreign})"
+        if text is not None:
+            raise Refused(errors.invalid_argument(text))
+        if "cachedContent" in request:
+            message = "CachedContent not found (or permission denied)"
+            raise Refused(errors.error(403, message))
+
+    def _book(
+        self, operation: _Operation, model: Model, request: dict[str, Any], now: float
+    ) -> None:
+        tokens = sum(asking.prompt_tokens(request).values())
+        if tokens > model.input_limit:
+            text = (
+                f"The input token count ({tokens}) exceeds the maximum number of tokens allowed "
+                f"({model.input_limit})."
+            )
+            raise Refused(errors.invalid_argument(text))
+        key = operation.key
+        over = self.quotas.take(key.project, model.name, key.config.limits, tokens, now)
+        if over is not None:
+            quotas = list(over.quotas)
+            raise Refused(errors.quota_exceeded(quotas, model.name, over.retry_delay))
+
+    def _pace(self, shapes: Mapping[str, Behaviour]) -> Pace:
+        slow, cut = shapes.get("slow"), shapes.get("fragmented")
+        return Pace(
+            float(slow["delay"]) if slow is not None else self.config.first_byte_delay,
+            float(slow["chunkDelay"]) if slow is not None else self.config.chunk_delay,
+            max(1, int(cut["size"])) if cut is not None else 0,
+            float(cut["delay"]) if cut is not None else 0.0,
+        )
+
+    def _seed(self, request: Mapping[str, Any]) -> str:
+        return f"{self.config.seed}:{words.digest(request)}"
+
+
+def _framing(exchange: Exchange) -> Framing | None:
+    if not exchange.path.endswith(":streamGenerateContent"):
+        return None
+    return Framing.SSE if exchange.query.get("alt") == "sse" else Framing.ARRAY
+
+
+def _decoded(body: bytes) -> dict[str, Any]:
+    try:
+        document = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        text = f"Invalid JSON payload received. {error}"
+        raise Refused(errors.field_violations([("", text)])) from error
+    if not isinstance(document, dict):
+        text = 'Invalid JSON payload received. Unknown name "": Root element must be a message.'
+        raise Refused(errors.field_violations([("", text)]))
+    return document
+
+
+def _parsed(message: str, document: Mapping[str, Any]) -> dict[str, Any]:
+    request, violations = wire.parse(message, document)
+    if violations:
+        raise Refused(errors.field_violations(violations[:50]))
+    return request
+
+
+def _asked(document: dict[str, Any], body: bytes) -> tuple[Behaviour, ...]:
+    """The behaviours that the prompt asks for; a misspelt one is told to whoever wrote it."""
+    if b"[simulate:" not in body:
+        return ()
+    request, _ = wire.parse("GenerateContentRequest", document)
+    try:
+        return tuple(behaviours.triggers(asking.last_user_text(request)))
+    except BehaviourError as error:
+        raise Refused(errors.invalid_argument(f"[simulate]: {error}")) from error
+
+
+def _one_model(name: str) -> dict[str, Any]:
+    model = models.find(name)
+    if model is None:
+        raise Refused(errors.unknown_model(name, "getModel"))
+    return {**model.entry(), "name": f"models/{name}"}
+
+
+def _page_of_models(query: Mapping[str, str]) -> dict[str, Any]:
+    listing = models.listing()
+    try:
+        size = int(query.get("pageSize") or _DEFAULT_PAGE)
+        start = int(base64.b64decode(query.get("pageToken", ""), validate=True) or 0)
+    except (ValueError, binascii.Error):
+        raise Refused(errors.invalid_argument("Invalid page size or page token.")) from None
+    if size < 0 or not 0 <= start <= len(listing):
+        raise Refused(errors.invalid_argument("Invalid page size or page token."))
+    end = start + min(size, _GREATEST_PAGE)
+    page: dict[str, Any] = {"models": listing[start:end]}
+    if end < len(listing):
+        page["nextPageToken"] = base64.b64encode(str(end).encode()).decode("ascii")
+    return page

@@ -1,0 +1,94 @@
+"""A request as the answer's author sees it: what was said last, with what, how long."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gemproxy.simulator import behaviours, requests, words
+from gemproxy.simulator.behaviours import Behaviour
+from gemproxy.simulator.fields import PAYLOADS
+from gemproxy.simulator.models import Model
+
+# Tokens that Google counts for media: 258 a tile of an image or a page, the rest by the second.
+_MEDIA_TOKENS = {"IMAGE": 258, "AUDIO": 160, "VIDEO": 1290, "DOCUMENT": 258}
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One request that will be answered. ``seed`` names the simulator's seed and the request."""
+
+    request: Mapping[str, Any]
+    model: Model
+    seed: str
+    shapes: Mapping[str, Behaviour] = field(default_factory=dict)
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        config: Mapping[str, Any] = self.request.get("generationConfig", {})
+        return config
+
+    @property
+    def prompt(self) -> str:
+        """The last message of the user, without triggers."""
+        return behaviours.without_triggers(last_user_text(self.request))
+
+    @property
+    def results(self) -> list[dict[str, Any]]:
+        """The function responses that stand last in the request, if it ends with some."""
+        return requests.parts_of(self.request["contents"][-1], "functionResponse")
+
+
+def last_user_text(request: Mapping[str, Any]) -> str:
+    """The text of the last content of the user that is not about function results."""
+    contents = request.get("contents") or []
+    at = requests.current_turn(contents) - 1
+    if at < 0:
+        return ""
+    return "\n".join(str(text) for text in requests.parts_of(contents[at], "text"))
+
+
+def attachments(request: Mapping[str, Any]) -> list[str]:
+    """A short description of each file in the user's last message."""
+    contents = request.get("contents") or []
+    last = contents[requests.current_turn(contents) - 1] if contents else {}
+    inline = [
+        f"{blob.get('mimeType')} of {len(blob.get('data', '')) * 3 // 4} bytes"
+        for blob in requests.parts_of(last, "inlineData")
+    ]
+    return inline + [f"file {f.get('fileUri')}" for f in requests.parts_of(last, "fileData")]
+
+
+def prompt_tokens(request: Mapping[str, Any]) -> dict[str, int]:
+    """Tokens of a request by modality; TEXT always is there."""
+    counts = {"TEXT": 0}
+    contents = [*request.get("contents", ())]
+    if "systemInstruction" in request:
+        contents.append(request["systemInstruction"])
+    for content in contents:
+        for part in content.get("parts", ()):
+            modality, count = _part_tokens(part)
+            counts[modality] = counts.get(modality, 0) + count
+    for function in requests.declarations(request):
+        counts["TEXT"] += words.token_count(str(function))
+    counts["TEXT"] = max(1, counts["TEXT"])
+    return counts
+
+
+def _part_tokens(part: Mapping[str, Any]) -> tuple[str, int]:
+    media = part.get("inlineData") or part.get("fileData")
+    if media is not None:
+        modality = _modality(media.get("mimeType", ""))
+        return modality, _MEDIA_TOKENS.get(modality, words.token_count(str(media)))
+    if "text" in part:
+        return "TEXT", words.token_count(part["text"])
+    payload = next((part[name] for name in PAYLOADS if name in part), "")
+    return "TEXT", words.token_count(str(payload))
+
+
+def _modality(mime: str) -> str:
+    if mime == "application/pdf":
+        return "DOCUMENT"
+    family = mime.split("/", maxsplit=1)[0].upper()
+    return family if family in _MEDIA_TOKENS else "TEXT"

@@ -1,0 +1,106 @@
+"""The control calls under ``/_simulator``: what a key shall do, and what came in.
+
+No credential is asked for: the simulator listens on loopback and has made-up keys only.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from twisted.web.resource import Resource
+
+from gemproxy.simulator import script
+from gemproxy.simulator.behaviours import CATALOGUE, Assignment, BehaviourError
+from gemproxy.simulator.config import parse_assignment
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+    from twisted.web.server import Request
+
+    from gemproxy.simulator.server import Simulator
+
+
+class _Wrong(Exception):
+    """A control call that cannot be done, with its status."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class ControlResource(Resource):
+    """Keys, default, requests, behaviours and reset, each a path below ``/_simulator``."""
+
+    isLeaf = True
+
+    def __init__(self, simulator: Simulator, reactor: IReactorTime) -> None:
+        super().__init__()
+        self._simulator = simulator
+        self._reactor = reactor
+
+    def render(self, request: Request) -> bytes:
+        try:
+            status, body = 200, self._do(request)
+        except _Wrong as wrong:
+            status, body = wrong.status, {"error": str(wrong)}
+        request.setResponseCode(status)
+        request.setHeader("content-type", script.JSON_TYPE)
+        return script.pretty(body)
+
+    def _do(self, request: Request) -> Any:
+        steps = [step.decode("utf-8", "replace") for step in request.postpath or () if step]
+        match request.method, steps:
+            case b"GET", []:
+                return {"inFlight": self._simulator.in_flight, "time": self._reactor.seconds()}
+            case b"GET", ["keys"]:
+                return {"keys": self._simulator.describe_keys()}
+            case b"PUT", ["keys", name]:
+                return self._tell(name, _assignment(request))
+            case b"PUT", ["default"]:
+                self._simulator.set_default(_assignment(request))
+                return {"keys": self._simulator.describe_keys()}
+            case b"GET", ["requests"]:
+                return {"requests": self._last(request)}
+            case b"POST", ["reset"]:
+                self._simulator.reset()
+                return {"reset": True}
+            case b"GET", ["behaviours"]:
+                return {"behaviours": _catalogue()}
+        raise _Wrong(404, "no such control call; see docs/simulator.md")
+
+    def _tell(self, name: str, told: Assignment) -> Any:
+        try:
+            self._simulator.assign(name, told)
+        except KeyError:
+            known = ", ".join(key["name"] for key in self._simulator.describe_keys())
+            raise _Wrong(404, f"no such key; the keys are: {known}") from None
+        keys = self._simulator.describe_keys()
+        return next((key for key in keys if key["name"] == name), {"keys": keys})
+
+    def _last(self, request: Request) -> list[Any]:
+        given = (request.args or {}).get(b"limit", [b"20"])[-1]
+        if not given.isdigit():
+            raise _Wrong(400, "limit: expected a whole number")
+        listed = list(self._simulator.requests)
+        return [exchange.describe() for exchange in listed[max(0, len(listed) - int(given)) :]]
+
+
+def _assignment(request: Request) -> Assignment:
+    try:
+        given = msgspec.json.decode(request.content.read() if request.content else b"")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _Wrong(400, f"the body is not JSON: {error}") from error
+    if not isinstance(given, dict):
+        raise _Wrong(400, 'the body has to be an object such as {"behaviour": "overloaded"}')
+    try:
+        return parse_assignment(given)
+    except BehaviourError as error:
+        raise _Wrong(400, str(error)) from error
+
+
+def _catalogue() -> list[dict[str, Any]]:
+    return [
+        {"name": name, "summary": entry.summary, "parameters": dict(entry.parameters)}
+        for name, entry in CATALOGUE.items()
+    ]

@@ -1,0 +1,104 @@
+"""Counting limits: requests and input tokens a minute, requests a day, per project and model.
+
+Google counts per project, not per key, and a day ends at midnight in Los Angeles.
+[ai.google.dev rate-limits]
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+from gemproxy.simulator.errors import Quota, per_day, per_minute, tokens_per_minute
+
+_MINUTE = 60.0
+_PACIFIC = ZoneInfo("America/Los_Angeles")
+
+#: What a daily 429 says about retrying, which is of no use.
+_MISLEADING_DELAY = 37.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a project may use of one model; None is unlimited."""
+
+    rpm: int | None = None
+    tpm: int | None = None
+    rpd: int | None = None
+
+
+UNLIMITED = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Exceeded:
+    """The quotas that a request ran into, and the ``retryDelay`` that Google would name."""
+
+    quotas: tuple[Quota, ...]
+    retry_delay: float
+
+
+@dataclass(slots=True)
+class _Ledger:
+    """One project's use of one model."""
+
+    recent: deque[tuple[float, int]] = field(default_factory=deque)
+    day: str = ""
+    today: int = 0
+
+    def advance(self, now: float) -> None:
+        while self.recent and self.recent[0][0] <= now - _MINUTE:
+            self.recent.popleft()
+        day = datetime.fromtimestamp(now, UTC).astimezone(_PACIFIC).date().isoformat()
+        if day != self.day:
+            self.day, self.today = day, 0
+
+
+class Quotas:
+    """The ledgers of all projects. ``now`` is epoch seconds."""
+
+    def __init__(self) -> None:
+        self._ledgers: dict[tuple[str, str], _Ledger] = {}
+
+    def take(
+        self, project: str, model: str, limits: Limits, tokens: int, now: float
+    ) -> Exceeded | None:
+        """Book one request of ``tokens`` input tokens, or say which quotas forbid it."""
+        if limits == UNLIMITED:
+            return None
+        ledger = self._ledgers.setdefault((project, model), _Ledger())
+        ledger.advance(now)
+        exceeded = _exceeded(ledger, limits, tokens, now)
+        if exceeded is None:
+            ledger.recent.append((now, tokens))
+            ledger.today += 1
+        return exceeded
+
+    def clear(self) -> None:
+        """Forget all use."""
+        self._ledgers.clear()
+
+
+def _exceeded(ledger: _Ledger, limits: Limits, tokens: int, now: float) -> Exceeded | None:
+    quotas: list[Quota] = []
+    delays: list[float] = []
+    if limits.rpm is not None and len(ledger.recent) >= limits.rpm:
+        quotas.append(per_minute(limits.rpm))
+        delays.append(_freed(ledger, max(0, len(ledger.recent) - limits.rpm), now))
+    used = sum(count for _, count in ledger.recent)
+    if limits.tpm is not None and used + tokens > limits.tpm:
+        quotas.append(tokens_per_minute(limits.tpm))
+        delays.append(_freed(ledger, 0, now))
+    if limits.rpd is not None and ledger.today >= limits.rpd:
+        quotas.append(per_day(limits.rpd))
+        delays.append(_MISLEADING_DELAY)
+    return Exceeded(tuple(quotas), max(delays)) if quotas else None
+
+
+def _freed(ledger: _Ledger, at: int, now: float) -> float:
+    """Seconds until the ``at``-th of the recent requests is a minute old."""
+    if at >= len(ledger.recent):
+        return _MINUTE
+    return ledger.recent[at][0] + _MINUTE - now

@@ -1,0 +1,44 @@
+"""Readings of a parsed request: its functions, its tools, the payloads of a turn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_BUILT_IN_TOOLS = (
+    "googleSearch",
+    "googleSearchRetrieval",
+    "urlContext",
+    "codeExecution",
+    "googleMaps",
+    "fileSearch",
+    "computerUse",
+)
+
+
+def declarations(request: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Every function that the request declares, in order."""
+    return [
+        function
+        for tool in request.get("tools", ())
+        for function in tool.get("functionDeclarations", ())
+    ]
+
+
+def built_in_tools(request: Mapping[str, Any]) -> list[str]:
+    """The names of the server-side tools that the request switches on."""
+    return [name for tool in request.get("tools", ()) for name in _BUILT_IN_TOOLS if name in tool]
+
+
+def parts_of(content: Mapping[str, Any], kind: str) -> list[dict[str, Any]]:
+    """The payloads of that kind in a content."""
+    return [part[kind] for part in content.get("parts", ()) if kind in part]
+
+
+def current_turn(contents: list[dict[str, Any]]) -> int:
+    """Where the current turn begins: the index after the last real message of the user."""
+    for at in range(len(contents) - 1, -1, -1):
+        content = contents[at]
+        if content.get("role", "user") == "user" and not parts_of(content, "functionResponse"):
+            return at + 1
+    return 0
