@@ -62,8 +62,10 @@ class Backstage(Service):
     def __init__(self, simulator: Simulator, folder: TemporaryDirectory[str]) -> None:
         self._simulator = simulator
         self._folder = folder
-        self._port: Any = None
-        simulator.listen().addCallback(self._listening)
+        # On loopback it is known at once whether listening works.
+        listening: list[Any] = []
+        simulator.listen().addCallback(listening.append)
+        self._port = listening[0]
         self.port: int = self._port.getHost().port
 
     def stopService(self) -> Deferred[None]:
@@ -74,9 +76,6 @@ class Backstage(Service):
         self._simulator.abort_connections()
         await maybeDeferred(self._port.stopListening)
         self._folder.cleanup()
-
-    def _listening(self, port: IListeningPort) -> None:
-        self._port = port
 
 
 def _greet(port: IListeningPort) -> IListeningPort:

@@ -1,16 +1,23 @@
-"""One line in the log for each request that has ended."""
+"""What an operator reads: a line for each request that has ended, and for each turn of a key."""
 
 from __future__ import annotations
 
 from twisted.logger import Logger
 
 from gemproxy.exchange import Exchange
+from gemproxy.keys.outcome import Verdict
+from gemproxy.keys.pool import Transition
+
+_MINUTE = 60.0
 
 
 class RequestLog:
-    """Writes the line that an operator greps for; the core's ``Telemetry``."""
+    """Writes the lines that an operator greps for; the core's ``Telemetry``."""
 
     _log = Logger(namespace="gemproxy.requests")
+
+    def __init__(self) -> None:
+        self._region_told_at = -_MINUTE
 
     def request_finished(self, exchange: Exchange, status: int, seconds: float) -> None:
         """See :class:`gemproxy.interfaces.Telemetry`."""
@@ -33,4 +40,26 @@ class RequestLog:
             first_byte_ms=first_byte and round((first_byte - exchange.started) * 1000, 1),
             prompt_tokens=usage and usage.input,
             completion_tokens=usage and usage.output,
+        )
+        if exchange.outcome == Verdict.REGION.value:
+            self._tell_region(exchange)
+
+    def breaker_changed(self, change: Transition) -> None:
+        """A key's breaker opened, is being tried, or closed."""
+        self._log.warn(
+            "breaker of a key changed",
+            key=change.key,
+            before=change.before.value,
+            after=change.after.value,
+        )
+
+    def _tell_region(self, exchange: Exchange) -> None:
+        """Every key meets this alike: it is this host's address that Google refuses."""
+        if exchange.started < self._region_told_at + _MINUTE:
+            return
+        self._region_told_at = exchange.started
+        self._log.error(
+            "Google does not serve this host's location; no key is at fault",
+            request_id=exchange.id,
+            message=exchange.attempts[-1].outcome.message,
         )

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from OpenSSL import SSL
 from treq.client import HTTPClient
+from treq.cookies import IndexableCookieJar
 from treq.response import _Response
 from twisted.internet._sslverify import IOpenSSLTrustRoot
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -28,12 +29,14 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
+from gemproxy.errors import ConfigError, Fault
 from gemproxy.upstream.connections import ConnectionPool, UpstreamConnection
 from gemproxy.upstream.tunnel import TunnelEndpoint
 
 if TYPE_CHECKING:
     from gemproxy.config.settings import UpstreamSettings
 
+_NO_COOKIES = IndexableCookieJar()
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -135,7 +138,7 @@ class UpstreamClient(HTTPClient):
 
 
 def _without_cookies(response: IResponse) -> _Response:
-    return _Response(response, {})
+    return _Response(response, _NO_COOKIES)
 
 
 @implementer(IOpenSSLTrustRoot)
@@ -150,8 +153,21 @@ class _PlatformAndFile:
         context.load_verify_locations(str(self._ca_file))
 
 
+def _trust_in(ca_file: Path) -> _PlatformAndFile:
+    """The platform's roots and those of ``ca_file``, tried now and not with the first request."""
+    try:
+        SSL.Context(SSL.TLS_METHOD).load_verify_locations(str(ca_file))
+    except SSL.Error:
+        fault = Fault(str(ca_file), 0, "upstream.caFile", "expected certificates in PEM form")
+        raise ConfigError((fault,)) from None
+    return _PlatformAndFile(ca_file)
+
+
 def upstream_endpoint(reactor: Any, settings: UpstreamSettings) -> IStreamClientEndpoint:
-    """Where to connect for ``settings.base_url``: directly or through a proxy, TLS verified."""
+    """Where to connect for ``settings.base_url``: directly or through a proxy, TLS verified.
+
+    Raises :class:`ConfigError` where ``settings.ca_file`` cannot be used.
+    """
     url = urlsplit(settings.base_url)
     host, port = url.hostname or "", url.port or _DEFAULT_PORTS[url.scheme]
     timeout = settings.connect_timeout_seconds
@@ -168,5 +184,5 @@ def upstream_endpoint(reactor: Any, settings: UpstreamSettings) -> IStreamClient
         endpoint = HostnameEndpoint(reactor, host, port, timeout=timeout)
     if url.scheme == "http":
         return endpoint
-    trust = _PlatformAndFile(settings.ca_file) if settings.ca_file else platformTrust()
+    trust = _trust_in(settings.ca_file) if settings.ca_file else platformTrust()
     return wrapClientTLS(optionsForClientTLS(host, trustRoot=trust), endpoint)

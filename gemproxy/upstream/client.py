@@ -18,7 +18,7 @@ from twisted.internet.error import (
     TCPTimedOutError,
     TimeoutError,  # noqa: A004
 )
-from twisted.internet.interfaces import IDelayedCall, IReactorTime, ITCPTransport
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from twisted.web._newclient import ParseError
@@ -221,7 +221,8 @@ class _Body(Protocol):
     Waiting for a client that reads slowly does not count as the upstream's silence.
     """
 
-    transport: ITCPTransport
+    #: twisted.web's stand-in for the connection's transport, a push producer.
+    transport: Any
     receive: Callable[[bytes], None]
 
     def __init__(
