@@ -1,0 +1,76 @@
+"""What a reload changes: two readings of the files, compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+from gemproxy.config.settings import SECTIONS, camel, described_fields
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gemproxy.config.settings import Settings
+    from gemproxy.keys.key import Key
+
+
+@dataclass(frozen=True)
+class KeyUpdate:
+    """A key whose secret stayed; ``settings`` names what changed, as it is written in the file."""
+
+    name: str
+    settings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SettingsChange:
+    """The difference, told by names; it holds no value, so it may be shown.
+
+    ``settings`` are paths of proxy.yaml (``retry.maxAttempts``); ``restart_required`` are those of
+    them that a running process cannot take over.
+    """
+
+    keys_added: tuple[str, ...] = ()
+    keys_removed: tuple[str, ...] = ()
+    keys_updated: tuple[KeyUpdate, ...] = ()
+    settings: tuple[str, ...] = ()
+    restart_required: tuple[str, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether both readings say the same."""
+        return self == SettingsChange()
+
+
+def compare(old: Settings, new: Settings) -> SettingsChange:
+    """What ``new`` says that ``old`` did not. A key is known by its secret, whatever its name."""
+    before = {key.id: key for key in old.keys}
+    after = {key.id: key for key in new.keys}
+    changed = tuple(_changed_settings(old, new))
+    return SettingsChange(
+        keys_added=tuple(key.name for key in new.keys if key.id not in before),
+        keys_removed=tuple(key.name for key in old.keys if key.id not in after),
+        keys_updated=tuple(_updates(before, new.keys)),
+        settings=tuple(path for path, _ in changed),
+        restart_required=tuple(path for path, restart in changed if restart),
+    )
+
+
+def _changed_settings(old: Settings, new: Settings) -> Iterator[tuple[str, bool]]:
+    for section, cls in SECTIONS.items():
+        before, after = getattr(old, section), getattr(new, section)
+        for field, description in described_fields(cls):
+            if getattr(before, field.name) != getattr(after, field.name):
+                yield f"{section}.{camel(field.name)}", description.restart
+
+
+def _updates(before: dict[str, Key], keys: tuple[Key, ...]) -> Iterator[KeyUpdate]:
+    for key in keys:
+        if key.id in before and before[key.id] != key:
+            yield KeyUpdate(key.name, tuple(_changed_fields(before[key.id], key)))
+
+
+def _changed_fields(old: Key, new: Key) -> Iterator[str]:
+    for field in fields(new):
+        if getattr(old, field.name) != getattr(new, field.name):
+            yield camel(field.name)

@@ -1,0 +1,212 @@
+"""Secrets: where they come from, and which ones cannot be meant.
+
+A secret is opaque, so nothing is said of its form but what no header could carry. From the moment
+it is read it is a :class:`~gemproxy.secret.Secret`; no message holds any of it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gemproxy.config import documents
+from gemproxy.config.kinds import Unfit
+from gemproxy.config.reading import FileReader, shown_variable
+from gemproxy.secret import Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import yaml
+
+    from gemproxy.config.documents import Entry
+
+#: What the example files hold; ``gemproxy init`` replaces the token by a random one.
+SAMPLE_ADMIN_TOKEN = "change-me-or-run-gemproxy-init"  # noqa: S105 - it is refused
+SAMPLE_KEY = "YOUR_KEY"
+
+SHORTEST_ADMIN_TOKEN = 16
+_LONGEST = 4096
+_IS_PLACEHOLDER = "is a placeholder; the secret itself belongs here"
+
+#: What people and documentation write where a secret belongs.
+_PLACEHOLDER = re.compile(
+    r"""
+    (?: your|my|insert|put|paste|enter|replace)[-_ ]?(?:\w+[-_ ])*(?:api|key|token|secret|me|here)
+    | .*(?:\.\.\.|…).* | <.*> | \$?\{.*\} | \[.*\]
+    | change[-_ ]?(?:me|it|this).* | replace[-_ ]?(?:me|it|this).*
+    | x{3,} | \*+ | \.+ | _+ | -+
+    | (?:todo|tbd|fixme|placeholder|example|sample|redacted|secret|password|none|null|undefined)
+    | (?:api)?[-_ ]?(?:key|token)
+    """,
+    re.VERBOSE | re.IGNORECASE | re.DOTALL,
+)
+
+
+@dataclass
+class KnownSecrets:
+    """The secrets of both files so far: no two may be the same, and none may be told."""
+
+    #: The secret's id -> where it was given, for the message about the second one.
+    _places: dict[str, str] = field(default_factory=dict)
+    _values: set[str] = field(default_factory=set)
+
+    def values(self) -> Iterable[str]:
+        """Everything that was given as a secret, usable or not."""
+        return self._values
+
+    def keep_from_messages(self, value: str) -> None:
+        """Never show ``value`` again."""
+        self._values.add(value)
+
+    def is_known(self, value: str) -> bool:
+        """Whether ``value`` was given as a secret."""
+        return value in self._values
+
+    def place_of_twin(self, secret: Secret, place: str) -> str | None:
+        """Where the same secret was given before; ``None`` if it is new."""
+        first = self._places.setdefault(secret.id, place)
+        return None if first == place else first
+
+
+def read_source(
+    reader: FileReader,
+    entries: Mapping[str, Entry],
+    name: str,
+    path: str,
+    known: KnownSecrets,
+    least: int = 1,
+) -> Secret | None:
+    """The secret that ``name``, ``nameEnv`` or ``nameFile`` gives in the mapping at ``path``.
+
+    It must have ``least`` characters. ``None`` where none is given, which is no mistake yet, and
+    after each mistake.
+    """
+    names = source_names(name)
+    given = [n for n in names if n in entries and not documents.is_null(entries[n].value)]
+    if len(given) > 1:
+        known.keep_from_messages(str(entries[given[0]].value.value))
+        message = f"expected exactly one of {_listed(names)}, got {' and '.join(given)}"
+        reader.fault(f"{path}.{given[-1]}", message)
+    if len(given) != 1:
+        return None
+    place, node = f"{path}.{given[0]}", entries[given[0]].value
+    read = {names[0]: _direct, names[1]: _from_environment, names[2]: _from_file}[given[0]]
+    return accept(reader, read(reader, node, place), place, known, least)
+
+
+def source_names(name: str) -> tuple[str, str, str]:
+    """The three settings that can give one secret."""
+    return name, f"{name}Env", f"{name}File"
+
+
+def is_given(entries: Mapping[str, Entry], name: str) -> bool:
+    """Whether any of the three settings is there, right or wrong."""
+    return any(n in entries and not documents.is_null(entries[n].value) for n in source_names(name))
+
+
+def needed(name: str) -> str:
+    """The words for a secret that is missing."""
+    return f"expected exactly one of {_listed(source_names(name))}, got none"
+
+
+def read_bare(
+    reader: FileReader, node: yaml.Node, place: str, known: KnownSecrets
+) -> Secret | None:
+    """The secret that stands alone in a list."""
+    return accept(reader, _direct(reader, node, place), place, known)
+
+
+def accept(
+    reader: FileReader, value: str | None, place: str, known: KnownSecrets, least: int = 1
+) -> Secret | None:
+    """``value`` as a secret, if it can be one and is new; else ``None``, and the fault is noted."""
+    if value is None:
+        return None
+    reason = _why_unusable(value, least)
+    if reason != _IS_PLACEHOLDER:
+        known.keep_from_messages(value)
+    if reason is not None:
+        reader.fault(place, reason)
+        return None
+    secret = Secret(value)
+    twin = known.place_of_twin(secret, place)
+    if twin is not None:
+        reader.fault(place, f"the same secret as {twin}")
+        return None
+    return secret
+
+
+def _why_unusable(value: str, least: int) -> str | None:
+    if not value:
+        return "is empty"
+    if value == SAMPLE_ADMIN_TOKEN:
+        return "is the sample's; `gemproxy init` writes a file with a fresh random one"
+    if _PLACEHOLDER.fullmatch(value):
+        return _IS_PLACEHOLDER
+    if any(c.isspace() or not c.isprintable() for c in value):
+        return "holds white space or control characters"
+    if not value.isascii():
+        return "holds characters that are not ASCII"
+    if len(value) < least:
+        return f"is shorter than {least} characters"
+    if len(value) > _LONGEST:
+        return f"is longer than {_LONGEST} characters"
+    return None
+
+
+def _direct(reader: FileReader, node: yaml.Node, place: str) -> str | None:
+    try:
+        value = documents.scalar(node)
+    except ValueError:
+        value = None
+    if value is None or isinstance(value, bool):
+        reader.refuse(node, place, "text", secret=True)
+        return None
+    # A secret of digits alone is a number to YAML; what was written counts.
+    return str(node.value)
+
+
+def _from_environment(reader: FileReader, node: yaml.Node, place: str) -> str | None:
+    name = _text(reader, node, place, "the name of an environment variable")
+    if name is None:
+        return None
+    value = reader.environment(name)
+    if value is None:
+        reader.fault(place, f"the environment variable {shown_variable(name)} is not set")
+    return value
+
+
+def _from_file(reader: FileReader, node: yaml.Node, place: str) -> str | None:
+    name = _text(reader, node, place, "the path of a file")
+    if name is None:
+        return None
+    try:
+        with reader.resolved(Path(name)).open("rb") as file:
+            data = file.read(_LONGEST + 3)
+        return data.decode().rstrip("\r\n")
+    except Unfit as unfit:
+        reader.refuse(node, place, str(unfit), secret=True)
+    except UnicodeDecodeError:
+        reader.fault(place, "the file holds no text")
+    except OSError as error:
+        reader.fault(place, f"the file cannot be read: {error.strerror}")
+    return None
+
+
+def _text(reader: FileReader, node: yaml.Node, place: str, expected: str) -> str | None:
+    try:
+        value = documents.scalar(node)
+    except ValueError:
+        value = None
+    # A NUL would make the file system raise what is no OSError.
+    if not isinstance(value, str) or not value or not value.isprintable():
+        reader.refuse(node, place, expected, secret=True)
+        return None
+    return value
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,210 @@
+"""YAML with the place of every node, so that a mistake can be pointed at.
+
+The text is composed to PyYAML's nodes and never constructed to objects: a node keeps its line,
+a tag can call nothing, and an alias is one shared node, so that a document which would expand to
+gigabytes stays as small as its text. What is wrong with the text itself is one fault.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import yaml
+
+from gemproxy.config.faults import Faults, shown_text
+
+_LOADER: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_CONSTRUCTOR = yaml.constructor.SafeConstructor()
+#: Only what reads one node and keeps nothing: ``construct_object`` would keep every node for good.
+_READ = {
+    "bool": _CONSTRUCTOR.construct_yaml_bool,
+    "int": _CONSTRUCTOR.construct_yaml_int,
+    "float": _CONSTRUCTOR.construct_yaml_float,
+    "null": _CONSTRUCTOR.construct_yaml_null,
+}
+_TAG = "tag:yaml.org,2002:"
+_MERGE = _TAG + "merge"
+
+#: Settings nest four deep; libyaml's composer recurses on the C stack and has no limit of its own.
+_DEEPEST = 32
+_LARGEST = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One ``name: value`` of a mapping; ``line`` is the name's, counted from 1."""
+
+    line: int
+    value: yaml.Node
+
+
+class Unreadable(Exception):
+    """The text is no YAML document; ``line`` is 0 where none can be named."""
+
+    def __init__(self, line: int, message: str) -> None:
+        super().__init__(message)
+        self.line = line
+        self.message = message
+
+
+def compose(data: bytes) -> yaml.Node | None:
+    """The root of the document, ``None`` for an empty one. Raises :class:`Unreadable`."""
+    text = _decode(data)
+    try:
+        _refuse_depth(text)
+        return yaml.compose(text, Loader=_LOADER)
+    except yaml.MarkedYAMLError as error:
+        raise Unreadable(_line_of(error), f"not valid YAML: {_without_quotes(error)}") from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise Unreadable(line, "not valid YAML: a control character stands here") from None
+    except (yaml.YAMLError, RecursionError):
+        raise Unreadable(0, "not valid YAML") from None
+
+
+def line_of(node: yaml.Node) -> int:
+    """The line, counted from 1, on which the node begins."""
+    return int(node.start_mark.line) + 1 if node.start_mark else 0
+
+
+def scalar(node: yaml.Node) -> object:
+    """The value of a plain node: text, bool, int, float or None. Raises :class:`ValueError`.
+
+    Dates and the like are taken as the text that they were written as.
+    """
+    if not isinstance(node, yaml.ScalarNode) or not node.tag.startswith(_TAG):
+        raise ValueError
+    read = _READ.get(node.tag.removeprefix(_TAG))
+    try:
+        return read(node) if read else str(node.value)
+    except (ValueError, KeyError, IndexError, OverflowError):
+        raise ValueError from None
+
+
+def is_null(node: yaml.Node) -> bool:
+    """Whether the value was left empty, or is ``null``."""
+    return isinstance(node, yaml.ScalarNode) and node.tag == _TAG + "null"
+
+
+def is_scalar(node: yaml.Node) -> bool:
+    """Whether the node is neither a list nor a mapping."""
+    return isinstance(node, yaml.ScalarNode)
+
+
+def described(node: yaml.Node) -> str:
+    """The node for a person: ``'two'``, ``2.5``, ``a list``. Long text is masked like a secret."""
+    if not isinstance(node, yaml.ScalarNode):
+        return kind_of(node)
+    if is_null(node):
+        return "nothing"
+    if "@" in node.value:
+        # A password may stand before it, in the address of a proxy or gateway.
+        return "text with '@' in it"
+    if node.tag == _TAG + "str":
+        return repr(shown_text(node.value))
+    return shown_text(node.value) if node.tag.startswith(_TAG) else "a tagged value"
+
+
+def kind_of(node: yaml.Node) -> str:
+    """What sort of value this is, without the value; for places where a secret may stand."""
+    if isinstance(node, yaml.MappingNode):
+        return "a mapping"
+    if isinstance(node, yaml.SequenceNode):
+        return "a list"
+    if not node.tag.startswith(_TAG):
+        return "a tagged value"
+    names = {"null": "nothing", "bool": "true or false", "int": "a number", "float": "a number"}
+    return names.get(node.tag.removeprefix(_TAG), "text")
+
+
+def items(node: yaml.Node) -> list[yaml.Node] | None:
+    """The list's nodes; ``None`` where the node is no list."""
+    return list(node.value) if isinstance(node, yaml.SequenceNode) else None
+
+
+def entries(node: yaml.Node, path: str, faults: Faults) -> dict[str, Entry] | None:
+    """The mapping's entries by name, merge keys (``<<``) resolved; ``None`` if it is no mapping.
+
+    Names given twice and names that are not text become faults.
+    """
+    if not isinstance(node, yaml.MappingNode) or node.tag != _TAG + "map":
+        return None
+    found: dict[str, Entry] = {}
+    for key, value in node.value:
+        if key.tag == _MERGE:
+            continue
+        if not isinstance(key, yaml.ScalarNode) or key.tag != _TAG + "str":
+            faults.add(line_of(key), path, f"expected the name of a setting, got {kind_of(key)}")
+        elif key.value in found:
+            first = found[key.value].line
+            faults.add(line_of(key), join(path, key.value), f"given twice, first in line {first}")
+        else:
+            found[key.value] = Entry(line_of(key), value)
+    return {**_merged(node, frozenset(), {}), **found}
+
+
+def join(path: str, name: str) -> str:
+    """``path`` with one more name; names that are no setting's are masked where they are long."""
+    return f"{path}.{shown_text(name)}" if path else shown_text(name)
+
+
+def _merged(
+    node: yaml.MappingNode, above: frozenset[int], done: dict[int, dict[str, Entry]]
+) -> dict[str, Entry]:
+    """What merge keys bring. Each node is resolved once, so a bomb of merges costs nothing."""
+    if id(node) in done:
+        return done[id(node)]
+    result: dict[str, Entry] = {}
+    for key, value in node.value:
+        if key.tag != _MERGE:
+            continue
+        sources = value.value if isinstance(value, yaml.SequenceNode) else [value]
+        for source in sources:
+            # A mapping that merges itself brings nothing new.
+            if isinstance(source, yaml.MappingNode) and id(source) not in above | {id(node)}:
+                inner = _merged(source, above | {id(node)}, done)
+                result = {**inner, **_own(source), **result}
+    done[id(node)] = result
+    return result
+
+
+def _own(node: yaml.MappingNode) -> dict[str, Entry]:
+    return {
+        key.value: Entry(line_of(key), value)
+        for key, value in node.value
+        if isinstance(key, yaml.ScalarNode) and key.tag == _TAG + "str"
+    }
+
+
+def _decode(data: bytes) -> str:
+    if len(data) > _LARGEST:
+        raise Unreadable(0, f"is larger than {_LARGEST // 1024 // 1024} MiB")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise Unreadable(line, "not valid UTF-8") from None
+
+
+def _refuse_depth(text: str) -> None:
+    depth = 0
+    for event in yaml.parse(text, Loader=_LOADER):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > _DEEPEST:
+                line = event.start_mark.line + 1 if event.start_mark else 0
+                raise Unreadable(line, "nested too deeply")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+
+
+def _line_of(error: yaml.MarkedYAMLError) -> int:
+    mark = error.problem_mark or error.context_mark
+    return int(mark.line) + 1 if mark else 0
+
+
+def _without_quotes(error: yaml.MarkedYAMLError) -> str:
+    """The parser's words without what it quotes of the file, which may be a secret."""
+    words = ", ".join(part for part in (error.context, error.problem) if part)
+    return re.sub(r"'.*'|\".*\"", "'…'", words, flags=re.DOTALL)

@@ -1,0 +1,265 @@
+"""The kinds of value that a setting may have: how one is read, and the words for what is wrong.
+
+A kind's ``read`` takes a node and gives the value, or raises :class:`Unfit` with what it expected.
+Nothing here depends on another setting; rules between settings are in ``rules``.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlsplit
+
+from gemproxy.config import documents, endpoints
+
+if TYPE_CHECKING:
+    import yaml
+
+_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,199}")
+
+
+class Unfit(Exception):
+    """The value cannot be used; the message says what was expected."""
+
+
+class Kind(Protocol):
+    """How one setting's value is read."""
+
+    def read(self, node: yaml.Node) -> object:
+        """The value in the node. Raises :class:`Unfit`."""
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A whole number from ``least`` to ``most``."""
+
+    least: int
+    most: int = 2**53
+
+    def read(self, node: yaml.Node) -> int:
+        """The number."""
+        value = _number(node, f"a whole number of at least {self.least}")
+        if not isinstance(value, int) or value < self.least:
+            raise Unfit(f"a whole number of at least {self.least}")
+        if value > self.most:
+            raise Unfit(f"a whole number of at most {self.most}")
+        return value
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number, whole or not, from ``least`` to ``most``; ``above`` leaves ``least`` itself out."""
+
+    least: float = 0.0
+    most: float = 31_536_000.0
+    above: bool = False
+    noun: str = "a number of seconds"
+
+    def read(self, node: yaml.Node) -> float:
+        """The number, as a float."""
+        words = f"{self.noun} {'greater than' if self.above else 'of at least'} {self.least:g}"
+        value = _number(node, words)
+        if math.isnan(value) or value < self.least or (self.above and value == self.least):
+            raise Unfit(words)
+        if value > self.most:
+            raise Unfit(f"{self.noun} of at most {self.most:.12g}")
+        return float(value)
+
+
+@dataclass(frozen=True)
+class Flag:
+    """``true`` or ``false``."""
+
+    def read(self, node: yaml.Node) -> bool:
+        """The truth value."""
+        value = _scalar(node)
+        if not isinstance(value, bool):
+            raise Unfit("true or false")
+        return value
+
+
+@dataclass(frozen=True)
+class NeverTrue:
+    """A switch that this version knows and does not offer."""
+
+    why: str
+
+    def read(self, node: yaml.Node) -> bool:
+        """``False``."""
+        if _scalar(node) is not False:
+            raise Unfit(f"false, since {self.why}")
+        return False
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """One of a few words."""
+
+    words: tuple[str, ...]
+
+    def read(self, node: yaml.Node) -> str:
+        """The word."""
+        value = _scalar(node)
+        if not isinstance(value, str) or value not in self.words:
+            raise Unfit(" or ".join((", ".join(self.words[:-1]), self.words[-1])))
+        return value
+
+
+@dataclass(frozen=True)
+class Text:
+    """Printable text of 1 to ``most`` characters, with no white space around it."""
+
+    noun: str = "text"
+    most: int = 1000
+
+    def read(self, node: yaml.Node) -> str:
+        """The text."""
+        value = _scalar(node)
+        if (
+            not isinstance(value, str)
+            or not 0 < len(value) <= self.most
+            or not value.isprintable()
+            or value != value.strip()
+        ):
+            raise Unfit(f"{self.noun} of 1 to {self.most} printable characters")
+        return value
+
+
+@dataclass(frozen=True)
+class Host:
+    """An address to listen on."""
+
+    def read(self, node: yaml.Node) -> str:
+        """The address."""
+        value = _scalar(node)
+        if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9.:_-]{1,255}", value):
+            raise Unfit("an address such as 127.0.0.1, ::1 or 0.0.0.0")
+        return value
+
+
+@dataclass(frozen=True)
+class ServerEndpoint:
+    """The description of a Twisted server endpoint."""
+
+    def read(self, node: yaml.Node) -> str:
+        """The description."""
+        value = _scalar(node)
+        if not isinstance(value, str) or not endpoints.is_description(value):
+            raise Unfit("a Twisted server endpoint string such as tcp:4806:interface=127.0.0.1")
+        return value
+
+
+@dataclass(frozen=True)
+class WebAddress:
+    """A URL of one of ``schemes``, without credentials, query or fragment."""
+
+    schemes: tuple[str, ...] = ("http", "https")
+    origin_only: bool = False
+
+    def read(self, node: yaml.Node) -> str:
+        """The URL, without a slash at its end."""
+        value = _scalar(node)
+        if not isinstance(value, str) or not self._fits(value):
+            parts = "credentials, path or query" if self.origin_only else "credentials or query"
+            schemes = " or ".join(f"{scheme}://" for scheme in self.schemes)
+            raise Unfit(f"an address that begins with {schemes}, without {parts}")
+        return value.rstrip("/")
+
+    def _fits(self, value: str) -> bool:
+        if not value.isascii() or re.search(r"[\s\x00-\x1f\x7f?#@\\]", value):
+            return False
+        try:
+            parts = urlsplit(value)
+            port = parts.port
+        except ValueError:
+            return False
+        path_fits = not self.origin_only or parts.path in {"", "/"}
+        return parts.scheme in self.schemes and bool(parts.hostname) and port != 0 and path_fits
+
+
+@dataclass(frozen=True)
+class Origin:
+    """An origin that browsers may call from, or ``*``."""
+
+    def read(self, node: yaml.Node) -> str:
+        """The origin."""
+        if _scalar(node) == "*":
+            return "*"
+        try:
+            return WebAddress(origin_only=True).read(node)
+        except Unfit:
+            raise Unfit("an origin such as https://example.com, or '*'") from None
+
+
+@dataclass(frozen=True)
+class FilePath:
+    """A path of a file that this program writes; relative to the working directory."""
+
+    def read(self, node: yaml.Node) -> Path:
+        """The path."""
+        value = _scalar(node)
+        if not isinstance(value, str) or not value.strip() or not value.isprintable():
+            raise Unfit("the path of a file")
+        return Path(value)
+
+
+@dataclass(frozen=True)
+class ExistingFile(FilePath):
+    """A path of a file that must be there; relative to the folder of the file that names it."""
+
+
+@dataclass(frozen=True)
+class ModelName:
+    """A model's name, without a leading ``models/``."""
+
+    def read(self, node: yaml.Node) -> str:
+        """The name."""
+        value = _scalar(node)
+        if not isinstance(value, str) or not _MODEL_NAME.fullmatch(value):
+            raise Unfit("the name of a model, such as gemini-2.5-flash")
+        return value.removeprefix("models/")
+
+
+@dataclass(frozen=True)
+class Nullable:
+    """Another kind, or ``null``."""
+
+    kind: Kind
+
+    def read(self, node: yaml.Node) -> object:
+        """``None``, or the other kind's value."""
+        return None if documents.is_null(node) else self.kind.read(node)
+
+
+@dataclass(frozen=True)
+class ListOf:
+    """A list of values of one kind."""
+
+    item: Kind
+
+
+@dataclass(frozen=True)
+class NamesTo:
+    """A mapping of names to values, both of one kind."""
+
+    item: Kind
+
+
+Shape = Kind | ListOf | NamesTo
+
+
+def _scalar(node: yaml.Node) -> object:
+    try:
+        return documents.scalar(node)
+    except ValueError:
+        return None
+
+
+def _number(node: yaml.Node, words: str) -> int | float:
+    value = _scalar(node)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Unfit(words)
+    return value

@@ -1,0 +1,275 @@
+"""From two files to :class:`Settings`, or to every mistake in them.
+
+Paths of certificates, trust roots and secrets start at the folder of the file that names them;
+the paths of ``persistence`` start at the working directory. ``$NAME`` and ``${NAME}`` are replaced
+in all of them. Reading blocks (files); a daemon reads in a thread.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from gemproxy.config import credentials, documents, rules
+from gemproxy.config.kinds import (
+    ExistingFile,
+    Flag,
+    ListOf,
+    ModelName,
+    Nullable,
+    Number,
+    Text,
+    Whole,
+)
+from gemproxy.config.reading import FileReader
+from gemproxy.config.settings import (
+    SECTIONS,
+    AccessToken,
+    Settings,
+    Special,
+    TLSSettings,
+    camel,
+    described_fields,
+)
+from gemproxy.errors import ConfigError, Fault
+from gemproxy.keys.key import Key, Limits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import yaml
+
+    from gemproxy.config.credentials import KnownSecrets
+    from gemproxy.config.documents import Entry
+    from gemproxy.config.kinds import Shape
+    from gemproxy.secret import Secret
+
+SYSTEM_FOLDER = Path("/etc/gemproxy")
+LOCAL_FOLDER = Path("config")
+
+_NAME = Text("a name", 64)
+#: The plain settings of a key: name in the file -> field, shape and default.
+_KEY_FIELDS: dict[str, tuple[str, Shape, object]] = {
+    "name": ("name", _NAME, None),
+    "weight": ("weight", Whole(1, 1000), 1),
+    "cooldownSeconds": ("cooldown_seconds", Nullable(Number(above=True)), None),
+    "project": ("project", Nullable(Text("a name", 200)), None),
+    "enabled": ("enabled", Flag(), True),
+    "models": ("models", ListOf(ModelName()), ()),
+}
+KEY_SETTINGS = (*_KEY_FIELDS, "limits", *credentials.source_names("key"))
+_LIMITS = ("rpm", "tpm", "rpd")
+_TOKEN_SETTINGS = ("name", "debug", *credentials.source_names("token"))
+
+
+def load(config_path: Path, keys_path: Path, environ: Mapping[str, str]) -> Settings:
+    """Both files, validated whole. Raises :class:`ConfigError` with all mistakes of both."""
+    known = credentials.KnownSecrets()
+    proxy, keys = FileReader(config_path, environ), FileReader(keys_path, environ)
+    sections = _read_sections(proxy, known)
+    settings = Settings(keys=_read_keys(keys, known), **sections)
+    rules.check(settings, proxy)
+    faults = [*proxy.faults.found(known.values()), *keys.faults.found(known.values())]
+    if faults:
+        raise ConfigError(tuple(faults))
+    return settings
+
+
+def locate_files(
+    config: str | None, keys: str | None, environ: Mapping[str, str]
+) -> tuple[Path, Path]:
+    """Where both files are; the arguments are the options ``--config`` and ``--keys``.
+
+    Raises :class:`ConfigError` where a file has to be looked for and is at no place.
+    """
+    found: list[Path] = []
+    faults: list[Fault] = []
+    for option, variable, name in (
+        (config, "GEMPROXY_CONFIG", "proxy.yaml"),
+        (keys, "GEMPROXY_KEYS", "keys.yaml"),
+    ):
+        try:
+            found.append(locate(option, variable, name, environ))
+        except ConfigError as error:
+            faults += error.faults
+    if faults:
+        raise ConfigError(tuple(faults))
+    return found[0], found[1]
+
+
+def locate(option: str | None, variable: str, name: str, environ: Mapping[str, str]) -> Path:
+    """One file: the option beats the variable beats ``./config`` beats ``/etc/gemproxy``.
+
+    A file that was named is not looked for; whether it can be read turns out when it is read.
+    Raises :class:`ConfigError` naming every place that was looked at.
+    """
+    named = option or environ.get(variable)
+    if named:
+        return Path(named)
+    places = (LOCAL_FOLDER / name, SYSTEM_FOLDER / name)
+    for place in places:
+        if place.is_file():
+            return place
+    tried = " and ".join(map(str, places))
+    flag = f"--{'config' if name == 'proxy.yaml' else 'keys'}"
+    advice = f"name one with {flag} or {variable}, or run `gemproxy init`"
+    raise ConfigError((Fault(name, 0, "", f"no such file: looked at {tried}; {advice}"),))
+
+
+def _read_sections(reader: FileReader, known: KnownSecrets) -> dict[str, Any]:
+    entries = reader.entries(reader.root(), "", SECTIONS) or {}
+    return {name: _read_section(reader, entries.get(name), name, known) for name in SECTIONS}
+
+
+def _read_section(
+    reader: FileReader, entry: Entry | None, name: str, known: KnownSecrets
+) -> object:
+    fields = {camel(f.name): (f.name, d.shape) for f, d in described_fields(SECTIONS[name])}
+    sources = credentials.source_names("adminToken") if name == "proxy" else ()
+    entries = reader.entries(entry.value if entry else None, name, {*fields, *sources}) or {}
+    values = {}
+    defaults = SECTIONS[name]()
+    for setting, (field, shape) in fields.items():
+        path = f"{name}.{setting}"
+        if isinstance(shape, Special):
+            values[field] = _SPECIAL[setting](reader, entries, path, known)
+        elif setting in entries:
+            default = getattr(defaults, field)
+            value = reader.value(shape, entries[setting].value, path, default)
+            values[field] = MappingProxyType(value) if isinstance(value, dict) else value
+    return SECTIONS[name](**values)
+
+
+def _read_admin_token(
+    reader: FileReader, entries: Mapping[str, Entry], path: str, known: KnownSecrets
+) -> Secret | None:
+    section, name = path.split(".")
+    least = credentials.SHORTEST_ADMIN_TOKEN
+    return credentials.read_source(reader, entries, name, section, known, least)
+
+
+def _read_access_tokens(
+    reader: FileReader, entries: Mapping[str, Entry], path: str, known: KnownSecrets
+) -> tuple[AccessToken, ...]:
+    if "accessTokens" not in entries:
+        return ()
+    node = entries["accessTokens"].value
+    nodes = documents.items(node)
+    if nodes is None:
+        reader.refuse(node, path, "a list of tokens", secret=True)
+        return ()
+    tokens = [
+        _read_access_token(reader, item, f"{path}[{i}]", known) for i, item in enumerate(nodes)
+    ]
+    if None in tokens:
+        reader.distrust(path)
+    return tuple(token for token in tokens if token is not None)
+
+
+def _read_access_token(
+    reader: FileReader, node: yaml.Node, path: str, known: KnownSecrets
+) -> AccessToken | None:
+    reader.note(path, documents.line_of(node))
+    number = int(path[path.rindex("[") + 1 : -1]) + 1
+    if documents.is_scalar(node):
+        token = credentials.read_bare(reader, node, path, known)
+        return AccessToken(f"token-{number}", token) if token else None
+    entries = reader.entries(node, path, _TOKEN_SETTINGS)
+    if entries is None:
+        return None
+    token = credentials.read_source(reader, entries, "token", path, known)
+    if not credentials.is_given(entries, "token"):
+        reader.fault(f"{path}.token", credentials.needed("token"))
+    name, debug = f"token-{number}", False
+    if "name" in entries:
+        name = reader.value(_NAME, entries["name"].value, f"{path}.name", name)
+    if "debug" in entries:
+        debug = reader.value(Flag(), entries["debug"].value, f"{path}.debug", debug)
+    reader.claim(name, path[: path.rindex("[")], path)
+    return AccessToken(name, token, debug) if token else None
+
+
+def _read_tls(
+    reader: FileReader, entries: Mapping[str, Entry], path: str, _known: KnownSecrets
+) -> TLSSettings | None:
+    if "tls" not in entries or documents.is_null(entries["tls"].value):
+        return None
+    names = {"certFile", "keyFile"}
+    files = reader.entries(entries["tls"].value, path, names)
+    if files is None:
+        return None
+    for name in sorted(names - set(files)):
+        reader.fault(f"{path}.{name}", "is missing; TLS needs both certFile and keyFile")
+    found = {
+        n: reader.value(ExistingFile(), e.value, f"{path}.{n}", None) for n, e in files.items()
+    }
+    cert, key = found.get("certFile"), found.get("keyFile")
+    return TLSSettings(cert, key) if cert and key else None
+
+
+#: Settings that have a reader of their own.
+_SPECIAL: dict[str, Callable[[FileReader, Mapping[str, Entry], str, KnownSecrets], object]] = {
+    "adminToken": _read_admin_token,
+    "accessTokens": _read_access_tokens,
+    "tls": _read_tls,
+}
+
+
+def _read_keys(reader: FileReader, known: KnownSecrets) -> tuple[Key, ...]:
+    root = reader.root()
+    entries = reader.entries(root, "", ("keys",))
+    if entries is None or not reader.is_sound():
+        return ()
+    node = entries["keys"].value if "keys" in entries else None
+    nodes = [] if node is None or documents.is_null(node) else documents.items(node)
+    if node is not None and nodes is None:
+        reader.refuse(node, "keys", "a list of keys", secret=True)
+    elif not nodes:
+        reader.fault("keys", "expected at least one key, got none")
+    keys = [_read_key(reader, item, f"keys[{i}]", known) for i, item in enumerate(nodes or ())]
+    _refuse_told_secrets(reader, keys, known)
+    return tuple(key for key in keys if key is not None)
+
+
+def _read_key(reader: FileReader, node: yaml.Node, path: str, known: KnownSecrets) -> Key | None:
+    reader.note(path, documents.line_of(node))
+    if documents.is_scalar(node):
+        reader.refuse(node, path, "a mapping with name and key", secret=True)
+        return None
+    entries = reader.entries(node, path, KEY_SETTINGS)
+    if entries is None:
+        return None
+    values: dict[str, Any] = {
+        field: reader.value(shape, entries[name].value, f"{path}.{name}", default)
+        for name, (field, shape, default) in _KEY_FIELDS.items()
+        if name in entries
+    }
+    limits = _read_limits(reader, entries.get("limits"), f"{path}.limits")
+    secret = credentials.read_source(reader, entries, "key", path, known)
+    if "name" not in entries:
+        reader.fault(f"{path}.name", "expected a name, got none")
+    elif values["name"] is not None:
+        reader.claim(values["name"], "keys", path)
+    if not credentials.is_given(entries, "key"):
+        reader.fault(f"{path}.key", credentials.needed("key"))
+    if values.get("name") is None or secret is None:
+        return None
+    values["project"] = values.get("project") or values["name"]
+    values["models"] = frozenset(values.get("models", ()))
+    return Key(secret=secret, limits=limits, **values)
+
+
+def _read_limits(reader: FileReader, entry: Entry | None, path: str) -> Limits:
+    entries = reader.entries(entry.value if entry else None, path, _LIMITS) or {}
+    shape = Nullable(Whole(1))
+    return Limits(
+        **{n: reader.value(shape, e.value, f"{path}.{n}", None) for n, e in entries.items()}
+    )
+
+
+def _refuse_told_secrets(reader: FileReader, keys: list[Key | None], known: KnownSecrets) -> None:
+    """A key's name is shown everywhere, so it must be no secret."""
+    for i, key in enumerate(keys):
+        if key is not None and known.is_known(key.name):
+            reader.fault(f"keys[{i}].name", "is one of the secrets; names are shown, secrets never")

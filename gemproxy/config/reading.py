@@ -1,0 +1,175 @@
+"""One file, read setting by setting: values, places and mistakes.
+
+Reading never stops at a mistake. A setting that cannot be used keeps its default for the moment
+and its path is remembered, so that a rule between settings does not complain a second time.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gemproxy.config import documents
+from gemproxy.config.faults import Faults, shown_text, suggestion
+from gemproxy.config.kinds import ExistingFile, Kind, ListOf, NamesTo, Nullable, Shape, Unfit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import yaml
+
+    from gemproxy.config.documents import Entry
+
+_VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})", re.ASCII)
+
+
+class FileReader:
+    """The reading of one file; ``path`` is shown in its faults as it was given."""
+
+    def __init__(self, path: Path, environ: Mapping[str, str]) -> None:
+        self.faults = Faults(str(path))
+        self._path = path
+        self._environ = environ
+        self._lines: dict[str, int] = {}
+        self._unusable: set[str] = set()
+        self._claimed: dict[tuple[str, str], str] = {}
+
+    def root(self) -> yaml.Node | None:
+        """The document's root node; ``None`` where the file is empty or cannot be read."""
+        try:
+            return documents.compose(self._path.read_bytes())
+        except OSError as error:
+            self._fault(0, "", f"cannot be read: {error.strerror}")
+        except documents.Unreadable as error:
+            self._fault(error.line, "", error.message)
+        return None
+
+    def entries(
+        self, node: yaml.Node | None, path: str, known: Iterable[str]
+    ) -> dict[str, Entry] | None:
+        """The named settings of a mapping, unknown names refused; ``None`` if it is no mapping.
+
+        Nothing at all (``proxy:`` with every line commented out) is an empty mapping.
+        """
+        if node is None or documents.is_null(node):
+            return {}
+        found = documents.entries(node, path, self.faults)
+        if found is None:
+            self.refuse(node, path, "a mapping of settings", secret=True)
+            return None
+        known = list(known)
+        for name, entry in found.items():
+            self._lines[documents.join(path, name)] = entry.line
+            if name not in known:
+                message = f"unknown setting{suggestion(name, known)}"
+                self.faults.add(entry.line, documents.join(path, name), message)
+        return {name: entry for name, entry in found.items() if name in known}
+
+    def value(self, shape: Shape, node: yaml.Node, path: str, default: Any) -> Any:
+        """The value of ``node``; a mistake is noted and gives ``default``."""
+        self._lines.setdefault(path, documents.line_of(node))
+        if isinstance(shape, ListOf):
+            return self._list(shape.item, node, path, default)
+        if isinstance(shape, NamesTo):
+            return self._names(shape.item, node, path, default)
+        try:
+            value = shape.read(node)
+            return self._located(shape, value) if isinstance(value, Path) else value
+        except Unfit as unfit:
+            self.refuse(node, path, str(unfit))
+            return default
+
+    def refuse(self, node: yaml.Node, path: str, expected: str, *, secret: bool = False) -> None:
+        """Note that the value is not what was expected; a ``secret`` one is not repeated."""
+        got = documents.kind_of(node) if secret else documents.described(node)
+        self._fault(documents.line_of(node), path, f"expected {expected}, got {got}")
+
+    def fault(self, path: str, message: str) -> None:
+        """Note a mistake at a path that was read, or at the nearest one above it."""
+        self._fault(self.line(path), path, message)
+
+    def line(self, path: str) -> int:
+        """The line of the setting, or of the nearest one above it that the file has; else 0."""
+        while path and path not in self._lines:
+            path = path[: max(path.rfind("."), path.rfind("["), 0)]
+        return self._lines.get(path, 0)
+
+    def note(self, path: str, line: int) -> None:
+        """Remember the line of something that has no name of its own: an item of a list."""
+        self._lines[path] = line
+
+    def claim(self, name: str, where: str, path: str) -> None:
+        """Take ``name`` for the item at ``path`` of the list ``where``; each is taken once."""
+        first = self._claimed.setdefault((where, name), path)
+        if first != path:
+            self.fault(f"{path}.name", f"the same name as {first}")
+
+    def distrust(self, path: str) -> None:
+        """Remember that something below ``path`` is wrong, which was noted at its own place."""
+        self._unusable.add(path)
+
+    def is_sound(self, *paths: str) -> bool:
+        """Whether none of these settings has a mistake, and the file could be read at all."""
+        return self._unusable.isdisjoint(("", *paths))
+
+    def resolved(self, path: Path) -> Path:
+        """``path`` from the folder of this file, ``$NAME`` and ``${NAME}`` replaced.
+
+        Raises :class:`Unfit` for a variable that is not set.
+        """
+        return self._path.parent / self._expanded(path)
+
+    def environment(self, name: str) -> str | None:
+        """A variable of the environment."""
+        return self._environ.get(name)
+
+    def _located(self, shape: Kind, path: Path) -> Path:
+        kind = shape.kind if isinstance(shape, Nullable) else shape
+        if not isinstance(kind, ExistingFile):
+            return self._expanded(path)
+        resolved = self.resolved(path)
+        if not resolved.is_file():
+            raise Unfit("the path of a file that is there")
+        return resolved
+
+    def _expanded(self, path: Path) -> Path:
+        # systemd hands credentials and state over in folders that only a variable names.
+        return Path(_VARIABLE.sub(self._variable, str(path)))
+
+    def _variable(self, match: re.Match[str]) -> str:
+        name = match[1] or match[2]
+        value = self._environ.get(name)
+        if not value:
+            raise Unfit(f"a path whose variable {shown_variable(name)} is set")
+        return value
+
+    def _fault(self, line: int, path: str, message: str) -> None:
+        self.faults.add(line, path, message)
+        self._unusable.add(path)
+
+    def _list(self, kind: Kind, node: yaml.Node, path: str, default: Any) -> Any:
+        nodes = documents.items(node)
+        if nodes is None:
+            self.refuse(node, path, "a list")
+            return default
+        values = [self.value(kind, item, f"{path}[{i}]", None) for i, item in enumerate(nodes)]
+        return tuple(value for value in values if value is not None)
+
+    def _names(self, kind: Kind, node: yaml.Node, path: str, default: Any) -> Any:
+        found = documents.entries(node, path, self.faults)
+        if found is None:
+            self.refuse(node, path, "a mapping of names")
+            return default
+        values = {
+            name: self.value(kind, entry.value, documents.join(path, name), None)
+            for name, entry in found.items()
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
+
+def shown_variable(name: str) -> str:
+    """The name of a variable for a message: whole where it cannot be a secret in its place."""
+    if re.fullmatch(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+", name):
+        return name
+    return shown_text(name)

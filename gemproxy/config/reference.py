@@ -1,0 +1,158 @@
+"""The list of settings as people read it: the table of the documentation and both example files.
+
+``python -m gemproxy.config.reference`` writes ``docs/configuration.md``'s table and the files in
+``config/`` anew; a test compares them, so that neither can fall behind ``settings``.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gemproxy.config.credentials import SAMPLE_ADMIN_TOKEN, SAMPLE_KEY
+from gemproxy.config.settings import SECTIONS, camel, described_fields
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+BEGIN, END = "<!-- settings: begin -->", "<!-- settings: end -->"
+
+_WIDTH = 96
+
+_PROXY_HEAD = """\
+# proxy.yaml: the daemon. Every setting with its default; leave out what you do not change.
+# `gemproxy check` says where each mistake is, `gemproxy init` writes this file with a fresh token.
+"""
+
+_KEYS_EXAMPLE = f"""\
+# keys.yaml: the pool. Only keys of projects that you own or pay for, under Google's terms.
+# Keep this file readable by its owner alone (chmod 600).
+
+keys:
+  - name: primary-key         # unique; shown in logs and metrics
+    # Exactly one of key, keyEnv (a variable's name) and keyFile (its content is the key; a path
+    # from this file's folder, or $CREDENTIALS_DIRECTORY/NAME for a credential of systemd).
+    key: {SAMPLE_KEY}
+    weight: 1                 # share of the traffic, a whole number from 1 to 1000
+    cooldownSeconds: null     # first cooldown of its breaker; null: monitoring.cooldownSeconds
+    project: null             # keys of one Google project share its quota; null: the key's own name
+    enabled: true
+    models: []                # the only models that it serves; empty: all
+    limits:                   # what it may use; null: unlimited
+      rpm: null               # requests a minute
+      tpm: null               # tokens a minute
+      rpd: null               # requests a day
+  # - name: second-key
+  #   keyEnv: GEMINI_KEY_SECOND
+  #   project: team-a
+"""
+
+#: name -> default, unit, meaning; the test of the table holds it against what ``loading`` knows.
+_KEYS_TABLE = (
+    ("name", "", "", "unique name of 1 to 64 printable characters; shown in logs and metrics"),
+    ("key", "", "", "the key itself; exactly one of key, keyEnv and keyFile"),
+    ("keyEnv", "", "", "name of the environment variable that holds the key"),
+    ("keyFile", "", "", "path of the file that holds the key, from the folder of keys.yaml"),
+    ("weight", "1", "", "share of the traffic, a whole number from 1 to 1000"),
+    ("cooldownSeconds", "null", "seconds", "overrides monitoring.cooldownSeconds"),
+    ("project", "null", "", "keys of one Google project share one quota; null: the key's own name"),
+    ("enabled", "true", "", "false: the key is kept and not used"),
+    ("models", "[]", "", "the only models that the key serves; empty: all"),
+    (
+        "limits.rpm",
+        "null",
+        "requests",
+        "requests that the key may use in a minute; null: unlimited",
+    ),
+    ("limits.tpm", "null", "tokens", "tokens that the key may use in a minute; null: unlimited"),
+    ("limits.rpd", "null", "requests", "requests that the key may use in a day; null: unlimited"),
+)
+
+
+def table() -> str:
+    """The table of all settings in Markdown."""
+    rows = ["| setting | default | unit | meaning |", "| --- | --- | --- | --- |"]
+    rows += [_row(*row) for row in _proxy_rows()]
+    rows += [_row(f"keys[].{name}", *rest) for name, *rest in _KEYS_TABLE]
+    return "\n".join(rows) + "\n"
+
+
+def proxy_example(admin_token: str = SAMPLE_ADMIN_TOKEN) -> str:
+    """A complete proxy.yaml with ``admin_token`` in it."""
+    lines = [_PROXY_HEAD]
+    for section, cls in SECTIONS.items():
+        lines.append(f"{section}:")
+        defaults = cls()
+        for field, description in described_fields(cls):
+            name = camel(field.name)
+            value = admin_token if name == "adminToken" else _written(getattr(defaults, field.name))
+            unit = f" ({description.unit})" if description.unit else ""
+            restart = "; needs a restart" if description.restart else ""
+            lines += _comment(description.meaning + unit + restart)
+            lines.append(f"  {name}: {value}")
+        lines.append("")
+    return "\n".join(lines)[:-1]
+
+
+def keys_example() -> str:
+    """A complete keys.yaml, with a placeholder where the key goes."""
+    return _KEYS_EXAMPLE
+
+
+def with_table(page: str) -> str:
+    """The documentation page with its table written anew."""
+    marked = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
+    return marked.sub(lambda _: f"{BEGIN}\n{table()}{END}", page)
+
+
+def _proxy_rows() -> Iterator[tuple[str, str, str, str]]:
+    for section, cls in SECTIONS.items():
+        defaults = cls()
+        for field, description in described_fields(cls):
+            restart = " (needs a restart)" if description.restart else ""
+            yield (
+                f"{section}.{camel(field.name)}",
+                _written(getattr(defaults, field.name)),
+                description.unit,
+                description.meaning + restart,
+            )
+
+
+def _row(name: str, default: str, unit: str, meaning: str) -> str:
+    shown = f"`{default}`" if default else ""
+    # A bar would end the cell.
+    safe = meaning.replace("|", "\\|")
+    return f"| `{name}` | {shown} | {unit} | {safe} |"
+
+
+def _written(value: object) -> str:
+    """The default as YAML."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
+    return _EMPTY.get(type(value), str(value)) if not value else str(value)
+
+
+_EMPTY: Mapping[type, str] = {tuple: "[]", dict: "{}"}
+
+
+def _comment(text: str) -> list[str]:
+    return textwrap.wrap(
+        text, _WIDTH, initial_indent="  # ", subsequent_indent="  # ", break_long_words=False
+    )
+
+
+def _rewrite(root: Path) -> None:
+    page = root / "docs" / "configuration.md"
+    page.write_text(with_table(page.read_text("utf-8")), "utf-8")
+    (root / "config" / "proxy.example.yaml").write_text(proxy_example(), "utf-8")
+    (root / "config" / "keys.example.yaml").write_text(keys_example(), "utf-8")
+
+
+if __name__ == "__main__":
+    _rewrite(Path.cwd())

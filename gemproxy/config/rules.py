@@ -1,0 +1,135 @@
+"""Rules between settings: what is right in each part and wrong as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gemproxy.config import endpoints
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gemproxy.config.reading import FileReader
+    from gemproxy.config.settings import Settings
+
+#: Where the fault is shown, and what it is.
+Finding = tuple[str, str]
+
+_LISTENER = ("proxy.host", "proxy.endpoint")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """``find`` is asked only where all the settings that it looks at are right by themselves."""
+
+    looks_at: tuple[str, ...]
+    find: Callable[[Settings], Iterator[Finding]]
+
+
+def check(settings: Settings, reader: FileReader) -> None:
+    """Note every broken rule of proxy.yaml in its reader."""
+    for rule in _RULES:
+        if reader.is_sound(*rule.looks_at):
+            for path, message in rule.find(settings):
+                reader.fault(path, message)
+
+
+def warnings(settings: Settings) -> tuple[str, ...]:
+    """What works and is hardly meant, a sentence each."""
+    return tuple(_warnings(settings))
+
+
+def _admin_token_is_there(settings: Settings) -> Iterator[Finding]:
+    if settings.proxy.admin_auth == "required" and settings.proxy.admin_token is None:
+        message = (
+            "the admin API needs a token: give one of adminToken, adminTokenEnv and "
+            "adminTokenFile (`gemproxy init` writes a file with a fresh random one)"
+        )
+        yield "proxy.adminToken", message
+
+
+def _admin_api_is_guarded(settings: Settings) -> Iterator[Finding]:
+    if settings.proxy.admin_auth == "disabled" and not settings.proxy.admin_is_local:
+        message = (
+            "cannot be disabled where others can reach the admin API: the listener is neither "
+            "on loopback nor a Unix socket"
+        )
+        yield "proxy.adminAuth", message
+
+
+def _clients_are_known(settings: Settings) -> Iterator[Finding]:
+    proxy = settings.proxy
+    if proxy.access_tokens:
+        return
+    if proxy.allow_anonymous is False:
+        yield (
+            "proxy.allowAnonymous",
+            "false leaves nobody who may call, since there are no accessTokens",
+        )
+    elif proxy.allow_anonymous is None and not proxy.is_local:
+        message = (
+            "others can reach the listener, so clients need tokens: give accessTokens, or say "
+            "allowAnonymous: true on purpose"
+        )
+        yield "proxy.accessTokens", message
+
+
+def _tls_is_spoken_once(settings: Settings) -> Iterator[Finding]:
+    endpoint = settings.proxy.endpoint
+    if settings.proxy.tls is not None and endpoint and endpoints.brings_tls(endpoint):
+        yield "proxy.tls", "cannot stand beside an endpoint that speaks TLS by itself"
+
+
+def _listeners_differ(settings: Settings) -> Iterator[Finding]:
+    proxy = settings.proxy
+    if proxy.admin_endpoint is not None and proxy.admin_endpoint == proxy.endpoint:
+        yield "proxy.adminEndpoint", "is the same as proxy.endpoint; leave it out to share that"
+
+
+def _state_files_differ(settings: Settings) -> Iterator[Finding]:
+    persistence = settings.persistence
+    if persistence.path is not None and persistence.path == persistence.fallback_path:
+        yield "persistence.fallbackPath", "is the same file as persistence.path"
+
+
+def _aliases_end(settings: Settings) -> Iterator[Finding]:
+    aliases = settings.models.aliases
+    for alias, model in aliases.items():
+        if model in aliases:
+            yield (
+                f"models.aliases.{alias}",
+                "stands for another alias; an alias must name a model of the upstream",
+            )
+
+
+_RULES = (
+    Rule(
+        ("proxy.adminAuth", "proxy.adminToken", "proxy.adminTokenEnv", "proxy.adminTokenFile"),
+        _admin_token_is_there,
+    ),
+    Rule((*_LISTENER, "proxy.adminAuth", "proxy.adminEndpoint"), _admin_api_is_guarded),
+    Rule((*_LISTENER, "proxy.accessTokens", "proxy.allowAnonymous"), _clients_are_known),
+    Rule(("proxy.tls", "proxy.endpoint"), _tls_is_spoken_once),
+    Rule(("proxy.endpoint", "proxy.adminEndpoint"), _listeners_differ),
+    Rule(("persistence.path", "persistence.fallbackPath"), _state_files_differ),
+    Rule(("models.aliases",), _aliases_end),
+)
+
+
+def _warnings(settings: Settings) -> Iterator[str]:
+    longest = settings.monitoring.recovery_time
+    if not any(key.enabled for key in settings.keys):
+        yield "no key is enabled, so no request can be served"
+    if settings.monitoring.cooldown_seconds > longest:
+        yield "monitoring.cooldownSeconds is longer than monitoring.recoveryTime, which caps it"
+    for key in settings.keys:
+        if key.cooldown_seconds is not None and key.cooldown_seconds > longest:
+            yield f"cooldownSeconds of key {key.name} is longer than monitoring.recoveryTime"
+    if not settings.proxy.is_local and settings.proxy.anonymous_allowed:
+        yield "others can reach the listener, and clients need no token (allowAnonymous: true)"
+    if settings.models.allow:
+        for alias, model in settings.models.aliases.items():
+            if model not in settings.models.allow and alias not in settings.models.allow:
+                yield f"the alias {alias} stands for a model that models.allow does not hold"

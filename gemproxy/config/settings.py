@@ -1,0 +1,386 @@
+"""Every setting: its name, default, kind and meaning, in one list.
+
+A field's name is the setting's own in snake case: ``max_payload_size`` is ``maxPayloadSize``.
+Times are seconds and floats. The comments of the example files and ``docs/configuration.md``
+are rendered from this list, so a setting is described here and nowhere else.
+"""
+
+# ruff: noqa: RUF009 - setting() is dataclasses.field with a description; shapes are frozen
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from gemproxy.config import endpoints
+from gemproxy.config.kinds import (
+    ExistingFile,
+    FilePath,
+    Flag,
+    Host,
+    ListOf,
+    ModelName,
+    NamesTo,
+    NeverTrue,
+    Nullable,
+    Number,
+    OneOf,
+    Origin,
+    ServerEndpoint,
+    Shape,
+    WebAddress,
+    Whole,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from gemproxy.keys.key import Key
+    from gemproxy.secret import Secret
+
+_T = TypeVar("_T")
+
+_Seconds = partial(Number, above=True)
+_MEGABYTE = 1024 * 1024
+
+
+class Special:
+    """Marks a setting that has a reader of its own: a secret, the TLS files, the tokens."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is known of one setting beside its default."""
+
+    shape: Shape | Special
+    meaning: str
+    unit: str
+    restart: bool
+
+
+def setting(
+    default: _T, shape: Shape | Special, meaning: str, unit: str = "", *, restart: bool = False
+) -> _T:
+    """A dataclass field with its description; ``restart`` marks what a reload cannot change."""
+    description = Description(shape, meaning, unit, restart)
+    metadata = {"description": description}
+    if isinstance(default, dict):
+        return field(default_factory=default.copy, metadata=metadata)  # type: ignore[return-value]
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class TLSSettings:
+    """Certificate chain and private key of the public listener, as PEM files."""
+
+    cert_file: Path
+    key_file: Path
+
+
+@dataclass(frozen=True)
+class AccessToken:
+    """One token of a client; ``debug`` lets its answers name the key that served them."""
+
+    name: str
+    token: Secret
+    debug: bool = False
+
+
+@dataclass(frozen=True)
+class ProxySettings:
+    """The listener, and who may use it."""
+
+    host: str = setting("127.0.0.1", Host(), "address to listen on", restart=True)
+    port: int = setting(
+        4806, Whole(0, 65535), "port to listen on; 0 takes any free one", restart=True
+    )
+    endpoint: str | None = setting(
+        None,
+        Nullable(ServerEndpoint()),
+        "any Twisted server endpoint string, such as systemd:domain=INET:index=0 or "
+        "unix:/run/gemproxy.sock; replaces host and port",
+        restart=True,
+    )
+    tls: TLSSettings | None = setting(
+        None,
+        Special(),
+        "{certFile:, keyFile:}, PEM files that make the listener speak TLS",
+        restart=True,
+    )
+    admin_token: Secret | None = setting(
+        None,
+        Special(),
+        "token of the admin API, at least 16 characters; exactly one of adminToken, "
+        "adminTokenEnv (a variable's name) and adminTokenFile",
+    )
+    admin_auth: str = setting(
+        "required",
+        OneOf(("required", "disabled")),
+        "disabled: the admin API asks for no token; refused where others can reach it",
+    )
+    admin_endpoint: str | None = setting(
+        None,
+        Nullable(ServerEndpoint()),
+        "endpoint string of a listener of its own for /admin; null: the same port",
+        restart=True,
+    )
+    access_tokens: tuple[AccessToken, ...] = setting(
+        (),
+        Special(),
+        "tokens that clients must send as Authorization: Bearer; each a string, or "
+        "{name:, token: | tokenEnv: | tokenFile:, debug: false}",
+    )
+    allow_anonymous: bool | None = setting(
+        None,
+        Nullable(Flag()),
+        "whether clients need no token; null: only where the listener is on loopback and "
+        "accessTokens is empty",
+    )
+    max_payload_size: int = setting(
+        10 * _MEGABYTE, Whole(1024, 1024 * _MEGABYTE), "largest body of a request", "bytes"
+    )
+    max_concurrent_requests: int = setting(
+        1000, Whole(1, 1_000_000), "requests in flight; one more is answered with 429"
+    )
+    drain_seconds: float = setting(
+        30.0, Number(most=86400), "how long a stop waits for requests in flight", "seconds"
+    )
+    cors_origins: tuple[str, ...] = setting(
+        (), ListOf(Origin()), "origins whose pages may call from a browser; '*' is every origin"
+    )
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach the public listener."""
+        if self.endpoint is not None:
+            return endpoints.is_local(self.endpoint)
+        return endpoints.is_loopback(self.host)
+
+    @property
+    def admin_is_local(self) -> bool:
+        """Whether only this machine can reach the listener of the admin API."""
+        if self.admin_endpoint is not None:
+            return endpoints.is_local(self.admin_endpoint)
+        return self.is_local
+
+    @property
+    def anonymous_allowed(self) -> bool:
+        """Whether a client without a token is let in; ``allowAnonymous`` with its default."""
+        if self.allow_anonymous is not None:
+            return self.allow_anonymous
+        return self.is_local and not self.access_tokens
+
+
+@dataclass(frozen=True)
+class UpstreamSettings:
+    """The way to Google."""
+
+    base_url: str = setting(
+        "https://generativelanguage.googleapis.com", WebAddress(), "where the Gemini API is"
+    )
+    ca_file: Path | None = setting(
+        None, Nullable(ExistingFile()), "extra trust root (PEM), for a private gateway"
+    )
+    connect_timeout_seconds: float = setting(
+        10.0, _Seconds(), "longest wait for a connection, TLS included", "seconds"
+    )
+    first_byte_timeout_seconds: float = setting(
+        600.0,
+        _Seconds(),
+        "longest wait for an answer's first byte: thinking models are silent for minutes, and a "
+        "unary answer comes at its end",
+        "seconds",
+    )
+    idle_timeout_seconds: float = setting(
+        300.0, _Seconds(), "longest silence between two pieces of an answer", "seconds"
+    )
+    request_timeout_seconds: float = setting(
+        1200.0, _Seconds(), "longest time for a whole request, retries included", "seconds"
+    )
+    max_connections_per_host: int = setting(
+        100, Whole(1, 100_000), "connections to the upstream that are kept for reuse"
+    )
+    http_proxy: str | None = setting(
+        None,
+        Nullable(WebAddress(("http",), origin_only=True)),
+        "HTTP proxy that the upstream is reached through by CONNECT, such as http://proxy:3128",
+    )
+
+
+@dataclass(frozen=True)
+class RetrySettings:
+    """What is done about an attempt that failed."""
+
+    max_attempts: int = setting(
+        3, Whole(1, 100), "different keys for one client request, before its first byte is sent"
+    )
+    backoff_seconds: float = setting(
+        0.1, Number(most=60), "wait before the same key must be used again", "seconds"
+    )
+
+
+@dataclass(frozen=True)
+class MonitoringSettings:
+    """When a key is passed over, and for how long."""
+
+    health_check_interval: float = setting(
+        30.0, _Seconds(), "time between two rounds of health work", "seconds"
+    )
+    failure_threshold: int = setting(
+        3, Whole(1, 10_000), "consecutive failures that open a key's breaker"
+    )
+    recovery_time: float = setting(
+        300.0, _Seconds(), "longest cooldown of an open breaker", "seconds"
+    )
+    cooldown_seconds: float = setting(
+        30.0,
+        _Seconds(),
+        "first cooldown of an open breaker; doubles at each re-opening up to recoveryTime",
+        "seconds",
+    )
+    window_seconds: float = setting(
+        300.0, Number(1, 86400), "window that the health score looks at", "seconds"
+    )
+    minimum_requests: int = setting(
+        10, Whole(1, 1_000_000), "outcomes in the window before the score is acted upon"
+    )
+    health_threshold: float = setting(
+        0.2,
+        Number(0, 1, noun="a number"),
+        "score below which a key is passed over while a better one is eligible",
+        "0 to 1",
+    )
+    probe: bool = setting(
+        False,
+        Flag(),
+        "true: half-open keys are tried with a cheap call instead of a client's request",
+    )
+
+
+@dataclass(frozen=True)
+class PersistenceSettings:
+    """Where the state is kept. Paths are relative to the working directory."""
+
+    path: Path | None = setting(
+        Path("state/gemproxy.db"),
+        Nullable(FilePath()),
+        "SQLite database; null: nothing outlives a restart",
+        restart=True,
+    )
+    fallback_path: Path | None = setting(
+        Path("state/gemproxy.json"),
+        Nullable(FilePath()),
+        "JSON snapshot that is written while SQLite cannot be; null: none",
+        restart=True,
+    )
+    checkpoint_seconds: float = setting(
+        5.0, Number(0.1, 3600), "at most this much is lost on a crash", "seconds"
+    )
+    metrics_retention_days: float = setting(
+        7.0,
+        Number(most=3650, above=True, noun="a number of days"),
+        "how long the metrics of requests are kept",
+        "days",
+    )
+
+
+@dataclass(frozen=True)
+class LoggingSettings:
+    """What is written to standard output."""
+
+    level: str = setting(
+        "info",
+        OneOf(("debug", "info", "warn", "error", "critical")),
+        "least level that is logged",
+    )
+    format: str = setting(
+        "json", OneOf(("json", "text")), "json: one object a line; text: for people"
+    )
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Which models are offered, and under which names."""
+
+    aliases: Mapping[str, str] = setting(
+        {},
+        NamesTo(ModelName()),
+        'other names for models, such as {"gpt-4o": "gemini-2.5-flash"}; resolved once, so an '
+        "alias cannot stand for another",
+    )
+    allow: tuple[str, ...] = setting(
+        (), ListOf(ModelName()), "the only models that clients may use; empty: all"
+    )
+    cache_seconds: float = setting(
+        300.0, Number(), "how long the upstream's list of models is kept", "seconds"
+    )
+    fetch_urls: bool = setting(
+        False,
+        NeverTrue("this version fetches no address that a client names; Google does it itself"),
+        "reserved; only false is accepted, since no address that a client names is fetched",
+    )
+
+
+@dataclass(frozen=True)
+class StreamingSettings:
+    """How streamed answers behave."""
+
+    heartbeat_seconds: float = setting(
+        15.0, Number(), "SSE comment while a stream is silent; 0: none", "seconds"
+    )
+    first_chunk_retry: bool = setting(
+        True,
+        Flag(),
+        "a stream that fails before its first chunk is retried on another key",
+    )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Both files, checked. A reload makes a new one; nothing ever changes this one."""
+
+    keys: tuple[Key, ...]
+    proxy: ProxySettings = ProxySettings()
+    upstream: UpstreamSettings = UpstreamSettings()
+    retry: RetrySettings = RetrySettings()
+    monitoring: MonitoringSettings = MonitoringSettings()
+    persistence: PersistenceSettings = PersistenceSettings()
+    logging: LoggingSettings = LoggingSettings()
+    models: ModelSettings = ModelSettings()
+    streaming: StreamingSettings = StreamingSettings()
+
+    def secrets(self) -> Iterator[Secret]:
+        """Every secret of the configuration, for the scrubber."""
+        for key in self.keys:
+            yield key.secret
+        if self.proxy.admin_token is not None:
+            yield self.proxy.admin_token
+        for token in self.proxy.access_tokens:
+            yield token.token
+
+
+#: The sections of proxy.yaml in its order.
+SECTIONS: dict[str, type[Any]] = {
+    "proxy": ProxySettings,
+    "upstream": UpstreamSettings,
+    "retry": RetrySettings,
+    "monitoring": MonitoringSettings,
+    "persistence": PersistenceSettings,
+    "logging": LoggingSettings,
+    "models": ModelSettings,
+    "streaming": StreamingSettings,
+}
+
+
+def camel(name: str) -> str:
+    """The setting's name for a field's: ``max_attempts`` is ``maxAttempts``."""
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+def described_fields(section: type[Any]) -> Iterator[tuple[dataclasses.Field[Any], Description]]:
+    """The settings of a section, in order, with their descriptions."""
+    for each in dataclasses.fields(section):
+        yield each, each.metadata["description"]

@@ -1,0 +1,366 @@
+"""Events of ``twisted.logger`` as lines: one line an event, for journald or for people.
+
+An event has fixed words and fields: ``log.info("attempt finished", key="a", seconds=0.4)``. What
+comes from elsewhere passes through the same sink: ``twisted.python.log``, ``warnings``, whatever
+is printed. Whatever the event holds, it gives one line, is scrubbed of secrets, and raises
+nothing.
+
+``twistd`` makes its own observer after ``makeService`` has returned, unless the application
+brings one (``twisted.application.app.AppLogger.start``). :class:`LoggedServices` brings it: it is
+the service that ``makeService`` returns, and twistd adds it to the application.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from functools import lru_cache, partial
+from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
+
+import msgspec
+from twisted.application.service import MultiService
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogBeginner
+from twisted.python.components import Componentized
+from twisted.python.reflect import safe_repr
+from zope.interface import implementer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gemproxy.config.settings import LoggingSettings
+    from gemproxy.observability.scrubbing import Scrubber
+
+RANKS: Final = {"debug": 0, "info": 1, "warn": 2, "error": 3, "critical": 4}
+
+#: Of one event at warn or above so many lines are written in each interval, in seconds.
+REPEATS: Final = 20
+INTERVAL: Final = 60.0
+
+#: journald splits lines at 48 KiB; text is cut where a line would be longer than this.
+_LONGEST_LINE: Final = 32 * 1024
+_LONGEST_TEXT: Final = 4000
+_DEEPEST: Final = 3
+_MOST_ITEMS: Final = 50
+#: Numbers that every reader of JSON takes; NaN and infinity compare as outside.
+_LEAST: Final = -(2**63)
+_MOST: Final = 2**63 - 1
+
+#: What Twisted itself puts in an event, beside everything that begins with ``log_``.
+_LEGACY: Final = frozenset(
+    {"time", "message", "system", "isError", "failure", "why", "format", "logLevel", "printed"}
+)
+#: Formats that hold no words of their own: what they let through decides what is a repetition.
+_PASSED_ON: Final = frozenset({"{log_text}", "{log_io}", ""})
+_OWN_FIELDS: Final = frozenset({"time", "level", "logger", "event", "error", "traceback"})
+
+#: Types that need no second look; a whole number does, since it may be too long for JSON.
+_PLAIN: Final = frozenset({str, bool, float, type(None)})
+
+Record = dict[str, Any]
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Suppressed:
+    """So many events of one kind that were not written."""
+
+    logger: str
+    event: str
+    count: int
+
+
+class RepeatLimiter:
+    """Lets ``burst`` of one event through in each ``interval`` and counts the rest.
+
+    ``now`` is epoch seconds. An interval begins with the first event of its kind. At most
+    ``MOST`` kinds are told apart at a time; the others share one count.
+    """
+
+    MOST = 1000
+
+    def __init__(self, burst: int = REPEATS, interval: float = INTERVAL) -> None:
+        self._burst = burst
+        self._interval = interval
+        self._windows: dict[tuple[str, str], _Window] = {}
+        self._next_end = float("inf")
+
+    def admit(self, logger: str, event: str, now: float) -> bool:
+        """Whether this one is to be written."""
+        kind = (logger, event)
+        if kind not in self._windows and len(self._windows) >= self.MOST:
+            kind = ("", "other events")
+        window = self._windows.setdefault(kind, _Window(now + self._interval))
+        self._next_end = min(self._next_end, window.end)
+        window.count += 1
+        return window.count <= self._burst
+
+    def ended(self, now: float) -> list[Suppressed]:
+        """What was held back in the intervals that are over; cheap while none is."""
+        # A clock that was set back must not keep a kind suppressed for hours.
+        if self._next_end - self._interval <= now < self._next_end or not self._windows:
+            return []
+        over = [
+            kind
+            for kind, window in self._windows.items()
+            if not window.end - self._interval <= now < window.end
+        ]
+        counts = [(kind, self._windows.pop(kind).count - self._burst) for kind in over]
+        self._next_end = min((w.end for w in self._windows.values()), default=float("inf"))
+        return [Suppressed(*kind, count) for kind, count in counts if count > 0]
+
+
+@dataclass
+class _Window:
+    end: float
+    count: int = 0
+
+
+@implementer(ILogObserver)
+class LogSink:
+    """An observer that writes scrubbed lines to ``stream``; use it from any thread."""
+
+    def __init__(self, settings: LoggingSettings, scrubber: Scrubber, stream: IO[str]) -> None:
+        self._scrubber = scrubber
+        self._stream = stream
+        self._limiter = RepeatLimiter()
+        self._lock = threading.RLock()
+        #: Lines that could not be written: the disk is full, or nobody reads the pipe any more.
+        self.lost = 0
+        self.apply(settings)
+
+    def apply(self, settings: LoggingSettings) -> None:
+        """Take over level and format; a reload calls this."""
+        self._threshold = RANKS[settings.level]
+        self._line = _FORMATS[settings.format]
+
+    def __call__(self, event: LogEvent) -> None:
+        """Write the event, unless its level is too low or it was repeated too often."""
+        level = _level(event)
+        if RANKS[level] < self._threshold:
+            return
+        now = _time(event)
+        kind = _kind(event) if RANKS[level] >= RANKS["warn"] else None
+        with self._lock:
+            notes = self._limiter.ended(now)
+            admitted = kind is None or self._limiter.admit(*kind, now)
+        for note in notes:
+            self._write(self._safe_line(_note(note, now)))
+        if admitted:
+            self._write(self._safe_line(_record(event, level, now)))
+
+    def _safe_line(self, record: Record) -> str:
+        line = self._line(record)
+        if len(line) <= _LONGEST_LINE and not self._scrubber.finds(line.encode()):
+            return line
+        scrub = self._scrubber.scrub
+        return self._line(
+            {
+                name if name in _OWN_FIELDS else scrub(name): _cleaned(value, scrub)
+                for name, value in record.items()
+            }
+        )
+
+    def _write(self, line: str) -> None:
+        try:
+            with self._lock:
+                self._stream.write(line)
+                self._stream.flush()
+        except (OSError, ValueError):
+            self.lost += 1
+
+
+class LoggedServices(MultiService):
+    """The services of a twistd application, and the one observer of its log."""
+
+    def __init__(self, sink: LogSink) -> None:
+        super().__init__()
+        self._sink = sink
+
+    def setServiceParent(self, parent: Any) -> None:  # noqa: N802 - Twisted's name
+        """Become part of ``parent``; a twistd application gets the observer as a component."""
+        if isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, self._sink)
+        super().setServiceParent(parent)
+
+
+def install(
+    settings: LoggingSettings, scrubber: Scrubber, stream: IO[str], *, begin: bool = False
+) -> LogSink:
+    """The sink of a process.
+
+    Under twistd hand it to :class:`LoggedServices`. Any other program says ``begin``: logging
+    begins at once, and what is printed stays on the terminal.
+    """
+    sink = LogSink(settings, scrubber, stream)
+    if begin:
+        globalLogBeginner.beginLoggingTo([sink], redirectStandardIO=False)
+    return sink
+
+
+def json_line(record: Record) -> str:
+    """The record as one JSON object and a line break."""
+    try:
+        return msgspec.json.encode(record).decode() + "\n"
+    except (TypeError, ValueError, OverflowError):
+        # Text that is no Unicode (a lone surrogate), or a subclass of a plain type.
+        return json.dumps(record, default=safe_repr) + "\n"
+
+
+def text_line(record: Record) -> str:
+    """The record for people: time, level, logger, event, then its fields."""
+    time, level, logger, event = (record[name] for name in ("time", "level", "logger", "event"))
+    fields = [
+        f"{name}={_shown(value)}"
+        for name, value in record.items()
+        if name not in {"time", "level", "logger", "event"}
+    ]
+    line = " ".join((time, f"{level:<8}", f"[{logger}]", event, *fields))
+    return _one_line(line) + "\n"
+
+
+_FORMATS: Final[dict[str, Callable[[Record], str]]] = {"json": json_line, "text": text_line}
+
+
+def _record(event: LogEvent, level: str, now: float) -> Record:
+    logger = event.get("log_system") or event.get("log_namespace") or "-"
+    record: Record = {
+        "time": _timestamp(now),
+        "level": level,
+        "logger": logger if type(logger) is str else _attempt(lambda: str(logger)),
+        "event": _message(event),
+    }
+    # An event of the old kind has no fields of its own, only those that Twisted put there.
+    ignored = _LEGACY if "log_text" in event or "isError" in event else ()
+    for name, value in event.items():
+        if name[:4] != "log_" and name not in ignored:
+            plain = value if type(value) in _PLAIN else _attempt(partial(_plain, value))
+            record[f"{name}_" if name in _OWN_FIELDS else name] = plain
+    failure = event.get("log_failure")
+    if failure is not None:
+        record["error"] = _attempt(lambda: f"{failure.type.__name__}: {failure.getErrorMessage()}")
+        record["traceback"] = _attempt(lambda: str(failure.getTraceback()))
+    return record
+
+
+def _note(note: Suppressed, now: float) -> Record:
+    return {
+        "time": _timestamp(now),
+        "level": "warn",
+        "logger": note.logger or "-",
+        "event": "repeated events suppressed",
+        "repeated": note.event,
+        "count": note.count,
+        "interval_seconds": INTERVAL,
+    }
+
+
+def _message(event: LogEvent) -> str:
+    text = event.get("log_format")
+    # Fixed words need no formatting, which is most of what a line would cost.
+    if isinstance(text, str) and "{" not in text and "}" not in text:
+        return text
+    return _attempt(lambda: formatEvent(event))
+
+
+def _level(event: LogEvent) -> str:
+    level = getattr(event.get("log_level"), "name", "info")
+    return level if level in RANKS else "info"
+
+
+def _kind(event: LogEvent) -> tuple[str, str]:
+    words = event.get("log_format") or ""
+    if words in _PASSED_ON:
+        words = _message(event)[:200]
+    return _attempt(lambda: str(event.get("log_namespace"))), _attempt(lambda: str(words))
+
+
+def _time(event: LogEvent) -> float:
+    time = event.get("log_time")
+    return float(time) if isinstance(time, int | float) else datetime.now(UTC).timestamp()
+
+
+def _timestamp(when: float) -> str:
+    """RFC 3339 in UTC with milliseconds."""
+    try:
+        milliseconds = int(when * 1000)
+        return f"{_second(milliseconds // 1000)}.{milliseconds % 1000:03}Z"
+    except (ValueError, OverflowError, OSError):
+        return "-"
+
+
+@lru_cache(maxsize=2)
+def _second(when: int) -> str:
+    """Date and time up to the second, which is the same for many lines in a row."""
+    return datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    """``value`` as JSON has it; what JSON does not have is told by its ``repr``."""
+    if isinstance(value, Enum):
+        return _plain(value.value, depth + 1)
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, int | float):
+        return value if _LEAST <= value <= _MOST else safe_repr(value)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    if depth >= _DEEPEST:
+        return safe_repr(value)
+    if isinstance(value, Mapping):
+        return {
+            str(name): _plain(item, depth + 1) for name, item in list(value.items())[:_MOST_ITEMS]
+        }
+    if isinstance(value, list | tuple | AbstractSet):
+        return [_plain(item, depth + 1) for item in list(value)[:_MOST_ITEMS]]
+    return safe_repr(value)
+
+
+def _cleaned(value: Any, scrub: Callable[[str], str]) -> Any:
+    """``value`` with each text in it scrubbed, and only then cut."""
+    if isinstance(value, dict):
+        return {scrub(name): _cleaned(item, scrub) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_cleaned(item, scrub) for item in value]
+    if isinstance(value, str):
+        return _cut(scrub(value))
+    # A number may be a secret as well, if an odd one.
+    text = str(value)
+    scrubbed = scrub(text)
+    return value if scrubbed == text else scrubbed
+
+
+def _cut(text: str) -> str:
+    if len(text) <= _LONGEST_TEXT:
+        return text
+    half = _LONGEST_TEXT // 2
+    return f"{text[:half]} … {len(text) - 2 * half} characters … {text[-half:]}"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, str):
+        return (
+            value
+            if value and " " not in value and '"' not in value
+            else json.dumps(value, ensure_ascii=False)
+        )
+    return json.dumps(value, ensure_ascii=False, default=safe_repr)
+
+
+def _one_line(text: str) -> str:
+    """``text`` with control characters escaped, so that no value can begin a line of its own."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _attempt(render: Callable[[], _T]) -> _T | str:
+    """What ``render`` gives; an object whose ``str`` raises costs the words, not the line."""
+    try:
+        return render()
+    except Exception as error:  # noqa: BLE001 - foreign code runs here, and a log must not raise
+        return f"(cannot be rendered: {type(error).__name__})"

@@ -1,0 +1,150 @@
+"""Secrets are found by value, in every form, and nothing else is touched."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gemproxy.observability.scrubbing import Scrubber
+from gemproxy.secret import Secret
+
+PLAIN = Secret("test-key-one-0123456789abcdef")
+ODD = Secret('odd/+="\\&<%secret0123456789')
+SECRETS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=12, max_size=60)
+
+#: Characters that no secret has, so that what stands around one cannot be taken for a part of it.
+AROUND = st.text("Ωλ \n€", max_size=30)
+
+
+def test_text_without_secrets_is_the_same_object():
+    text = "nothing to see here, and a long line of it: " * 5
+    data = text.encode()
+    scrubber = Scrubber([PLAIN, ODD])
+    assert scrubber.scrub(text) is text
+    assert scrubber.scrub_bytes(data) is data
+    assert not scrubber.finds(data)
+
+
+@pytest.mark.parametrize("before", range(12))
+@pytest.mark.parametrize("after", ["", ".", " and more text behind it"])
+def test_a_secret_is_found_wherever_it_begins(before, after):
+    text = f"{'x' * before}{PLAIN.reveal()}{after}"
+    assert Scrubber([PLAIN]).scrub(text) == f"{'x' * before}test…cdef{after}"
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda s: s,
+        quote,
+        lambda s: quote(s, safe=""),
+        lambda s: re.sub("%..", lambda code: code[0].lower(), quote(s, safe="")),
+        lambda s: json.dumps({"error": f"bad key {s}!"}),
+        lambda s: json.dumps(s).replace("/", "\\/"),
+        lambda s: repr(f"it's {s}"),
+        repr,
+        lambda s: repr(s.encode()),
+        html.escape,
+        lambda s: base64.b64encode(s.encode()).decode(),
+        lambda s: base64.b64encode(f"user:{s}".encode()).decode(),
+        lambda s: base64.urlsafe_b64encode(f"users:{s}:more".encode()).decode(),
+    ],
+)
+@pytest.mark.parametrize("secret", [PLAIN, ODD])
+def test_every_form_of_a_secret_is_masked(secret, form):
+    text = f"GET /v1?key={form(secret.reveal())} failed"
+    scrubbed = Scrubber([secret]).scrub(text)
+    assert form(secret.reveal()) not in scrubbed
+    assert form(secret.reveal())[6:-6] not in scrubbed
+    assert "…" in scrubbed
+    assert scrubbed.startswith("GET /v1?key=")
+    assert scrubbed.endswith(" failed")
+
+
+def test_json_stays_json_when_the_mask_needs_escaping():
+    secret = Secret('a"b\\-0123456789-0123456789-c"d\\')
+    text = json.dumps({"key": secret.reveal()})
+    assert json.loads(Scrubber([secret]).scrub(text)) == {"key": secret.masked}
+
+
+@pytest.mark.parametrize("length", range(12, 29))
+def test_a_secret_that_was_cut_off_is_masked_too(length):
+    value = PLAIN.reveal()
+    assert Scrubber([PLAIN]).scrub(f"key={value[:length]}") == "key=test…cdef"
+    assert Scrubber([PLAIN]).scrub(f"{value[-length:]} was it") == "test…cdef was it"
+
+
+def test_a_few_shared_letters_are_no_secret():
+    text = "test-key-on test-key-tw 456789abcdef"[:-1]
+    assert Scrubber([PLAIN]).scrub(text) is text
+
+
+def test_of_two_secrets_with_the_same_beginning_the_whole_one_is_masked():
+    one, two = Secret("same-beginning-0001"), Secret("same-beginning-0001-and-longer")
+    assert Scrubber([one, two]).scrub(f"[{two.reveal()}] [{one.reveal()}]") == "[same…nger] […]"
+
+
+def test_secrets_that_stand_side_by_side_are_all_masked():
+    other = Secret("other-key-two-0123456789abcdef")
+    text = PLAIN.reveal() + other.reveal() + PLAIN.reveal()
+    assert Scrubber([PLAIN, other]).scrub(text) == "test…cdefothe…cdeftest…cdef"
+
+
+@pytest.mark.parametrize(
+    ("text", "scrubbed"),
+    [
+        ("key=hunter2&x", "key=…&x"),
+        ("hunter2", "…"),
+        ('"hunter2"', '"…"'),
+        ("hunter2000 of xhunter2", "hunter2000 of xhunter2"),
+        ("p$w:1 p$w:12", "… …2"),
+    ],
+)
+def test_a_short_secret_is_masked_where_it_is_a_word(text, scrubbed):
+    assert Scrubber([Secret("hunter2"), Secret("p$w:1")]).scrub(text) == scrubbed
+
+
+def test_many_short_secrets_are_found_as_well():
+    scrubber = Scrubber(Secret(f"KEY{i}") for i in range(1000))
+    assert scrubber.scrub("x-goog-api-key: KEY777, KEY1000") == "x-goog-api-key: …, KEY1000"
+
+
+def test_a_secret_that_left_the_configuration_is_masked_for_a_long_while():
+    scrubber = Scrubber([PLAIN])
+    scrubber.replace([ODD])
+    assert scrubber.scrub(PLAIN.reveal()) == "test…cdef"
+    assert scrubber.scrub(ODD.reveal()) == ODD.masked
+
+
+def test_the_secrets_of_the_past_do_not_grow_without_bound():
+    scrubber = Scrubber([PLAIN])
+    scrubber.replace(Secret(f"generation-of-keys-{i:04}") for i in range(1001))
+    scrubber.replace([ODD])
+    assert scrubber.scrub(PLAIN.reveal()) == PLAIN.reveal()
+    assert scrubber.scrub("generation-of-keys-1000") != "generation-of-keys-1000"
+
+
+def test_text_that_is_no_unicode_is_scrubbed_too():
+    assert Scrubber([PLAIN]).scrub(f"\ud800{PLAIN.reveal()}") == "\ud800test…cdef"
+    assert Scrubber([PLAIN]).scrub_bytes(b"\xff" + PLAIN.reveal().encode()) == (
+        b"\xff" + "test…cdef".encode()
+    )
+
+
+@given(secret=SECRETS, before=AROUND, after=AROUND)
+def test_no_secret_passes_whatever_it_is_made_of(secret, before, after):
+    hidden = Secret(secret)
+    text = f"{before}{secret}{after}"
+    assert Scrubber([PLAIN, hidden]).scrub(text) == f"{before}{hidden.masked}{after}"
+
+
+@given(st.binary(max_size=300))
+def test_bytes_without_secrets_pass_unchanged(data):
+    assert Scrubber([PLAIN, ODD]).scrub_bytes(data) == data
