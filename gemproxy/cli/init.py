@@ -33,7 +33,7 @@ def run(arguments: Namespace) -> int:
     _write(proxy, proxy_example(secrets.token_urlsafe(_TOKEN_BYTES)))
     _write(keys, keys_example())
     print(f"wrote {proxy} with a fresh admin token, and {keys}")
-    print(f"next: put your keys in {keys}, then run `gemproxy check`")
+    print(f"next: put your keys in {keys} (or one in GEMINI_API_KEY), then run `gemproxy check`")
     return ExitStatus.OK
 
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 #: What the example files hold; ``gemproxy init`` replaces the token by a random one.
 SAMPLE_ADMIN_TOKEN = "change-me-or-run-gemproxy-init"  # noqa: S105 - it is refused
-SAMPLE_KEY = "YOUR_KEY"
 
 SHORTEST_ADMIN_TOKEN = 16
 _LONGEST = 4096

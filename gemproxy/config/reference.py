@@ -11,7 +11,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gemproxy.config.credentials import SAMPLE_ADMIN_TOKEN, SAMPLE_KEY
+from gemproxy.config.credentials import SAMPLE_ADMIN_TOKEN
 from gemproxy.config.settings import SECTIONS, camel, described_fields
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _PROXY_HEAD = """\
 # `gemproxy check` says where each mistake is, `gemproxy init` writes this file with a fresh token.
 """
 
-_KEYS_EXAMPLE = f"""\
+_KEYS_EXAMPLE = """\
 # keys.yaml: the pool. Only keys of projects that you own or pay for, under Google's terms.
 # Keep this file readable by its owner alone (chmod 600).
 
@@ -34,7 +34,7 @@ keys:
   - name: primary-key         # unique; shown in logs and metrics
     # Exactly one of key, keyEnv (a variable's name) and keyFile (its content is the key; a path
     # from this file's folder, or $CREDENTIALS_DIRECTORY/NAME for a credential of systemd).
-    key: {SAMPLE_KEY}
+    keyEnv: GEMINI_API_KEY
     weight: 1                 # share of the traffic, a whole number from 1 to 1000
     cooldownSeconds: null     # first cooldown of its breaker; null: monitoring.cooldownSeconds
     project: null             # keys of one Google project share its quota; null: the key's own name
@@ -45,7 +45,7 @@ keys:
       tpm: null               # tokens a minute
       rpd: null               # requests a day
   # - name: second-key
-  #   keyEnv: GEMINI_KEY_SECOND
+  #   keyFile: second-key.txt
   #   project: team-a
 """
 

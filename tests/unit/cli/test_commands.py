@@ -21,16 +21,18 @@ ROOT = Path(__file__).parents[3]
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for variable in ("GEMPROXY_CONFIG", "GEMPROXY_KEYS"):
+    for variable in ("GEMPROXY_CONFIG", "GEMPROXY_KEYS", "GEMINI_API_KEY"):
         monkeypatch.delenv(variable, raising=False)
     return tmp_path
 
 
+KEY = {"GEMINI_API_KEY": "test-key-one-0123456789"}
+
+
 @pytest.fixture
-def files():
+def files(monkeypatch):
     main(["init"])
-    keys = Path("config/keys.yaml")
-    keys.write_text(keys.read_text("utf-8").replace("YOUR_KEY", "test-key-one-0123456789"), "utf-8")
+    monkeypatch.setenv("GEMINI_API_KEY", KEY["GEMINI_API_KEY"])
 
 
 def test_init_writes_both_files_for_their_owner_alone_with_a_fresh_token(capsys):
@@ -41,19 +43,19 @@ def test_init_writes_both_files_for_their_owner_alone_with_a_fresh_token(capsys)
     assert main(["init", "--config", "other/proxy.yaml", "--keys", "other/keys.yaml"]) == 0
     assert Path("other/proxy.yaml").read_text("utf-8") != first
     out = capsys.readouterr().out
-    assert "next: put your keys in config/keys.yaml, then run `gemproxy check`" in out
+    assert "next: put your keys in config/keys.yaml (or one in GEMINI_API_KEY), then run `gemproxy check`" in out
 
 
 def test_after_init_only_the_key_is_missing(capsys):
     main(["init"])
     assert main(["check"]) == 78
     assert capsys.readouterr().err == (
-        "config/keys.yaml:8: keys[0].key: is a placeholder; the secret itself belongs here\n"
+        "config/keys.yaml:8: keys[0].keyEnv: the environment variable GEMINI_API_KEY is not set\n"
     )
 
 
 def test_init_never_prints_the_token(capsys, files):
-    settings = load(Path("config/proxy.yaml"), Path("config/keys.yaml"), {})
+    settings = load(Path("config/proxy.yaml"), Path("config/keys.yaml"), KEY)
     out, err = capsys.readouterr()
     assert settings.proxy.admin_token is not None
     assert settings.proxy.admin_token.reveal() not in out + err

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from gemproxy.config import reference
-from gemproxy.config.credentials import SAMPLE_KEY
 from gemproxy.config.loading import KEY_SETTINGS, load
 from gemproxy.config.settings import Settings
 from gemproxy.errors import ConfigError
@@ -35,9 +34,9 @@ def test_the_example_files_are_those_of_this_version():
 
 def test_the_examples_hold_every_setting_with_its_default(tmp_path):
     (tmp_path / "proxy.yaml").write_text(reference.proxy_example(TOKEN), "utf-8")
-    keys = reference.keys_example().replace(SAMPLE_KEY, "test-key-one-0123456789")
-    (tmp_path / "keys.yaml").write_text(keys, "utf-8")
-    found = load(tmp_path / "proxy.yaml", tmp_path / "keys.yaml", {})
+    (tmp_path / "keys.yaml").write_text(reference.keys_example(), "utf-8")
+    environ = {"GEMINI_API_KEY": "test-key-one-0123456789"}
+    found = load(tmp_path / "proxy.yaml", tmp_path / "keys.yaml", environ)
     bare = replace(found, proxy=replace(found.proxy, admin_token=None))
     assert bare == Settings(found.keys)
     key = found.keys[0]
@@ -48,4 +47,4 @@ def test_the_examples_hold_every_setting_with_its_default(tmp_path):
 def test_the_untouched_examples_have_the_two_faults_that_a_person_must_mend():
     with pytest.raises(ConfigError) as caught:
         load(ROOT / "config/proxy.example.yaml", ROOT / "config/keys.example.yaml", {})
-    assert [fault.path for fault in caught.value.faults] == ["proxy.adminToken", "keys[0].key"]
+    assert [fault.path for fault in caught.value.faults] == ["proxy.adminToken", "keys[0].keyEnv"]
