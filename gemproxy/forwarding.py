@@ -89,6 +89,7 @@ class ForwardingSettings:
         :class:`InvalidRequest` where it cannot be a model's name.
         """
         model = self.aliases.get(name) or normalize_model(name)
+        model = self.aliases.get(model, model)
         if self.allowed_models and not self.allowed_models & {name, model}:
             raise ModelNotFound(f"The model '{name}' is not served here.", param="model")
         return model
@@ -298,6 +299,9 @@ class Forwarder:
             error = StreamIncomplete("The upstream ended the stream before it was complete.")
         call.writer.write(encode_error_event(error))
         call.writer.finish()
+        if outcome.verdict in _SAME_KEY_MAY_SERVE:
+            broken_off = replace(outcome, verdict=Verdict.BROKEN_OFF)
+            call.exchange.attempts[-1].outcome = broken_off
 
     def _final_error(self, call: _Call, outcome: Outcome) -> ProxyError:
         """What the client sees of the last outcome, now that nothing is left to try."""

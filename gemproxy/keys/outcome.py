@@ -18,6 +18,7 @@ class Verdict(Enum):
     MODEL_DENIED = "model_denied"  # this key's project may not use this model
     SERVICE = "service"  # the upstream answered 5xx
     NETWORK = "network"  # the upstream did not answer
+    BROKEN_OFF = "broken_off"  # either of the two, after the client had seen the beginning
     REGION = "region"  # this host's address is refused, whatever the key
     UNUSABLE = "unusable"  # HTTP 200 without an answer in it: retried, charged to nobody
     CLIENT_GONE = "client_gone"

@@ -103,7 +103,9 @@ def test_unreadable_numbers_are_absent(value):
     assert (error.code, error.violations) == (0, (QuotaViolation(id="i"),))
 
 
-@pytest.mark.parametrize("delay", ["", "5", "-5s", "1e3s", "5 s", "\u0663s", 5, None, "1" * 40 + "s"])
+@pytest.mark.parametrize(
+    "delay", ["", "5", "-5s", "1e3s", "5 s", "\u0663s", 5, None, "1" * 40 + "s"]
+)
 def test_unreadable_delays_are_absent(delay):
     detail = {"@type": RPC + "RetryInfo", "retryDelay": delay}
     error = decode_error(encoded({"error": {"details": [detail]}}))

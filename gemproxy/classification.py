@@ -1,0 +1,432 @@
+"""What an answer of Gemini's says: whose fault, whether another key may serve, what rests how long.
+
+The evidence: Google's pages "Troubleshooting" and "Rate limits" at ai.google.dev, google.rpc's
+``error_details.proto``, and recordings. What an outcome then causes is the pool's business.
+
+Status codes alone mislead: a bad key is a 400, a daily quota is a 429 that asks to come back in 37
+seconds, a 404 may depend on the project. So each status has its function, which looks at the typed
+details first and at the text last. Texts that decide over a key are compared from their beginning,
+since Google quotes parts of the request in some others.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
+
+from gemproxy.dialects.gemini.errors import GeminiError, decode_error
+from gemproxy.dialects.gemini.quota import read_quota
+from gemproxy.errors import (
+    ContextTooLong,
+    FailureKind,
+    InternalError,
+    ModelNotFound,
+    NoHealthyKeys,
+    ProxyError,
+    QuotaExhausted,
+    UpstreamFailed,
+    UpstreamRejected,
+    UpstreamUnavailable,
+)
+from gemproxy.keys.cooldowns import next_pacific_midnight
+from gemproxy.keys.outcome import Outcome, Verdict
+
+_LONGEST_MESSAGE = 2000
+# Google's own client gives up on longer waits, and the daily limits are told apart by their ids.
+_SHORTEST_WAIT, _LONGEST_WAIT = 1.0, 120.0
+# ai.google.dev "Billing": spending is limited in a rolling window of ten minutes.
+_SPENDING_WINDOW = 600.0
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    status: int
+    error: GeminiError
+    now: float
+    names_resources: bool
+    #: Seconds from a Retry-After header, which Gemini does not send but a gateway before it may.
+    retry_after: float | None = None
+
+    @property
+    def text(self) -> str:
+        return self.error.message
+
+
+def classify_response(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    now: float,
+    names_resources: bool = False,
+) -> Outcome:
+    """The judgement on an answer that is not a 2xx.
+
+    ``names_resources`` tells that the request refers to uploaded files or cached contents, which
+    only keys of their own project can see. ``now`` is epoch seconds. Never raises, whatever the
+    body is.
+    """
+    named = {name.lower(): value for name, value in headers.items()}
+    error = decode_error(body)
+    evidence = _Evidence(
+        status,
+        error or GeminiError(),
+        now,
+        names_resources,
+        _retry_after(named.get("retry-after", ""), now),
+    )
+    if error is None and _is_page(named, body):
+        outcome = _front_end(evidence)
+    else:
+        outcome = _judge_of(status)(evidence)
+    message = (
+        evidence.text or f"The upstream answered with HTTP status {status} and no explanation."
+    )
+    return replace(outcome, status=status, message=message[:_LONGEST_MESSAGE])
+
+
+def classify_error_event(payload: bytes, *, now: float) -> Outcome:
+    """The judgement on an error that came inside a stream, after HTTP 200.
+
+    ``payload`` is the JSON of the event, or of the line that should have been one. The outcome's
+    status is the one that the error would have had as an answer of its own.
+    """
+    error = decode_error(payload) or GeminiError()
+    status = error.code if 400 <= error.code <= 599 else _HTTP_STATUS.get(error.status, 502)
+    return classify_response(status, {}, payload, now=now)
+
+
+def classify_failure(failure: UpstreamFailed) -> Outcome:
+    """The judgement on an exchange that brought no HTTP answer."""
+    kind = failure.kind
+    verdict = Verdict.UNUSABLE if kind is FailureKind.TOO_LARGE else Verdict.NETWORK
+    return Outcome(
+        verdict,
+        reason=kind.name.lower(),
+        message=f"The upstream could not be used: {failure}.",
+        timed_out=kind.is_timeout,
+    )
+
+
+# -- one function for each status ----------------------------------------------------------------
+
+_KEY_TEXTS = (
+    ("api key not valid", "invalid"),
+    ("api key not found", "invalid"),
+    ("api key expired", "expired"),
+    ("your api key was reported as leaked", "leaked"),
+)
+_KEY_REASONS = {
+    "API_KEY_INVALID": "invalid",
+    "API_KEY_EXPIRED": "expired",
+    "ACCESS_TOKEN_EXPIRED": "expired",
+    "ACCESS_TOKEN_TYPE_UNSUPPORTED": "invalid",
+    "CONSUMER_INVALID": "invalid",
+    "CONSUMER_SUSPENDED": "suspended",
+    "SERVICE_DISABLED": "service_disabled",
+    "BILLING_DISABLED": "billing",
+    "API_KEY_SERVICE_BLOCKED": "blocked",
+    "API_KEY_HTTP_REFERRER_BLOCKED": "blocked",
+    "API_KEY_IP_ADDRESS_BLOCKED": "blocked",
+    "API_KEY_ANDROID_APP_BLOCKED": "blocked",
+    "API_KEY_IOS_APP_BLOCKED": "blocked",
+}
+_LOCATION = re.compile(r"user location is not supported", re.IGNORECASE)
+_BILLING = re.compile(r"free tier is not available|enable billing", re.IGNORECASE)
+_SEVERAL_CREDENTIALS = re.compile(r"multiple authentication credentials", re.IGNORECASE)
+_SIGNATURE = re.compile(r"thought[ _]?signature", re.IGNORECASE)
+_TOO_LONG = re.compile(r"token count\b.{0,40}\bexceeds the maximum number of tokens", re.IGNORECASE)
+_NO_PERMISSION = re.compile(r"the caller does not have permission", re.IGNORECASE)
+_FOREIGN_RESOURCE = re.compile(r"permission to access the (?:file|cached ?content)", re.IGNORECASE)
+_NOT_FOR_NEW_USERS = re.compile(r"\bis no longer available to new users\b", re.IGNORECASE)
+_NO_SUCH_MODEL = re.compile(
+    r"models/\S+ is (?:not found|no longer available|not supported)", re.IGNORECASE
+)
+
+_REGION = Outcome(Verdict.REGION, reason="location", code="unsupported_country_region_territory")
+
+
+def _bad_request(evidence: _Evidence) -> Outcome:
+    text = evidence.text
+    if (about_key := _about_key(evidence.error)) is not None:
+        return about_key
+    if _LOCATION.match(text):
+        return _REGION
+    if evidence.error.status == "FAILED_PRECONDITION":
+        if _BILLING.search(text):
+            return Outcome(Verdict.KEY, reason="billing")
+        return Outcome(Verdict.REQUEST, reason="failed_precondition")
+    if _SEVERAL_CREDENTIALS.match(text):
+        # Neither the key's nor the client's: something between us and Google added a credential.
+        return Outcome(Verdict.UNUSABLE, reason="multiple_credentials")
+    if _SIGNATURE.search(text):
+        return Outcome(Verdict.REQUEST, reason="thought_signature")
+    if _TOO_LONG.search(text):
+        return Outcome(
+            Verdict.REQUEST,
+            reason="context_length",
+            code="context_length_exceeded",
+            param="messages",
+        )
+    return Outcome(Verdict.REQUEST, reason="invalid_argument")
+
+
+def _unauthenticated(evidence: _Evidence) -> Outcome:
+    return _about_key(evidence.error) or Outcome(Verdict.KEY, reason="invalid")
+
+
+def _permission_denied(evidence: _Evidence) -> Outcome:
+    text = evidence.text
+    if (about_key := _about_key(evidence.error)) is not None:
+        return about_key
+    if _LOCATION.match(text):
+        return _REGION
+    if _FOREIGN_RESOURCE.search(text):
+        return Outcome(Verdict.REQUEST, reason="foreign_resource")
+    if _NO_PERMISSION.match(text) and evidence.names_resources:
+        # Google says the same of a file or a cache that is another project's.
+        return Outcome(Verdict.REQUEST, reason="foreign_resource")
+    return Outcome(Verdict.KEY, reason="forbidden")
+
+
+def _not_found(evidence: _Evidence) -> Outcome:
+    if _NOT_FOR_NEW_USERS.search(evidence.text):
+        # It depends on the project: older ones still may. Looked at again once a day.
+        until = next_pacific_midnight(evidence.now)
+        return Outcome(Verdict.MODEL_DENIED, reason="closed_to_new_users", until=until)
+    if _NO_SUCH_MODEL.search(evidence.text):
+        return Outcome(
+            Verdict.REQUEST, reason="unknown_model", code="model_not_found", param="model"
+        )
+    return Outcome(Verdict.REQUEST, reason="not_found")
+
+
+def _too_many_requests(evidence: _Evidence) -> Outcome:
+    quota = read_quota(evidence.error)
+    if quota.no_capacity:
+        return Outcome(Verdict.SERVICE, reason="no_capacity", retry_after=_clamped(quota.delay))
+    if quota.per_day or quota.no_quota:
+        return Outcome(
+            Verdict.QUOTA_DAY,
+            reason="per_day" if quota.per_day else "no_quota",
+            until=next_pacific_midnight(evidence.now),
+            token_quota=quota.token_quota,
+        )
+    if quota.spending:
+        return Outcome(
+            Verdict.QUOTA_MINUTE,
+            reason="spend_limit",
+            retry_after=_SPENDING_WINDOW,
+            all_models=True,
+        )
+    delay = evidence.retry_after if quota.delay is None else quota.delay
+    return Outcome(
+        Verdict.QUOTA_MINUTE,
+        reason="per_minute",
+        retry_after=_clamped(delay),
+        token_quota=quota.token_quota,
+    )
+
+
+def _service(reason: str) -> Callable[[_Evidence], Outcome]:
+    def judge(evidence: _Evidence) -> Outcome:
+        return Outcome(
+            Verdict.SERVICE,
+            reason=reason,
+            retry_after=_clamped(evidence.retry_after),
+            timed_out=evidence.status == 504,
+        )
+
+    return judge
+
+
+def _request(reason: str, code: str | None = None) -> Callable[[_Evidence], Outcome]:
+    return lambda _: Outcome(Verdict.REQUEST, reason=reason, code=code)
+
+
+def _front_end(evidence: _Evidence) -> Outcome:
+    """An HTML page: Google's front end spoke (or a captive portal), and not the Gemini API.
+
+    It refuses what is no proper HTTP request. Everything else it says is about its own state or
+    this host's address ("unusual traffic"), never about a key.
+    """
+    if evidence.status in _REFUSED_BY_FRONT_END:
+        return Outcome(Verdict.REQUEST, reason="front_end")
+    return Outcome(
+        Verdict.SERVICE,
+        reason="front_end",
+        retry_after=_clamped(evidence.retry_after),
+        timed_out=evidence.status == 504,
+    )
+
+
+_REFUSED_BY_FRONT_END = frozenset({400, 404, 405, 411, 413, 414, 431})
+
+_BY_STATUS: dict[int, Callable[[_Evidence], Outcome]] = {
+    400: _bad_request,
+    401: _unauthenticated,
+    402: lambda _: Outcome(Verdict.KEY, reason="billing"),
+    403: _permission_denied,
+    404: _not_found,
+    407: _service("proxy_authentication"),
+    408: _service("timeout"),
+    409: _service("aborted"),
+    413: _request("too_large", "request_too_large"),
+    421: _service("misdirected"),
+    425: _service("too_early"),
+    429: _too_many_requests,
+    499: _service("cancelled"),
+    500: _service("internal"),
+    501: _request("unimplemented"),
+    502: _service("bad_gateway"),
+    503: _service("unavailable"),
+    504: _service("deadline"),
+}
+# google.rpc.Code, with its mapping to HTTP.
+_HTTP_STATUS = {
+    "INVALID_ARGUMENT": 400,
+    "FAILED_PRECONDITION": 400,
+    "OUT_OF_RANGE": 400,
+    "UNAUTHENTICATED": 401,
+    "PERMISSION_DENIED": 403,
+    "NOT_FOUND": 404,
+    "ABORTED": 409,
+    "ALREADY_EXISTS": 409,
+    "RESOURCE_EXHAUSTED": 429,
+    "CANCELLED": 499,
+    "DATA_LOSS": 500,
+    "UNKNOWN": 500,
+    "INTERNAL": 500,
+    "UNIMPLEMENTED": 501,
+    "UNAVAILABLE": 503,
+    "DEADLINE_EXCEEDED": 504,
+}
+
+
+def _judge_of(status: int) -> Callable[[_Evidence], Outcome]:
+    judge = _BY_STATUS.get(status)
+    if judge is not None:
+        return judge
+    if 200 <= status <= 299:
+        return lambda _: Outcome(Verdict.UNUSABLE, reason="unexpected_status")
+    if 400 <= status <= 499:
+        return _request("rejected")
+    # Gemini redirects nobody, so whoever does is not Gemini.
+    return _service("redirect" if 300 <= status <= 399 else "unexpected_status")
+
+
+def _about_key(error: GeminiError) -> Outcome | None:
+    """The outcome, where the error is about the key itself."""
+    text = error.message.lower()
+    for beginning, reason in _KEY_TEXTS:
+        if text.startswith(beginning):
+            return Outcome(Verdict.KEY, reason=reason)
+    for reason in error.reasons:
+        if reason in _KEY_REASONS:
+            return Outcome(Verdict.KEY, reason=_KEY_REASONS[reason])
+    return None
+
+
+def _is_page(headers: Mapping[str, str], body: bytes) -> bool:
+    return "html" in headers.get("content-type", "").lower() or body.lstrip()[:1] == b"<"
+
+
+def _retry_after(value: str, now: float) -> float | None:
+    """Seconds of a Retry-After header, which is a number or a date (RFC 9110, section 10.2.3)."""
+    value = value.strip()
+    if value.isascii() and value.isdigit():
+        return float(value[:9])
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _clamped(delay: float | None) -> float | None:
+    return None if delay is None else min(max(delay, _SHORTEST_WAIT), _LONGEST_WAIT)
+
+
+# -- what the client sees ------------------------------------------------------------------------
+
+
+def error_for(outcome: Outcome) -> ProxyError:
+    """What a client sees of its request's last outcome, now that nothing is left to try.
+
+    For a used-up quota or a rejected key the pool knows better (``KeyPool.refusal``), since it
+    depends on the other keys. A key's fault is never the client's 401 or 403. An outcome that is no
+    failure is a defect of the caller and becomes a 500.
+    """
+    return _ERRORS.get(outcome.verdict, _defect)(outcome)
+
+
+def _request_error(outcome: Outcome) -> ProxyError:
+    if outcome.code == ContextTooLong.code:
+        return ContextTooLong(outcome.message, param=outcome.param)
+    if outcome.code == ModelNotFound.code:
+        return ModelNotFound(outcome.message, param=outcome.param)
+    return UpstreamRejected(
+        outcome.message, status=outcome.status or 400, param=outcome.param, code=outcome.code
+    )
+
+
+# What Google has no capacity for is a 503 by our own account; a status that the client would read
+# as its own fault is a bad gateway.
+_SHOWN_STATUS = {429: 503, 500: 500, 502: 502, 503: 503, 504: 504}
+
+
+def _service_error(outcome: Outcome) -> ProxyError:
+    return UpstreamUnavailable(
+        outcome.message,
+        status=_SHOWN_STATUS.get(outcome.status or 502, 502),
+        code="upstream_timeout" if outcome.timed_out else None,
+        retry_after=1.0 if outcome.retry_after is None else outcome.retry_after,
+    )
+
+
+def _network_error(outcome: Outcome) -> ProxyError:
+    if outcome.timed_out:
+        return UpstreamUnavailable(outcome.message, status=504, code="upstream_timeout")
+    return UpstreamUnavailable(outcome.message, status=502)
+
+
+def _unusable_error(outcome: Outcome) -> ProxyError:
+    message = outcome.message or f"The upstream gave no usable answer: {outcome.reason}."
+    return UpstreamUnavailable(message, status=502)
+
+
+def _quota_error(outcome: Outcome) -> ProxyError:
+    return QuotaExhausted(outcome.message, retry_after=outcome.retry_after or 1.0)
+
+
+def _daily_quota_error(outcome: Outcome) -> ProxyError:
+    return QuotaExhausted(outcome.message, code="insufficient_quota", should_retry=False)
+
+
+def _key_error(_outcome: Outcome) -> ProxyError:
+    # Google's text speaks of a key that is not the client's.
+    return NoHealthyKeys(
+        "The API key that was chosen for this request was rejected.", retry_after=1
+    )
+
+
+def _denied_error(outcome: Outcome) -> ProxyError:
+    return ModelNotFound(outcome.message, param="model")
+
+
+def _defect(outcome: Outcome) -> ProxyError:
+    return InternalError(f"An attempt that ended with {outcome.verdict.value} was taken as failed.")
+
+
+_ERRORS: dict[Verdict, Callable[[Outcome], ProxyError]] = {
+    Verdict.REQUEST: _request_error,
+    Verdict.REGION: _request_error,
+    Verdict.SERVICE: _service_error,
+    Verdict.NETWORK: _network_error,
+    Verdict.UNUSABLE: _unusable_error,
+    Verdict.QUOTA_MINUTE: _quota_error,
+    Verdict.QUOTA_DAY: _daily_quota_error,
+    Verdict.KEY: _key_error,
+    Verdict.MODEL_DENIED: _denied_error,
+}

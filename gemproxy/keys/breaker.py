@@ -1,0 +1,197 @@
+"""A circuit breaker: closed, open, half-open.
+
+``failure_threshold`` consecutive failures open it. An open breaker admits nothing until its
+cooldown is over; then it is half-open and admits one trial at a time. A trial that succeeds closes
+it, one that fails opens it again for twice as long, at most ``recovery_time``.
+
+Every admission is a :class:`Permit` of the generation that it was given in, and each transition
+begins a new generation. A result that comes with an older permit is ignored: an answer to a request
+that was sent before the breaker opened says nothing about now.
+
+Terms: failsafe-go ``circuitbreaker``, resilience4j ``CircuitBreaker``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+
+class State(Enum):
+    """Where a breaker stands."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerSettings:
+    """How many consecutive failures open a breaker, and for how many seconds."""
+
+    failure_threshold: int = 3
+    #: The first time; doubles at each re-opening.
+    cooldown: float = 30.0
+    #: The longest time.
+    recovery_time: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """Leave for one attempt, to be recorded or released once."""
+
+    generation: int
+    trial: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerSnapshot:
+    """What outlives a restart. A half-open breaker is stored as an open one whose time is over."""
+
+    until: float | None = None
+    cooldown: float = 0.0
+    consecutive_failures: int = 0
+
+
+class CircuitBreaker:
+    """See the module. Times are epoch seconds.
+
+    ``on_transition`` is called with the old and the new state, after the change.
+    """
+
+    __slots__ = (
+        "_cooldown",
+        "_generation",
+        "_on_transition",
+        "_permit",
+        "_trial_running",
+        "_until",
+        "consecutive_failures",
+        "settings",
+        "state",
+    )
+
+    def __init__(
+        self,
+        settings: BreakerSettings,
+        on_transition: Callable[[State, State], None] | None = None,
+        *,
+        generation: int = 0,
+    ) -> None:
+        self.settings = settings
+        self.state = State.CLOSED
+        self.consecutive_failures = 0
+        self._on_transition = on_transition
+        self._generation = generation
+        self._permit = Permit(generation)
+        self._trial_running = False
+        self._until = -math.inf
+        self._cooldown = 0.0
+
+    def state_at(self, now: float) -> State:
+        """The state as it is at ``now``: an open breaker whose cooldown is over is half-open."""
+        if self.state is State.OPEN and now >= self._until:
+            return State.HALF_OPEN
+        return self.state
+
+    @property
+    def until(self) -> float | None:
+        """When an open breaker will admit its trial; ``None`` while it is not open."""
+        return self._until if self.state is State.OPEN else None
+
+    @property
+    def trial_running(self) -> bool:
+        """Whether the one trial of a half-open breaker is out."""
+        return self._trial_running
+
+    @property
+    def generation(self) -> int:
+        """How many transitions there were, from where the count began."""
+        return self._generation
+
+    def try_acquire(self, now: float) -> Permit | None:
+        """A permit, or ``None`` while open or while another trial is running."""
+        if self.state is State.CLOSED:
+            return self._permit
+        if self.state_at(now) is State.OPEN or self._trial_running:
+            return None
+        if self.state is State.OPEN:
+            self._enter(State.HALF_OPEN)
+        self._trial_running = True
+        return Permit(self._generation, trial=True)
+
+    def record_success(self, permit: Permit) -> None:
+        """The attempt succeeded: the count of failures is cleared, a half-open breaker closes."""
+        if permit.generation != self._generation:
+            return
+        self.consecutive_failures = 0
+        if self.state is State.HALF_OPEN:
+            self._enter(State.CLOSED)
+
+    def record_failure(self, permit: Permit, now: float) -> None:
+        """The attempt failed, and the fault is the owner's of this breaker."""
+        if permit.generation != self._generation:
+            return
+        self.consecutive_failures += 1
+        if self.state is State.HALF_OPEN:
+            self._open_for(now, self._cooldown * 2)
+        elif self.consecutive_failures >= self.settings.failure_threshold:
+            self._open_for(now, self.settings.cooldown)
+
+    def record_fatal(self, permit: Permit, now: float) -> None:
+        """One failure that needs no second: opens at once for ``recovery_time``.
+
+        With an old permit it can only lengthen an open time. A breaker that has closed since, or
+        has its trial out, knows better.
+        """
+        if permit.generation == self._generation or self.state is State.OPEN:
+            self.consecutive_failures += 1
+            self.open(now, now + self.settings.recovery_time)
+
+    def release(self, permit: Permit) -> None:
+        """The attempt says nothing; a trial may be made by somebody else."""
+        if permit.trial and permit.generation == self._generation:
+            self._trial_running = False
+
+    def open(self, now: float, until: float) -> None:
+        """Open now, until ``until``; a time that was already longer stays."""
+        if self.state is State.OPEN:
+            until = max(until, self._until)
+        self._cooldown = until - now
+        self._until = until
+        if self.state is not State.OPEN:
+            self._enter(State.OPEN)
+
+    def close(self) -> None:
+        """Close and forget every failure: the operator's word."""
+        self.consecutive_failures = 0
+        if self.state is not State.CLOSED:
+            self._enter(State.CLOSED)
+
+    def snapshot(self) -> BreakerSnapshot:
+        """What has to be kept over a restart."""
+        until = None if self.state is State.CLOSED else self._until
+        return BreakerSnapshot(until, self._cooldown, self.consecutive_failures)
+
+    def restore(self, snapshot: BreakerSnapshot) -> None:
+        """Take back what :meth:`snapshot` gave; no transition is reported."""
+        self.consecutive_failures = snapshot.consecutive_failures
+        if snapshot.until is not None:
+            self._until, self._cooldown = snapshot.until, snapshot.cooldown
+            self._enter(State.OPEN, report=False)
+
+    def _open_for(self, now: float, cooldown: float) -> None:
+        self.open(now, now + min(cooldown, self.settings.recovery_time))
+
+    def _enter(self, state: State, *, report: bool = True) -> None:
+        """The one way from a state to another; begins a new generation."""
+        previous, self.state = self.state, state
+        self._generation += 1
+        self._permit = Permit(self._generation)
+        self._trial_running = False
+        if state is State.CLOSED:
+            self._cooldown = 0.0
+        if report and self._on_transition is not None:
+            self._on_transition(previous, state)

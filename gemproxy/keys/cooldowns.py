@@ -1,0 +1,124 @@
+"""Which project may not use which model, until when and why.
+
+Google counts quota per project and model, so that is what cools down: all keys of the project
+together, and no other model.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+ALL_MODELS = "*"
+"""In the place of a model's name: every model of the project."""
+
+_PACIFIC = ZoneInfo("America/Los_Angeles")
+
+
+def next_pacific_midnight(now: float) -> float:
+    """The next 00:00 in Los Angeles after ``now``, both in epoch seconds.
+
+    That is when Google's daily quotas are counted afresh (ai.google.dev, "Rate limits"). Days on
+    which daylight saving begins or ends have 23 or 25 hours.
+    """
+    today = datetime.fromtimestamp(now, _PACIFIC).date()
+    return datetime.combine(today + timedelta(days=1), time(), _PACIFIC).timestamp()
+
+
+@dataclass(frozen=True, slots=True)
+class Cooldown:
+    """A rest that ends by itself. ``reason``: ``quota_minute``, ``quota_day`` or ``denied``."""
+
+    project: str
+    model: str
+    until: float
+    reason: str
+
+
+class Cooldowns:
+    """The rests of all projects.
+
+    At most ``capacity`` are kept; beyond it those of the model that was longest without a new one
+    are dropped, so that clients who invent model names cannot fill the memory.
+    """
+
+    def __init__(self, capacity: int = 200_000) -> None:
+        self._capacity = capacity
+        self._by_model: OrderedDict[str, dict[str, Cooldown]] = OrderedDict()
+        self._ends: list[tuple[float, str, str]] = []  # heap; may name what was since replaced
+        self._size = 0
+
+    def add(self, cooldown: Cooldown, now: float) -> None:
+        """Begin a rest; one that lasts longer already stays as it is."""
+        self._forget_past(now)
+        projects = self._by_model.setdefault(cooldown.model, {})
+        present = projects.get(cooldown.project)
+        if cooldown.until <= now or (present and present.until >= cooldown.until):
+            if not projects:
+                del self._by_model[cooldown.model]
+            return
+        projects[cooldown.project] = cooldown
+        self._by_model.move_to_end(cooldown.model)
+        heapq.heappush(self._ends, (cooldown.until, cooldown.model, cooldown.project))
+        self._size += present is None
+        self._make_room()
+
+    def find(self, project: str, model: str, now: float) -> Cooldown | None:
+        """The rest that keeps ``project`` from ``model``; the longest, where there are two."""
+        own = self._present(project, model, now)
+        shared = self._present(project, ALL_MODELS, now)
+        if own is None or shared is None:
+            return own or shared
+        return own if own.until >= shared.until else shared
+
+    def concern(self, model: str) -> bool:
+        """Whether any project may be kept from ``model`` in particular."""
+        return model in self._by_model
+
+    def of_project(self, project: str, now: float) -> list[Cooldown]:
+        """The rests of one project, by model."""
+        found = (self._present(project, model, now) for model in sorted(self._by_model))
+        return [cooldown for cooldown in found if cooldown is not None]
+
+    def forget_project(self, project: str) -> None:
+        """End every rest of one project."""
+        for model in list(self._by_model):
+            self._remove(model, project)
+
+    def all(self, now: float) -> Iterator[Cooldown]:
+        """Every rest that is not over."""
+        for projects in self._by_model.values():
+            yield from (cooldown for cooldown in projects.values() if cooldown.until > now)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def _present(self, project: str, model: str, now: float) -> Cooldown | None:
+        projects = self._by_model.get(model)
+        if projects is None:
+            return None
+        cooldown = projects.get(project)
+        return cooldown if cooldown is not None and cooldown.until > now else None
+
+    def _forget_past(self, now: float) -> None:
+        while self._ends and self._ends[0][0] <= now:
+            until, model, project = heapq.heappop(self._ends)
+            present = self._by_model.get(model, {}).get(project)
+            if present is not None and present.until <= until:
+                self._remove(model, project)
+
+    def _remove(self, model: str, project: str) -> None:
+        projects = self._by_model.get(model, {})
+        if projects.pop(project, None) is not None:
+            self._size -= 1
+            if not projects:
+                del self._by_model[model]
+
+    def _make_room(self) -> None:
+        while self._size > self._capacity and len(self._by_model) > 1:
+            _, dropped = self._by_model.popitem(last=False)
+            self._size -= len(dropped)

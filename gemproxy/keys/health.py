@@ -1,0 +1,73 @@
+"""How well a key has done lately: successes over all outcomes in a sliding window."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+Bucket = tuple[float, int, int]
+"""Middle of a slice of the window in epoch seconds, its successes, its failures."""
+
+_BUCKETS = 10
+
+
+class SlidingWindow:
+    """Successes and failures of the last ``seconds``, counted in ten slices.
+
+    Old outcomes age out a slice at a time, so the window covers between nine tenths and all of its
+    length. Only slices with something in them are stored: an idle key costs nothing.
+    """
+
+    __slots__ = ("_buckets", "_failures", "_successes", "_width", "seconds")
+
+    def __init__(self, seconds: float, buckets: Iterable[Bucket] = ()) -> None:
+        self.seconds = seconds
+        self._width = seconds / _BUCKETS
+        self._buckets: deque[list[int]] = deque()  # slice number, successes, failures
+        self._successes = 0
+        self._failures = 0
+        for middle, successes, failures in buckets:
+            self._add(middle, successes, failures)
+
+    def record(self, *, success: bool, now: float) -> None:
+        """Count one outcome."""
+        self._add(now, int(success), int(not success))
+
+    def tally(self, now: float) -> tuple[int, int]:
+        """Successes and failures in the window."""
+        self._forget(int(now // self._width))
+        return self._successes, self._failures
+
+    def score(self, now: float) -> float:
+        """Successes / all, from 0.0 to 1.0; 1.0 when the window is empty."""
+        successes, failures = self.tally(now)
+        total = successes + failures
+        return successes / total if total else 1.0
+
+    def next_change(self, now: float) -> float:
+        """When the oldest slice will leave the window; ``now`` when it is empty."""
+        self._forget(int(now // self._width))
+        return (self._buckets[0][0] + _BUCKETS) * self._width if self._buckets else now
+
+    def buckets(self) -> tuple[Bucket, ...]:
+        """The slices, oldest first, as the constructor takes them back."""
+        # The middle, since a slice's start may fall into its neighbour by a rounding error.
+        return tuple(((slot + 0.5) * self._width, won, lost) for slot, won, lost in self._buckets)
+
+    def _add(self, now: float, successes: int, failures: int) -> None:
+        slot = int(now // self._width)
+        self._forget(slot)
+        # A clock that was set back must not reorder the slices.
+        if not self._buckets or slot > self._buckets[-1][0]:
+            self._buckets.append([slot, 0, 0])
+        self._buckets[-1][1] += successes
+        self._buckets[-1][2] += failures
+        self._successes += successes
+        self._failures += failures
+
+    def _forget(self, slot: int) -> None:
+        buckets = self._buckets
+        while buckets and buckets[0][0] <= slot - _BUCKETS:
+            _, successes, failures = buckets.popleft()
+            self._successes -= successes
+            self._failures -= failures

@@ -1,0 +1,386 @@
+"""The pool: which key serves next, and what each outcome does to it.
+
+:meth:`KeyPool.acquire` gives a :class:`Lease`, which is settled once, by :meth:`KeyPool.record` or
+:meth:`KeyPool.release`. Time is epoch seconds and always an argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import count, islice
+
+from gemproxy.errors import ProxyError
+from gemproxy.keys.breaker import State
+from gemproxy.keys.consequences import apply_outcome
+from gemproxy.keys.eligibility import Eligibility
+from gemproxy.keys.key import Key
+from gemproxy.keys.lease import Lease, Transition
+from gemproxy.keys.outcome import Outcome, Verdict
+from gemproxy.keys.pooled import PooledKey, PoolSettings
+from gemproxy.keys.refusals import Census, no_healthy_keys, quota_exhausted, refusal
+from gemproxy.keys.reports import compare, key_status, pool_counts
+from gemproxy.keys.rotations import Rotations
+from gemproxy.keys.selection import Hindrance, Judge, Reason, Rotation
+from gemproxy.keys.snapshot import Override, PoolSnapshot
+from gemproxy.keys.status import KeyStatus, PassedOver, PoolChange, PoolCounts
+
+__all__ = [
+    "KeyPool",
+    "KeyStatus",
+    "Lease",
+    "PassedOver",
+    "PoolChange",
+    "PoolCounts",
+    "PoolSettings",
+    "PoolSnapshot",
+    "Reason",
+    "Transition",
+    "UnknownKey",
+]
+
+_SERVED = frozenset({Verdict.SUCCESS, Verdict.BLOCKED})
+_QUOTA = frozenset({Verdict.QUOTA_MINUTE, Verdict.QUOTA_DAY})
+_RESTS = _QUOTA | {Verdict.MODEL_DENIED}
+_NOTHING_LEARNED = Outcome(Verdict.CLIENT_GONE)
+_TRIED = Hindrance(Reason.ALREADY_TRIED)
+_NO_OVERRIDE = Override()
+
+
+class UnknownKey(LookupError):
+    """No key of the pool has this id or name."""
+
+
+class KeyPool:
+    """See the module. ``on_transition`` hears of every change of a key's breaker."""
+
+    def __init__(
+        self,
+        keys: Sequence[Key],
+        settings: PoolSettings | None = None,
+        on_transition: Callable[[Transition], None] | None = None,
+    ) -> None:
+        self._settings = settings or PoolSettings()
+        self._on_transition = on_transition
+        self._orders = count()
+        self._overrides: dict[str, Override] = {}
+        self._eligibility = Eligibility(self._settings)
+        self._entries = {key.id: self._new_entry(key) for key in keys}
+        self._rotations = Rotations(self._entries.values())
+
+    # -- leases ----------------------------------------------------------------------------------
+
+    def acquire(
+        self, model: str, now: float, *, tried: Collection[str] = (), tokens: int = 0
+    ) -> Lease:
+        """The key whose turn it is for ``model``, for a request of about ``tokens`` tokens.
+
+        ``tried`` are ids of keys that this request has used already. Raises
+        :class:`~gemproxy.errors.QuotaExhausted`, :class:`~gemproxy.errors.NoHealthyKeys` or
+        :class:`~gemproxy.errors.ModelNotFound`, as if the tried keys did not exist.
+        """
+        rotation = self._rotation(model)
+        entry = self._choose(rotation, model, now, tried, tokens)
+        if entry is None:
+            raise self._refusal(rotation, model, now, tokens)
+        return self._lease(entry, model, now, tokens)
+
+    def acquire_again(self, key_id: str, model: str, now: float, *, tokens: int = 0) -> Lease:
+        """This very key, for a second try or a probe; its earlier lease has to be settled.
+
+        Raises as :meth:`acquire` where the key may not serve now.
+        """
+        entry = self._entries.get(key_id)
+        census = Census()
+        if entry is not None:
+            hindrance = self._eligibility.hindrance(
+                entry, model, now, tokens=tokens, last_resort=True, probe=True
+            )
+            if hindrance is None:
+                return self._lease(entry, model, now, tokens)
+            census.add(hindrance)
+        raise refusal(census, model, now, self._settings.cooldown)
+
+    def record(
+        self,
+        lease: Lease,
+        outcome: Outcome,
+        now: float,
+        *,
+        latency: float | None = None,
+        tokens: int | None = None,
+    ) -> None:
+        """Settle a lease with what came of it; a lease that is settled already stays as it is.
+
+        ``latency`` is in seconds, ``tokens`` what the request really took. A failure of the service
+        or of the network is recorded only where it is the key's (see ``attribution``), else the
+        lease is released.
+        """
+        if lease.settled:
+            return
+        entry = lease.entry
+        if tokens is not None and lease.use is not None and entry.ledger is not None:
+            entry.ledger.correct(lease.use, tokens, now)
+        apply_outcome(entry, lease.permit, lease.model, outcome, now, self._eligibility)
+        if outcome.verdict in _SERVED:
+            self._rotations.begin(lease.model)
+            if latency is not None:
+                entry.answered_in(latency)
+        self._settle(lease, outcome.verdict, now)
+
+    def release(self, lease: Lease, now: float) -> None:
+        """Settle a lease of which nothing is to be learned; the request counts for ``rpm``."""
+        self.record(lease, _NOTHING_LEARNED, now)
+
+    def refusal(self, model: str, now: float, outcome: Outcome) -> ProxyError:
+        """What a client is told whose last attempt ended with ``outcome`` and who gets no other.
+
+        Where keys are left and only the client's attempts are used up, that is the same kind of
+        error, with the advice to come back at once.
+        """
+        rotation = self._rotation(model)
+        if rotation.choose(now, self._judge(model, now, 0), lambda _: 0) is None:
+            return self._refusal(rotation, model, now, 0)
+        census = Census.of(rotation)
+        if outcome.verdict in _QUOTA:
+            census.add(Hindrance(Reason.COOLING_DOWN, now))
+            return quota_exhausted(census, model, now)
+        census.counts[Reason.ALREADY_TRIED] += 1
+        return no_healthy_keys(census, 1.0)
+
+    # -- explanations ----------------------------------------------------------------------------
+
+    def passed_over(
+        self, model: str, now: float, tried: Collection[str] = (), limit: int = 20
+    ) -> list[PassedOver]:
+        """The first keys, in the file's order, that are not eligible for ``model``, and why."""
+        return list(islice(self._passed_over(model, now, tried), limit))
+
+    def statuses(self, now: float) -> list[KeyStatus]:
+        """Every key, in the file's order."""
+        return [key_status(entry, self._eligibility, now) for entry in self._entries.values()]
+
+    def status(self, id_or_name: str, now: float) -> KeyStatus:
+        """One key. Raises :class:`UnknownKey`."""
+        return key_status(self._find(id_or_name), self._eligibility, now)
+
+    def counts(self, now: float) -> PoolCounts:
+        """How many keys there are in each state."""
+        return pool_counts(self._entries.values(), now)
+
+    def can_serve(self, now: float) -> bool:
+        """Whether some key is enabled and its breaker not open. Ends at the first such key."""
+        return any(
+            entry.enabled and entry.breaker.state_at(now) is not State.OPEN
+            for entry in self._entries.values()
+        )
+
+    def sound_keys(self, now: float) -> Iterator[Key]:
+        """The keys that are enabled and whose breaker is closed, in the file's order."""
+        for entry in self._entries.values():
+            if entry.enabled and entry.breaker.state_at(now) is State.CLOSED:
+                yield entry.key
+
+    # -- the operator's words --------------------------------------------------------------------
+
+    def enable(self, id_or_name: str) -> None:
+        """Let a key serve, whatever the file says. Raises :class:`UnknownKey`, as the next ones."""
+        entry = self._find(id_or_name)
+        self._change_override(entry, replace(self._override_of(entry.id), enabled=True))
+
+    def disable(self, id_or_name: str) -> None:
+        """Keep a key from serving until it is enabled again, over reloads and restarts."""
+        entry = self._find(id_or_name)
+        self._change_override(entry, replace(self._override_of(entry.id), enabled=False))
+
+    def set_weight(self, id_or_name: str, weight: int | None) -> None:
+        """Weigh a key differently from the file; ``None`` goes back to the file's weight."""
+        if weight is not None and weight < 1:
+            raise ValueError(f"a weight is a whole number of at least 1, not {weight}")
+        entry = self._find(id_or_name)
+        self._change_override(entry, replace(self._override_of(entry.id), weight=weight))
+
+    def reset(self, id_or_name: str) -> None:
+        """Close a key's breaker, forget its project's rests, and that it needed attention.
+
+        The failures in its health window stay: they age out by themselves.
+        """
+        entry = self._find(id_or_name)
+        entry.breaker.close()
+        entry.needs_attention = None
+        entry.stored = None
+        self._eligibility.cooldowns.forget_project(entry.key.project)
+        self._eligibility.denials.forget_project(entry.key.project)
+        for other in self._entries.values():
+            if other.key.project == entry.key.project:
+                self._rotations.free(other)
+
+    # -- reload, restart -------------------------------------------------------------------------
+
+    def apply(self, keys: Sequence[Key], settings: PoolSettings, now: float) -> PoolChange:  # noqa: ARG002
+        """Take a new configuration; what is known of a key whose secret is the same stays.
+
+        Leases of removed keys may still be settled and come to nothing.
+        """
+        previous = self._entries
+        old_keys = {entry.id: entry.key for entry in previous.values()}
+        change = compare(old_keys, {key.id: key for key in keys})
+        afresh = settings != self._settings or any(
+            key.models for key in (*keys, *old_keys.values())
+        )
+        self._settings = self._eligibility.settings = settings
+        self._entries = {key.id: previous.get(key.id) or self._new_entry(key) for key in keys}
+        for key in keys:
+            self._entries[key.id].configure(key, settings, self._override_of(key.id))
+        removed = [entry for entry in previous.values() if entry.id not in self._entries]
+        for entry in removed:
+            entry.removed = True
+        if afresh:
+            self._rotations = Rotations(self._entries.values())
+        else:
+            self._update_rotations(old_keys, removed)
+        return change
+
+    def snapshot(self, now: float) -> PoolSnapshot:
+        """What has to be kept over a restart."""
+        return PoolSnapshot(
+            taken_at=now,
+            keys=tuple(entry.snapshot() for entry in self._entries.values()),
+            cooldowns=tuple(self._eligibility.cooldowns.all(now)),
+            denials=tuple(self._eligibility.denials.all(now)),
+            overrides=tuple(self._overrides.items()),
+        )
+
+    def restore(self, snapshot: PoolSnapshot, now: float) -> None:
+        """Take back what :meth:`snapshot` gave, before the first lease.
+
+        What has ended meanwhile is left out; so are keys that are no longer configured, apart from
+        the operator's words on them, which hold should they come back.
+        """
+        self._overrides = dict(snapshot.overrides)
+        for kept in snapshot.keys:
+            entry = self._entries.get(kept.id)
+            if entry is not None:
+                entry.restore(kept, self._settings, now)
+        for rests, kept_rests in (
+            (self._eligibility.cooldowns, snapshot.cooldowns),
+            (self._eligibility.denials, snapshot.denials),
+        ):
+            for rest in kept_rests:
+                rests.add(rest, now)
+        for entry in self._entries.values():
+            entry.configure(entry.key, self._settings, self._override_of(entry.id))
+        self._rotations = Rotations(self._entries.values())
+
+    # -- small ones ------------------------------------------------------------------------------
+
+    def _new_entry(self, key: Key) -> PooledKey:
+        override = self._override_of(key.id)
+        order = next(self._orders)
+        return PooledKey(key, self._settings, override, order, self._breaker_changed)
+
+    def _update_rotations(self, old_keys: Mapping[str, Key], removed: list[PooledKey]) -> None:
+        """Change only what a reload changed, so that everybody else's turn stays where it was."""
+        for entry in removed:
+            self._rotations.discard(entry)
+        for entry in self._entries.values():
+            if entry.id not in old_keys:
+                self._rotations.add(entry)
+            elif entry.key != old_keys[entry.id]:
+                self._rotations.free(entry)
+
+    def _rotation(self, model: str) -> Rotation[PooledKey]:
+        rests = self._eligibility
+        special = rests.cooldowns.concern(model) or rests.denials.concern(model)
+        return self._rotations.of(model, special=special)
+
+    def _judge(self, model: str, now: float, tokens: int) -> Judge[PooledKey]:
+        hindrance = self._eligibility.hindrance
+        return lambda entry, last_resort: hindrance(
+            entry, model, now, tokens=tokens, last_resort=last_resort
+        )
+
+    def _choose(
+        self,
+        rotation: Rotation[PooledKey],
+        model: str,
+        now: float,
+        tried: Collection[str],
+        tokens: int,
+    ) -> PooledKey | None:
+        minimum = self._settings.minimum_requests
+        return rotation.choose(
+            now, self._judge(model, now, tokens), lambda entry: entry.stride(now, minimum), tried
+        )
+
+    def _lease(self, entry: PooledKey, model: str, now: float, tokens: int) -> Lease:
+        permit = entry.breaker.try_acquire(now)
+        if permit is None:  # pragma: no cover - who is chosen was found fit in the same moment
+            raise AssertionError("a key was chosen whose breaker admits nothing")
+        entry.used(now)
+        use = entry.ledger.reserve(now, tokens) if entry.ledger is not None else None
+        return Lease(entry, model, permit, now, use)
+
+    def _settle(self, lease: Lease, verdict: Verdict, now: float) -> None:
+        entry = lease.entry
+        lease.settled = True
+        entry.stored = None
+        # What may have ended or changed a hindrance; of its breaker's changes a key tells itself.
+        changed = (
+            lease.permit.trial
+            or entry.ledger is not None
+            or verdict in _RESTS
+            or (verdict in _SERVED and entry.window.score(now) < 1.0)
+        )
+        if changed and not entry.removed:
+            self._rotations.free(entry)
+
+    def _refusal(
+        self,
+        rotation: Rotation[PooledKey],
+        model: str,
+        now: float,
+        tokens: int,
+    ) -> ProxyError:
+        census = Census.of(rotation)
+        judge = self._judge(model, now, tokens)
+        # Whoever is ready and was not chosen is so for this request only.
+        for entry in rotation.ready():
+            census.add(judge(entry, False) or _TRIED)
+        outside = len(self._entries) - census.counts.total()
+        if outside > 0 and any(entry.enabled for entry in self._entries.values()):
+            census.counts[Reason.MODEL_NOT_ALLOWED] += outside
+        return refusal(census, model, now, self._settings.cooldown)
+
+    def _passed_over(self, model: str, now: float, tried: Collection[str]) -> Iterator[PassedOver]:
+        for entry in self._entries.values():
+            hindrance = self._eligibility.hindrance(entry, model, now)
+            if hindrance is not None:
+                yield PassedOver(entry.key.name, hindrance.reason, hindrance.until)
+            elif entry.id in tried:
+                yield PassedOver(entry.key.name, Reason.ALREADY_TRIED)
+
+    def _breaker_changed(self, entry: PooledKey, before: State, after: State) -> None:
+        entry.stored = None
+        if entry.removed:
+            return
+        self._rotations.free(entry)
+        if self._on_transition is not None:
+            self._on_transition(Transition(entry.key.name, before, after))
+
+    def _find(self, id_or_name: str) -> PooledKey:
+        entry = self._entries.get(id_or_name)
+        if entry is not None:
+            return entry
+        for entry in self._entries.values():
+            if entry.key.name == id_or_name:
+                return entry
+        raise UnknownKey("no key has this id or name")
+
+    def _change_override(self, entry: PooledKey, override: Override) -> None:
+        self._overrides[entry.id] = override
+        entry.configure(entry.key, self._settings, override)
+        self._rotations.free(entry)
+
+    def _override_of(self, key_id: str) -> Override:
+        return self._overrides.get(key_id, _NO_OVERRIDE)

@@ -1,0 +1,75 @@
+"""The pool in plain values, for those who watch it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from gemproxy.keys.breaker import State
+from gemproxy.keys.eligibility import Eligibility
+from gemproxy.keys.key import Key
+from gemproxy.keys.pooled import PooledKey
+from gemproxy.keys.status import CooldownStatus, KeyStatus, PoolChange, PoolCounts
+
+_STATUS = {
+    State.CLOSED: "active",
+    State.OPEN: "circuit_open",
+    State.HALF_OPEN: "circuit_half_open",
+}
+
+
+def key_status(entry: PooledKey, eligibility: Eligibility, now: float) -> KeyStatus:
+    """Everything that an operator sees of one key."""
+    successes, failures = entry.window.tally(now)
+    average, p95 = entry.latencies_ms()
+    state = entry.breaker.state_at(now)
+    project = entry.key.project
+    return KeyStatus(
+        id=entry.id,
+        name=entry.key.name,
+        project=project,
+        masked=entry.key.secret.masked,
+        status=_STATUS[state] if entry.enabled else "disabled",
+        enabled=entry.enabled,
+        needs_attention=entry.needs_attention,
+        weight=entry.weight,
+        effective_weight=entry.weight
+        * entry.acted_score(now, eligibility.settings.minimum_requests),
+        health_score=entry.window.score(now),
+        success_count=successes,
+        failure_count=failures,
+        consecutive_failures=entry.breaker.consecutive_failures,
+        requests_total=entry.requests_total,
+        avg_latency_ms=average,
+        p95_latency_ms=p95,
+        last_used=entry.last_used,
+        last_error=entry.last_error,
+        next_retry=entry.breaker.until if state is State.OPEN else None,
+        cooldowns=tuple(
+            CooldownStatus(rest.model, rest.until, rest.reason)
+            for rest in eligibility.cooldowns.of_project(project, now)
+        ),
+        denied_models=tuple(rest.model for rest in eligibility.denials.of_project(project, now)),
+    )
+
+
+def pool_counts(entries: Iterable[PooledKey], now: float) -> PoolCounts:
+    """How many keys there are in each state."""
+    total = healthy = disabled = recovering = 0
+    for entry in entries:
+        total += 1
+        if not entry.enabled:
+            disabled += 1
+            continue
+        state = entry.breaker.state_at(now)
+        healthy += state is State.CLOSED
+        recovering += state is State.HALF_OPEN
+    return PoolCounts(total, healthy, total - healthy - disabled, disabled, recovering)
+
+
+def compare(old: Mapping[str, Key], new: Mapping[str, Key]) -> PoolChange:
+    """What a new configuration changes, both by key id."""
+    return PoolChange(
+        added=tuple(key.name for key in new.values() if key.id not in old),
+        removed=tuple(key.name for key in old.values() if key.id not in new),
+        updated=tuple(key.name for key in new.values() if old.get(key.id, key) != key),
+    )

@@ -1,0 +1,74 @@
+"""One rotation for each model that is in use, and one for all the others.
+
+Quota is counted per project and model, so the keys take turns for each model by itself: with a
+single rotation two clients that alternate between two models would lock step with two keys, and one
+key would get all of one model's traffic.
+
+A model has a rotation of its own once it was served, or once something about it is special (an
+allow-list that names it, a cooldown, a refusal). Until then it shares the default one, so that
+clients who invent names cost nothing. At most 64 are kept; the longest unused makes room.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterable, Iterator
+
+from gemproxy.keys.pooled import PooledKey
+from gemproxy.keys.selection import Rotation
+
+_CAPACITY = 64
+
+
+class Rotations:
+    """See the module."""
+
+    def __init__(self, keys: Iterable[PooledKey]) -> None:
+        self._default: Rotation[PooledKey] = Rotation()
+        self._own: OrderedDict[str, Rotation[PooledKey]] = OrderedDict()
+        #: Keys that have an allow-list, by the models on it.
+        self._listed: defaultdict[str, list[PooledKey]] = defaultdict(list)
+        for key in keys:
+            self.add(key)
+
+    def of(self, model: str, *, special: bool) -> Rotation[PooledKey]:
+        """The rotation in which the keys take turns for ``model``."""
+        if model in self._own:
+            self._own.move_to_end(model)
+            return self._own[model]
+        return self.begin(model) if special or model in self._listed else self._default
+
+    def begin(self, model: str) -> Rotation[PooledKey]:
+        """Give ``model`` a rotation of its own, which goes on where the default one stands."""
+        rotation = self._own.get(model)
+        if rotation is None:
+            rotation = self._own[model] = self._default.copy()
+            for key in self._listed.get(model, ()):
+                rotation.add(key)
+            if len(self._own) > _CAPACITY:
+                self._own.popitem(last=False)
+        return rotation
+
+    def add(self, key: PooledKey) -> None:
+        """A new key, in every rotation whose model it may serve."""
+        if not key.key.models:
+            self._default.add(key)
+        for model in key.key.models:
+            self._listed[model].append(key)
+        for model, rotation in self._own.items():
+            if key.allows(model):
+                rotation.add(key)
+
+    def discard(self, key: PooledKey) -> None:
+        """A removed key without an allow-list; those with one ask for new rotations."""
+        for rotation in self._all():
+            rotation.discard(key)
+
+    def free(self, key: PooledKey) -> None:
+        """Something about the key has changed: whatever hindered it may be over."""
+        for rotation in self._all():
+            rotation.free(key)
+
+    def _all(self) -> Iterator[Rotation[PooledKey]]:
+        yield self._default
+        yield from self._own.values()

@@ -1,0 +1,731 @@
+"""The pool of keys, by calls with literal times."""
+
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from gemproxy.errors import ModelNotFound, NoHealthyKeys, QuotaExhausted
+from gemproxy.keys.breaker import State
+from gemproxy.keys.key import Key, Limits
+from gemproxy.keys.outcome import Outcome, Verdict
+from gemproxy.keys.pool import KeyPool, PoolSettings, Reason, Transition, UnknownKey
+from gemproxy.secret import Secret
+
+# 2026-11-22 12:00 in Los Angeles.
+NOON = datetime(2026, 11, 22, 20, tzinfo=UTC).timestamp()
+MIDNIGHT = NOON + 12 * 3600
+
+SUCCESS = Outcome(Verdict.SUCCESS, 200)
+BLOCKED = Outcome(Verdict.BLOCKED, 200)
+BUSY = Outcome(Verdict.QUOTA_MINUTE, 429, retry_after=34.0, message="Slow down.")
+USED_UP = Outcome(Verdict.QUOTA_DAY, 429, until=MIDNIGHT)
+INVALID = Outcome(Verdict.KEY, 400, reason="invalid", message="API key not valid.")
+DENIED = Outcome(Verdict.MODEL_DENIED, 404, until=MIDNIGHT)
+OVERLOADED = Outcome(Verdict.SERVICE, 503, message="Overloaded.")
+
+
+def key(name, **options):
+    options.setdefault("project", name)
+    return Key(name, Secret(f"test-key-{name}-0123456789abcdef"), **options)
+
+
+def pool_of(*keys, **settings):
+    return KeyPool([key(k) if isinstance(k, str) else k for k in keys], PoolSettings(**settings))
+
+
+def serve(pool, model="m", now=NOON, outcome=SUCCESS, **options):
+    lease = pool.acquire(model, now, **options)
+    pool.record(lease, outcome, now)
+    return lease.key.name
+
+
+def served(pool, times, model="m", now=NOON):
+    return Counter(serve(pool, model, now) for _ in range(times))
+
+
+def status(pool, name, now=NOON):
+    return pool.status(name, now)
+
+
+def fail_key(pool, name, outcome, now=NOON, model="m"):
+    """Let ``name`` in particular have ``outcome``."""
+    lease = pool.acquire_again(pool.status(name, now).id, model, now)
+    pool.record(lease, outcome, now)
+
+
+class TestWeights:
+    def test_two_to_one_is_exact(self):
+        pool = pool_of(key("a", weight=2), key("b"))
+        assert served(pool, 300) == {"a": 200, "b": 100}
+
+    def test_every_round_is_exact_and_the_same(self):
+        keys = [key("a", weight=5), key("b", weight=3), key("c")]
+        pool, twin = pool_of(*keys), pool_of(*keys)
+        rounds = [[serve(pool) for _ in range(9)] for _ in range(10)]
+        assert all(Counter(names) == {"a": 5, "b": 3, "c": 1} for names in rounds)
+        assert rounds == [[serve(twin) for _ in range(9)] for _ in range(10)]
+
+    def test_turns_are_taken_for_each_model(self):
+        """Two models that alternate do not lock step with two keys."""
+        pool = pool_of("a", "b")
+        names = {"m": Counter(), "n": Counter()}
+        for n in range(200):
+            model = "mn"[n % 2]
+            names[model][serve(pool, model)] += 1
+        assert names["m"] == names["n"] == {"a": 50, "b": 50}
+
+    def test_health_weighs_once_there_are_enough_outcomes(self):
+        pool = pool_of("a", "b", minimum_requests=10, failure_threshold=1000)
+        for _ in range(9):
+            fail_key(pool, "a", OVERLOADED)
+        assert status(pool, "a").effective_weight == 1.0
+        for _ in range(9):
+            fail_key(pool, "a", SUCCESS)
+        assert status(pool, "a").health_score == status(pool, "a").effective_weight == 0.5
+        assert served(pool, 3) == {"a": 1, "b": 2}
+
+    def test_operators_weight_outlives_a_reload(self):
+        pool = pool_of("a", "b")
+        pool.set_weight("a", 3)
+        pool.apply([key("b"), key("a", weight=7)], PoolSettings(), NOON)
+        assert served(pool, 400) == {"a": 300, "b": 100}
+        pool.set_weight("a", None)
+        assert status(pool, "a").weight == 7
+        with pytest.raises(ValueError, match="at least 1"):
+            pool.set_weight("a", 0)
+
+    def test_key_that_comes_back_catches_nothing_up(self):
+        pool = pool_of("a", "b", minimum_requests=1000)
+        fail_key(pool, "a", BUSY)
+        assert served(pool, 100) == {"b": 100}
+        assert served(pool, 100, now=NOON + 34.0) == {"a": 50, "b": 50}
+
+    def test_key_that_is_enabled_again_catches_nothing_up(self):
+        pool = pool_of("a", "b")
+        pool.disable("a")
+        served(pool, 100)
+        pool.enable("a")
+        assert served(pool, 100) == {"a": 50, "b": 50}
+
+
+class TestQuota:
+    def test_cools_the_project_and_the_model_and_nothing_else(self):
+        pool = pool_of(key("a", project="p"), key("b", project="p"), key("c", project="q"))
+        fail_key(pool, "a", BUSY)
+        assert served(pool, 10, now=NOON + 33.9) == {"c": 10}
+        assert served(pool, 30, model="other") == {"a": 10, "b": 10, "c": 10}
+        assert served(pool, 30, now=NOON + 34.0) == {"a": 10, "b": 10, "c": 10}
+
+    def test_without_a_delay_rests_for_the_keys_own_cooldown(self):
+        pool = pool_of(key("a", cooldown_seconds=7.0), "b", cooldown=30.0)
+        bare = replace(BUSY, retry_after=None)
+        fail_key(pool, "a", bare)
+        fail_key(pool, "b", bare)
+        assert status(pool, "a").cooldowns[0].until == NOON + 7.0
+        assert status(pool, "b").cooldowns[0].until == NOON + 30.0
+
+    def test_of_the_day_lasts_until_midnight(self):
+        pool = pool_of("a")
+        serve(pool, outcome=USED_UP)
+        with pytest.raises(QuotaExhausted):
+            pool.acquire("m", MIDNIGHT - 0.1)
+        assert serve(pool, now=MIDNIGHT) == "a"
+
+    def test_of_the_account_concerns_all_models(self):
+        pool = pool_of("a", "b")
+        fail_key(pool, "a", replace(BUSY, retry_after=600.0, all_models=True))
+        assert served(pool, 4, model="other", now=NOON + 599.0) == {"b": 4}
+        assert status(pool, "a").cooldowns[0].model == "*"
+
+    def test_burst_of_429s_does_not_open_the_breaker(self):
+        pool = pool_of("a", failure_threshold=3)
+        for n in range(20):
+            fail_key(pool, "a", BUSY, model=f"m{n}")
+        assert status(pool, "a").status == "active"
+        assert status(pool, "a").failure_count == 20
+        assert status(pool, "a").consecutive_failures == 0
+
+    def test_in_a_trial_gives_it_back(self):
+        pool = pool_of("a", failure_threshold=1)
+        serve(pool, outcome=OVERLOADED)
+        serve(pool, now=NOON + 30, outcome=BUSY)
+        assert status(pool, "a", NOON + 31).status == "circuit_half_open"
+        assert serve(pool, "other", now=NOON + 31) == "a"
+
+    def test_retry_after_is_the_soonest_moment(self):
+        pool = pool_of("a", "b")
+        fail_key(pool, "a", BUSY)
+        fail_key(pool, "b", USED_UP)
+        with pytest.raises(QuotaExhausted) as refused:
+            pool.acquire("m", NOON + 4)
+        assert (refused.value.code, refused.value.retry_after) == ("rate_limit_exceeded", 30.0)
+        assert refused.value.should_retry is None
+
+    def test_all_out_for_the_day_is_insufficient_quota(self):
+        pool = pool_of("a", "b")
+        fail_key(pool, "a", USED_UP)
+        fail_key(pool, "b", USED_UP)
+        with pytest.raises(QuotaExhausted) as refused:
+            pool.acquire("m", NOON)
+        error = refused.value
+        assert (error.code, error.retry_after, error.should_retry) == (
+            "insufficient_quota",
+            12 * 3600.0,
+            False,
+        )
+
+    def test_late_news_is_known_to_the_next_refusal(self):
+        pool = pool_of("a")
+        early, late = pool.acquire("m", NOON), pool.acquire("m", NOON)
+        pool.record(early, BUSY, NOON)
+        with pytest.raises(QuotaExhausted, match="rate limit"):
+            pool.acquire("m", NOON)
+        pool.record(late, USED_UP, NOON)
+        with pytest.raises(QuotaExhausted, match="daily quota"):
+            pool.acquire("m", NOON)
+        pool.disable("a")
+        with pytest.raises(NoHealthyKeys, match="1 disabled"):
+            pool.acquire("m", NOON)
+
+    def test_key_that_recovers_sooner_is_waited_for(self):
+        pool = pool_of("a", "b")
+        fail_key(pool, "a", USED_UP)
+        fail_key(pool, "b", INVALID)
+        with pytest.raises(QuotaExhausted) as refused:
+            pool.acquire("m", NOON)
+        assert (refused.value.code, refused.value.retry_after) == ("rate_limit_exceeded", 300.0)
+
+    def test_key_that_is_rejected_while_it_rests_is_out_of_order(self):
+        pool = pool_of("a")
+        early, late = pool.acquire("m", NOON), pool.acquire("m", NOON)
+        pool.record(early, BUSY, NOON)
+        with pytest.raises(QuotaExhausted):
+            pool.acquire("m", NOON)
+        pool.record(late, INVALID, NOON)
+        with pytest.raises(NoHealthyKeys):
+            pool.acquire("m", NOON)
+
+    def test_end_of_another_keys_rest_decides_after_a_reset(self):
+        pool = pool_of("a", "b")
+        fail_key(pool, "a", BUSY)
+        fail_key(pool, "b", replace(BUSY, retry_after=100.0))
+        with pytest.raises(QuotaExhausted):
+            pool.acquire("m", NOON)
+        pool.reset("a")
+        pool.disable("a")
+        with pytest.raises(QuotaExhausted) as refused:
+            pool.acquire("m", NOON)
+        assert refused.value.retry_after == 100.0
+
+
+class TestRejectedKey:
+    def test_opens_at_once_and_asks_for_attention(self):
+        pool = pool_of("a", "b", recovery_time=300.0)
+        fail_key(pool, "a", INVALID)
+        assert served(pool, 10) == {"b": 10}
+        seen = status(pool, "a")
+        assert (seen.status, seen.needs_attention, seen.next_retry) == (
+            "circuit_open",
+            "invalid",
+            NOON + 300.0,
+        )
+        assert (seen.last_error.outcome, seen.last_error.status) == ("key", 400)
+
+    def test_success_clears_the_attention(self):
+        pool = pool_of("a")
+        serve(pool, outcome=INVALID)
+        serve(pool, now=NOON + 300)
+        assert status(pool, "a", NOON + 300).needs_attention is None
+        assert status(pool, "a", NOON + 300).status == "active"
+
+    def test_success_that_was_sent_before_does_not(self):
+        pool = pool_of("a")
+        early = pool.acquire("m", NOON)
+        serve(pool, outcome=INVALID)
+        pool.record(early, SUCCESS, NOON + 1)
+        assert status(pool, "a").needs_attention == "invalid"
+
+    def test_no_other_key_is_503_with_the_time_of_the_next_trial(self):
+        pool = pool_of("a", "b", "c")
+        fail_key(pool, "a", INVALID)
+        fail_key(pool, "b", INVALID, now=NOON + 100)
+        pool.disable("c")
+        with pytest.raises(NoHealthyKeys) as refused:
+            pool.acquire("m", NOON + 100)
+        assert refused.value.retry_after == 200.0
+        assert "1 disabled" in refused.value.message
+        assert "2 with an open circuit breaker" in refused.value.message
+        assert "test-key" not in refused.value.message
+
+
+class TestBreaker:
+    def test_threshold_opens_and_one_trial_at_a_time(self):
+        pool = pool_of("a", failure_threshold=3, cooldown=30.0)
+        for _ in range(3):
+            serve(pool, outcome=OVERLOADED)
+        with pytest.raises(NoHealthyKeys) as refused:
+            pool.acquire("m", NOON + 10)
+        assert refused.value.retry_after == 20.0
+        trial = pool.acquire("m", NOON + 30)
+        with pytest.raises(NoHealthyKeys, match="1 half-open") as refused:
+            pool.acquire("m", NOON + 30)
+        assert refused.value.retry_after == 1.0
+        pool.release(trial, NOON + 31)
+        pool.record(pool.acquire("other", NOON + 31), BLOCKED, NOON + 32)
+        assert served(pool, 5, now=NOON + 32) == {"a": 5}
+
+    def test_trial_that_fails_doubles_the_rest(self):
+        pool = pool_of("a", failure_threshold=1, cooldown=30.0)
+        serve(pool, outcome=OVERLOADED)
+        serve(pool, now=NOON + 30, outcome=OVERLOADED)
+        assert status(pool, "a").next_retry == NOON + 90
+
+    @pytest.mark.parametrize(
+        "verdict", [Verdict.REQUEST, Verdict.REGION, Verdict.UNUSABLE, Verdict.CLIENT_GONE]
+    )
+    def test_what_is_nobodys_fault_counts_nothing(self, verdict):
+        pool = pool_of("a", failure_threshold=1)
+        for _ in range(5):
+            serve(pool, outcome=Outcome(verdict, 400))
+        seen = status(pool, "a")
+        assert (seen.status, seen.failure_count, seen.success_count) == ("active", 0, 0)
+        assert (seen.requests_total, seen.last_error) == (5, None)
+
+    def test_lease_is_settled_once(self):
+        pool = pool_of("a", failure_threshold=1)
+        lease = pool.acquire("m", NOON)
+        pool.record(lease, SUCCESS, NOON)
+        pool.record(lease, INVALID, NOON)
+        pool.release(lease, NOON)
+        assert status(pool, "a").status == "active"
+        assert status(pool, "a").failure_count == 0
+
+    def test_transitions_are_told(self):
+        seen = []
+        pool = KeyPool([key("a")], PoolSettings(failure_threshold=1), seen.append)
+        serve(pool, outcome=OVERLOADED)
+        serve(pool, now=NOON + 30)
+        assert seen == [
+            Transition("a", State.CLOSED, State.OPEN),
+            Transition("a", State.OPEN, State.HALF_OPEN),
+            Transition("a", State.HALF_OPEN, State.CLOSED),
+        ]
+
+    def test_probed_pool_keeps_half_open_keys_from_clients(self):
+        pool = pool_of("a", "b", failure_threshold=1, probe=True)
+        fail_key(pool, "a", OVERLOADED)
+        assert served(pool, 4, now=NOON + 40) == {"b": 4}
+        fail_key(pool, "a", SUCCESS, now=NOON + 41)
+        assert served(pool, 4, now=NOON + 42) == {"a": 2, "b": 2}
+
+
+class TestModels:
+    def test_allow_list_is_kept(self):
+        pool = pool_of(key("a", models=frozenset({"m"})), "b")
+        assert served(pool, 10) == {"a": 5, "b": 5}
+        assert served(pool, 10, model="other") == {"b": 10}
+
+    def test_model_that_no_key_may_use_is_not_found(self):
+        pool = pool_of(key("a", models=frozenset({"m"})), key("b", enabled=False))
+        with pytest.raises(ModelNotFound) as refused:
+            pool.acquire("other", NOON)
+        assert refused.value.param == "model"
+        pool.disable("a")
+        with pytest.raises(NoHealthyKeys):
+            pool.acquire("other", NOON)
+
+    def test_refused_model_is_left_to_other_projects(self):
+        pool = pool_of(key("a", project="p"), key("b", project="p"), "c")
+        fail_key(pool, "a", DENIED)
+        assert served(pool, 4) == {"c": 4}
+        assert served(pool, 3, model="other") == {"a": 1, "b": 1, "c": 1}
+        assert status(pool, "b").denied_models == ("m",)
+        assert status(pool, "b").cooldowns == ()
+        assert status(pool, "a").failure_count == 0
+        assert served(pool, 3, now=MIDNIGHT) == {"a": 1, "b": 1, "c": 1}
+
+    def test_refused_everywhere_is_not_found(self):
+        pool = pool_of("a", recovery_time=300.0)
+        serve(pool, outcome=replace(DENIED, until=None))
+        with pytest.raises(ModelNotFound):
+            pool.acquire("m", NOON + 299)
+        assert serve(pool, now=NOON + 300) == "a"
+
+
+class TestLimits:
+    def test_requests_a_minute(self):
+        pool = pool_of(key("a", limits=Limits(rpm=2)), "b")
+        assert served(pool, 10) == {"a": 2, "b": 8}
+        assert served(pool, 4, now=NOON + 60) == {"a": 2, "b": 2}
+
+    def test_released_request_counts_as_one(self):
+        pool = pool_of(key("a", limits=Limits(rpm=1)))
+        pool.release(pool.acquire("m", NOON), NOON)
+        with pytest.raises(QuotaExhausted) as refused:
+            pool.acquire("other", NOON + 20)
+        assert (refused.value.code, refused.value.retry_after) == ("rate_limit_exceeded", 40.0)
+
+    def test_tokens_are_corrected(self):
+        pool = pool_of(key("a", limits=Limits(tpm=1000)))
+        lease = pool.acquire("m", NOON, tokens=900)
+        with pytest.raises(QuotaExhausted) as refused:
+            pool.acquire("m", NOON, tokens=500)
+        assert refused.value.retry_after == 60.0
+        pool.record(lease, SUCCESS, NOON, tokens=400)
+        assert serve(pool, tokens=500) == "a"
+
+    def test_large_request_does_not_keep_small_ones_out(self):
+        pool = pool_of(key("a", limits=Limits(tpm=1000)), "b")
+        fail_key(pool, "a", SUCCESS)
+        pool.record(pool.acquire("m", NOON, tokens=600), SUCCESS, NOON)
+        assert {serve(pool, tokens=900) for _ in range(5)} == {"b"}
+        assert {serve(pool, tokens=10) for _ in range(5)} == {"a", "b"}
+
+    def test_requests_a_day(self):
+        pool = pool_of(key("a", limits=Limits(rpd=1)))
+        serve(pool)
+        with pytest.raises(QuotaExhausted) as refused:
+            pool.acquire("m", NOON + 60)
+        assert refused.value.code == "insufficient_quota"
+        assert serve(pool, now=MIDNIGHT) == "a"
+
+
+class TestHealth:
+    def test_low_health_is_passed_over_while_a_better_key_is_there(self):
+        pool = pool_of("a", "b", failure_threshold=1000)
+        for _ in range(10):
+            fail_key(pool, "a", OVERLOADED)
+        assert served(pool, 10) == {"b": 10}
+        assert serve(pool, tried=[status(pool, "b").id]) == "a"
+        pool.disable("b")
+        assert served(pool, 3) == {"a": 3}
+
+    def test_failures_age_out(self):
+        pool = pool_of("a", "b", failure_threshold=1000, window=300.0)
+        for _ in range(10):
+            fail_key(pool, "a", OVERLOADED)
+        serve(pool)
+        assert served(pool, 10, now=NOON + 301) == {"a": 5, "b": 5}
+
+    def test_all_in_low_health_still_serve_by_weight(self):
+        pool = pool_of(key("a", weight=2), "b", failure_threshold=1000)
+        for name in "ab":
+            for _ in range(100):
+                fail_key(pool, name, OVERLOADED)
+        leases = [pool.acquire("m", NOON) for _ in range(300)]
+        assert Counter(lease.key.name for lease in leases) == {"a": 200, "b": 100}
+
+
+class TestTried:
+    def test_is_passed_over(self):
+        pool = pool_of("a", "b", "c")
+        first = pool.acquire("m", NOON)
+        second = pool.acquire("m", NOON, tried=[first.key.id])
+        third = pool.acquire("m", NOON, tried=[first.key.id, second.key.id])
+        assert len({first.key.name, second.key.name, third.key.name}) == 3
+
+    def test_only_tried_keys_left_is_told_with_an_early_return(self):
+        pool = pool_of("a")
+        lease = pool.acquire("m", NOON)
+        with pytest.raises(NoHealthyKeys, match="1 already tried") as refused:
+            pool.acquire("m", NOON, tried=[lease.key.id])
+        assert refused.value.retry_after == 1.0
+
+    def test_other_keys_decide_the_refusal(self):
+        pool = pool_of("a", "b")
+        fail_key(pool, "b", BUSY)
+        lease = pool.acquire("m", NOON)
+        with pytest.raises(QuotaExhausted):
+            pool.acquire("m", NOON, tried=[lease.key.id])
+
+    def test_same_key_may_be_had_again(self):
+        pool = pool_of("a", failure_threshold=1)
+        lease = pool.acquire("m", NOON)
+        again = pool.acquire_again(lease.key.id, "m", NOON)
+        assert again.key is lease.key
+        pool.record(again, OVERLOADED, NOON)
+        with pytest.raises(NoHealthyKeys):
+            pool.acquire_again(lease.key.id, "m", NOON)
+        with pytest.raises(NoHealthyKeys):
+            pool.acquire_again("unknown", "m", NOON)
+
+
+class TestRefusal:
+    def test_of_a_pool_with_nothing_left(self):
+        pool = pool_of("a")
+        serve(pool, outcome=BUSY)
+        error = pool.refusal("m", NOON, BUSY)
+        assert isinstance(error, QuotaExhausted)
+        assert error.retry_after == 34.0
+
+    def test_of_a_client_whose_attempts_are_used_up(self):
+        pool = pool_of("a", "b")
+        fail_key(pool, "a", USED_UP)
+        error = pool.refusal("m", NOON, USED_UP)
+        assert (error.status, error.code, error.retry_after) == (429, "rate_limit_exceeded", 1.0)
+        error = pool.refusal("m", NOON, INVALID)
+        assert (error.status, error.retry_after) == (503, 1.0)
+
+    def test_takes_nobodys_turn(self):
+        pool, asked = pool_of("a", "b", "c"), pool_of("a", "b", "c")
+        for _ in range(7):
+            asked.refusal("m", NOON, BUSY)
+            assert serve(pool) == serve(asked)
+
+    def test_empty_pool(self):
+        with pytest.raises(NoHealthyKeys, match="none is configured"):
+            pool_of().acquire("m", NOON)
+
+
+class TestExplanations:
+    def test_every_reason_is_told(self):
+        pool = pool_of(
+            "free",
+            "off",
+            "open",
+            "half",
+            "cooling",
+            key("limited", limits=Limits(rpm=1)),
+            key("listed", models=frozenset({"other"})),
+            "weak",
+            "tried",
+            failure_threshold=20,
+            cooldown=50.0,
+        )
+        pool.disable("off")
+        fail_key(pool, "open", INVALID)
+        for _ in range(20):
+            fail_key(pool, "half", OVERLOADED, now=NOON - 60)
+        pool.acquire_again(status(pool, "half").id, "m", NOON)
+        fail_key(pool, "cooling", BUSY)
+        fail_key(pool, "limited", SUCCESS)
+        for _ in range(10):
+            fail_key(pool, "weak", OVERLOADED)
+        told = pool.passed_over("m", NOON, tried=[status(pool, "tried").id])
+        assert [(seen.key, seen.reason) for seen in told] == [
+            ("off", Reason.DISABLED),
+            ("open", Reason.CIRCUIT_OPEN),
+            ("half", Reason.HALF_OPEN_BUSY),
+            ("cooling", Reason.COOLING_DOWN),
+            ("limited", Reason.OVER_LIMIT),
+            ("listed", Reason.MODEL_NOT_ALLOWED),
+            ("weak", Reason.LOW_HEALTH),
+            ("tried", Reason.ALREADY_TRIED),
+        ]
+        assert [seen.until for seen in told][1::2] == [NOON + 300, NOON + 34, None, None]
+        assert len(pool.passed_over("m", NOON, limit=3)) == 3
+
+    def test_status_of_a_key(self):
+        pool = pool_of(key("a", project="p", weight=2))
+        for n in range(1, 101):
+            lease = pool.acquire("m", NOON)
+            pool.record(lease, SUCCESS, NOON + n, latency=n / 1000)
+        serve(pool, now=NOON + 101, outcome=replace(BUSY, message="x" * 1000))
+        (seen,) = pool.statuses(NOON + 101)
+        assert seen == pool.status(seen.id, NOON + 101)
+        assert (seen.name, seen.project, seen.weight, seen.enabled) == ("a", "p", 2, True)
+        assert seen.masked == "test…cdef"
+        assert (seen.success_count, seen.failure_count, seen.requests_total) == (100, 1, 101)
+        assert seen.health_score == pytest.approx(100 / 101)
+        assert seen.effective_weight == pytest.approx(2 * 100 / 101)
+        assert seen.avg_latency_ms == pytest.approx(68.5)
+        assert seen.p95_latency_ms == pytest.approx(97.0)
+        assert (seen.last_used, seen.last_error.at) == (NOON + 101, NOON + 101)
+        assert len(seen.last_error.message) == 300
+        assert [(rest.model, rest.until, rest.reason) for rest in seen.cooldowns] == [
+            ("m", NOON + 135, "quota_minute")
+        ]
+
+    def test_counts_add_up(self):
+        pool = pool_of("a", "b", "c", "d", failure_threshold=1)
+        pool.disable("a")
+        fail_key(pool, "b", INVALID)
+        fail_key(pool, "c", OVERLOADED)
+        counts = pool.counts(NOON + 30)
+        assert (counts.total, counts.healthy, counts.unhealthy) == (4, 1, 2)
+        assert (counts.disabled, counts.recovering) == (1, 1)
+
+    def test_can_serve_while_some_breaker_admits_something(self):
+        pool = pool_of("a", "b")
+        pool.disable("b")
+        assert pool.can_serve(NOON)
+        serve(pool, outcome=BUSY)
+        assert pool.can_serve(NOON)
+        serve(pool, "other", outcome=INVALID)
+        assert not pool.can_serve(NOON)
+        assert pool.can_serve(NOON + 300)
+
+
+class TestOperator:
+    def test_disabled_key_serves_nobody_over_reloads(self):
+        pool = pool_of("a", "b")
+        pool.disable(status(pool, "a").id)
+        assert status(pool, "a").status == "disabled"
+        pool.apply([key("a"), key("b")], PoolSettings(), NOON)
+        assert served(pool, 4) == {"b": 4}
+        pool.apply([key("b")], PoolSettings(), NOON)
+        pool.apply([key("a"), key("b")], PoolSettings(), NOON)
+        assert served(pool, 4) == {"b": 4}
+
+    def test_enabling_overrides_the_file(self):
+        pool = pool_of(key("a", enabled=False))
+        pool.enable("a")
+        assert serve(pool) == "a"
+
+    def test_reset_frees_the_key_and_its_project_at_once(self):
+        pool = pool_of(key("a", project="p"), key("b", project="p"))
+        fail_key(pool, "b", USED_UP)
+        fail_key(pool, "a", DENIED, model="other")
+        fail_key(pool, "a", INVALID, model="third")
+        with pytest.raises(QuotaExhausted):
+            pool.acquire("m", NOON)
+        pool.reset("a")
+        assert served(pool, 4) == {"a": 2, "b": 2}
+        assert served(pool, 4, model="other") == {"a": 2, "b": 2}
+        assert status(pool, "a").needs_attention is None
+
+    @pytest.mark.parametrize("word", ["enable", "disable", "reset"])
+    def test_unknown_key(self, word):
+        with pytest.raises(UnknownKey):
+            getattr(pool_of("a"), word)("nobody")
+
+
+class TestApply:
+    def test_history_follows_the_secret(self):
+        pool = pool_of("a", "b")
+        fail_key(pool, "a", INVALID)
+        renamed = replace(key("a"), name="renamed", weight=5)
+        change = pool.apply([key("c"), renamed], PoolSettings(), NOON)
+        assert (change.added, change.removed, change.updated) == (("c",), ("b",), ("renamed",))
+        assert [seen.name for seen in pool.statuses(NOON)] == ["c", "renamed"]
+        assert status(pool, "renamed").needs_attention == "invalid"
+        assert served(pool, 4) == {"c": 4}
+
+    def test_new_secret_under_an_old_name_starts_afresh(self):
+        pool = pool_of("a")
+        fail_key(pool, "a", INVALID)
+        pool.apply([replace(key("other"), name="a")], PoolSettings(), NOON)
+        assert status(pool, "a").needs_attention is None
+        assert serve(pool) == "a"
+
+    def test_leases_of_removed_keys_come_to_nothing(self):
+        pool = pool_of("a", "b")
+        leases = [pool.acquire("m", NOON) for _ in range(4)]
+        pool.apply([key("b")], PoolSettings(), NOON)
+        for lease in leases:
+            if lease.key.name == "a":
+                pool.record(lease, INVALID, NOON)
+        assert served(pool, 4) == {"b": 4}
+        assert pool.counts(NOON).total == 1
+        pool.apply([key("a"), key("b")], PoolSettings(), NOON)
+        assert served(pool, 4) == {"a": 2, "b": 2}
+
+    def test_unchanged_file_changes_nothing(self):
+        keys = [key("a", weight=3), key("b")]
+        pool, twin = pool_of(*keys), pool_of(*keys)
+        for _ in range(20):
+            assert serve(pool) == serve(twin)
+            change = pool.apply(keys, PoolSettings(), NOON)
+            assert (change.added, change.removed, change.updated) == ((), (), ())
+
+    def test_settings_take_effect(self):
+        pool = pool_of("a", failure_threshold=3)
+        serve(pool, outcome=OVERLOADED)
+        pool.apply([key("a", limits=Limits(rpm=2))], PoolSettings(2, 5.0, window=60.0), NOON)
+        serve(pool, outcome=OVERLOADED)
+        assert status(pool, "a").next_retry == NOON + 5.0
+        assert status(pool, "a").failure_count == 2
+        assert status(pool, "a", NOON + 80).failure_count == 0
+        serve(pool, now=NOON + 5)
+        with pytest.raises(QuotaExhausted):
+            pool.acquire("m", NOON + 6)
+
+    def test_allow_lists_may_change(self):
+        pool = pool_of("a", "b")
+        served(pool, 4)
+        pool.apply([key("a", models=frozenset({"n"})), key("b")], PoolSettings(), NOON)
+        assert served(pool, 4) == {"b": 4}
+        assert served(pool, 4, model="n") == {"a": 2, "b": 2}
+
+
+class TestRestart:
+    KEYS = (key("a", weight=2), key("b", limits=Limits(rpm=1)), key("c"), key("d"))
+
+    def restarted(self, pool, now, keys=KEYS):
+        fresh = KeyPool(keys, PoolSettings())
+        fresh.restore(pool.snapshot(NOON), now)
+        return fresh
+
+    def busy_pool(self):
+        pool = KeyPool(self.KEYS, PoolSettings())
+        fail_key(pool, "a", USED_UP)
+        fail_key(pool, "a", BUSY, model="other")
+        fail_key(pool, "b", SUCCESS)
+        fail_key(pool, "c", INVALID)
+        fail_key(pool, "d", DENIED)
+        pool.set_weight("d", 9)
+        return pool
+
+    def test_everything_but_latencies_is_there_again(self):
+        pool = self.busy_pool()
+        assert self.restarted(pool, NOON).statuses(NOON) == pool.statuses(NOON)
+        with pytest.raises(QuotaExhausted):
+            self.restarted(pool, NOON).acquire("m", NOON + 1)
+
+    def test_what_is_over_is_left_out(self):
+        fresh = self.restarted(self.busy_pool(), NOON + 40)
+        assert [rest.model for rest in status(fresh, "a", NOON + 40).cooldowns] == ["m"]
+        assert serve(fresh, "other", NOON + 400, tried=[]) in "abcd"
+
+    def test_overrides_of_absent_keys_are_kept(self):
+        pool = self.busy_pool()
+        pool.disable("a")
+        without = self.restarted(pool, NOON, self.KEYS[1:])
+        again = KeyPool(self.KEYS, PoolSettings())
+        again.restore(without.snapshot(NOON), NOON)
+        assert not status(again, "a").enabled
+
+    def test_no_secret_in_it(self):
+        snapshot = repr(self.busy_pool().snapshot(NOON))
+        assert "0123456789abcdef" not in snapshot
+
+    def test_key_without_news_gives_the_same_object(self):
+        pool = self.busy_pool()
+        before = {kept.id: kept for kept in pool.snapshot(NOON).keys}
+        fail_key(pool, "d", SUCCESS, model="other")
+        after = {kept.id: kept for kept in pool.snapshot(NOON).keys}
+        changed = {after[kid].name for kid in before if before[kid] is not after[kid]}
+        assert changed == {"d"}
+
+
+class TestManyKeys:
+    def test_hundred_free_among_ten_thousand_cooling(self):
+        pool = pool_of(*(f"k{n}" for n in range(10_000)))
+        for _ in range(9_900):
+            serve(pool, outcome=USED_UP)
+        assert sorted(served(pool, 1000).values()) == [10] * 100
+        assert max(served(pool, 1000, model="other").values()) == 1
+        names = served(pool, 10_000, now=MIDNIGHT)
+        assert max(names.values()) == 2
+        assert len(names) > 8_000
+
+    def test_invented_models_do_not_disturb_the_turns(self):
+        pool = pool_of("a", "b", "c")
+        serve(pool)
+        for n in range(500):
+            lease = pool.acquire(f"invented-{n}", NOON)
+            pool.record(lease, Outcome(Verdict.REQUEST, 404), NOON)
+        assert served(pool, 300) == {"a": 100, "b": 100, "c": 100}
+
+    def test_more_models_in_use_than_are_remembered(self):
+        pool = pool_of("a", "b")
+        fail_key(pool, "a", USED_UP, model="model-7")
+        names = Counter()
+        for _ in range(10):
+            for n in range(100):
+                name = serve(pool, f"model-{n}")
+                assert (name, n) != ("a", 7)
+                names[name] += 1
+        assert abs(names["a"] - names["b"]) < 200
