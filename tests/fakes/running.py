@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -158,6 +159,7 @@ class RunningDaemon(Process):
         folder: Path,
         upstream: str,
         keys: list[dict[str, Any]],
+        /,
         *options: str,
         environ: dict[str, str] | None = None,
         **settings: dict[str, Any],
@@ -175,9 +177,11 @@ class RunningDaemon(Process):
             cwd=folder,
             **(environ or {}),
         )
-        self.address = json.loads(self.wait_for_line("listening on"))["address"]
+        line = self.wait_for_line("listening on")
+        self.address = re.search(r'listening on ([^\s"]+)', line)[1]
         self.host, _, port = self.address.rpartition(":")
-        self.port = int(port)
+        #: 0 where it listens on a Unix socket.
+        self.port = int(port) if port.isdigit() else 0
         self.url = f"http://{self.address}"
 
     def events(self) -> list[dict[str, Any]]:
@@ -210,7 +214,7 @@ def keys_of(*names: str, **more: Any) -> list[dict[str, Any]]:
 
 
 def write_configuration(
-    folder: Path, upstream: str, keys: list[dict[str, Any]], **settings: dict[str, Any]
+    folder: Path, upstream: str, keys: list[dict[str, Any]], /, **settings: dict[str, Any]
 ) -> tuple[Path, Path]:
     """Both files; ``settings`` are sections of ``proxy.yaml`` over what the tests need."""
     sections: dict[str, dict[str, Any]] = {
