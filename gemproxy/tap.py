@@ -79,10 +79,10 @@ def makeService(options: Options) -> IService:
         return demo
     try:
         settings = load(*locate_files(options["config"], options["keys"], os.environ), os.environ)
+        return make_daemon(reactor, settings).service
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(CONFIGURATION_FAULT) from None
-    return make_daemon(reactor, settings).service
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,8 @@ def make_daemon(reactor: Any, settings: Settings, underneath: Sequence[Service] 
     scrubber = Scrubber(settings.secrets())
     service = logs.LoggedServices(logs.install(settings.logging, scrubber, sys.stdout))
 
-    pool = KeyPool(settings.keys, pool_settings(settings))
+    request_log = RequestLog()
+    pool = KeyPool(settings.keys, pool_settings(settings), request_log.breaker_changed)
     upstream = TreqUpstream(reactor, settings.upstream, f"gemproxy/{__version__}")
     forwarder = Forwarder(
         forwarding_settings(settings),
@@ -132,7 +133,7 @@ def make_daemon(reactor: Any, settings: Settings, underneath: Sequence[Service] 
             anonymous=settings.proxy.anonymous_allowed,
             admin_open=settings.proxy.admin_auth == "disabled",
         ),
-        RequestLog(),
+        request_log,
         new_request_id,
     )
     api = OpenAIAPI(
@@ -141,7 +142,6 @@ def make_daemon(reactor: Any, settings: Settings, underneath: Sequence[Service] 
         catalogue,
         ModelNames(settings.models.aliases, settings.models.allow),
         lambda: pool.can_serve(reactor.seconds()),
-        reactor.seconds,
     )
     site = ProxySite(
         api.app.resource(),
@@ -151,6 +151,7 @@ def make_daemon(reactor: Any, settings: Settings, underneath: Sequence[Service] 
     )
     site.routes = api.short_ways()
     listener = Listener(
+        reactor,
         server_endpoint(reactor, settings.proxy),
         with_tls(site, settings.proxy),
         settings.proxy.endpoint or f"{settings.proxy.host}:{settings.proxy.port}",
@@ -162,7 +163,7 @@ def make_daemon(reactor: Any, settings: Settings, underneath: Sequence[Service] 
         *underneath,
         GracefulExit(reactor),
         Lifetime(upstream),
-        Draining(reactor, entrance, lambda: settings.proxy.drain_seconds),
+        Draining(reactor, entrance, site.close, lambda: settings.proxy.drain_seconds),
         listener,
         FrozenStart(),
     ):

@@ -22,7 +22,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Key:
-    """A key of the pool. ``id`` follows the secret, so renaming or re-weighting keeps the history."""
+    """A key of the pool. Its ``id`` follows the secret, so renaming it keeps its history."""
 
     name: str
     secret: Secret
@@ -37,4 +37,5 @@ class Key:
 
     @property
     def id(self) -> str:
+        """First 12 hex digits of the secret's SHA-256."""
         return self.secret.id

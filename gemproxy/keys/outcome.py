@@ -53,7 +53,7 @@ class Outcome:
     until: float | None = None
     #: Cools every model of the project, not only the one asked for (a spend limit).
     all_models: bool = False
-    #: The token quota that was passed, where the evidence names one; for prompts that can never fit.
+    #: The token quota that was passed, where the evidence names one: a prompt may never fit it.
     token_quota: int | None = None
     #: Where the failure was a timeout, so that the client sees 504 and not 502.
     timed_out: bool = False

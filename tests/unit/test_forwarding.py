@@ -40,9 +40,7 @@ from gemproxy.keys.pool import KeyPool, PoolSettings
 from gemproxy.secret import Secret
 
 NOON = 1_790_000_000.0
-INVALID_KEY = error(
-    400, "API key not valid.", "INVALID_ARGUMENT", [error_info("API_KEY_INVALID")]
-)
+INVALID_KEY = error(400, "API key not valid.", "INVALID_ARGUMENT", [error_info("API_KEY_INVALID")])
 OVERLOADED = error(503, "The model is overloaded.", "UNAVAILABLE")
 
 
@@ -101,7 +99,7 @@ def test_an_answer_is_translated_and_counted():
     assert proxy.exchange.outcome == "success"
     assert proxy.exchange.usage.total == 10
     assert proxy.exchange.key_name == "a"
-    name, request = proxy.upstream.requests[0]
+    _, request = proxy.upstream.requests[0]
     assert request.path == b"/v1beta/models/gemini-2.5-flash:generateContent"
     assert proxy.status("a").success_count == 1
 

@@ -43,7 +43,7 @@ def test_init_writes_both_files_for_their_owner_alone_with_a_fresh_token(capsys)
     assert main(["init", "--config", "other/proxy.yaml", "--keys", "other/keys.yaml"]) == 0
     assert Path("other/proxy.yaml").read_text("utf-8") != first
     out = capsys.readouterr().out
-    assert "next: put your keys in config/keys.yaml (or one in GEMINI_API_KEY), then run `gemproxy check`" in out
+    assert "next: put your keys in config/keys.yaml (or one in GEMINI_API_KEY)" in out
 
 
 def test_after_init_only_the_key_is_missing(capsys):
