@@ -39,6 +39,7 @@ setup(
             "hypothesis>=6.112",
             "openai>=1.60",
             "trustme>=1.2",
+            "jsonschema>=4.23",
         ],
         "lint": [
             "mypy>=1.13",

@@ -23,11 +23,11 @@ from gemproxy.config.settings import (
     Settings,
     UpstreamSettings,
 )
+from gemproxy.daemon import make_daemon
 from gemproxy.keys.key import Key
 from gemproxy.observability.logs import LoggedServices
 from gemproxy.secret import Secret
 from gemproxy.simulator import DEMO_KEYS, Simulator, demo_config
-from gemproxy.tap import make_daemon
 
 _MODEL = "gemini-3.8-flash"
 

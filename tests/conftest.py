@@ -1,7 +1,48 @@
-"""What all tests share."""
+"""What all tests share: the way to the fakes, one simulator, one daemon."""
 
 import sys
 from pathlib import Path
 
+import pytest
+
 # The fakes are code of the tests, not of the package.
 sys.path.insert(0, str(Path(__file__).parent))
+
+from fakes.running import RunningDaemon, RunningSimulator, keys_of
+
+NAMES = ("alpha", "beta", "gamma", "delta")
+
+
+@pytest.fixture(scope="module")
+def simulator(tmp_path_factory):
+    """A simulated Gemini API with four keys; reset it with the fixture ``fresh``."""
+    running = RunningSimulator(tmp_path_factory.mktemp("simulator"), NAMES)
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def start_daemon(simulator, tmp_path_factory):
+    """Start a daemon of one's own: ``start_daemon(keys, section={...})``."""
+    started = []
+
+    def start(keys=None, *options, **settings):
+        folder = tmp_path_factory.mktemp("daemon")
+        upstream = settings.pop("base_url", simulator.url)
+        chosen = keys_of("alpha", "beta") if keys is None else keys
+        started.append(RunningDaemon(folder, upstream, chosen, *options, **settings))
+        return started[-1]
+
+    simulator.reset()
+    yield start
+    for daemon in started:
+        daemon.stop()
+
+
+@pytest.fixture(scope="module")
+def shared_daemon(simulator, tmp_path_factory):
+    """A daemon with default settings and two keys, for tests that leave no trace in it."""
+    folder = tmp_path_factory.mktemp("daemon")
+    running = RunningDaemon(folder, simulator.url, keys_of("alpha", "beta"))
+    yield running
+    running.stop()

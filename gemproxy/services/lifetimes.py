@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 from typing import Any, Protocol
 
 from twisted.application.service import Service
@@ -48,7 +49,8 @@ class FrozenStart(Service):
 class GracefulExit(Service):
     """Makes a stop that was asked for an exit with status 0.
 
-    Twisted dies of the signal that stopped it, which a supervisor takes for a failure.
+    Twisted dies of the signal that stopped it, which a supervisor takes for a failure. Another
+    signal while the stop goes on is ignored.
     """
 
     def __init__(self, reactor: Any) -> None:
@@ -56,7 +58,12 @@ class GracefulExit(Service):
 
     def startService(self) -> None:
         super().startService()
+        self._reactor.addSystemEventTrigger("before", "shutdown", self._ignore_signals)
         self._reactor.addSystemEventTrigger("after", "shutdown", self._forget_signal)
+
+    def _ignore_signals(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
 
     def _forget_signal(self) -> None:
         self._reactor._exitSignal = None

@@ -6,12 +6,17 @@ import errno
 import os
 import sys
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IProtocolFactory,
+    IReactorCore,
+    IStreamServerEndpoint,
+)
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -38,18 +43,27 @@ class Listener(Service):
     _log = Logger()
 
     def __init__(
-        self, endpoint: IStreamServerEndpoint, factory: IProtocolFactory, address: str
+        self,
+        reactor: IReactorCore,
+        endpoint: IStreamServerEndpoint,
+        factory: IProtocolFactory,
+        address: str,
     ) -> None:
+        self._reactor = reactor
         self._endpoint = endpoint
         self._factory = factory
         self._address = address
-        #: Fires with the port when it listens.
+        #: Fires with the port when it listens and the reactor runs.
         self.listening: Deferred[IListeningPort] = Deferred()
         self._port: Any = None
 
     def privilegedStartService(self) -> None:
         super().privilegedStartService()
-        self._endpoint.listen(self._factory).addCallbacks(self._listening, self._failed)
+        failures: list[Failure] = []
+        self._endpoint.listen(self._factory).addCallbacks(self._listening, failures.append)
+        # Not within the Deferred, which would keep the SystemExit to itself.
+        for failure in failures:
+            self._give_up(failure)
 
     def stopService(self) -> Deferred[None]:
         """Stop accepting; connections that are open stay."""
@@ -59,35 +73,50 @@ class Listener(Service):
 
     def _listening(self, port: IListeningPort) -> None:
         self._port = port
+        # Before the reactor runs nobody is served, and a SIGTERM would still kill.
+        self._reactor.callWhenRunning(self._announce, port)
+
+    def _announce(self, port: IListeningPort) -> None:
         host: Any = port.getHost()
         address = f"{host.host}:{host.port}" if hasattr(host, "port") else self._address
         self._log.info("listening on {address}", address=address)
         self.listening.callback(port)
 
-    def _failed(self, failure: Failure) -> None:
+    def _give_up(self, failure: Failure) -> NoReturn:
         reason: Any = failure.value
         if isinstance(reason, CannotListenError):
             reason = reason.socketError
         text = os.strerror(reason.errno) if getattr(reason, "errno", None) else str(reason)
         if getattr(reason, "errno", None) == errno.EADDRINUSE:
             text = "another process listens there"
-        sys.stderr.write(f"gemproxy: cannot listen on {self._address}: {text}\n")
-        sys.stderr.flush()
+        # Not sys.stderr, which twistd has made a part of the log.
+        print(f"gemproxy: cannot listen on {self._address}: {text}", file=sys.__stderr__)
         raise SystemExit(1)
 
 
 class Draining(Service):
-    """At stop: no new requests, and ``seconds`` for those in flight; then they are cut off."""
+    """At stop: no new requests, and ``seconds`` for those in flight; then they are cut off.
+
+    ``close`` closes the connections once nothing is in flight, and fires when what was written to
+    them is on its way.
+    """
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, requests: Drainable, seconds: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        requests: Drainable,
+        close: Callable[[], Deferred[None]],
+        seconds: Callable[[], float],
+    ) -> None:
         self._reactor = reactor
         self._requests = requests
+        self._close = close
         self._seconds = seconds
 
     def stopService(self) -> Deferred[None]:
-        """Fires when nothing is in flight any more."""
+        """Fires when nothing is in flight any more, and every answer is out."""
         super().stopService()
         self._requests.draining = True
         limit = self._seconds()
@@ -104,6 +133,7 @@ class Draining(Service):
         await idle
         if deadline.active():
             deadline.cancel()
+        await self._close()
 
     def _cut_off(self) -> None:
         self._log.warn(

@@ -30,7 +30,7 @@ from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
 from gemproxy.errors import ConfigError, Fault
-from gemproxy.upstream.connections import ConnectionPool, UpstreamConnection
+from gemproxy.upstream.connections import ConnectionPool, HandshakeEndpoint, UpstreamConnection
 from gemproxy.upstream.tunnel import TunnelEndpoint
 
 if TYPE_CHECKING:
@@ -185,4 +185,5 @@ def upstream_endpoint(reactor: Any, settings: UpstreamSettings) -> IStreamClient
     if url.scheme == "http":
         return endpoint
     trust = _trust_in(settings.ca_file) if settings.ca_file else platformTrust()
-    return wrapClientTLS(optionsForClientTLS(host, trustRoot=trust), endpoint)
+    secured = wrapClientTLS(optionsForClientTLS(host, trustRoot=trust), endpoint)
+    return HandshakeEndpoint(reactor, secured, timeout)

@@ -7,6 +7,7 @@ Twisted's exceptions become :class:`UpstreamFailed` here and nowhere else. Cance
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from OpenSSL import SSL
@@ -73,43 +74,89 @@ def failure_kind(failure: Failure) -> FailureKind:
     return FailureKind.RESET
 
 
+@dataclass(frozen=True)
+class _Way:
+    """The way to one upstream: its connections, and what every request on them has in common."""
+
+    pool: ConnectionPool
+    client: UpstreamClient
+    prefix: bytes
+    headers: Mapping[bytes, list[bytes]]
+
+    def headers_with(self, key: Secret) -> Headers:
+        return Headers({**self.headers, b"x-goog-api-key": [key.reveal().encode("utf-8")]})
+
+
+def _reach(settings: UpstreamSettings) -> tuple[object, ...]:
+    """What of the settings is built into connections; the rest is looked up at each request."""
+    return (
+        settings.base_url,
+        settings.ca_file,
+        settings.http_proxy,
+        settings.connect_timeout_seconds,
+        settings.max_connections_per_host,
+    )
+
+
 class TreqUpstream:
     """Gemini over HTTP. ``start`` before the first request, ``stop`` after the last."""
 
     def __init__(self, reactor: Any, settings: UpstreamSettings, user_agent: str) -> None:
         self._reactor = reactor
         self._settings = settings
-        self._pool = ConnectionPool(
-            reactor, upstream_endpoint(reactor, settings), settings.max_connections_per_host
-        )
-        agent = UpstreamAgent(self._pool, settings.base_url)
-        self._client = UpstreamClient(agent)
-        self._prefix = agent.path_prefix
-        self._common = {
-            b"host": [agent.netloc],
-            b"user-agent": [user_agent.encode("ascii")],
-            b"content-type": [b"application/json"],
-        }
+        self._user_agent = user_agent.encode("ascii")
+        self._started = False
+        self._way = self._make_way(settings)
 
     def start(self) -> None:
         """Begin to look after idle connections."""
-        self._pool.start()
+        self._started = True
+        self._way.pool.start()
 
     def stop(self) -> None:
         """Close the connections."""
-        self._pool.stop()
+        self._started = False
+        self._way.pool.stop()
+
+    def apply(self, settings: UpstreamSettings) -> None:
+        """Take over new settings, from the next request on.
+
+        Where they change how the upstream is reached, new connections are made, and each old one
+        closes when its request ends. Raises :class:`~gemproxy.errors.ConfigError` for a trust root
+        that cannot be used; then nothing has changed.
+        """
+        if _reach(settings) != _reach(self._settings):
+            old, self._way = self._way, self._make_way(settings)
+            if self._started:
+                self._way.pool.start()
+                old.pool.stop()
+        self._settings = settings
+
+    def _make_way(self, settings: UpstreamSettings) -> _Way:
+        pool = ConnectionPool(
+            self._reactor,
+            upstream_endpoint(self._reactor, settings),
+            settings.max_connections_per_host,
+        )
+        agent = UpstreamAgent(pool, settings.base_url)
+        headers = {
+            b"host": [agent.netloc],
+            b"user-agent": [self._user_agent],
+            b"content-type": [b"application/json"],
+        }
+        return _Way(pool, UpstreamClient(agent), agent.path_prefix, headers)
 
     def send(self, request: UpstreamRequest) -> Deferred[TreqResponse]:
         """See :meth:`gemproxy.interfaces.Upstream.send`."""
-        settings = self._settings
+        settings, way = self._settings, self._way
         left = request.deadline - self._reactor.seconds()
         limit, kind, setting = settings.first_byte_timeout_seconds, *_FIRST_BYTE
         if left < limit:
             limit, kind, setting = max(left, 0.0), *_DEADLINE
-        sent: Deferred[ConnectedResponse] = self._client.request(
+        sent: Deferred[ConnectedResponse] = way.client.request(
             request.method,
-            self._prefix + request.path,
-            headers=self._headers(request.key),
+            way.prefix + request.path,
+            headers=way.headers_with(request.key),
             data=request.body,
         )
         expired = UpstreamFailed(kind, setting)
@@ -121,16 +168,24 @@ class TreqUpstream:
 
         def failed(failure: Failure) -> NoReturn:
             watch.stop()
+            if nobody_waits:
+                raise CancelledError
             if watch.expired:
                 raise expired
-            if any(isinstance(cause, CancelledError) for cause in _causes(failure)):
-                raise CancelledError
             raise UpstreamFailed(failure_kind(failure)) from failure.value
 
-        return sent.addCallbacks(answered, failed)
+        # What a cancelled exchange fails with depends on how far it has come: a look-up says that
+        # there is no such name, a connection that it was cancelled. None of it is the upstream's.
+        nobody_waits = False
 
-    def _headers(self, key: Secret) -> Headers:
-        return Headers({**self._common, b"x-goog-api-key": [key.reveal().encode("utf-8")]})
+        def leave(_: Deferred[TreqResponse]) -> None:
+            nonlocal nobody_waits
+            nobody_waits = True
+            sent.cancel()
+
+        response: Deferred[TreqResponse] = Deferred(leave)
+        sent.addCallbacks(answered, failed).chainDeferred(response)
+        return response
 
 
 _FIRST_BYTE = (FailureKind.FIRST_BYTE_TIMEOUT, "firstByteTimeoutSeconds")

@@ -11,16 +11,27 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint, ITCPTransport
-from twisted.internet.protocol import Factory
+from twisted.internet.error import TimeoutError  # noqa: A004
+from twisted.internet.interfaces import (
+    IHandshakeListener,
+    IProtocol,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamClientEndpoint,
+    ITCPTransport,
+)
+from twisted.internet.protocol import Factory, connectionDone
 from twisted.internet.task import LoopingCall
+from twisted.python.failure import Failure
 from twisted.web._newclient import HTTP11ClientProtocol
+from zope.interface import implementer
 
 #: Below the upstream's own limit (Google closes after 240 s), so that we are the one who closes.
 IDLE_SECONDS = 200.0
 _SWEEP_SECONDS = 10.0
 
 
+@implementer(IHandshakeListener)
 class UpstreamConnection(HTTP11ClientProtocol):
     """One HTTP/1.1 connection.
 
@@ -36,6 +47,24 @@ class UpstreamConnection(HTTP11ClientProtocol):
     def __init__(self, quiescent: Callable[[UpstreamConnection], None]) -> None:
         super().__init__(quiescent)
         self.flush: Callable[[], None] | None = None
+        self._secured: Deferred[Any] | None = None
+
+    def when_secured(self) -> Deferred[Any]:
+        """Fires with the connection when the TLS handshake is done, and fails if it cannot be."""
+        secured = self._secured = Deferred(lambda _: self.transport.abortConnection())
+        return secured
+
+    def handshakeCompleted(self) -> None:
+        self._settle(self)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        super().connectionLost(reason)
+        self._settle(reason)
+
+    def _settle(self, result: UpstreamConnection | Failure) -> None:
+        secured, self._secured = self._secured, None
+        if secured is not None and not secured.called:
+            secured.callback(result)
 
     def dataReceived(self, data: bytes) -> None:
         super().dataReceived(data)
@@ -46,6 +75,33 @@ class UpstreamConnection(HTTP11ClientProtocol):
     def ready(self) -> bool:
         """Whether it can take a request now."""
         return bool(self.state == "QUIESCENT")
+
+
+@implementer(IStreamClientEndpoint)
+class HandshakeEndpoint:
+    """Connects to ``endpoint``, which speaks TLS, and waits ``timeout`` seconds for its handshake.
+
+    Twisted's connects as soon as TCP does, and a peer that is silent then would keep a request
+    until its first-byte timeout.
+    """
+
+    def __init__(
+        self, reactor: IReactorTime, endpoint: IStreamClientEndpoint, timeout: float
+    ) -> None:
+        self._reactor = reactor
+        self._endpoint = endpoint
+        self._timeout = timeout
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        """A connection that is secured. Fails with ``TimeoutError`` or what TLS says."""
+        connecting: Deferred[Any] = self._endpoint.connect(protocolFactory)
+        return connecting.addCallback(self._secured)
+
+    def _secured(self, connection: UpstreamConnection) -> Deferred[IProtocol]:
+        def expired(_failure: object, seconds: float) -> Failure:
+            return Failure(TimeoutError(string=f"no TLS handshake in {seconds} s"))
+
+        return connection.when_secured().addTimeout(self._timeout, self._reactor, expired)
 
 
 class _ConnectionFactory(Factory):

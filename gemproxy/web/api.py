@@ -19,7 +19,7 @@ from gemproxy.exchange import Exchange
 from gemproxy.forwarding import Forwarder
 from gemproxy.web.entrance import Entrance
 from gemproxy.web.site import ProxyRequest
-from gemproxy.web.writing import RequestWriter, write_whole
+from gemproxy.web.writing import RequestWriter
 
 CHAT = "/v1/chat/completions"
 MODELS = "/v1/models"
@@ -52,14 +52,12 @@ class OpenAIAPI:
         catalogue: ModelCatalogue,
         names: ModelNames,
         can_serve: Callable[[], bool],
-        seconds: Callable[[], float],
     ) -> None:
         self.names = names
         self._entrance = entrance
         self._forwarder = forwarder
         self._catalogue = catalogue
         self._can_serve = can_serve
-        self._seconds = seconds
 
     def short_ways(self) -> dict[tuple[bytes, bytes], Callable[[ProxyRequest], Any]]:
         """Routes that the site may find without Klein's router: most requests go by these."""
@@ -104,7 +102,7 @@ class OpenAIAPI:
     @app.route("/healthz", methods=["GET", "HEAD"])
     def live(self, request: ProxyRequest) -> None:
         """``GET /livez``: the reactor turns."""
-        write_whole(request, 200, [], b'{"status":"live"}', self._seconds())
+        self._entrance.tell(request, 200, b'{"status":"live"}')
 
     @app.route("/readyz", methods=["GET", "HEAD"])
     def ready(self, request: ProxyRequest) -> None:
@@ -115,7 +113,7 @@ class OpenAIAPI:
             status, body = 503, b'{"status":"no key can serve"}'
         else:
             status, body = 200, b'{"status":"ready"}'
-        write_whole(request, status, [], body, self._seconds())
+        self._entrance.tell(request, status, body)
 
     @app.route("/", defaults={"_": ""}, methods=None)
     @app.route("/<path:_>", methods=None)
@@ -124,7 +122,7 @@ class OpenAIAPI:
         path = request.path.decode("latin-1")
         method = request.method.decode("latin-1")
         route = CHAT if path == CHAT else MODELS if path == MODELS else None
-        if path.startswith("/v1/models/"):
+        if path.startswith("/v1/models/") and path != "/v1/models/":
             route = MODEL
         if method == "OPTIONS" and self._entrance.settings.cors_origins:
             self._entrance.preflight(request, _ROUTE_METHODS.get(route or "", ()))

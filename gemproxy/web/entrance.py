@@ -15,6 +15,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from gemproxy.dialects.openai.errors import encode_error_event
 from gemproxy.errors import Draining, InternalError, ProxyError, TooManyInFlight
 from gemproxy.exchange import Exchange
 from gemproxy.web.writing import RequestWriter, write_whole
@@ -91,12 +92,17 @@ class Entrance:
     def preflight(self, request: ProxyRequest, methods: tuple[str, ...]) -> None:
         """Answer a browser that asks whether a page of another origin may send a request."""
         headers = [
-            *cors_headers(request, self.settings.cors_origins),
+            *self._begin(request, "preflight")[1].headers(),
             (b"Access-Control-Allow-Methods", ", ".join(methods).encode("ascii")),
             (b"Access-Control-Allow-Headers", _asked_headers(request)),
             (b"Access-Control-Max-Age", b"600"),
         ]
         write_whole(request, 200, headers, b"", self._reactor.seconds(), b"text/plain")
+
+    def tell(self, request: ProxyRequest, status: int, body: bytes) -> None:
+        """Answer a probe: neither counted nor logged, and served whatever else goes on."""
+        writer = self._begin(request, "probe")[1]
+        write_whole(request, status, writer.headers(), body, self._reactor.seconds())
 
     def turn_away(self, request: ProxyRequest, error: ProxyError) -> None:
         """Answer a request that ended before it began."""
@@ -133,7 +139,10 @@ class Entrance:
         except ProxyError as error:
             status = self._fail(exchange, writer, error)
         except CancelledError:
-            status, exchange.outcome = CLIENT_CLOSED_REQUEST, "client_gone"
+            if request._disconnected:
+                status, exchange.outcome = CLIENT_CLOSED_REQUEST, "client_gone"
+            else:
+                status = self._cut_off(request, exchange, writer)
         except Exception:  # noqa: BLE001 - a defect of ours must not leave the client waiting
             self._log.failure("request {request_id} failed", request_id=exchange.id)
             status = self._fail(
@@ -181,6 +190,18 @@ class Entrance:
             writer.abort()
             return CLIENT_CLOSED_REQUEST if error.status < 500 else error.status
         writer.error(error)
+        return error.status
+
+    def _cut_off(self, request: ProxyRequest, exchange: Exchange, writer: RequestWriter) -> int:
+        """The drain's time is up; the client is told, in the middle of its stream if need be."""
+        error = Draining("The proxy stopped before this request was complete.", retry_after=1)
+        exchange.outcome = "draining"
+        request.channel.persistent = False
+        if writer.started:
+            writer.write(encode_error_event(error))
+            writer.finish()
+        else:
+            writer.error(error)
         return error.status
 
     def _tell(self, exchange: Exchange, status: int) -> None:

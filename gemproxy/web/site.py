@@ -11,15 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from io import BytesIO
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime, ITCPTransport
+from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, _GenericHTTPChannelProtocol
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
-from gemproxy.errors import ProxyError, RequestTooLarge
+from gemproxy.errors import InvalidRequest, ProxyError, RequestTooLarge
 
 #: A kept-alive connection may be silent for so long between two requests, and an upload within one.
 IDLE_SECONDS = 60.0
@@ -84,17 +86,27 @@ class ProxyRequest(Request):
         """Serve by the site's short way if there is one for this path, else by its resource."""
         act = self.site.routes.get((self.method, self.path))
         if act is None:
-            super().process()
+            self._look_up()
             return
         try:
             act(self)
         except Exception:  # noqa: BLE001 - the last guard of the site
             self.processingFailed(Failure())
 
+    def _look_up(self) -> None:
+        """Find what serves the path. Klein would answer one that is no text in its own words."""
+        try:
+            unquote_to_bytes(self.path).decode()
+        except UnicodeDecodeError:
+            self.site.refuse(self, InvalidRequest("The request's path is not valid UTF-8."))
+        else:
+            super().process()
+
     def _refuse(self) -> None:
         """Answer now, with the body still on its way."""
         self.refused = True
         channel = self.channel
+        channel.persistent = False
         self.method, self.uri, self.clientproto = channel._command, channel._path, channel._version
         self.path = self.uri.split(b"?", 1)[0]
         limit = self.site.max_body_bytes
@@ -114,6 +126,22 @@ class ProxyChannel(HTTPChannel):
     _window_bytes = 0
     _lingering = False
     _linger_bytes = LINGER_BYTES
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        self.site.channels.add(self)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        super().connectionLost(reason)
+        self.site.forget(self)
+
+    def lineReceived(self, line: bytes) -> None:
+        # What stands behind a bad line in the same read is not looked at any more.
+        if not self._lingering:
+            super().lineReceived(line)
+
+    def lineLengthExceeded(self, line: bytes) -> None:  # noqa: ARG002 - it is not of interest
+        self._respondToBadRequestAndDisconnect()
 
     def dataReceived(self, data: bytes) -> None:
         if self._lingering:
@@ -140,8 +168,9 @@ class ProxyChannel(HTTPChannel):
 
     def _respondToBadRequestAndDisconnect(self) -> None:
         """What came is not HTTP/1.1 (or smuggles: two lengths, a length and chunks)."""
-        self.transport.write(_BAD_REQUEST)
-        self.loseConnection()
+        if not self._lingering:
+            self.transport.write(_BAD_REQUEST)
+            self.linger()
 
     def linger(self) -> None:
         """Close after an early answer, in a way that lets the client read it.
@@ -151,8 +180,8 @@ class ProxyChannel(HTTPChannel):
         """
         self._lingering = True
         self.setTimeout(None)
-        # TLS has no half of a connection to close.
-        if hasattr(self.transport, "loseWriteConnection"):
+        # TLS has no half of a connection to close, and below it is not ours to close.
+        if not self.isSecure():
             self.transport.loseWriteConnection()
         self._networkProducer.resumeProducing()
         self._abortingCall = self.callLater(LINGER_SECONDS, self.forceAbortClient)
@@ -211,6 +240,36 @@ class ProxySite(Site):
         self.refuse = refuse
         self.now = reactor.seconds
         self.routes: dict[tuple[bytes, bytes], Callable[[ProxyRequest], Deferred[None] | None]] = {}
+        #: The connections that are open.
+        self.channels: set[ProxyChannel] = set()
+        self._call_later = reactor.callLater
+        self._closed: Deferred[None] | None = None
+
+    def close(self) -> Deferred[None]:
+        """Close every connection, each as soon as what was written to it is sent.
+
+        Fires when none is left, after ``LINGER_SECONDS`` at the latest.
+        """
+        closed = self._closed = Deferred()
+        for channel in list(self.channels):
+            channel.loseConnection()
+        deadline = self._call_later(LINGER_SECONDS, self._abort)
+        closed.addCallback(lambda _: deadline.cancel() if deadline.active() else None)
+        self._tell_if_closed()
+        return closed
+
+    def forget(self, channel: ProxyChannel) -> None:
+        """``channel`` is closed."""
+        self.channels.discard(channel)
+        self._tell_if_closed()
+
+    def _tell_if_closed(self) -> None:
+        if self._closed is not None and not self._closed.called and not self.channels:
+            self._closed.callback(None)
+
+    def _abort(self) -> None:
+        for channel in list(self.channels):
+            channel.transport.abortConnection()
 
     def log(self, request: Any) -> None:
         """Requests are logged by what serves them, with more to say than an access line has."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from OpenSSL import crypto
+from OpenSSL import SSL, crypto
 from twisted.internet.interfaces import IProtocolFactory
-from twisted.internet.ssl import Certificate, CertificateOptions, KeyPair
+from twisted.internet.ssl import CertificateOptions
 from twisted.protocols.tls import TLSMemoryBIOFactory
+
+from gemproxy.errors import ConfigError, Fault
 
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
@@ -17,14 +19,39 @@ def tls_factory(factory: IProtocolFactory, cert_file: Path, key_file: Path) -> I
     """``factory`` behind TLS.
 
     ``cert_file`` holds the server's certificate and after it those that lead to its authority;
-    both files are PEM.
+    both files are PEM. Raises :class:`ConfigError` where they cannot be used.
     """
-    chain = [
-        Certificate.loadPEM(pem).original for pem in _CERTIFICATE.findall(cert_file.read_bytes())
-    ]
-    options = CertificateOptions(
-        privateKey=KeyPair.load(key_file.read_bytes(), crypto.FILETYPE_PEM).original,
-        certificate=chain[0],
-        extraCertChain=chain[1:],
-    )
+    chain, key = _read_chain(cert_file), _read_key(key_file)
+    options = CertificateOptions(privateKey=key, certificate=chain[0], extraCertChain=chain[1:])
+    try:
+        options.getContext()
+    except SSL.Error:
+        raise _unusable(key_file, "keyFile", f"does not belong to {cert_file}") from None
     return TLSMemoryBIOFactory(options, isClient=False, wrappedFactory=factory)
+
+
+def _read_chain(file: Path) -> list[crypto.X509]:
+    try:
+        chain = [
+            crypto.load_certificate(crypto.FILETYPE_PEM, pem)
+            for pem in _CERTIFICATE.findall(file.read_bytes())
+        ]
+    except (crypto.Error, OSError):
+        chain = []
+    if not chain:
+        raise _unusable(file, "certFile", "expected certificates in PEM form")
+    return chain
+
+
+def _read_key(file: Path) -> crypto.PKey:
+    try:
+        # Without a passphrase OpenSSL would ask for one at the terminal.
+        return crypto.load_privatekey(crypto.FILETYPE_PEM, file.read_bytes(), b"")
+    except (crypto.Error, OSError):
+        raise _unusable(
+            file, "keyFile", "expected a private key in PEM form, not encrypted"
+        ) from None
+
+
+def _unusable(file: Path, setting: str, what: str) -> ConfigError:
+    return ConfigError((Fault(str(file), 0, f"proxy.tls.{setting}", what),))

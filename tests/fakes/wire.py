@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 MODEL = "gemini-3.8-flash"
 CHAT = "/v1/chat/completions"
@@ -44,7 +44,7 @@ class Wire:
         self.socket = tls.wrap_socket(plain, server_hostname="localhost") if tls else plain
         self._buffer = b""
 
-    def __enter__(self) -> Wire:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,0 +1,176 @@
+"""TLS on both sides of the daemon, and the way through an HTTP proxy."""
+
+import ssl
+
+import pytest
+import trustme
+from fakes.running import keys_of
+from fakes.threads import ANSWER, http_proxy, tls_upstream
+from fakes.wire import CHAT, Wire, chat, request, said
+
+
+@pytest.fixture(scope="module")
+def authority():
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def ca_file(authority, tmp_path_factory):
+    path = tmp_path_factory.mktemp("tls") / "authority.pem"
+    authority.cert_pem.write_to_path(str(path))
+    return str(path)
+
+
+def server_context(authority, name):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(name).configure_cert(context)
+    return context
+
+
+# -- the listener ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def secure(authority, tmp_path, start_daemon):
+    """A daemon that speaks TLS, and the context of a client that trusts it."""
+    issued = authority.issue_cert("localhost")
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    issued.private_key_pem.write_to_path(str(key))
+    for blob in issued.cert_chain_pems:
+        blob.write_to_path(str(cert), append=True)
+    daemon = start_daemon(
+        keys_of("alpha"), proxy={"tls": {"certFile": str(cert), "keyFile": str(key)}}
+    )
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return daemon, context
+
+
+def test_the_listener_speaks_tls(secure, simulator):
+    daemon, context = secure
+    with Wire(daemon, context) as wire:
+        assert wire.ask("POST", CHAT, said("hi")).status == 200
+        assert wire.ask("POST", CHAT, said("hi", stream=True)).body.endswith(b"[DONE]\n\n")
+        assert wire.ask("GET", "/livez", connection="close").status == 200
+        assert wire.rest() == b""
+    with pytest.raises(ssl.SSLCertVerificationError):
+        Wire(daemon, ssl.create_default_context())
+    with Wire(daemon, context) as wire:
+        wire.send(request("POST", CHAT, content_length="99999999"))
+        assert wire.receive().status == 413
+
+    # A client without TLS, or with none at all, costs nothing but its own connection.
+    with Wire(daemon) as plain:
+        plain.send(request("GET", "/livez"))
+        assert b"200" not in plain.rest()
+
+    # A drain lets an encrypted stream end whole as well.
+    simulator.behave("alpha", "slow", parameters={"delay": 0.0, "chunkDelay": 0.05})
+    with Wire(daemon, context) as wire:
+        wire.send(request("POST", CHAT, said("hi", stream=True)))
+        wire._until(b"data: {")
+        daemon.popen.terminate()
+        assert wire.rest().endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+    assert daemon.wait() == 0
+    assert "Traceback" not in daemon.output
+
+
+# -- the upstream ----------------------------------------------------------------------------------
+
+
+def daemon_for(start_daemon, url, **upstream):
+    settings = {"baseUrl": url, **upstream}
+    # The one attempt's outcome is what the client sees.
+    return start_daemon(
+        keys_of("alpha"), upstream=settings, retry={"maxAttempts": 1}, logging={"level": "debug"}
+    )
+
+
+def assert_network_failure(daemon, answer):
+    assert answer.status == 502
+    assert answer.error["code"] == "upstream_error"
+    assert daemon.request_line(answer.headers["x-request-id"])["outcome"] == "network"
+
+
+def test_an_upstream_of_a_private_authority_is_trusted_by_its_ca_file(
+    authority, ca_file, start_daemon
+):
+    with tls_upstream(server_context(authority, "localhost")) as server:
+        url = f"https://localhost:{server.server_port}"
+        answer = chat(daemon_for(start_daemon, url, caFile=ca_file))
+        assert answer.status == 200
+        assert "Hello over TLS." in answer.body.decode()
+        assert b"x-goog-api-key" in server.heads[0].lower()
+
+
+def test_an_upstream_that_nobody_vouches_for_is_a_network_failure(authority, start_daemon):
+    with tls_upstream(server_context(authority, "localhost")) as server:
+        daemon = daemon_for(start_daemon, f"https://localhost:{server.server_port}")
+        assert_network_failure(daemon, chat(daemon))
+        assert server.heads == []
+
+
+def test_an_upstream_under_another_name_is_a_network_failure(authority, ca_file, start_daemon):
+    with tls_upstream(server_context(authority, "elsewhere.example")) as server:
+        url = f"https://localhost:{server.server_port}"
+        daemon = daemon_for(start_daemon, url, caFile=ca_file)
+        assert_network_failure(daemon, chat(daemon))
+        assert server.heads == []
+
+
+def test_an_upstream_that_begins_no_tls_is_a_timeout(start_daemon, simulator):
+    url = simulator.url.replace("http://", "https://")
+    answer = chat(daemon_for(start_daemon, url, connectTimeoutSeconds=0.3))
+    assert (answer.status, answer.error["code"]) == (504, "upstream_timeout")
+
+
+# -- through an HTTP proxy -------------------------------------------------------------------------
+
+
+def test_a_connect_proxy_carries_tls_to_the_upstream(authority, ca_file, start_daemon):
+    with tls_upstream(server_context(authority, "localhost")) as server, http_proxy() as proxy:
+        place = f"localhost:{server.server_port}"
+        daemon = daemon_for(
+            start_daemon,
+            f"https://{place}",
+            caFile=ca_file,
+            httpProxy=f"http://127.0.0.1:{proxy.server_address[1]}",
+        )
+        for _ in range(2):
+            assert "Hello over TLS." in chat(daemon).body.decode()
+        assert len(ANSWER) < 1000
+        # The tunnel is kept and used again.
+        assert proxy.targets == [place]
+        assert daemon.stop() == 0
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n",
+        b"rubbish\r\n\r\n",
+        b"",
+    ],
+)
+def test_a_proxy_that_opens_no_tunnel_is_a_network_failure(start_daemon, refusal):
+    with http_proxy(refusal) as proxy:
+        daemon = daemon_for(
+            start_daemon,
+            "https://localhost:9",
+            httpProxy=f"http://127.0.0.1:{proxy.server_address[1]}",
+        )
+        assert_network_failure(daemon, chat(daemon))
+        assert proxy.targets == ["localhost:9"]
+
+
+def test_a_silent_proxy_is_a_timeout(start_daemon):
+    with http_proxy(None) as proxy:
+        daemon = daemon_for(
+            start_daemon,
+            "https://localhost:9",
+            connectTimeoutSeconds=0.3,
+            httpProxy=f"http://127.0.0.1:{proxy.server_address[1]}",
+        )
+        answer = chat(daemon)
+        assert (answer.status, answer.error["code"]) == (504, "upstream_timeout")

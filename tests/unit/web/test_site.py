@@ -1,0 +1,242 @@
+"""A client's connection under a clock that the test holds: what drips, stalls, or never ends."""
+
+import pytest
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from twisted.web.resource import Resource
+
+from gemproxy.web.site import (
+    HEADER_SECONDS,
+    IDLE_SECONDS,
+    LINGER_BYTES,
+    LINGER_SECONDS,
+    ProxySite,
+)
+from gemproxy.web.writing import write_error, write_whole
+
+LIMIT = 10_000
+
+
+class Transport(StringTransport):
+    """Tells how it was closed; ``disconnecting`` is an orderly close."""
+
+    aborted = half_closed = False
+
+    def abortConnection(self):
+        self.aborted = True
+        self.lose()
+
+    def loseWriteConnection(self):
+        self.half_closed = True
+
+    def lose(self):
+        if self.channel is not None:
+            channel, self.channel = self.channel, None
+            channel.connectionLost(Failure(ConnectionDone()))
+
+
+class Client:
+    """A connection to a site that answers POST / with the body's length, and never POST /wait."""
+
+    def __init__(self):
+        self.clock = Clock()
+        self.clock.advance(1000)
+        self.refused = []
+        self.site = ProxySite(Resource(), self.clock, max_body_bytes=LIMIT, refuse=self.refuse)
+        self.site.routes[b"POST", b"/"] = self.answer
+        self.site.routes[b"POST", b"/wait"] = lambda _: None
+        self.connect()
+
+    def connect(self):
+        self.transport = Transport()
+        channel = self.site.buildProtocol(None)
+        self.transport.channel = channel
+        self.transport.protocol = channel
+        channel.makeConnection(self.transport)
+        self.channel = channel
+
+    def answer(self, request):
+        write_whole(request, 200, [], b"%d" % len(request.body()), self.clock.seconds())
+
+    def refuse(self, request, error):
+        self.refused.append(error)
+        write_error(request, error, [], self.clock.seconds())
+
+    def send(self, data):
+        self.channel.dataReceived(data)
+
+    @property
+    def statuses(self):
+        return [
+            int(line.split(b" ")[1])
+            for line in self.transport.value().split(b"\r\n")
+            if line.startswith(b"HTTP/1.1 ")
+        ]
+
+    @property
+    def is_open(self):
+        return not (self.transport.aborted or self.transport.disconnecting)
+
+
+@pytest.fixture
+def client():
+    return Client()
+
+
+def head(length, path=b"/"):
+    return b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (path, length)
+
+
+@pytest.mark.parametrize("begun", [b"", b"POST / HT", head(100), head(100) + b"a" * 99])
+def test_a_client_that_falls_silent_is_closed_after_a_minute(client, begun):
+    client.send(begun)
+    client.clock.advance(IDLE_SECONDS - 1)
+    assert client.is_open
+    client.clock.advance(2)
+    assert not client.is_open
+
+
+def test_headers_that_drip_are_cut_off(client):
+    whole = head(0) + b"x" * 100
+    for place in range(int(HEADER_SECONDS)):
+        client.send(whole[place : place + 1])
+        client.clock.advance(1)
+    assert client.is_open
+    client.clock.advance(1)
+    client.send(b"x")
+    assert client.transport.aborted
+
+
+def test_headers_that_drip_on_a_kept_connection_are_cut_off_as_well(client):
+    client.send(head(1) + b"a")
+    client.clock.advance(IDLE_SECONDS - 1)  # silence between two requests is no dripping
+    for _ in range(int(HEADER_SECONDS) + 1):
+        assert client.is_open
+        client.send(b"X")
+        client.clock.advance(1)
+    client.send(b"X")
+    assert client.transport.aborted
+
+
+def test_a_body_that_drips_is_cut_off(client):
+    client.send(head(5000))
+    for _ in range(int(IDLE_SECONDS) // 10):
+        client.send(b"a")
+        client.clock.advance(10)
+    client.send(b"a")
+    assert client.transport.aborted
+    assert client.statuses == []
+
+
+def test_a_body_that_drips_only_after_a_brisk_start_is_cut_off(client):
+    client.send(head(9000) + b"a" * 8000)
+    for _ in range(14):
+        client.send(b"a")
+        client.clock.advance(10)
+    assert client.transport.aborted
+
+
+def test_a_slow_but_steady_body_is_served_however_long_it_takes(client):
+    client.send(head(9000))
+    for _ in range(45):
+        client.clock.advance(10)
+        client.send(b"a" * 200)
+    assert client.statuses == [200]
+    assert client.transport.value().endswith(b"\r\n\r\n9000")
+    assert client.is_open
+
+
+def test_no_clock_runs_while_the_answer_is_awaited(client):
+    client.send(head(1, b"/wait") + b"a")
+    client.clock.advance(10_000)
+    assert client.is_open
+
+
+def test_what_comes_while_an_answer_is_awaited_is_held_back(client):
+    client.send(head(1, b"/wait") + b"a")
+    for _ in range(10):
+        client.send(b"b" * 10_000)
+        if client.transport.producerState == "paused":
+            break
+    assert client.transport.producerState == "paused"
+    assert client.is_open
+
+
+def test_a_refusal_comes_with_the_headers_and_drops_what_follows(client):
+    client.send(head(LIMIT + 1))
+    assert client.statuses == [413]
+    assert client.transport.half_closed
+    client.send(b"a" * (LIMIT + 1) + head(0))
+    assert client.statuses == [413]
+    assert len(client.refused) == 1
+    client.clock.advance(LINGER_SECONDS - 1)
+    assert not client.transport.aborted
+    client.clock.advance(2)
+    assert client.transport.aborted
+
+
+def test_a_refused_client_may_send_so_much_more_and_no_more(client):
+    client.send(head(LIMIT + 1))
+    for _ in range(LINGER_BYTES // (1024 * 1024)):
+        client.send(b"a" * 1024 * 1024)
+    assert not client.transport.aborted
+    client.send(b"a")
+    assert client.transport.aborted
+
+
+def test_a_chunked_body_is_counted_as_it_comes(client):
+    client.send(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+    client.send(b"%x\r\n%b\r\n" % (LIMIT, b"a" * LIMIT))
+    assert client.statuses == []
+    client.send(b"1\r\na")
+    assert client.statuses == [413]
+    client.send(b"\r\n0\r\n\r\n")
+    assert client.statuses == [413]
+
+
+def test_lines_behind_a_bad_one_are_not_looked_at(client):
+    client.send(b"rubbish\r\n\r\n" + head(1) + b"a")
+    client.send(head(1) + b"a")
+    assert client.statuses == [400]
+
+
+def test_a_routes_defect_is_no_silence(client):
+    from twisted.logger import capturedLogs
+
+    def crash(_):
+        raise LookupError("no such thing")
+
+    client.site.routes[b"POST", b"/"] = crash
+    with capturedLogs() as events:
+        client.send(head(1) + b"a")
+    assert client.statuses == [500]
+    assert b"LookupError" not in client.transport.value()
+    assert any("log_failure" in event for event in events)
+
+
+def test_closing_fires_when_the_last_connection_is_gone(client):
+    first = client.transport
+    client.connect()
+    second = client.transport
+    closed = client.site.close()
+    assert first.disconnecting
+    assert second.disconnecting
+    first.lose()
+    assert not closed.called
+    second.lose()
+    assert closed.called
+    assert client.clock.getDelayedCalls() == []
+
+
+def test_closing_waits_for_a_slow_peer_only_so_long(client):
+    closed = client.site.close()
+    client.clock.advance(LINGER_SECONDS)
+    assert client.transport.aborted
+    assert closed.called
+
+
+def test_closing_without_connections_fires_at_once(client):
+    client.transport.lose()
+    assert client.site.close().called

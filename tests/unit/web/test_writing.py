@@ -1,0 +1,169 @@
+"""Answers on the wire: heads, streams, heartbeats, and a client that reads slowly."""
+
+import pytest
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.web.resource import Resource
+
+from gemproxy.exchange import AttemptRecord, Exchange
+from gemproxy.web.site import ProxySite
+from gemproxy.web.writing import RequestWriter
+
+
+class Flow:
+    """An upstream that can be held back."""
+
+    def __init__(self):
+        self.calls = []
+
+    def pause(self):
+        self.calls.append("pause")
+
+    def resume(self):
+        self.calls.append("resume")
+
+
+class Stage:
+    """A writer whose client sits on a transport in memory."""
+
+    def __init__(self, heartbeat=15.0, version=b"HTTP/1.1"):
+        self.clock = Clock()
+        self.clock.advance(1_790_000_000)
+        self.exchange = Exchange("req_1", "/", self.clock.seconds())
+        self.site = ProxySite(Resource(), self.clock, max_body_bytes=10, refuse=None)
+        self.site.routes[b"POST", b"/"] = self.begin
+        self.heartbeat = heartbeat
+        self.transport = StringTransport()
+        self.channel = self.site.buildProtocol(None)
+        self.channel.makeConnection(self.transport)
+        self.channel.dataReceived(b"POST / %b\r\nHost: x\r\nContent-Length: 0\r\n\r\n" % version)
+
+    def begin(self, request):
+        self.request = request
+        headers = [(b"x-request-id", b"req_1")]
+        self.writer = RequestWriter(self.clock, request, self.exchange, headers, self.heartbeat)
+
+    @property
+    def sent(self):
+        return self.transport.value()
+
+    @property
+    def body(self):
+        return self.sent.partition(b"\r\n\r\n")[2]
+
+
+def test_an_answer_is_one_whole_message():
+    stage = Stage()
+    stage.clock.advance(0.25)
+    stage.exchange.attempts.append(AttemptRecord("id", "alpha", 0.0))
+    stage.writer.answer(b'{"a":1}')
+    head, _, body = stage.sent.partition(b"\r\n\r\n")
+    assert body == b'{"a":1}'
+    lines = head.split(b"\r\n")
+    assert lines[0] == b"HTTP/1.1 200 OK"
+    assert b"Content-Length: 7" in lines
+    assert b"openai-processing-ms: 250" in lines
+    assert b"x-gemproxy-attempts: 1" in lines
+    assert not any(line.startswith(b"x-gemproxy-key") for line in lines)
+
+
+def test_a_keys_name_is_told_to_those_who_may_know_and_cannot_break_the_head():
+    stage = Stage()
+    stage.exchange.attempts.append(AttemptRecord("id", "schlüssel-1", 0.0))
+    stage.writer.tells_key = True
+    stage.writer.answer(b"{}")
+    assert b"x-gemproxy-key: schl\\xfcssel-1\r\n" in stage.sent
+
+
+def test_a_streams_head_leaves_with_its_first_events():
+    stage = Stage()
+    stage.writer.begin_stream()
+    assert stage.sent == b""
+    stage.writer.write(b"data: 1\n\n")
+    assert stage.sent.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert stage.body == b"9\r\ndata: 1\n\n\r\n"
+    stage.writer.finish()
+    assert stage.body.endswith(b"0\r\n\r\n")
+
+
+def test_no_events_are_no_chunk():
+    """A chunk of length 0 would end the body."""
+    stage = Stage()
+    stage.writer.begin_stream()
+    stage.writer.write(b"")
+    assert stage.sent == b""
+
+
+def test_an_old_client_gets_a_stream_without_chunks_that_ends_with_the_connection():
+    stage = Stage(version=b"HTTP/1.0")
+    stage.writer.begin_stream()
+    stage.writer.write(b"data: 1\n\n")
+    stage.writer.finish()
+    assert b"Transfer-Encoding" not in stage.sent
+    assert b"Connection: close" in stage.sent
+    assert stage.body == b"data: 1\n\n"
+    assert stage.transport.disconnecting
+
+
+def test_a_silent_stream_beats_between_events():
+    stage = Stage(heartbeat=15.0)
+    stage.writer.begin_stream()
+    stage.writer.write(b"data: 1\n\n")
+    stage.clock.advance(10)
+    stage.writer.write(b"data: 2\n\n")
+    stage.clock.advance(14)
+    assert b": heartbeat" not in stage.sent
+    stage.clock.advance(1)
+    assert stage.sent.endswith(b"d\r\n: heartbeat\n\n\r\n")
+    stage.clock.advance(15)
+    assert stage.sent.count(b": heartbeat\n\n") == 2
+
+
+@pytest.mark.parametrize("end", ["finish", "close"])
+def test_no_heart_beats_after_the_end(end):
+    stage = Stage()
+    stage.writer.begin_stream()
+    stage.writer.write(b"data: 1\n\n")
+    getattr(stage.writer, end)()
+    stage.clock.advance(14)
+    sent = stage.sent
+    stage.clock.advance(40)
+    assert stage.sent == sent
+
+
+def test_no_heart_beats_where_none_is_wanted():
+    stage = Stage(heartbeat=0)
+    stage.writer.begin_stream()
+    stage.writer.write(b"data: 1\n\n")
+    stage.clock.advance(50)
+    assert b"heartbeat" not in stage.sent
+
+
+def test_a_client_that_reads_slowly_holds_the_upstream_back():
+    stage, flow = Stage(), Flow()
+    stage.writer.begin_stream()
+    stage.writer.attach(flow)
+    stage.writer.pauseProducing()
+    assert flow.calls == ["pause"]
+    stage.clock.advance(100)
+    assert b"heartbeat" not in stage.sent  # would only pile up
+    stage.writer.resumeProducing()
+    assert flow.calls == ["pause", "resume"]
+
+
+def test_a_second_upstream_is_held_back_by_a_client_that_still_does_not_read():
+    stage, second = Stage(), Flow()
+    stage.writer.begin_stream()
+    stage.writer.attach(Flow())
+    stage.writer.pauseProducing()
+    stage.writer.attach(second)
+    assert second.calls == ["pause"]
+
+
+def test_the_transport_itself_asks_to_hold_back():
+    stage, flow = Stage(), Flow()
+    stage.writer.begin_stream()
+    stage.writer.attach(flow)
+    stage.transport.producer.pauseProducing()
+    stage.transport.producer.resumeProducing()
+    assert flow.calls == ["pause", "resume"]
