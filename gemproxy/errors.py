@@ -6,12 +6,19 @@
     ├── ConfigError             the operator's: a file, option or variable is wrong
     ├── UpstreamFailed          the network's: no usable HTTP answer came; never shown as it is
     ├── UnusableAnswer          the model's: HTTP 200 with nothing in it that could be an answer
+    ├── StorageError            the disk's: the state cannot be read or written; nobody's request
+    │   ├── StorageUnavailable  not now: locked, full, read-only, forbidden; tried again
+    │   ├── StorageCorrupt      the file is damaged; it is moved aside
+    │   └── SchemaTooNew        a newer program wrote the file; it is not touched
     └── ProxyError              what a client may see, with status and OpenAI error fields
         ├── InvalidRequest      400, the client's: names the field
         │   └── ContextTooLong  400, the prompt is larger than the model or the quota admits
         ├── RequestTooLarge     413
         ├── Unauthorized        401, the client's token for this proxy
+        ├── Forbidden           403, a page of another site asks an admin API that is open
+        ├── LockedOut           429, the address brought too many wrong tokens
         ├── UnknownURL          404
+        ├── NotFound            404, the route exists, the key or request that it names does not
         ├── MethodNotAllowed    405
         ├── ModelNotFound       404
         ├── TooManyInFlight     429, this proxy's concurrency limit
@@ -115,6 +122,22 @@ class UnusableAnswer(GemproxyError):
         self.reason = reason
 
 
+class StorageError(GemproxyError):
+    """The state cannot be read or written. The message names the file; it never stops serving."""
+
+
+class StorageUnavailable(StorageError):
+    """Not now: the file is locked, the disk is full, the folder read-only. May pass by itself."""
+
+
+class StorageCorrupt(StorageError):
+    """The file is damaged, or its contents make no sense."""
+
+
+class SchemaTooNew(StorageError):
+    """A newer program wrote the file: reading it could misread, writing it could lose."""
+
+
 class ProxyError(GemproxyError):
     """An error that a client sees, in the OpenAI envelope.
 
@@ -186,12 +209,35 @@ class Unauthorized(ProxyError):
         return [*super().headers(), (b"WWW-Authenticate", b"Bearer")]
 
 
+class Forbidden(ProxyError):
+    """Whoever it is, not from there."""
+
+    status = 403
+    type = "invalid_request_error"
+    code = "forbidden"
+
+
+class LockedOut(ProxyError):
+    """Too many wrong tokens came from this address."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "too_many_wrong_tokens"
+
+
 class UnknownURL(ProxyError):
     """No such route."""
 
     status = 404
     type = "invalid_request_error"
     code = "unknown_url"
+
+
+class NotFound(ProxyError):
+    """The route exists; what its path names does not. ``code`` says what that is."""
+
+    status = 404
+    type = "invalid_request_error"
 
 
 class MethodNotAllowed(ProxyError):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from gemproxy.dialects.translation.usage import TokenUsage
 from gemproxy.keys.outcome import Charge, Outcome, Verdict
+from gemproxy.keys.status import PassedOver
 
 _UNDECIDED = Outcome(Verdict.CLIENT_GONE)
 
@@ -28,6 +29,16 @@ class AttemptRecord:
     outcome: Outcome = _UNDECIDED
     seconds: float = 0.0
     charge: Charge = Charge.NOBODY
+    #: Keys that were not eligible when this one was chosen.
+    passed_over: list[PassedOver] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """No key was left; ``outcome`` is the code of the pool's error."""
+
+    outcome: str
+    passed_over: list[PassedOver]
 
 
 @dataclass
@@ -41,6 +52,8 @@ class Exchange:
     model: str | None = None
     stream: bool = False
     attempts: list[AttemptRecord] = field(default_factory=list)
+    #: Where the request ended because no key was left for it, or for another attempt.
+    refused: Refusal | None = None
     #: A short word for how it ended: a verdict, or the code of the error that the client saw.
     outcome: str = ""
     #: When the first byte of the answer's body went to the client.

@@ -43,11 +43,11 @@ from gemproxy.errors import (
     UnusableAnswer,
     UpstreamFailed,
 )
-from gemproxy.exchange import AttemptRecord, Exchange
+from gemproxy.exchange import AttemptRecord, Exchange, Refusal
 from gemproxy.interfaces import ReplyWriter, Upstream, UpstreamRequest, UpstreamResponse
 from gemproxy.keys.models import ModelBreakers, ModelPermit
 from gemproxy.keys.outcome import Charge, Outcome, Verdict
-from gemproxy.keys.pool import KeyPool, Lease
+from gemproxy.keys.pool import KeyPool, Lease, PassedOver
 
 #: Google's error bodies are a few KB; a front end's HTML page may be more.
 MAX_ERROR_BYTES = 256 * 1024
@@ -154,17 +154,21 @@ class Forwarder:
     def _choose(self, call: _Call) -> Lease:
         """A key that this request has not tried. Raises :class:`ProxyError` if there is none."""
         now = self._seconds()
-        lease = self._pool.acquire(call.model, now, tried=call.tried, tokens=call.tokens)
-        return call.begin_attempt(lease, now)
+        try:
+            lease = self._pool.acquire(call.model, now, tried=call.tried, tokens=call.tokens)
+        except ProxyError as refusal:
+            word = refusal.code or refusal.type
+            call.exchange.refused = Refusal(word, self._passed_over(call, now))
+            raise
+        return self._begin_attempt(call, lease, now)
 
     def _choose_same(self, call: _Call) -> Lease:
         """The last attempt's key once more. Raises :class:`ProxyError` if it may not serve now."""
         now = self._seconds()
         last = call.leases[-1]
         self._pool.release(last, now)
-        return call.begin_attempt(
-            self._pool.acquire_again(last.key.id, call.model, now, tokens=call.tokens), now
-        )
+        again = self._pool.acquire_again(last.key.id, call.model, now, tokens=call.tokens)
+        return self._begin_attempt(call, again, now)
 
     async def _choose_again(self, call: _Call, failed: Outcome) -> Lease:
         """A key for the next attempt, or the error that the client sees when nothing is left."""
@@ -183,6 +187,14 @@ class Forwarder:
         except ProxyError as refusal:
             raise self._final_error(call, failed) from refusal
         raise self._final_error(call, failed)
+
+    def _begin_attempt(self, call: _Call, lease: Lease, now: float) -> Lease:
+        return call.begin_attempt(lease, now, self._passed_over(call, now, lease.key.id))
+
+    def _passed_over(self, call: _Call, now: float, chosen: str | None = None) -> list[PassedOver]:
+        return self._pool.hindered(
+            call.model, now, tried=call.tried, tokens=call.tokens, chosen=chosen
+        )
 
     # -- send, classify, record ------------------------------------------------------------------
 
@@ -380,9 +392,11 @@ class _Call:
             attempt.outcome.verdict is Verdict.UNUSABLE for attempt in self.exchange.attempts
         )
 
-    def begin_attempt(self, lease: Lease, now: float) -> Lease:
+    def begin_attempt(self, lease: Lease, now: float, passed_over: list[PassedOver]) -> Lease:
         self.leases.append(lease)
-        self.exchange.attempts.append(AttemptRecord(lease.key.id, lease.key.name, now))
+        record = AttemptRecord(lease.key.id, lease.key.name, now, passed_over=passed_over)
+        self.exchange.attempts.append(record)
+        self.exchange.refused = None
         self.stream_answered = False
         return lease
 

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from gemproxy.exchange import Exchange
 from gemproxy.secret import Secret
+from gemproxy.state import State
 
 
 @dataclass(frozen=True)
@@ -100,3 +101,50 @@ class Telemetry(Protocol):
 
     def request_finished(self, exchange: Exchange, status: int, seconds: float) -> None:
         """``status`` is what the client got, 499 when it left first; ``seconds`` the whole time."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStatus:
+    """How the state is kept at present. Times are epoch seconds."""
+
+    #: ``sqlite``, ``json`` (the fallback) or ``none``.
+    backend: str
+    #: The time of the latest state that is on the disk.
+    last_checkpoint: float | None = None
+    #: The latest failure, also after it was overcome.
+    last_error: str | None = None
+    last_error_at: float | None = None
+    #: Since when ``backend`` is not what was configured; ``None`` while it is.
+    degraded_since: float | None = None
+    #: How often each backend failed since the start.
+    sqlite_errors: int = 0
+    json_errors: int = 0
+
+
+class StateStore(Protocol):
+    """A place for the state. Every call blocks; all are made in one thread."""
+
+    def load(self, now: float | None = None) -> State | None:
+        """What was saved last; ``None`` where nothing was. Raises :class:`StorageError`.
+
+        With ``now`` only those metrics that a ledger keeps in memory then; without it everything.
+        """
+
+    def save(self, state: State) -> None:
+        """Keep ``state``. Raises :class:`StorageError`; then what was saved before still stands."""
+
+    def close(self) -> None:
+        """Let go of the files; another :meth:`load` or :meth:`save` takes them again."""
+
+
+class ResilientStateStore(StateStore, Protocol):
+    """A store that finds another way when the disk fails, and tells of it.
+
+    Raises nothing but :class:`SchemaTooNew`, and that from ``load`` only.
+    """
+
+    def recovered(self) -> State | None:
+        """What could not be loaded at the start and came to light since; told once."""
+
+    def status(self) -> StoreStatus:
+        """How it goes. May be called from any thread."""

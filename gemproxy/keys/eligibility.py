@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from gemproxy.keys.breaker import State
 from gemproxy.keys.cooldowns import Cooldowns
@@ -39,18 +39,29 @@ class Eligibility:
     ) -> Hindrance | None:
         """What keeps ``key`` from serving ``model`` at ``now``; ``None`` where nothing does.
 
-        The first of several reasons is told, with the time at which the last of them is over.
+        Of several reasons the one that lasts longest is told.
         ``last_resort`` admits low health, ``probe`` a half-open key that waits for its probe.
         """
         shortage = key.ledger.shortage(now, tokens) if key.ledger is not None else None
         found = list(self._lasting(key, model, now, shortage, probe))
         if found:
-            return found[0] if len(found) == 1 else _combined(found)
+            return found[0] if len(found) == 1 else _longest(found)
         if shortage is not None:
             return Hindrance(Reason.OVER_LIMIT, shortage.until, momentary=True)
         if not last_resort and self._is_weak(key, now):
             return Hindrance(Reason.LOW_HEALTH, key.window.next_change(now))
         return None
+
+    def hindered(
+        self, keys: Iterable[PooledKey], model: str, now: float, tokens: int
+    ) -> Iterator[tuple[PooledKey, Hindrance | None]]:
+        """Each of ``keys`` with what keeps it from ``model``; a quick look for many sound keys."""
+        rests = bool(self.cooldowns or self.denials)
+        for key in keys:
+            if rests or not _is_spotless(key):
+                yield key, self.hindrance(key, model, now, tokens=tokens)
+            else:
+                yield key, None
 
     def _lasting(
         self, key: PooledKey, model: str, now: float, shortage: Shortage | None, probe: bool
@@ -80,9 +91,23 @@ class Eligibility:
         return score < self.settings.health_threshold
 
 
-def _combined(found: list[Hindrance]) -> Hindrance:
-    first = found[0]
-    if first.until is None:
-        return first
-    until = max(hindrance.until or 0.0 for hindrance in found)
-    return Hindrance(first.reason, until, any(hindrance.for_the_day for hindrance in found))
+def _is_spotless(key: PooledKey) -> bool:
+    """Whether nothing of the key itself could hinder it, whatever the model and the time."""
+    return (
+        key.enabled
+        and key.breaker.state is State.CLOSED
+        and key.window.flawless
+        and key.ledger is None
+        and not key.key.models
+    )
+
+
+def _longest(found: list[Hindrance]) -> Hindrance:
+    """The one that ends last, the first of several without an end; a trial ends soonest of all.
+
+    So a key that is told to be out of quota until some moment is free at that moment, and what a
+    rotation remembers of a parked key stays true until then.
+    """
+    found = [hindrance for hindrance in found if hindrance is not _BUSY]
+    endless = [hindrance for hindrance in found if hindrance.until is None]
+    return endless[0] if endless else max(found, key=lambda hindrance: hindrance.until or 0.0)

@@ -44,6 +44,11 @@ class SlidingWindow:
         total = successes + failures
         return successes / total if total else 1.0
 
+    @property
+    def flawless(self) -> bool:
+        """Whether no failure is remembered; one that has just left the window may still be."""
+        return not self._failures
+
     def next_change(self, now: float) -> float:
         """When the oldest slice will leave the window; ``now`` when it is empty."""
         self._forget(int(now // self._width))

@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import count, islice
 
@@ -14,6 +15,7 @@ from gemproxy.errors import ProxyError
 from gemproxy.keys.breaker import State
 from gemproxy.keys.consequences import apply_outcome
 from gemproxy.keys.eligibility import Eligibility
+from gemproxy.keys.explanations import passed_over, suspects
 from gemproxy.keys.key import Key
 from gemproxy.keys.lease import Lease, Transition
 from gemproxy.keys.outcome import Outcome, Verdict
@@ -45,6 +47,7 @@ _RESTS = _QUOTA | {Verdict.MODEL_DENIED}
 _NOTHING_LEARNED = Outcome(Verdict.CLIENT_GONE)
 _TRIED = Hindrance(Reason.ALREADY_TRIED)
 _NO_OVERRIDE = Override()
+_FEW_SIBLINGS = 16
 
 
 class UnknownKey(LookupError):
@@ -67,6 +70,7 @@ class KeyPool:
         self._eligibility = Eligibility(self._settings)
         self._entries = {key.id: self._new_entry(key) for key in keys}
         self._rotations = Rotations(self._entries.values())
+        self._projects = self._by_project()
 
     # -- leases ----------------------------------------------------------------------------------
 
@@ -86,7 +90,7 @@ class KeyPool:
         return self._lease(entry, model, now, tokens)
 
     def acquire_again(self, key_id: str, model: str, now: float, *, tokens: int = 0) -> Lease:
-        """This very key, for a second try or a probe; its earlier lease has to be settled.
+        """This very key, for a second try; its earlier lease has to be settled.
 
         Raises as :meth:`acquire` where the key may not serve now.
         """
@@ -100,6 +104,17 @@ class KeyPool:
                 return self._lease(entry, model, now, tokens)
             census.add(hindrance)
         raise refusal(census, model, now, self._settings.cooldown)
+
+    def acquire_probe(self, key_id: str, now: float) -> Lease | None:
+        """The one trial of a half-open key, for a call that no model's quota is used for.
+
+        ``None`` where there is none to be had. Its outcome is recorded as any other.
+        """
+        entry = self._entries.get(key_id)
+        if entry is None or not _awaits_trial(entry, now):
+            return None
+        permit = entry.breaker.try_acquire(now)
+        return Lease(entry, "", permit, now, None) if permit is not None else None
 
     def record(
         self,
@@ -123,7 +138,8 @@ class KeyPool:
             entry.ledger.correct(lease.use, tokens, now)
         apply_outcome(entry, lease.permit, lease.model, outcome, now, self._eligibility)
         if outcome.verdict in _SERVED:
-            self._rotations.begin(lease.model)
+            if lease.model:
+                self._rotations.begin(lease.model)
             if latency is not None:
                 entry.answered_in(latency)
         self._settle(lease, outcome.verdict, now)
@@ -154,11 +170,44 @@ class KeyPool:
         self, model: str, now: float, tried: Collection[str] = (), limit: int = 20
     ) -> list[PassedOver]:
         """The first keys, in the file's order, that are not eligible for ``model``, and why."""
-        return list(islice(self._passed_over(model, now, tried), limit))
+        every = self._entries.values()
+        return list(islice(passed_over(every, self._eligibility, model, now, tried=tried), limit))
+
+    def hindered(
+        self,
+        model: str,
+        now: float,
+        *,
+        tried: Collection[str] = (),
+        tokens: int = 0,
+        chosen: str | None = None,
+        limit: int = 20,
+    ) -> list[PassedOver]:
+        """At most ``limit`` keys that were not eligible for a request, at a cost that is bounded.
+
+        ``chosen`` is the id of the key that was chosen instead. A pool of up to ``limit`` keys is
+        looked at whole, in the file's order. Of a larger one those are told that the rotation has
+        come by and found unfit; a key whose turn had not come was not passed over.
+        """
+        looked_at: Iterable[PooledKey] = self._entries.values()
+        if len(self._entries) > limit:
+            rotation = self._rotation(model)
+            looked_at = suspects(self._entries, rotation, self._rotations, tried, limit)
+        others = (entry for entry in looked_at if entry.id != chosen)
+        told = passed_over(others, self._eligibility, model, now, tried=tried, tokens=tokens)
+        return list(islice(told, limit))
 
     def statuses(self, now: float) -> list[KeyStatus]:
         """Every key, in the file's order."""
         return [key_status(entry, self._eligibility, now) for entry in self._entries.values()]
+
+    def each_status(self, now: float) -> Iterator[KeyStatus]:
+        """As :meth:`statuses`, one at a time, for whoever cannot take ten thousand in one go.
+
+        The keys are those of the moment of the first one.
+        """
+        for entry in list(self._entries.values()):
+            yield key_status(entry, self._eligibility, now)
 
     def status(self, id_or_name: str, now: float) -> KeyStatus:
         """One key. Raises :class:`UnknownKey`."""
@@ -169,9 +218,10 @@ class KeyPool:
         return pool_counts(self._entries.values(), now)
 
     def can_serve(self, now: float) -> bool:
-        """Whether some key is enabled and its breaker not open. Ends at the first such key."""
+        """Whether some key is enabled and its breaker admits requests. Ends at the first one."""
+        serving = {State.CLOSED} if self._settings.probe else {State.CLOSED, State.HALF_OPEN}
         return any(
-            entry.enabled and entry.breaker.state_at(now) is not State.OPEN
+            entry.enabled and entry.breaker.state_at(now) in serving
             for entry in self._entries.values()
         )
 
@@ -179,6 +229,12 @@ class KeyPool:
         """The keys that are enabled and whose breaker is closed, in the file's order."""
         for entry in self._entries.values():
             if entry.enabled and entry.breaker.state_at(now) is State.CLOSED:
+                yield entry.key
+
+    def half_open_keys(self, now: float) -> Iterator[Key]:
+        """The enabled keys whose breaker waits for a trial, in the file's order."""
+        for entry in self._entries.values():
+            if _awaits_trial(entry, now):
                 yield entry.key
 
     # -- the operator's words --------------------------------------------------------------------
@@ -211,9 +267,8 @@ class KeyPool:
         entry.stored = None
         self._eligibility.cooldowns.forget_project(entry.key.project)
         self._eligibility.denials.forget_project(entry.key.project)
-        for other in self._entries.values():
-            if other.key.project == entry.key.project:
-                self._rotations.free(other)
+        for sibling in self._projects[entry.key.project]:
+            self._rotations.free(sibling)
 
     # -- reload, restart -------------------------------------------------------------------------
 
@@ -235,11 +290,26 @@ class KeyPool:
         removed = [entry for entry in previous.values() if entry.id not in self._entries]
         for entry in removed:
             entry.removed = True
+        self._projects = self._by_project()
         if afresh:
             self._rotations = Rotations(self._entries.values())
         else:
             self._update_rotations(old_keys, removed)
         return change
+
+    def prepare_snapshot(self, batch: int) -> Iterator[None]:
+        """Do the work of :meth:`snapshot` ahead, in steps of ``batch`` keys that have news.
+
+        A key costs some 15 us. Between two steps the pool may be used; what changes meanwhile is
+        left for :meth:`snapshot` itself.
+        """
+        news = 0
+        for entry in list(self._entries.values()):
+            if entry.stored is None:
+                entry.snapshot()
+                news += 1
+                if news % batch == 0:
+                    yield
 
     def snapshot(self, now: float) -> PoolSnapshot:
         """What has to be kept over a restart."""
@@ -278,6 +348,12 @@ class KeyPool:
         override = self._override_of(key.id)
         order = next(self._orders)
         return PooledKey(key, self._settings, override, order, self._breaker_changed)
+
+    def _by_project(self) -> dict[str, list[PooledKey]]:
+        projects: defaultdict[str, list[PooledKey]] = defaultdict(list)
+        for entry in self._entries.values():
+            projects[entry.key.project].append(entry)
+        return projects
 
     def _update_rotations(self, old_keys: Mapping[str, Key], removed: list[PooledKey]) -> None:
         """Change only what a reload changed, so that everybody else's turn stays where it was."""
@@ -332,8 +408,13 @@ class KeyPool:
             or verdict in _RESTS
             or (verdict in _SERVED and entry.window.score(now) < 1.0)
         )
-        if changed and not entry.removed:
-            self._rotations.free(entry)
+        if not changed or entry.removed:
+            return
+        self._rotations.free(entry)
+        if verdict in _RESTS:
+            # Larger projects learn it when their keys' turns come, to keep this short.
+            for sibling in self._projects[entry.key.project][:_FEW_SIBLINGS]:
+                self._rotations.free(sibling)
 
     def _refusal(
         self,
@@ -351,14 +432,6 @@ class KeyPool:
         if outside > 0 and any(entry.enabled for entry in self._entries.values()):
             census.counts[Reason.MODEL_NOT_ALLOWED] += outside
         return refusal(census, model, now, self._settings.cooldown)
-
-    def _passed_over(self, model: str, now: float, tried: Collection[str]) -> Iterator[PassedOver]:
-        for entry in self._entries.values():
-            hindrance = self._eligibility.hindrance(entry, model, now)
-            if hindrance is not None:
-                yield PassedOver(entry.key.name, hindrance.reason, hindrance.until)
-            elif entry.id in tried:
-                yield PassedOver(entry.key.name, Reason.ALREADY_TRIED)
 
     def _breaker_changed(self, entry: PooledKey, before: State, after: State) -> None:
         entry.stored = None
@@ -384,3 +457,9 @@ class KeyPool:
 
     def _override_of(self, key_id: str) -> Override:
         return self._overrides.get(key_id, _NO_OVERRIDE)
+
+
+def _awaits_trial(entry: PooledKey, now: float) -> bool:
+    breaker = entry.breaker
+    half_open = breaker.state_at(now) is State.HALF_OPEN
+    return entry.enabled and half_open and not breaker.trial_running

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from gemproxy.keys.pooled import PooledKey
 from gemproxy.keys.selection import Rotation
@@ -48,6 +49,10 @@ class Rotations:
             if len(self._own) > _CAPACITY:
                 self._own.popitem(last=False)
         return rotation
+
+    def listed(self) -> Iterator[PooledKey]:
+        """The keys that have an allow-list; those with several models on it come several times."""
+        return chain.from_iterable(self._listed.values())
 
     def add(self, key: PooledKey) -> None:
         """A new key, in every rotation whose model it may serve."""

@@ -166,6 +166,10 @@ class Rotation(Generic[M]):
         """The members that are not parked, in no order; some may have become unfit."""
         return (member for _, _, member in self._ready if not member.removed)
 
+    def parked(self) -> Iterator[M]:
+        """The members that were found unfit, the longest first; some may have become fit."""
+        return (member for member in self._parked if not member.removed)
+
     def counts(self) -> Counter[Reason]:
         """How many members are parked for each reason."""
         return self._counts

@@ -52,7 +52,8 @@ class TokenAuth:
         admin_open: bool = False,
     ) -> None:
         self._open = anonymous
-        self._admin_open = admin_open
+        #: Whether the admin API asks for no token.
+        self.admin_open = admin_open
         self._clients: dict[bytes, tuple[Secret, Client]] = {
             _digest(token.token.reveal().encode()): (token.token, Client(token.name, token.debug))
             for token in tokens
@@ -74,7 +75,7 @@ class TokenAuth:
 
     def operator(self, authorization: bytes | None) -> Client:
         """The operator behind the header. Raises :class:`Unauthorized`."""
-        if self._admin_open:
+        if self.admin_open:
             return Client("anonymous", debug=True, admin=True)
         try:
             client = self.client(authorization)
@@ -85,6 +86,11 @@ class TokenAuth:
                 "The admin API asks for the admin token: Authorization: Bearer TOKEN."
             )
         return client
+
+
+def brings_token(authorization: bytes | None) -> bool:
+    """Whether the header holds a bearer token, right or wrong."""
+    return _bearer(authorization) is not None
 
 
 def _bearer(authorization: bytes | None) -> bytes | None:

@@ -410,3 +410,64 @@ def test_upstream_messages_are_scrubbed_before_anybody_sees_them():
     with pytest.raises(UpstreamRejected) as caught:
         proxy.ask()
     assert "secret" not in caught.value.message
+
+
+class TestPassedOver:
+    """What the explanation of a request is made of."""
+
+    @staticmethod
+    def reasons(passed_over):
+        return [(seen.key, seen.reason.value) for seen in passed_over]
+
+    def of_attempts(self, proxy):
+        return [self.reasons(attempt.passed_over) for attempt in proxy.exchange.attempts]
+
+    def test_nobody_where_all_keys_are_well(self):
+        proxy = Proxy(FakeGemini(a=[whole()], b=[whole()]))
+        proxy.ask()
+        assert self.of_attempts(proxy) == [[]]
+        assert proxy.exchange.refused is None
+
+    def test_each_attempt_knows_who_was_not_eligible(self):
+        proxy = Proxy(
+            FakeGemini(off=[whole()], a=[quota(PER_MINUTE, "30s")], b=[OVERLOADED], c=[whole()])
+        )
+        proxy.pool.disable("off")
+        proxy.ask()
+        off, a, b = ("off", "disabled"), ("a", "cooling_down"), ("b", "already_tried")
+        assert proxy.upstream.keys_used == ["a", "b", "c"]
+        assert self.of_attempts(proxy) == [[off], [off, a], [off, a, b]]
+        assert proxy.exchange.attempts[1].passed_over[1].until == NOON + 30
+        assert proxy.exchange.refused is None
+
+    def test_a_request_for_which_no_key_was_left_knows_why(self):
+        proxy = Proxy(FakeGemini(a=[quota(PER_MINUTE, "30s")], b=[INVALID_KEY]))
+        with pytest.raises(QuotaExhausted):
+            proxy.ask()
+        assert len(proxy.exchange.attempts) == 2
+        assert proxy.exchange.refused.outcome == "rate_limit_exceeded"
+        assert self.reasons(proxy.exchange.refused.passed_over) == [
+            ("a", "cooling_down"),
+            ("b", "circuit_open"),
+        ]
+        with pytest.raises(QuotaExhausted):
+            proxy.ask()
+        assert proxy.exchange.attempts == []
+        assert self.reasons(proxy.exchange.refused.passed_over) == [
+            ("a", "cooling_down"),
+            ("b", "circuit_open"),
+        ]
+
+    def test_a_request_that_used_its_attempts_up_was_not_refused(self):
+        proxy = Proxy(FakeGemini(**{name: [OVERLOADED] for name in "abcd"}), max_attempts=2)
+        with pytest.raises(UpstreamUnavailable):
+            proxy.ask()
+        assert self.of_attempts(proxy) == [[], [("a", "already_tried")]]
+        assert proxy.exchange.refused is None
+
+    def test_neither_was_one_that_the_same_key_served_in_the_end(self):
+        proxy = Proxy(FakeGemini(off=[whole()], a=[OVERLOADED, whole()]))
+        proxy.pool.disable("off")
+        proxy.ask()
+        assert self.of_attempts(proxy) == [[("off", "disabled")]] * 2
+        assert proxy.exchange.refused is None

@@ -1,0 +1,135 @@
+"""The latest requests and the decisions on each, kept in memory for the operator's questions."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from gemproxy.exchange import AttemptRecord, Exchange, Refusal
+from gemproxy.keys.outcome import Charge
+from gemproxy.keys.status import PassedOver
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRecord:
+    """What became of one request (schema ``RequestRecord`` of the admin API).
+
+    ``time`` is epoch seconds, ``attempts`` their number, ``key`` the name of the last one's.
+    """
+
+    id: str
+    time: float
+    route: str
+    model: str | None
+    stream: bool
+    status: int
+    outcome: str
+    key: str | None
+    attempts: int
+    duration_ms: float
+    first_byte_ms: float | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptExplanation:
+    """One attempt, or with ``key`` ``None`` the moment when no key was left.
+
+    ``status`` is the upstream's. ``passed_over`` are keys that were not eligible, at most 20.
+    """
+
+    key: str | None
+    outcome: str
+    status: int | None
+    charged_to: Charge
+    duration_ms: float
+    passed_over: tuple[PassedOver, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestExplanation:
+    """One request with its decisions, in the order of time."""
+
+    request: RequestRecord
+    attempts: tuple[AttemptExplanation, ...]
+
+
+class RequestHistory:
+    """The latest ``capacity`` requests; the core's ``Telemetry``.
+
+    Holds each exchange as it is and works on it when somebody asks.
+    """
+
+    def __init__(self, capacity: int = 500) -> None:
+        self._finished: deque[tuple[Exchange, int, float]] = deque(maxlen=capacity)
+
+    def request_finished(self, exchange: Exchange, status: int, seconds: float) -> None:
+        """See :class:`gemproxy.interfaces.Telemetry`."""
+        self._finished.append((exchange, status, seconds))
+
+    def latest(self, limit: int = 100) -> list[RequestRecord]:
+        """At most ``limit`` requests, newest first."""
+        return [_record(*finished) for finished in islice(reversed(self._finished), limit)]
+
+    def find(self, request_id: str) -> RequestExplanation | None:
+        """The newest request with this id, since clients may use one twice."""
+        for exchange, status, seconds in reversed(self._finished):
+            if exchange.id == request_id:
+                return RequestExplanation(
+                    _record(exchange, status, seconds), tuple(_attempts(exchange))
+                )
+        return None
+
+
+def _record(exchange: Exchange, status: int, seconds: float) -> RequestRecord:
+    first_byte, usage = exchange.first_byte, exchange.usage
+    return RequestRecord(
+        id=exchange.id,
+        time=exchange.started,
+        route=exchange.route,
+        model=exchange.model,
+        stream=exchange.stream,
+        status=status,
+        outcome=exchange.outcome,
+        key=exchange.key_name,
+        attempts=len(exchange.attempts),
+        duration_ms=_ms(seconds),
+        first_byte_ms=None if first_byte is None else _ms(first_byte - exchange.started),
+        prompt_tokens=usage.input if usage else None,
+        completion_tokens=usage.output if usage else None,
+    )
+
+
+def _attempts(exchange: Exchange) -> Iterator[AttemptExplanation]:
+    yield from map(_attempt, exchange.attempts)
+    if exchange.refused is not None:
+        yield _refusal(exchange.refused)
+
+
+def _attempt(attempt: AttemptRecord) -> AttemptExplanation:
+    return AttemptExplanation(
+        key=attempt.key_name,
+        outcome=attempt.outcome.verdict.value,
+        status=attempt.outcome.status,
+        charged_to=attempt.charge,
+        duration_ms=_ms(attempt.seconds),
+        passed_over=tuple(attempt.passed_over),
+    )
+
+
+def _refusal(refused: Refusal) -> AttemptExplanation:
+    return AttemptExplanation(
+        key=None,
+        outcome=refused.outcome,
+        status=None,
+        charged_to=Charge.NOBODY,
+        duration_ms=0.0,
+        passed_over=tuple(refused.passed_over),
+    )
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 1)

@@ -1,0 +1,253 @@
+"""Prometheus metrics. ``docs/metrics.md`` lists them for those who build dashboards and alerts.
+
+Most are counted once per request, when it is over. How the keys stand is read at the moment of a
+scrape. Every label is bounded: ``route`` is a template, ``key`` a key that is configured now, and
+``model`` one of at most 200 that the upstream knows, or ``other``.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Awaitable, Callable, Sequence
+
+from prometheus_client import CollectorRegistry, Gauge, GCCollector, ProcessCollector
+from twisted.copyright import version as twisted_version
+
+from gemproxy import __version__
+from gemproxy.exchange import AttemptRecord, Exchange
+from gemproxy.interfaces import StoreStatus
+from gemproxy.keys.outcome import Verdict
+from gemproxy.keys.pool import KeyStatus, Transition
+from gemproxy.observability.exposition import negotiate, pages
+from gemproxy.observability.families import CounterFamily, HistogramFamily
+from gemproxy.observability.key_gauges import KeyGauges
+from gemproxy.observability.model_labels import ModelLabels
+from gemproxy.observability.service_gauges import ConfigurationStatus, ServiceGauges
+
+#: Seconds. A thinking model is silent for minutes, so the long end is where requests are.
+_REQUEST = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0, 600.0)
+_OWN_WORK = (
+    0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+)  # fmt: skip
+_SERVED = frozenset({Verdict.SUCCESS, Verdict.BLOCKED})
+_CLIENT_GONE = 499
+
+
+class Metrics:
+    """Everything that is counted; the core's ``Telemetry``.
+
+    ``registry`` is one of our own and not the library's global one. ``knows_model`` tells whether
+    the upstream's list has a model.
+    """
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        knows_model: Callable[[str], bool] = lambda _: False,
+    ) -> None:
+        self._registry = registry
+        self._models = ModelLabels(knows_model)
+        # First in the registry, so that what is collected after it knows which keys are gone.
+        self._keys = KeyGauges(registry, self._models.of, self._forget_other_keys)
+        self._make_request_metrics(registry)
+        self._make_key_metrics(registry)
+        self._make_service_metrics(registry)
+        ProcessCollector(registry=registry)
+        GCCollector(registry=registry)
+
+    # -- what is watched -------------------------------------------------------------------------
+
+    def watch_keys(
+        self, statuses: Callable[[float], Sequence[KeyStatus]], seconds: Callable[[], float]
+    ) -> None:
+        """Read the keys' gauges from ``statuses`` (``KeyPool.statuses``) at each scrape.
+
+        ``seconds`` gives epoch time. The series of keys that are gone are dropped then.
+        """
+        self._keys.watch(statuses, seconds)
+
+    def watch_service(
+        self,
+        in_flight: Callable[[], int],
+        configuration: Callable[[], ConfigurationStatus] | None = None,
+        store: Callable[[], StoreStatus] | None = None,
+    ) -> None:
+        """Ask these at each scrape; without a ``store`` the state is kept nowhere."""
+        self._service.in_flight = in_flight
+        self._service.configuration = configuration
+        if store is not None:
+            self._service.store = store
+
+    # -- what is told ----------------------------------------------------------------------------
+
+    def request_finished(self, exchange: Exchange, status: int, seconds: float) -> None:
+        """See :class:`gemproxy.interfaces.Telemetry`."""
+        attempts = exchange.attempts
+        served = bool(attempts) and attempts[-1].outcome.verdict in _SERVED
+        model, route = self._models.of(exchange.model, served=served), exchange.route
+        self._requests.add((route, model, str(status)))
+        self._durations.observe((route, model), seconds)
+        self._overheads.observe((route,), max(0.0, seconds - exchange.upstream_seconds))
+        if attempts:
+            self._count_attempts(attempts, model)
+        elif status == 401:
+            self.auth_failed("public")
+        if exchange.stream and exchange.first_byte is not None:
+            self._first_chunks.observe((model,), exchange.first_byte - exchange.started)
+            if not served and status != _CLIENT_GONE:
+                self._incomplete.add((model,))
+        if exchange.usage is not None:
+            for direction in ("input", "cached", "output", "reasoning"):
+                self._tokens.add((model, direction), getattr(exchange.usage, direction))
+
+    def breaker_changed(self, change: Transition) -> None:
+        """A key's breaker opened, is being tried, or closed."""
+        self._transitions.add((change.key, change.before.value, change.after.value))
+
+    def checkpoint_finished(self, store: StoreStatus, seconds: float) -> None:
+        """The state was written, which took ``seconds``; ``store`` tells to where."""
+        self._checkpoints.observe((store.backend,), seconds)
+
+    def auth_failed(self, api: str) -> None:
+        """Somebody brought no token or a wrong one to ``api``, ``public`` or ``admin``.
+
+        Those of the public API are counted with their requests.
+        """
+        self._auth_failures.add((api,))
+
+    def reactor_lagged(self, seconds: float) -> None:
+        """The reactor's own tick came ``seconds`` late."""
+        self._lag.observe((), seconds)
+
+    # -- what is shown ---------------------------------------------------------------------------
+
+    def render(self, accept: str) -> tuple[str, bytes]:
+        """Content type and text, in the format that the ``Accept`` header asks for."""
+        content_type, encode = negotiate(accept)
+        return content_type, b"".join(pages(self._registry, encode))
+
+    async def render_in_turns(
+        self, accept: str, pause: Callable[[], Awaitable[None]]
+    ) -> tuple[str, bytes]:
+        """As :meth:`render`, with a ``pause`` after every few milliseconds of work.
+
+        With many keys the text takes longer to write than the reactor may be kept waiting.
+        """
+        content_type, encode = negotiate(accept)
+        written = []
+        for page in pages(self._registry, encode):
+            written.append(page)
+            await pause()
+        return content_type, b"".join(written)
+
+    # -- small ones ------------------------------------------------------------------------------
+
+    def _count_attempts(self, attempts: Sequence[AttemptRecord], model: str) -> None:
+        for attempt in attempts:
+            outcome = attempt.outcome.verdict.value
+            self._attempts.add((attempt.key_name, model, outcome))
+            self._upstream.observe((attempt.key_name,), attempt.seconds)
+        for attempt in attempts[:-1]:
+            self._retries.add((attempt.outcome.verdict.value,))
+
+    def _forget_other_keys(self, names: frozenset[str]) -> None:
+        for family in (self._attempts, self._upstream, self._transitions):
+            family.keep("key", names)
+
+    def _make_request_metrics(self, registry: CollectorRegistry) -> None:
+        self._requests = CounterFamily(
+            registry,
+            "gemproxy_requests_total",
+            "Requests by the HTTP status that the client got; 499: it had left",
+            ("route", "model", "status"),
+        )
+        self._durations = HistogramFamily(
+            registry,
+            "gemproxy_request_duration_seconds",
+            "Time from a request's arrival to the end of its answer",
+            _REQUEST,
+            ("route", "model"),
+        )
+        self._first_chunks = HistogramFamily(
+            registry,
+            "gemproxy_time_to_first_chunk_seconds",
+            "Time from a request's arrival to the first chunk of its stream",
+            _REQUEST,
+            ("model",),
+        )
+        self._overheads = HistogramFamily(
+            registry,
+            "gemproxy_overhead_seconds",
+            "Time of a request less the time of its attempts at the upstream",
+            _OWN_WORK,
+            ("route",),
+        )
+        self._retries = CounterFamily(
+            registry,
+            "gemproxy_retries_total",
+            "Attempts that were followed by another one, by their outcome",
+            ("outcome",),
+        )
+        self._tokens = CounterFamily(
+            registry,
+            "gemproxy_tokens_total",
+            "Tokens as the upstream counts them; input includes cached, output includes reasoning",
+            ("model", "direction"),
+        )
+        self._incomplete = CounterFamily(
+            registry,
+            "gemproxy_streams_incomplete_total",
+            "Streams that began and ended with an error event",
+            ("model",),
+        )
+
+    def _make_key_metrics(self, registry: CollectorRegistry) -> None:
+        self._attempts = CounterFamily(
+            registry,
+            "gemproxy_upstream_attempts_total",
+            "Attempts at the upstream",
+            ("key", "model", "outcome"),
+        )
+        self._upstream = HistogramFamily(
+            registry,
+            "gemproxy_upstream_duration_seconds",
+            "Time of an attempt at the upstream, to the end of its answer",
+            _REQUEST,
+            ("key",),
+        )
+        self._transitions = CounterFamily(
+            registry,
+            "gemproxy_breaker_transitions_total",
+            "Changes of a key's circuit breaker: closed, open, half_open",
+            ("key", "from", "to"),
+        )
+
+    def _make_service_metrics(self, registry: CollectorRegistry) -> None:
+        self._service = ServiceGauges(registry)
+        self._checkpoints = HistogramFamily(
+            registry,
+            "gemproxy_checkpoint_duration_seconds",
+            "Time to write the state",
+            _OWN_WORK,
+            ("backend",),
+        )
+        self._lag = HistogramFamily(
+            registry,
+            "gemproxy_reactor_lag_seconds",
+            "How late the reactor's own clock tick came",
+            _OWN_WORK,
+        )
+        self._auth_failures = CounterFamily(
+            registry,
+            "gemproxy_auth_failures_total",
+            "Requests with no token or a wrong one",
+            ("api",),
+            at_zero=[("public",), ("admin",)],
+        )
+        build = Gauge(
+            "gemproxy_build_info",
+            "Versions, as labels",
+            ("version", "python", "twisted"),
+            registry=registry,
+        )
+        build.labels(__version__, platform.python_version(), twisted_version).set(1)

@@ -1,0 +1,42 @@
+"""One thing that happened, several who are told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ParamSpec
+
+from twisted.logger import Logger
+
+from gemproxy.exchange import Exchange
+from gemproxy.interfaces import Telemetry
+
+_P = ParamSpec("_P")
+_log = Logger(namespace="gemproxy.observability")
+
+
+def tell_all(*listeners: Callable[_P, None]) -> Callable[_P, None]:
+    """A function that calls each of ``listeners``, in their order.
+
+    What one of them raises is logged and keeps the others from nothing: whoever only watches must
+    not get into the way of the work.
+    """
+
+    def tell(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        for listener in listeners:
+            try:
+                listener(*args, **kwargs)
+            except Exception:  # noqa: BLE001 - a defect of a watcher is not the work's
+                _log.failure("a listener failed: {listener}", listener=listener)
+
+    return tell
+
+
+class Telemetries:
+    """Several ``Telemetry`` as one."""
+
+    def __init__(self, *parts: Telemetry) -> None:
+        self._tell = tell_all(*(part.request_finished for part in parts))
+
+    def request_finished(self, exchange: Exchange, status: int, seconds: float) -> None:
+        """See :class:`gemproxy.interfaces.Telemetry`."""
+        self._tell(exchange, status, seconds)

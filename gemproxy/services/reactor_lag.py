@@ -1,0 +1,48 @@
+"""How late the reactor comes to its own appointments: what blocks it, everybody waits for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.application.service import Service
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+
+class ReactorLag(Service):
+    """Makes an appointment every ``interval`` seconds and tells ``observe`` how late it was kept.
+
+    ``seconds`` is a clock that nobody sets (``time.monotonic``): the reactor's own follows the
+    wall clock, and a correction of that would look like a block.
+    """
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        observe: Callable[[float], None],
+        seconds: Callable[[], float],
+        interval: float = 0.5,
+    ) -> None:
+        self._reactor = reactor
+        self._observe = observe
+        self._seconds = seconds
+        self._interval = interval
+        self._due = 0.0
+        self._appointment: IDelayedCall | None = None
+
+    def startService(self) -> None:
+        super().startService()
+        self._make_appointment()
+
+    def stopService(self) -> None:
+        super().stopService()
+        if self._appointment is not None:
+            self._appointment.cancel()
+            self._appointment = None
+
+    def _make_appointment(self) -> None:
+        self._due = self._seconds() + self._interval
+        self._appointment = self._reactor.callLater(self._interval, self._keep_appointment)
+
+    def _keep_appointment(self) -> None:
+        self._observe(max(0.0, self._seconds() - self._due))
+        self._make_appointment()

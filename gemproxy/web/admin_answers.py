@@ -1,0 +1,290 @@
+"""The admin API's bodies: the shapes of its contract, and how plain values become them.
+
+The shapes name their fields as the values of the pool and of the history do, so that
+:func:`msgspec.convert` is all the mapping there is. Times are epoch seconds until they are here;
+a ``datetime`` leaves as RFC 3339 in UTC with ``Z``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+
+from gemproxy.config.changes import SettingsChange
+from gemproxy.dialects.openai.malformed import malformed
+from gemproxy.errors import InvalidRequest
+from gemproxy.keys.outcome import Charge
+from gemproxy.keys.pool import KeyStatus, PoolCounts, Reason
+from gemproxy.web.health import Diagnosis, ServiceStatus, Status
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    """A JSON object that an operator is sent."""
+
+
+class KeyCountsAnswer(_Answer, frozen=True):
+    """How many keys there are in each state."""
+
+    total: int
+    healthy: int
+    unhealthy: int
+    disabled: int
+    recovering: int
+
+
+class ModelAnswer(_Answer, frozen=True):
+    """A model that Google serves to nobody at present."""
+
+    model: str
+    status: str
+    until: datetime
+
+
+class PersistenceAnswer(_Answer, frozen=True):
+    """Where the state is kept."""
+
+    backend: str
+    last_checkpoint: datetime | None
+    last_error: str | None
+
+
+class ConfigAnswer(_Answer, frozen=True):
+    """Which configuration is in force."""
+
+    generation: int
+    loaded_at: datetime
+    last_error: str | None
+
+
+class HealthAnswer(_Answer, frozen=True):
+    """Schema ``Health``; ``uptime`` in seconds."""
+
+    status: Status
+    timestamp: datetime
+    uptime: int
+    version: str
+    draining: bool
+    in_flight: int
+    keys: KeyCountsAnswer
+    reasons: tuple[str, ...]
+    models: tuple[ModelAnswer, ...]
+    persistence: PersistenceAnswer
+    config: ConfigAnswer
+
+
+class LastErrorAnswer(_Answer, frozen=True):
+    """The latest failure that was charged to a key."""
+
+    at: datetime
+    outcome: str
+    status: int | None
+    message: str
+
+
+class CooldownAnswer(_Answer, frozen=True):
+    """One model, or ``*``, that a key may not use for now."""
+
+    model: str
+    until: datetime
+    reason: str
+
+
+class KeyAnswer(_Answer, frozen=True):
+    """Schema ``Key``, with the models that the key's project was refused."""
+
+    id: str
+    name: str
+    project: str
+    masked: str
+    status: str
+    enabled: bool
+    needs_attention: str | None
+    weight: int
+    effective_weight: float
+    health_score: float
+    success_count: int
+    failure_count: int
+    consecutive_failures: int
+    requests_total: int
+    avg_latency_ms: float | None
+    p95_latency_ms: float | None
+    last_used: datetime | None
+    last_error: LastErrorAnswer | None
+    next_retry: datetime | None
+    cooldowns: tuple[CooldownAnswer, ...]
+    denied_models: tuple[str, ...]
+
+
+class KeyOperationAnswer(_Answer, frozen=True):
+    """What was done to a key, and how it stands now."""
+
+    success: bool
+    message: str
+    key_id: str
+    key: KeyAnswer
+
+
+class ChangesAnswer(_Answer, frozen=True):
+    """What a reload changed: numbers of keys, paths of settings."""
+
+    keys_added: int
+    keys_removed: int
+    keys_updated: int
+    settings: tuple[str, ...]
+    restart_required: tuple[str, ...]
+
+
+class ReloadAnswer(_Answer, frozen=True):
+    """Schema ``Reload``."""
+
+    success: bool
+    timestamp: datetime
+    changes: ChangesAnswer
+
+
+class RequestAnswer(_Answer, frozen=True):
+    """Schema ``RequestRecord``."""
+
+    id: str
+    time: datetime
+    route: str
+    model: str | None
+    stream: bool
+    status: int
+    outcome: str
+    key: str | None
+    attempts: int
+    duration_ms: float
+    first_byte_ms: float | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+
+
+class RequestsAnswer(_Answer, frozen=True):
+    """The latest requests, newest first."""
+
+    requests: tuple[RequestAnswer, ...]
+
+
+class PassedOverAnswer(_Answer, frozen=True):
+    """A key that was not eligible, and why."""
+
+    key: str
+    reason: Reason
+    until: datetime | None
+
+
+class AttemptAnswer(_Answer, frozen=True):
+    """One attempt; ``key`` is ``None`` where no key was left."""
+
+    key: str | None
+    outcome: str
+    status: int | None
+    charged_to: Charge
+    duration_ms: float
+    passed_over: tuple[PassedOverAnswer, ...]
+
+
+class ExplanationAnswer(_Answer, frozen=True):
+    """Schema ``RequestExplanation``."""
+
+    request: RequestAnswer
+    attempts: tuple[AttemptAnswer, ...]
+
+
+class WeightBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of ``PUT /admin/keys/{keyId}/weight``; ``None`` goes back to the file's weight."""
+
+    weight: Annotated[int, msgspec.Meta(ge=1, le=1000)] | None
+
+
+def health(
+    service: ServiceStatus,
+    counts: PoolCounts,
+    unavailable: Sequence[tuple[str, float]],
+    diagnosis: Diagnosis,
+    now: float,
+) -> HealthAnswer:
+    """Everything about the whole; ``unavailable`` are models with the time of their next trial."""
+    return _convert(
+        {
+            "status": diagnosis.status,
+            "timestamp": now,
+            "uptime": int(max(0.0, now - service.started_at)),
+            "version": service.version,
+            "draining": service.draining,
+            "in_flight": service.in_flight,
+            "keys": counts,
+            "reasons": diagnosis.reasons,
+            "models": [
+                {"model": model, "status": "unavailable", "until": until}
+                for model, until in unavailable
+            ],
+            "persistence": service.persistence,
+            "config": service.config,
+        },
+        HealthAnswer,
+    )
+
+
+def keys(statuses: Sequence[KeyStatus]) -> tuple[KeyAnswer, ...]:
+    """How the keys stand, in the order given."""
+    return _convert(statuses, tuple[KeyAnswer, ...])
+
+
+def key_operation(message: str, status: KeyStatus) -> KeyOperationAnswer:
+    """What was done to a key, and how it stands now."""
+    return _convert(
+        {"success": True, "message": message, "key_id": status.id, "key": status},
+        KeyOperationAnswer,
+    )
+
+
+def reload(change: SettingsChange, now: float) -> ReloadAnswer:
+    """What a reload changed."""
+    changes = {
+        "keys_added": len(change.keys_added),
+        "keys_removed": len(change.keys_removed),
+        "keys_updated": len(change.keys_updated),
+        "settings": change.settings,
+        "restart_required": change.restart_required,
+    }
+    return _convert({"success": True, "timestamp": now, "changes": changes}, ReloadAnswer)
+
+
+def requests(records: Sequence[object]) -> RequestsAnswer:
+    """Records of requests; each has the attributes of :class:`RequestAnswer`."""
+    return _convert({"requests": records}, RequestsAnswer)
+
+
+def explanation(found: object) -> ExplanationAnswer:
+    """One request with its decisions; ``found`` has the attributes of the answer."""
+    return _convert(found, ExplanationAnswer)
+
+
+def decode_weight(body: bytes) -> int | None:
+    """The weight that the body names. Raises :class:`~gemproxy.errors.InvalidRequest`."""
+    try:
+        return _WEIGHT_DECODER.decode(body).weight
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        unknown = _UNKNOWN_FIELD.search(str(error))
+        if unknown is not None:
+            field = unknown["field"][:100]
+            raise InvalidRequest(
+                f"{field}: unknown field; only weight is known.", param=field
+            ) from None
+        raise malformed(error) from None
+
+
+_T = TypeVar("_T")
+_WEIGHT_DECODER = msgspec.json.Decoder(WeightBody)
+_UNKNOWN_FIELD = re.compile(r"unknown field `(?P<field>.*?)`", re.DOTALL)
+
+
+def _convert(value: Any, shape: type[_T]) -> _T:
+    # Not strict: only so a time may be a number. The values are ours and typed.
+    return msgspec.convert(value, shape, strict=False, from_attributes=True)

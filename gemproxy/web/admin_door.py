@@ -1,0 +1,208 @@
+"""The door of the admin API: who comes in, and what all visits and their answers have in common.
+
+Nothing behind the door is told before the token was right: neither whether a path exists nor
+which methods it takes. An address is never a permission, since a reverse proxy makes every client
+local. Visits are not counted among the requests in flight and are let in during a drain: the
+operator comes when the house is full or on fire.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from gemproxy.audit import Actor
+from gemproxy.dialects.openai.errors import encode_error
+from gemproxy.errors import Forbidden, InternalError, LockedOut, ProxyError, Unauthorized
+from gemproxy.exchange import Exchange
+from gemproxy.web.auth import TokenAuth, brings_token
+from gemproxy.web.lockout import Lockout
+from gemproxy.web.writing import JSON, RequestWriter, write_whole
+
+if TYPE_CHECKING:
+    from gemproxy.interfaces import Telemetry
+    from gemproxy.web.site import ProxyRequest
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}\Z")
+_CLIENT_CLOSED_REQUEST = 499
+#: Bytes; to look through more takes milliseconds.
+_LARGE = 16 * 1024
+#: What an operator sees is for nobody's cache, and for no page of another site.
+_HEADERS = (
+    (b"Cache-Control", b"no-store"),
+    (b"X-Content-Type-Options", b"nosniff"),
+    (b"Cross-Origin-Resource-Policy", b"same-origin"),
+)
+
+
+class Page(NamedTuple):
+    """The body of an answer with status 200, in pieces that no secret can straddle."""
+
+    pieces: tuple[bytes, ...]
+    content_type: bytes = JSON
+
+
+def _tell_nobody() -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the door needs of the rest of the daemon.
+
+    ``telemetry`` hears of every visit, ``refused`` of every one without the right token, and
+    ``scrub`` stands before everything that is written; ``pause`` gives others their turn in the
+    middle of long work.
+    """
+
+    telemetry: Telemetry
+    scrub: Callable[[bytes], bytes]
+    new_request_id: Callable[[], str]
+    pause: Callable[[], Awaitable[None]]
+    refused: Callable[[], None] = _tell_nobody
+
+
+class AdminDoor:
+    """See the module. ``auth`` may be replaced between two visits."""
+
+    _log = Logger()
+
+    def __init__(self, reactor: IReactorTime, auth: TokenAuth, surroundings: Surroundings) -> None:
+        self.auth = auth
+        self._reactor = reactor
+        self._surroundings = surroundings
+        self._lockout = Lockout()
+
+    def admit(
+        self,
+        request: ProxyRequest,
+        route: str,
+        serve: Callable[[Actor], Awaitable[Page]],
+    ) -> Deferred[None]:
+        """Let the operator in, and answer with what ``serve`` gives or raises.
+
+        ``route`` is the path's template. Fires when the visit is over. A client that leaves stops
+        nothing: what an operator began is done, whole.
+        """
+        over: Deferred[None] = Deferred()
+        exchange = self._begin(request, route)
+        request.notifyFinish().addErrback(lambda _: None)
+        work = Deferred.fromCoroutine(self._serve(request, exchange, serve))
+        # Klein cancels what it waits for when the client leaves; the work does not hear of it.
+        work.addBoth(over.callback)
+        return over
+
+    def turn_away(self, request: ProxyRequest, error: ProxyError) -> None:
+        """Answer a request that ended before it began."""
+        self._fail(request, self._begin(request, "refused"), error)
+
+    async def _serve(
+        self,
+        request: ProxyRequest,
+        exchange: Exchange,
+        serve: Callable[[Actor], Awaitable[Page]],
+    ) -> None:
+        try:
+            page = await serve(self._identify(request, exchange))
+            body = await self._scrubbed(page)
+        except ProxyError as error:
+            self._fail(request, exchange, error)
+        except Exception:  # noqa: BLE001 - a defect of ours must not leave the operator waiting
+            self._log.failure("request {request_id} failed", request_id=exchange.id)
+            words = f"The proxy failed to serve this request (id {exchange.id})."
+            self._fail(request, exchange, InternalError(words))
+        else:
+            exchange.outcome = "success"
+            self._write(request, exchange, 200, body, page.content_type)
+
+    # -- who it is -------------------------------------------------------------------------------
+
+    def _identify(self, request: ProxyRequest, exchange: Exchange) -> Actor:
+        """Whoever brings the right token is let in, from a locked address as well."""
+        address = address_of(request)
+        authorization = _header(request, b"authorization")
+        try:
+            client = self.auth.operator(authorization)
+        except Unauthorized:
+            self._surroundings.refused()
+            self._refuse(address, brings_token(authorization), exchange)
+            raise
+        if self.auth.admin_open:
+            _check_origin(request)
+        return Actor(address, client.name or "")
+
+    def _refuse(self, address: str, brought_token: bool, exchange: Exchange) -> None:
+        wait = self._lockout.wait(address, exchange.started)
+        if wait:
+            raise LockedOut(
+                "Too many wrong tokens came from this address; only the right one is let in.",
+                retry_after=wait,
+            )
+        if brought_token:
+            self._lockout.count(address, exchange.started)
+            self._log.warn("wrong token for the admin API", address=address, request_id=exchange.id)
+
+    # -- the answer ------------------------------------------------------------------------------
+
+    def _begin(self, request: ProxyRequest, route: str) -> Exchange:
+        given = _header(request, b"x-request-id")
+        if given is not None and _REQUEST_ID.match(given):
+            request_id = given.decode("ascii")
+        else:
+            request_id = self._surroundings.new_request_id()
+        return Exchange(request_id, route, self._reactor.seconds())
+
+    def _fail(self, request: ProxyRequest, exchange: Exchange, error: ProxyError) -> None:
+        exchange.outcome = error.code or error.type
+        body = self._surroundings.scrub(encode_error(error))
+        self._write(request, exchange, error.status, body, JSON, error.headers())
+
+    async def _scrubbed(self, page: Page) -> bytes:
+        clean = []
+        for piece in page.pieces:
+            clean.append(self._surroundings.scrub(piece))
+            if len(piece) > _LARGE:
+                await self._surroundings.pause()
+        return b"".join(clean)
+
+    def _write(
+        self,
+        request: ProxyRequest,
+        exchange: Exchange,
+        status: int,
+        body: bytes,
+        content_type: bytes,
+        more: list[tuple[bytes, bytes]] | None = None,
+    ) -> None:
+        now = self._reactor.seconds()
+        if request._disconnected:
+            status, exchange.outcome = _CLIENT_CLOSED_REQUEST, "client_gone"
+        else:
+            own = [(b"x-request-id", exchange.id.encode("ascii")), *_HEADERS]
+            headers = RequestWriter(self._reactor, request, exchange, own, 0).headers()
+            write_whole(request, status, [*headers, *(more or ())], body, now, content_type)
+        self._surroundings.telemetry.request_finished(exchange, status, now - exchange.started)
+
+
+def address_of(request: ProxyRequest) -> str:
+    """The peer's address; what a header says of another one may be made up."""
+    address = request.getClientAddress()
+    return str(getattr(address, "host", "unix socket"))
+
+
+def _check_origin(request: ProxyRequest) -> None:
+    """Where no token is asked, a page of any site that the operator visits could send requests."""
+    origin, host = _header(request, b"origin"), _header(request, b"host")
+    if origin is not None and origin.partition(b"://")[2] != host:
+        raise Forbidden("The admin API does not serve pages of another site.")
+
+
+def _header(request: ProxyRequest, name: bytes) -> bytes | None:
+    values = request.requestHeaders.getRawHeaders(name)
+    return values[-1] if values else None

@@ -1,0 +1,54 @@
+"""Who guesses is made to wait: wrong tokens, counted by the address that they came from.
+
+An address is locked out, never a token: whoever brings the right one is let in from anywhere, or
+one fool behind a shared reverse proxy would shut the operator out.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+
+WRONG_TOKENS = 10
+WINDOW_SECONDS = 60.0
+MOST_ADDRESSES = 4096
+
+
+class Lockout:
+    """Locks out an address that brought ``limit`` wrong tokens within ``window`` seconds.
+
+    It stays locked until the first of these is older than ``window``; tries in the meantime are
+    not counted, so that the time that was told holds. Of more than ``capacity`` addresses the one
+    is forgotten that has been quiet for longest. ``now`` is epoch seconds.
+    """
+
+    def __init__(
+        self,
+        limit: int = WRONG_TOKENS,
+        window: float = WINDOW_SECONDS,
+        capacity: int = MOST_ADDRESSES,
+    ) -> None:
+        self._limit = limit
+        self._window = window
+        self._capacity = capacity
+        #: Times of the last wrong tokens; the address with the latest one stands last.
+        self._wrong: OrderedDict[str, deque[float]] = OrderedDict()
+
+    def wait(self, address: str, now: float) -> float:
+        """For how many more seconds ``address`` is locked out; 0 where it is not."""
+        times = self._wrong.get(address)
+        if times is None or len(times) < self._limit:
+            return 0.0
+        age = now - times[0]
+        # A clock that was set back must not lock anybody out for hours.
+        return self._window - age if 0 <= age < self._window else 0.0
+
+    def count(self, address: str, now: float) -> None:
+        """``address`` brought a wrong token."""
+        times = self._wrong.setdefault(address, deque(maxlen=self._limit))
+        times.append(now)
+        self._wrong.move_to_end(address)
+        if len(self._wrong) > self._capacity:
+            self._wrong.popitem(last=False)
+
+    def __len__(self) -> int:
+        return len(self._wrong)

@@ -1,0 +1,230 @@
+"""The admin API on a site of its own, with a real pool and everything else in memory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from fakes.wire import Answer, request
+from twisted.internet.address import IPv4Address
+from twisted.internet.testing import StringTransport
+
+from gemproxy.config.changes import KeyUpdate, SettingsChange
+from gemproxy.config.settings import AccessToken
+from gemproxy.dialects.translation.usage import TokenUsage
+from gemproxy.exchange import AttemptRecord, Exchange
+from gemproxy.interfaces import StoreStatus
+from gemproxy.keys.key import Key
+from gemproxy.keys.models import ModelBreakers
+from gemproxy.keys.outcome import Charge, Outcome, Verdict
+from gemproxy.keys.pool import KeyPool, PassedOver, PoolSettings, Reason
+from gemproxy.observability.history import RequestHistory
+from gemproxy.observability.scrubbing import Scrubber
+from gemproxy.secret import Secret
+from gemproxy.services.reload import Reloaded, ReloadStatus
+from gemproxy.web.admin import MAX_BODY_BYTES, AdminAPI, AdminParts
+from gemproxy.web.admin_door import AdminDoor, Surroundings
+from gemproxy.web.auth import TokenAuth
+from gemproxy.web.health import ServiceStatus
+from gemproxy.web.site import ProxySite
+
+#: 2026-11-22 20:00 in UTC.
+NOON = 1_795_377_600.0
+TOKEN = "token-of-the-operator-0123"
+CLIENT_TOKEN = "token-of-a-client-0123"
+KEPT = StoreStatus("sqlite", NOON - 2)
+LOADED = ReloadStatus(loaded_at=NOON - 3600)
+CHANGES = SettingsChange(
+    keys_added=("delta",),
+    keys_updated=(KeyUpdate("beta", ("weight",)),),
+    settings=("retry.maxAttempts", "proxy.port"),
+    restart_required=("proxy.port",),
+)
+
+
+def exchange(request_id: str = "req_1") -> Exchange:
+    """A request that one key refused and another served, ten seconds ago."""
+    began = NOON - 10
+    busy = Outcome(Verdict.QUOTA_MINUTE, 429, retry_after=40.0)
+    rests = [
+        PassedOver("alpha", Reason.COOLING_DOWN, NOON + 30),
+        PassedOver("gamma", Reason.DISABLED),
+    ]
+    attempts = [
+        AttemptRecord("1", "alpha", began, busy, 0.1015, Charge.KEY),
+        AttemptRecord("2", "beta", began, Outcome(Verdict.SUCCESS, 200), 0.6, Charge.KEY, rests),
+    ]
+    return Exchange(
+        request_id,
+        "/v1/chat/completions",
+        began,
+        model="gemini-3.8-flash",
+        attempts=attempts,
+        outcome="success",
+        first_byte=began + 0.7002,
+        usage=TokenUsage(input=12, output=34),
+    )
+
+
+class Told:
+    """The telemetry, in memory."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, str, int, str]] = []
+
+    def request_finished(self, exchange: Any, status: int, seconds: float) -> None:
+        self.requests.append((exchange.id, exchange.route, status, exchange.outcome))
+
+
+def key(name: str, **options: Any) -> Key:
+    options.setdefault("project", name)
+    return Key(name, Secret(f"test-key-{name}-0123456789abcdef"), **options)
+
+
+class AdminStage:
+    """``keys`` are the pool's; ``clock`` may be the reactor, for a real socket."""
+
+    def __init__(self, clock: Any, *keys: Key, admin_open: bool = False) -> None:
+        self.clock = clock
+        self.keys = keys or (key("alpha", weight=2), key("beta"), key("gamma"))
+        self.pool = KeyPool(self.keys, PoolSettings())
+        self.models = ModelBreakers(failure_threshold=1)
+        self.history = RequestHistory()
+        self.history.request_finished(exchange(), 200, 0.8125)
+        self.service = ServiceStatus(
+            version="1.2.3",
+            started_at=NOON - 3600,
+            draining=False,
+            in_flight=7,
+            region_refused=False,
+            persistence=KEPT,
+            config=LOADED,
+        )
+        self.told = Told()
+        self.audited: list[Any] = []
+        self.refused = 0
+        self.pauses = 0
+        self.metrics = b"gemproxy_config_generation 1.0\n"
+        self.accepted: list[str] = []
+        self.admin = AdminAPI(self._door(admin_open), self._parts())
+        self.site = ProxySite(
+            self.admin.resource(),
+            clock,
+            max_body_bytes=MAX_BODY_BYTES,
+            refuse=self.admin.door.turn_away,
+        )
+
+    def _door(self, admin_open: bool) -> AdminDoor:
+        auth = TokenAuth(
+            [AccessToken("app", Secret(CLIENT_TOKEN))],
+            Secret(TOKEN),
+            anonymous=True,
+            admin_open=admin_open,
+        )
+        scrubber = Scrubber([Secret(TOKEN), *[key.secret for key in self.keys]])
+        surroundings = Surroundings(
+            self.told, scrubber.scrub_bytes, lambda: "req_fresh", self._pause, self._refuse
+        )
+        return AdminDoor(self.clock, auth, surroundings)
+
+    def _parts(self) -> AdminParts:
+        return AdminParts(
+            pool=self.pool,
+            models=self.models,
+            history=self.history,
+            service=lambda: self.service,
+            render_metrics=self._render_metrics,
+            reload=self._reload,
+            audit=self.audited.append,
+            seconds=self.clock.seconds,
+            pause=self._pause,
+        )
+
+    def _refuse(self) -> None:
+        self.refused += 1
+
+    async def _render_metrics(self, accept: str) -> tuple[str, bytes]:
+        self.accepted.append(accept)
+        return "text/plain; version=0.0.4; charset=utf-8", self.metrics
+
+    async def _pause(self) -> None:
+        self.pauses += 1
+
+    async def _reload(self) -> Reloaded:
+        return await self.reload()
+
+    async def reload(self) -> Reloaded:
+        """Replace it for another end."""
+        self.set(config=replace(LOADED, generation=2))
+        return Reloaded(CHANGES, 2, NOON)
+
+    def set(self, **changes: Any) -> None:
+        """Let the daemon say something else of itself."""
+        self.service = replace(self.service, **changes)
+
+    # -- what happens to keys --------------------------------------------------------------------
+
+    def let(self, name: str, verdict: Verdict, **more: Any) -> None:
+        """The key ``name`` serves a request that ends so."""
+        now = self.clock.seconds()
+        lease = self.pool.acquire_again(self.pool.status(name, now).id, "m", now)
+        self.pool.record(lease, Outcome(verdict, **more), now)
+
+    def break_key(self, name: str) -> None:
+        """The key ``name`` is refused by Google, so its breaker opens."""
+        self.let(name, Verdict.KEY, status=400, reason="invalid", message="API key not valid.")
+
+    def status(self, name: str) -> Any:
+        return self.pool.status(name, self.clock.seconds())
+
+    # -- a client in memory ----------------------------------------------------------------------
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes | dict[str, Any] | None = None,
+        *,
+        token: str | None = TOKEN,
+        address: str = "192.0.2.1",
+        **headers: str,
+    ) -> Answer:
+        """One request on a connection of its own."""
+        if token is not None:
+            headers.setdefault("authorization", f"Bearer {token}")
+        connection = self.connect(address)
+        connection.channel.dataReceived(request(method, path, body, **headers))
+        return connection.answer()
+
+    def connect(self, address: str = "192.0.2.1") -> Connection:
+        return Connection(self.site, address)
+
+
+class Connection:
+    """A client's connection, on a transport in memory."""
+
+    def __init__(self, site: ProxySite, address: str) -> None:
+        self.transport = StringTransport(peerAddress=IPv4Address("TCP", address, 40000))
+        self.transport.loseWriteConnection = lambda: None
+        self.channel = site.buildProtocol(None)
+        self.channel.makeConnection(self.transport)
+
+    @property
+    def is_answered(self) -> bool:
+        return bool(self.transport.value())
+
+    def answer(self) -> Answer:
+        """What was written, which must be one whole answer."""
+        head, end, body = self.transport.value().partition(b"\r\n\r\n")
+        assert end, "no answer yet"
+        lines = head.decode("latin-1").split("\r\n")
+        headers = {
+            name.lower(): value.strip()
+            for name, _, value in (line.partition(":") for line in lines[1:])
+        }
+        return Answer(int(lines[0].split(" ")[1]), head, headers, body)
+
+
+def all_of(answer: Answer) -> str:
+    """Everything that a client sees, for a search."""
+    return answer.head.decode("latin-1") + answer.body.decode()
