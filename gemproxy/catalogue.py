@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from urllib.parse import quote
@@ -50,6 +51,7 @@ class ModelCatalogue:
         self._seconds = seconds
         self._scrub = scrub
         self._models: list[GeminiModel] = []
+        self._names: frozenset[str] = frozenset()
         self._fetched_at: float | None = None
 
     async def models(self, exchange: Exchange) -> list[GeminiModel]:
@@ -57,12 +59,32 @@ class ModelCatalogue:
         now = self._seconds()
         if self._fetched_at is None or now >= self._fetched_at + self.cache_seconds:
             try:
-                self._models = await self._fetch(exchange)
-                self._fetched_at = self._seconds()
+                await self._renew(exchange)
             except ProxyError:
                 if self._fetched_at is None:
                     raise
         return self._models
+
+    async def refresh(self, exchange: Exchange) -> None:
+        """Renew a list that somebody has asked for and that is old, before it is asked for again.
+
+        A failure is no matter: the list stands, and whoever asks tries again.
+        """
+        if self._fetched_at is None or self._seconds() < self._fetched_at + self.cache_seconds:
+            return
+        with suppress(ProxyError):
+            await self._renew(exchange)
+
+    def knows(self, name: str) -> bool:
+        """Whether the last list has the model of this name, which is without ``models/``."""
+        return name in self._names
+
+    async def _renew(self, exchange: Exchange) -> None:
+        self._models = await self._fetch(exchange)
+        self._names = frozenset(
+            model.name.removeprefix("models/") for model in self._models if model.name
+        )
+        self._fetched_at = self._seconds()
 
     async def _fetch(self, exchange: Exchange) -> list[GeminiModel]:
         """Ask with one key after another.

@@ -1,133 +1,337 @@
 """The wiring: read from top to bottom, this is the plan of the daemon.
 
-The only module that knows every class.
+The only module that knows every class. :class:`Daemon` makes the parts, puts them in the order in
+which they start and stop, and hands a changed configuration to each of them.
 """
 
 from __future__ import annotations
 
+import os
 import secrets
 import sys
-from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from prometheus_client import CollectorRegistry
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import (
-    TCP4ServerEndpoint,
-    TCP6ServerEndpoint,
-    serverFromString,
-)
+from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString
 from twisted.internet.interfaces import IProtocolFactory, IStreamServerEndpoint
 from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThreadPool
 
 from gemproxy import __version__
 from gemproxy.catalogue import ModelCatalogue
-from gemproxy.config.settings import ProxySettings, Settings
+from gemproxy.config.changes import SettingsChange
+from gemproxy.config.settings import PersistenceSettings, ProxySettings, Settings
 from gemproxy.dialects.translation.signatures import SignatureStore
+from gemproxy.exchange import Exchange
 from gemproxy.forwarding import Forwarder, ForwardingSettings
+from gemproxy.interfaces import ResilientStateStore
 from gemproxy.keys.models import ModelBreakers
 from gemproxy.keys.pool import KeyPool, PoolSettings
 from gemproxy.observability import logs
+from gemproxy.observability.audit_log import AuditLog
+from gemproxy.observability.history import RequestHistory
+from gemproxy.observability.metrics import Metrics
 from gemproxy.observability.requests import RequestLog
 from gemproxy.observability.scrubbing import Scrubber
+from gemproxy.observability.telemetry import Telemetries, tell_all
+from gemproxy.services.checkpoint import Checkpoint
 from gemproxy.services.lifetimes import FrozenStart, GracefulExit, Lifetime
 from gemproxy.services.listening import Draining, Listener
+from gemproxy.services.live_state import LiveState
+from gemproxy.services.notifying import SystemdNotifier
+from gemproxy.services.periodic import PeriodicService
+from gemproxy.services.probing import ActiveHealthCheck
+from gemproxy.services.reactor_lag import ReactorLag
+from gemproxy.services.reload import ConfigReload, SettingsSource
+from gemproxy.services.rounds import HealthRound
 from gemproxy.services.sequence import ServiceSequence
+from gemproxy.state import AuditTrail, MetricsLedger
+from gemproxy.storage.fallback import FallbackStateStore, NullStateStore
+from gemproxy.storage.json_snapshot import JSONStateStore
+from gemproxy.storage.retention import Retention
+from gemproxy.storage.sqlite import SQLiteStateStore
 from gemproxy.upstream.client import TreqUpstream
+from gemproxy.web.admin import MAX_BODY_BYTES, AdminAPI, AdminParts
+from gemproxy.web.admin_door import AdminDoor, Surroundings
 from gemproxy.web.api import ModelNames, OpenAIAPI
 from gemproxy.web.auth import TokenAuth
 from gemproxy.web.entrance import Entrance, EntranceSettings
+from gemproxy.web.health import ServiceStatus
 from gemproxy.web.site import ProxySite
 from gemproxy.web.tls import tls_factory
 
 _BACKLOG = 1024
 
 
-@dataclass(frozen=True)
 class Daemon:
-    """The daemon, and the part of it that tells where it listens."""
+    """All parts, wired.
 
-    service: logs.LoggedServices
-    listener: Listener
+    ``source`` is where ``settings`` came from and ``seen`` its fingerprint from before they were
+    read. What is ``underneath`` starts before the parts and stops after them. Run
+    :attr:`service`.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        settings: Settings,
+        source: SettingsSource,
+        seen: bytes,
+        underneath: Sequence[Service] = (),
+    ) -> None:
+        self._reactor = reactor
+        self._started_at = reactor.seconds()
+        self._make_observers(settings)
+        self._make_core(settings)
+        self._make_state(settings)
+        self._make_web(settings, source, seen)
+        self.service = logs.LoggedServices(self._sink)
+        self._sequence(settings, underneath).setServiceParent(self.service)
+
+    def apply(self, settings: Settings, _changes: SettingsChange) -> None:
+        """Take over new settings, all of them between two requests.
+
+        First what may refuse them: :class:`~gemproxy.errors.ConfigError` for a trust root that
+        cannot be used; then nothing has changed.
+        """
+        self._upstream.apply(settings.upstream)
+        self._pool.apply(settings.keys, pool_settings(settings), self._reactor.seconds())
+        self._models.configure(settings.monitoring.failure_threshold)
+        self._forwarder.settings = forwarding_settings(settings)
+        self._catalogue.cache_seconds = settings.models.cache_seconds
+        self._catalogue.request_timeout = settings.upstream.request_timeout_seconds
+        self._entrance.settings = entrance_settings(settings)
+        self._entrance.auth = self._door.auth = token_auth(settings.proxy)
+        self._api.names = model_names(settings)
+        self._site.max_body_bytes = settings.proxy.max_payload_size
+        self._checkpoint.interval = settings.persistence.checkpoint_seconds
+        self._health.interval = settings.monitoring.health_check_interval
+        if isinstance(self._store, FallbackStateStore):
+            self._store.configure(retention(settings.persistence))
+        self._sink.apply(settings.logging)
+
+    # -- the parts -------------------------------------------------------------------------------
+
+    def _make_observers(self, settings: Settings) -> None:
+        self._scrubber = Scrubber(settings.secrets())
+        self._sink = logs.install(settings.logging, self._scrubber, sys.stdout)
+        self._request_log = RequestLog()
+        self._history = RequestHistory()
+        self._metrics = Metrics(CollectorRegistry(), self._knows_model)
+
+    def _make_core(self, settings: Settings) -> None:
+        reactor, scrub = self._reactor, self._scrubber.scrub
+        self._pool = KeyPool(
+            settings.keys,
+            pool_settings(settings),
+            tell_all(self._request_log.breaker_changed, self._metrics.breaker_changed),
+        )
+        self._models = ModelBreakers(settings.monitoring.failure_threshold)
+        self._signatures = SignatureStore()
+        self._upstream = TreqUpstream(reactor, settings.upstream, f"gemproxy/{__version__}")
+        self._forwarder = Forwarder(
+            forwarding_settings(settings),
+            pool=self._pool,
+            models=self._models,
+            upstream=self._upstream,
+            signatures=self._signatures,
+            seconds=reactor.seconds,
+            sleep=lambda seconds: deferLater(reactor, seconds),
+            new_id=new_call_id,
+            scrub=scrub,
+        )
+        self._catalogue = ModelCatalogue(
+            self._pool,
+            self._upstream,
+            cache_seconds=settings.models.cache_seconds,
+            request_timeout=settings.upstream.request_timeout_seconds,
+            seconds=reactor.seconds,
+            scrub=scrub,
+        )
+
+    def _make_state(self, settings: Settings) -> None:
+        self._ledger, self._trail = MetricsLedger(), AuditTrail()
+        self._store = state_store(settings.persistence)
+        self._checkpoint = Checkpoint(
+            self._reactor,
+            settings.persistence.checkpoint_seconds,
+            LiveState(self._pool, self._signatures, self._ledger, self._trail),
+            self._store,
+            self._metrics.checkpoint_finished,
+        )
+
+    def _make_web(self, settings: Settings, source: SettingsSource, seen: bytes) -> None:
+        reactor = self._reactor
+        auth = token_auth(settings.proxy)
+        self._entrance = Entrance(
+            reactor,
+            entrance_settings(settings),
+            auth,
+            Telemetries(self._request_log, self._metrics, self._history, self._ledger),
+            new_request_id,
+        )
+        self._notifier = SystemdNotifier(
+            reactor,
+            os.environ,
+            status=self._status_line,
+            drain_seconds=lambda: self._reload.settings.proxy.drain_seconds,
+        )
+        self._reload = ConfigReload(
+            reactor,
+            source,
+            settings,
+            seen,
+            self.apply,
+            in_thread=lambda work: deferToThreadPool(reactor, reactor.getThreadPool(), work),
+            prepare=lambda new: self._scrubber.replace(new.secrets()),
+            begun=self._notifier.reloading,
+            ended=lambda _: self._notifier.ready(),
+        )
+        self._metrics.watch_keys(self._pool.statuses, reactor.seconds)
+        self._metrics.watch_service(
+            lambda: self._entrance.in_flight, lambda: self._reload.status, self._store.status
+        )
+        self._door = AdminDoor(
+            reactor,
+            auth,
+            Surroundings(
+                self._request_log,
+                self._scrubber.scrub_bytes,
+                new_request_id,
+                self._pause,
+                lambda: self._metrics.auth_failed("admin"),
+            ),
+        )
+        self._admin = AdminAPI(self._door, self._admin_parts())
+        self._api = OpenAIAPI(
+            self._entrance,
+            self._forwarder,
+            self._catalogue,
+            model_names(settings),
+            lambda: self._pool.can_serve(reactor.seconds()),
+            None if settings.proxy.admin_endpoint else self._admin.serve,
+        )
+        self._site = ProxySite(
+            self._api.app.resource(),
+            reactor,
+            max_body_bytes=settings.proxy.max_payload_size,
+            refuse=self._entrance.turn_away,
+        )
+        self._site.routes = self._api.short_ways()
+
+    def _admin_parts(self) -> AdminParts:
+        return AdminParts(
+            pool=self._pool,
+            models=self._models,
+            history=self._history,
+            service=self._service_status,
+            render_metrics=lambda accept: self._metrics.render_in_turns(accept, self._pause),
+            reload=self._reload.reload,
+            audit=AuditLog(self._trail.keep).changed,
+            seconds=self._reactor.seconds,
+            pause=self._pause,
+        )
+
+    # -- their order -----------------------------------------------------------------------------
+
+    def _sequence(self, settings: Settings, underneath: Sequence[Service]) -> ServiceSequence:
+        """What starts from top to bottom, and stops from bottom to top."""
+        reactor = self._reactor
+        check = ActiveHealthCheck(
+            self._pool,
+            self._upstream,
+            enabled=lambda: self._reload.settings.monitoring.probe,
+            seconds=reactor.seconds,
+            scrub=self._scrubber.scrub,
+        )
+        work = HealthRound({"probes": check.round, "models": self._refresh_models})
+        self._health = PeriodicService(
+            reactor, settings.monitoring.health_check_interval, work, "health work"
+        )
+        self.listener = Listener(
+            reactor,
+            server_endpoint(reactor, settings.proxy),
+            with_tls(self._site, settings.proxy),
+            settings.proxy.endpoint or f"{settings.proxy.host}:{settings.proxy.port}",
+        )
+        self.listener.listening.addCallback(self._ready)
+        sequence = ServiceSequence()
+        for child in (
+            *underneath,
+            self._notifier,
+            GracefulExit(reactor),
+            self._checkpoint,
+            Lifetime(self._upstream),
+            self._health,
+            ReactorLag(reactor, self._metrics.reactor_lagged, time.monotonic),
+            Draining(
+                reactor,
+                self._entrance,
+                self._site.close,
+                lambda: self._reload.settings.proxy.drain_seconds,
+            ),
+            self._reload,
+            *self._admin_listener(settings.proxy),
+            self.listener,
+            FrozenStart(),
+        ):
+            child.setServiceParent(sequence)
+        return sequence
+
+    def _admin_listener(self, proxy: ProxySettings) -> list[Service]:
+        if proxy.admin_endpoint is None:
+            return []
+        site = ProxySite(
+            self._admin.resource(),
+            self._reactor,
+            max_body_bytes=MAX_BODY_BYTES,
+            refuse=self._door.turn_away,
+        )
+        endpoint = serverFromString(self._reactor, proxy.admin_endpoint)
+        return [Listener(self._reactor, endpoint, site, proxy.admin_endpoint)]
+
+    # -- what they ask of one another ------------------------------------------------------------
+
+    def _knows_model(self, name: str) -> bool:
+        return self._catalogue.knows(name)
+
+    def _ready(self, port: Any) -> Any:
+        self._notifier.ready()
+        return port
+
+    def _pause(self) -> Deferred[None]:
+        paused: Deferred[None] = deferLater(self._reactor, 0)
+        return paused
+
+    async def _refresh_models(self) -> None:
+        """Keep the list of models fresh, so that no client waits for it."""
+        exchange = Exchange("health", "health", self._reactor.seconds())
+        await self._catalogue.refresh(exchange)
+
+    def _status_line(self) -> str:
+        counts = self._pool.counts(self._reactor.seconds())
+        return (
+            f"{counts.healthy}/{counts.total} keys healthy, {counts.unhealthy} unhealthy,"
+            f" {counts.disabled} disabled; {self._entrance.in_flight} requests in flight"
+        )
+
+    def _service_status(self) -> ServiceStatus:
+        return ServiceStatus(
+            __version__,
+            self._started_at,
+            self._entrance.draining,
+            self._entrance.in_flight,
+            self._request_log.region_refused(self._reactor.seconds()),
+            self._store.status(),
+            self._reload.status,
+        )
 
 
-def make_daemon(reactor: Any, settings: Settings, underneath: Sequence[Service] = ()) -> Daemon:
-    """All parts, wired. What is ``underneath`` starts before them and stops after them."""
-    scrubber = Scrubber(settings.secrets())
-    service = logs.LoggedServices(logs.install(settings.logging, scrubber, sys.stdout))
-
-    request_log = RequestLog()
-    pool = KeyPool(settings.keys, pool_settings(settings), request_log.breaker_changed)
-    upstream = TreqUpstream(reactor, settings.upstream, f"gemproxy/{__version__}")
-    forwarder = Forwarder(
-        forwarding_settings(settings),
-        pool=pool,
-        models=ModelBreakers(settings.monitoring.failure_threshold),
-        upstream=upstream,
-        signatures=SignatureStore(),
-        seconds=reactor.seconds,
-        sleep=_sleeper(reactor),
-        new_id=new_call_id,
-        scrub=scrubber.scrub,
-    )
-    catalogue = ModelCatalogue(
-        pool,
-        upstream,
-        cache_seconds=settings.models.cache_seconds,
-        request_timeout=settings.upstream.request_timeout_seconds,
-        seconds=reactor.seconds,
-        scrub=scrubber.scrub,
-    )
-    entrance = Entrance(
-        reactor,
-        EntranceSettings(
-            max_in_flight=settings.proxy.max_concurrent_requests,
-            heartbeat=settings.streaming.heartbeat_seconds,
-            cors_origins=frozenset(settings.proxy.cors_origins),
-        ),
-        TokenAuth(
-            settings.proxy.access_tokens,
-            settings.proxy.admin_token,
-            anonymous=settings.proxy.anonymous_allowed,
-            admin_open=settings.proxy.admin_auth == "disabled",
-        ),
-        request_log,
-        new_request_id,
-    )
-    api = OpenAIAPI(
-        entrance,
-        forwarder,
-        catalogue,
-        ModelNames(settings.models.aliases, settings.models.allow),
-        lambda: pool.can_serve(reactor.seconds()),
-    )
-    site = ProxySite(
-        api.app.resource(),
-        reactor,
-        max_body_bytes=settings.proxy.max_payload_size,
-        refuse=entrance.turn_away,
-    )
-    site.routes = api.short_ways()
-    listener = Listener(
-        reactor,
-        server_endpoint(reactor, settings.proxy),
-        with_tls(site, settings.proxy),
-        settings.proxy.endpoint or f"{settings.proxy.host}:{settings.proxy.port}",
-    )
-
-    sequence = ServiceSequence()
-    sequence.setServiceParent(service)
-    for child in (
-        *underneath,
-        GracefulExit(reactor),
-        Lifetime(upstream),
-        Draining(reactor, entrance, site.close, lambda: settings.proxy.drain_seconds),
-        listener,
-        FrozenStart(),
-    ):
-        child.setServiceParent(sequence)
-    return Daemon(service, listener)
+# -- settings, in the words of each part ---------------------------------------------------------
 
 
 def pool_settings(settings: Settings) -> PoolSettings:
@@ -140,6 +344,7 @@ def pool_settings(settings: Settings) -> PoolSettings:
         window=monitoring.window_seconds,
         minimum_requests=monitoring.minimum_requests,
         health_threshold=monitoring.health_threshold,
+        probe=monitoring.probe,
     )
 
 
@@ -155,14 +360,54 @@ def forwarding_settings(settings: Settings) -> ForwardingSettings:
     )
 
 
+def entrance_settings(settings: Settings) -> EntranceSettings:
+    """What the entrance takes of the configuration."""
+    return EntranceSettings(
+        max_in_flight=settings.proxy.max_concurrent_requests,
+        heartbeat=settings.streaming.heartbeat_seconds,
+        cors_origins=frozenset(settings.proxy.cors_origins),
+    )
+
+
+def token_auth(proxy: ProxySettings) -> TokenAuth:
+    """Who may come in."""
+    return TokenAuth(
+        proxy.access_tokens,
+        proxy.admin_token,
+        anonymous=proxy.anonymous_allowed,
+        admin_open=proxy.admin_auth == "disabled",
+    )
+
+
+def model_names(settings: Settings) -> ModelNames:
+    """How models are called here."""
+    return ModelNames(settings.models.aliases, settings.models.allow)
+
+
+def retention(persistence: PersistenceSettings) -> Retention:
+    """How long the store keeps things."""
+    return Retention(days=persistence.metrics_retention_days)
+
+
+def state_store(persistence: PersistenceSettings) -> ResilientStateStore:
+    """Where the state is kept."""
+    if persistence.path is None:
+        return NullStateStore()
+    return FallbackStateStore(
+        SQLiteStateStore(persistence.path, retention(persistence)),
+        JSONStateStore(persistence.fallback_path) if persistence.fallback_path else None,
+    )
+
+
 def server_endpoint(reactor: Any, proxy: ProxySettings) -> IStreamServerEndpoint:
     """Where the public API listens."""
     if proxy.endpoint is not None:
         named: IStreamServerEndpoint = serverFromString(reactor, proxy.endpoint)
         return named
-    kind = TCP6ServerEndpoint if ":" in proxy.host else TCP4ServerEndpoint
-    endpoint: IStreamServerEndpoint = kind(reactor, proxy.port, _BACKLOG, proxy.host)
-    return endpoint
+    kind: Callable[..., IStreamServerEndpoint] = (
+        TCP6ServerEndpoint if ":" in proxy.host else TCP4ServerEndpoint
+    )
+    return kind(reactor, proxy.port, _BACKLOG, proxy.host)
 
 
 def with_tls(factory: IProtocolFactory, proxy: ProxySettings) -> IProtocolFactory:
@@ -180,11 +425,3 @@ def new_request_id() -> str:
 def new_call_id() -> str:
     """As OpenAI's: ``call_`` and 24 letters or digits."""
     return f"call_{secrets.token_hex(12)}"
-
-
-def _sleeper(reactor: Any) -> Any:
-    def sleep(seconds: float) -> Awaitable[None]:
-        waited: Deferred[None] = deferLater(reactor, seconds)
-        return waited
-
-    return sleep

@@ -23,7 +23,7 @@ from gemproxy.config.settings import (
     Settings,
     UpstreamSettings,
 )
-from gemproxy.daemon import make_daemon
+from gemproxy.daemon import Daemon
 from gemproxy.keys.key import Key
 from gemproxy.observability.logs import LoggedServices
 from gemproxy.secret import Secret
@@ -51,9 +51,21 @@ def make_demo(reactor: Any) -> LoggedServices:
     folder = TemporaryDirectory(prefix="gemproxy-demo-")
     backstage = Backstage(simulator, folder)
     settings = demo_settings(f"http://127.0.0.1:{backstage.port}", folder.name)
-    daemon = make_daemon(reactor, settings, [backstage])
+    daemon = Daemon(reactor, settings, Unchanging(), b"", [backstage])
     daemon.listener.listening.addCallback(_greet)
     return daemon.service
+
+
+class Unchanging:
+    """The demo has no files: a reload finds what is running."""
+
+    def read_over(self, running: Settings) -> tuple[Settings, Settings]:
+        """See :class:`gemproxy.services.reload.SettingsSource`."""
+        return running, running
+
+    def fingerprint(self) -> bytes:
+        """Always the same."""
+        return b""
 
 
 class Backstage(Service):

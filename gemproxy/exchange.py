@@ -31,6 +31,8 @@ class AttemptRecord:
     charge: Charge = Charge.NOBODY
     #: Keys that were not eligible when this one was chosen.
     passed_over: list[PassedOver] = field(default_factory=list)
+    #: How much of ``seconds`` was spent waiting for the upstream.
+    waited: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -67,5 +69,5 @@ class Exchange:
 
     @property
     def upstream_seconds(self) -> float:
-        """Time spent waiting for the upstream, over all attempts."""
-        return sum(attempt.seconds for attempt in self.attempts)
+        """Time spent waiting for the upstream, over all attempts; of a stream all its time."""
+        return sum(attempt.waited for attempt in self.attempts)

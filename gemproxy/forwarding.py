@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from gemproxy.attribution import Attempt, attribute, model_verdict
 from gemproxy.classification import (
@@ -69,6 +70,9 @@ _SAME_KEY_MAY_SERVE = frozenset({Verdict.SERVICE, Verdict.NETWORK, Verdict.UNUSA
 _ANOTHER_KEY_MAY_SERVE = _TOLD_AT_ONCE | _SAME_KEY_MAY_SERVE
 #: What these mean for the client depends on the keys that are left.
 _ANSWERED_BY_THE_POOL = frozenset({Verdict.QUOTA_MINUTE, Verdict.QUOTA_DAY, Verdict.KEY})
+
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -232,15 +236,22 @@ class Forwarder:
         body = call.translated.body
         if continuation:
             body = with_continuation(body, continuation)
-        return await self._upstream.send(
-            UpstreamRequest(b"POST", call.path, lease.key.secret, body, call.deadline)
-        )
+        request = UpstreamRequest(b"POST", call.path, lease.key.secret, body, call.deadline)
+        return await self._waiting(call, self._upstream.send(request))
+
+    async def _waiting(self, call: _Call, upstream: Awaitable[_T]) -> _T:
+        """What ``upstream`` gives; the time until then is the upstream's and not ours."""
+        began = self._seconds()
+        try:
+            return await upstream
+        finally:
+            call.exchange.attempts[-1].waited += self._seconds() - began
 
     async def _classify(self, call: _Call, response: UpstreamResponse) -> Outcome:
         return classify_response(
             response.status,
             response.headers,
-            await response.read(MAX_ERROR_BYTES),
+            await self._waiting(call, response.read(MAX_ERROR_BYTES)),
             now=self._seconds(),
             names_resources=call.translated.names_resources,
         )
@@ -249,12 +260,12 @@ class Forwarder:
 
     async def _serve_whole(self, call: _Call, lease: Lease, response: UpstreamResponse) -> Outcome:
         """Read the answer, hop by hop where it is a long one, and write it."""
-        answers = [await self._read_answer(response)]
+        answers = [await self._read_answer(call, response)]
         while (token := continuation_token(answers[-1])) and len(answers) < MAX_HOPS:
             response = await self._send(call, lease, token)
             if response.status != 200:
                 return await self._classify(call, response)
-            answers.append(await self._read_answer(response))
+            answers.append(await self._read_answer(call, response))
         completed = to_openai(
             answers,
             call.translated.context,
@@ -269,8 +280,10 @@ class Forwarder:
         call.writer.answer(completed.body)
         return Outcome(Verdict.BLOCKED if completed.blocked else Verdict.SUCCESS, 200)
 
-    async def _read_answer(self, response: UpstreamResponse) -> GenerateContentResponse:
-        body = await response.read(MAX_ANSWER_BYTES)
+    async def _read_answer(
+        self, call: _Call, response: UpstreamResponse
+    ) -> GenerateContentResponse:
+        body = await self._waiting(call, response.read(MAX_ANSWER_BYTES))
         answer = decode_answer(body)
         if answer.is_error:
             raise UpstreamErrorEvent(body)
@@ -289,7 +302,7 @@ class Forwarder:
         try:
             for _ in range(MAX_HOPS):
                 call.writer.attach(response)
-                await response.stream(relay.receive)
+                await self._waiting(call, response.stream(relay.receive))
                 relay.end_of_body()
                 if translator.continuation is None:
                     break

@@ -12,9 +12,10 @@ from twisted.application.service import IService
 from twisted.python import usage
 
 from gemproxy import __version__
-from gemproxy.config.loading import load, locate_files
-from gemproxy.daemon import make_daemon
+from gemproxy.config.loading import locate_files
+from gemproxy.daemon import Daemon
 from gemproxy.errors import ConfigError
+from gemproxy.services.config_files import ConfigFiles
 
 #: EX_CONFIG of sysexits.h; the systemd unit does not restart on it.
 CONFIGURATION_FAULT = 78
@@ -48,8 +49,12 @@ def makeService(options: Options) -> IService:
         demo: IService = make_demo(reactor)
         return demo
     try:
-        settings = load(*locate_files(options["config"], options["keys"], os.environ), os.environ)
-        return make_daemon(reactor, settings).service
+        files = ConfigFiles(
+            *locate_files(options["config"], options["keys"], os.environ), os.environ
+        )
+        # Before the files are read, so that a change in this moment is noticed afterwards.
+        seen = files.fingerprint()
+        return Daemon(reactor, files.read(), files, seen).service
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(CONFIGURATION_FAULT) from None

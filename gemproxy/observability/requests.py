@@ -9,6 +9,7 @@ from gemproxy.keys.outcome import Verdict
 from gemproxy.keys.pool import Transition
 
 _MINUTE = 60.0
+_REGION_MEMORY = 300.0
 
 
 class RequestLog:
@@ -17,7 +18,7 @@ class RequestLog:
     _log = Logger(namespace="gemproxy.requests")
 
     def __init__(self) -> None:
-        self._region_told_at = -_MINUTE
+        self._region_told_at = self._region_refused_at = float("-inf")
 
     def request_finished(self, exchange: Exchange, status: int, seconds: float) -> None:
         """See :class:`gemproxy.interfaces.Telemetry`."""
@@ -44,6 +45,10 @@ class RequestLog:
         if exchange.outcome == Verdict.REGION.value:
             self._tell_region(exchange)
 
+    def region_refused(self, now: float) -> bool:
+        """Whether Google has refused this host's location within the last minutes."""
+        return now < self._region_refused_at + _REGION_MEMORY
+
     def breaker_changed(self, change: Transition) -> None:
         """A key's breaker opened, is being tried, or closed."""
         self._log.warn(
@@ -55,6 +60,7 @@ class RequestLog:
 
     def _tell_region(self, exchange: Exchange) -> None:
         """Every key meets this alike: it is this host's address that Google refuses."""
+        self._region_refused_at = exchange.started
         if exchange.started < self._region_told_at + _MINUTE:
             return
         self._region_told_at = exchange.started

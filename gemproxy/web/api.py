@@ -18,6 +18,7 @@ from gemproxy.errors import InvalidRequest, MethodNotAllowed, ModelNotFound, Unk
 from gemproxy.exchange import Exchange
 from gemproxy.forwarding import Forwarder
 from gemproxy.web.entrance import Entrance
+from gemproxy.web.routes import is_admin_path
 from gemproxy.web.site import ProxyRequest
 from gemproxy.web.writing import RequestWriter
 
@@ -40,7 +41,8 @@ class OpenAIAPI:
     """The routes under ``/v1``, the probes beside them, and an answer for every other path.
 
     ``names`` may be replaced between two requests. ``can_serve`` tells whether any key could take
-    a request now.
+    a request now. ``admin`` serves the paths under ``/admin``, unless they have a listener of
+    their own.
     """
 
     app = Klein()
@@ -52,12 +54,14 @@ class OpenAIAPI:
         catalogue: ModelCatalogue,
         names: ModelNames,
         can_serve: Callable[[], bool],
+        admin: Callable[[ProxyRequest], Deferred[None]] | None,
     ) -> None:
         self.names = names
         self._entrance = entrance
         self._forwarder = forwarder
         self._catalogue = catalogue
         self._can_serve = can_serve
+        self._admin = admin
 
     def short_ways(self) -> dict[tuple[bytes, bytes], Callable[[ProxyRequest], Any]]:
         """Routes that the site may find without Klein's router: most requests go by these."""
@@ -119,6 +123,8 @@ class OpenAIAPI:
     @app.route("/<path:_>", methods=None)
     def unknown(self, request: ProxyRequest, _: str) -> Deferred[None] | None:
         """Every other path and method."""
+        if self._admin is not None and is_admin_path(request.path):
+            return self._admin(request)
         path = request.path.decode("latin-1")
         method = request.method.decode("latin-1")
         route = CHAT if path == CHAT else MODELS if path == MODELS else None
@@ -129,9 +135,6 @@ class OpenAIAPI:
             return None
 
         async def serve(_exchange: Exchange, _writer: RequestWriter) -> None:
-            if path == "/admin" or path.startswith("/admin/"):
-                authorization = request.requestHeaders.getRawHeaders(b"authorization")
-                self._entrance.auth.operator(authorization[-1] if authorization else None)
             if route is not None:
                 raise MethodNotAllowed(
                     f"Not allowed to {method[:20]} on {route}.", allow=_ROUTE_METHODS[route]

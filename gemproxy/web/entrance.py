@@ -145,6 +145,7 @@ class Entrance:
                 status = self._cut_off(request, exchange, writer)
         except Exception:  # noqa: BLE001 - a defect of ours must not leave the client waiting
             self._log.failure("request {request_id} failed", request_id=exchange.id)
+            exchange.outcome = "internal_error"
             status = self._fail(
                 exchange,
                 writer,

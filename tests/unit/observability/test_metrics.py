@@ -16,7 +16,7 @@ from gemproxy.dialects.translation.usage import TokenUsage
 from gemproxy.exchange import AttemptRecord, Exchange
 from gemproxy.interfaces import StoreStatus
 from gemproxy.keys.key import Key
-from gemproxy.keys.outcome import Charge, Outcome, Verdict
+from gemproxy.keys.outcome import Outcome, Verdict
 from gemproxy.keys.pool import KeyPool, PoolSettings
 from gemproxy.observability.metrics import Metrics
 from gemproxy.secret import Secret
@@ -63,7 +63,7 @@ class Proxy:
     def finish(self, *attempts, status=200, seconds=2.0, model="gemini-2.5-flash", **more):
         """A request that went as ``attempts`` say: (key, verdict, seconds)."""
         records = [
-            AttemptRecord(name, name, NOW, Outcome(verdict), lasted, Charge.NOBODY)
+            AttemptRecord(name, name, NOW, Outcome(verdict), lasted, waited=lasted)
             for name, verdict, lasted in attempts
         ]
         exchange = Exchange("r", more.pop("route", CHAT), NOW, model, attempts=records, **more)

@@ -1,0 +1,96 @@
+"""The parts of the running daemon whose state survives, as one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from twisted.logger import Logger
+
+from gemproxy.dialects.translation.signatures import RememberedCall, SignatureStore
+from gemproxy.keys.pool import KeyPool, UnknownKey
+from gemproxy.keys.snapshot import Override
+from gemproxy.state import AuditTrail, MetricsLedger, State
+
+#: Changed keys whose snapshots are made in one turn of the reactor; some 15 us each.
+_BATCH = 100
+
+
+@dataclass(frozen=True)
+class LiveState:
+    """Takes a :class:`State` of the running parts, and gives them one back."""
+
+    pool: KeyPool
+    signatures: SignatureStore
+    metrics: MetricsLedger
+    audit: AuditTrail
+
+    _log = Logger()
+
+    def prepare(self) -> Iterator[None]:
+        """Do most of the work of :meth:`take` ahead, in steps that are short."""
+        return self.pool.prepare_snapshot(_BATCH)
+
+    def take(self, now: float) -> State:
+        """The state at ``now``."""
+        return State(
+            self.pool.snapshot(now),
+            tuple(self.signatures.items()),
+            self.metrics.rows(now),
+            self.audit.events(),
+        )
+
+    def restore(self, state: State, now: float) -> None:
+        """Go on from ``state``, before the first request."""
+        self._each(
+            lambda: self.pool.restore(state.pool, now),
+            lambda: self._remember(state.signatures),
+            lambda: self.metrics.restore(state.metrics, now),
+            lambda: self.audit.restore(state.events),
+        )
+
+    def restore_late(self, state: State, now: float) -> None:
+        """Take of an older state what does not contradict what has happened since.
+
+        The operator's words on keys of which nothing was said since, signatures, counts and events;
+        the keys have a history of their own by now.
+        """
+        self._each(
+            lambda: self._apply_overrides(state.pool.overrides, now),
+            lambda: self._remember(state.signatures),
+            lambda: self.metrics.restore(state.metrics, now),
+            lambda: self.audit.restore(state.events),
+        )
+
+    def _each(self, *steps: Callable[[], None]) -> None:
+        """Do all of it; a state that makes no sense must not keep the daemon from starting."""
+        for step in steps:
+            try:
+                step()
+            except Exception:  # noqa: BLE001 - whatever was wrong, the rest is still of use
+                self._log.failure("a part of the stored state could not be used")
+
+    def _apply_overrides(self, overrides: tuple[tuple[str, Override], ...], now: float) -> None:
+        said_since = dict(self.pool.snapshot(now).overrides)
+        for key_id, override in overrides:
+            if key_id not in said_since:
+                self._apply_override(key_id, override)
+
+    def _apply_override(self, key_id: str, override: Override) -> None:
+        try:
+            if override.enabled is not None:
+                (self.pool.enable if override.enabled else self.pool.disable)(key_id)
+            if override.weight is not None:
+                self.pool.set_weight(key_id, override.weight)
+        except UnknownKey:
+            # The store goes on holding it, for the case that the key comes back.
+            return
+
+    def _remember(self, older: tuple[tuple[str, RememberedCall], ...]) -> None:
+        """Put ``older`` before what is there, so that it goes first when room is needed."""
+        present = dict(self.signatures.items())
+        for call_id, call in (dict(older) | present).items():
+            if call_id not in present:
+                self.signatures.remember(call_id, call)
+        for call_id, call in present.items():
+            self.signatures.remember(call_id, call)

@@ -1,0 +1,322 @@
+"""The state that survives a restart, as values; and what counts requests on their way into it.
+
+A :class:`State` is whole as far as the pool and the signatures go. Of metrics and audit events it
+holds the latest, which are added to what a store has already; a row is absolute and not a
+difference, so writing it twice does no harm.
+
+Whatever has not changed since the last :class:`State` is the very same object in the next one, so
+that a store can tell by identity what it has to write. Times are epoch seconds.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from operator import add, attrgetter
+from typing import Any, NamedTuple
+
+from gemproxy.audit import AuditEvent
+from gemproxy.dialects.translation.signatures import RememberedCall
+from gemproxy.exchange import Exchange
+from gemproxy.keys.snapshot import PoolSnapshot
+
+#: Stands for what would be one name too many.
+OTHER = "other"
+#: A model's own name is counted once the model has served somebody, for so many models.
+MAX_MODELS = 256
+#: Audit events that are kept in memory, the latest.
+MAX_EVENTS = 1_000
+
+_SERVED = frozenset({"", "success", "blocked"})
+
+
+class Period(NamedTuple):
+    """How long a row of metrics counts, and how long it stays in memory, both in seconds."""
+
+    seconds: int
+    remembered: int
+
+
+MINUTE = Period(60, 62 * 60)
+HOUR = Period(3600, 25 * 3600)
+#: The memory holds the curves of the last hour by minutes and of the last day by hours.
+PERIODS = (MINUTE, HOUR)
+
+
+class Series(NamedTuple):
+    """What the requests of one row have in common; ``""`` where there was no model or no key."""
+
+    route: str
+    model: str
+    #: ``2xx`` … ``5xx``.
+    status_class: str
+    #: The name of the key that was tried last.
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsRow:
+    """What the requests of one series came to that ended in one minute or hour.
+
+    Requests per second are ``requests / period``, the error share is ``failures / requests``, the
+    mean time to the first chunk of a stream is ``first_chunk_seconds / first_chunks``.
+    """
+
+    #: Seconds that the row covers, from its ``start``: 60 or 3600.
+    period: int
+    start: int
+    route: str
+    model: str
+    status_class: str
+    key: str
+    requests: int = 0
+    #: What a client would call a failure that is not its own: 429, 5xx, a stream that broke off.
+    failures: int = 0
+    #: Attempts beyond the first.
+    retries: int = 0
+    prompt_tokens: int = 0
+    #: The part of the prompt's that came from a cache.
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    #: The part of the completion's that was thinking.
+    reasoning_tokens: int = 0
+    #: The requests' whole durations, added up.
+    seconds: float = 0.0
+    #: Streams whose first chunk came, and how long that took from the request's start, added up.
+    first_chunks: int = 0
+    first_chunk_seconds: float = 0.0
+
+    @property
+    def series(self) -> Series:
+        """Whose row it is."""
+        return Series(self.route, self.model, self.status_class, self.key)
+
+    @property
+    def identity(self) -> tuple[int, int, Series]:
+        """What no two rows of a store have in common."""
+        return self.period, self.start, self.series
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Everything that survives, as it was at ``pool.taken_at``."""
+
+    pool: PoolSnapshot
+    #: By the id of the call, oldest first.
+    signatures: tuple[tuple[str, RememberedCall], ...] = ()
+    metrics: tuple[MetricsRow, ...] = ()
+    events: tuple[AuditEvent, ...] = ()
+
+    @property
+    def taken_at(self) -> float:
+        """When it was so."""
+        return self.pool.taken_at
+
+    def merged_with(self, newer: State) -> State:
+        """What a store holds that held this and is given ``newer``."""
+        return State(
+            _merge_pools(self.pool, newer.pool),
+            newer.signatures,
+            merge_rows(self.metrics, newer.metrics),
+            _merge_events(self.events, newer.events),
+        )
+
+
+def merge_rows(older: Iterable[MetricsRow], newer: Iterable[MetricsRow]) -> tuple[MetricsRow, ...]:
+    """The rows of both; of a row that is in both the newer one."""
+    merged = {row.identity: row for row in older}
+    merged.update((row.identity, row) for row in newer)
+    return tuple(merged.values())
+
+
+def _merge_pools(older: PoolSnapshot, newer: PoolSnapshot) -> PoolSnapshot:
+    """Keys and the operator's words on them stay, also of keys that have left the file."""
+    keys = {kept.id: kept for kept in older.keys} | {kept.id: kept for kept in newer.keys}
+    overrides = dict(older.overrides) | dict(newer.overrides)
+    return replace(newer, keys=tuple(keys.values()), overrides=tuple(overrides.items()))
+
+
+def _merge_events(
+    older: Iterable[AuditEvent], newer: Iterable[AuditEvent]
+) -> tuple[AuditEvent, ...]:
+    merged = {event_identity(event): event for event in older}
+    merged.update((event_identity(event), event) for event in newer)
+    return tuple(sorted(merged.values(), key=attrgetter("at")))
+
+
+def event_identity(event: AuditEvent) -> tuple[float, str, str, str, str]:
+    """What no two events of a store have in common."""
+    return event.at, event.action, event.target, event.actor.address, event.actor.token
+
+
+class AuditTrail:
+    """The latest audit events, at most ``capacity``."""
+
+    def __init__(self, capacity: int = MAX_EVENTS) -> None:
+        self._events: deque[AuditEvent] = deque(maxlen=capacity)
+
+    def keep(self, event: AuditEvent) -> None:
+        """Take the latest event."""
+        self._events.append(event)
+
+    def restore(self, events: Iterable[AuditEvent]) -> None:
+        """Take back what :meth:`events` gave, before whatever has come since."""
+        self._events = deque(_merge_events(events, self._events), maxlen=self._events.maxlen)
+
+    def events(self) -> tuple[AuditEvent, ...]:
+        """Oldest first."""
+        return tuple(self._events)
+
+
+class MetricsLedger:
+    """Counts finished requests into rows; a ``Telemetry``.
+
+    At most ``max_series`` series are told apart in one minute or hour. What comes beyond is counted
+    under the key ``other``, then under the model ``other``, so that neither ten thousand keys nor
+    clients who invent models fill memory or disk.
+    """
+
+    def __init__(self, max_series: int = 512) -> None:
+        self._max_series = max_series
+        self._models: set[str] = set()
+        self._spans: dict[Period, dict[int, _Span]] = {period: {} for period in PERIODS}
+
+    def request_finished(self, exchange: Exchange, status: int, seconds: float) -> None:
+        """See :class:`gemproxy.interfaces.Telemetry`. Counts where the request ended."""
+        now = exchange.started + seconds
+        series = self._series(exchange, status)
+        numbers = _numbers(exchange, status, seconds)
+        for period in PERIODS:
+            self._span(period, now).add(series, numbers)
+
+    def rows(self, now: float) -> tuple[MetricsRow, ...]:
+        """All rows in memory, by period and time; unchanged ones are the same objects again."""
+        return tuple(row for period in PERIODS for row in self.rows_of(period, now))
+
+    def rows_of(self, period: Period, now: float) -> tuple[MetricsRow, ...]:
+        """The rows of one period, oldest first, the unfinished last one included."""
+        self._forget(period, now)
+        spans = sorted(self._spans[period].items())
+        return tuple(row for _, span in spans for row in span.rows())
+
+    def restore(self, rows: Iterable[MetricsRow], now: float) -> None:
+        """Take back what :meth:`rows` gave; counts of the same minute or hour are added up."""
+        periods = {period.seconds: period for period in PERIODS}
+        for row in rows:
+            period = periods.get(row.period)
+            if period is not None and _is_remembered(period, row.start, now):
+                span = self._spans[period].get(row.start) or self._begin(period, row.start)
+                span.add(row.series, _numbers_of(row))
+                self._know(row.model)
+
+    def _series(self, exchange: Exchange, status: int) -> Series:
+        model = exchange.model or ""
+        if status < 400 and exchange.attempts:
+            self._know(model)
+        if model and model not in self._models:
+            model = OTHER
+        return Series(exchange.route, model, f"{status // 100}xx", exchange.key_name or "")
+
+    def _know(self, model: str) -> None:
+        if len(self._models) < MAX_MODELS:
+            self._models.add(model)
+
+    def _span(self, period: Period, now: float) -> _Span:
+        start = int(now // period.seconds) * period.seconds
+        span = self._spans[period].get(start)
+        if span is None:
+            self._forget(period, now)
+            span = self._begin(period, start)
+        return span
+
+    def _begin(self, period: Period, start: int) -> _Span:
+        span = self._spans[period][start] = _Span(period.seconds, start, self._max_series)
+        return span
+
+    def _forget(self, period: Period, now: float) -> None:
+        """Drop what is too old, and what a clock that was set back has left in the future."""
+        spans = self._spans[period]
+        for start in [start for start in spans if not _is_remembered(period, start, now)]:
+            del spans[start]
+
+
+class _Span:
+    """The series of one minute or hour."""
+
+    def __init__(self, period: int, start: int, max_series: int) -> None:
+        self._period = period
+        self._start = start
+        self._max_series = max_series
+        self._numbers: dict[Series, _Numbers] = {}
+        self._rows: dict[Series, MetricsRow] = {}
+        self._all: tuple[MetricsRow, ...] | None = None
+
+    def add(self, series: Series, numbers: _Numbers) -> None:
+        present = self._numbers.get(series)
+        if present is None:
+            series = self._admitted(series)
+            present = self._numbers.get(series, _NOTHING)
+        self._numbers[series] = tuple(map(add, present, numbers))
+        self._rows.pop(series, None)
+        self._all = None
+
+    def rows(self) -> tuple[MetricsRow, ...]:
+        if self._all is None:
+            self._all = tuple(map(self._row, self._numbers))
+        return self._all
+
+    def _row(self, series: Series) -> MetricsRow:
+        row = self._rows.get(series)
+        if row is None:
+            row = MetricsRow(self._period, self._start, *series, *self._numbers[series])
+            self._rows[series] = row
+        return row
+
+    def _admitted(self, series: Series) -> Series:
+        """``series``, or the wider one in which it is counted because there are too many."""
+        for wider in (series, series._replace(key=OTHER)):
+            if wider in self._numbers or len(self._numbers) < self._max_series:
+                return wider
+        return series._replace(key=OTHER, model=OTHER)
+
+
+#: The numbers of a row, in its order.
+_Numbers = tuple[Any, ...]
+_NOTHING: _Numbers = (0, 0, 0, 0, 0, 0, 0, 0.0, 0, 0.0)
+_numbers_of = attrgetter(
+    "requests",
+    "failures",
+    "retries",
+    "prompt_tokens",
+    "cached_tokens",
+    "completion_tokens",
+    "reasoning_tokens",
+    "seconds",
+    "first_chunks",
+    "first_chunk_seconds",
+)
+
+
+def _is_remembered(period: Period, start: int, now: float) -> bool:
+    return now - period.remembered < start <= now
+
+
+def _numbers(exchange: Exchange, status: int, seconds: float) -> _Numbers:
+    usage = exchange.usage
+    first_chunk = exchange.first_byte if exchange.stream else None
+    return (
+        1,
+        int(_is_failure(exchange, status)),
+        max(0, len(exchange.attempts) - 1),
+        *((usage.input, usage.cached, usage.output, usage.reasoning) if usage else (0, 0, 0, 0)),
+        seconds,
+        int(first_chunk is not None),
+        0.0 if first_chunk is None else first_chunk - exchange.started,
+    )
+
+
+def _is_failure(exchange: Exchange, status: int) -> bool:
+    if status < 400:
+        return exchange.outcome not in _SERVED
+    return status == 429 or status >= 500

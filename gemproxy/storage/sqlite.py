@@ -1,0 +1,134 @@
+"""The state in a SQLite database.
+
+A :meth:`SQLiteStateStore.save` writes what has changed since the one before, in one transaction,
+and then tidies up a little: rows past their time go in steps so small that no round is long, and
+the disk gets its pages back (``PRAGMA incremental_vacuum``), so that there is never a large
+``VACUUM``.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import msgspec
+
+from gemproxy.keys.snapshot import PoolSnapshot
+from gemproxy.state import MAX_EVENTS, State
+from gemproxy.storage import rows
+from gemproxy.storage.database import Database, move_aside, storage_errors
+from gemproxy.storage.ownership import OwnerLock
+from gemproxy.storage.retention import Retention, prune
+from gemproxy.storage.writing import clear, write
+
+
+class SQLiteStateStore:
+    """See the module. Opens its database when it is first needed, and again after a failure.
+
+    ``busy_timeout`` is in seconds. Implements :class:`~gemproxy.interfaces.StateStore`.
+    """
+
+    def __init__(
+        self, path: Path, retention: Retention | None = None, busy_timeout: float = 2.0
+    ) -> None:
+        self.path = path
+        #: May be replaced between two calls.
+        self.retention = retention or Retention()
+        self._busy_timeout = busy_timeout
+        self._lock = OwnerLock(path)
+        self._database: Database | None = None
+        #: What the database holds for certain; ``None`` while that is not known.
+        self._saved: State | None = None
+        self._checked = False
+
+    def load(self, now: float | None = None) -> State | None:
+        """See :class:`~gemproxy.interfaces.StateStore`. The first time the file is checked."""
+        with storage_errors(self.path):
+            try:
+                database = self._open()
+                if not self._checked:
+                    database.check()
+                    self._checked = True
+                with database.transaction(reading=True) as connection:
+                    return _read(connection, now)
+            except BaseException:
+                self._disconnect()
+                raise
+
+    def save(self, state: State) -> None:
+        """See :class:`~gemproxy.interfaces.StateStore`."""
+        with storage_errors(self.path):
+            try:
+                database = self._open()
+                database.bound_log()
+                with database.transaction() as connection:
+                    write(connection, self._saved, state)
+                self._saved = state
+                self._tidy_up(database, state.taken_at)
+            except BaseException:
+                self._disconnect()
+                raise
+
+    def replace(self, state: State) -> None:
+        """Keep ``state`` and nothing else."""
+        with storage_errors(self.path):
+            try:
+                with self._open().transaction() as connection:
+                    clear(connection)
+                    write(connection, None, state)
+                self._saved = state
+            except BaseException:
+                self._disconnect()
+                raise
+
+    def move_aside(self, now: float) -> Path:
+        """Put the damaged file out of the way of a fresh one; gives its new name."""
+        self._disconnect()
+        with storage_errors(self.path):
+            self._lock.acquire()
+            return move_aside(self.path, now)
+
+    def close(self) -> None:
+        """Close the database, and let another process have it."""
+        self._disconnect()
+        self._lock.release()
+
+    def _open(self) -> Database:
+        if self._database is not None and not self._database.is_in_place():
+            self._disconnect()
+        if self._database is None:
+            self._lock.acquire()
+            self._database = Database(self.path, self._busy_timeout)
+        return self._database
+
+    def _disconnect(self) -> None:
+        """Close after a failure; the database stays this process's own."""
+        database, self._database = self._database, None
+        self._saved = None
+        if database is not None:
+            database.close()
+
+    def _tidy_up(self, database: Database, now: float) -> None:
+        crowded = database.used_bytes() > self.retention.bytes
+        with database.transaction() as connection:
+            prune(connection, self.retention, now, crowded=crowded)
+        database.give_back_space()
+
+
+def _read(connection: sqlite3.Connection, now: float | None) -> State | None:
+    found = connection.execute("SELECT taken_at FROM checkpoint").fetchone()
+    if found is None:
+        return None
+    pool = PoolSnapshot(
+        taken_at=msgspec.convert(found[0], float),
+        keys=tuple(rows.get_keys(connection)),
+        cooldowns=tuple(rows.get_rests(connection, "cooldown")),
+        denials=tuple(rows.get_rests(connection, "denial")),
+        overrides=tuple(rows.get_overrides(connection)),
+    )
+    return State(
+        pool,
+        tuple(rows.get_calls(connection)),
+        tuple(rows.get_metrics(connection, now)),
+        tuple(rows.get_events(connection, None if now is None else MAX_EVENTS)),
+    )
