@@ -22,8 +22,10 @@ MAX_PAGE_BYTES = 8 * 1024 * 1024
 #: Google has some 60 models; a list without an end would be a defect.
 MAX_PAGES = 50
 PAGE_SIZE = 1000
-#: A pool has more keys than a list needs tries.
-MAX_ATTEMPTS = 3
+#: A pool has more keys than a list needs tries; the first ones of the file may all be dead.
+MAX_ATTEMPTS = 10
+#: Seconds after which the list of before is given instead of a new one.
+STALE_PATIENCE = 10.0
 
 _FINAL = frozenset({Verdict.REQUEST, Verdict.REGION})
 
@@ -53,6 +55,7 @@ class ModelCatalogue:
         self._models: list[GeminiModel] = []
         self._names: frozenset[str] = frozenset()
         self._fetched_at: float | None = None
+        self._last_good = ""
 
     async def models(self, exchange: Exchange) -> list[GeminiModel]:
         """All models. Raises :class:`ProxyError` where none were ever fetched and none can be."""
@@ -91,17 +94,20 @@ class ModelCatalogue:
 
         Whether a key may list models says nothing of how it generates, so nothing is recorded.
         """
-        for key in islice(self._pool.sound_keys(self._seconds()), MAX_ATTEMPTS):
+        for key in self._keys_to_ask():
             record = AttemptRecord(key.id, key.name, self._seconds())
             exchange.attempts.append(record)
             try:
-                return await self._fetch_with(key, exchange)
+                models = await self._fetch_with(key, exchange)
             except UpstreamFailed as failure:
                 outcome = classify_failure(failure)
             except UnusableAnswer as answer:
                 outcome = Outcome(Verdict.UNUSABLE, 200, reason=answer.reason)
             except _Refused as refused:
                 outcome = refused.outcome
+            else:
+                self._last_good = key.id
+                return models
             finally:
                 record.seconds = self._seconds() - record.started
             record.outcome = outcome = replace(outcome, message=self._scrub(outcome.message))
@@ -112,16 +118,28 @@ class ModelCatalogue:
                 raise NoHealthyKeys("No key can ask the upstream for its models.", retry_after=1)
         raise error_for(exchange.attempts[-1].outcome)
 
+    def _keys_to_ask(self) -> list[Key]:
+        """The key that could list the last time, then others in the file's order."""
+        keys = list(islice(self._pool.sound_keys(self._seconds()), MAX_ATTEMPTS))
+        last = self._pool.sound_key(self._last_good, self._seconds())
+        return keys if last is None else [last, *(key for key in keys if key != last)]
+
     async def _fetch_with(self, key: Key, exchange: Exchange) -> list[GeminiModel]:
         models: list[GeminiModel] = []
         token: str | None = ""
         for _ in range(MAX_PAGES):
-            page = await self._page(key, token or "", exchange.started + self.request_timeout)
+            page = await self._page(key, token or "", exchange.started + self._patience())
             models += page.models
             token = page.next_page_token
             if not token:
                 break
         return models
+
+    def _patience(self) -> float:
+        """Seconds that a list may take; not many where an older one could be given instead."""
+        if self._fetched_at is None:
+            return self.request_timeout
+        return min(STALE_PATIENCE, self.request_timeout)
 
     async def _page(self, key: Key, token: str, deadline: float) -> ModelPage:
         query = f"?pageSize={PAGE_SIZE}" + (f"&pageToken={quote(token, safe='')}" if token else "")

@@ -26,6 +26,7 @@ from gemproxy.catalogue import ModelCatalogue
 from gemproxy.config.changes import SettingsChange
 from gemproxy.config.settings import PersistenceSettings, ProxySettings, Settings
 from gemproxy.dialects.translation.signatures import SignatureStore
+from gemproxy.errors import ConfigError, Fault
 from gemproxy.exchange import Exchange
 from gemproxy.forwarding import Forwarder, ForwardingSettings
 from gemproxy.interfaces import ResilientStateStore
@@ -42,7 +43,7 @@ from gemproxy.services.checkpoint import Checkpoint
 from gemproxy.services.lifetimes import FrozenStart, GracefulExit, Lifetime
 from gemproxy.services.listening import Draining, Listener
 from gemproxy.services.live_state import LiveState
-from gemproxy.services.notifying import SystemdNotifier
+from gemproxy.services.notifying import SystemdNotifier, status_line
 from gemproxy.services.periodic import PeriodicService
 from gemproxy.services.probing import ActiveHealthCheck
 from gemproxy.services.reactor_lag import ReactorLag
@@ -61,7 +62,7 @@ from gemproxy.web.api import ModelNames, OpenAIAPI
 from gemproxy.web.auth import TokenAuth
 from gemproxy.web.entrance import Entrance, EntranceSettings
 from gemproxy.web.health import ServiceStatus
-from gemproxy.web.site import ProxySite
+from gemproxy.web.site import ProxySite, new_request_id
 from gemproxy.web.tls import tls_factory
 
 _BACKLOG = 1024
@@ -213,6 +214,7 @@ class Daemon:
             self._catalogue,
             model_names(settings),
             lambda: self._pool.can_serve(reactor.seconds()),
+            self._pool.allowed_models,
             None if settings.proxy.admin_endpoint else self._admin.serve,
         )
         self._site = ProxySite(
@@ -291,7 +293,7 @@ class Daemon:
             max_body_bytes=MAX_BODY_BYTES,
             refuse=self._door.turn_away,
         )
-        endpoint = serverFromString(self._reactor, proxy.admin_endpoint)
+        endpoint = described_endpoint(self._reactor, proxy.admin_endpoint, "proxy.adminEndpoint")
         return [Listener(self._reactor, endpoint, site, proxy.admin_endpoint)]
 
     # -- what they ask of one another ------------------------------------------------------------
@@ -313,10 +315,11 @@ class Daemon:
         await self._catalogue.refresh(exchange)
 
     def _status_line(self) -> str:
-        counts = self._pool.counts(self._reactor.seconds())
-        return (
-            f"{counts.healthy}/{counts.total} keys healthy, {counts.unhealthy} unhealthy,"
-            f" {counts.disabled} disabled; {self._entrance.in_flight} requests in flight"
+        return status_line(
+            self._pool.counts(self._reactor.seconds()),
+            self._entrance.in_flight,
+            draining=self._entrance.draining,
+            reload_failed=self._reload.status.last_error is not None,
         )
 
     def _service_status(self) -> ServiceStatus:
@@ -402,12 +405,21 @@ def state_store(persistence: PersistenceSettings) -> ResilientStateStore:
 def server_endpoint(reactor: Any, proxy: ProxySettings) -> IStreamServerEndpoint:
     """Where the public API listens."""
     if proxy.endpoint is not None:
-        named: IStreamServerEndpoint = serverFromString(reactor, proxy.endpoint)
-        return named
+        return described_endpoint(reactor, proxy.endpoint, "proxy.endpoint")
     kind: Callable[..., IStreamServerEndpoint] = (
         TCP6ServerEndpoint if ":" in proxy.host else TCP4ServerEndpoint
     )
     return kind(reactor, proxy.port, _BACKLOG, proxy.host)
+
+
+def described_endpoint(reactor: Any, description: str, setting: str) -> IStreamServerEndpoint:
+    """The endpoint of a description. Raises :class:`ConfigError` where it cannot be opened."""
+    try:
+        endpoint: IStreamServerEndpoint = serverFromString(reactor, description)
+    except Exception as error:
+        reason = f"cannot be opened: {error}; a socket of systemd's must have been handed over"
+        raise ConfigError((Fault("proxy.yaml", 0, setting, reason),)) from error
+    return endpoint
 
 
 def with_tls(factory: IProtocolFactory, proxy: ProxySettings) -> IProtocolFactory:
@@ -415,11 +427,6 @@ def with_tls(factory: IProtocolFactory, proxy: ProxySettings) -> IProtocolFactor
     if proxy.tls is None:
         return factory
     return tls_factory(factory, proxy.tls.cert_file, proxy.tls.key_file)
-
-
-def new_request_id() -> str:
-    """As OpenAI's: ``req_`` and 32 hex digits."""
-    return f"req_{secrets.token_hex(16)}"
 
 
 def new_call_id() -> str:

@@ -27,6 +27,7 @@ from gemproxy.daemon import Daemon
 from gemproxy.keys.key import Key
 from gemproxy.observability.logs import LoggedServices
 from gemproxy.secret import Secret
+from gemproxy.services.config_files import FixedSettings
 from gemproxy.simulator import DEMO_KEYS, Simulator, demo_config
 
 _MODEL = "gemini-3.8-flash"
@@ -51,21 +52,9 @@ def make_demo(reactor: Any) -> LoggedServices:
     folder = TemporaryDirectory(prefix="gemproxy-demo-")
     backstage = Backstage(simulator, folder)
     settings = demo_settings(f"http://127.0.0.1:{backstage.port}", folder.name)
-    daemon = Daemon(reactor, settings, Unchanging(), b"", [backstage])
+    daemon = Daemon(reactor, settings, FixedSettings(), b"", [backstage])
     daemon.listener.listening.addCallback(_greet)
     return daemon.service
-
-
-class Unchanging:
-    """The demo has no files: a reload finds what is running."""
-
-    def read_over(self, running: Settings) -> tuple[Settings, Settings]:
-        """See :class:`gemproxy.services.reload.SettingsSource`."""
-        return running, running
-
-    def fingerprint(self) -> bytes:
-        """Always the same."""
-        return b""
 
 
 class Backstage(Service):

@@ -6,6 +6,7 @@
     ├── ConfigError             the operator's: a file, option or variable is wrong
     ├── UpstreamFailed          the network's: no usable HTTP answer came; never shown as it is
     ├── UnusableAnswer          the model's: HTTP 200 with nothing in it that could be an answer
+    │   └── GarbledAnswer       the network's: HTTP 200 whose body is not Gemini's
     ├── StorageError            the disk's: the state cannot be read or written; nobody's request
     │   ├── StorageUnavailable  not now: locked, full, read-only, forbidden; tried again
     │   ├── StorageCorrupt      the file is damaged; it is moved aside
@@ -82,7 +83,7 @@ class FailureKind(Enum):
     FIRST_BYTE_TIMEOUT = "no answer in time"
     IDLE_TIMEOUT = "answer stalled"
     DEADLINE = "request deadline passed"
-    GARBAGE = "answer is not HTTP"
+    GARBAGE = "answer is not HTTP, or not Gemini's"
     TRUNCATED = "answer ended early"
     TOO_LARGE = "answer is too large"
 
@@ -120,6 +121,13 @@ class UnusableAnswer(GemproxyError):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class GarbledAnswer(UnusableAnswer):
+    """An HTTP 200 whose body is not Gemini's: not JSON, or without candidates and a block.
+
+    Whatever sent it, it counts as if the network had failed.
+    """
 
 
 class StorageError(GemproxyError):

@@ -38,11 +38,13 @@ from gemproxy.dialects.translation.signatures import SignatureStore
 from gemproxy.dialects.translation.stream import ChatStreamTranslator
 from gemproxy.errors import (
     FailureKind,
+    GarbledAnswer,
     ModelNotFound,
     ProxyError,
     StreamIncomplete,
     UnusableAnswer,
     UpstreamFailed,
+    UpstreamRejected,
 )
 from gemproxy.exchange import AttemptRecord, Exchange, Refusal
 from gemproxy.interfaces import ReplyWriter, Upstream, UpstreamRequest, UpstreamResponse
@@ -72,6 +74,8 @@ _ANOTHER_KEY_MAY_SERVE = _TOLD_AT_ONCE | _SAME_KEY_MAY_SERVE
 _ANSWERED_BY_THE_POOL = frozenset({Verdict.QUOTA_MINUTE, Verdict.QUOTA_DAY, Verdict.KEY})
 
 
+#: The reason of a refusal that the documented dummy may overcome.
+SIGNATURE_REFUSED = "thought_signature"
 _T = TypeVar("_T")
 
 
@@ -138,8 +142,9 @@ class Forwarder:
         Raises :class:`ProxyError` as long as the client has seen nothing; once ``writer`` has
         started, a failure becomes the stream's last event.
         """
-        call = _Call(self.settings, request, exchange, writer, self._signatures)
+        call = _Call(self.settings, request, exchange, writer, self._signatures, self._scrub)
         permit = self._models.acquire(call.model, self._seconds())
+        call.proven = lambda: self._prove(call, permit)
         try:
             lease = self._choose(call)
             while True:
@@ -212,8 +217,12 @@ class Forwarder:
             outcome = classify_error_event(event.payload, now=self._seconds())
         except StreamIncomplete:
             outcome = classify_failure(UpstreamFailed(FailureKind.TRUNCATED))
+        except GarbledAnswer:
+            outcome = classify_failure(UpstreamFailed(FailureKind.GARBAGE))
         except UnusableAnswer as answer:
             outcome = Outcome(Verdict.UNUSABLE, 200, reason=answer.reason)
+        except UpstreamRejected as rejected:
+            outcome = _missing_signature(rejected)
         finally:
             now = self._seconds()
             record.seconds = now - record.started
@@ -328,6 +337,11 @@ class Forwarder:
             broken_off = replace(outcome, verdict=Verdict.BROKEN_OFF)
             call.exchange.attempts[-1].outcome = broken_off
 
+    def _prove(self, call: _Call, permit: ModelPermit) -> None:
+        """The upstream has begun to answer: whoever waits for a trial need not wait for its end."""
+        self._models.record(permit, success=True, now=self._seconds())
+        self._pool.proven(call.leases[-1])
+
     def _final_error(self, call: _Call, outcome: Outcome) -> ProxyError:
         """What the client sees of the last outcome, now that nothing is left to try."""
         if outcome.verdict in _ANSWERED_BY_THE_POOL:
@@ -366,12 +380,16 @@ class _Call:
         exchange: Exchange,
         writer: ReplyWriter,
         signatures: SignatureStore,
+        scrub: Callable[[str], str],
     ) -> None:
+        self._scrub = scrub
         self.settings = settings
         self.request = request
         self.exchange = exchange
         self.writer = writer
         self.leases: list[Lease] = []
+        #: Called when the upstream has begun to answer.
+        self.proven: Callable[[], None] = lambda: None
         self.model = exchange.model = settings.resolve(request.model)
         self.deadline = exchange.started + settings.request_timeout
         self.stream_answered = False
@@ -381,11 +399,14 @@ class _Call:
 
     def translate(self, signatures: SignatureStore, *, distrust_signatures: bool = False) -> None:
         self._distrusts_signatures = distrust_signatures
-        self.translated = to_gemini(
+        translated = to_gemini(
             self.request,
             model=self.model,
             signatures=signatures,
             distrust_signatures=distrust_signatures,
+        )
+        self.translated = replace(
+            translated, context=replace(translated.context, scrub=self._scrub)
         )
         method = "streamGenerateContent?alt=sse" if self.translated.stream else "generateContent"
         self.path = f"/v1beta/models/{self.model}:{method}".encode("ascii")
@@ -424,7 +445,13 @@ class _Call:
 
     def should_distrust_signatures(self, failed: Outcome) -> bool:
         """Whether Google refused a thought signature that it might accept the dummy for."""
-        return failed.reason == "thought_signature" and not self._distrusts_signatures
+        return (
+            failed.reason == SIGNATURE_REFUSED
+            and not self._distrusts_signatures
+            and b'"thoughtSignature"' in self.translated.body
+            and not self.writer.started
+            and len(self.leases) < self.settings.max_attempts
+        )
 
     def judge_size(self, outcome: Outcome) -> Outcome:
         """A prompt that alone is larger than a minute's token quota is the request's fault.
@@ -445,6 +472,13 @@ class _Call:
     def backoff(self) -> float:
         """Seconds to wait before the same key is used again; doubles with each attempt."""
         return self.settings.backoff * 2.0 ** (len(self.leases) - 1)
+
+
+def _missing_signature(rejected: UpstreamRejected) -> Outcome:
+    """A 200 that says what a 400 would: the history came without a thought signature."""
+    return Outcome(
+        Verdict.REQUEST, 400, reason=SIGNATURE_REFUSED, message=rejected.message, param="messages"
+    )
 
 
 class _StreamRelay:
@@ -499,4 +533,5 @@ class _StreamRelay:
         if not self._writer.started:
             self._call.exchange.first_byte = self._seconds()
             self._writer.begin_stream()
+            self._call.proven()
             self._writer.write(self._held)

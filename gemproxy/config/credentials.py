@@ -33,7 +33,8 @@ _IS_PLACEHOLDER = "is a placeholder; the secret itself belongs here"
 #: What people and documentation write where a secret belongs.
 _PLACEHOLDER = re.compile(
     r"""
-    (?: your|my|insert|put|paste|enter|replace)[-_ ]?(?:\w+[-_ ])*(?:api|key|token|secret|me|here)
+    (?: your|my|insert|put|paste|enter|replace)
+        [-_ ]?(?:[^\W_]+[-_ ])*(?:api|key|token|secret|me|here)
     | .*(?:\.\.\.|…).* | <.*> | \$?\{.*\} | \[.*\]
     | change[-_ ]?(?:me|it|this).* | replace[-_ ]?(?:me|it|this).*
     | x{3,} | \*+ | \.+ | _+ | -+

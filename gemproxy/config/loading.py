@@ -67,7 +67,7 @@ def load(config_path: Path, keys_path: Path, environ: Mapping[str, str]) -> Sett
     """Both files, validated whole. Raises :class:`ConfigError` with all mistakes of both."""
     known = credentials.KnownSecrets()
     proxy, keys = FileReader(config_path, environ), FileReader(keys_path, environ)
-    sections = _read_sections(proxy, known)
+    sections = read_sections(proxy, known)
     settings = Settings(keys=_read_keys(keys, known), **sections)
     rules.check(settings, proxy)
     faults = [*proxy.faults.found(known.values()), *keys.faults.found(known.values())]
@@ -117,7 +117,8 @@ def locate(option: str | None, variable: str, name: str, environ: Mapping[str, s
     raise ConfigError((Fault(name, 0, "", f"no such file: looked at {tried}; {advice}"),))
 
 
-def _read_sections(reader: FileReader, known: KnownSecrets) -> dict[str, Any]:
+def read_sections(reader: FileReader, known: KnownSecrets) -> dict[str, Any]:
+    """The sections of ``proxy.yaml`` by name; mistakes are told to ``reader``."""
     entries = reader.entries(reader.root(), "", SECTIONS) or {}
     return {name: _read_section(reader, entries.get(name), name, known) for name in SECTIONS}
 

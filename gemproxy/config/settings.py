@@ -99,7 +99,7 @@ class ProxySettings:
     endpoint: str | None = setting(
         None,
         Nullable(ServerEndpoint()),
-        "any Twisted server endpoint string, such as systemd:domain=INET:index=0 or "
+        "any Twisted server endpoint string, such as systemd:domain=INET:name=gemproxy or "
         "unix:/run/gemproxy.sock; replaces host and port",
         restart=True,
     )
@@ -139,7 +139,7 @@ class ProxySettings:
         "accessTokens is empty",
     )
     max_payload_size: int = setting(
-        10 * _MEGABYTE, Whole(1024, 1024 * _MEGABYTE), "largest body of a request", "bytes"
+        10 * _MEGABYTE, Whole(1, 1024 * _MEGABYTE), "largest body of a request", "bytes"
     )
     max_concurrent_requests: int = setting(
         1000, Whole(1, 1_000_000), "requests in flight; one more is answered with 429"

@@ -64,6 +64,7 @@ class CircuitBreaker:
     __slots__ = (
         "_cooldown",
         "_generation",
+        "_lapses",
         "_on_transition",
         "_permit",
         "_trial_running",
@@ -89,6 +90,7 @@ class CircuitBreaker:
         self._trial_running = False
         self._until = -math.inf
         self._cooldown = 0.0
+        self._lapses = 0.0
 
     def state_at(self, now: float) -> State:
         """The state as it is at ``now``: an open breaker whose cooldown is over is half-open."""
@@ -106,6 +108,10 @@ class CircuitBreaker:
         """Whether the one trial of a half-open breaker is out."""
         return self._trial_running
 
+    def trial_running_at(self, now: float) -> bool:
+        """Whether the trial is out, and not for so long that nobody may wait for it."""
+        return self._trial_running and now < self._lapses
+
     @property
     def generation(self) -> int:
         """How many transitions there were, from where the count began."""
@@ -115,11 +121,12 @@ class CircuitBreaker:
         """A permit, or ``None`` while open or while another trial is running."""
         if self.state is State.CLOSED:
             return self._permit
-        if self.state_at(now) is State.OPEN or self._trial_running:
+        if self.state_at(now) is State.OPEN or self.trial_running_at(now):
             return None
         if self.state is State.OPEN:
             self._enter(State.HALF_OPEN)
         self._trial_running = True
+        self._lapses = now + self._cooldown
         return Permit(self._generation, trial=True)
 
     def record_success(self, permit: Permit) -> None:

@@ -144,6 +144,14 @@ class KeyPool:
                 entry.answered_in(latency)
         self._settle(lease, outcome.verdict, now)
 
+    def proven(self, lease: Lease) -> None:
+        """The key has begun to answer: a trial need not wait for a long stream's end."""
+        if lease.permit.trial and not lease.settled:
+            entry = lease.entry
+            if lease.permit.generation == entry.breaker.generation:
+                entry.needs_attention = None
+            entry.breaker.record_success(lease.permit)
+
     def release(self, lease: Lease, now: float) -> None:
         """Settle a lease of which nothing is to be learned; the request counts for ``rpm``."""
         self.record(lease, _NOTHING_LEARNED, now)
@@ -161,8 +169,14 @@ class KeyPool:
         if outcome.verdict in _QUOTA:
             census.add(Hindrance(Reason.COOLING_DOWN, now))
             return quota_exhausted(census, model, now)
-        census.counts[Reason.ALREADY_TRIED] += 1
-        return no_healthy_keys(census, 1.0)
+        judge, untried = self._judge(model, now, 0), 0
+        for entry in rotation.ready():
+            hindrance = judge(entry, False)
+            if hindrance is None:
+                untried += 1
+            else:
+                census.add(hindrance)
+        return no_healthy_keys(census, 1.0, untried)
 
     # -- explanations ----------------------------------------------------------------------------
 
@@ -236,6 +250,23 @@ class KeyPool:
         for entry in self._entries.values():
             if _awaits_trial(entry, now):
                 yield entry.key
+
+    def allowed_models(self) -> frozenset[str] | None:
+        """The models that the enabled keys may serve; ``None`` where one of them may serve all."""
+        allowed: set[str] = set()
+        for entry in self._entries.values():
+            if entry.enabled:
+                if not entry.key.models:
+                    return None
+                allowed |= entry.key.models
+        return frozenset(allowed)
+
+    def sound_key(self, key_id: str, now: float) -> Key | None:
+        """The key with this id, if it is one of :meth:`sound_keys`."""
+        entry = self._entries.get(key_id)
+        if entry is None or not entry.enabled or entry.breaker.state_at(now) is not State.CLOSED:
+            return None
+        return entry.key
 
     # -- the operator's words --------------------------------------------------------------------
 

@@ -36,7 +36,7 @@ class PoolSettings:
     minimum_requests: int = 10
     #: Below this score a key is chosen only where no better one is left.
     health_threshold: float = 0.2
-    #: Half-open keys wait for a probe (:meth:`KeyPool.acquire_again`) and get no client's request.
+    #: Half-open keys wait for a probe (:meth:`KeyPool.acquire_probe`), not for a client's request.
     probe: bool = False
 
 

@@ -99,13 +99,18 @@ def quota_exhausted(census: Census, model: str, now: float) -> QuotaExhausted:
     )
 
 
-def no_healthy_keys(census: Census, retry_after: float) -> NoHealthyKeys:
-    """No key is in order; the message counts them by state."""
+def no_healthy_keys(census: Census, retry_after: float, untried: int = 0) -> NoHealthyKeys:
+    """No key is in order, or ``untried`` are but the request has no more attempts.
+
+    The message counts the keys by state.
+    """
     numbers = [
         f"{census.counts[reason]} {words}"
         for reason, words in _WORDS.items()
         if census.counts[reason]
     ]
+    if untried:
+        numbers.append(f"{untried} not tried, since the attempts are used up")
     detail = ", ".join(numbers) or "none is configured"
     return NoHealthyKeys(f"No API key can serve this request: {detail}.", retry_after=retry_after)
 

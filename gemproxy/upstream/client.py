@@ -149,7 +149,8 @@ class TreqUpstream:
     def send(self, request: UpstreamRequest) -> Deferred[TreqResponse]:
         """See :meth:`gemproxy.interfaces.Upstream.send`."""
         settings, way = self._settings, self._way
-        left = request.deadline - self._reactor.seconds()
+        sent_at = self._reactor.seconds()
+        left = request.deadline - sent_at
         limit, kind, setting = settings.first_byte_timeout_seconds, *_FIRST_BYTE
         if left < limit:
             limit, kind, setting = max(left, 0.0), *_DEADLINE
@@ -164,7 +165,7 @@ class TreqUpstream:
 
         def answered(response: ConnectedResponse) -> TreqResponse:
             watch.stop()
-            return TreqResponse(self._reactor, response, settings, request.deadline)
+            return TreqResponse(self._reactor, response, settings, request.deadline, sent_at)
 
         def failed(failure: Failure) -> NoReturn:
             watch.stop()
@@ -219,11 +220,18 @@ class TreqResponse:
         response: ConnectedResponse,
         settings: UpstreamSettings,
         deadline: float,
+        sent_at: float,
     ) -> None:
         self.status: int = response.code
         self._response = response
         connection: UpstreamConnection = response.original.connection
-        self._body = _Body(reactor, connection, settings.idle_timeout_seconds, deadline)
+        self._body = _Body(
+            reactor,
+            connection,
+            settings.idle_timeout_seconds,
+            deadline,
+            sent_at + settings.first_byte_timeout_seconds,
+        )
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -281,7 +289,12 @@ class _Body(Protocol):
     receive: Callable[[bytes], None]
 
     def __init__(
-        self, reactor: IReactorTime, connection: UpstreamConnection, idle: float, deadline: float
+        self,
+        reactor: IReactorTime,
+        connection: UpstreamConnection,
+        idle: float,
+        deadline: float,
+        first_by: float,
     ) -> None:
         self.connection = connection
         self.done: Deferred[None] = Deferred(self._cancelled)
@@ -289,6 +302,7 @@ class _Body(Protocol):
         self._idle = idle
         self._deadline = deadline
         self._heard = reactor.seconds()
+        self._first_by: float | None = first_by
         self._pieces: list[bytes] = []
         self._paused = False
         self._over = False
@@ -298,6 +312,11 @@ class _Body(Protocol):
         self._arm()
 
     def dataReceived(self, data: bytes) -> None:
+        if self._first_by is not None:
+            self._first_by = None
+            self._disarm()
+            self._heard = self._reactor.seconds()
+            self._arm()
         self._pieces.append(data)
         if self.connection.flush is None:
             self.flush()
@@ -356,7 +375,7 @@ class _Body(Protocol):
 
     def _arm(self) -> None:
         now = self._reactor.seconds()
-        silent_at = (now if self._paused else self._heard) + self._idle
+        silent_at = self._first_by or (now if self._paused else self._heard) + self._idle
         self._watch = self._reactor.callLater(
             max(min(silent_at, self._deadline) - now, 0.0), self._look
         )
@@ -369,6 +388,11 @@ class _Body(Protocol):
         now = self._reactor.seconds()
         if now >= self._deadline:
             self._end(Failure(UpstreamFailed(*_DEADLINE)))
+        elif self._first_by is not None:
+            if now >= self._first_by:
+                self._end(Failure(UpstreamFailed(*_FIRST_BYTE)))
+            else:
+                self._arm()
         elif not self._paused and now >= self._heard + self._idle:
             self._end(Failure(UpstreamFailed(*_IDLE)))
         else:

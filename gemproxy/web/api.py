@@ -41,8 +41,8 @@ class OpenAIAPI:
     """The routes under ``/v1``, the probes beside them, and an answer for every other path.
 
     ``names`` may be replaced between two requests. ``can_serve`` tells whether any key could take
-    a request now. ``admin`` serves the paths under ``/admin``, unless they have a listener of
-    their own.
+    a request now, ``key_models`` which models the keys may serve (``None``: all). ``admin`` serves
+    the paths under ``/admin``, unless they have a listener of their own.
     """
 
     app = Klein()
@@ -54,6 +54,7 @@ class OpenAIAPI:
         catalogue: ModelCatalogue,
         names: ModelNames,
         can_serve: Callable[[], bool],
+        key_models: Callable[[], frozenset[str] | None],
         admin: Callable[[ProxyRequest], Deferred[None]] | None,
     ) -> None:
         self.names = names
@@ -61,6 +62,7 @@ class OpenAIAPI:
         self._forwarder = forwarder
         self._catalogue = catalogue
         self._can_serve = can_serve
+        self._key_models = key_models
         self._admin = admin
 
     def short_ways(self) -> dict[tuple[bytes, bytes], Callable[[ProxyRequest], Any]]:
@@ -145,6 +147,9 @@ class OpenAIAPI:
 
     async def _models(self, exchange: Exchange) -> list[Model]:
         upstream = await self._catalogue.models(exchange)
+        allowed = self._key_models()
+        if allowed is not None:
+            upstream = [model for model in upstream if model.id in allowed]
         return to_openai_models(upstream, self.names.aliases, self.names.allow)
 
 

@@ -15,7 +15,6 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from gemproxy.dialects.openai.errors import encode_error_event
 from gemproxy.errors import Draining, InternalError, ProxyError, TooManyInFlight
 from gemproxy.exchange import Exchange
 from gemproxy.web.writing import RequestWriter, write_whole
@@ -187,9 +186,8 @@ class Entrance:
         if not exchange.outcome:
             exchange.outcome = error.code or error.type
         if writer.started:
-            # The status is out: the only honest end left is to close without a proper end.
-            writer.abort()
-            return CLIENT_CLOSED_REQUEST if error.status < 500 else error.status
+            writer.break_off(error)
+            return error.status
         writer.error(error)
         return error.status
 
@@ -199,8 +197,7 @@ class Entrance:
         exchange.outcome = "draining"
         request.channel.persistent = False
         if writer.started:
-            writer.write(encode_error_event(error))
-            writer.finish()
+            writer.break_off(error)
         else:
             writer.error(error)
         return error.status

@@ -8,6 +8,7 @@ is one write.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from io import BytesIO
 from typing import Any
@@ -40,8 +41,14 @@ _BAD_REQUEST_BODY = (
 )
 _BAD_REQUEST = (
     b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: application/json\r\n"
-    b"Content-Length: %d\r\n\r\n%b" % (len(_BAD_REQUEST_BODY), _BAD_REQUEST_BODY)
+    b"x-request-id: %b\r\nopenai-processing-ms: 0\r\nx-gemproxy-attempts: 0\r\n"
+    b"Content-Length: %d\r\n\r\n%b"
 )
+
+
+def new_request_id() -> str:
+    """As OpenAI's: ``req_`` and 32 hex digits."""
+    return f"req_{secrets.token_hex(16)}"
 
 
 class ProxyRequest(Request):
@@ -169,7 +176,12 @@ class ProxyChannel(HTTPChannel):
     def _respondToBadRequestAndDisconnect(self) -> None:
         """What came is not HTTP/1.1 (or smuggles: two lengths, a length and chunks)."""
         if not self._lingering:
-            self.transport.write(_BAD_REQUEST)
+            request_id = new_request_id()
+            self._log.info("request is not valid HTTP", request_id=request_id, status=400)
+            self.transport.write(
+                _BAD_REQUEST
+                % (request_id.encode("ascii"), len(_BAD_REQUEST_BODY), _BAD_REQUEST_BODY)
+            )
             self.linger()
 
     def linger(self) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.web.http import datetimeToString
 
-from gemproxy.dialects.openai.errors import encode_error
+from gemproxy.dialects.openai.errors import encode_error, encode_error_event
 from gemproxy.errors import ProxyError
 
 if TYPE_CHECKING:
@@ -119,6 +119,7 @@ class RequestWriter:
         self._written_at = 0.0
         self._pulse: IDelayedCall | None = None
         self.started = False
+        self._streaming = False
         #: Whether a key's name may be told to this client.
         self.tells_key = False
 
@@ -145,10 +146,16 @@ class RequestWriter:
         self.started = True
         write_error(self._request, error, self.headers(), self._reactor.seconds())
 
+    def break_off(self, error: ProxyError) -> None:
+        """End a stream that had begun with an event on which the official SDKs raise."""
+        if self._streaming:
+            self.write(encode_error_event(error))
+            self.finish()
+
     def begin_stream(self) -> None:
         """The commit point: status and headers leave with the first events."""
         request = self._request
-        self.started = True
+        self.started = self._streaming = True
         self._chunked = request.clientproto == b"HTTP/1.1"
         if not self._chunked:
             request.channel.persistent = False
@@ -183,6 +190,7 @@ class RequestWriter:
 
     def finish(self) -> None:
         """End the stream."""
+        self._streaming = False
         self.close()
         request = self._request
         if request._disconnected:
@@ -191,12 +199,6 @@ class RequestWriter:
         if self._chunked:
             request.channel.transport.write(b"0\r\n\r\n")
         request.finish()
-
-    def abort(self) -> None:
-        """Close the connection without a proper end, so that nobody takes what came for whole."""
-        self.close()
-        if not self._request._disconnected:
-            self._request.channel.transport.abortConnection()
 
     def close(self) -> None:
         """Forget the upstream and the heartbeat; nothing more is written."""

@@ -310,12 +310,93 @@ def test_an_empty_answer_is_asked_for_once_more_and_then_believed():
     assert proxy.status("a").failure_count == 0
 
 
-def test_answers_without_candidates_end_as_502_after_one_more_try():
-    proxy = Proxy(FakeGemini(**{name: [Reply(body=b"{}")] for name in "abcd"}))
+@pytest.mark.parametrize("body", [b"{}", b"<html>", b"[1]"])
+def test_what_is_not_geminis_counts_as_the_network(body):
+    proxy = Proxy(FakeGemini(a=[Reply(body=body)], b=[Reply(body=body)], c=[whole()]))
+    proxy.ask()
+    assert proxy.upstream.keys_used == ["a", "b", "c"]
+    assert proxy.charges == [Charge.KEY] * 3
+    everywhere = Proxy(FakeGemini(**{name: [Reply(body=body)] for name in "abcd"}))
+    with pytest.raises(UpstreamUnavailable) as caught:
+        everywhere.ask()
+    assert caught.value.status == 502
+    assert everywhere.charges == [Charge.MODEL] * 3
+
+
+def test_malformed_calls_are_asked_for_once_more_and_charged_to_nobody():
+    malformed = Reply(body=b'{"candidates":[{"finishReason":"MALFORMED_FUNCTION_CALL"}]}')
+    proxy = Proxy(FakeGemini(**{name: [malformed] for name in "abcd"}))
     with pytest.raises(UpstreamUnavailable) as caught:
         proxy.ask()
     assert caught.value.status == 502
-    assert len(proxy.upstream.requests) == 2
+    assert proxy.charges == [Charge.NOBODY] * 2
+
+
+def test_a_missing_signature_that_is_told_in_a_200_is_the_requests_own():
+    told = Reply(
+        body=b'{"candidates":[{"finishReason":"MISSING_THOUGHT_SIGNATURE",'
+        b'"finishMessage":"no signature, secret-of-a"}]}'
+    )
+    proxy = Proxy(FakeGemini(a=[told], b=[whole()]))
+    with pytest.raises(UpstreamRejected) as caught:
+        proxy.ask()
+    assert (caught.value.status, caught.value.param) == (400, "messages")
+    assert "secret" not in caught.value.message
+    assert proxy.upstream.keys_used == ["a"]
+    assert proxy.exchange.outcome == "request"
+
+
+def test_a_secret_in_the_words_of_a_block_is_scrubbed():
+    blocked = Reply(
+        body=b'{"promptFeedback":{"blockReason":"SAFETY","blockReasonMessage":"secret-of-a"}}'
+    )
+    message = Proxy(FakeGemini(a=[blocked])).ask().json["choices"][0]["message"]
+    assert message["refusal"] == "Gemini blocked the prompt: SAFETY (…-of-a)"
+
+
+def test_the_trial_of_a_model_is_over_with_the_first_chunk():
+    proxy = Proxy(FakeGemini(a=[OVERLOADED]), max_attempts=1)
+    for _ in range(3):
+        with pytest.raises(UpstreamUnavailable):
+            proxy.ask()
+    proxy.now += 1.5
+
+    class Slow(Reply):
+        async def stream(self, receive):
+            receive(streamed("Hel", finish=None).pieces[0])
+            # A trial is under way, and the model has shown that it works.
+            self.meanwhile = await proxy.another()
+            receive(streamed("lo").pieces[0])
+
+    async def another():
+        proxy.upstream.scripts["a"] = [whole()]
+        writer = RecordingWriter()
+        request = decode_chat_completion(
+            b'{"model":"gemini-2.5-flash","messages":[{"role":"user","content":"Hi"}]}'
+        )
+        await proxy.forwarder.forward(request, Exchange("s", "/", proxy.now), writer)
+        return writer.json["choices"][0]["message"]["content"]
+
+    slow = Slow()
+    proxy.another = another
+    proxy.upstream.scripts["a"] = [slow]
+    assert proxy.ask(stream=True).text == "Hello"
+    assert slow.meanwhile == "Hello."
+
+
+def test_with_the_attempts_used_up_the_message_counts_the_keys_truly():
+    proxy = Proxy(FakeGemini(**{name: [INVALID_KEY] for name in "abcde"}))
+    with pytest.raises(NoHealthyKeys) as caught:
+        proxy.ask()
+    assert "3 with an open circuit breaker, 2 not tried" in caught.value.message
+
+
+def test_a_plain_400_that_speaks_of_signatures_is_not_asked_again():
+    odd = error(400, "thought_signature is odd", "INVALID_ARGUMENT")
+    proxy = Proxy(FakeGemini(a=[odd]))
+    with pytest.raises(UpstreamRejected):
+        proxy.ask()
+    assert len(proxy.upstream.requests) == 1
 
 
 def test_a_long_answer_is_followed_hop_by_hop():

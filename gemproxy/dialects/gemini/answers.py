@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from gemproxy.errors import GemproxyError, UnusableAnswer
+from gemproxy.errors import GarbledAnswer, GemproxyError
 
 _NOTHING = msgspec.Raw(b"")
 
@@ -251,11 +251,11 @@ def decode_answer(body: bytes) -> GenerateContentResponse:
         return _ANSWER.decode(body)
     except (msgspec.DecodeError, RecursionError) as error:
         if not body.lstrip().startswith(b"["):
-            raise UnusableAnswer(f"not an answer: {error}") from error
+            raise GarbledAnswer(f"not an answer: {error}") from error
     try:
         return merge_answers(_ANSWERS.decode(body))
     except (msgspec.DecodeError, RecursionError) as error:
-        raise UnusableAnswer(f"not a list of answers: {error}") from error
+        raise GarbledAnswer(f"not a list of answers: {error}") from error
 
 
 def merge_answers(answers: Iterable[GenerateContentResponse]) -> GenerateContentResponse:

@@ -7,6 +7,7 @@ id; calls of one message that share an id are answered in their order.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 
 from gemproxy.dialects.openai.messages import (
@@ -56,8 +57,8 @@ class _OpenCalls:
 
     def __init__(self) -> None:
         self.results: dict[Slot, Answered] = {}
-        self._by_id: dict[str, list[Slot]] = {}
-        self._by_name: dict[str, list[Slot]] = {}
+        self._by_id: dict[str, deque[Slot]] = {}
+        self._by_name: dict[str, deque[Slot]] = {}
 
     def opened(self, index: int, message: AssistantMessage) -> None:
         calls: Sequence[ToolCall] = message.tool_calls or ()
@@ -69,8 +70,8 @@ class _OpenCalls:
                 names.setdefault(call.function.name, []).append((index, position))
         if message.function_call is not None:
             names.setdefault(message.function_call.name, []).append((index, len(calls)))
-        self._by_id.update(ids)
-        self._by_name.update(names)
+        self._by_id.update({name: deque(slots) for name, slots in ids.items()})
+        self._by_name.update({name: deque(slots) for name, slots in names.items()})
 
     def answered(self, index: int, message: ToolMessage) -> None:
         slots = self._by_id.get(bare_id(message.tool_call_id))
@@ -94,7 +95,8 @@ class _OpenCalls:
             )
         self._settle(slots, (index, message))
 
-    def _settle(self, slots: list[Slot], result: Answered) -> None:
+    def _settle(self, slots: deque[Slot], result: Answered) -> None:
         # A second result for the same call replaces the first: the client corrected it.
-        open_slot = next((slot for slot in slots if slot not in self.results), slots[-1])
-        self.results[open_slot] = result
+        self.results[slots[0]] = result
+        if len(slots) > 1:
+            slots.popleft()

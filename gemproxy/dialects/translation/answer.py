@@ -33,7 +33,7 @@ from gemproxy.dialects.translation.finish import CONTINUATION
 from gemproxy.dialects.translation.rendering import joined_audio
 from gemproxy.dialects.translation.signatures import SignatureStore
 from gemproxy.dialects.translation.usage import TokenUsage, service_tier
-from gemproxy.errors import UnusableAnswer
+from gemproxy.errors import GarbledAnswer, UnusableAnswer
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +167,7 @@ def _completed(
         choice.close()
     readers = [choice.reader for _, choice in choices]
     if (fault := require_answer(readers)) is not None:
-        raise UnusableAnswer(fault)
+        raise (UnusableAnswer if choices else GarbledAnswer)(fault)
     response_id = next((answer.response_id for answer in answers if answer.response_id), None)
     identity = completion_id(response_id, new_id)
     usage = TokenUsage.from_gemini(answers[0].usage_metadata)

@@ -124,7 +124,8 @@ class ChoiceReader:
     @property
     def refusal(self) -> str | None:
         """The text of ``refusal``, for a block."""
-        return self.ending.refusal() if self.ending else None
+        refusal = self.ending.refusal() if self.ending else None
+        return self._context.scrub(refusal) if refusal else refusal
 
     def citations(self) -> list[URLCitation]:
         """The sources of the content, at the end."""

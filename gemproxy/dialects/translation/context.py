@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 
@@ -24,3 +24,5 @@ class AnswerContext:
     include_usage: bool = False
     #: ``logprobs`` was asked for.
     logprobs: bool = False
+    #: Takes secrets out of what Google says of a block: its texts may echo a key.
+    scrub: Callable[[str], str] = str

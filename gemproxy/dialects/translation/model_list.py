@@ -40,8 +40,9 @@ class GeminiModel(msgspec.Struct, rename="camel", frozen=True):
 
     @property
     def can_chat(self) -> bool:
-        """Whether ``generateContent`` works with it."""
-        return "generateContent" in (self.supported_generation_methods or [])
+        """Whether ``generateContent`` works with it, as far as the list tells."""
+        methods = self.supported_generation_methods
+        return methods is None or "generateContent" in methods
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,8 @@ class ToolNames:
     def __init__(self, declared: Iterable[str] = ()) -> None:
         self._sent: dict[str, str] = {}
         self._taken: set[str] = set()
+        #: The last number that was put behind a name.
+        self._numbers: dict[str, int] = {}
         self._changed: dict[str, str] = {}
         names = list(declared)
         # Legal names are kept whatever comes, so they are given out first.
@@ -41,11 +43,13 @@ class ToolNames:
         return sent
 
     def _free(self, wanted: str) -> str:
-        name, number = wanted, 1
+        name, number = wanted, self._numbers.get(wanted, 1)
         while name in self._taken:
             number += 1
             suffix = f"_{number}"
             name = wanted[: _LONGEST - len(suffix)] + suffix
+        # A thousand names that clean to one do not each count from the beginning.
+        self._numbers[wanted] = number
         return name
 
 

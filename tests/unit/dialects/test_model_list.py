@@ -19,7 +19,7 @@ PAGE = json.dumps(
             {"name": "models/gemini-a", "supportedGenerationMethods": ["generateContent"]},
             {"name": "models/embed-b", "supportedGenerationMethods": ["embedContent"]},
             {"name": "models/gemini-c", "supportedGenerationMethods": ["x", "generateContent"]},
-            {"name": "models/nothing-d"},
+            {"name": "models/nothing-d", "supportedGenerationMethods": []},
             {"supportedGenerationMethods": ["generateContent"]},
         ],
         "nextPageToken": "page-2",
@@ -30,6 +30,11 @@ PAGE = json.dumps(
 def ids(aliases=None, allow=()):
     models = to_openai_models(decode_page(PAGE).models, aliases or {}, allow)
     return [model.id for model in models]
+
+
+def test_model_without_a_word_on_its_methods_is_listed():
+    page = decode_page(b'{"models": [{"name": "models/gemini-e"}]}')
+    assert [model.id for model in to_openai_models(page.models, {}, ())] == ["gemini-e"]
 
 
 def test_page_tells_its_successor():

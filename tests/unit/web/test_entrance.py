@@ -131,7 +131,7 @@ def test_a_defect_is_a_500_that_says_nothing_and_a_log_line_that_says_all_but_se
     assert door.entrance.in_flight == 0
 
 
-def test_a_defect_within_a_stream_closes_without_a_proper_end(door, log):
+def test_a_defect_within_a_stream_ends_it_with_an_error_event(door, log):
     async def serve(_exchange, writer):
         writer.begin_stream()
         writer.write(b"data: 1\n\n")
@@ -139,8 +139,10 @@ def test_a_defect_within_a_stream_closes_without_a_proper_end(door, log):
 
     door.serve = serve
     door.ask()
-    assert door.transport.aborted
-    assert not door.sent.endswith(b"0\r\n\r\n")
+    assert b"data: 1\n\n" in door.sent
+    assert b'data: {"error":{"message":"The proxy failed' in door.sent
+    assert b"[DONE]" not in door.sent
+    assert SECRET.encode() not in door.sent
     assert door.told.requests[0][1] == 500
     assert SECRET not in log.getvalue()
 
