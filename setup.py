@@ -31,6 +31,7 @@ setup(
         "prometheus-client>=0.21",
         "service-identity>=24.1",
         "tzdata>=2024.1",
+        "tabulate>=0.9",
     ],
     extras_require={
         "test": [
@@ -47,6 +48,7 @@ setup(
             "ruff>=0.8",
             "import-linter>=2.1",
             "types-PyYAML",
+            "types-tabulate",
         ],
     },
     entry_points={"console_scripts": ["gemproxy = gemproxy.cli:main"]},

@@ -45,7 +45,32 @@ COMMANDS = {
         "write both example files with a fresh random admin token",
         ("config", "keys"),
     ),
+    "plan": Command(
+        "gemproxy.cli.plan",
+        "tell what a reload would change, without doing it",
+        ("config", "keys", "json"),
+    ),
+    "keys": Command(
+        "gemproxy.cli.keys",
+        "show the live keys; keys enable|disable|reset NAME, keys weight NAME N|default",
+        ("config", "json"),
+    ),
+    "explain": Command(
+        "gemproxy.cli.explain",
+        "tell the story of one request: attempts, keys, outcomes, who was charged",
+        ("config", "json"),
+    ),
+    "reload": Command(
+        "gemproxy.cli.reload",
+        "let the running daemon read its files again",
+        ("config", "json"),
+    ),
     "simulate": Command("gemproxy.simulator.main", "run the simulator of the Gemini API alone"),
+    "state": Command(
+        "gemproxy.cli.state",
+        "export the state to a JSON file, or import it, while the daemon is stopped",
+        ("config", "keys", "json"),
+    ),
     "version": Command("gemproxy.cli.version", "print the version", ("json",)),
 }
 

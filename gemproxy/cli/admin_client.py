@@ -1,0 +1,257 @@
+"""The admin API of a running daemon, asked over HTTP; its answers are those of ``web``.
+
+Every failure becomes one line that names the address and says what to look at.
+"""
+
+from __future__ import annotations
+
+import difflib
+import http.client
+import socket
+import ssl
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
+
+import msgspec
+
+from gemproxy.cli.admin_address import find_access
+from gemproxy.cli.exits import Refused
+from gemproxy.cli.tables import printable
+from gemproxy.web.admin_answers import (
+    ExplanationAnswer,
+    HealthAnswer,
+    KeyAnswer,
+    KeyOperationAnswer,
+    ReloadAnswer,
+    RequestsAnswer,
+    WeightBody,
+)
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Iterable
+
+    from gemproxy.cli.admin_address import AdminAccess, AdminAddress
+
+#: Longest wait for a connection and for each piece of an answer, in seconds.
+TIMEOUT = 30.0
+
+_T = TypeVar("_T")
+
+
+class AdminError(Refused):
+    """The daemon answered with an error; ``code`` is the envelope's, ``told`` its message."""
+
+    def __init__(self, message: str, *, code: str | None = None, told: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.told = told
+
+
+class KeysAnswer(msgspec.Struct, frozen=True):
+    """The body of ``GET /admin/keys``."""
+
+    keys: tuple[KeyAnswer, ...]
+
+
+class _Error(msgspec.Struct, frozen=True):
+    message: str
+    code: str | None = None
+
+
+class _ErrorAnswer(msgspec.Struct, frozen=True):
+    error: _Error
+
+
+def connect(arguments: Namespace) -> AdminClient:
+    """The client for ``--config`` and ``--url``; nothing is sent yet."""
+    return AdminClient(find_access(arguments.config, arguments.url))
+
+
+class AdminClient:
+    """One method for each route. All of them raise :class:`Refused`, in words for the operator."""
+
+    def __init__(self, access: AdminAccess, timeout: float = TIMEOUT) -> None:
+        self.address = access.address
+        self._access = access
+        self._timeout = timeout
+
+    def health(self) -> HealthAnswer:
+        """How the whole is doing."""
+        return self._ask("GET", "/admin/health", HealthAnswer)
+
+    def keys(self) -> KeysAnswer:
+        """Every live key."""
+        return self._ask("GET", "/admin/keys", KeysAnswer)
+
+    def change_key(self, name: str, action: str) -> KeyOperationAnswer:
+        """``enable``, ``disable`` or ``reset`` a key, by its name or id."""
+        return self._on_key("POST", name, action)
+
+    def set_weight(self, name: str, weight: int | None) -> KeyOperationAnswer:
+        """Weigh a key differently from the file; ``None`` goes back to the file's weight."""
+        return self._on_key("PUT", name, "weight", msgspec.json.encode(WeightBody(weight)))
+
+    def reload(self) -> ReloadAnswer:
+        """Let the daemon read its files again.
+
+        Mistakes in them are an :class:`AdminError` with code ``invalid_configuration``.
+        """
+        return self._ask("POST", "/admin/config/reload", ReloadAnswer)
+
+    def explain(self, request_id: str) -> ExplanationAnswer:
+        """One request with its decisions."""
+        path = f"/admin/requests/{quote(request_id, safe='')}"
+        try:
+            return self._ask("GET", path, ExplanationAnswer)
+        except AdminError as error:
+            if error.code != "request_not_found":
+                raise
+            latest = self._ask("GET", "/admin/requests?limit=500", RequestsAnswer)
+            known = (request.id for request in latest.requests)
+            raise Refused(
+                f"the daemon remembers no request {_quoted(request_id)}, only the latest ones"
+                f"{_nearest(request_id, known)}"
+            ) from None
+
+    def _on_key(
+        self, method: str, name: str, action: str, body: bytes | None = None
+    ) -> KeyOperationAnswer:
+        try:
+            path = f"/admin/keys/{quote(name, safe='')}/{action}"
+            return self._ask(method, path, KeyOperationAnswer, body)
+        except AdminError as error:
+            if error.code != "key_not_found":
+                raise
+            known = (key.name for key in self.keys().keys)
+            raise Refused(
+                f"no key has the id or name {_quoted(name)}{_nearest(name, known)}"
+            ) from None
+
+    def _ask(self, method: str, path: str, shape: type[_T], body: bytes | None = None) -> _T:
+        connection = _connection(self.address, self._timeout)
+        try:
+            connection.request(method, path, body, self._headers(body))
+            response = connection.getresponse()
+            answer = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise Refused(self._why(error)) from None
+        finally:
+            connection.close()
+        if response.status != HTTPStatus.OK:
+            raise self._refusal(response, answer)
+        return self._decoded(answer, shape)
+
+    def _headers(self, body: bytes | None) -> dict[str, Any]:
+        headers: dict[str, Any] = {"Connection": "close"}
+        if self._access.token is not None:
+            headers["Authorization"] = f"Bearer {self._access.token.reveal()}".encode()
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        return headers
+
+    def _decoded(self, answer: bytes, shape: type[_T]) -> _T:
+        try:
+            return msgspec.json.decode(answer, type=shape)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise Refused(
+                f"what answers at {self.address} is no gemproxy of this version: "
+                f"{printable(str(error))}"
+            ) from None
+
+    def _refusal(self, response: http.client.HTTPResponse, answer: bytes) -> Refused:
+        where, whose = self.address, f"the admin token of {self._access.file}"
+        if self._access.token is None:
+            whose = f"{self._access.file}, which has no admin token"
+        if response.status == HTTPStatus.UNAUTHORIZED:
+            return AdminError(
+                f"the daemon at {where} refuses {whose}; was it started with this file?"
+            )
+        if response.status == HTTPStatus.TOO_MANY_REQUESTS:
+            wait = printable(response.headers.get("Retry-After", "60"))
+            return AdminError(
+                f"the daemon at {where} refuses {whose}, and every wrong one from here for "
+                f"another {wait} s: too many came"
+            )
+        try:
+            error = msgspec.json.decode(answer, type=_ErrorAnswer).error
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return Refused(
+                f"what answers at {where} is no admin API of gemproxy: status {response.status}"
+            )
+        told = printable(error.message)
+        return AdminError(f"the daemon at {where} says: {told}", code=error.code, told=told)
+
+    def _why(self, error: OSError | http.client.HTTPException) -> str:
+        where = self.address
+        match error:
+            case ssl.SSLCertVerificationError():
+                return f"the certificate at {where} is not trusted: {error.verify_message}"
+            case ssl.SSLError():
+                return f"no TLS with {where}: {error.reason or error}"
+            case ConnectionRefusedError() | FileNotFoundError():
+                return f"nothing listens at {where}; is the daemon running?"
+            case TimeoutError():
+                return f"{where} did not answer within {self._timeout:g} s"
+            case ConnectionError() | http.client.HTTPException():
+                kind = "speak TLS there" if where.tls else "speak plain HTTP there"
+                return f"{where} ended the connection without an answer; does the daemon {kind}?"
+        return f"cannot reach {where}: {error.strerror or error}"
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket, behind TLS where there is a ``context``."""
+
+    def __init__(self, path: str, timeout: float, context: ssl.SSLContext | None) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+        self._context = context
+
+    def connect(self) -> None:
+        """See the base class."""
+        plain = socket.socket(socket.AF_UNIX)
+        # The base class closes it, whatever happens next.
+        self.sock = plain
+        plain.settimeout(self.timeout)
+        plain.connect(self._path)
+        if self._context is not None:
+            self.sock = self._context.wrap_socket(plain)
+
+
+def _connection(address: AdminAddress, timeout: float) -> http.client.HTTPConnection:
+    context = _context(address) if address.tls else None
+    if address.unix is not None:
+        return _UnixConnection(address.unix, timeout, context)
+    if context is None:
+        return http.client.HTTPConnection(address.host, address.port, timeout=timeout)
+    return http.client.HTTPSConnection(address.host, address.port, timeout=timeout, context=context)
+
+
+def _context(address: AdminAddress) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=address.certificate)
+    except (OSError, ssl.SSLError):
+        raise Refused(f"{address.certificate}: expected certificates in PEM form") from None
+    # The file holds the server's own certificate and need not hold its authority's.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    if address.is_local and address.certificate is not None:
+        # Certificates name public hosts. This one was compared as a whole.
+        context.check_hostname = False
+    elif address.certificate is not None:
+        # The name counts, so whoever vouches for it may: a proxy in front has its own certificate.
+        context.load_default_certs()
+    return context
+
+
+def _quoted(name: str) -> str:
+    return f"'{printable(name)}'"
+
+
+def _nearest(given: str, known: Iterable[str]) -> str:
+    """`` (did you mean …?)`` with those of ``known`` that look like ``given``."""
+    near = dict.fromkeys(known)
+    found = [name for name in near if name.startswith(given)][:3] or difflib.get_close_matches(
+        given, near
+    )
+    return f"; did you mean {' or '.join(map(printable, found))}?" if found else ""

@@ -1,0 +1,161 @@
+"""``gemproxy explain REQUEST-ID``: the story of one request.
+
+Every attempt with its key and outcome, who paid for it, and which keys were passed over and why.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from gemproxy.cli.admin_address import add_url_argument
+from gemproxy.cli.admin_client import connect
+from gemproxy.cli.exits import ExitStatus
+from gemproxy.cli.tables import counted, moment, printable, show, table
+from gemproxy.keys.outcome import Charge, Verdict
+from gemproxy.keys.selection import Reason
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from collections.abc import Iterator
+
+    from gemproxy.web.admin_answers import (
+        AttemptAnswer,
+        ExplanationAnswer,
+        PassedOverAnswer,
+        RequestAnswer,
+    )
+
+#: What a verdict says of the key that a sentence is about.
+_VERDICTS = {
+    Verdict.SUCCESS: "served the request",
+    Verdict.REQUEST: "was told by Google that the request itself is at fault",
+    Verdict.BLOCKED: "was told by Google that the contents are blocked",
+    Verdict.QUOTA_MINUTE: "had used up its quota per minute",
+    Verdict.QUOTA_DAY: "had used up its quota per day",
+    Verdict.KEY: "was refused by Google",
+    Verdict.MODEL_DENIED: "may not use this model",
+    Verdict.SERVICE: "met an error of Google's own",
+    Verdict.NETWORK: "got no answer from Google",
+    Verdict.BROKEN_OFF: "began to serve the request, and Google broke off",
+    Verdict.REGION: "was told by Google that this host's region is not served",
+    Verdict.UNUSABLE: "got an answer with nothing in it",
+    Verdict.CLIENT_GONE: "was still at work when the client left",
+}
+_REASONS = {
+    Reason.DISABLED: "disabled",
+    Reason.CIRCUIT_OPEN: "breaker open",
+    Reason.HALF_OPEN_BUSY: "on trial with another request",
+    Reason.COOLING_DOWN: "cooling down",
+    Reason.OVER_LIMIT: "over its own limits",
+    Reason.MODEL_NOT_ALLOWED: "not for this model",
+    Reason.LOW_HEALTH: "in poor health",
+    Reason.ALREADY_TRIED: "tried already",
+}
+_HEADERS = ("#", "KEY", "OUTCOME", "STATUS", "CHARGED TO", "MS", "PASSED OVER")
+_NUMBERS = ("#", "STATUS", "MS")
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Which request, and where the daemon is."""
+    parser.epilog = (
+        "The id is in the answer's header x-request-id and on each line of the log. The daemon"
+        " remembers the latest requests only. Times are in UTC."
+    )
+    parser.add_argument("request_id", metavar="REQUEST-ID")
+    add_url_argument(parser)
+
+
+def run(arguments: Namespace) -> int:
+    """Tell the story. Raises :class:`Refused` and :class:`ConfigError`."""
+    explanation = connect(arguments).explain(arguments.request_id)
+    if arguments.json:
+        show(msgspec.json.encode(explanation).decode())
+        return ExitStatus.OK
+    for line in _story(explanation):
+        show(printable(line))
+    if explanation.attempts:
+        show("\n" + _table(explanation))
+    return ExitStatus.OK
+
+
+def _story(explanation: ExplanationAnswer) -> Iterator[str]:
+    request = explanation.request
+    yield _beginning(request)
+    for number, attempt in enumerate(explanation.attempts, 1):
+        yield f"{number}. {_sentence(attempt, request)}{_aside(attempt)}"
+    if not explanation.attempts:
+        yield "No key was asked."
+    yield _end(request)
+
+
+def _beginning(request: RequestAnswer) -> str:
+    wanted = "a stream" if request.stream else "an answer"
+    model = f" for {wanted} of {request.model}" if request.model else ""
+    return f"Request {request.id} came at {moment(request.time)} to {request.route}{model}."
+
+
+def _sentence(attempt: AttemptAnswer, request: RequestAnswer) -> str:
+    if attempt.key is None:
+        return f"No key was left ({attempt.outcome})."
+    words = _words(attempt.outcome)
+    seen = f"{attempt.outcome}, status {attempt.status}" if attempt.status else attempt.outcome
+    return (
+        f"The key {attempt.key} {words} ({seen}) after {attempt.duration_ms:.0f} ms; "
+        f"charged to {_payer(attempt, request)}."
+    )
+
+
+def _aside(attempt: AttemptAnswer) -> str:
+    names = ", ".join(map(_passed_over, attempt.passed_over))
+    return f" Passed over: {names}." if names else ""
+
+
+def _words(outcome: str) -> str:
+    try:
+        return _VERDICTS[Verdict(outcome)]
+    except ValueError:
+        return "came to an end"
+
+
+def _payer(attempt: AttemptAnswer, request: RequestAnswer) -> str:
+    if attempt.charged_to is Charge.KEY:
+        return f"the key {attempt.key}"
+    if attempt.charged_to is Charge.MODEL:
+        return f"the model {request.model}" if request.model else "the model"
+    return "nobody"
+
+
+def _passed_over(passed: PassedOverAnswer) -> str:
+    until = f" until {moment(passed.until)}" if passed.until else ""
+    return f"{passed.key} ({_REASONS[passed.reason]}{until})"
+
+
+def _end(request: RequestAnswer) -> str:
+    attempts = counted(request.attempts, "attempt")
+    sentence = (
+        f"The client got status {request.status} ({request.outcome}) after {attempts} and "
+        f"{request.duration_ms:.0f} ms"
+    )
+    if request.first_byte_ms is not None:
+        sentence += f", the first byte after {request.first_byte_ms:.0f} ms"
+    if request.prompt_tokens is not None and request.completion_tokens is not None:
+        sentence += f"; {request.prompt_tokens} tokens in, {request.completion_tokens} out"
+    return f"{sentence}."
+
+
+def _table(explanation: ExplanationAnswer) -> str:
+    rows = [
+        (
+            str(number),
+            attempt.key or "-",
+            attempt.outcome,
+            str(attempt.status or ""),
+            _payer(attempt, explanation.request),
+            f"{attempt.duration_ms:.0f}",
+            "\n".join(map(_passed_over, attempt.passed_over)),
+        )
+        for number, attempt in enumerate(explanation.attempts, 1)
+    ]
+    return table(_HEADERS, rows, _NUMBERS)

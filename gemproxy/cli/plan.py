@@ -1,0 +1,176 @@
+"""``gemproxy plan``: what a reload would change, without doing it.
+
+The running daemon tells of its keys by fingerprint, so these are compared with ``keys.yaml``. Its
+settings it does not tell: of them only the time is known at which they were read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from gemproxy.cli.admin_address import add_url_argument, find_access
+from gemproxy.cli.admin_client import AdminClient
+from gemproxy.cli.exits import ExitStatus, Refused
+from gemproxy.cli.tables import moment, printable, show
+from gemproxy.config.loading import load, locate_files
+from gemproxy.errors import ConfigError
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from gemproxy.keys.key import Key
+    from gemproxy.web.admin_answers import ConfigAnswer, KeyAnswer
+
+#: What the daemon tells of a key and the file says as well.
+_COMPARED = ("name", "project", "weight", "enabled")
+#: What of it an operator may have set by hand: then it is state, and a reload leaves it.
+_BY_HAND = ("weight", "enabled")
+_NOT_TOLD = ("cooldownSeconds", "models", "limits")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One setting of a live key that the file has otherwise."""
+
+    key: str
+    setting: str
+    running: str | int | bool
+    file: str | int | bool
+    #: An operator may have set it by hand, and then it stays.
+    may_be_by_hand: bool
+
+
+@dataclass(frozen=True)
+class KeyPlan:
+    """What a reload would do to the keys; they are told by their names."""
+
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    updated: tuple[Difference, ...]
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Where the daemon is."""
+    parser.epilog = (
+        f"Both files are validated first; exit status {ExitStatus.CONFIG} where there is a"
+        " mistake. Address and token of the daemon are those of the file given with --config."
+    )
+    add_url_argument(parser)
+
+
+def run(arguments: Namespace) -> int:
+    """Validate, compare, tell. Raises :class:`Refused`, and :class:`ConfigError` without JSON."""
+    try:
+        paths = locate_files(arguments.config, arguments.keys, os.environ)
+        keys = load(*paths, os.environ).keys
+    except ConfigError as error:
+        if not arguments.json:
+            raise
+        faults = [dataclasses.asdict(fault) for fault in error.faults]
+        print(json.dumps({"ok": False, "faults": faults}, ensure_ascii=False))
+        return ExitStatus.CONFIG
+    try:
+        client = AdminClient(find_access(str(paths[0]), arguments.url))
+        live, config = client.keys().keys, client.health().config
+    except Refused as refused:
+        raise Refused(
+            f"both files are good, but what a reload would change is not known: {refused}",
+            refused.status,
+        ) from None
+    plan = compare(live, keys)
+    if arguments.json:
+        print(json.dumps(_as_json(plan, config, paths[0])))
+        return ExitStatus.OK
+    print(f"{paths[0]} and {paths[1]} are good.")
+    show(f"The daemon at {client.address} runs {_generation(config)}.")
+    for line in (*_told_of_keys(plan), *_told_of_settings(config, paths[0])):
+        show(printable(line))
+    return ExitStatus.OK
+
+
+def compare(live: Sequence[KeyAnswer], keys: Sequence[Key]) -> KeyPlan:
+    """What the file's ``keys`` would make of the ``live`` ones; a key is known by its secret."""
+    before = {key.id: key for key in live}
+    after = {key.id for key in keys}
+    return KeyPlan(
+        added=tuple(key.name for key in keys if key.id not in before),
+        removed=tuple(key.name for key in live if key.id not in after),
+        updated=tuple(
+            difference
+            for key in keys
+            if key.id in before
+            for difference in _differences(before[key.id], key)
+        ),
+    )
+
+
+def _differences(live: KeyAnswer, key: Key) -> Iterator[Difference]:
+    for setting in _COMPARED:
+        running, file = getattr(live, setting), getattr(key, setting)
+        if running != file:
+            yield Difference(live.name, setting, running, file, setting in _BY_HAND)
+
+
+def _told_of_keys(plan: KeyPlan) -> Iterator[str]:
+    if plan == KeyPlan((), (), ()):
+        yield "Its keys are those of the file."
+        return
+    yield "A reload would change these keys:"
+    yield from (f"  + {name}" for name in plan.added)
+    yield from (f"  - {name}" for name in plan.removed)
+    for each in plan.updated:
+        change = f"  ~ {each.key}: {each.setting} {_shown(each.running)} -> {_shown(each.file)}"
+        if each.may_be_by_hand:
+            change += f" (stays as it is if set by `gemproxy keys {_command(each)}`)"
+        yield change
+
+
+def _told_of_settings(config: ConfigAnswer, path: Path) -> Iterator[str]:
+    if config.last_error:
+        yield f"The last reload failed: {config.last_error}"
+    written = _written(path)
+    when = "after" if written > config.loaded_at else "before"
+    yield (
+        f"The daemon does not tell its other settings: {path} was last written at "
+        f"{moment(written)}, {when} it was loaded. Nor does it tell of a key its "
+        f"{', '.join(_NOT_TOLD[:-1])} and {_NOT_TOLD[-1]}."
+    )
+
+
+def _as_json(plan: KeyPlan, config: ConfigAnswer, path: Path) -> dict[str, object]:
+    return {
+        "ok": True,
+        "generation": config.generation,
+        "loaded_at": config.loaded_at.isoformat().replace("+00:00", "Z"),
+        "last_error": config.last_error,
+        "written_since": _written(path) > config.loaded_at,
+        "keys_added": plan.added,
+        "keys_removed": plan.removed,
+        "keys_updated": [dataclasses.asdict(each) for each in plan.updated],
+        "not_compared": ["proxy.yaml", *(f"keys[].{setting}" for setting in _NOT_TOLD)],
+    }
+
+
+def _generation(config: ConfigAnswer) -> str:
+    return f"generation {config.generation}, loaded at {moment(config.loaded_at)}"
+
+
+def _written(path: Path) -> datetime:
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC)
+
+
+def _command(difference: Difference) -> str:
+    if difference.setting == "enabled":
+        return "enable" if difference.running else "disable"
+    return difference.setting
+
+
+def _shown(value: str | int | bool) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,50 @@
+"""Text for people: tables, times, and words of others that a terminal must not obey."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from tabulate import tabulate
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> str:
+    """Columns under their headers; those named in ``right`` are numbers. Cells may have lines."""
+    return tabulate(
+        [[printable(cell) for cell in row] for row in rows],
+        headers,
+        # A key may be called 1e5 or 007; it is shown as it is written.
+        disable_numparse=True,
+        colalign=["right" if header in right else "left" for header in headers] if rows else None,
+    )
+
+
+def printable(text: str) -> str:
+    """``text`` without what would move a cursor or change a colour; line breaks stay."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def shortened(text: str, most: int) -> str:
+    """One line of at most ``most`` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else line[: most - 1] + "…"
+
+
+def moment(time: datetime | None) -> str:
+    """``2026-11-22 20:00:00Z``; nothing for no time."""
+    return f"{time:%Y-%m-%d %H:%M:%S}Z" if time else ""
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 key``, ``2 keys``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def show(text: str) -> None:
+    """Print, also where the terminal's encoding lacks a character."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "replace").decode(encoding))
