@@ -29,7 +29,6 @@ from gemproxy.dialects.translation.signatures import SignatureStore
 from gemproxy.errors import ConfigError, Fault
 from gemproxy.exchange import Exchange
 from gemproxy.forwarding import Forwarder, ForwardingSettings
-from gemproxy.interfaces import ResilientStateStore
 from gemproxy.keys.models import ModelBreakers
 from gemproxy.keys.pool import KeyPool, PoolSettings
 from gemproxy.observability import logs
@@ -51,10 +50,8 @@ from gemproxy.services.reload import ConfigReload, SettingsSource
 from gemproxy.services.rounds import HealthRound
 from gemproxy.services.sequence import ServiceSequence
 from gemproxy.state import AuditTrail, MetricsLedger
-from gemproxy.storage.fallback import FallbackStateStore, NullStateStore
-from gemproxy.storage.json_snapshot import JSONStateStore
+from gemproxy.storage.fallback import FallbackStateStore, state_store
 from gemproxy.storage.retention import Retention
-from gemproxy.storage.sqlite import SQLiteStateStore
 from gemproxy.upstream.client import TreqUpstream
 from gemproxy.web.admin import MAX_BODY_BYTES, AdminAPI, AdminParts
 from gemproxy.web.admin_door import AdminDoor, Surroundings
@@ -156,10 +153,13 @@ class Daemon:
 
     def _make_state(self, settings: Settings) -> None:
         self._ledger, self._trail = MetricsLedger(), AuditTrail()
-        self._store = state_store(settings.persistence)
+        persistence = settings.persistence
+        self._store = state_store(
+            persistence.path, persistence.fallback_path, retention(persistence)
+        )
         self._checkpoint = Checkpoint(
             self._reactor,
-            settings.persistence.checkpoint_seconds,
+            persistence.checkpoint_seconds,
             LiveState(self._pool, self._signatures, self._ledger, self._trail),
             self._store,
             self._metrics.checkpoint_finished,
@@ -390,16 +390,6 @@ def model_names(settings: Settings) -> ModelNames:
 def retention(persistence: PersistenceSettings) -> Retention:
     """How long the store keeps things."""
     return Retention(days=persistence.metrics_retention_days)
-
-
-def state_store(persistence: PersistenceSettings) -> ResilientStateStore:
-    """Where the state is kept."""
-    if persistence.path is None:
-        return NullStateStore()
-    return FallbackStateStore(
-        SQLiteStateStore(persistence.path, retention(persistence)),
-        JSONStateStore(persistence.fallback_path) if persistence.fallback_path else None,
-    )
 
 
 def server_endpoint(reactor: Any, proxy: ProxySettings) -> IStreamServerEndpoint:

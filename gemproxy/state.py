@@ -11,13 +11,14 @@ that a store can tell by identity what it has to write. Times are epoch seconds.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from operator import add, attrgetter
 from typing import Any, NamedTuple
 
 from gemproxy.audit import AuditEvent
 from gemproxy.dialects.translation.signatures import RememberedCall
+from gemproxy.dialects.translation.usage import TokenUsage
 from gemproxy.exchange import Exchange
 from gemproxy.keys.snapshot import PoolSnapshot
 
@@ -29,6 +30,8 @@ MAX_MODELS = 256
 MAX_EVENTS = 1_000
 
 _SERVED = frozenset({"", "success", "blocked"})
+#: Of one request, whatever an upstream may say; the sums fit the 64 bits of a column.
+_MOST_TOKENS = 10**12
 
 
 class Period(NamedTuple):
@@ -104,7 +107,7 @@ class State:
 
     pool: PoolSnapshot
     #: By the id of the call, oldest first.
-    signatures: tuple[tuple[str, RememberedCall], ...] = ()
+    signatures: Mapping[str, RememberedCall] = field(default_factory=dict)
     metrics: tuple[MetricsRow, ...] = ()
     events: tuple[AuditEvent, ...] = ()
 
@@ -303,17 +306,23 @@ def _is_remembered(period: Period, start: int, now: float) -> bool:
 
 
 def _numbers(exchange: Exchange, status: int, seconds: float) -> _Numbers:
-    usage = exchange.usage
     first_chunk = exchange.first_byte if exchange.stream else None
     return (
         1,
         int(_is_failure(exchange, status)),
         max(0, len(exchange.attempts) - 1),
-        *((usage.input, usage.cached, usage.output, usage.reasoning) if usage else (0, 0, 0, 0)),
+        *_tokens(exchange.usage),
         seconds,
         int(first_chunk is not None),
         0.0 if first_chunk is None else first_chunk - exchange.started,
     )
+
+
+def _tokens(usage: TokenUsage | None) -> tuple[int, ...]:
+    if usage is None:
+        return 0, 0, 0, 0
+    counts = usage.input, usage.cached, usage.output, usage.reasoning
+    return counts if max(counts) < _MOST_TOKENS else tuple(min(n, _MOST_TOKENS) for n in counts)
 
 
 def _is_failure(exchange: Exchange, status: int) -> bool:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from gemproxy.cli.exits import ExitStatus, Refused
 from gemproxy.config import endpoints
 from gemproxy.config.credentials import KnownSecrets
-from gemproxy.config.loading import read_sections, locate
+from gemproxy.config.loading import locate, read_sections
 from gemproxy.config.reading import FileReader
 from gemproxy.errors import ConfigError, Fault
 

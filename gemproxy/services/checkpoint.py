@@ -118,7 +118,7 @@ class Checkpoint(Service):
             await self._save_once()
 
     async def _save_once(self) -> None:
-        for _ in self._live.prepare():
+        for _ in self._live.prepare(self._reactor.seconds()):
             await deferLater(self._reactor, 0)
         state = self._live.take(self._reactor.seconds())
         seconds = await self._in_thread(self._save_timed, state)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from twisted.logger import Logger
@@ -27,15 +27,17 @@ class LiveState:
 
     _log = Logger()
 
-    def prepare(self) -> Iterator[None]:
+    def prepare(self, now: float) -> Iterator[None]:
         """Do most of the work of :meth:`take` ahead, in steps that are short."""
-        return self.pool.prepare_snapshot(_BATCH)
+        # The rows that have changed are made here, and found made by take().
+        self.metrics.rows(now)
+        yield from self.pool.prepare_snapshot(_BATCH)
 
     def take(self, now: float) -> State:
         """The state at ``now``."""
         return State(
             self.pool.snapshot(now),
-            tuple(self.signatures.items()),
+            dict(self.signatures.items()),
             self.metrics.rows(now),
             self.audit.events(),
         )
@@ -86,10 +88,10 @@ class LiveState:
             # The store goes on holding it, for the case that the key comes back.
             return
 
-    def _remember(self, older: tuple[tuple[str, RememberedCall], ...]) -> None:
+    def _remember(self, older: Mapping[str, RememberedCall]) -> None:
         """Put ``older`` before what is there, so that it goes first when room is needed."""
         present = dict(self.signatures.items())
-        for call_id, call in (dict(older) | present).items():
+        for call_id, call in {**older, **present}.items():
             if call_id not in present:
                 self.signatures.remember(call_id, call)
         for call_id, call in present.items():

@@ -163,7 +163,7 @@ class ConfigReload(Service):
     async def _reload(self) -> Reloaded:
         running = self.settings
         # Before the files are read: what changes meanwhile is found by the next look.
-        self._watch.tried = await self._in_thread(self._source.fingerprint)
+        self._watch.trying(await self._in_thread(self._source.fingerprint))
         applicable, changes = await self._in_thread(lambda: self._read(running))
         if applicable != running:
             self._apply(applicable, changes)
@@ -246,11 +246,14 @@ class ConfigReload(Service):
 
 
 class _Watch:
-    """Tells when the files are worth a try. ``tried`` is their fingerprint at the last one."""
+    """Tells when the files are worth a try; ``tried`` is their fingerprint at the last one."""
 
     def __init__(self, tried: bytes) -> None:
-        self.tried = tried
-        self._candidate = tried
+        self.trying(tried)
+
+    def trying(self, seen: bytes) -> None:
+        """The files are read as they are ``seen`` now; what comes after has to prove steady."""
+        self._tried = self._candidate = seen
         self._looks = 0
 
     def is_due(self, seen: bytes) -> bool:
@@ -259,7 +262,7 @@ class _Watch:
             self._candidate, self._looks = seen, 0
         else:
             self._looks += 1
-        return seen != self.tried and self._looks >= _STEADY_LOOKS
+        return seen != self._tried and self._looks >= _STEADY_LOOKS
 
 
 def _told(error: ConfigError) -> str:

@@ -57,6 +57,7 @@ class Database:
             _configure(self.connection)
             migrate(self.connection, steps, self._back_up)
             self._identity = _identity(path)
+            self._written = self._writings()
         except BaseException:
             self.close()
             raise
@@ -79,6 +80,17 @@ class Database:
     def is_in_place(self) -> bool:
         """Whether the file still has its name: it may have been removed, or another put there."""
         return _identity(self._path) == self._identity
+
+    def seal(self) -> None:
+        """Remember the files as they are now, after what was written here."""
+        self._written = self._writings()
+
+    def is_sealed(self) -> bool:
+        """Whether nobody else has written to the files since :meth:`seal`.
+
+        SQLite would not notice: it has pages in its memory, and trusts its own index of the log.
+        """
+        return self._writings() == self._written
 
     def check(self) -> None:
         """Raises :class:`StorageCorrupt` if the file is damaged. Reads all of it."""
@@ -129,6 +141,9 @@ class Database:
         if self.connection is None:
             raise StorageUnavailable("closed")
         return self.connection
+
+    def _writings(self) -> tuple[tuple[int, int] | None, ...]:
+        return _writing(self._path), _writing(_beside(self._path, "-wal"))
 
     def _log_bytes(self) -> int:
         try:
@@ -216,6 +231,15 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return found.st_dev, found.st_ino
+
+
+def _writing(path: Path) -> tuple[int, int] | None:
+    """What every writing to the file changes."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_size, found.st_mtime_ns
 
 
 def _beside(path: Path, suffix: str) -> Path:

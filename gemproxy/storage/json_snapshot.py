@@ -59,7 +59,7 @@ def encode_state(state: State) -> Iterator[bytes]:
         "overrides": pool.overrides,
         "cooldowns": pool.cooldowns,
         "denials": pool.denials,
-        "signatures": state.signatures,
+        "signatures": state.signatures.items(),
         "metrics": state.metrics,
         "events": map(_plain, state.events),
     }
@@ -90,7 +90,7 @@ def decode_state(document: bytes) -> State:
     if any(word.weight is not None and word.weight < 1 for _, word in found.overrides):
         raise StorageCorrupt("not a state of gemproxy: a weight is at least 1")
     pool = PoolSnapshot(found.taken_at, found.keys, found.cooldowns, found.denials, found.overrides)
-    return State(pool, found.signatures, found.metrics, found.events)
+    return State(pool, dict(found.signatures), found.metrics, found.events)
 
 
 def read_state(path: Path) -> State:

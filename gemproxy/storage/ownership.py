@@ -22,9 +22,14 @@ class OwnerLock:
         self._descriptor: int | None = None
 
     def acquire(self) -> None:
-        """Hold it, if need be still. Raises :class:`StorageUnavailable` if another process does."""
+        """Hold it, if need be still. Raises :class:`StorageUnavailable` if another process does.
+
+        A lock whose file has been removed keeps nobody away, so it is taken anew.
+        """
         if self._descriptor is not None:
-            return
+            if self._is_in_place(self._descriptor):
+                return
+            self.release()
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
@@ -39,6 +44,12 @@ class OwnerLock:
             os.close(descriptor)
             raise
         self._descriptor = descriptor
+
+    def _is_in_place(self, descriptor: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(descriptor), self._path.stat())
+        except OSError:
+            return False
 
     def release(self) -> None:
         """Let go."""

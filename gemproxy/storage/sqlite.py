@@ -45,10 +45,7 @@ class SQLiteStateStore:
         """See :class:`~gemproxy.interfaces.StateStore`. The first time the file is checked."""
         with storage_errors(self.path):
             try:
-                database = self._open()
-                if not self._checked:
-                    database.check()
-                    self._checked = True
+                database = self._open_checked()
                 with database.transaction(reading=True) as connection:
                     return _read(connection, now)
             except BaseException:
@@ -56,15 +53,19 @@ class SQLiteStateStore:
                 raise
 
     def save(self, state: State) -> None:
-        """See :class:`~gemproxy.interfaces.StateStore`."""
+        """See :class:`~gemproxy.interfaces.StateStore`.
+
+        The file is checked if somebody else has written to it.
+        """
         with storage_errors(self.path):
             try:
-                database = self._open()
+                database = self._open_checked()
                 database.bound_log()
                 with database.transaction() as connection:
                     write(connection, self._saved, state)
                 self._saved = state
                 self._tidy_up(database, state.taken_at)
+                database.seal()
             except BaseException:
                 self._disconnect()
                 raise
@@ -73,10 +74,12 @@ class SQLiteStateStore:
         """Keep ``state`` and nothing else."""
         with storage_errors(self.path):
             try:
-                with self._open().transaction() as connection:
+                database = self._open()
+                with database.transaction() as connection:
                     clear(connection)
                     write(connection, None, state)
                 self._saved = state
+                database.seal()
             except BaseException:
                 self._disconnect()
                 raise
@@ -93,13 +96,24 @@ class SQLiteStateStore:
         self._disconnect()
         self._lock.release()
 
+    def _open_checked(self) -> Database:
+        database = self._open()
+        if not self._checked:
+            database.check()
+            self._checked = True
+        return database
+
     def _open(self) -> Database:
-        if self._database is not None and not self._database.is_in_place():
+        if self._database is not None and not self._is_untouched(self._database):
             self._disconnect()
+            self._checked = False
         if self._database is None:
             self._lock.acquire()
             self._database = Database(self.path, self._busy_timeout)
         return self._database
+
+    def _is_untouched(self, database: Database) -> bool:
+        return database.is_in_place() and database.is_sealed()
 
     def _disconnect(self) -> None:
         """Close after a failure; the database stays this process's own."""
@@ -128,7 +142,7 @@ def _read(connection: sqlite3.Connection, now: float | None) -> State | None:
     )
     return State(
         pool,
-        tuple(rows.get_calls(connection)),
+        dict(rows.get_calls(connection)),
         tuple(rows.get_metrics(connection, now)),
         tuple(rows.get_events(connection, None if now is None else MAX_EVENTS)),
     )

@@ -6,7 +6,7 @@ What has not changed is the same object in both (see :mod:`gemproxy.state`), so 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import starmap
 from typing import TypeVar
 
@@ -55,7 +55,7 @@ def write(connection: sqlite3.Connection, before: State | None, state: State) ->
         ("denial", before.pool.denials, state.pool.denials),
     ):
         _write_rests(connection, kind, rests_before, rests)
-    _write_calls(connection, dict(before.signatures), dict(state.signatures))
+    _write_calls(connection, before.signatures, state.signatures)
     metrics = _news(before.metrics, state.metrics)
     connection.executemany(rows.PUT_METRICS, map(rows.metrics_row, metrics))
     events = _news(before.events, state.events)
@@ -106,8 +106,8 @@ def _write_rests(
 
 def _write_calls(
     connection: sqlite3.Connection,
-    before: dict[str, RememberedCall],
-    calls: dict[str, RememberedCall],
+    before: Mapping[str, RememberedCall],
+    calls: Mapping[str, RememberedCall],
 ) -> None:
     forgotten = before.keys() - calls.keys()
     connection.executemany(

@@ -81,7 +81,7 @@ class ImmediateThreadPool:
         def work() -> None:
             try:
                 result = function(*arguments, **options)
-            except Exception:
+            except Exception:  # noqa: BLE001 - as the real one
                 on_result(False, Failure())
             else:
                 on_result(True, result)
@@ -116,7 +116,9 @@ def key_snapshot(name: str = "primary", **options) -> KeySnapshot:
 
 def idle_key(name: str) -> KeySnapshot:
     """A key to which nothing has happened."""
-    return KeySnapshot(f"{name}-fingerprint", name, BreakerSnapshot(), (), None, 0, None, None, None)
+    return KeySnapshot(
+        f"{name}-fingerprint", name, BreakerSnapshot(), (), None, 0, None, None, None
+    )
 
 
 def minute(start: float = NOON, **options) -> MetricsRow:
@@ -169,10 +171,10 @@ def full_state(taken_at: float = NOON, **options) -> State:
                 ("absent-fingerprint", Override(weight=7)),
             ),
         ),
-        "signatures": (
-            ("call_1", RememberedCall("c2lnbmF0dXJl", issued_upstream=True)),
-            ("call_2", RememberedCall(None, issued_upstream=False)),
-        ),
+        "signatures": {
+            "call_1": RememberedCall("c2lnbmF0dXJl", issued_upstream=True),
+            "call_2": RememberedCall(None, issued_upstream=False),
+        },
         "metrics": (minute(), minute(NOON - 60, key="spare"), minute(NOON, period=3600)),
         "events": (audit_event(NOON - 5), audit_event()),
     }
@@ -190,7 +192,7 @@ def comparable(state: State | None) -> object:
         set(pool.cooldowns),
         set(pool.denials),
         dict(pool.overrides),
-        state.signatures,
+        list(state.signatures.items()),
         {row.identity: row for row in state.metrics},
         state.events,
     )

@@ -296,6 +296,20 @@ def test_a_file_that_is_still_being_written_is_not_tried(stage):
     assert stage.names() == [["b", "c", "d", "e", "f"]]
 
 
+def test_a_file_that_is_begun_anew_after_a_reload_by_hand_has_to_prove_steady_too(stage):
+    """Also where it begins as the file was that the watch had seen for long."""
+    stage.write(keys="b")
+    stage.looks(3)
+    stage.write(keys="ac")
+    result_of(stage.service.reload())
+    stage.write(keys="b")
+    stage.looks(2)
+    assert stage.names() == [["b"], ["a", "c"]]
+    stage.write(keys="bd")
+    stage.looks(3)
+    assert stage.names() == [["b"], ["a", "c"], ["b", "d"]]
+
+
 def test_a_file_with_a_mistake_is_tried_once_until_it_changes(stage):
     (stage.folder / "keys.yaml").write_text("keys: [\n")
     stage.looks(20)

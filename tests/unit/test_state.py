@@ -1,0 +1,277 @@
+"""The state as values, and the ledger that counts requests into rows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from fakes.stores import NOON, audit_event, comparable, full_state, idle_key, minute
+
+from gemproxy.dialects.translation.usage import TokenUsage
+from gemproxy.exchange import AttemptRecord, Exchange
+from gemproxy.keys.snapshot import Override, PoolSnapshot
+from gemproxy.state import (
+    HOUR,
+    MAX_MODELS,
+    MINUTE,
+    AuditTrail,
+    MetricsLedger,
+    MetricsRow,
+    State,
+    merge_rows,
+)
+
+CHAT = "/v1/chat/completions"
+FLASH = "gemini-3.8-flash"
+
+
+def exchange(started=NOON, *, model=FLASH, keys=("a",), outcome="success", **options):
+    attempts = [AttemptRecord(f"{name}-id", name, started) for name in keys]
+    return Exchange(
+        "req_1", CHAT, started, model=model, attempts=attempts, outcome=outcome, **options
+    )
+
+
+def finish(ledger, status=200, seconds=1.0, **options):
+    ledger.request_finished(exchange(**options), status, seconds)
+
+
+def minutes(ledger, now=NOON + 59):
+    return ledger.rows_of(MINUTE, now)
+
+
+class TestCounting:
+    def test_every_column(self):
+        ledger = MetricsLedger()
+        usage = TokenUsage(input=100, cached=40, output=30, reasoning=20, total=130)
+        finish(
+            ledger, keys=("a", "b"), stream=True, first_byte=NOON + 0.25, usage=usage, seconds=2.5
+        )
+        finish(ledger, keys=("b",), seconds=0.5)
+        expected = MetricsRow(
+            period=60,
+            start=int(NOON),
+            route=CHAT,
+            model=FLASH,
+            status_class="2xx",
+            key="b",
+            requests=2,
+            failures=0,
+            retries=1,
+            prompt_tokens=100,
+            cached_tokens=40,
+            completion_tokens=30,
+            reasoning_tokens=20,
+            seconds=3.0,
+            first_chunks=1,
+            first_chunk_seconds=0.25,
+        )
+        assert ledger.rows(NOON + 59) == (expected, replace(expected, period=3600))
+
+    def test_series_are_told_apart(self):
+        ledger = MetricsLedger()
+        finish(ledger)
+        finish(ledger, keys=("b",))
+        finish(ledger, model="gemini-3.8-pro")
+        finish(ledger, status=503, outcome="service")
+        finish(ledger, status=401, model=None, keys=(), outcome="invalid_api_key")
+        assert {row.series for row in minutes(ledger)} == {
+            (CHAT, FLASH, "2xx", "a"),
+            (CHAT, FLASH, "2xx", "b"),
+            (CHAT, "gemini-3.8-pro", "2xx", "a"),
+            (CHAT, FLASH, "5xx", "a"),
+            (CHAT, "", "4xx", ""),
+        }
+
+    @pytest.mark.parametrize(
+        ("status", "outcome", "failures"),
+        [
+            (200, "success", 0),
+            (200, "blocked", 0),
+            (200, "broken_off", 1),
+            (200, "stream_incomplete", 1),
+            (400, "invalid_request_error", 0),
+            (404, "model_not_found", 0),
+            (429, "quota_minute", 1),
+            (499, "client_gone", 0),
+            (500, "internal_error", 1),
+            (503, "no_healthy_keys", 1),
+        ],
+    )
+    def test_failures_are_what_a_client_would_call_not_its_own(self, status, outcome, failures):
+        ledger = MetricsLedger()
+        finish(ledger, status=status, outcome=outcome)
+        assert [row.failures for row in minutes(ledger)] == [failures]
+
+    def test_first_chunk_is_of_streams_only(self):
+        ledger = MetricsLedger()
+        finish(ledger, stream=False, first_byte=NOON + 9)
+        finish(ledger, stream=True, first_byte=None)
+        assert [(row.first_chunks, row.first_chunk_seconds) for row in minutes(ledger)] == [(0, 0)]
+
+    def test_request_counts_where_it_ends(self):
+        ledger = MetricsLedger()
+        finish(ledger, started=NOON - 10, seconds=70)
+        (row,) = minutes(ledger, NOON + 61)
+        assert row.start == NOON + 60
+
+    def test_token_counts_that_no_column_holds_are_cut(self):
+        ledger = MetricsLedger()
+        for _ in range(3):
+            finish(ledger, usage=TokenUsage(input=10**30))
+        (row,) = minutes(ledger)
+        assert 0 < row.prompt_tokens < 2**63
+
+
+class TestMemory:
+    def test_unchanged_rows_are_the_same_objects(self):
+        ledger = MetricsLedger()
+        finish(ledger)
+        finish(ledger, keys=("b",))
+        before = ledger.rows(NOON + 1)
+        finish(ledger, keys=("b",))
+        after = ledger.rows(NOON + 2)
+        assert [new is old for new, old in zip(after, before, strict=True)] == [
+            True,
+            False,
+            True,
+            False,
+        ]
+        assert all(a is b for a, b in zip(ledger.rows(NOON + 3), after, strict=True))
+
+    def test_an_hour_of_minutes_and_a_day_of_hours_are_remembered(self):
+        ledger = MetricsLedger()
+        for n in range(2 * 24 * 60):
+            finish(ledger, started=NOON + 60 * n, seconds=0.0)
+        end = NOON + 2 * 86400 - 1
+        starts = [row.start for row in ledger.rows_of(MINUTE, end)]
+        assert starts == sorted(starts)
+        assert 60 <= len(starts) <= 62
+        assert len(ledger.rows_of(HOUR, end)) == 25
+        assert sum(row.requests for row in ledger.rows_of(HOUR, end)[-24:]) == 24 * 60
+
+    def test_silence_empties_it(self):
+        ledger = MetricsLedger()
+        finish(ledger)
+        assert ledger.rows(NOON + 86400 * 2) == ()
+
+    def test_clock_that_was_set_back_leaves_no_rows_for_ever(self):
+        ledger = MetricsLedger()
+        for day in range(100):
+            finish(ledger, started=NOON - 86400 * day)
+        assert len(ledger.rows(NOON - 86400 * 99 + 2)) == 2
+
+    def test_keys_beyond_the_bound_are_counted_together(self):
+        ledger = MetricsLedger(max_series=4)
+        for n in range(20):
+            finish(ledger, keys=(f"k{n}",))
+        rows = minutes(ledger)
+        assert {row.key: row.requests for row in rows} == {
+            "k0": 1,
+            "k1": 1,
+            "k2": 1,
+            "k3": 1,
+            "other": 16,
+        }
+
+    def test_models_nobody_was_served_with_are_counted_together(self):
+        ledger = MetricsLedger()
+        finish(ledger)
+        for n in range(100):
+            finish(ledger, model=f"invented-{n}", status=404, outcome="request")
+        finish(ledger, status=503, outcome="service")
+        rows = {(row.model, row.status_class): row.requests for row in minutes(ledger)}
+        assert rows == {(FLASH, "2xx"): 1, ("other", "4xx"): 100, (FLASH, "5xx"): 1}
+
+    def test_models_with_a_name_of_their_own_are_bounded(self):
+        ledger = MetricsLedger()
+        for n in range(MAX_MODELS + 50):
+            finish(ledger, model=f"m{n}")
+        assert len({row.model for row in minutes(ledger)}) == MAX_MODELS + 1
+
+    def test_whatever_clients_do_the_rows_are_bounded(self):
+        ledger = MetricsLedger(max_series=50)
+        for n in range(3000):
+            finish(ledger, model=f"m{n}", keys=(f"k{n}",), status=200 + 100 * (n % 4))
+        assert len(minutes(ledger)) <= 50 + 2 * 4
+
+
+class TestRestoring:
+    def test_counting_goes_on_where_it_was(self):
+        ledger = MetricsLedger()
+        finish(ledger)
+        rows = ledger.rows(NOON + 1)
+        again = MetricsLedger()
+        again.restore(rows, NOON + 2)
+        assert again.rows(NOON + 2) == rows
+        finish(again)
+        finish(ledger)
+        assert again.rows(NOON + 3) == ledger.rows(NOON + 3)
+
+    def test_rows_that_come_late_are_added(self):
+        ledger = MetricsLedger()
+        finish(ledger)
+        ledger.restore(ledger.rows(NOON + 1), NOON + 1)
+        assert [row.requests for row in ledger.rows(NOON + 2)] == [2, 2]
+
+    def test_rows_that_are_too_old_or_of_unknown_length_are_left_out(self):
+        ledger = MetricsLedger()
+        rows = (minute(NOON - 2 * 3600), minute(NOON, period=86400), minute(NOON + 7200))
+        ledger.restore(rows, NOON)
+        assert ledger.rows(NOON) == ()
+
+    def test_models_of_stored_rows_keep_their_names(self):
+        ledger = MetricsLedger()
+        ledger.restore((minute(NOON - 60),), NOON)
+        finish(ledger, status=503, outcome="service")
+        assert {row.model for row in minutes(ledger)} == {FLASH}
+
+
+class TestMerging:
+    def test_newer_state_stands_and_history_stays(self):
+        older = full_state()
+        newer = State(
+            PoolSnapshot(
+                NOON + 5,
+                (idle_key("spare"),),
+                overrides=(("primary-fingerprint", Override(weight=4)),),
+            ),
+            metrics=(minute(requests=50),),
+            events=(audit_event(NOON + 3),),
+        )
+        merged = older.merged_with(newer)
+        assert merged.taken_at == NOON + 5
+        assert (merged.pool.cooldowns, merged.signatures) == ((), {})
+        assert {kept.name for kept in merged.pool.keys} == {"primary", "spare"}
+        assert dict(merged.pool.overrides) == {
+            "primary-fingerprint": Override(weight=4),
+            "absent-fingerprint": Override(weight=7),
+        }
+        assert sorted(row.requests for row in merged.metrics) == [5, 5, 50]
+        assert [event.at - NOON for event in merged.events] == [-5, 0, 3]
+
+    def test_with_itself_it_is_the_same(self):
+        assert comparable(full_state().merged_with(full_state())) == comparable(full_state())
+
+    def test_row_of_both_is_the_newer(self):
+        assert merge_rows([minute(requests=1)], [minute(requests=2)]) == (minute(requests=2),)
+
+
+class TestAuditTrail:
+    def test_latest_events_are_kept(self):
+        trail = AuditTrail(capacity=3)
+        for n in range(5):
+            trail.keep(audit_event(NOON + n))
+        assert [event.at - NOON for event in trail.events()] == [2, 3, 4]
+
+    def test_restored_events_stand_before_later_ones(self):
+        trail = AuditTrail(capacity=3)
+        trail.keep(audit_event(NOON + 9))
+        trail.restore([audit_event(NOON + n) for n in range(4)])
+        assert [event.at - NOON for event in trail.events()] == [2, 3, 9]
+
+    def test_event_that_is_restored_twice_is_there_once(self):
+        trail = AuditTrail()
+        trail.restore([audit_event()])
+        trail.restore([audit_event()])
+        assert len(trail.events()) == 1
