@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo run test lint bench lock clean
+.PHONY: demo run test kill-test lint bench lock clean
 
 demo: $(VENV)/run.stamp      ## try it: no key and no internet needed
 	$(BIN)/twistd -n --pidfile= gemproxy --demo
@@ -15,6 +15,9 @@ run: $(VENV)/run.stamp       ## serve with the key in GEMINI_API_KEY, or with co
 
 test: $(VENV)/dev.stamp      ## every test
 	$(BIN)/python -m pytest $(TESTS)
+
+kill-test: $(VENV)/dev.stamp ## fifty kills in a row of the real daemon
+	GEMPROXY_KILLS=50 $(BIN)/python -m pytest tests/integration/test_state.py -k kill_after_kill
 
 lint: $(VENV)/dev.stamp      ## style, types, and the arrows between the rooms
 	$(BIN)/ruff check .

@@ -70,6 +70,8 @@ _TOLD_AT_ONCE = frozenset(
 #: Nothing speaks against the key itself: where it is the only one it may be tried again.
 _SAME_KEY_MAY_SERVE = frozenset({Verdict.SERVICE, Verdict.NETWORK, Verdict.UNUSABLE})
 _ANOTHER_KEY_MAY_SERVE = _TOLD_AT_ONCE | _SAME_KEY_MAY_SERVE
+#: Ends of a stream that say nothing but that it ended.
+_JUST_STOPPED = frozenset({FailureKind.TRUNCATED.name.lower(), FailureKind.RESET.name.lower()})
 #: What these mean for the client depends on the keys that are left.
 _ANSWERED_BY_THE_POOL = frozenset({Verdict.QUOTA_MINUTE, Verdict.QUOTA_DAY, Verdict.KEY})
 
@@ -329,7 +331,7 @@ class Forwarder:
     def _break_off(self, call: _Call, outcome: Outcome) -> None:
         """End a stream that had begun with an event on which the official SDKs raise."""
         error = error_for(outcome)
-        if outcome.verdict is Verdict.NETWORK and not outcome.timed_out:
+        if outcome.verdict is Verdict.NETWORK and outcome.reason in _JUST_STOPPED:
             error = StreamIncomplete("The upstream ended the stream before it was complete.")
         call.writer.write(encode_error_event(error))
         call.writer.finish()

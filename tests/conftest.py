@@ -1,9 +1,15 @@
 """What all tests share: the way to the fakes, one simulator, one daemon."""
 
+import signal
 import sys
 from pathlib import Path
 
 import pytest
+
+# A shell that runs the tests in the background lets them ignore SIGINT, and their children inherit
+# that; a daemon respects it, and then does not stop where a test wants it to.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The fakes are code of the tests, not of the package.
 sys.path.insert(0, str(Path(__file__).parent))

@@ -47,10 +47,14 @@ class SQLiteStateStore:
             try:
                 database = self._open_checked()
                 with database.transaction(reading=True) as connection:
-                    return _read(connection, now)
+                    state = _read(connection, now)
+                # Reading makes the log, where there is none.
+                database.seal()
             except BaseException:
                 self._disconnect()
                 raise
+            else:
+                return state
 
     def save(self, state: State) -> None:
         """See :class:`~gemproxy.interfaces.StateStore`.

@@ -13,10 +13,13 @@ import sys
 import threading
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import yaml
+from fakes.wire import Answer, Wire
+from prometheus_client.parser import text_string_to_metric_families
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ADMIN_TOKEN = "an-admin-token-for-the-tests"
@@ -92,6 +95,11 @@ class Process:
             self.popen.terminate()
         return self.wait()
 
+    def kill(self) -> None:
+        """End it as ``kill -9`` does, and wait until it is gone."""
+        self.popen.kill()
+        self.wait()
+
 
 class RunningSimulator(Process):
     """``gemproxy simulate`` with one key for each name; a key's secret is ``secret_of(name)``."""
@@ -165,6 +173,7 @@ class RunningDaemon(Process):
         **settings: dict[str, Any],
     ) -> None:
         self.folder = folder
+        self.upstream = upstream
         config, key_file = write_configuration(folder, upstream, keys, **settings)
         super().__init__(
             *TWISTD,
@@ -177,12 +186,70 @@ class RunningDaemon(Process):
             cwd=folder,
             **(environ or {}),
         )
-        line = self.wait_for_line("listening on")
-        self.address = re.search(r'listening on ([^\s"]+)', line)[1]
+        #: Where the admin API listens, which starts first where it has a place of its own.
+        self.admin_address = self._listening_place()
+        self.address = self.admin_address
+        if settings.get("proxy", {}).get("adminEndpoint"):
+            self.address = self._listening_place(but=self.admin_address)
         self.host, _, port = self.address.rpartition(":")
         #: 0 where it listens on a Unix socket.
         self.port = int(port) if port.isdigit() else 0
         self.url = f"http://{self.address}"
+
+    def _listening_place(self, but: str = "") -> str:
+        """The first place that the log names, or the first one other than ``but``."""
+        seen = 0
+        while True:
+            line = self.wait_for_line("listening on", seen)
+            seen = self.lines.index(line, seen) + 1
+            place = re.search(r'listening on ([^\s"]+)', line)[1]
+            if place != but:
+                return place
+
+    def admin(
+        self,
+        method: str,
+        path: str,
+        body: bytes | dict[str, Any] | None = None,
+        *,
+        token: str | None = ADMIN_TOKEN,
+        source: str | None = None,
+        **headers: str,
+    ) -> Answer:
+        """One request to ``/admin/`` and ``path``, from the address ``source``."""
+        if token is not None:
+            headers.setdefault("authorization", f"Bearer {token}")
+        with Wire(self, source=source, place=self.admin_address) as wire:
+            return wire.ask(method, f"/admin/{path}", body, **headers)
+
+    def health(self) -> dict[str, Any]:
+        """``GET /admin/health``."""
+        return self.admin("GET", "health").json
+
+    def key(self, name: str) -> dict[str, Any]:
+        """How the key ``name`` stands."""
+        return next(key for key in self.admin("GET", "keys").json["keys"] if key["name"] == name)
+
+    def metrics(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+        """Every sample of a scrape, by its name and its labels."""
+        text = self.admin("GET", "metrics").body.decode()
+        return {
+            (sample.name, frozenset(sample.labels.items())): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        """One sample; ``None`` where there is no such series."""
+        return self.metrics().get((name, frozenset(labels.items())))
+
+    def configure(self, keys: list[dict[str, Any]], /, **settings: dict[str, Any]) -> None:
+        """Write both files anew, in the same shape as at the start; nothing is reloaded by it."""
+        write_configuration(self.folder, self.upstream, keys, **settings)
+
+    def reload(self) -> Answer:
+        """Ask for a reload and wait for what came of it."""
+        return self.admin("POST", "config/reload")
 
     def events(self) -> list[dict[str, Any]]:
         """The log so far."""
@@ -197,6 +264,17 @@ class RunningDaemon(Process):
                     return event
             time.sleep(0.01)
         raise AssertionError(f"no line for {request_id} in:\n{self.output}")
+
+
+def eventually(look: Callable[[], Any], seconds: float = PATIENCE) -> Any:
+    """What ``look`` gives, looked at until it is true or the time is up."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = look()
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.02)
 
 
 #: ``twistd`` of the environment that runs the tests.

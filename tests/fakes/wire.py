@@ -37,10 +37,15 @@ class Answer:
 
 
 class Wire:
-    """One connection to a daemon; ``tls`` is the context of a client that wants TLS."""
+    """One connection to a daemon; ``tls`` is the context of a client that wants TLS.
 
-    def __init__(self, daemon: Any, tls: Any = None) -> None:
-        plain = socket.create_connection((daemon.host, daemon.port), PATIENCE)
+    ``source`` is the client's address, ``place`` another one of the daemon's than its first.
+    """
+
+    def __init__(
+        self, daemon: Any, tls: Any = None, *, source: str | None = None, place: str | None = None
+    ) -> None:
+        plain = _connect(place or f"{daemon.host}:{daemon.port}", source)
         self.socket = tls.wrap_socket(plain, server_hostname="localhost") if tls else plain
         self._buffer = b""
 
@@ -114,6 +119,16 @@ class Wire:
         data = self.socket.recv(65536)
         self._buffer += data
         return bool(data)
+
+
+def _connect(place: str, source: str | None) -> socket.socket:
+    if place.startswith("unix:"):
+        local = socket.socket(socket.AF_UNIX)
+        local.settimeout(PATIENCE)
+        local.connect(place.removeprefix("unix:"))
+        return local
+    host, _, port = place.rpartition(":")
+    return socket.create_connection((host, int(port)), PATIENCE, source and (source, 0))
 
 
 def request(
