@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo run test kill-test lint bench lock clean
+.PHONY: demo run test kill-test reloads lint bench lock clean
 
 demo: $(VENV)/run.stamp      ## try it: no key and no internet needed
 	$(BIN)/twistd -n --pidfile= gemproxy --demo
@@ -18,6 +18,9 @@ test: $(VENV)/dev.stamp      ## every test
 
 kill-test: $(VENV)/dev.stamp ## fifty kills in a row of the real daemon
 	GEMPROXY_KILLS=50 $(BIN)/python -m pytest tests/integration/test_state.py -k kill_after_kill
+
+reloads: $(VENV)/dev.stamp   ## a thousand reloads under load: no request lost, memory flat
+	GEMPROXY_RELOADS=1000 $(BIN)/python -m pytest tests/integration/test_reload.py -k under_load
 
 lint: $(VENV)/dev.stamp      ## style, types, and the arrows between the rooms
 	$(BIN)/ruff check .

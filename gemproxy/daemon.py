@@ -270,6 +270,8 @@ class Daemon:
             Lifetime(self._upstream),
             self._health,
             ReactorLag(reactor, self._metrics.reactor_lagged, time.monotonic),
+            # Above the drain, which it outlives: the operator comes when the house is on fire.
+            *self._admin_listener(settings.proxy),
             Draining(
                 reactor,
                 self._entrance,
@@ -277,7 +279,6 @@ class Daemon:
                 lambda: self._reload.settings.proxy.drain_seconds,
             ),
             self._reload,
-            *self._admin_listener(settings.proxy),
             self.listener,
             FrozenStart(),
         ):

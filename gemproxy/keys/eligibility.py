@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from gemproxy.keys.breaker import State
 from gemproxy.keys.cooldowns import Cooldowns
+from gemproxy.keys.key import Key
 from gemproxy.keys.limits import Shortage
 from gemproxy.keys.pooled import PooledKey, PoolSettings
 from gemproxy.keys.selection import Hindrance, Reason
@@ -63,6 +65,33 @@ class Eligibility:
             else:
                 yield key, None
 
+    def follow_names(self, before: Mapping[str, Key], keys: Sequence[Key], now: float) -> None:
+        """Let rests go with the secret that earned them, where its project is only its own name.
+
+        ``before`` are the keys until now, by id, and ``keys`` those from now on. A key that is
+        renamed takes its rests along, and another secret under its old name begins without them.
+        """
+        same = [(before[key.id], key) for key in keys if key.id in before]
+        kept = {key.project for old, key in same if old.project == key.project}
+        left = {
+            old.project for old in before.values() if _is_alone(old) and old.project not in kept
+        }
+        moved = [
+            (old.project, key.project)
+            for old, key in same
+            if old.project != key.project and _is_alone(old) and _is_alone(key)
+        ]
+        for rests in (self.cooldowns, self.denials) if left or moved else ():
+            carried = [
+                replace(rest, project=new)
+                for project, new in moved
+                for rest in rests.of_project(project, now)
+            ]
+            for project in left:
+                rests.forget_project(project)
+            for rest in carried:
+                rests.add(rest, now)
+
     def _lasting(
         self, key: PooledKey, model: str, now: float, shortage: Shortage | None, probe: bool
     ) -> Iterator[Hindrance]:
@@ -111,3 +140,8 @@ def _longest(found: list[Hindrance]) -> Hindrance:
     found = [hindrance for hindrance in found if hindrance is not _BUSY]
     endless = [hindrance for hindrance in found if hindrance.until is None]
     return endless[0] if endless else max(found, key=lambda hindrance: hindrance.until or 0.0)
+
+
+def _is_alone(key: Key) -> bool:
+    """Whether its project is what stands for it where the file names none."""
+    return key.project == key.name

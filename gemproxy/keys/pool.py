@@ -303,7 +303,7 @@ class KeyPool:
 
     # -- reload, restart -------------------------------------------------------------------------
 
-    def apply(self, keys: Sequence[Key], settings: PoolSettings, now: float) -> PoolChange:  # noqa: ARG002
+    def apply(self, keys: Sequence[Key], settings: PoolSettings, now: float) -> PoolChange:
         """Take a new configuration; what is known of a key whose secret is the same stays.
 
         Leases of removed keys may still be settled and come to nothing.
@@ -315,6 +315,7 @@ class KeyPool:
             key.models for key in (*keys, *old_keys.values())
         )
         self._settings = self._eligibility.settings = settings
+        self._eligibility.follow_names(old_keys, keys, now)
         self._entries = {key.id: previous.get(key.id) or self._new_entry(key) for key in keys}
         for key in keys:
             self._entries[key.id].configure(key, settings, self._override_of(key.id))

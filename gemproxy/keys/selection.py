@@ -19,7 +19,7 @@ from collections.abc import Callable, Container, Hashable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from itertools import count
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 STRIDE = 720_720 * 1_000_000
 """Stride of the weight 1; whole for every weight up to 16 and exact enough for the others."""
@@ -92,6 +92,10 @@ _GROUPS = {
 }
 
 
+#: So many outdated items are borne before a heap is swept.
+_SLACK = 64
+
+
 class _Parked:
     """A member that is not ready. Compared by identity: heaps may hold older ones of the member."""
 
@@ -114,6 +118,7 @@ class Rotation(Generic[M]):
         self._counts: Counter[Reason] = Counter()
         self._out_for_the_day = 0
         self._serial = count()
+        self._discarded = 0  # since the last sweep
 
     def copy(self) -> Rotation[M]:
         """The same members at the same point of their turns, going its own way from here."""
@@ -135,8 +140,16 @@ class Rotation(Generic[M]):
         heapq.heappush(self._ready, (passing, member.order, member))
 
     def discard(self, member: M) -> None:
-        """Forget a removed member; where it is still ready, its next turn drops it."""
+        """Forget a removed member; where it is still ready, its next turn drops it.
+
+        In a rotation that nobody uses no turn comes, so it is swept when many have gone.
+        """
         self._unpark(member)
+        self._discarded += 1
+        if self._discarded > len(self._ready) // 2 + _SLACK:
+            self._discarded = 0
+            self._ready = [item for item in self._ready if not item[2].removed]
+            heapq.heapify(self._ready)
 
     def free(self, member: M) -> None:
         """What hindered the member may be over: it is looked at again at its next turn."""
@@ -239,14 +252,19 @@ class Rotation(Generic[M]):
         self._count(hindrance, 1)
         if hindrance.reason is Reason.LOW_HEALTH:
             heapq.heappush(self._weak, (parked.passing, next(self._serial), member, parked))
+            self._drop_outdated(self._weak)
         if hindrance.until is not None:
             heap = self._waiting[_GROUPS[hindrance.reason]]
             # A time that is over already would be woken in this very turn, for ever.
             until = max(hindrance.until, now + 0.001)
             heapq.heappush(heap, (until, next(self._serial), member, parked))
-            if len(heap) > 2 * len(self._parked) + 64:
-                heap[:] = [item for item in heap if self._parked.get(item[2]) is item[3]]
-                heapq.heapify(heap)
+            self._drop_outdated(heap)
+
+    def _drop_outdated(self, heap: list[tuple[Any, int, M, _Parked]]) -> None:
+        """Items of members that are parked no longer, or anew, once they are the greater part."""
+        if len(heap) > 2 * len(self._parked) + _SLACK:
+            heap[:] = [item for item in heap if self._parked.get(item[2]) is item[3]]
+            heapq.heapify(heap)
 
     def _unpark(self, member: M) -> _Parked | None:
         parked = self._parked.pop(member, None)

@@ -1,31 +1,18 @@
 """The admin API against its contract, over a socket: every route, every status that it promises."""
 
 from dataclasses import replace
-from datetime import datetime, timedelta
 
 import pytest
 import pytest_twisted
-import yaml
 from fakes import wire
 from fakes.admin import TOKEN, AdminStage
-from fakes.running import REPOSITORY
-from jsonschema import Draft202012Validator, FormatChecker
 from twisted.internet.threads import deferToThread
 
 from gemproxy.errors import ConfigError, Fault
 from gemproxy.interfaces import StoreStatus
 from gemproxy.keys.outcome import Verdict
 
-CONTRACT = REPOSITORY.parent / "shared" / "contracts" / "admin-api.yaml"
 OPERATIONS = ["enable", "disable", "reset"]
-TIMES = FormatChecker(formats=())
-
-
-@pytest.fixture(scope="module")
-def contract():
-    if not CONTRACT.is_file():
-        pytest.skip(f"the contract is not beside this repository: {CONTRACT}")
-    return yaml.safe_load(CONTRACT.read_text())
 
 
 class Admin:
@@ -52,36 +39,6 @@ def admin():
     running = Admin(reactor)
     yield running
     running.stop()
-
-
-@pytest.fixture
-def fits(contract):
-    """``fits(answer, route, method)``: the answer is what the contract says of its status."""
-
-    def check(answer, route, method="get"):
-        responses = contract["paths"][route][method]["responses"]
-        response = resolved(contract, responses[str(answer.status)])
-        kind = answer.headers["content-type"].partition(";")[0]
-        schema = {**response["content"][kind]["schema"], "components": contract["components"]}
-        body = answer.body.decode() if kind == "text/plain" else answer.json
-        Draft202012Validator(schema, format_checker=TIMES).validate(body)
-
-    return check
-
-
-@TIMES.checks("date-time")
-def is_utc(value):
-    if not isinstance(value, str):
-        return True
-    return value.endswith("Z") and datetime.fromisoformat(value).utcoffset() == timedelta(0)
-
-
-def resolved(contract, node):
-    if "$ref" not in node:
-        return node
-    for step in node["$ref"].removeprefix("#/").split("/"):
-        contract = contract[step]
-    return contract
 
 
 @pytest_twisted.ensureDeferred

@@ -363,10 +363,20 @@ def test_not_ready_while_every_breaker_is_open(start_daemon, simulator):
 
 
 @pytest.mark.parametrize("path", ["/admin", "/admin/", "/admin/keys", "/admin/no/such/thing"])
-@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
-def test_the_admins_door_asks_for_the_token_before_anything_else(daemon, path, method):
+@pytest.mark.parametrize(
+    ("method", "source"),
+    # Ten wrong tokens from one address would lock it out.
+    [
+        ("GET", "127.0.0.2"),
+        ("POST", "127.0.0.3"),
+        ("PUT", "127.0.0.4"),
+        ("DELETE", "127.0.0.5"),
+    ],
+)
+def test_the_admins_door_asks_for_the_token_before_anything_else(daemon, path, method, source):
     for headers in ({}, {"authorization": "Bearer wrong"}, {"x_forwarded_for": "127.0.0.1"}):
-        answer = ask(daemon, method, path, **headers)
+        with Wire(daemon, source=source) as wire:
+            answer = wire.ask(method, path, **headers)
         assert (answer.status, answer.error["code"]) == (401, "invalid_api_key")
 
 

@@ -1,5 +1,6 @@
 """The pool of keys, by calls with literal times."""
 
+import gc
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from gemproxy.keys.breaker import State
 from gemproxy.keys.key import Key, Limits
 from gemproxy.keys.outcome import Outcome, Verdict
 from gemproxy.keys.pool import KeyPool, PoolSettings, Reason, Transition, UnknownKey
+from gemproxy.keys.pooled import PooledKey
 from gemproxy.secret import Secret
 
 # 2026-11-22 12:00 in Los Angeles.
@@ -603,6 +605,40 @@ class TestApply:
         assert status(pool, "renamed").needs_attention == "invalid"
         assert served(pool, 4) == {"c": 4}
 
+    def test_rests_follow_the_secret_that_earned_them(self):
+        """A project that nobody named is the key's own, whatever the key is called."""
+        pool = pool_of("a", "b")
+        fail_key(pool, "a", USED_UP)
+        fail_key(pool, "a", DENIED, model="other")
+        swapped = [
+            replace(key("a"), name="b", project="b"),
+            replace(key("b"), name="a", project="a"),
+        ]
+        pool.apply(swapped, PoolSettings(), NOON)
+        assert [rest.until for rest in status(pool, "b").cooldowns] == [MIDNIGHT]
+        assert status(pool, "b").denied_models == ("other",)
+        assert status(pool, "a").cooldowns == ()
+        assert served(pool, 2) == served(pool, 2, model="other") == {"a": 2}
+
+    def test_a_new_secret_under_an_old_name_has_quota_of_its_own(self):
+        pool = pool_of("a")
+        fail_key(pool, "a", USED_UP)
+        pool.apply([replace(key("z"), name="a", project="a")], PoolSettings(), NOON)
+        assert served(pool, 1) == {"a": 1}
+
+    def test_the_rests_of_a_project_that_was_named_stay_with_it(self):
+        pool = pool_of(key("a", project="team"), key("b", project="team"))
+        fail_key(pool, "a", USED_UP)
+        pool.apply([key("z", project="team"), key("b")], PoolSettings(), NOON)
+        assert [len(status(pool, name).cooldowns) for name in ("z", "b")] == [1, 0]
+
+    def test_a_project_that_others_share_keeps_its_rests_when_a_key_leaves_it(self):
+        pool = pool_of("a", key("b", project="a"))
+        fail_key(pool, "a", USED_UP)
+        renamed = replace(key("a"), name="new", project="new")
+        pool.apply([renamed, key("b", project="a")], PoolSettings(), NOON)
+        assert [len(status(pool, name).cooldowns) for name in ("new", "b")] == [1, 1]
+
     def test_new_secret_under_an_old_name_starts_afresh(self):
         pool = pool_of("a")
         fail_key(pool, "a", INVALID)
@@ -648,6 +684,23 @@ class TestApply:
         pool.apply([key("a", models=frozenset({"n"})), key("b")], PoolSettings(), NOON)
         assert served(pool, 4) == {"b": 4}
         assert served(pool, 4, model="n") == {"a": 2, "b": 2}
+
+
+def kept_in_memory(kind):
+    gc.collect()
+    return sum(isinstance(thing, kind) for thing in gc.get_objects())
+
+
+class TestMemory:
+    def test_keys_that_come_and_go_leave_nothing_behind(self):
+        """Also in rotations in which no turn is taken meanwhile."""
+        pool = pool_of("a", "b")
+        serve(pool)
+        before = kept_in_memory(PooledKey)
+        for _ in range(500):
+            pool.apply([key("a"), key("c")], PoolSettings(), NOON)
+            pool.apply([key("a"), key("b")], PoolSettings(), NOON)
+        assert kept_in_memory(PooledKey) < before + 300
 
 
 class TestRestart:
