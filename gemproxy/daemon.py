@@ -174,6 +174,7 @@ class Daemon:
             auth,
             Telemetries(self._request_log, self._metrics, self._history, self._ledger),
             new_request_id,
+            self._scrubber.scrub_bytes,
         )
         self._notifier = SystemdNotifier(
             reactor,

@@ -1,4 +1,4 @@
-"""``gemproxy state export FILE`` and ``state import FILE``, while the daemon is stopped."""
+"""``gemproxy state export FILE``, at any time, and ``state import FILE``, while no daemon runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from gemproxy.cli.exits import ExitStatus, Refused
 from gemproxy.config.loading import load, locate_files
-from gemproxy.errors import SchemaTooNew, StorageError
+from gemproxy.errors import SchemaTooNew, StorageError, StorageUnavailable
 from gemproxy.storage.json_snapshot import JSONStateStore, read_state, write_state
 from gemproxy.storage.sqlite import SQLiteStateStore
 
@@ -60,7 +60,7 @@ def _export(
 ) -> State:
     if not force and os.path.lexists(file):
         raise Refused(f"{file} exists; --force overwrites it", ExitStatus.CANNOT_CREATE)
-    stored = database.load() if database.path.exists() else None
+    stored = _stored(database) if database.path.exists() else None
     snapshot = _fallback(persistence)
     waiting = snapshot.load() if snapshot is not None else None
     state = stored
@@ -70,6 +70,14 @@ def _export(
         raise Refused(f"{database.path} holds no state yet")
     write_state(file, state, overwrite=force)
     return state
+
+
+def _stored(database: SQLiteStateStore) -> State | None:
+    """What is in the database, also while a daemon has it: its last checkpoint."""
+    try:
+        return database.load()
+    except StorageUnavailable:
+        return database.load_beside()
 
 
 def _import(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gemproxy.config import documents
+from gemproxy.config.files import read_regular
 from gemproxy.config.kinds import Unfit
 from gemproxy.config.reading import FileReader, shown_variable
 from gemproxy.secret import Secret
@@ -184,8 +185,7 @@ def _from_file(reader: FileReader, node: yaml.Node, place: str) -> str | None:
     if name is None:
         return None
     try:
-        with reader.resolved(Path(name)).open("rb") as file:
-            data = file.read(_LONGEST + 3)
+        data = read_regular(reader.resolved(Path(name)), _LONGEST + 3)
         return data.decode().rstrip("\r\n")
     except Unfit as unfit:
         reader.refuse(node, place, str(unfit), secret=True)

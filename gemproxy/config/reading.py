@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gemproxy.config import documents
 from gemproxy.config.faults import Faults, shown_text, suggestion
+from gemproxy.config.files import read_regular
 from gemproxy.config.kinds import ExistingFile, Kind, ListOf, NamesTo, Nullable, Shape, Unfit
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class FileReader:
     def root(self) -> yaml.Node | None:
         """The document's root node; ``None`` where the file is empty or cannot be read."""
         try:
-            return documents.compose(self._path.read_bytes())
+            return documents.compose(read_regular(self._path))
         except OSError as error:
             self._fault(0, "", f"cannot be read: {error.strerror}")
         except documents.Unreadable as error:

@@ -24,7 +24,7 @@ from gemproxy.keys.refusals import Census, no_healthy_keys, quota_exhausted, ref
 from gemproxy.keys.reports import compare, key_status, pool_counts
 from gemproxy.keys.rotations import Rotations
 from gemproxy.keys.selection import Hindrance, Judge, Reason, Rotation
-from gemproxy.keys.snapshot import Override, PoolSnapshot
+from gemproxy.keys.snapshot import KeySnapshot, Override, PoolSnapshot
 from gemproxy.keys.status import KeyStatus, PassedOver, PoolChange, PoolCounts
 
 __all__ = [
@@ -47,6 +47,7 @@ _RESTS = _QUOTA | {Verdict.MODEL_DENIED}
 _NOTHING_LEARNED = Outcome(Verdict.CLIENT_GONE)
 _TRIED = Hindrance(Reason.ALREADY_TRIED)
 _NO_OVERRIDE = Override()
+_MOST_DEPARTED = 10_000
 _FEW_SIBLINGS = 16
 
 
@@ -67,6 +68,8 @@ class KeyPool:
         self._on_transition = on_transition
         self._orders = count()
         self._overrides: dict[str, Override] = {}
+        #: What was known of keys that have left the file: they may come back.
+        self._departed: dict[str, KeySnapshot] = {}
         self._eligibility = Eligibility(self._settings)
         self._entries = {key.id: self._new_entry(key) for key in keys}
         self._rotations = Rotations(self._entries.values())
@@ -231,6 +234,15 @@ class KeyPool:
         """How many keys there are in each state."""
         return pool_counts(self._entries.values(), now)
 
+    def resting(self, now: float) -> int:
+        """How many enabled keys are out of quota for some model."""
+        projects = {rest.project for rest in self._eligibility.cooldowns.all(now)}
+        if not projects:
+            return 0
+        return sum(
+            entry.enabled and entry.key.project in projects for entry in self._entries.values()
+        )
+
     def can_serve(self, now: float) -> bool:
         """Whether some key is enabled and its breaker admits requests. Ends at the first one."""
         serving = {State.CLOSED} if self._settings.probe else {State.CLOSED, State.HALF_OPEN}
@@ -318,10 +330,15 @@ class KeyPool:
         self._eligibility.follow_names(old_keys, keys, now)
         self._entries = {key.id: previous.get(key.id) or self._new_entry(key) for key in keys}
         for key in keys:
-            self._entries[key.id].configure(key, settings, self._override_of(key.id))
+            entry = self._entries[key.id]
+            kept = self._departed.pop(key.id, None)
+            if kept is not None:
+                entry.restore(kept, settings, now)
+            entry.configure(key, settings, self._override_of(key.id))
         removed = [entry for entry in previous.values() if entry.id not in self._entries]
         for entry in removed:
             entry.removed = True
+            self._depart(entry.snapshot())
         self._projects = self._by_project()
         if afresh:
             self._rotations = Rotations(self._entries.values())
@@ -364,6 +381,8 @@ class KeyPool:
             entry = self._entries.get(kept.id)
             if entry is not None:
                 entry.restore(kept, self._settings, now)
+            else:
+                self._depart(kept)
         for rests, kept_rests in (
             (self._eligibility.cooldowns, snapshot.cooldowns),
             (self._eligibility.denials, snapshot.denials),
@@ -375,6 +394,11 @@ class KeyPool:
         self._rotations = Rotations(self._entries.values())
 
     # -- small ones ------------------------------------------------------------------------------
+
+    def _depart(self, kept: KeySnapshot) -> None:
+        self._departed[kept.id] = kept
+        while len(self._departed) > _MOST_DEPARTED:
+            del self._departed[next(iter(self._departed))]
 
     def _new_entry(self, key: Key) -> PooledKey:
         override = self._override_of(key.id)

@@ -44,6 +44,8 @@ class RequestLog:
         )
         if exchange.outcome == Verdict.REGION.value:
             self._tell_region(exchange)
+        elif exchange.outcome == Verdict.SUCCESS.value and exchange.attempts:
+            self._region_refused_at = float("-inf")
 
     def region_refused(self, now: float) -> bool:
         """Whether Google has refused this host's location within the last minutes."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from gemproxy.config import credentials, documents, rules
+from gemproxy.config.files import read_regular
 from gemproxy.config.kinds import Unfit
 from gemproxy.config.loading import load
 from gemproxy.config.reading import FileReader
@@ -140,8 +141,7 @@ class _Seen:
 
 def _content(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            return file.read(_LOOKED_AT)
+        return read_regular(path, _LOOKED_AT)
     except (OSError, ValueError):
         return _MISSING
 

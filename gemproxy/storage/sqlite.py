@@ -9,6 +9,7 @@ the disk gets its pages back (``PRAGMA incremental_vacuum``), so that there is n
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -17,6 +18,7 @@ from gemproxy.keys.snapshot import PoolSnapshot
 from gemproxy.state import MAX_EVENTS, State
 from gemproxy.storage import rows
 from gemproxy.storage.database import Database, move_aside, storage_errors
+from gemproxy.storage.migrations import migrations, refuse_foreign
 from gemproxy.storage.ownership import OwnerLock
 from gemproxy.storage.retention import Retention, prune
 from gemproxy.storage.writing import clear, write
@@ -55,6 +57,20 @@ class SQLiteStateStore:
                 raise
             else:
                 return state
+
+    def load_beside(self) -> State | None:
+        """What another process, which owns the file, has saved last. Raises as :meth:`load`.
+
+        In one transaction of the reader's own, which keeps nobody waiting.
+        """
+        with storage_errors(self.path):
+            address = f"{self.path.resolve().as_uri()}?mode=ro"
+            with closing(
+                sqlite3.connect(address, uri=True, isolation_level=None, timeout=self._busy_timeout)
+            ) as connection:
+                refuse_foreign(connection, migrations())
+                connection.execute("BEGIN")
+                return _read(connection, None)
 
     def save(self, state: State) -> None:
         """See :class:`~gemproxy.interfaces.StateStore`.

@@ -153,7 +153,13 @@ class AdminAPI:
         parts, now = self._parts, self._parts.seconds()
         service, counts = parts.service(), parts.pool.counts(now)
         unavailable = parts.models.unavailable(now)
-        diagnosis = diagnose(service, counts, unavailable, can_serve=parts.pool.can_serve(now))
+        diagnosis = diagnose(
+            service,
+            counts,
+            unavailable,
+            can_serve=parts.pool.can_serve(now),
+            resting=parts.pool.resting(now),
+        )
         return _page(answers.health(service, counts, unavailable, diagnosis, now))
 
     async def _keys(self, _visit: Visit) -> Page:

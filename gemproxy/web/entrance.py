@@ -43,7 +43,8 @@ class Entrance:
     """The one door of the public API.
 
     ``settings`` and ``auth`` may be replaced between two requests. ``new_request_id`` gives a
-    fresh id for a request that brings none.
+    fresh id for a request that brings none; ``scrub`` takes secrets out of an error's body, which
+    may repeat what the client sent.
     """
 
     _log = Logger()
@@ -55,6 +56,7 @@ class Entrance:
         auth: TokenAuth,
         telemetry: Telemetry,
         new_request_id: Callable[[], str],
+        scrub: Callable[[bytes], bytes] = bytes,
     ) -> None:
         self.settings = settings
         self.auth = auth
@@ -63,6 +65,7 @@ class Entrance:
         self._reactor = reactor
         self._telemetry = telemetry
         self._new_request_id = new_request_id
+        self._scrub = scrub
         self._works: set[Deferred[None]] = set()
         self._idle: list[Deferred[None]] = []
 
@@ -101,6 +104,8 @@ class Entrance:
     def tell(self, request: ProxyRequest, status: int, body: bytes) -> None:
         """Answer a probe: neither counted nor logged, and served whatever else goes on."""
         writer = self._begin(request, "probe")[1]
+        if self.draining:
+            request.channel.persistent = False
         write_whole(request, status, writer.headers(), body, self._reactor.seconds())
 
     def turn_away(self, request: ProxyRequest, error: ProxyError) -> None:
@@ -165,7 +170,9 @@ class Entrance:
         headers = [(b"x-request-id", request_id.encode("ascii"))]
         if self.settings.cors_origins:
             headers += cors_headers(request, self.settings.cors_origins)
-        writer = RequestWriter(self._reactor, request, exchange, headers, self.settings.heartbeat)
+        writer = RequestWriter(
+            self._reactor, request, exchange, headers, self.settings.heartbeat, self._scrub
+        )
         return exchange, writer
 
     def _check(self, request: ProxyRequest, writer: RequestWriter) -> None:

@@ -60,11 +60,16 @@ def diagnose(
     unavailable: Sequence[tuple[str, float]],
     *,
     can_serve: bool,
+    resting: int = 0,
 ) -> Diagnosis:
-    """Judge. ``unavailable`` are the models that rest, each with the time of its next trial."""
+    """Judge.
+
+    ``unavailable`` are the models that rest, each with the time of its next trial; ``resting`` is
+    how many keys are out of quota for some model.
+    """
     reasons = (
         *(() if can_serve else ("No key can serve.",)),
-        *_key_reasons(counts),
+        *_key_reasons(counts, resting),
         *(
             f"The model {model} fails with every key; it is tried again within seconds."
             for model, _ in unavailable
@@ -76,11 +81,12 @@ def diagnose(
     return Diagnosis("degraded" if reasons else "healthy", reasons)
 
 
-def _key_reasons(counts: PoolCounts) -> Iterator[str]:
+def _key_reasons(counts: PoolCounts, resting: int) -> Iterator[str]:
     for number, words in (
         (counts.unhealthy - counts.recovering, "taken out because they failed"),
         (counts.recovering, "on trial after they failed"),
         (counts.disabled, "disabled"),
+        (resting, "out of quota for a model"),
     ):
         if number:
             yield f"Keys that are {words}: {number} of {counts.total}."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -84,19 +84,12 @@ def write_whole(
         request.finish()
 
 
-def write_error(
-    request: ProxyRequest, error: ProxyError, headers: Iterable[tuple[bytes, bytes]], now: float
-) -> None:
-    """Send an error in OpenAI's envelope."""
-    write_whole(request, error.status, [*headers, *error.headers()], encode_error(error), now)
-
-
 class RequestWriter:
     """One exchange's way to its client; the core's ``ReplyWriter``.
 
     ``headers`` are those of every answer; ``heartbeat`` is the seconds of silence after which a
-    stream gets a comment, 0 for none. Comments stand between events, because only whole events
-    are ever written.
+    stream gets a comment, 0 for none; ``scrub`` is the last look at an error.
+    Comments stand between events, because only whole events are ever written.
     """
 
     def __init__(
@@ -106,12 +99,14 @@ class RequestWriter:
         exchange: Exchange,
         headers: list[tuple[bytes, bytes]],
         heartbeat: float,
+        scrub: Callable[[bytes], bytes] = bytes,
     ) -> None:
         self._reactor = reactor
         self._request = request
         self._exchange = exchange
         self._headers = headers
         self._heartbeat = heartbeat
+        self._scrub = scrub
         self._flow: Flow | None = None
         self._paused = False
         self._pending = b""
@@ -144,12 +139,14 @@ class RequestWriter:
     def error(self, error: ProxyError) -> None:
         """Send ``error`` as the whole answer."""
         self.started = True
-        write_error(self._request, error, self.headers(), self._reactor.seconds())
+        headers = [*self.headers(), *error.headers()]
+        body = self._scrub(encode_error(error))
+        write_whole(self._request, error.status, headers, body, self._reactor.seconds())
 
     def break_off(self, error: ProxyError) -> None:
         """End a stream that had begun with an event on which the official SDKs raise."""
         if self._streaming:
-            self.write(encode_error_event(error))
+            self.write(self._scrub(encode_error_event(error)))
             self.finish()
 
     def begin_stream(self) -> None:

@@ -166,6 +166,20 @@ def test_a_secret_that_a_client_sends_as_a_models_name_stays_out_of_the_log(star
     assert shown(token, daemon.output) == []
 
 
+def test_an_error_does_not_repeat_a_secret_that_was_put_in_the_wrong_place(start_daemon):
+    token = canary_token()
+    daemon = start_daemon(None, proxy={"accessTokens": [token]})
+    wrong_role = {"model": "m", "messages": [{"role": token, "content": "hi"}]}
+    answers = [
+        ask(daemon, "GET", f"/v1/{token}", authorization=f"Bearer {token}"),
+        ask(daemon, "GET", f"/v1/models/{token}", authorization=f"Bearer {token}"),
+        ask(daemon, "POST", CHAT, wrong_role, authorization=f"Bearer {token}"),
+    ]
+    for answer in answers:
+        assert answer.status in (400, 404)
+        assert shown(token, answer.body.decode()) == []
+
+
 @pytest.mark.parametrize("form", [standard_key, authorization_key])
 def test_mistakes_in_the_files_show_no_secret(tmp_path, form):
     one, other, token = form(), form(), canary_token()

@@ -273,10 +273,11 @@ def test_a_state_moves_from_one_machine_to_another(start, simulator, tmp_path):
     call = ask_for_the_weather(first)
     before = standing(first)
     exported = tmp_path / "moved.json"
-    refused = gemproxy(first.folder, "state", "export", exported)
+    backup = gemproxy(first.folder, "state", "export", tmp_path / "backup.json")
+    assert (backup.returncode, backup.stderr) == (0, "")
+    refused = gemproxy(first.folder, "state", "import", tmp_path / "backup.json")
     assert refused.returncode != 0
     assert "a running gemproxy uses it" in refused.stderr
-    assert not exported.exists()
     first.stop()
     done = gemproxy(first.folder, "state", "export", exported)
     assert (done.returncode, done.stderr) == (0, "")

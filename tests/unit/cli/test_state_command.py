@@ -91,15 +91,20 @@ def test_export_takes_the_snapshot_where_it_is_newer(stored, capsys):
     assert len(exported.metrics) == 3
 
 
-@pytest.mark.parametrize("direction", ["export", "import"])
-def test_running_daemon_is_told_of_and_nothing_is_done(stored, capsys, direction):
-    EXPORT.write_text("mine")
-    if direction == "import":
-        JSONStateStore(EXPORT).save(full_state(NOON + 5))
+def test_export_beside_a_running_daemon_gives_its_last_checkpoint(stored):
+    daemon = SQLiteStateStore(DATABASE)
+    daemon.load()
+    assert main(["state", "export", "export.json"]) == 0
+    daemon.close()
+    assert JSONStateStore(EXPORT).load().taken_at == NOON
+
+
+def test_import_beside_a_running_daemon_is_refused_and_changes_nothing(stored, capsys):
+    JSONStateStore(EXPORT).save(full_state(NOON + 5))
     before = EXPORT.read_bytes()
     daemon = SQLiteStateStore(DATABASE)
     daemon.load()
-    assert main(["state", direction, "export.json", "--force"]) == 1
+    assert main(["state", "import", "export.json", "--force"]) == 1
     assert capsys.readouterr().err == (
         f"gemproxy: state/gemproxy.db: a running gemproxy uses it (process {os.getpid()})\n"
     )

@@ -782,3 +782,24 @@ class TestManyKeys:
                 assert (name, n) != ("a", 7)
                 names[name] += 1
         assert abs(names["a"] - names["b"]) < 200
+
+
+class TestDeparture:
+    def test_key_that_leaves_the_file_and_comes_back_has_its_history(self):
+        pool = KeyPool([key("a"), key("b")])
+        lease = pool.acquire_again(key("a").id, "m", NOON)
+        pool.record(lease, Outcome(Verdict.KEY, 403, reason="leaked"), NOON)
+        pool.apply([key("b")], PoolSettings(), NOON + 1)
+        pool.apply([key("a"), key("b")], PoolSettings(), NOON + 2)
+        back = pool.status("a", NOON + 3)
+        assert (back.needs_attention, back.status) == ("leaked", "circuit_open")
+        assert back.requests_total == 1
+
+    def test_it_has_it_over_a_restart_as_well(self):
+        pool = KeyPool([key("a"), key("b")])
+        lease = pool.acquire_again(key("a").id, "m", NOON)
+        pool.record(lease, Outcome(Verdict.KEY, 403, reason="leaked"), NOON)
+        again = KeyPool([key("b")])
+        again.restore(pool.snapshot(NOON), NOON + 1)
+        again.apply([key("a"), key("b")], PoolSettings(), NOON + 2)
+        assert again.status("a", NOON + 3).needs_attention == "leaked"

@@ -179,12 +179,10 @@ class PoolMachine(RuleBasedStateMachine):
 
     @rule(absent=st.sets(NAMES, max_size=1))
     def reload(self, absent):
-        """Keys come and go; who comes back has lost its history but not the operator's word."""
+        """Keys come and go; who comes back has its history and the operator's word."""
         names = {k.name for k in KEYS} - absent
         self.keys = tuple(k for k in KEYS if k.name in names)
         self.pool.apply(self.keys, SETTINGS, self.now)
-        for name in {k.name for k in KEYS} - names:
-            del self.requests[name]
 
     @rule()
     def restart(self):
@@ -200,6 +198,9 @@ class PoolMachine(RuleBasedStateMachine):
         assert [(s.name, s.status, s.health_score, s.cooldowns) for s in before] == [
             (s.name, s.status, s.health_score, s.cooldowns) for s in after
         ]
+        # A key that is not in the file then is for the store to remember.
+        for name in {k.name for k in KEYS} - {k.name for k in self.keys}:
+            del self.requests[name]
 
     # -- what always holds -----------------------------------------------------------------------
 

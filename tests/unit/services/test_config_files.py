@@ -134,13 +134,13 @@ def test_unchanged_secrets_are_not_read_again(folder, monkeypatch):
     files = files_in(folder)
     before = files.fingerprint()
     opened = []
-    real = Path.open
+    real = os.open
 
     def spy(path, *args, **kwargs):
-        opened.append(path.name)
+        opened.append(Path(path).name)
         return real(path, *args, **kwargs)
 
-    monkeypatch.setattr(Path, "open", spy)
+    monkeypatch.setattr(os, "open", spy)
     assert files.fingerprint() == before
     assert opened == ["proxy.yaml", "keys.yaml"]
 
@@ -198,3 +198,12 @@ def test_without_files_nothing_ever_changes(folder):
     source = FixedSettings()
     assert source.read_over(running) == (running, running)
     assert source.fingerprint() == source.fingerprint()
+
+
+def test_a_fifo_in_the_place_of_a_file_keeps_nobody_waiting(folder):
+    files = files_in(folder)
+    (folder / "keys.yaml").unlink()
+    os.mkfifo(folder / "keys.yaml")
+    files.fingerprint()
+    with pytest.raises(ConfigError, match="no regular file"):
+        files.read()

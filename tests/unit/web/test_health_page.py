@@ -13,8 +13,9 @@ SERVICE = ServiceStatus("1", NOON, False, 0, False, KEPT, LOADED)
 ALL_WELL = PoolCounts(total=3, healthy=3, unhealthy=0, disabled=0, recovering=0)
 
 
-def judge(counts=ALL_WELL, *, unavailable=(), can_serve=True, **changes):
-    return diagnose(replace(SERVICE, **changes), counts, unavailable, can_serve=can_serve)
+def judge(counts=ALL_WELL, *, unavailable=(), can_serve=True, resting=0, **changes):
+    service = replace(SERVICE, **changes)
+    return diagnose(service, counts, unavailable, can_serve=can_serve, resting=resting)
 
 
 def test_all_is_well():
@@ -33,6 +34,12 @@ def test_some_keys_cannot_serve(counts, reason):
     diagnosis = judge(counts)
     assert diagnosis.status == "degraded"
     assert diagnosis.reasons == (reason,)
+
+
+def test_keys_out_of_quota_are_a_reason():
+    assert judge(resting=2) == Diagnosis(
+        "degraded", ("Keys that are out of quota for a model: 2 of 3.",)
+    )
 
 
 def test_no_key_can_serve():

@@ -7,6 +7,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 
+from gemproxy.dialects.openai.errors import encode_error
 from gemproxy.web.site import (
     HEADER_SECONDS,
     IDLE_SECONDS,
@@ -14,7 +15,7 @@ from gemproxy.web.site import (
     LINGER_SECONDS,
     ProxySite,
 )
-from gemproxy.web.writing import write_error, write_whole
+from gemproxy.web.writing import write_whole
 
 LIMIT = 10_000
 
@@ -62,7 +63,8 @@ class Client:
 
     def refuse(self, request, error):
         self.refused.append(error)
-        write_error(request, error, [], self.clock.seconds())
+        body = encode_error(error)
+        write_whole(request, error.status, error.headers(), body, self.clock.seconds())
 
     def send(self, data):
         self.channel.dataReceived(data)

@@ -1,0 +1,24 @@
+"""Reading a file that an operator named, without ever waiting for it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+
+def read_regular(path: Path, most: int = -1) -> bytes:
+    """The bytes of a regular file, at most so many. Raises :class:`OSError`.
+
+    A FIFO without a writer would keep whoever opens it plainly waiting for ever, and with it every
+    later reload.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "it is no regular file")
+        return file.read(most)
