@@ -102,10 +102,11 @@ class Entrance:
         write_whole(request, 200, headers, b"", self._reactor.seconds(), b"text/plain")
 
     def tell(self, request: ProxyRequest, status: int, body: bytes) -> None:
-        """Answer a probe: neither counted nor logged, and served whatever else goes on."""
+        """Answer a probe: neither counted nor logged, and served whatever else goes on.
+
+        Also during a drain, and again on the same connection: new ones are refused by then.
+        """
         writer = self._begin(request, "probe")[1]
-        if self.draining:
-            request.channel.persistent = False
         write_whole(request, status, writer.headers(), body, self._reactor.seconds())
 
     def turn_away(self, request: ProxyRequest, error: ProxyError) -> None:
