@@ -152,7 +152,7 @@ def _wrong_url() -> Refused:
 
 
 def _at_endpoint(setting: str, description: str) -> AdminAddress:
-    kind, *rest = _split(description)
+    kind, *rest = endpoints.split_description(description)
     named = dict(part.split("=", 1) for part in rest if "=" in part)
     first = rest[0] if rest and "=" not in rest[0] else None
     if kind == "unix":
@@ -182,9 +182,3 @@ def _unknown(setting: str, what: str) -> Refused:
         f"{setting} {what}, which does not tell where the daemon is; "
         "say it with --url http://HOST:PORT"
     )
-
-
-def _split(description: str) -> list[str]:
-    """The parts between colons; a backslash keeps what follows it."""
-    parts = re.findall(r"(?:^|(?<=:))((?:\\.|[^:\\])*)", description)
-    return [re.sub(r"\\(.)", r"\1", part) for part in parts]

@@ -24,7 +24,7 @@ def is_description(description: str) -> bool:
         return False
     if not re.match(r"[a-z][a-z0-9+_-]*:\S", description):
         return description == "stdio:"
-    parts = _split(description)
+    parts = split_description(description)
     if parts[0] in _WRAPPERS:
         return is_description(description.split(":", 1)[1])
     if parts[0] in _TCP:
@@ -38,7 +38,7 @@ def is_local(description: str) -> bool:
     A descriptor that systemd hands over may be bound to anything, so ``systemd:`` is not local;
     neither is a type that is not known here.
     """
-    parts = _split(description)
+    parts = split_description(description)
     if parts[0] in _WRAPPERS:
         return is_local(description.split(":", 1)[1])
     if parts[0] in _TCP:
@@ -48,7 +48,7 @@ def is_local(description: str) -> bool:
 
 def brings_tls(description: str) -> bool:
     """Whether the endpoint speaks TLS by itself."""
-    return _split(description)[0] in {"ssl", "tls", "txsni", "le", "lets", "txacme"}
+    return split_description(description)[0] in {"ssl", "tls", "txsni", "le", "lets", "txacme"}
 
 
 def is_loopback(host: str) -> bool:
@@ -61,7 +61,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _split(description: str) -> list[str]:
+def split_description(description: str) -> list[str]:
     """The parts between colons; a backslash keeps a colon (or itself) within its part."""
     return [
         re.sub(r"\\(.)", r"\1", part)

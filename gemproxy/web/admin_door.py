@@ -8,7 +8,6 @@ operator comes when the house is full or on fire.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -23,14 +22,12 @@ from gemproxy.errors import Forbidden, InternalError, LockedOut, ProxyError, Una
 from gemproxy.exchange import Exchange
 from gemproxy.web.auth import TokenAuth, brings_token
 from gemproxy.web.lockout import Lockout
+from gemproxy.web.site import CLIENT_CLOSED_REQUEST, ProxyRequest, request_id_of
 from gemproxy.web.writing import JSON, RequestWriter, write_whole
 
 if TYPE_CHECKING:
     from gemproxy.interfaces import Telemetry
-    from gemproxy.web.site import ProxyRequest
 
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}\Z")
-_CLIENT_CLOSED_REQUEST = 499
 #: Bytes; to look through more takes milliseconds.
 _LARGE = 16 * 1024
 #: What an operator sees is for nobody's cache, and for no page of another site.
@@ -151,11 +148,7 @@ class AdminDoor:
     # -- the answer ------------------------------------------------------------------------------
 
     def _begin(self, request: ProxyRequest, route: str) -> Exchange:
-        given = _header(request, b"x-request-id")
-        if given is not None and _REQUEST_ID.match(given):
-            request_id = given.decode("ascii")
-        else:
-            request_id = self._surroundings.new_request_id()
+        request_id = request_id_of(request, self._surroundings.new_request_id)
         return Exchange(request_id, route, self._reactor.seconds())
 
     def _fail(self, request: ProxyRequest, exchange: Exchange, error: ProxyError) -> None:
@@ -182,7 +175,7 @@ class AdminDoor:
     ) -> None:
         now = self._reactor.seconds()
         if request._disconnected:
-            status, exchange.outcome = _CLIENT_CLOSED_REQUEST, "client_gone"
+            status, exchange.outcome = CLIENT_CLOSED_REQUEST, "client_gone"
         else:
             own = [(b"x-request-id", exchange.id.encode("ascii")), *_HEADERS]
             headers = RequestWriter(self._reactor, request, exchange, own, 0).headers()

@@ -17,17 +17,14 @@ from twisted.logger import Logger
 
 from gemproxy.errors import Draining, InternalError, ProxyError, TooManyInFlight
 from gemproxy.exchange import Exchange
+from gemproxy.web.site import CLIENT_CLOSED_REQUEST, ProxyRequest, request_id_of
 from gemproxy.web.writing import RequestWriter, write_whole
 
 if TYPE_CHECKING:
     from gemproxy.interfaces import Telemetry
     from gemproxy.web.auth import TokenAuth
-    from gemproxy.web.site import ProxyRequest
 
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}\Z")
 _HEADER_NAMES = re.compile(rb"[A-Za-z0-9_, -]{1,1000}\Z")
-#: nginx's word for a client that closed before its answer was there.
-CLIENT_CLOSED_REQUEST = 499
 
 
 @dataclass(frozen=True)
@@ -162,11 +159,7 @@ class Entrance:
             self._leave()
 
     def _begin(self, request: ProxyRequest, route: str) -> tuple[Exchange, RequestWriter]:
-        given = request.requestHeaders.getRawHeaders(b"x-request-id")
-        if given and _REQUEST_ID.match(given[-1]):
-            request_id = given[-1].decode("ascii")
-        else:
-            request_id = self._new_request_id()
+        request_id = request_id_of(request, self._new_request_id)
         exchange = Exchange(request_id, route, self._reactor.seconds())
         headers = [(b"x-request-id", request_id.encode("ascii"))]
         if self.settings.cors_origins:

@@ -8,6 +8,7 @@ is one write.
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Callable
 from io import BytesIO
@@ -34,6 +35,9 @@ MIN_BODY_BYTES = 1024
 #: gets to read the answer instead of a reset connection.
 LINGER_BYTES = 64 * 1024 * 1024
 LINGER_SECONDS = 5.0
+#: nginx's word for a client that closed before its answer was there.
+CLIENT_CLOSED_REQUEST = 499
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}\Z")
 
 _BAD_REQUEST_BODY = (
     b'{"error":{"message":"The request is not valid HTTP/1.1, or its headers are too large.",'
@@ -44,6 +48,12 @@ _BAD_REQUEST = (
     b"x-request-id: %b\r\nopenai-processing-ms: 0\r\nx-gemproxy-attempts: 0\r\n"
     b"Content-Length: %d\r\n\r\n%b"
 )
+
+
+def request_id_of(request: Request, fresh: Callable[[], str]) -> str:
+    """The id that the client gave, where it is one that may be repeated; else ``fresh()``."""
+    given = request.requestHeaders.getRawHeaders(b"x-request-id")
+    return given[-1].decode("ascii") if given and _REQUEST_ID.match(given[-1]) else fresh()
 
 
 def new_request_id() -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from gemproxy.dialects.openai.answers import Model, encode_model, encode_model_list
+from gemproxy.dialects.openai.answers import Model
 from gemproxy.errors import UnusableAnswer
 
 __all__ = [
@@ -15,8 +15,6 @@ __all__ = [
     "GeminiModel",
     "ModelPage",
     "decode_page",
-    "encode_model",
-    "encode_model_list",
     "to_openai_models",
 ]
 

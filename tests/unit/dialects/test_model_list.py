@@ -4,11 +4,10 @@ import json
 
 import pytest
 
+from gemproxy.dialects.openai.answers import encode_model, encode_model_list
 from gemproxy.dialects.translation.model_list import (
     CREATED,
     decode_page,
-    encode_model,
-    encode_model_list,
     to_openai_models,
 )
 from gemproxy.errors import UnusableAnswer
