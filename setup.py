@@ -25,6 +25,7 @@ setup(
     install_requires=[
         "twisted[tls]>=24.7",
         "klein>=24.8",
+        "httptools>=0.6",
         "treq>=24.9",
         "pyyaml>=6.0",
         "msgspec>=0.19",
@@ -41,6 +42,8 @@ setup(
             "openai>=1.60",
             "trustme>=1.2",
             "jsonschema>=4.23",
+            "playwright>=1.49",
+            "axe-playwright-python>=0.1.4",
         ],
         "lint": [
             "mypy>=1.13",

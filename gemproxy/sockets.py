@@ -1,0 +1,47 @@
+"""Bytes to a socket at once, instead of by way of the reactor's next turn.
+
+Twisted's ``write`` queues: the reactor is asked to watch for room, its next turn sends, and it is
+asked to watch no longer. Where nothing is queued the kernel has room nearly always, and one
+``send(2)`` does the work of these four calls.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet import tcp
+
+#: More than a socket's buffer usually takes; the rest would have to be copied to be queued.
+_LARGEST = 256 * 1024
+#: Neither TLS nor Unix sockets, which have ways of their own to send.
+_PLAIN = (tcp.Server, tcp.Client)
+
+
+def send(transport: Any, data: bytes) -> None:
+    """Write ``data`` to ``transport``, now if nothing waits before it; in order at any rate.
+
+    What the socket does not take, and whatever goes wrong, is left to ``transport.write``: the
+    reactor meets the error again and tells of it as ever.
+    """
+    if type(transport) not in _PLAIN or len(data) > _LARGEST or _must_queue(transport):
+        transport.write(data)
+        return
+    try:
+        sent = transport.socket.send(data)
+    except OSError:
+        sent = 0
+    if sent < len(data):
+        transport.write(data[sent:])
+
+
+def _must_queue(transport: Any) -> bool:
+    return bool(
+        transport._tempDataBuffer
+        or transport.dataBuffer
+        or not transport.connected
+        or transport.disconnecting
+        or transport._aborting
+        or transport.TLS
+        or transport._writeDisconnected
+        or transport._writeDisconnecting
+    )
