@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from gemproxy.keys.outcome import Charge, Outcome, Verdict
 
@@ -25,12 +24,16 @@ _THE_KEYS = _SERVED | {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(Protocol):
     """One attempt of a request: with which key, and what came of it."""
 
-    key_id: str
-    outcome: Outcome
+    @property
+    def key_id(self) -> str:
+        """The key's."""
+
+    @property
+    def outcome(self) -> Outcome:
+        """The judgement on it."""
 
 
 def attribute(attempts: Sequence[Attempt]) -> tuple[Charge, ...]:
@@ -44,7 +47,7 @@ def attribute(attempts: Sequence[Attempt]) -> tuple[Charge, ...]:
     Everything else (the client's request, a refused model or region, an empty answer) is nobody's.
     """
     served_by = {attempt.key_id for attempt in attempts if attempt.outcome.verdict in _SERVED}
-    charges = tuple(_charge(attempt, served_by) for attempt in attempts)
+    charges = tuple([_charge(attempt, served_by) for attempt in attempts])
     if attempts and attempts[-1].outcome.verdict is Verdict.CLIENT_GONE:
         # The client left before it was known whether another key would have served.
         return tuple(Charge.NOBODY if charge is Charge.MODEL else charge for charge in charges)
@@ -56,8 +59,9 @@ def model_verdict(attempts: Sequence[Attempt]) -> Literal["success", "failure"] 
 
     ``failure`` exactly where :func:`attribute` charges the model.
     """
-    if any(attempt.outcome.verdict in _SERVED for attempt in attempts):
-        return "success"
+    for attempt in attempts:
+        if attempt.outcome.verdict in _SERVED:
+            return "success"
     return "failure" if Charge.MODEL in attribute(attempts) else None
 
 

@@ -22,13 +22,14 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
 
 from gemproxy import __version__
+from gemproxy.call import ForwardingSettings
 from gemproxy.catalogue import ModelCatalogue
 from gemproxy.config.changes import SettingsChange
 from gemproxy.config.settings import PersistenceSettings, ProxySettings, Settings
 from gemproxy.dialects.translation.signatures import SignatureStore
 from gemproxy.errors import ConfigError, Fault
 from gemproxy.exchange import Exchange
-from gemproxy.forwarding import Forwarder, ForwardingSettings
+from gemproxy.forwarding import Forwarder
 from gemproxy.keys.models import ModelBreakers
 from gemproxy.keys.pool import KeyPool, PoolSettings
 from gemproxy.observability import logs

@@ -15,7 +15,7 @@ from gemproxy.keys.status import PassedOver
 _UNDECIDED = Outcome(Verdict.CLIENT_GONE)
 
 
-@dataclass
+@dataclass(slots=True)
 class AttemptRecord:
     """One attempt: with which key, what came of it, and who paid.
 
@@ -33,6 +33,22 @@ class AttemptRecord:
     passed_over: list[PassedOver] = field(default_factory=list)
     #: How much of ``seconds`` was spent waiting for the upstream.
     waited: float = 0.0
+    _waits_since: float | None = None
+
+    def begin_waiting(self, now: float) -> None:
+        """The upstream has been asked."""
+        self._waits_since = now
+
+    def end_waiting(self, now: float) -> None:
+        """The upstream's answer is complete, or will not be."""
+        if self._waits_since is not None:
+            self.waited += now - self._waits_since
+            self._waits_since = None
+
+    def end(self, now: float) -> None:
+        """The attempt is over, however it ended."""
+        self.seconds = now - self.started
+        self.end_waiting(now)
 
 
 @dataclass(frozen=True)
@@ -43,7 +59,7 @@ class Refusal:
     passed_over: list[PassedOver]
 
 
-@dataclass
+@dataclass(slots=True)
 class Exchange:
     """The story of one request. Times are epoch seconds."""
 

@@ -9,11 +9,17 @@ done behind ``interfaces``.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
-from gemproxy.attribution import Attempt, attribute, model_verdict
+from gemproxy.attribution import attribute, model_verdict
+from gemproxy.call import (
+    SAME_KEY_MAY_SERVE,
+    SIGNATURE_REFUSED,
+    TOLD_AT_ONCE,
+    Call,
+    ForwardingSettings,
+)
 from gemproxy.classification import (
     classify_error_event,
     classify_failure,
@@ -27,30 +33,25 @@ from gemproxy.dialects.gemini.answers import (
 )
 from gemproxy.dialects.openai.errors import encode_error_event
 from gemproxy.dialects.openai.requests import ChatCompletionRequest
-from gemproxy.dialects.sse import EventStreamDecoder
 from gemproxy.dialects.translation.answer import continuation_token, to_openai
-from gemproxy.dialects.translation.request import (
-    normalize_model,
-    to_gemini,
-    with_continuation,
-)
+from gemproxy.dialects.translation.request import with_continuation
 from gemproxy.dialects.translation.signatures import SignatureStore
 from gemproxy.dialects.translation.stream import ChatStreamTranslator
 from gemproxy.errors import (
     FailureKind,
     GarbledAnswer,
-    ModelNotFound,
     ProxyError,
     StreamIncomplete,
     UnusableAnswer,
     UpstreamFailed,
     UpstreamRejected,
 )
-from gemproxy.exchange import AttemptRecord, Exchange, Refusal
+from gemproxy.exchange import Exchange, Refusal
 from gemproxy.interfaces import ReplyWriter, Upstream, UpstreamRequest, UpstreamResponse
-from gemproxy.keys.models import ModelBreakers, ModelPermit
+from gemproxy.keys.models import ModelBreakers
 from gemproxy.keys.outcome import Charge, Outcome, Verdict
 from gemproxy.keys.pool import KeyPool, Lease, PassedOver
+from gemproxy.relay import StreamRelay
 
 #: Google's error bodies are a few KB; a front end's HTML page may be more.
 MAX_ERROR_BYTES = 256 * 1024
@@ -58,51 +59,15 @@ MAX_ERROR_BYTES = 256 * 1024
 MAX_ANSWER_BYTES = 128 * 1024 * 1024
 #: A Gemini 4 answer of 1,048,576 tokens comes in 32 unary hops.
 MAX_HOPS = 40
-#: An HTTP 200 without an answer in it is asked for once more, not as often as there are keys.
-MAX_UNUSABLE = 2
 
 _SERVED = frozenset({Verdict.SUCCESS, Verdict.BLOCKED})
-#: Told to the pool at once, so that the next request already knows; the others wait for this
-#: request's end, when it is known whose fault they were.
-_TOLD_AT_ONCE = frozenset(
-    {Verdict.QUOTA_MINUTE, Verdict.QUOTA_DAY, Verdict.KEY, Verdict.MODEL_DENIED}
-)
-#: Nothing speaks against the key itself: where it is the only one it may be tried again.
-_SAME_KEY_MAY_SERVE = frozenset({Verdict.SERVICE, Verdict.NETWORK, Verdict.UNUSABLE})
-_ANOTHER_KEY_MAY_SERVE = _TOLD_AT_ONCE | _SAME_KEY_MAY_SERVE
 #: Ends of a stream that say nothing but that it ended.
 _JUST_STOPPED = frozenset({FailureKind.TRUNCATED.name.lower(), FailureKind.RESET.name.lower()})
 #: What these mean for the client depends on the keys that are left.
 _ANSWERED_BY_THE_POOL = frozenset({Verdict.QUOTA_MINUTE, Verdict.QUOTA_DAY, Verdict.KEY})
-
-
-#: The reason of a refusal that the documented dummy may overcome.
-SIGNATURE_REFUSED = "thought_signature"
-_T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class ForwardingSettings:
-    """What the operator says of forwarding. Times in seconds."""
-
-    max_attempts: int = 3
-    backoff: float = 0.1
-    request_timeout: float = 1200.0
-    first_chunk_retry: bool = True
-    aliases: Mapping[str, str] = field(default_factory=dict)
-    allowed_models: frozenset[str] = frozenset()
-
-    def resolve(self, name: str) -> str:
-        """The upstream's name of the client's model ``name``.
-
-        Raises :class:`ModelNotFound` where the operator does not allow it, and
-        :class:`InvalidRequest` where it cannot be a model's name.
-        """
-        model = self.aliases.get(name) or normalize_model(name)
-        model = self.aliases.get(model, model)
-        if self.allowed_models and not self.allowed_models & {name, model}:
-            raise ModelNotFound(f"The model '{name}' is not served here.", param="model")
-        return model
+#: Prepared, because nearly every request ends with it.
+_SUCCESS = Outcome(Verdict.SUCCESS, 200)
+_BLOCKED = Outcome(Verdict.BLOCKED, 200)
 
 
 class Forwarder:
@@ -144,9 +109,8 @@ class Forwarder:
         Raises :class:`ProxyError` as long as the client has seen nothing; once ``writer`` has
         started, a failure becomes the stream's last event.
         """
-        call = _Call(self.settings, request, exchange, writer, self._signatures, self._scrub)
-        permit = self._models.acquire(call.model, self._seconds())
-        call.proven = lambda: self._prove(call, permit)
+        call = Call(self.settings, request, exchange, writer, self._signatures, self._scrub)
+        call.permit = self._models.acquire(call.model, self._seconds())
         try:
             lease = self._choose(call)
             while True:
@@ -158,11 +122,11 @@ class Forwarder:
                     return
                 lease = await self._choose_again(call, outcome)
         finally:
-            self._settle(call, permit)
+            self._settle(call)
 
     # -- choose ----------------------------------------------------------------------------------
 
-    def _choose(self, call: _Call) -> Lease:
+    def _choose(self, call: Call) -> Lease:
         """A key that this request has not tried. Raises :class:`ProxyError` if there is none."""
         now = self._seconds()
         try:
@@ -173,7 +137,7 @@ class Forwarder:
             raise
         return self._begin_attempt(call, lease, now)
 
-    def _choose_same(self, call: _Call) -> Lease:
+    def _choose_same(self, call: Call) -> Lease:
         """The last attempt's key once more. Raises :class:`ProxyError` if it may not serve now."""
         now = self._seconds()
         last = call.leases[-1]
@@ -181,7 +145,7 @@ class Forwarder:
         again = self._pool.acquire_again(last.key.id, call.model, now, tokens=call.tokens)
         return self._begin_attempt(call, again, now)
 
-    async def _choose_again(self, call: _Call, failed: Outcome) -> Lease:
+    async def _choose_again(self, call: Call, failed: Outcome) -> Lease:
         """A key for the next attempt, or the error that the client sees when nothing is left."""
         try:
             if call.should_distrust_signatures(failed):
@@ -191,7 +155,7 @@ class Forwarder:
                 try:
                     return self._choose(call)
                 except ProxyError:
-                    if failed.verdict not in _SAME_KEY_MAY_SERVE:
+                    if failed.verdict not in SAME_KEY_MAY_SERVE:
                         raise
                 await self._sleep(call.backoff())
                 return self._choose_same(call)
@@ -199,17 +163,17 @@ class Forwarder:
             raise self._final_error(call, failed) from refusal
         raise self._final_error(call, failed)
 
-    def _begin_attempt(self, call: _Call, lease: Lease, now: float) -> Lease:
+    def _begin_attempt(self, call: Call, lease: Lease, now: float) -> Lease:
         return call.begin_attempt(lease, now, self._passed_over(call, now, lease.key.id))
 
-    def _passed_over(self, call: _Call, now: float, chosen: str | None = None) -> list[PassedOver]:
+    def _passed_over(self, call: Call, now: float, chosen: str | None = None) -> list[PassedOver]:
         return self._pool.hindered(
             call.model, now, tried=call.tried, tokens=call.tokens, chosen=chosen
         )
 
     # -- send, classify, record ------------------------------------------------------------------
 
-    async def _attempt(self, call: _Call, lease: Lease) -> Outcome:
+    async def _attempt(self, call: Call, lease: Lease) -> Outcome:
         record = call.exchange.attempts[-1]
         try:
             outcome = await self._serve(call, lease)
@@ -227,15 +191,15 @@ class Forwarder:
             outcome = _missing_signature(rejected)
         finally:
             now = self._seconds()
-            record.seconds = now - record.started
+            record.end(now)
         if outcome.message:
             outcome = replace(outcome, message=self._scrub(outcome.message))
         record.outcome = outcome = call.judge_size(outcome)
-        if outcome.verdict in _TOLD_AT_ONCE:
+        if outcome.verdict in TOLD_AT_ONCE:
             self._pool.record(lease, outcome, now, latency=record.seconds)
         return outcome
 
-    async def _serve(self, call: _Call, lease: Lease) -> Outcome:
+    async def _serve(self, call: Call, lease: Lease) -> Outcome:
         response = await self._send(call, lease)
         if response.status != 200:
             return await self._classify(call, response)
@@ -243,33 +207,30 @@ class Forwarder:
             return await self._serve_stream(call, lease, response)
         return await self._serve_whole(call, lease, response)
 
-    async def _send(self, call: _Call, lease: Lease, continuation: str = "") -> UpstreamResponse:
+    def _send(
+        self, call: Call, lease: Lease, continuation: str = ""
+    ) -> Awaitable[UpstreamResponse]:
+        """Send; from here to the answer's end the time is the upstream's and not ours."""
         body = call.translated.body
         if continuation:
             body = with_continuation(body, continuation)
-        request = UpstreamRequest(b"POST", call.path, lease.key.secret, body, call.deadline)
-        return await self._waiting(call, self._upstream.send(request))
+        call.exchange.attempts[-1].begin_waiting(self._seconds())
+        return self._upstream.send(
+            UpstreamRequest(b"POST", call.path, lease.key.secret, body, call.deadline)
+        )
 
-    async def _waiting(self, call: _Call, upstream: Awaitable[_T]) -> _T:
-        """What ``upstream`` gives; the time until then is the upstream's and not ours."""
-        began = self._seconds()
-        try:
-            return await upstream
-        finally:
-            call.exchange.attempts[-1].waited += self._seconds() - began
-
-    async def _classify(self, call: _Call, response: UpstreamResponse) -> Outcome:
+    async def _classify(self, call: Call, response: UpstreamResponse) -> Outcome:
         return classify_response(
             response.status,
             response.headers,
-            await self._waiting(call, response.read(MAX_ERROR_BYTES)),
+            await response.read(MAX_ERROR_BYTES),
             now=self._seconds(),
             names_resources=call.translated.names_resources,
         )
 
     # -- translate back, write -------------------------------------------------------------------
 
-    async def _serve_whole(self, call: _Call, lease: Lease, response: UpstreamResponse) -> Outcome:
+    async def _serve_whole(self, call: Call, lease: Lease, response: UpstreamResponse) -> Outcome:
         """Read the answer, hop by hop where it is a long one, and write it."""
         answers = [await self._read_answer(call, response)]
         while (token := continuation_token(answers[-1])) and len(answers) < MAX_HOPS:
@@ -289,18 +250,17 @@ class Forwarder:
         call.exchange.usage = completed.usage
         call.exchange.first_byte = self._seconds()
         call.writer.answer(completed.body)
-        return Outcome(Verdict.BLOCKED if completed.blocked else Verdict.SUCCESS, 200)
+        return _BLOCKED if completed.blocked else _SUCCESS
 
-    async def _read_answer(
-        self, call: _Call, response: UpstreamResponse
-    ) -> GenerateContentResponse:
-        body = await self._waiting(call, response.read(MAX_ANSWER_BYTES))
+    async def _read_answer(self, call: Call, response: UpstreamResponse) -> GenerateContentResponse:
+        body = await response.read(MAX_ANSWER_BYTES)
+        call.exchange.attempts[-1].end_waiting(self._seconds())
         answer = decode_answer(body)
         if answer.is_error:
             raise UpstreamErrorEvent(body)
         return answer
 
-    async def _serve_stream(self, call: _Call, lease: Lease, response: UpstreamResponse) -> Outcome:
+    async def _serve_stream(self, call: Call, lease: Lease, response: UpstreamResponse) -> Outcome:
         """Relay the stream as it comes. The first event that says anything commits to this key."""
         call.stream_answered = True
         translator = ChatStreamTranslator(
@@ -309,11 +269,12 @@ class Forwarder:
             new_id=self._new_id,
             signatures=self._signatures,
         )
-        relay = _StreamRelay(translator, call, self._seconds)
+        relay = StreamRelay(translator, call, self._seconds, lambda: self._prove(call))
         try:
             for _ in range(MAX_HOPS):
                 call.writer.attach(response)
-                await self._waiting(call, response.stream(relay.receive))
+                await response.stream(relay.receive)
+                call.exchange.attempts[-1].end_waiting(self._seconds())
                 relay.end_of_body()
                 if translator.continuation is None:
                     break
@@ -324,39 +285,39 @@ class Forwarder:
             relay.finish()
         finally:
             call.exchange.usage = translator.usage
-        return Outcome(Verdict.BLOCKED if translator.blocked else Verdict.SUCCESS, 200)
+        return _BLOCKED if translator.blocked else _SUCCESS
 
     # -- the end ---------------------------------------------------------------------------------
 
-    def _break_off(self, call: _Call, outcome: Outcome) -> None:
+    def _break_off(self, call: Call, outcome: Outcome) -> None:
         """End a stream that had begun with an event on which the official SDKs raise."""
         error = error_for(outcome)
         if outcome.verdict is Verdict.NETWORK and outcome.reason in _JUST_STOPPED:
             error = StreamIncomplete("The upstream ended the stream before it was complete.")
         call.writer.write(encode_error_event(error))
         call.writer.finish()
-        if outcome.verdict in _SAME_KEY_MAY_SERVE:
+        if outcome.verdict in SAME_KEY_MAY_SERVE:
             broken_off = replace(outcome, verdict=Verdict.BROKEN_OFF)
             call.exchange.attempts[-1].outcome = broken_off
 
-    def _prove(self, call: _Call, permit: ModelPermit) -> None:
+    def _prove(self, call: Call) -> None:
         """The upstream has begun to answer: whoever waits for a trial need not wait for its end."""
-        self._models.record(permit, success=True, now=self._seconds())
+        self._models.record(call.permit, success=True, now=self._seconds())
         self._pool.proven(call.leases[-1])
 
-    def _final_error(self, call: _Call, outcome: Outcome) -> ProxyError:
+    def _final_error(self, call: Call, outcome: Outcome) -> ProxyError:
         """What the client sees of the last outcome, now that nothing is left to try."""
         if outcome.verdict in _ANSWERED_BY_THE_POOL:
             return self._pool.refusal(call.model, self._seconds(), outcome)
         return error_for(outcome)
 
-    def _settle(self, call: _Call, permit: ModelPermit) -> None:
+    def _settle(self, call: Call) -> None:
         """The request is over and its failures can be attributed: now it is known who pays."""
         now = self._seconds()
         exchange = call.exchange
-        attempts = [Attempt(record.key_id, record.outcome) for record in exchange.attempts]
+        attempts = exchange.attempts
         charges = attribute(attempts)
-        for record, lease, charge in zip(exchange.attempts, call.leases, charges, strict=True):
+        for record, lease, charge in zip(attempts, call.leases, charges, strict=True):
             record.charge = charge
             if charge is Charge.KEY:
                 tokens = exchange.usage.total if exchange.usage else None
@@ -365,115 +326,11 @@ class Forwarder:
                 self._pool.release(lease, now)
         verdict = model_verdict(attempts)
         if verdict is None:
-            self._models.release(permit, now)
+            self._models.release(call.permit, now)
         else:
-            self._models.record(permit, verdict == "success", now)
-        if exchange.attempts:
-            exchange.outcome = exchange.attempts[-1].outcome.verdict.value
-
-
-class _Call:
-    """What one run of :meth:`Forwarder.forward` knows of its request."""
-
-    def __init__(
-        self,
-        settings: ForwardingSettings,
-        request: ChatCompletionRequest,
-        exchange: Exchange,
-        writer: ReplyWriter,
-        signatures: SignatureStore,
-        scrub: Callable[[str], str],
-    ) -> None:
-        self._scrub = scrub
-        self.settings = settings
-        self.request = request
-        self.exchange = exchange
-        self.writer = writer
-        self.leases: list[Lease] = []
-        #: Called when the upstream has begun to answer.
-        self.proven: Callable[[], None] = lambda: None
-        self.model = exchange.model = settings.resolve(request.model)
-        self.deadline = exchange.started + settings.request_timeout
-        self.stream_answered = False
-        self._distrusts_signatures = False
-        self.translate(signatures)
-        exchange.stream = self.translated.stream
-
-    def translate(self, signatures: SignatureStore, *, distrust_signatures: bool = False) -> None:
-        self._distrusts_signatures = distrust_signatures
-        translated = to_gemini(
-            self.request,
-            model=self.model,
-            signatures=signatures,
-            distrust_signatures=distrust_signatures,
-        )
-        self.translated = replace(
-            translated, context=replace(translated.context, scrub=self._scrub)
-        )
-        method = "streamGenerateContent?alt=sse" if self.translated.stream else "generateContent"
-        self.path = f"/v1beta/models/{self.model}:{method}".encode("ascii")
-
-    @property
-    def tokens(self) -> int:
-        return self.translated.estimated_tokens
-
-    @property
-    def tried(self) -> tuple[str, ...]:
-        return tuple(attempt.key_id for attempt in self.exchange.attempts)
-
-    @property
-    def unusable(self) -> int:
-        """How many attempts brought an answer with nothing in it."""
-        return sum(
-            attempt.outcome.verdict is Verdict.UNUSABLE for attempt in self.exchange.attempts
-        )
-
-    def begin_attempt(self, lease: Lease, now: float, passed_over: list[PassedOver]) -> Lease:
-        self.leases.append(lease)
-        record = AttemptRecord(lease.key.id, lease.key.name, now, passed_over=passed_over)
-        self.exchange.attempts.append(record)
-        self.exchange.refused = None
-        self.stream_answered = False
-        return lease
-
-    def may_try_again(self, failed: Outcome, now: float) -> bool:
-        return (
-            failed.verdict in _ANOTHER_KEY_MAY_SERVE
-            and len(self.leases) < self.settings.max_attempts
-            and self.unusable < MAX_UNUSABLE
-            and now < self.deadline
-            and (self.settings.first_chunk_retry or not self.stream_answered)
-        )
-
-    def should_distrust_signatures(self, failed: Outcome) -> bool:
-        """Whether Google refused a thought signature that it might accept the dummy for."""
-        return (
-            failed.reason == SIGNATURE_REFUSED
-            and not self._distrusts_signatures
-            and b'"thoughtSignature"' in self.translated.body
-            and not self.writer.started
-            and len(self.leases) < self.settings.max_attempts
-        )
-
-    def judge_size(self, outcome: Outcome) -> Outcome:
-        """A prompt that alone is larger than a minute's token quota is the request's fault.
-
-        Google answers 429 to it with every key, for ever; cooling key after key for it would take
-        the whole pool out (recording: chat real error scenarios, context length).
-        """
-        if not 0 < (outcome.token_quota or 0) < self.tokens:
-            return outcome
-        return replace(
-            outcome,
-            verdict=Verdict.REQUEST,
-            status=400,
-            code="context_length_exceeded",
-            param="messages",
-        )
-
-    def backoff(self) -> float:
-        """Seconds to wait before the same key is used again; doubles with each attempt."""
-        return self.settings.backoff * 2.0 ** (len(self.leases) - 1)
+            self._models.record(call.permit, verdict == "success", now)
+        if attempts:
+            exchange.outcome = attempts[-1].outcome.verdict.value
 
 
 def _missing_signature(rejected: UpstreamRejected) -> Outcome:
@@ -481,59 +338,3 @@ def _missing_signature(rejected: UpstreamRejected) -> Outcome:
     return Outcome(
         Verdict.REQUEST, 400, reason=SIGNATURE_REFUSED, message=rejected.message, param="messages"
     )
-
-
-class _StreamRelay:
-    """Upstream bytes in, client events out; the first event that says anything commits."""
-
-    def __init__(
-        self, translator: ChatStreamTranslator, call: _Call, seconds: Callable[[], float]
-    ) -> None:
-        self._translator = translator
-        self._decoder = EventStreamDecoder()
-        self._call = call
-        self._writer = call.writer
-        self._seconds = seconds
-        self._held = b""
-
-    def receive(self, data: bytes) -> None:
-        self._translate(self._decoder.receive(data))
-
-    def end_of_body(self) -> None:
-        """Read what a body without a last blank line left over, and be ready for another body."""
-        try:
-            self._translate(self._decoder.close())
-        except UnusableAnswer as rest:
-            raise StreamIncomplete("The upstream stopped within an event.") from rest
-        self._decoder = EventStreamDecoder()
-
-    def finish(self) -> None:
-        """Write the last events. Raises what makes the end no good end."""
-        events = self._translator.finish()
-        if self._translator.empty and not self._call.unusable and not self._writer.started:
-            raise UnusableAnswer("empty answer")
-        self._commit()
-        self._writer.write(events)
-        self._writer.finish()
-
-    def _translate(self, payloads: list[bytes]) -> None:
-        translated: list[bytes] = []
-        try:
-            translated.extend(map(self._translator.receive, payloads))
-        finally:
-            # An error event does not take back what came before it in the same read.
-            self._write(b"".join(translated))
-
-    def _write(self, events: bytes) -> None:
-        if self._writer.started or self._translator.started:
-            self._commit()
-            self._writer.write(events)
-        else:
-            self._held += events
-
-    def _commit(self) -> None:
-        if not self._writer.started:
-            self._call.exchange.first_byte = self._seconds()
-            self._writer.begin_stream()
-            self._call.proven()
-            self._writer.write(self._held)

@@ -11,13 +11,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from msgspec import Struct
+
 from gemproxy.exchange import Exchange
 from gemproxy.secret import Secret
 from gemproxy.state import State
 
 
-@dataclass(frozen=True)
-class UpstreamRequest:
+class UpstreamRequest(Struct, frozen=True):
     """One call of the Gemini API. ``path`` holds no credential; ``key`` becomes a header."""
 
     method: bytes

@@ -44,6 +44,8 @@ class Eligibility:
         Of several reasons the one that lasts longest is told.
         ``last_resort`` admits low health, ``probe`` a half-open key that waits for its probe.
         """
+        if _is_spotless(key) and not (self.denials or self.cooldowns):
+            return None
         shortage = key.ledger.shortage(now, tokens) if key.ledger is not None else None
         found = list(self._lasting(key, model, now, shortage, probe))
         if found:

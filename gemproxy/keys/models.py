@@ -8,8 +8,9 @@ doubling to 10 s, and lets one trial through, so that traffic flows within secon
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
 from itertools import count
+
+from msgspec import Struct
 
 from gemproxy.errors import ModelUnavailable
 from gemproxy.keys.breaker import BreakerSettings, CircuitBreaker, Permit, State
@@ -20,8 +21,7 @@ _LONGEST_COOLDOWN = 10.0
 _GENERATIONS = 1 << 32
 
 
-@dataclass(frozen=True, slots=True)
-class ModelPermit:
+class ModelPermit(Struct, frozen=True):
     """Leave for one request; ``permit`` is ``None`` while the model has no failures."""
 
     model: str

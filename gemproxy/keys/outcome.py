@@ -23,6 +23,9 @@ class Verdict(Enum):
     UNUSABLE = "unusable"  # HTTP 200 without an answer in it: retried, charged to nobody
     CLIENT_GONE = "client_gone"
 
+    # There is one object for each, and Enum's own hash is Python code: some ten calls a request.
+    __hash__ = object.__hash__
+
 
 class Charge(Enum):
     """Who pays for an outcome."""
@@ -30,6 +33,8 @@ class Charge(Enum):
     KEY = "key"
     MODEL = "model"
     NOBODY = "nobody"
+
+    __hash__ = object.__hash__
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemproxy.attribution import Attempt, attribute, model_verdict
+from gemproxy.attribution import attribute, model_verdict
+from gemproxy.exchange import AttemptRecord
 from gemproxy.keys.outcome import Charge, Outcome, Verdict
 
 
 def attempts(*pairs):
-    return [Attempt(key_id, Outcome(verdict)) for key_id, verdict in pairs]
+    return [AttemptRecord(key_id, key_id, 0.0, Outcome(verdict)) for key_id, verdict in pairs]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from fakes.upstreams import (
     whole,
 )
 
+from gemproxy.call import ForwardingSettings
 from gemproxy.dialects.openai.requests import decode_chat_completion
 from gemproxy.dialects.translation.signatures import SignatureStore
 from gemproxy.errors import (
@@ -32,7 +33,7 @@ from gemproxy.errors import (
     UpstreamUnavailable,
 )
 from gemproxy.exchange import Exchange
-from gemproxy.forwarding import Forwarder, ForwardingSettings
+from gemproxy.forwarding import Forwarder
 from gemproxy.keys.key import Key
 from gemproxy.keys.models import ModelBreakers
 from gemproxy.keys.outcome import Charge, Verdict

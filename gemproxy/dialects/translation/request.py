@@ -7,7 +7,7 @@ parameter is listed in ``docs/compatibility.md``.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -92,12 +92,14 @@ def to_gemini(
     model: str,
     signatures: SignatureStore,
     distrust_signatures: bool = False,
+    scrub: Callable[[str], str] = str,
 ) -> TranslatedRequest:
     """The request for ``model``, the upstream's name without ``models/``.
 
     ``distrust_signatures`` puts the documented dummy in place of every thought signature: for the
-    one further try after Google refused one. Raises :class:`InvalidRequest`, with ``param``, for
-    what Gemini or this model cannot do.
+    one further try after Google refused one. ``scrub`` is for the answer's side (see
+    :class:`AnswerContext`). Raises :class:`InvalidRequest`, with ``param``, for what Gemini or this
+    model cannot do.
     """
     family = family_of(model)
     google = google_options(request)
@@ -125,7 +127,7 @@ def to_gemini(
     media = _media(conversation.contents)
     return TranslatedRequest(
         body=body,
-        context=_answer_context(request, tools.names.changed),
+        context=_answer_context(request, tools.names.changed, scrub),
         estimated_tokens=_estimated_tokens(body, media),
         names_resources=cached is not None or any(map(_is_bound_to_a_project, media)),
         stream=bool(request.stream),
@@ -155,7 +157,9 @@ def _system_instruction(conversation: Conversation) -> Content | None:
     return Content(parts=conversation.system) if conversation.system else None
 
 
-def _answer_context(request: ChatCompletionRequest, tool_names: Mapping[str, str]) -> AnswerContext:
+def _answer_context(
+    request: ChatCompletionRequest, tool_names: Mapping[str, str], scrub: Callable[[str], str]
+) -> AnswerContext:
     options = request.stream_options
     return AnswerContext(
         model=request.model,
@@ -165,6 +169,7 @@ def _answer_context(request: ChatCompletionRequest, tool_names: Mapping[str, str
         parallel_tool_calls=request.parallel_tool_calls is not False,
         include_usage=options is not None and bool(options.include_usage),
         logprobs=bool(request.logprobs),
+        scrub=scrub,
     )
 
 

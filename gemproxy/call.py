@@ -1,0 +1,158 @@
+"""What one run of the line in ``forwarding`` knows of its request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from gemproxy.dialects.openai.requests import ChatCompletionRequest
+from gemproxy.dialects.translation.request import normalize_model, to_gemini
+from gemproxy.dialects.translation.signatures import SignatureStore
+from gemproxy.errors import ModelNotFound
+from gemproxy.exchange import AttemptRecord, Exchange
+from gemproxy.interfaces import ReplyWriter
+from gemproxy.keys.models import ModelPermit
+from gemproxy.keys.outcome import Outcome, Verdict
+from gemproxy.keys.pool import Lease, PassedOver
+
+#: An HTTP 200 without an answer in it is asked for once more, not as often as there are keys.
+MAX_UNUSABLE = 2
+#: The reason of a refusal that the documented dummy may overcome.
+SIGNATURE_REFUSED = "thought_signature"
+#: Told to the pool at once, so that the next request already knows; the others wait for this
+#: request's end, when it is known whose fault they were.
+TOLD_AT_ONCE = frozenset(
+    {Verdict.QUOTA_MINUTE, Verdict.QUOTA_DAY, Verdict.KEY, Verdict.MODEL_DENIED}
+)
+#: Nothing speaks against the key itself: where it is the only one it may be tried again.
+SAME_KEY_MAY_SERVE = frozenset({Verdict.SERVICE, Verdict.NETWORK, Verdict.UNUSABLE})
+_ANOTHER_KEY_MAY_SERVE = TOLD_AT_ONCE | SAME_KEY_MAY_SERVE
+
+
+@dataclass(frozen=True)
+class ForwardingSettings:
+    """What the operator says of forwarding. Times in seconds."""
+
+    max_attempts: int = 3
+    backoff: float = 0.1
+    request_timeout: float = 1200.0
+    first_chunk_retry: bool = True
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    allowed_models: frozenset[str] = frozenset()
+
+    def resolve(self, name: str) -> str:
+        """The upstream's name of the client's model ``name``.
+
+        Raises :class:`ModelNotFound` where the operator does not allow it, and
+        :class:`InvalidRequest` where it cannot be a model's name.
+        """
+        model = self.aliases.get(name) or normalize_model(name)
+        model = self.aliases.get(model, model)
+        if self.allowed_models and not self.allowed_models & {name, model}:
+            raise ModelNotFound(f"The model '{name}' is not served here.", param="model")
+        return model
+
+
+class Call:
+    """What one run of :meth:`Forwarder.forward` knows of its request."""
+
+    #: Leave to ask for the model.
+    permit: ModelPermit
+
+    def __init__(
+        self,
+        settings: ForwardingSettings,
+        request: ChatCompletionRequest,
+        exchange: Exchange,
+        writer: ReplyWriter,
+        signatures: SignatureStore,
+        scrub: Callable[[str], str],
+    ) -> None:
+        self._scrub = scrub
+        self.settings = settings
+        self.request = request
+        self.exchange = exchange
+        self.writer = writer
+        #: One for each of the exchange's attempts.
+        self.leases: list[Lease] = []
+        self.model = exchange.model = settings.resolve(request.model)
+        self.deadline = exchange.started + settings.request_timeout
+        self.stream_answered = False
+        self._distrusts_signatures = False
+        self.translate(signatures)
+        exchange.stream = self.translated.stream
+
+    def translate(self, signatures: SignatureStore, *, distrust_signatures: bool = False) -> None:
+        """Make the native request. Raises :class:`~gemproxy.errors.InvalidRequest`."""
+        self._distrusts_signatures = distrust_signatures
+        self.translated = to_gemini(
+            self.request,
+            model=self.model,
+            signatures=signatures,
+            distrust_signatures=distrust_signatures,
+            scrub=self._scrub,
+        )
+        self.tokens = self.translated.estimated_tokens
+        method = "streamGenerateContent?alt=sse" if self.translated.stream else "generateContent"
+        self.path = f"/v1beta/models/{self.model}:{method}".encode("ascii")
+
+    @property
+    def tried(self) -> list[str]:
+        """Ids of the keys that were used already."""
+        return [attempt.key_id for attempt in self.exchange.attempts]
+
+    @property
+    def unusable(self) -> int:
+        """How many attempts brought an answer with nothing in it."""
+        return sum(
+            attempt.outcome.verdict is Verdict.UNUSABLE for attempt in self.exchange.attempts
+        )
+
+    def begin_attempt(self, lease: Lease, now: float, passed_over: list[PassedOver]) -> Lease:
+        """Open the next attempt's record; gives ``lease`` back."""
+        self.leases.append(lease)
+        record = AttemptRecord(lease.key.id, lease.key.name, now, passed_over=passed_over)
+        self.exchange.attempts.append(record)
+        self.exchange.refused = None
+        self.stream_answered = False
+        return lease
+
+    def may_try_again(self, failed: Outcome, now: float) -> bool:
+        """Whether another attempt is allowed, and has a chance, after ``failed``."""
+        return (
+            failed.verdict in _ANOTHER_KEY_MAY_SERVE
+            and len(self.leases) < self.settings.max_attempts
+            and self.unusable < MAX_UNUSABLE
+            and now < self.deadline
+            and (self.settings.first_chunk_retry or not self.stream_answered)
+        )
+
+    def should_distrust_signatures(self, failed: Outcome) -> bool:
+        """Whether Google refused a thought signature that it might accept the dummy for."""
+        return (
+            failed.reason == SIGNATURE_REFUSED
+            and not self._distrusts_signatures
+            and b'"thoughtSignature"' in self.translated.body
+            and not self.writer.started
+            and len(self.leases) < self.settings.max_attempts
+        )
+
+    def judge_size(self, outcome: Outcome) -> Outcome:
+        """A prompt that alone is larger than a minute's token quota is the request's fault.
+
+        Google answers 429 to it with every key, for ever; cooling key after key for it would take
+        the whole pool out (recording: chat real error scenarios, context length).
+        """
+        if not 0 < (outcome.token_quota or 0) < self.tokens:
+            return outcome
+        return replace(
+            outcome,
+            verdict=Verdict.REQUEST,
+            status=400,
+            code="context_length_exceeded",
+            param="messages",
+        )
+
+    def backoff(self) -> float:
+        """Seconds to wait before the same key is used again; doubles with each attempt."""
+        return self.settings.backoff * 2.0 ** (len(self.leases) - 1)

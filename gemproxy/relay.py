@@ -1,0 +1,75 @@
+"""A stream on its way from the upstream to the client."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gemproxy.call import Call
+from gemproxy.dialects.sse import EventStreamDecoder
+from gemproxy.dialects.translation.stream import ChatStreamTranslator
+from gemproxy.errors import StreamIncomplete, UnusableAnswer
+
+
+class StreamRelay:
+    """Upstream bytes in, client events out; the first event that says anything commits.
+
+    ``proven`` is called at that moment.
+    """
+
+    def __init__(
+        self,
+        translator: ChatStreamTranslator,
+        call: Call,
+        seconds: Callable[[], float],
+        proven: Callable[[], None],
+    ) -> None:
+        self._translator = translator
+        self._decoder = EventStreamDecoder()
+        self._call = call
+        self._writer = call.writer
+        self._seconds = seconds
+        self._proven = proven
+        self._held = b""
+
+    def receive(self, data: bytes) -> None:
+        """What one read of the upstream's socket brought."""
+        self._translate(self._decoder.receive(data))
+
+    def end_of_body(self) -> None:
+        """Read what a body without a last blank line left over, and be ready for another body."""
+        try:
+            self._translate(self._decoder.close())
+        except UnusableAnswer as rest:
+            raise StreamIncomplete("The upstream stopped within an event.") from rest
+        self._decoder = EventStreamDecoder()
+
+    def finish(self) -> None:
+        """Write the last events. Raises what makes the end no good end."""
+        events = self._translator.finish()
+        if self._translator.empty and not self._call.unusable and not self._writer.started:
+            raise UnusableAnswer("empty answer")
+        self._commit()
+        self._writer.write(events)
+        self._writer.finish()
+
+    def _translate(self, payloads: list[bytes]) -> None:
+        translated: list[bytes] = []
+        try:
+            translated.extend(map(self._translator.receive, payloads))
+        finally:
+            # An error event does not take back what came before it in the same read.
+            self._write(b"".join(translated))
+
+    def _write(self, events: bytes) -> None:
+        if self._writer.started or self._translator.started:
+            self._commit()
+            self._writer.write(events)
+        else:
+            self._held += events
+
+    def _commit(self) -> None:
+        if not self._writer.started:
+            self._call.exchange.first_byte = self._seconds()
+            self._writer.begin_stream()
+            self._proven()
+            self._writer.write(self._held)
