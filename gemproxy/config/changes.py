@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 from gemproxy.config.settings import SECTIONS, camel, described_fields
@@ -54,6 +54,18 @@ def compare(old: Settings, new: Settings) -> SettingsChange:
         settings=tuple(path for path, _ in changed),
         restart_required=tuple(path for path, restart in changed if restart),
     )
+
+
+def with_kept_keys(new: Settings, running: Settings) -> Settings:
+    """``new``, with the very objects of ``running`` for keys of which both say the same.
+
+    Whoever takes the new settings over then sees at a glance which of ten thousand keys are as
+    they were.
+    """
+    before = {key.id: key for key in running.keys}
+    kept = (before.get(key.id, key) for key in new.keys)
+    pairs = zip(kept, new.keys, strict=True)
+    return replace(new, keys=tuple(old if old == key else key for old, key in pairs))
 
 
 def _changed_settings(old: Settings, new: Settings) -> Iterator[tuple[str, bool]]:

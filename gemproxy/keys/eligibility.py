@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 
 from gemproxy.keys.breaker import State
 from gemproxy.keys.cooldowns import Cooldowns
+from gemproxy.keys.difference import Difference
 from gemproxy.keys.key import Key
 from gemproxy.keys.limits import Shortage
 from gemproxy.keys.pooled import PooledKey, PoolSettings
@@ -67,27 +68,33 @@ class Eligibility:
             else:
                 yield key, None
 
-    def follow_names(self, before: Mapping[str, Key], keys: Sequence[Key], now: float) -> None:
+    def doubtful(self, keys: Iterable[PooledKey], tried: Collection[str]) -> Collection[PooledKey]:
+        """Those of ``keys`` that may be hindered or were ``tried``: none of many sound ones."""
+        if self.cooldowns or self.denials:
+            return list(keys)
+        return [key for key in keys if not _is_spotless(key) or key.id in tried]
+
+    def follow_names(
+        self, difference: Difference, entries: Iterable[PooledKey], now: float
+    ) -> None:
         """Let rests go with the secret that earned them, where its project is only its own name.
 
-        ``before`` are the keys until now, by id, and ``keys`` those from now on. A key that is
-        renamed takes its rests along, and another secret under its old name begins without them.
+        ``entries`` are the keys from now on, those whose file entry changed still with the old one.
+        A key that is renamed takes its rests along, and another secret under its old name begins
+        without them.
         """
-        same = [(before[key.id], key) for key in keys if key.id in before]
-        kept = {key.project for old, key in same if old.project == key.project}
-        left = {
-            old.project for old in before.values() if _is_alone(old) and old.project not in kept
-        }
-        moved = [
-            (old.project, key.project)
-            for old, key in same
-            if old.project != key.project and _is_alone(old) and _is_alone(key)
-        ]
-        for rests in (self.cooldowns, self.denials) if left or moved else ():
+        moves = [(old, new) for _, old, new in difference.updated if old.project != new.project]
+        gone = (*(entry.key for entry in difference.removed), *(old for old, _ in moves))
+        left = {key.project for key in gone if _is_alone(key)}
+        if left:
+            # Only now, since it looks at every key.
+            left -= {entry.key.project for entry in difference.staying(entries)}
+        for rests in (self.cooldowns, self.denials):
             carried = [
-                replace(rest, project=new)
-                for project, new in moved
-                for rest in rests.of_project(project, now)
+                replace(rest, project=new.project)
+                for old, new in moves
+                if _is_alone(old) and _is_alone(new)
+                for rest in rests.of_project(old.project, now)
             ]
             for project in left:
                 rests.forget_project(project)

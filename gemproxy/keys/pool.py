@@ -7,13 +7,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import count, islice
 
 from gemproxy.errors import ProxyError
 from gemproxy.keys.breaker import State
 from gemproxy.keys.consequences import apply_outcome
+from gemproxy.keys.difference import Difference
 from gemproxy.keys.eligibility import Eligibility
 from gemproxy.keys.explanations import passed_over, suspects
 from gemproxy.keys.key import Key
@@ -21,7 +22,7 @@ from gemproxy.keys.lease import Lease, Transition
 from gemproxy.keys.outcome import Outcome, Verdict
 from gemproxy.keys.pooled import PooledKey, PoolSettings
 from gemproxy.keys.refusals import Census, no_healthy_keys, quota_exhausted, refusal
-from gemproxy.keys.reports import compare, key_status, pool_counts
+from gemproxy.keys.reports import key_status, pool_counts
 from gemproxy.keys.rotations import Rotations
 from gemproxy.keys.selection import Hindrance, Judge, Reason, Rotation
 from gemproxy.keys.snapshot import KeySnapshot, Override, PoolSnapshot
@@ -210,7 +211,10 @@ class KeyPool:
         if len(self._entries) > limit:
             rotation = self._rotation(model)
             looked_at = suspects(self._entries, rotation, self._rotations, tried, limit)
-        others = (entry for entry in looked_at if entry.id != chosen)
+        doubtful = self._eligibility.doubtful(looked_at, tried)
+        if not doubtful:
+            return []
+        others = (entry for entry in doubtful if entry.id != chosen)
         told = passed_over(others, self._eligibility, model, now, tried=tried, tokens=tokens)
         return list(islice(told, limit))
 
@@ -320,31 +324,19 @@ class KeyPool:
 
         Leases of removed keys may still be settled and come to nothing.
         """
-        previous = self._entries
-        old_keys = {entry.id: entry.key for entry in previous.values()}
-        change = compare(old_keys, {key.id: key for key in keys})
-        afresh = settings != self._settings or any(
-            key.models for key in (*keys, *old_keys.values())
-        )
+        afresh = settings != self._settings
         self._settings = self._eligibility.settings = settings
-        self._eligibility.follow_names(old_keys, keys, now)
-        self._entries = {key.id: previous.get(key.id) or self._new_entry(key) for key in keys}
-        for key in keys:
-            entry = self._entries[key.id]
-            kept = self._departed.pop(key.id, None)
-            if kept is not None:
-                entry.restore(kept, settings, now)
-            entry.configure(key, settings, self._override_of(key.id))
-        removed = [entry for entry in previous.values() if entry.id not in self._entries]
-        for entry in removed:
-            entry.removed = True
-            self._depart(entry.snapshot())
-        self._projects = self._by_project()
+        difference = self._take(keys)
         if afresh:
+            for entry in self._entries.values():
+                entry.configure(entry.key, settings, self._override_of(entry.id))
+        if difference:
+            self._follow(difference, now)
+        if afresh or difference.lists_models:
             self._rotations = Rotations(self._entries.values())
         else:
-            self._update_rotations(old_keys, removed)
-        return change
+            self._update_rotations(difference)
+        return difference.told()
 
     def prepare_snapshot(self, batch: int) -> Iterator[None]:
         """Do the work of :meth:`snapshot` ahead, in steps of ``batch`` keys that have news.
@@ -405,21 +397,57 @@ class KeyPool:
         order = next(self._orders)
         return PooledKey(key, self._settings, override, order, self._breaker_changed)
 
+    def _take(self, keys: Sequence[Key]) -> Difference:
+        """Make ``keys`` those of the pool, in their order.
+
+        Of ten thousand keys a reload changes one or two. So the others cost one look each; where
+        the key is the very object that is here already, a quick one.
+        """
+        previous, difference = self._entries, Difference()
+        self._entries = entries = {}
+        for key in keys:
+            key_id = key.secret.id
+            entry = previous.get(key_id)
+            if entry is None:
+                entry = self._new_entry(key)
+                difference.added.append(entry)
+            elif entry.key is not key and entry.key != key:
+                difference.updated.append((entry, entry.key, key))
+            entries[key_id] = entry
+        if len(previous) > len(entries) - len(difference.added):
+            gone = previous.keys() - entries.keys()
+            difference.removed += [entry for entry in previous.values() if entry.id in gone]
+        return difference
+
+    def _follow(self, difference: Difference, now: float) -> None:
+        """Let everything that is known by key follow from the old keys to the new ones."""
+        settings = self._settings
+        self._eligibility.follow_names(difference, self._entries.values(), now)
+        for entry, _, key in difference.updated:
+            entry.configure(key, settings, self._override_of(entry.id))
+        for entry in difference.added:
+            kept = self._departed.pop(entry.id, None)
+            if kept is not None:
+                entry.restore(kept, settings, now)
+        for entry in difference.removed:
+            entry.removed = True
+            self._depart(entry.snapshot())
+        self._projects = self._by_project()
+
     def _by_project(self) -> dict[str, list[PooledKey]]:
         projects: defaultdict[str, list[PooledKey]] = defaultdict(list)
         for entry in self._entries.values():
             projects[entry.key.project].append(entry)
         return projects
 
-    def _update_rotations(self, old_keys: Mapping[str, Key], removed: list[PooledKey]) -> None:
+    def _update_rotations(self, difference: Difference) -> None:
         """Change only what a reload changed, so that everybody else's turn stays where it was."""
-        for entry in removed:
+        for entry in difference.removed:
             self._rotations.discard(entry)
-        for entry in self._entries.values():
-            if entry.id not in old_keys:
-                self._rotations.add(entry)
-            elif entry.key != old_keys[entry.id]:
-                self._rotations.free(entry)
+        for entry in difference.added:
+            self._rotations.add(entry)
+        for entry, _, _ in difference.updated:
+            self._rotations.free(entry)
 
     def _rotation(self, model: str) -> Rotation[PooledKey]:
         rests = self._eligibility

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from gemproxy.keys.breaker import State
 from gemproxy.keys.eligibility import Eligibility
-from gemproxy.keys.key import Key
 from gemproxy.keys.pooled import PooledKey
-from gemproxy.keys.status import CooldownStatus, KeyStatus, PoolChange, PoolCounts
+from gemproxy.keys.status import CooldownStatus, KeyStatus, PoolCounts
 
 _STATUS = {
     State.CLOSED: "active",
@@ -64,12 +63,3 @@ def pool_counts(entries: Iterable[PooledKey], now: float) -> PoolCounts:
         healthy += state is State.CLOSED
         recovering += state is State.HALF_OPEN
     return PoolCounts(total, healthy, total - healthy - disabled, disabled, recovering)
-
-
-def compare(old: Mapping[str, Key], new: Mapping[str, Key]) -> PoolChange:
-    """What a new configuration changes, both by key id."""
-    return PoolChange(
-        added=tuple(key.name for key in new.values() if key.id not in old),
-        removed=tuple(key.name for key in old.values() if key.id not in new),
-        updated=tuple(key.name for key in new.values() if old.get(key.id, key) != key),
-    )

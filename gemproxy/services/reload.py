@@ -20,7 +20,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
 
-from gemproxy.config.changes import SettingsChange, compare
+from gemproxy.config.changes import SettingsChange, compare, with_kept_keys
 from gemproxy.config.settings import Settings
 from gemproxy.errors import ConfigError
 from gemproxy.services.periodic import PeriodicService
@@ -165,17 +165,19 @@ class ConfigReload(Service):
         # Before the files are read: what changes meanwhile is found by the next look.
         self._watch.trying(await self._in_thread(self._source.fingerprint))
         applicable, changes = await self._in_thread(lambda: self._read(running))
-        if applicable != running:
+        if applicable is not None:
             self._apply(applicable, changes)
             self.settings = applicable
-        return self._succeeded(changes, applied=applicable != running)
+        return self._succeeded(changes, applied=applicable is not None)
 
-    def _read(self, running: Settings) -> tuple[Settings, SettingsChange]:
-        """In a thread."""
+    def _read(self, running: Settings) -> tuple[Settings | None, SettingsChange]:
+        """What is to be applied, ``None`` for nothing, and what the files say; in a thread."""
         written, applicable = self._source.read_over(running)
-        if applicable != running:
-            self._prepare(applicable)
-        return applicable, compare(running, written)
+        changes = compare(running, written)
+        if applicable == running:
+            return None, changes
+        self._prepare(applicable)
+        return with_kept_keys(applicable, running), changes
 
     def _succeeded(self, changes: SettingsChange, *, applied: bool) -> Reloaded:
         now, before = self._reactor.seconds(), self.status

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from gemproxy.config.changes import KeyUpdate, SettingsChange, compare
+from gemproxy.config.changes import KeyUpdate, SettingsChange, compare, with_kept_keys
 from gemproxy.config.settings import (
     PersistenceSettings,
     ProxySettings,
@@ -57,3 +57,11 @@ def test_a_changed_token_is_named_and_not_shown():
     change = compare(old, new)
     assert change.settings == ("proxy.adminToken",)
     assert "bbbb" not in repr(change)
+
+
+def test_keys_that_are_as_before_are_the_very_objects_of_before():
+    same, heavier = replace(ONE), replace(TWO, weight=3)
+    taken = with_kept_keys(Settings((same, heavier)), Settings((TWO, ONE)))
+    assert taken == Settings((same, heavier))
+    assert taken.keys[0] is ONE
+    assert taken.keys[1] is heavier
