@@ -490,7 +490,7 @@ class KeyPool:
             lease.permit.trial
             or entry.ledger is not None
             or verdict in _RESTS
-            or (verdict in _SERVED and entry.window.score(now) < 1.0)
+            or (verdict in _SERVED and not entry.window.flawless)
         )
         if not changed or entry.removed:
             return
