@@ -8,6 +8,7 @@ resolved before the end.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterable
 
 from gemproxy.dialects.gemini.answers import Candidate, GroundingSupport, Source
 from gemproxy.dialects.openai.answers import URLCitation
@@ -38,18 +39,46 @@ class TextOffsets:
         self.bytes += len(text) if ascii_only else len(text.encode())
         self.characters += len(text)
 
+    def characters_at(self, offsets: Iterable[int]) -> dict[int, int]:
+        """The character at each byte offset; one outside of the text is moved to its edge.
+
+        Made for thousands at once: the text is read only one time from the front, however many
+        offsets lie in it.
+        """
+        found: dict[int, int] = {}
+        current, within = -1, _TextRun("")
+        for offset in sorted(set(offsets)):
+            if offset <= 0 or offset >= self.bytes:
+                found[offset] = 0 if offset <= 0 else self.characters
+                continue
+            run = bisect_right(self._byte_starts, offset) - 1
+            text = self._texts[run]
+            place = offset - self._byte_starts[run]
+            if text is not None:
+                if run != current:
+                    current, within = run, _TextRun(text)
+                place = within.character_at(place)
+            found[offset] = self._character_starts[run] + place
+        return found
+
+
+class _TextRun:
+    """A text that is asked for the characters at byte offsets that only grow."""
+
+    __slots__ = ("_byte", "_character", "_encoded")
+
+    def __init__(self, text: str) -> None:
+        self._encoded = text.encode()
+        self._byte = 0
+        self._character = 0
+
     def character_at(self, offset: int) -> int:
-        """The character at byte ``offset``; an offset outside of the text is moved to its edge."""
-        if offset <= 0 or not self._texts:
-            return 0
-        if offset >= self.bytes:
-            return self.characters
-        run = bisect_right(self._byte_starts, offset) - 1
-        text = self._texts[run]
-        within = offset - self._byte_starts[run]
-        if text is not None:
-            within = len(text.encode()[:within].decode(errors="ignore"))
-        return self._character_starts[run] + within
+        """The character that holds the byte at ``offset``."""
+        while self._encoded[offset] & 0xC0 == 0x80:  # not the first of a character
+            offset -= 1
+        self._character += len(self._encoded[self._byte : offset].decode())
+        self._byte = offset
+        return self._character
 
 
 class Citations:
@@ -108,12 +137,17 @@ class Citations:
     def resolve(self) -> list[URLCitation]:
         """What was cited, each place and address once; sources without an address are left out."""
         self._resolve_supports()
+        if not self._ranges:
+            return []
+        characters = self._offsets.characters_at(
+            offset for start, end, _ in self._ranges for offset in (start, end)
+        )
         found: dict[tuple[int, int, str], URLCitation] = {}
         for start_byte, end_byte, source in self._ranges:
             if not source.uri:
                 continue
-            start = self._offsets.character_at(start_byte)
-            end = max(start, self._offsets.character_at(end_byte))
+            start = characters[start_byte]
+            end = max(start, characters[end_byte])
             citation = URLCitation(start, end, source.title or source.uri, source.uri)
             found.setdefault((start, end, source.uri), citation)
         return list(found.values())

@@ -1,6 +1,7 @@
 """Sources of an answer become annotations with character offsets."""
 
 import json
+import time
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -153,15 +154,25 @@ def test_every_character_boundary_is_found(pieces):
     for piece in pieces:
         offsets.append(piece)
     text = "".join(pieces)
-    for place in range(len(text) + 1):
-        assert offsets.character_at(len(text[:place].encode())) == place
-    assert offsets.character_at(-5) == 0
-    assert offsets.character_at(10_000) == len(text)
+    boundaries = {len(text[:place].encode()): place for place in range(len(text) + 1)}
+    assert offsets.characters_at(boundaries) == boundaries
+    assert offsets.characters_at([10_000, -5]) == {-5: 0, 10_000: len(text)}
 
 
-@given(st.text(max_size=20), st.integers(min_value=0, max_value=100))
-def test_offset_within_a_character_is_moved_to_its_start(text, offset):
+@given(st.text(max_size=20), st.lists(st.integers(min_value=0, max_value=100)))
+def test_offset_within_a_character_is_moved_to_its_start(text, wanted):
     offsets = TextOffsets()
     offsets.append(text)
-    expected = len(text.encode()[:offset].decode(errors="ignore"))
-    assert offsets.character_at(offset) == expected
+    expected = {each: len(text.encode()[:each].decode(errors="ignore")) for each in wanted}
+    assert offsets.characters_at(wanted) == expected
+
+
+def test_thousands_of_sources_of_a_long_text_cost_one_reading_of_it():
+    """Reading the text again for each source would take minutes."""
+    text = "Käse, " * 200_000
+    offsets = TextOffsets()
+    offsets.append(text)
+    began = time.process_time()
+    found = offsets.characters_at(range(0, offsets.bytes, 70))
+    assert time.process_time() - began < 5
+    assert all(found[7 * each] == 6 * each for each in range(0, 200_000, 10))
