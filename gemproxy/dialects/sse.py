@@ -48,7 +48,8 @@ class EventStreamDecoder:
 
     def receive(self, data: bytes) -> list[bytes]:
         """The payloads of the events that ``data`` completes."""
-        if self._between_events and len(data) <= self._max_event_bytes:
+        under_way = self._fragments or self._lines or self._after_cr
+        if not under_way and len(data) <= self._max_event_bytes:
             whole = _whole_events(data)
             if whole is not None:
                 self._at_start = False
@@ -65,10 +66,6 @@ class EventStreamDecoder:
             self._take(self._joined_fragments(b""), payloads)
         self._dispatch(payloads)
         return payloads
-
-    @property
-    def _between_events(self) -> bool:
-        return not self._fragments and not self._lines and not self._after_cr
 
     def _whole_lines(self, data: bytes) -> list[bytes]:
         """The lines that ``data`` completes, without their ends; the rest is kept."""

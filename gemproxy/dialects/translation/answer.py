@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from operator import attrgetter
 
+import msgspec
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
-from gemproxy.dialects.gemini.answers import Blob, Candidate, GenerateContentResponse
+from gemproxy.dialects.gemini.answers import Candidate, GenerateContentResponse
 from gemproxy.dialects.openai.answers import (
     Annotation,
     Audio,
     ChatCompletion,
     Choice,
-    Image,
     Logprobs,
     Message,
-    TokenLogprob,
-    ToolCall,
+    URLCitation,
     encode_completion,
 )
 from gemproxy.dialects.translation.choice import (
@@ -35,9 +34,11 @@ from gemproxy.dialects.translation.signatures import SignatureStore
 from gemproxy.dialects.translation.usage import TokenUsage, service_tier
 from gemproxy.errors import GarbledAnswer, UnusableAnswer
 
+_BLOCKED, _EMPTY = attrgetter("is_blocked"), attrgetter("is_empty")
+_RESPONSE_ID = attrgetter("response_id")
 
-@dataclass(frozen=True, slots=True)
-class CompletedAnswer:
+
+class CompletedAnswer(msgspec.Struct, frozen=True, gc=False):
     """A chat completion, encoded, and what the rest of the program wants to know of it."""
 
     #: The JSON of a ``chat.completion``.
@@ -69,9 +70,10 @@ def to_openai(
     choices: dict[int, _Choice] = {}
 
     def choice_at(index: int) -> _Choice:
-        if index not in choices:
-            choices[index] = _Choice(ChoiceReader(context, new_id, signatures))
-        return choices[index]
+        choice = choices.get(index)
+        if choice is None:
+            choice = choices[index] = _Choice(ChoiceReader(context, new_id, signatures))
+        return choice
 
     for answer in answers:
         if answer.is_error:
@@ -98,62 +100,56 @@ def continuation_token(answer: GenerateContentResponse) -> str | None:
 class _Choice:
     """Gathers one choice."""
 
-    __slots__ = ("_audio", "_calls", "_images", "_logprobs", "_texts", "_thoughts", "reader")
+    __slots__ = ("_gathered", "reader")
 
     def __init__(self, reader: ChoiceReader) -> None:
         self.reader = reader
-        self._texts: list[str] = []
-        self._thoughts: list[str] = []
-        self._calls: list[ToolCall] = []
-        self._images: list[Image] = []
-        self._audio: list[Blob] = []
-        self._logprobs: list[TokenLogprob] = []
+        self._gathered = Increment()
 
     def add(self, candidate: Candidate) -> None:
-        self._keep(self.reader.read(candidate))
+        increment = self.reader.read(candidate)
+        if self._gathered:
+            self._gathered.add(increment)
+        else:
+            self._gathered = increment
 
     def close(self) -> None:
-        self._keep(self.reader.close())
-
-    def _keep(self, increment: Increment) -> None:
-        self._texts.append(increment.text)
-        self._thoughts.append(increment.thoughts)
-        self._calls += increment.calls
-        self._images += increment.images
-        self._audio += increment.audio
-        self._logprobs += increment.logprobs
+        self._gathered.calls += self.reader.close()
 
     def build(self, index: int, completion: str, created: int, *, legacy: bool) -> Choice:
-        reader = self.reader
-        content = "".join(self._texts)
+        reader, gathered = self.reader, self._gathered
         refusal = reader.refusal
-        thoughts = "".join(self._thoughts)
-        calls = self._calls
+        calls = gathered.calls
         message = Message(
-            content=None if not content and (calls or refusal) else content,
+            content=None if not gathered.text and (calls or refusal) else gathered.text,
             refusal=refusal,
-            reasoning_content=thoughts or UNSET,
+            reasoning_content=gathered.thoughts or UNSET,
             tool_calls=[replace(call, index=UNSET) for call in calls]
             if calls and not legacy
             else UNSET,
             function_call=calls[0].function if calls and legacy else UNSET,
-            images=self._images or UNSET,
+            images=gathered.images or UNSET,
             audio=self._build_audio(completion, created),
-            annotations=[Annotation(url_citation=cited) for cited in reader.citations()] or UNSET,
+            annotations=list(map(_annotation, reader.citations())) or UNSET,
         )
-        logprobs = Logprobs(self._logprobs) if self._logprobs else None
+        logprobs = Logprobs(gathered.logprobs) if gathered.logprobs else None
         return Choice(index, message, logprobs, reader.finish_reason)
 
     def _build_audio(self, completion: str, created: int) -> Audio | UnsetType:
-        if not self._audio:
+        audio = self._gathered.audio
+        if not audio:
             return UNSET
         return Audio(
-            data=joined_audio(self._audio),
+            data=joined_audio(audio),
             id=audio_id(completion),
             expires_at=created,
             transcript="",
-            mime_type=self._audio[0].mime_type or "",
+            mime_type=audio[0].mime_type or "",
         )
+
+
+def _annotation(cited: URLCitation) -> Annotation:
+    return Annotation(url_citation=cited)
 
 
 def _completed(
@@ -168,7 +164,7 @@ def _completed(
     readers = [choice.reader for _, choice in choices]
     if (fault := require_answer(readers)) is not None:
         raise (UnusableAnswer if choices else GarbledAnswer)(fault)
-    response_id = next((answer.response_id for answer in answers if answer.response_id), None)
+    response_id = next(filter(None, map(_RESPONSE_ID, answers)), None)
     identity = completion_id(response_id, new_id)
     usage = TokenUsage.from_gemini(answers[0].usage_metadata)
     for answer in answers[1:]:
@@ -187,8 +183,8 @@ def _completed(
     return CompletedAnswer(
         body=encode_completion(completion),
         usage=usage,
-        blocked=any(reader.is_blocked for reader in readers),
-        empty=all(reader.is_empty for reader in readers),
+        blocked=any(map(_BLOCKED, readers)),
+        empty=all(map(_EMPTY, readers)),
         finish_reason=completion.choices[0].finish_reason,
         response_id=response_id,
     )

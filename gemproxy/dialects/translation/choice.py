@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from operator import attrgetter
+
+import msgspec
 
 from gemproxy.dialects.gemini.answers import Blob, Candidate, Part
 from gemproxy.dialects.openai.answers import Image, TokenLogprob, ToolCall, URLCitation
@@ -16,21 +18,32 @@ from gemproxy.dialects.translation.logprobs import token_logprobs
 from gemproxy.dialects.translation.signatures import SignatureStore
 
 
-@dataclass(slots=True)
-class Increment:
-    """What one candidate adds to its choice."""
+class Increment(msgspec.Struct):
+    """What one candidate, or several, add to their choice."""
 
     thoughts: str = ""
     text: str = ""
-    calls: list[ToolCall] = field(default_factory=list)
-    images: list[Image] = field(default_factory=list)
-    audio: list[Blob] = field(default_factory=list)
-    logprobs: list[TokenLogprob] = field(default_factory=list)
+    calls: list[ToolCall] = []
+    images: list[Image] = []
+    audio: list[Blob] = []
+    logprobs: list[TokenLogprob] = []
+
+    def add(self, later: Increment) -> None:
+        """Take in what came after this."""
+        self.thoughts += later.thoughts
+        self.text += later.text
+        self.calls += later.calls
+        self.images += later.images
+        self.audio += later.audio
+        self.logprobs += later.logprobs
 
     def __bool__(self) -> bool:
         return bool(
             self.text or self.thoughts or self.calls or self.images or self.audio or self.logprobs
         )
+
+
+_IS_ANSWER = attrgetter("is_answer")
 
 
 class ChoiceReader:
@@ -87,11 +100,12 @@ class ChoiceReader:
         self._token = None
         self._citations.restart()
 
-    def close(self) -> Increment:
-        """What was still held back. Nothing is read after this."""
-        increment = Increment(calls=self._calls.close())
-        self._note_content(increment)
-        return increment
+    def close(self) -> list[ToolCall]:
+        """The calls that were still held back. Nothing is read after this."""
+        calls = self._calls.close()
+        if calls:
+            self.has_content = True
+        return calls
 
     @property
     def is_answer(self) -> bool:
@@ -192,7 +206,7 @@ def require_answer(readers: list[ChoiceReader]) -> str | None:
     """
     for reader in readers:
         reader.reject()
-    if any(reader.is_answer for reader in readers):
+    if any(map(_IS_ANSWER, readers)):
         return None
     reasons = {(reader.ending or Ending()).reason for reader in readers}
     return f"no content, {', '.join(sorted(reasons))}" if reasons else "no candidates"

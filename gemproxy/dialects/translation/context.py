@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 
-@dataclass(frozen=True)
-class AnswerContext:
+class AnswerContext(msgspec.Struct, frozen=True, gc=False):
     """Made once with the translated request, used by each answer or stream that comes for it."""
 
     #: The model as the client named it; answers echo it.
@@ -15,7 +15,7 @@ class AnswerContext:
     #: ``n``: how many choices the client asked for.
     choices: int = 1
     #: Names of functions that had to be changed for Gemini: Gemini's name -> the client's.
-    tool_names: Mapping[str, str] = field(default_factory=dict)
+    tool_names: Mapping[str, str] = msgspec.field(default_factory=dict)
     #: The request used ``functions`` instead of ``tools``; the answer says ``function_call``.
     legacy_functions: bool = False
     #: ``parallel_tool_calls`` was not false.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from gemproxy.errors import UpstreamRejected
 
@@ -37,8 +37,7 @@ _FINISH_REASONS = {
 _MISSING_SIGNATURE = "MISSING_THOUGHT_SIGNATURE"
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(msgspec.Struct, frozen=True, gc=False):
     """How a choice ended: a finish reason, or the block reason of the whole prompt."""
 
     reason: str = UNSPECIFIED

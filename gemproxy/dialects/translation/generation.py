@@ -77,7 +77,8 @@ def generation_config(
         _set_logprobs(config, request)
     if request.response_format is not None:
         _set_format(config, request, family, has_tools=has_tools)
-    _set_modalities(config, request, family)
+    if request.modalities or family.image_output or family.speech_output:
+        _set_modalities(config, request, family)
     return None if config == _NOTHING else config
 
 

@@ -9,8 +9,9 @@ themselves.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Literal
+
+import msgspec
 
 from gemproxy.dialects.families import ModelFamily
 from gemproxy.dialects.gemini.requests import Content, Part
@@ -33,8 +34,7 @@ from gemproxy.errors import InvalidRequest
 _OPENING = "Continue."
 
 
-@dataclass(frozen=True, slots=True)
-class Replay:
+class Replay(msgspec.Struct, frozen=True):
     """What is needed to write earlier function calls again."""
 
     family: ModelFamily
@@ -43,12 +43,11 @@ class Replay:
     distrust_signatures: bool = False
 
 
-@dataclass(slots=True)
-class Conversation:
+class Conversation(msgspec.Struct):
     """The turns, and the parts of the system instruction."""
 
-    contents: list[Content] = field(default_factory=list)
-    system: list[Part] = field(default_factory=list)
+    contents: list[Content] = []
+    system: list[Part] = []
     #: The last turn holds results, and nothing may be joined to it.
     closed: bool = False
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -53,8 +52,7 @@ _CHARACTERS_PER_TOKEN = 4
 _TOKENS_PER_MEDIUM = 1100
 
 
-@dataclass(frozen=True, slots=True)
-class TranslatedRequest:
+class TranslatedRequest(msgspec.Struct, frozen=True, gc=False):
     """A request as it goes to Gemini, and what is needed to understand its answer."""
 
     #: Compact JSON of the ``GenerateContentRequest``.
@@ -97,9 +95,8 @@ def to_gemini(
     """The request for ``model``, the upstream's name without ``models/``.
 
     ``distrust_signatures`` puts the documented dummy in place of every thought signature: for the
-    one further try after Google refused one. ``scrub`` is for the answer's side (see
-    :class:`AnswerContext`). Raises :class:`InvalidRequest`, with ``param``, for what Gemini or this
-    model cannot do.
+    one further try after Google refused one. ``scrub`` takes secrets out of what the answer may
+    echo. Raises :class:`InvalidRequest`, with ``param``, for what Gemini or this model cannot do.
     """
     family = family_of(model)
     google = google_options(request)
@@ -129,7 +126,7 @@ def to_gemini(
         body=body,
         context=_answer_context(request, tools.names.changed, scrub),
         estimated_tokens=_estimated_tokens(body, media),
-        names_resources=cached is not None or any(map(_is_bound_to_a_project, media)),
+        names_resources=cached is not None or (bool(media) and _names_files(media)),
         stream=bool(request.stream),
     )
 
@@ -186,10 +183,12 @@ def _media(contents: Sequence[Content]) -> list[Blob | FileData]:
     return found
 
 
-def _is_bound_to_a_project(medium: Blob | FileData) -> bool:
-    return isinstance(medium, FileData) and is_project_file(medium.file_uri)
+def _names_files(media: Sequence[Blob | FileData]) -> bool:
+    return any(isinstance(each, FileData) and is_project_file(each.file_uri) for each in media)
 
 
 def _estimated_tokens(body: bytes, media: Sequence[Blob | FileData]) -> int:
+    if not media:
+        return len(body) // _CHARACTERS_PER_TOKEN
     inline = sum(len(medium.data) for medium in media if isinstance(medium, Blob))
     return (len(body) - inline) // _CHARACTERS_PER_TOKEN + len(media) * _TOKENS_PER_MEDIUM

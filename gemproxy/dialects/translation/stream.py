@@ -105,8 +105,8 @@ class ChatStreamTranslator:
         if fault is not None and not self.started:
             raise UnusableAnswer(fault)
         chunks = []
-        for (index, choice), increment in zip(choices, held_back, strict=True):
-            chunks.append(self._give(index, choice, increment))
+        for (index, choice), calls in zip(choices, held_back, strict=True):
+            chunks.append(self._give(index, choice, Increment(calls=calls)))
             chunks.append(self._end(index, choice))
         if self._context.include_usage:
             chunks.append(self._chunks.usage(self.usage.to_openai()))

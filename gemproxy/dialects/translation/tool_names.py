@@ -20,9 +20,8 @@ class ToolNames:
         #: The last number that was put behind a name.
         self._numbers: dict[str, int] = {}
         self._changed: dict[str, str] = {}
-        names = list(declared)
         # Legal names are kept whatever comes, so they are given out first.
-        for name in sorted(names, key=_is_illegal):
+        for name in sorted(declared, key=_is_illegal):
             self.sent(name)
 
     @property

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from gemproxy.dialects.families import ModelFamily
 from gemproxy.dialects.gemini.requests import (
@@ -29,17 +30,15 @@ from gemproxy.dialects.translation.tool_names import ToolNames
 from gemproxy.errors import InvalidRequest
 
 
-@dataclass(frozen=True, slots=True)
-class TranslatedTools:
+class TranslatedTools(msgspec.Struct, frozen=True):
     """The tools of a request in Gemini's words; ``None`` where there are none."""
 
     tools: list[Tool] | None = None
     config: ToolConfig | None = None
-    names: ToolNames = field(default_factory=ToolNames)
+    names: ToolNames = msgspec.field(default_factory=ToolNames)
 
 
-@dataclass(frozen=True, slots=True)
-class _Choice:
+class _Choice(msgspec.Struct, frozen=True):
     """What the model may or must do. ``path`` is where the client said so."""
 
     mode: str = "auto"
@@ -55,11 +54,7 @@ def translate_tools(request: ChatCompletionRequest, family: ModelFamily) -> Tran
     and for combinations that the model refuses.
     """
     if not request.tools and not request.functions and request.web_search_options is None:
-        choice = _choice(request)
-        if choice.mode == "required":
-            raise InvalidRequest(
-                f"{choice.path}: a call is required, but no tools are given.", param=choice.path
-            )
+        _refuse_call(request)
         return TranslatedTools()
     functions, paths = _functions(request)
     choice = _choice(request)
@@ -70,6 +65,17 @@ def translate_tools(request: ChatCompletionRequest, family: ModelFamily) -> Tran
         functions, calling = [], None
     searches = request.web_search_options is not None and choice.mode != "none"
     return _assembled(functions, paths, names, calling, family, searches=searches)
+
+
+def _refuse_call(request: ChatCompletionRequest) -> None:
+    """Raise :class:`InvalidRequest` where a call is required: there are no tools."""
+    if request.tool_choice is None and request.function_call is None:
+        return
+    choice = _choice(request)
+    if choice.mode == "required":
+        raise InvalidRequest(
+            f"{choice.path}: a call is required, but no tools are given.", param=choice.path
+        )
 
 
 def _assembled(
