@@ -146,7 +146,7 @@ class KeyPool:
                 self._rotations.begin(lease.model)
             if latency is not None:
                 entry.answered_in(latency)
-        self._settle(lease, outcome.verdict, now)
+        self._settle(lease, outcome.verdict)
 
     def proven(self, lease: Lease) -> None:
         """The key has begun to answer: a trial need not wait for a long stream's end."""
@@ -481,7 +481,7 @@ class KeyPool:
         use = entry.ledger.reserve(now, tokens) if entry.ledger is not None else None
         return Lease(entry, model, permit, now, use)
 
-    def _settle(self, lease: Lease, verdict: Verdict, now: float) -> None:
+    def _settle(self, lease: Lease, verdict: Verdict) -> None:
         entry = lease.entry
         lease.settled = True
         entry.stored = None
