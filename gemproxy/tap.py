@@ -16,6 +16,7 @@ from gemproxy.config.loading import locate_files
 from gemproxy.daemon import Daemon
 from gemproxy.errors import ConfigError
 from gemproxy.services.config_files import ConfigFiles
+from gemproxy.services.open_files import raise_open_file_limit
 
 #: EX_CONFIG of sysexits.h; the systemd unit does not restart on it.
 CONFIGURATION_FAULT = 78
@@ -43,6 +44,7 @@ def makeService(options: Options) -> IService:
     """The daemon as a service. A mistake in the configuration ends the process with status 78."""
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
+    raise_open_file_limit()
     if options["demo"]:
         from gemproxy.demo import make_demo  # noqa: PLC0415 - brings the simulator with it
 
