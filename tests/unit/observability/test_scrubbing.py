@@ -148,3 +148,25 @@ def test_no_secret_passes_whatever_it_is_made_of(secret, before, after):
 @given(st.binary(max_size=300))
 def test_bytes_without_secrets_pass_unchanged(data):
     assert Scrubber([PLAIN, ODD]).scrub_bytes(data) == data
+
+
+CROWD = [Secret(f"one-of-a-crowd-{number:05}-{number * 7919:08x}") for number in range(1500)]
+
+
+@pytest.fixture(scope="module", params=["few", "many"])
+def both_looks(request):
+    """The coarse look and the close one are taken at different numbers of secrets."""
+    return Scrubber([PLAIN, *(CROWD if request.param == "many" else CROWD[:2])])
+
+
+@pytest.mark.parametrize("length", [*range(12, 34), 400, 2040, 2048, 2049, 5000])
+def test_twelve_characters_of_either_end_are_found_at_every_place(both_looks, length):
+    value = PLAIN.reveal()
+    for part in (value[:12], value[-12:]):
+        for before in {*range(min(20, length - 11)), length - 12}:
+            text = "Ω".join(["."] * 3) + "." * before + part + "." * (length - 12 - before)
+            data = text.encode()[-length:]
+            assert len(data) == length
+            assert part.encode() in data
+            assert both_looks.finds(data)
+            assert part.encode() not in both_looks.scrub_bytes(data)
