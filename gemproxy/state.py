@@ -11,14 +11,13 @@ that a store can tell by identity what it has to write. Times are epoch seconds.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from operator import add, attrgetter
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from operator import attrgetter
+from typing import Final, NamedTuple
 
 from gemproxy.audit import AuditEvent
 from gemproxy.dialects.translation.signatures import RememberedCall
-from gemproxy.dialects.translation.usage import TokenUsage
 from gemproxy.exchange import Exchange
 from gemproxy.keys.snapshot import PoolSnapshot
 
@@ -99,6 +98,11 @@ class MetricsRow:
     def identity(self) -> tuple[int, int, Series]:
         """What no two rows of a store have in common."""
         return self.period, self.start, self.series
+
+
+#: The numbers of a row, in its order.
+_NUMBERS: Final = tuple(each.name for each in fields(MetricsRow))[len(Series._fields) + 2 :]
+_numbers_of: Final = attrgetter(*_NUMBERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,14 +188,17 @@ class MetricsLedger:
         self._max_series = max_series
         self._models: set[str] = set()
         self._spans: dict[Period, dict[int, _Span]] = {period: {} for period in PERIODS}
+        self._present = _NO_TIME
 
     def request_finished(self, exchange: Exchange, status: int, seconds: float) -> None:
         """See :class:`gemproxy.interfaces.Telemetry`. Counts where the request ended."""
         now = exchange.started + seconds
-        series = self._series(exchange, status)
-        numbers = _numbers(exchange, status, seconds)
-        for period in PERIODS:
-            self._span(period, now).add(series, numbers)
+        present = self._present
+        if not present.begin <= now < present.end:
+            present = self._present = self._present_at(now)
+        key = exchange.attempts[-1].key_name if exchange.attempts else ""
+        for tally in present.tallies(exchange.route, self._model(exchange, status), status, key):
+            tally.count(exchange, status, seconds)
 
     def rows(self, now: float) -> tuple[MetricsRow, ...]:
         """All rows in memory, by period and time; unchanged ones are the same objects again."""
@@ -210,20 +217,27 @@ class MetricsLedger:
             period = periods.get(row.period)
             if period is not None and _is_remembered(period, row.start, now):
                 span = self._spans[period].get(row.start) or self._begin(period, row.start)
-                span.add(row.series, _numbers_of(row))
+                span.tally(row.series).add(row)
                 self._know(row.model)
 
-    def _series(self, exchange: Exchange, status: int) -> Series:
-        model = exchange.model or ""
+    def _model(self, exchange: Exchange, status: int) -> str:
+        """The name under which the request's model is counted."""
+        model = exchange.model
+        if model in self._models:
+            return model
+        if not model:
+            return ""
         if status < 400 and exchange.attempts:
             self._know(model)
-        if model and model not in self._models:
-            model = OTHER
-        return Series(exchange.route, model, f"{status // 100}xx", exchange.key_name or "")
+        return model if model in self._models else OTHER
 
     def _know(self, model: str) -> None:
         if len(self._models) < MAX_MODELS:
             self._models.add(model)
+
+    def _present_at(self, now: float) -> _Present:
+        minute = int(now // MINUTE.seconds) * MINUTE.seconds
+        return _Present(minute, minute + MINUTE.seconds, [self._span(p, now) for p in PERIODS])
 
     def _span(self, period: Period, now: float) -> _Span:
         start = int(now // period.seconds) * period.seconds
@@ -240,8 +254,43 @@ class MetricsLedger:
     def _forget(self, period: Period, now: float) -> None:
         """Drop what is too old, and what a clock that was set back has left in the future."""
         spans = self._spans[period]
-        for start in [start for start in spans if not _is_remembered(period, start, now)]:
+        old = [start for start in spans if not _is_remembered(period, start, now)]
+        for start in old:
             del spans[start]
+        if old:
+            self._present = _NO_TIME
+
+
+class _Present:
+    """The spans into which requests are counted from ``begin`` to ``end``.
+
+    Remembers where each series is counted, so that a request finds it with one look. A series may
+    have been admitted under a wider one, and stays there.
+    """
+
+    def __init__(self, begin: float, end: float, spans: Sequence[_Span]) -> None:
+        self.begin = begin
+        self.end = end
+        self._spans = spans
+        self._tallies: dict[tuple[str, str, int, str], list[_Tally]] = {}
+
+    def tallies(self, route: str, model: str, status: int, key: str) -> list[_Tally]:
+        """Of each span the tally for such a request, which is about to change."""
+        for span in self._spans:
+            span.changed()
+        kind = (route, model, status, key)
+        found = self._tallies.get(kind)
+        if found is None:
+            if len(self._tallies) >= _MOST_REMEMBERED:
+                self._tallies.clear()
+            series = Series(route, model, f"{status // 100}xx", key)
+            found = self._tallies[kind] = [span.tally(series) for span in self._spans]
+        return found
+
+
+_NO_TIME: Final = _Present(0.0, 0.0, ())
+#: Of one minute; there are more than that only with thousands of keys.
+_MOST_REMEMBERED: Final = 4096
 
 
 class _Span:
@@ -251,78 +300,88 @@ class _Span:
         self._period = period
         self._start = start
         self._max_series = max_series
-        self._numbers: dict[Series, _Numbers] = {}
-        self._rows: dict[Series, MetricsRow] = {}
+        self._tallies: dict[Series, _Tally] = {}
         self._all: tuple[MetricsRow, ...] | None = None
 
-    def add(self, series: Series, numbers: _Numbers) -> None:
-        present = self._numbers.get(series)
+    def tally(self, series: Series) -> _Tally:
+        """Where ``series`` is counted; it is about to change."""
+        self.changed()
+        present = self._tallies.get(series)
         if present is None:
             series = self._admitted(series)
-            present = self._numbers.get(series, _NOTHING)
-        self._numbers[series] = tuple(map(add, present, numbers))
-        self._rows.pop(series, None)
+            present = self._tallies.get(series)
+        if present is None:
+            present = self._tallies[series] = _Tally(self._period, self._start, series)
+        return present
+
+    def changed(self) -> None:
+        """Forget the rows that were given."""
         self._all = None
 
     def rows(self) -> tuple[MetricsRow, ...]:
+        """The row of every series, in the order in which they came."""
         if self._all is None:
-            self._all = tuple(map(self._row, self._numbers))
+            self._all = tuple(tally.row() for tally in self._tallies.values())
         return self._all
-
-    def _row(self, series: Series) -> MetricsRow:
-        row = self._rows.get(series)
-        if row is None:
-            row = MetricsRow(self._period, self._start, *series, *self._numbers[series])
-            self._rows[series] = row
-        return row
 
     def _admitted(self, series: Series) -> Series:
         """``series``, or the wider one in which it is counted because there are too many."""
         for wider in (series, series._replace(key=OTHER)):
-            if wider in self._numbers or len(self._numbers) < self._max_series:
+            if wider in self._tallies or len(self._tallies) < self._max_series:
                 return wider
         return series._replace(key=OTHER, model=OTHER)
 
 
-#: The numbers of a row, in its order.
-_Numbers = tuple[Any, ...]
-_NOTHING: _Numbers = (0, 0, 0, 0, 0, 0, 0, 0.0, 0, 0.0)
-_numbers_of = attrgetter(
-    "requests",
-    "failures",
-    "retries",
-    "prompt_tokens",
-    "cached_tokens",
-    "completion_tokens",
-    "reasoning_tokens",
-    "seconds",
-    "first_chunks",
-    "first_chunk_seconds",
-)
+class _Tally:
+    """A row that is being counted; its numbers are those of :class:`MetricsRow`."""
+
+    __slots__ = ("_period", "_row", "_series", "_start", *_NUMBERS)
+
+    def __init__(self, period: int, start: int, series: Series) -> None:
+        self._period = period
+        self._start = start
+        self._series = series
+        self._row: MetricsRow | None = None
+        self.requests = self.failures = self.retries = 0
+        self.prompt_tokens = self.cached_tokens = 0
+        self.completion_tokens = self.reasoning_tokens = 0
+        self.seconds = self.first_chunk_seconds = 0.0
+        self.first_chunks = 0
+
+    def count(self, exchange: Exchange, status: int, seconds: float) -> None:
+        """Count one request."""
+        self._row = None
+        self.requests += 1
+        self.seconds += seconds
+        if status >= 400 or exchange.outcome not in _SERVED:
+            self.failures += _is_failure(exchange, status)
+        if len(exchange.attempts) > 1:
+            self.retries += len(exchange.attempts) - 1
+        usage = exchange.usage
+        if usage is not None:
+            self.prompt_tokens += min(usage.input, _MOST_TOKENS)
+            self.cached_tokens += min(usage.cached, _MOST_TOKENS)
+            self.completion_tokens += min(usage.output, _MOST_TOKENS)
+            self.reasoning_tokens += min(usage.reasoning, _MOST_TOKENS)
+        if exchange.stream and exchange.first_byte is not None:
+            self.first_chunks += 1
+            self.first_chunk_seconds += exchange.first_byte - exchange.started
+
+    def add(self, row: MetricsRow) -> None:
+        """Count what ``row`` counts."""
+        self._row = None
+        for name in _NUMBERS:
+            setattr(self, name, getattr(self, name) + getattr(row, name))
+
+    def row(self) -> MetricsRow:
+        """What was counted; the same object while nothing has been added."""
+        if self._row is None:
+            self._row = MetricsRow(self._period, self._start, *self._series, *_numbers_of(self))
+        return self._row
 
 
 def _is_remembered(period: Period, start: int, now: float) -> bool:
     return now - period.remembered < start <= now
-
-
-def _numbers(exchange: Exchange, status: int, seconds: float) -> _Numbers:
-    first_chunk = exchange.first_byte if exchange.stream else None
-    return (
-        1,
-        int(_is_failure(exchange, status)),
-        max(0, len(exchange.attempts) - 1),
-        *_tokens(exchange.usage),
-        seconds,
-        int(first_chunk is not None),
-        0.0 if first_chunk is None else first_chunk - exchange.started,
-    )
-
-
-def _tokens(usage: TokenUsage | None) -> tuple[int, ...]:
-    if usage is None:
-        return 0, 0, 0, 0
-    counts = usage.input, usage.cached, usage.output, usage.reasoning
-    return counts if max(counts) < _MOST_TOKENS else tuple(min(n, _MOST_TOKENS) for n in counts)
 
 
 def _is_failure(exchange: Exchange, status: int) -> bool:

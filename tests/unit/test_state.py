@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 from fakes.stores import NOON, audit_event, comparable, full_state, idle_key, minute
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gemproxy.dialects.translation.usage import TokenUsage
 from gemproxy.exchange import AttemptRecord, Exchange
@@ -115,6 +118,31 @@ class TestCounting:
         (row,) = minutes(ledger, NOON + 61)
         assert row.start == NOON + 60
 
+    @given(
+        st.lists(
+            st.tuples(
+                st.sampled_from([0, 1, 59, 60, 61, 3599, 3600]),
+                st.sampled_from(["a", "b"]),
+                st.sampled_from([200, 201, 503]),
+                st.booleans(),
+            ),
+            max_size=30,
+        )
+    )
+    def test_in_whatever_order_minutes_keys_and_statuses_come(self, requests):
+        ledger = MetricsLedger()
+        expected = Counter()
+        for at, key, status, asked in sorted(requests):
+            finish(ledger, status, 0.0, started=NOON + at, keys=(key,))
+            expected[int(NOON + at) // 60 * 60, key, f"{status // 100}xx"] += 1
+            if asked:
+                ledger.rows(NOON + 3600)
+        counted = {
+            (row.start, row.key, row.status_class): row.requests
+            for row in minutes(ledger, NOON + 3600)
+        }
+        assert counted == expected
+
     def test_token_counts_that_no_column_holds_are_cut(self):
         ledger = MetricsLedger()
         for _ in range(3):
@@ -213,6 +241,13 @@ class TestRestoring:
         finish(ledger)
         ledger.restore(ledger.rows(NOON + 1), NOON + 1)
         assert [row.requests for row in ledger.rows(NOON + 2)] == [2, 2]
+
+    def test_rows_that_come_late_are_added_where_counting_goes_on(self):
+        ledger = MetricsLedger()
+        finish(ledger)
+        ledger.restore(ledger.rows(NOON + 1), NOON + 1)
+        finish(ledger)
+        assert [row.requests for row in ledger.rows(NOON + 2)] == [3, 3]
 
     def test_rows_that_are_too_old_or_of_unknown_length_are_left_out(self):
         ledger = MetricsLedger()
