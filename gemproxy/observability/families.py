@@ -2,14 +2,14 @@
 
 The client library's own take a lock for each value and walk through the buckets, which comes to
 several times as much; a request touches a dozen of them. These are written by the reactor's thread
-only, and become the library's metrics when they are scraped.
+only, and become the library's metrics when they are scraped. Whoever writes to one series again and
+again may hold on to it, and spare the search for it.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import defaultdict
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Sequence
 from itertools import accumulate
 from typing import TypeVar
 
@@ -31,6 +31,31 @@ Labels = tuple[str, ...]
 Sample = tuple[Labels, float]
 
 
+class Count:
+    """One series of a counter."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value = 0.0
+
+
+class Distribution:
+    """One series of a histogram: how many durations fell into each bucket, and their sum."""
+
+    __slots__ = ("_bounds", "counts", "sum")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count one duration."""
+        self.counts[bisect_left(self._bounds, seconds)] += 1
+        self.sum += seconds
+
+
 class CounterFamily(Collector):
     """A counter for each combination of labels that has occurred, or was named at the start."""
 
@@ -45,27 +70,32 @@ class CounterFamily(Collector):
         self._name = name
         self._about = about
         self._labels = tuple(labels)
-        self._values: defaultdict[Labels, float] = defaultdict(float, dict.fromkeys(at_zero, 0.0))
+        self._series = {values: Count() for values in at_zero}
         registry.register(self)
+
+    def of(self, labels: Labels) -> Count:
+        """The series with these labels; hold it no longer than until :meth:`keep`."""
+        series = self._series.get(labels)
+        if series is None:
+            series = self._series[labels] = Count()
+        return series
 
     def add(self, labels: Labels, amount: float = 1) -> None:
         """Count ``amount`` more."""
-        self._values[labels] += amount
+        self.of(labels).value += amount
 
     def keep(self, label: str, values: Container[str]) -> None:
         """Drop the series whose ``label`` is none of ``values``."""
-        _prune(self._values, self._labels.index(label), values)
+        _prune(self._series, self._labels.index(label), values)
 
     def describe(self) -> Iterable[Metric]:
         """Let the registry know the name."""
-        return [self._family({})]
+        return [counters(self._name, self._about, self._labels, ())]
 
     def collect(self) -> Iterable[Metric]:
         """Everything counted."""
-        return [self._family(self._values)]
-
-    def _family(self, values: Mapping[Labels, float]) -> Metric:
-        return counters(self._name, self._about, self._labels, values.items())
+        samples = ((labels, series.value) for labels, series in self._series.items())
+        return [counters(self._name, self._about, self._labels, samples)]
 
 
 class HistogramFamily(Collector):
@@ -87,18 +117,21 @@ class HistogramFamily(Collector):
         self._bounds = tuple(bounds)
         self._ends = [*map(floatToGoString, bounds), "+Inf"]
         self._labels = tuple(labels)
-        self._series: dict[Labels, _Distribution] = {}
+        self._series: dict[Labels, Distribution] = {}
         if not labels:
-            self._series[()] = _Distribution(len(self._ends))
+            self.of(())
         registry.register(self)
+
+    def of(self, labels: Labels) -> Distribution:
+        """The series with these labels; hold it no longer than until :meth:`keep`."""
+        series = self._series.get(labels)
+        if series is None:
+            series = self._series[labels] = Distribution(self._bounds)
+        return series
 
     def observe(self, labels: Labels, seconds: float) -> None:
         """Count one duration."""
-        series = self._series.get(labels)
-        if series is None:
-            series = self._series[labels] = _Distribution(len(self._ends))
-        series.counts[bisect_left(self._bounds, seconds)] += 1
-        series.sum += seconds
+        self.of(labels).observe(seconds)
 
     def keep(self, label: str, values: Container[str]) -> None:
         """Drop the series whose ``label`` is none of ``values``."""
@@ -134,16 +167,6 @@ def gauges(name: str, about: str, labels: Sequence[str], samples: Iterable[Sampl
     for values, value in samples:
         family.add_metric(values, value)
     return family
-
-
-class _Distribution:
-    """How many durations fell into each bucket, and their sum."""
-
-    __slots__ = ("counts", "sum")
-
-    def __init__(self, buckets: int) -> None:
-        self.counts = [0] * buckets
-        self.sum = 0.0
 
 
 def _prune(series: dict[Labels, _Value], position: int, values: Container[str]) -> None:

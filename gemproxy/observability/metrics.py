@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Awaitable, Callable, Sequence
+from functools import lru_cache
 
 from prometheus_client import CollectorRegistry, Gauge, GCCollector, ProcessCollector
 from twisted.copyright import version as twisted_version
@@ -19,7 +20,12 @@ from gemproxy.interfaces import StoreStatus
 from gemproxy.keys.outcome import Verdict
 from gemproxy.keys.pool import KeyStatus, Transition
 from gemproxy.observability.exposition import negotiate, pages
-from gemproxy.observability.families import CounterFamily, HistogramFamily
+from gemproxy.observability.families import (
+    Count,
+    CounterFamily,
+    Distribution,
+    HistogramFamily,
+)
 from gemproxy.observability.key_gauges import KeyGauges
 from gemproxy.observability.model_labels import ModelLabels
 from gemproxy.observability.service_gauges import ConfigurationStatus, ServiceGauges
@@ -29,8 +35,10 @@ _REQUEST = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 
 _OWN_WORK = (
     0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 )  # fmt: skip
-_SERVED = frozenset({Verdict.SUCCESS, Verdict.BLOCKED})
+_DIRECTIONS = ("input", "cached", "output", "reasoning")
 _CLIENT_GONE = 499
+#: Kinds of requests and attempts whose series are found without a search in their families.
+_KINDS_HELD = 1024
 
 
 class Metrics:
@@ -52,6 +60,9 @@ class Metrics:
         self._make_request_metrics(registry)
         self._make_key_metrics(registry)
         self._make_service_metrics(registry)
+        self._series_of_request = lru_cache(_KINDS_HELD)(self._find_series_of_request)
+        self._series_of_attempt = lru_cache(_KINDS_HELD)(self._find_series_of_attempt)
+        self._series_of_tokens = lru_cache(_KINDS_HELD)(self._find_series_of_tokens)
         ProcessCollector(registry=registry)
         GCCollector(registry=registry)
 
@@ -82,12 +93,13 @@ class Metrics:
 
     def request_finished(self, exchange: Exchange, status: int, seconds: float) -> None:
         """See :class:`gemproxy.interfaces.Telemetry`."""
-        attempts = exchange.attempts
-        served = bool(attempts) and attempts[-1].outcome.verdict in _SERVED
-        model, route = self._models.of(exchange.model, served=served), exchange.route
-        self._requests.add((route, model, str(status)))
-        self._durations.observe((route, model), seconds)
-        self._overheads.observe((route,), max(0.0, seconds - exchange.upstream_seconds))
+        attempts, usage = exchange.attempts, exchange.usage
+        served = bool(attempts) and _served(attempts[-1].outcome.verdict)
+        model = self._models.of(exchange.model, served=served)
+        requests, durations, overheads = self._series_of_request(exchange.route, model, status)
+        requests.value += 1
+        durations.observe(seconds)
+        overheads.observe(max(0.0, seconds - exchange.upstream_seconds))
         if attempts:
             self._count_attempts(attempts, model)
         elif status == 401:
@@ -96,9 +108,12 @@ class Metrics:
             self._first_chunks.observe((model,), exchange.first_byte - exchange.started)
             if not served and status != _CLIENT_GONE:
                 self._incomplete.add((model,))
-        if exchange.usage is not None:
-            for direction in ("input", "cached", "output", "reasoning"):
-                self._tokens.add((model, direction), getattr(exchange.usage, direction))
+        if usage is not None:
+            prompt, cached, output, reasoning = self._series_of_tokens(model)
+            prompt.value += usage.input
+            cached.value += usage.cached
+            output.value += usage.output
+            reasoning.value += usage.reasoning
 
     def breaker_changed(self, change: Transition) -> None:
         """A key's breaker opened, is being tried, or closed."""
@@ -144,13 +159,37 @@ class Metrics:
 
     def _count_attempts(self, attempts: Sequence[AttemptRecord], model: str) -> None:
         for attempt in attempts:
-            outcome = attempt.outcome.verdict.value
-            self._attempts.add((attempt.key_name, model, outcome))
-            self._upstream.observe((attempt.key_name,), attempt.seconds)
-        for attempt in attempts[:-1]:
-            self._retries.add((attempt.outcome.verdict.value,))
+            number, durations = self._series_of_attempt(
+                attempt.key_name, model, attempt.outcome.verdict._value_
+            )
+            number.value += 1
+            durations.observe(attempt.seconds)
+        if len(attempts) > 1:
+            for attempt in attempts[:-1]:
+                self._retries.add((attempt.outcome.verdict.value,))
+
+    # The series of the latest kinds of requests are held: what is dropped from a family is
+    # forgotten here as well.
+
+    def _find_series_of_request(
+        self, route: str, model: str, status: int
+    ) -> tuple[Count, Distribution, Distribution]:
+        return (
+            self._requests.of((route, model, str(status))),
+            self._durations.of((route, model)),
+            self._overheads.of((route,)),
+        )
+
+    def _find_series_of_attempt(
+        self, key: str, model: str, outcome: str
+    ) -> tuple[Count, Distribution]:
+        return self._attempts.of((key, model, outcome)), self._upstream.of((key,))
+
+    def _find_series_of_tokens(self, model: str) -> tuple[Count, ...]:
+        return tuple(self._tokens.of((model, direction)) for direction in _DIRECTIONS)
 
     def _forget_other_keys(self, names: frozenset[str]) -> None:
+        self._series_of_attempt.cache_clear()
         for family in (self._attempts, self._upstream, self._transitions):
             family.keep("key", names)
 
@@ -251,3 +290,8 @@ class Metrics:
             registry=registry,
         )
         build.labels(__version__, platform.python_version(), twisted_version).set(1)
+
+
+def _served(verdict: Verdict) -> bool:
+    # Quicker than a set: an enumeration's members are hashed in Python.
+    return verdict is Verdict.SUCCESS or verdict is Verdict.BLOCKED

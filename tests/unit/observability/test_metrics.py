@@ -401,6 +401,18 @@ class TestKeys:
         assert 'key="beta"' in text
         assert 'key="gamma"' in text
 
+    def test_one_that_came_back_is_counted_afresh(self):
+        proxy = Proxy("alpha", "beta")
+        attempt = ("alpha", Verdict.SUCCESS, 1.0)
+        proxy.finish(attempt)
+        for names in (("beta",), ("alpha", "beta")):
+            proxy.pool.apply([proxy.key(name) for name in names], PoolSettings(), NOW)
+            proxy.scrape()
+        proxy.finish(attempt)
+        assert proxy.value("gemproxy_upstream_duration_seconds_count", key="alpha") == 1
+        labels = {"key": "alpha", "model": "gemini-2.5-flash", "outcome": "success"}
+        assert proxy.value("gemproxy_upstream_attempts_total", **labels) == 1
+
     def test_no_secret_is_shown(self):
         assert "test-key" not in busy_proxy().scrape()
 
