@@ -16,7 +16,6 @@ import json
 import threading
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from functools import lru_cache, partial
@@ -24,10 +23,19 @@ from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 from twisted.application.service import MultiService
-from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogBeginner
+from twisted.logger import (
+    ILogObserver,
+    LogEvent,
+    LogLevel,
+    formatEvent,
+    globalLogBeginner,
+    globalLogPublisher,
+)
 from twisted.python.components import Componentized
 from twisted.python.reflect import safe_repr
 from zope.interface import implementer
+
+from gemproxy.observability.repeats import INTERVAL, RepeatLimiter, Suppressed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,10 +44,6 @@ if TYPE_CHECKING:
     from gemproxy.observability.scrubbing import Scrubber
 
 RANKS: Final = {"debug": 0, "info": 1, "warn": 2, "error": 3, "critical": 4}
-
-#: Of one event at warn or above so many lines are written in each interval, in seconds.
-REPEATS: Final = 20
-INTERVAL: Final = 60.0
 
 #: journald splits lines at 48 KiB; text is cut where a line would be longer than this.
 _LONGEST_LINE: Final = 32 * 1024
@@ -61,63 +65,41 @@ _OWN_FIELDS: Final = frozenset({"time", "level", "logger", "event", "error", "tr
 #: Types that need no second look; a whole number does, since it may be too long for JSON.
 _PLAIN: Final = frozenset({str, bool, float, type(None)})
 
+_encode: Final = msgspec.json.Encoder().encode
+
 Record = dict[str, Any]
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True)
-class Suppressed:
-    """So many events of one kind that were not written."""
+class Line(msgspec.Struct, kw_only=True, gc=False):
+    """An event at ``info`` that every request brings; a subclass names its fields.
 
-    logger: str
-    event: str
-    count: int
-
-
-class RepeatLimiter:
-    """Lets ``burst`` of one event through in each ``interval`` and counts the rest.
-
-    ``now`` is epoch seconds. An interval begins with the first event of its kind. At most
-    ``MOST`` kinds are told apart at a time; the others share one count.
+    Its words are fixed. What is a line already costs a third of what an event costs that becomes
+    one: 5 us and not 17, a third of them in the kernel.
     """
 
-    MOST = 1000
+    time: str = ""
+    level: str = "info"
+    logger: str
+    event: str
 
-    def __init__(self, burst: int = REPEATS, interval: float = INTERVAL) -> None:
-        self._burst = burst
-        self._interval = interval
-        self._windows: dict[tuple[str, str], _Window] = {}
-        self._next_end = float("inf")
-
-    def admit(self, logger: str, event: str, now: float) -> bool:
-        """Whether this one is to be written."""
-        kind = (logger, event)
-        if kind not in self._windows and len(self._windows) >= self.MOST:
-            kind = ("", "other events")
-        window = self._windows.setdefault(kind, _Window(now + self._interval))
-        self._next_end = min(self._next_end, window.end)
-        window.count += 1
-        return window.count <= self._burst
-
-    def ended(self, now: float) -> list[Suppressed]:
-        """What was held back in the intervals that are over; cheap while none is."""
-        # A clock that was set back must not keep a kind suppressed for hours.
-        if self._next_end - self._interval <= now < self._next_end or not self._windows:
-            return []
-        over = [
-            kind
-            for kind, window in self._windows.items()
-            if not window.end - self._interval <= now < window.end
-        ]
-        counts = [(kind, self._windows.pop(kind).count - self._burst) for kind in over]
-        self._next_end = min((w.end for w in self._windows.values()), default=float("inf"))
-        return [Suppressed(*kind, count) for kind, count in counts if count > 0]
+    def as_event(self, now: float) -> LogEvent:
+        """The same for any observer."""
+        return {
+            "log_level": LogLevel.info,
+            "log_time": now,
+            "log_namespace": self.logger,
+            "log_format": self.event,
+            **{name: getattr(self, name) for name in self.__struct_fields__[len(_HEAD) :]},
+        }
 
 
-@dataclass
-class _Window:
-    end: float
-    count: int = 0
+_HEAD: Final = Line.__struct_fields__
+
+
+def publish(line: Line, now: float) -> None:
+    """Tell ``line`` to Twisted's observers; ``now`` is epoch seconds."""
+    globalLogPublisher(line.as_event(now))
 
 
 @implementer(ILogObserver)
@@ -129,6 +111,7 @@ class LogSink:
         self._stream = stream
         self._limiter = RepeatLimiter()
         self._lock = threading.RLock()
+        self._is_observer = False
         #: Lines that could not be written: the disk is full, or nobody reads the pipe any more.
         self.lost = 0
         self.apply(settings)
@@ -137,9 +120,11 @@ class LogSink:
         """Take over level and format; a reload calls this."""
         self._threshold = RANKS[settings.level]
         self._line = _FORMATS[settings.format]
+        self._is_json = settings.format == "json"
 
     def __call__(self, event: LogEvent) -> None:
         """Write the event, unless its level is too low or it was repeated too often."""
+        self._is_observer = True
         level = _level(event)
         if RANKS[level] < self._threshold:
             return
@@ -152,6 +137,40 @@ class LogSink:
             self._write(self._safe_line(_note(note, now)))
         if admitted:
             self._write(self._safe_line(_record(event, level, now)))
+
+    def write(self, line: Line, now: float) -> None:
+        """Write ``line`` as its event would have been written; ``now`` is epoch seconds.
+
+        It does not pass Twisted's publisher, whose only observer this sink is, unless another one
+        was asked for (``twistd --logger``). Then nobody has called this one, and the line is
+        published.
+
+        Each line is written at once: it would save 1 us of 5 to gather those of one turn of the
+        reactor, at the price of lines lost in a crash.
+        """
+        if not self._is_observer:
+            publish(line, now)
+            return
+        if RANKS["info"] < self._threshold:
+            return
+        text = self._quick_line(line, now)
+        if text is None or self._limiter.is_due(now):
+            self(line.as_event(now))
+        else:
+            self._write(text)
+
+    def _quick_line(self, line: Line, now: float) -> str | None:
+        """The line where it is plain JSON without secrets, which it nearly always is."""
+        if not self._is_json:
+            return None
+        line.time = _timestamp(now)
+        try:
+            data = _encode(line)
+        except (TypeError, ValueError, OverflowError):
+            return None
+        if len(data) >= _LONGEST_LINE or self._scrubber.finds(data):
+            return None
+        return data.decode() + "\n"
 
     def _safe_line(self, record: Record) -> str:
         line = self._line(record)
@@ -205,7 +224,7 @@ def install(
 def json_line(record: Record) -> str:
     """The record as one JSON object and a line break."""
     try:
-        return msgspec.json.encode(record).decode() + "\n"
+        return _encode(record).decode() + "\n"
     except (TypeError, ValueError, OverflowError):
         # Text that is no Unicode (a lone surrogate), or a subclass of a plain type.
         return json.dumps(record, default=safe_repr) + "\n"
@@ -287,10 +306,13 @@ def _time(event: LogEvent) -> float:
 def _timestamp(when: float) -> str:
     """RFC 3339 in UTC with milliseconds."""
     try:
-        milliseconds = int(when * 1000)
-        return f"{_second(milliseconds // 1000)}.{milliseconds % 1000:03}Z"
+        second, millisecond = divmod(int(when * 1000), 1000)
+        return _second(second) + _MILLISECONDS[millisecond]
     except (ValueError, OverflowError, OSError):
         return "-"
+
+
+_MILLISECONDS: Final = tuple(f".{number:03}Z" for number in range(1000))
 
 
 @lru_cache(maxsize=2)

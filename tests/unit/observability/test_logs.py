@@ -18,7 +18,8 @@ from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
 from gemproxy.config.settings import LoggingSettings
-from gemproxy.observability.logs import LogSink, RepeatLimiter, Suppressed
+from gemproxy.observability.logs import LogSink
+from gemproxy.observability.repeats import RepeatLimiter, Suppressed
 from gemproxy.observability.scrubbing import Scrubber
 from gemproxy.secret import Secret
 

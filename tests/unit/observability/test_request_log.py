@@ -1,10 +1,178 @@
-"""What the request log remembers of a region that Google refuses."""
+"""The line of each request, and what the request log remembers of a region that Google refuses."""
 
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.logger import LogLevel, globalLogPublisher
+
+from gemproxy.config.settings import LoggingSettings
+from gemproxy.dialects.translation.usage import TokenUsage
 from gemproxy.exchange import AttemptRecord, Exchange
 from gemproxy.keys.outcome import Outcome, Verdict
+from gemproxy.observability.logs import LogSink
 from gemproxy.observability.requests import RequestLog
+from gemproxy.observability.scrubbing import Scrubber
+from gemproxy.secret import Secret
 
 NOON = 1_790_000_000.0
+SECRET = "test-key-one-0123456789abcdef"
+
+
+def request(**fields):
+    attempts = [
+        AttemptRecord("1", "one", NOON, Outcome(Verdict.QUOTA_MINUTE)),
+        AttemptRecord("2", "two", NOON, Outcome(Verdict.SUCCESS)),
+    ]
+    told = {
+        "id": "req_1",
+        "route": "/v1/chat/completions",
+        "model": "gemini-2.5-flash",
+        "attempts": attempts,
+        "outcome": "success",
+        "first_byte": NOON + 0.0404,
+        "usage": TokenUsage(input=3, output=4),
+    }
+    return Exchange(**{**told, **fields}, started=NOON)
+
+
+class Log:
+    """A request log over a sink; ``observing``: twistd has made the sink its observer."""
+
+    def __init__(self, *, observing=True, **settings):
+        self.stream = io.StringIO()
+        self.sink = LogSink(LoggingSettings(**settings), Scrubber([Secret(SECRET)]), self.stream)
+        self.log = RequestLog(self.sink.write)
+        if observing:
+            self.sink({"log_level": LogLevel.info, "log_format": "starting up"})
+        self.forget()
+
+    def forget(self):
+        self.stream.seek(0)
+        self.stream.truncate()
+
+    def finish(self, exchange=None, status=200, seconds=0.05):
+        self.log.request_finished(exchange or request(), status, seconds)
+        return self.stream.getvalue()
+
+
+def published(do):
+    """What ``do`` tells Twisted's observers."""
+    events = []
+    globalLogPublisher.addObserver(events.append)
+    try:
+        do()
+    finally:
+        globalLogPublisher.removeObserver(events.append)
+    return events
+
+
+def by_way_of_an_event(exchange, **settings):
+    """The line of a request that was told to all observers, one of which is a sink."""
+    (event,) = published(lambda: RequestLog().request_finished(exchange, 200, 0.05))
+    log = Log(**settings)
+    log.sink(event)
+    return log.stream.getvalue()
+
+
+class TestLine:
+    def test_has_what_an_operator_greps_for(self):
+        assert json.loads(Log().finish()) == {
+            "time": "2026-09-21T14:13:20.050Z",
+            "level": "info",
+            "logger": "gemproxy.requests",
+            "event": "request finished",
+            "request_id": "req_1",
+            "route": "/v1/chat/completions",
+            "key": "two",
+            "model": "gemini-2.5-flash",
+            "stream": False,
+            "status": 200,
+            "outcome": "success",
+            "attempts": 2,
+            "tried": ["one:quota_minute"],
+            "ms": 50.0,
+            "first_byte_ms": 40.4,
+            "prompt_tokens": 3,
+            "completion_tokens": 4,
+        }
+
+    @pytest.mark.parametrize("settings", [{}, {"format": "text"}, {"level": "debug"}])
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {},
+            {"attempts": [], "usage": None, "first_byte": None, "model": None},
+            {"id": SECRET},
+            {"id": SECRET[:14]},
+            {"model": f"models/{SECRET}", "outcome": 'two words "quoted"'},
+            {"model": "\ud800 half a character"},
+            {"model": "two\nlines"},
+            {"model": "x" * 40_000},
+            {"usage": TokenUsage(input=10**30)},
+        ],
+    )
+    def test_is_the_same_as_by_way_of_an_event(self, settings, fields):
+        line = Log(**settings).finish(request(**fields))
+        assert line == by_way_of_an_event(request(**fields), **settings)
+        assert line.count("\n") == 1
+        assert SECRET[:12] not in line
+
+    @given(st.text(max_size=20), st.text(max_size=20))
+    def test_is_the_same_whatever_a_client_calls_things(self, name, model):
+        fields = {"id": name, "model": model}
+        assert Log().finish(request(**fields)) == by_way_of_an_event(request(**fields))
+
+    def test_follows_the_level_and_the_format_of_a_reload(self):
+        log = Log(level="warn")
+        assert log.finish() == ""
+        log.sink.apply(LoggingSettings(format="text"))
+        assert " info     [gemproxy.requests] request finished request_id=req_1 " in log.finish()
+        log.forget()
+        log.sink.apply(LoggingSettings())
+        assert json.loads(log.finish())["request_id"] == "req_1"
+
+    def test_comes_between_the_lines_that_came_before_and_after_it(self):
+        log = Log()
+        for name in ("before", "after"):
+            log.sink({"log_level": LogLevel.info, "log_format": name})
+            log.finish(request(id=name))
+        lines = [json.loads(line) for line in log.stream.getvalue().splitlines()]
+        assert [line.get("request_id", line["event"]) for line in lines] == [
+            "before",
+            "before",
+            "after",
+            "after",
+        ]
+
+    def test_tells_first_what_was_suppressed_in_an_interval_that_is_over(self):
+        log = Log()
+        warning = {"log_level": LogLevel.warn, "log_format": "disk full", "log_time": NOON - 100}
+        for _ in range(25):
+            log.sink(warning)
+        log.forget()
+        log.finish()
+        note, line = map(json.loads, log.stream.getvalue().splitlines())
+        assert (note["repeated"], note["count"]) == ("disk full", 5)
+        assert line["event"] == "request finished"
+
+    def test_goes_to_the_observer_that_was_chosen_instead_of_the_sink(self):
+        log = Log(observing=False)
+        (event,) = published(log.finish)
+        assert log.stream.getvalue() == ""
+        assert event["log_namespace"] == "gemproxy.requests"
+        assert event["log_time"] == NOON + 0.05
+        assert (event["request_id"], event["tried"]) == ("req_1", ["one:quota_minute"])
+
+    def test_costs_nothing_but_itself_where_the_stream_is_closed(self):
+        log = Log()
+        log.stream.close()
+        log.log.request_finished(request(), 200, 0.05)
+        assert log.sink.lost == 1
 
 
 def finish(log, verdict, at):
@@ -13,16 +181,16 @@ def finish(log, verdict, at):
     log.request_finished(exchange, 400, 0.1)
 
 
-def test_a_refused_region_is_remembered_for_minutes():
-    log = RequestLog()
-    assert not log.region_refused(NOON)
-    finish(log, Verdict.REGION, NOON)
-    assert log.region_refused(NOON + 299)
-    assert not log.region_refused(NOON + 301)
+class TestRegion:
+    def test_refused_one_is_remembered_for_minutes(self):
+        log = RequestLog()
+        assert not log.region_refused(NOON)
+        finish(log, Verdict.REGION, NOON)
+        assert log.region_refused(NOON + 299)
+        assert not log.region_refused(NOON + 301)
 
-
-def test_an_answer_from_google_ends_it():
-    log = RequestLog()
-    finish(log, Verdict.REGION, NOON)
-    finish(log, Verdict.SUCCESS, NOON + 1)
-    assert not log.region_refused(NOON + 2)
+    def test_answer_from_google_ends_it(self):
+        log = RequestLog()
+        finish(log, Verdict.REGION, NOON)
+        finish(log, Verdict.SUCCESS, NOON + 1)
+        assert not log.region_refused(NOON + 2)

@@ -1,0 +1,69 @@
+"""Events that repeat: a few lines in each interval, then a count."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+#: Of one event at warn or above so many lines are written in each interval, in seconds.
+REPEATS: Final = 20
+INTERVAL: Final = 60.0
+
+
+@dataclass(frozen=True)
+class Suppressed:
+    """So many events of one kind that were not written."""
+
+    logger: str
+    event: str
+    count: int
+
+
+class RepeatLimiter:
+    """Lets ``burst`` of one event through in each ``interval`` and counts the rest.
+
+    ``now`` is epoch seconds. An interval begins with the first event of its kind. At most
+    ``MOST`` kinds are told apart at a time; the others share one count.
+    """
+
+    MOST = 1000
+
+    def __init__(self, burst: int = REPEATS, interval: float = INTERVAL) -> None:
+        self._burst = burst
+        self._interval = interval
+        self._windows: dict[tuple[str, str], _Window] = {}
+        self._next_end = float("inf")
+
+    def admit(self, logger: str, event: str, now: float) -> bool:
+        """Whether this one is to be written."""
+        kind = (logger, event)
+        if kind not in self._windows and len(self._windows) >= self.MOST:
+            kind = ("", "other events")
+        window = self._windows.setdefault(kind, _Window(now + self._interval))
+        self._next_end = min(self._next_end, window.end)
+        window.count += 1
+        return window.count <= self._burst
+
+    def is_due(self, now: float) -> bool:
+        """Whether an interval may be over."""
+        # A clock that was set back must not keep a kind suppressed for hours.
+        return bool(self._windows) and not (self._next_end - self._interval <= now < self._next_end)
+
+    def ended(self, now: float) -> list[Suppressed]:
+        """What was held back in the intervals that are over; cheap while none is."""
+        if not self.is_due(now):
+            return []
+        over = [
+            kind
+            for kind, window in self._windows.items()
+            if not window.end - self._interval <= now < window.end
+        ]
+        counts = [(kind, self._windows.pop(kind).count - self._burst) for kind in over]
+        self._next_end = min((w.end for w in self._windows.values()), default=float("inf"))
+        return [Suppressed(*kind, count) for kind, count in counts if count > 0]
+
+
+@dataclass
+class _Window:
+    end: float
+    count: int = 0
