@@ -1,86 +1,57 @@
-"""The HTTP client for one upstream: treq on an agent that knows its host beforehand.
+"""The pool as Twisted's ``IAgent``, for treq and for any other caller.
 
-What twisted.web and treq work out anew for every request (the parsed URL, the endpoint, cookies,
-redirects, content decoding) is the same for each of ours or must not happen at all: a redirect
-would carry the key to another host.
+It behaves as ``twisted.web.client.Agent`` does, with three differences: it knows one origin only,
+it takes nothing for HTTP that can be read in two ways, and it does not use a connection again that
+an answer left unclean.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+import re
+from typing import Any
 
-from OpenSSL import SSL
-from treq.client import HTTPClient
-from treq.cookies import IndexableCookieJar
-from treq.response import _Response
-from twisted.internet._sslverify import IOpenSSLTrustRoot
-from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.interfaces import IConsumer, IStreamClientEndpoint
-from twisted.internet.ssl import optionsForClientTLS, platformTrust
+from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.interfaces import IProtocol, IPushProducer
 from twisted.python.components import proxyForInterface
 from twisted.python.failure import Failure
-from twisted.web._newclient import Request, RequestTransmissionFailed, ResponseNeverReceived
+from twisted.web._newclient import (
+    HTTPParser,
+    Request,
+    RequestGenerationFailed,
+    RequestTransmissionFailed,
+    ResponseDone,
+    ResponseFailed,
+    ResponseNeverReceived,
+)
 from twisted.web.client import URI
+from twisted.web.error import SchemeNotSupported
+from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IBodyProducer, IResponse
+from twisted.web.iweb import (
+    UNKNOWN_LENGTH,
+    IAgent,
+    IBodyProducer,
+    IClientRequest,
+    IResponse,
+)
 from zope.interface import implementer
 
-from gemproxy.errors import ConfigError, Fault
-from gemproxy.upstream.connections import ConnectionPool, HandshakeEndpoint, UpstreamConnection
-from gemproxy.upstream.tunnel import TunnelEndpoint
+from gemproxy.upstream.answer import Answer
+from gemproxy.upstream.connection import UpstreamConnection
+from gemproxy.upstream.pool import ConnectionPool
+from gemproxy.upstream.round_trip import RoundTrip
 
-if TYPE_CHECKING:
-    from gemproxy.config.settings import UpstreamSettings
-
-_NO_COOKIES = IndexableCookieJar()
-_DEFAULT_PORTS = {"http": 80, "https": 443}
-
-
-@implementer(IBodyProducer)
-class BytesProducer:
-    """A request body that is in memory already."""
-
-    def __init__(self, body: bytes) -> None:
-        self._body = body
-        self.length = len(body)
-
-    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
-        consumer.write(self._body)
-        return succeed(None)
-
-    def pauseProducing(self) -> None:
-        """Nothing is left to hold back."""
-
-    def resumeProducing(self) -> None:
-        """Nothing was held back."""
-
-    def stopProducing(self) -> None:
-        """Nothing is left to stop."""
-
-
-class ConnectedResponse(proxyForInterface(IResponse, "original")):  # type: ignore[misc]
-    """A response that knows the connection it comes by."""
-
-    def __init__(self, original: IResponse, connection: UpstreamConnection) -> None:
-        super().__init__(original)
-        self.connection = connection
+_METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_ClientRequest = proxyForInterface(IClientRequest)
 
 
 @implementer(IAgent)
 class UpstreamAgent:
-    """Sends requests to the one host of ``base_url`` over the connections of ``pool``."""
+    """Sends requests to the one origin of ``base_url`` over the connections of ``pool``."""
 
     def __init__(self, pool: ConnectionPool, base_url: str) -> None:
-        self._pool = pool
-        self._uri = URI.fromBytes(base_url.encode("ascii"))
-        #: The ``Host`` header's value.
-        self.netloc: bytes = self._uri.netloc
-        #: The path of ``base_url``, which stands before each request's own.
-        self.path_prefix: bytes = self._uri.path.rstrip(b"/")
+        self.pool = pool
+        self._origin = URI.fromBytes(base_url.encode("ascii"))
 
     def request(
         self,
@@ -89,101 +60,233 @@ class UpstreamAgent:
         headers: Headers | None = None,
         bodyProducer: IBodyProducer | None = None,
     ) -> Deferred[IResponse]:
-        """``uri`` is the path with its query. Nothing is sent to any other host."""
+        """See :class:`IAgent`. Nothing is sent to any other origin, so that no key goes there.
 
-        def issue() -> Request:
-            # The public way parses the URI anew each time.
-            request: Request = Request._construct(
-                method, uri, headers, bodyProducer, persistent=True, parsedURI=self._uri
-            )
-            return request
+        Fails with :class:`SchemeNotSupported` for one, with ``ValueError`` for what cannot stand
+        in a request line; else as Twisted's own agent does.
+        """
+        try:
+            request = self._request(method, uri, headers, bodyProducer)
+        except (SchemeNotSupported, ValueError):
+            return fail()
+        return _AgentTrip(self.pool, request).send()
 
-        return self._send(issue, fresh=False)
-
-    def _send(self, issue: Callable[[], Request], *, fresh: bool) -> Deferred[IResponse]:
-        def use(connection: UpstreamConnection) -> Deferred[Any]:
-            connection.used, stale_possible = True, connection.used
-            response: Deferred[Any] = connection.request(issue())
-            response.addCallback(ConnectedResponse, connection)
-            if stale_possible:
-                response.addErrback(once_more)
-            return response
-
-        def once_more(failure: Failure) -> Any:
-            # The upstream closed a kept-alive connection just as it was used again, and has seen
-            # nothing of the request: that is nobody's failure, and safe to send anew.
-            failure.trap(ResponseNeverReceived, RequestTransmissionFailed)
-            error: Any = failure.value
-            if any(reason.check(CancelledError) for reason in error.reasons):
-                return failure
-            return self._send(issue, fresh=True)
-
-        return self._pool.acquire(fresh=fresh).addCallback(use)
-
-
-class UpstreamClient(HTTPClient):
-    """treq's client, without what must not happen on the way to the upstream.
-
-    No cookies, no redirects (they would carry the key elsewhere), no content decoding, and no
-    buffering of the body.
-    """
-
-    def request(  # type: ignore[override]
-        self, method: bytes, url: bytes, *, headers: Headers, data: bytes | None = None
-    ) -> Deferred[Any]:
-        """``url`` is the path with its query."""
-        body = None if data is None else BytesProducer(data)
-        sent: Deferred[Any] = self._agent.request(method, url, headers, body)
-        return sent.addCallback(_without_cookies)
-
-
-def _without_cookies(response: IResponse) -> _Response:
-    return _Response(response, _NO_COOKIES)
-
-
-@implementer(IOpenSSLTrustRoot)
-class _PlatformAndFile:
-    """The platform's certificate authorities, and those of one file besides."""
-
-    def __init__(self, ca_file: Path) -> None:
-        self._ca_file = ca_file
-
-    def _addCACertsToContext(self, context: SSL.Context) -> None:
-        platformTrust()._addCACertsToContext(context)
-        context.load_verify_locations(str(self._ca_file))
-
-
-def _trust_in(ca_file: Path) -> _PlatformAndFile:
-    """The platform's roots and those of ``ca_file``, tried now and not with the first request."""
-    try:
-        SSL.Context(SSL.TLS_METHOD).load_verify_locations(str(ca_file))
-    except SSL.Error:
-        fault = Fault(str(ca_file), 0, "upstream.caFile", "expected certificates in PEM form")
-        raise ConfigError((fault,)) from None
-    return _PlatformAndFile(ca_file)
-
-
-def upstream_endpoint(reactor: Any, settings: UpstreamSettings) -> IStreamClientEndpoint:
-    """Where to connect for ``settings.base_url``: directly or through a proxy, TLS verified.
-
-    Raises :class:`ConfigError` where ``settings.ca_file`` cannot be used.
-    """
-    url = urlsplit(settings.base_url)
-    host, port = url.hostname or "", url.port or _DEFAULT_PORTS[url.scheme]
-    timeout = settings.connect_timeout_seconds
-    endpoint: IStreamClientEndpoint
-    if settings.http_proxy:
-        proxy = urlsplit(settings.http_proxy)
-        endpoint = TunnelEndpoint(
-            reactor,
-            HostnameEndpoint(reactor, proxy.hostname or "", proxy.port or 3128, timeout=timeout),
-            f"{host}:{port}",
-            timeout,
+    def _request(
+        self, method: bytes, uri: bytes, headers: Headers | None, body: IBodyProducer | None
+    ) -> Request:
+        target = URI.fromBytes(uri)
+        if not _METHOD.fullmatch(method):
+            raise ValueError(f"Invalid method {method!r}")
+        ours = self._origin
+        if (target.scheme, target.host, target.port) != (ours.scheme, ours.host, ours.port):
+            raise SchemeNotSupported("only the upstream's own origin is served")
+        headers = Headers() if headers is None else headers.copy()
+        if not headers.hasHeader(b"host"):
+            headers.addRawHeader(b"host", ours.netloc)
+        request: Request = Request._construct(
+            method, target.originForm, headers, body, persistent=True, parsedURI=target
         )
-    else:
-        endpoint = HostnameEndpoint(reactor, host, port, timeout=timeout)
-    if url.scheme == "http":
-        return endpoint
-    trust = _trust_in(settings.ca_file) if settings.ca_file else platformTrust()
-    secured = wrapClientTLS(optionsForClientTLS(host, trustRoot=trust), endpoint)
-    return HandshakeEndpoint(reactor, secured, timeout)
+        return request
+
+
+class _AgentTrip(RoundTrip):
+    """One request of a caller of the agent; the answer becomes an :class:`AgentResponse`."""
+
+    __slots__ = ("_answered", "_request", "_sent", "_writing", "response")
+
+    def __init__(self, pool: ConnectionPool, request: Request) -> None:
+        super().__init__(pool, Answer(to_head=request.method == b"HEAD"))
+        self._request = request
+        self._sent = False
+        self._writing: Deferred[None] | None = None
+        self._answered: Deferred[IResponse] | None = None
+        self.response: AgentResponse | None = None
+
+    def send(self) -> Deferred[IResponse]:
+        answered: Deferred[IResponse] = Deferred(self._leave)
+        self._answered = answered
+        self.begin()
+        return answered
+
+    @property
+    def repeatable(self) -> bool:
+        return self._request.bodyProducer is None
+
+    @property
+    def sent(self) -> bool:
+        return self._sent
+
+    def write_to(self, connection: UpstreamConnection) -> None:
+        def written(_: None) -> None:
+            self._sent, self._writing = True, None
+
+        def not_written(failure: Failure) -> None:
+            self._writing = None
+            if not self.answer.complete:
+                self.abandon()
+                self._end(Failure(RequestGenerationFailed([failure])))
+
+        writing: Deferred[None] = self._request.writeTo(connection.transport)
+        self._writing = writing
+        writing.addCallbacks(written, not_written)
+
+    def advance(self) -> None:
+        answer, answered = self.answer, self._answered
+        if answer.complete:
+            self._stop_writing()
+        if answered is not None and answer.status:
+            self._answered = None
+            self.response = AgentResponse(answer, self, self._request)
+            self.flow()
+            answered.callback(self.response)
+        elif self.response is not None:
+            self.response.advance()
+
+    def fail(self, failure: Failure) -> None:
+        self._stop_writing()
+        if self.answer.begun:
+            self._end(Failure(ResponseFailed([failure], self.response)))
+        elif self.connection is None:
+            self._end(failure)
+        elif self._sent:
+            self._end(Failure(ResponseNeverReceived([failure])))
+        else:
+            self._end(Failure(RequestTransmissionFailed([failure])))
+
+    def flow(self) -> None:
+        """Read no more than the head until somebody takes the body."""
+        response, connection = self.response, self.connection
+        if response is None or connection is None or self.answer.complete:
+            return
+        if response.delivering:
+            connection.resume()
+        else:
+            connection.pause()
+
+    def _end(self, failure: Failure) -> None:
+        answered, self._answered = self._answered, None
+        if answered is not None:
+            answered.errback(failure)
+        elif self.response is not None:
+            self.response.end(failure)
+
+    def _stop_writing(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is not None and not self._sent:
+            self._request.stopWriting()
+
+    def _leave(self, answered: Deferred[IResponse]) -> None:
+        self._answered = None
+        reached = self.connection is not None
+        self.abandon()
+        self._stop_writing()
+        if reached:
+            wrapper = ResponseFailed if self.answer.begun else ResponseNeverReceived
+            answered.errback(Failure(wrapper([Failure(CancelledError())])))
+
+
+@implementer(IResponse)
+class AgentResponse:
+    """The answer to a request of an agent's caller."""
+
+    def __init__(self, answer: Answer, trip: _AgentTrip, request: Request) -> None:
+        major, minor = answer.version.split(".")
+        self.version = (b"HTTP", int(major), int(minor))
+        self.code = answer.status
+        self.phrase = answer.phrase
+        self.headers = _headers(answer, request.method)
+        self.length = UNKNOWN_LENGTH if answer.length is None else answer.length
+        self.request = _ClientRequest(request)
+        self.previousResponse: IResponse | None = None
+        self._answer = answer
+        self._trip = trip
+        self._failure: Failure | None = None
+        self._protocol: IProtocol | None = None
+        self._transport = _BodyTransport(trip)
+
+    @property
+    def delivering(self) -> bool:
+        """Whether somebody takes the body."""
+        return self._protocol is not None
+
+    def setPreviousResponse(self, response: IResponse) -> None:
+        self.previousResponse = response
+
+    def deliverBody(self, protocol: IProtocol) -> None:
+        if self._protocol is not None:
+            raise RuntimeError("the body is delivered once")
+        transport: Any = self._transport
+        protocol.makeConnection(transport)
+        self._protocol = protocol
+        self.advance()
+        self._trip.flow()
+
+    def advance(self) -> None:
+        """Hand on what has come; and the end, once."""
+        protocol = self._protocol
+        if protocol is None:
+            return
+        data = self._answer.take()
+        if data:
+            protocol.dataReceived(data)
+        if self._failure is not None:
+            self._finish(protocol, self._failure)
+        elif self._answer.complete:
+            unsure = self._answer.ends_with_connection
+            self._finish(protocol, Failure(PotentialDataLoss() if unsure else ResponseDone()))
+
+    def end(self, failure: Failure) -> None:
+        """The answer breaks off."""
+        self._failure = failure
+        self.advance()
+
+    def _finish(self, protocol: IProtocol, reason: Failure) -> None:
+        if not self._transport.over:
+            self._transport.over = True
+            protocol.connectionLost(reason)
+
+
+def _headers(answer: Answer, method: bytes) -> Headers:
+    """As Twisted's: without those that are about the connection."""
+    hidden = HTTPParser.CONNECTION_CONTROL_HEADERS
+    if method == b"HEAD":
+        hidden = hidden - {b"content-length"}
+    headers = Headers()
+    for name, value in answer.headers:
+        if name.lower() not in hidden:
+            headers.addRawHeader(name, value)
+    return headers
+
+
+@implementer(IPushProducer)
+class _BodyTransport:
+    """What a body's receiver may do with the connection, as long as the body lasts."""
+
+    #: For receivers that are line receivers.
+    disconnecting = False
+
+    def __init__(self, trip: _AgentTrip) -> None:
+        self._trip = trip
+        self.over = False
+
+    def _connection(self) -> Any:
+        return None if self.over or self._trip.answer.complete else self._trip.connection
+
+    def pauseProducing(self) -> None:
+        if (connection := self._connection()) is not None:
+            connection.pause()
+
+    def resumeProducing(self) -> None:
+        if (connection := self._connection()) is not None:
+            connection.resume()
+
+    def stopProducing(self) -> None:
+        self.loseConnection()
+
+    def loseConnection(self) -> None:
+        if (connection := self._connection()) is not None:
+            connection.transport.loseConnection()
+
+    def abortConnection(self) -> None:
+        if (connection := self._connection()) is not None:
+            connection.transport.abortConnection()

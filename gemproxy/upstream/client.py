@@ -1,90 +1,94 @@
-"""The core's ``Upstream`` on treq: each exchange with its deadlines, each failure given a kind.
-
-Twisted's exceptions become :class:`UpstreamFailed` here and nowhere else. Cancelling what ``send``,
-``read`` or ``stream`` returned closes the connection: the upstream stops generating.
-"""
+"""The core's ``Upstream`` on treq: one way to the upstream at a time, changed on reload."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+import re
+from typing import TYPE_CHECKING, Any
 
-from OpenSSL import SSL
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import (
-    ConnectionClosed,
-    ConnectionRefusedError,  # noqa: A004
-    DNSLookupError,
-    TCPTimedOutError,
-    TimeoutError,  # noqa: A004
-)
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.internet.protocol import Protocol
-from twisted.python.failure import Failure
-from twisted.web._newclient import ParseError
-from twisted.web.client import ResponseDone
-from twisted.web.http import PotentialDataLoss, _DataLoss
-from twisted.web.http_headers import Headers
+from treq.client import HTTPClient
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.web.client import URI
 
-from gemproxy.errors import FailureKind, UpstreamFailed
 from gemproxy.interfaces import UpstreamRequest
-from gemproxy.upstream.agent import (
-    ConnectedResponse,
-    UpstreamAgent,
-    UpstreamClient,
-    upstream_endpoint,
-)
-from gemproxy.upstream.connections import ConnectionPool, UpstreamConnection
+from gemproxy.upstream.agent import UpstreamAgent
+from gemproxy.upstream.deadlines import Deadlines
+from gemproxy.upstream.endpoint import upstream_endpoint
+from gemproxy.upstream.pool import ConnectionPool
+from gemproxy.upstream.response import Limits, TreqResponse
 
 if TYPE_CHECKING:
     from gemproxy.config.settings import UpstreamSettings
-    from gemproxy.secret import Secret
 
-#: The first class that an exception, or one of the reasons that it wraps, is an instance of.
-_KINDS: tuple[tuple[type[BaseException], FailureKind], ...] = (
-    (ConnectionRefusedError, FailureKind.REFUSED),
-    (DNSLookupError, FailureKind.DNS),
-    (TCPTimedOutError, FailureKind.CONNECT_TIMEOUT),
-    (TimeoutError, FailureKind.CONNECT_TIMEOUT),
-    (SSL.Error, FailureKind.TLS),
-    (ParseError, FailureKind.GARBAGE),
-    (_DataLoss, FailureKind.TRUNCATED),
-    (ConnectionClosed, FailureKind.RESET),
-    (ValueError, FailureKind.GARBAGE),
-)
+#: Request lines are as many as models are asked for; clients choose their names.
+_MOST_PATHS = 1000
+_PATH = re.compile(rb"[\x21-\x7e]+")
+#: Methods whose requests say that they have no body.
+_EXPECT_BODY = frozenset({b"POST", b"PUT", b"PATCH"})
 
 
-def _causes(failure: Failure) -> list[BaseException]:
-    """The exception, and all that twisted.web has wrapped in it."""
-    causes: list[Any] = [failure.value]
-    for cause in causes:
-        causes.extend(reason.value for reason in getattr(cause, "reasons", ()))
-    return causes
+class UpstreamClient(HTTPClient):
+    """treq's client on the upstream's agent, with a straight way for requests that are ready.
+
+    ``exchange`` does what ``request`` does without what is the same for each of the core's calls,
+    or must not happen to them: URLs, cookies, redirects (to another host they would carry the key
+    along), content decoding.
+    """
+
+    def __init__(self, reactor: IReactorTime, agent: UpstreamAgent, deadlines: Deadlines) -> None:
+        super().__init__(agent)
+        self._reactor = reactor
+        self._pool = agent.pool
+        self._deadlines = deadlines
+
+    def exchange(self, head: bytes, body: bytes, limits: Limits) -> Deferred[TreqResponse]:
+        """Send ``head``, which ends with its blank line, and ``body``; wait for the headers."""
+        return TreqResponse(self._pool, self._reactor, self._deadlines, head, body, limits).send()
 
 
-def failure_kind(failure: Failure) -> FailureKind:
-    """What became of an exchange that ended with ``failure``."""
-    causes = _causes(failure)
-    if any(type(cause).__module__.startswith("service_identity") for cause in causes):
-        return FailureKind.TLS
-    for kind_of, kind in _KINDS:
-        if any(isinstance(cause, kind_of) for cause in causes):
-            return kind
-    return FailureKind.RESET
-
-
-@dataclass(frozen=True)
 class _Way:
     """The way to one upstream: its connections, and what every request on them has in common."""
 
-    pool: ConnectionPool
-    client: UpstreamClient
-    prefix: bytes
-    headers: Mapping[bytes, list[bytes]]
+    def __init__(
+        self, reactor: Any, settings: UpstreamSettings, user_agent: bytes, deadlines: Deadlines
+    ) -> None:
+        self.pool = ConnectionPool(
+            reactor, upstream_endpoint(reactor, settings), settings.max_connections_per_host
+        )
+        self._client = UpstreamClient(
+            reactor, UpstreamAgent(self.pool, settings.base_url), deadlines
+        )
+        url = URI.fromBytes(settings.base_url.encode("ascii"))
+        self._prefix = url.path.rstrip(b"/")
+        self._common = (
+            b" HTTP/1.1\r\nHost: %b\r\nUser-Agent: %b\r\nContent-Type: application/json\r\n"
+            b"X-Goog-Api-Key: " % (url.netloc, user_agent)
+        )
+        self._beginnings: dict[tuple[bytes, bytes], bytes] = {}
 
-    def headers_with(self, key: Secret) -> Headers:
-        return Headers({**self.headers, b"x-goog-api-key": [key.reveal().encode("utf-8")]})
+    def exchange(self, request: UpstreamRequest, limits: Limits) -> Deferred[TreqResponse]:
+        beginning = self._beginnings.get((request.method, request.path))
+        if beginning is None:
+            beginning = self._begin(request.method, request.path)
+        key = request.key.reveal().encode("ascii")
+        body = request.body
+        if body is not None:
+            head = b"%b%b\r\nContent-Length: %d\r\n\r\n" % (beginning, key, len(body))
+        elif request.method in _EXPECT_BODY:
+            head = b"%b%b\r\nContent-Length: 0\r\n\r\n" % (beginning, key)
+        else:
+            head = b"%b%b\r\n\r\n" % (beginning, key)
+        return self._client.exchange(head, body or b"", limits)
+
+    def _begin(self, method: bytes, path: bytes) -> bytes:
+        """The request up to the key. Raises ``ValueError`` where ``path`` could say more."""
+        if not _PATH.fullmatch(path):
+            raise ValueError(f"not a path: {path!r}")
+        if len(self._beginnings) >= _MOST_PATHS:
+            self._beginnings.clear()
+        beginning = b"%b %b%b%b" % (method, self._prefix, path, self._common)
+        self._beginnings[method, path] = beginning
+        return beginning
 
 
 def _reach(settings: UpstreamSettings) -> tuple[object, ...]:
@@ -105,6 +109,7 @@ class TreqUpstream:
         self._reactor = reactor
         self._settings = settings
         self._user_agent = user_agent.encode("ascii")
+        self._deadlines = Deadlines(reactor)
         self._started = False
         self._way = self._make_way(settings)
 
@@ -117,6 +122,7 @@ class TreqUpstream:
         """Close the connections."""
         self._started = False
         self._way.pool.stop()
+        self._deadlines.stop()
 
     def apply(self, settings: UpstreamSettings) -> None:
         """Take over new settings, from the next request on.
@@ -132,268 +138,13 @@ class TreqUpstream:
                 old.pool.stop()
         self._settings = settings
 
-    def _make_way(self, settings: UpstreamSettings) -> _Way:
-        pool = ConnectionPool(
-            self._reactor,
-            upstream_endpoint(self._reactor, settings),
-            settings.max_connections_per_host,
-        )
-        agent = UpstreamAgent(pool, settings.base_url)
-        headers = {
-            b"host": [agent.netloc],
-            b"user-agent": [self._user_agent],
-            b"content-type": [b"application/json"],
-        }
-        return _Way(pool, UpstreamClient(agent), agent.path_prefix, headers)
-
     def send(self, request: UpstreamRequest) -> Deferred[TreqResponse]:
         """See :meth:`gemproxy.interfaces.Upstream.send`."""
-        settings, way = self._settings, self._way
-        sent_at = self._reactor.seconds()
-        left = request.deadline - sent_at
-        limit, kind, setting = settings.first_byte_timeout_seconds, *_FIRST_BYTE
-        if left < limit:
-            limit, kind, setting = max(left, 0.0), *_DEADLINE
-        sent: Deferred[ConnectedResponse] = way.client.request(
-            request.method,
-            way.prefix + request.path,
-            headers=way.headers_with(request.key),
-            data=request.body,
+        settings = self._settings
+        limits = Limits(
+            settings.first_byte_timeout_seconds, settings.idle_timeout_seconds, request.deadline
         )
-        expired = UpstreamFailed(kind, setting)
-        watch = _Watch(self._reactor, limit, sent.cancel)
+        return self._way.exchange(request, limits)
 
-        def answered(response: ConnectedResponse) -> TreqResponse:
-            watch.stop()
-            return TreqResponse(self._reactor, response, settings, request.deadline, sent_at)
-
-        def failed(failure: Failure) -> NoReturn:
-            watch.stop()
-            if nobody_waits:
-                raise CancelledError
-            if watch.expired:
-                raise expired
-            raise UpstreamFailed(failure_kind(failure)) from failure.value
-
-        # What a cancelled exchange fails with depends on how far it has come: a look-up says that
-        # there is no such name, a connection that it was cancelled. None of it is the upstream's.
-        nobody_waits = False
-
-        def leave(_: Deferred[TreqResponse]) -> None:
-            nonlocal nobody_waits
-            nobody_waits = True
-            sent.cancel()
-
-        response: Deferred[TreqResponse] = Deferred(leave)
-        sent.addCallbacks(answered, failed).chainDeferred(response)
-        return response
-
-
-_FIRST_BYTE = (FailureKind.FIRST_BYTE_TIMEOUT, "firstByteTimeoutSeconds")
-_IDLE = (FailureKind.IDLE_TIMEOUT, "idleTimeoutSeconds")
-_DEADLINE = (FailureKind.DEADLINE, "requestTimeoutSeconds")
-
-
-class _Watch:
-    """Calls ``act`` once ``seconds`` have passed, unless stopped before."""
-
-    def __init__(self, reactor: IReactorTime, seconds: float, act: Callable[[], object]) -> None:
-        self._act = act
-        self.expired = False
-        self._call: IDelayedCall = reactor.callLater(seconds, self._expire)
-
-    def stop(self) -> None:
-        if self._call.active():
-            self._call.cancel()
-
-    def _expire(self) -> None:
-        self.expired = True
-        self._act()
-
-
-class TreqResponse:
-    """Status and headers of an answer, and its body when it comes."""
-
-    def __init__(
-        self,
-        reactor: IReactorTime,
-        response: ConnectedResponse,
-        settings: UpstreamSettings,
-        deadline: float,
-        sent_at: float,
-    ) -> None:
-        self.status: int = response.code
-        self._response = response
-        connection: UpstreamConnection = response.original.connection
-        self._body = _Body(
-            reactor,
-            connection,
-            settings.idle_timeout_seconds,
-            deadline,
-            sent_at + settings.first_byte_timeout_seconds,
-        )
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """Names in lower case; of repeated headers the last."""
-        return {
-            name.decode("latin-1").lower(): values[-1].decode("latin-1")
-            for name, values in self._response.headers.getAllRawHeaders()
-        }
-
-    def read(self, limit: int) -> Deferred[bytes]:
-        """The whole body, at most ``limit`` bytes."""
-        collected = _Collected(limit)
-        self._body.receive = collected.add
-        self._response.deliverBody(self._body)
-        return self._body.done.addCallback(lambda _: b"".join(collected.pieces))
-
-    def stream(self, receive: Callable[[bytes], None]) -> Deferred[None]:
-        """Hand over the body as it comes, all of one read of the socket at once."""
-        self._body.receive = receive
-        self._body.connection.flush = self._body.flush
-        self._response.deliverBody(self._body)
-        return self._body.done
-
-    def pause(self) -> None:
-        """Stop reading from the upstream's socket."""
-        self._body.pause()
-
-    def resume(self) -> None:
-        """Go on reading."""
-        self._body.resume()
-
-
-class _Collected:
-    """Pieces of a body that may not grow past ``limit`` bytes."""
-
-    def __init__(self, limit: int) -> None:
-        self.pieces: list[bytes] = []
-        self._left = limit
-
-    def add(self, data: bytes) -> None:
-        self._left -= len(data)
-        if self._left < 0:
-            raise UpstreamFailed(FailureKind.TOO_LARGE)
-        self.pieces.append(data)
-
-
-class _Body(Protocol):
-    """Receives a body under two deadlines: ``idle`` seconds between two reads, and the request's.
-
-    Waiting for a client that reads slowly does not count as the upstream's silence.
-    """
-
-    #: twisted.web's stand-in for the connection's transport, a push producer.
-    transport: Any
-    receive: Callable[[bytes], None]
-
-    def __init__(
-        self,
-        reactor: IReactorTime,
-        connection: UpstreamConnection,
-        idle: float,
-        deadline: float,
-        first_by: float,
-    ) -> None:
-        self.connection = connection
-        self.done: Deferred[None] = Deferred(self._cancelled)
-        self._reactor = reactor
-        self._idle = idle
-        self._deadline = deadline
-        self._heard = reactor.seconds()
-        self._first_by: float | None = first_by
-        self._pieces: list[bytes] = []
-        self._paused = False
-        self._over = False
-        self._watch: IDelayedCall | None = None
-
-    def connectionMade(self) -> None:
-        self._arm()
-
-    def dataReceived(self, data: bytes) -> None:
-        if self._first_by is not None:
-            self._first_by = None
-            self._disarm()
-            self._heard = self._reactor.seconds()
-            self._arm()
-        self._pieces.append(data)
-        if self.connection.flush is None:
-            self.flush()
-
-    def flush(self) -> None:
-        """Hand on what has come since the last time."""
-        if not self._pieces or self._over:
-            return
-        self._heard = self._reactor.seconds()
-        data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-        self._pieces.clear()
-        try:
-            self.receive(data)
-        except Exception:  # noqa: BLE001 - the receiver's failure ends this exchange, and says why
-            self._end(Failure())
-
-    def connectionLost(self, reason: Failure = Failure(ResponseDone())) -> None:  # noqa: B008
-        self.flush()
-        if self._over:
-            return
-        if reason.check(ResponseDone, PotentialDataLoss):
-            self._over = True
-            self._disarm()
-            self.done.callback(None)
-        else:
-            kind = failure_kind(reason)
-            if kind is FailureKind.RESET:
-                kind = FailureKind.TRUNCATED
-            self._end(Failure(UpstreamFailed(kind)))
-
-    def pause(self) -> None:
-        self._paused = True
-        if not self._over:
-            self.transport.pauseProducing()
-
-    def resume(self) -> None:
-        self._paused = False
-        self._heard = self._reactor.seconds()
-        if not self._over:
-            self.transport.resumeProducing()
-
-    def _end(self, failure: Failure) -> None:
-        """Fail, and close the connection: nobody reads on."""
-        if not self._over:
-            self._close()
-            self.done.errback(failure)
-
-    def _close(self) -> None:
-        self._over = True
-        self._disarm()
-        self.connection.transport.abortConnection()
-
-    def _cancelled(self, _: Deferred[None]) -> None:
-        if not self._over:
-            self._close()
-
-    def _arm(self) -> None:
-        now = self._reactor.seconds()
-        silent_at = self._first_by or (now if self._paused else self._heard) + self._idle
-        self._watch = self._reactor.callLater(
-            max(min(silent_at, self._deadline) - now, 0.0), self._look
-        )
-
-    def _disarm(self) -> None:
-        if self._watch is not None and self._watch.active():
-            self._watch.cancel()
-
-    def _look(self) -> None:
-        now = self._reactor.seconds()
-        if now >= self._deadline:
-            self._end(Failure(UpstreamFailed(*_DEADLINE)))
-        elif self._first_by is not None:
-            if now >= self._first_by:
-                self._end(Failure(UpstreamFailed(*_FIRST_BYTE)))
-            else:
-                self._arm()
-        elif not self._paused and now >= self._heard + self._idle:
-            self._end(Failure(UpstreamFailed(*_IDLE)))
-        else:
-            self._arm()
+    def _make_way(self, settings: UpstreamSettings) -> _Way:
+        return _Way(self._reactor, settings, self._user_agent, self._deadlines)

@@ -1,0 +1,133 @@
+"""One connection to the upstream: it carries one request at a time, and is used again if clean.
+
+Clean means: the whole request was sent, the whole answer came, nothing came after it, and both
+sides want to go on. Everything else costs the connection.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import tcp
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IHandshakeListener, ITCPTransport
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from gemproxy.upstream.answer import NotHttp
+
+if TYPE_CHECKING:
+    from gemproxy.upstream.pool import ConnectionPool
+    from gemproxy.upstream.round_trip import RoundTrip
+
+
+@implementer(IHandshakeListener)
+class UpstreamConnection(Protocol):
+    """One HTTP/1.1 connection of ``pool``."""
+
+    transport: Any
+    idle_since = 0.0
+    #: Whether a request was sent on it before: then the upstream may have closed it meanwhile.
+    used = False
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._pool = pool
+        self._trip: RoundTrip | None = None
+        self._held = False
+        self._secured: Deferred[Any] | None = None
+
+    def connectionMade(self) -> None:
+        if ITCPTransport.providedBy(self.transport):
+            self.transport.setTcpNoDelay(True)
+        if type(self.transport) is tcp.Client:
+            # Past the endpoint's wrapper, whose work is done.
+            self.transport.protocol = self
+
+    def when_secured(self) -> Deferred[Any]:
+        """Fires with the connection when the TLS handshake is done, and fails if it cannot be."""
+        secured = self._secured = Deferred(lambda _: self.transport.abortConnection())
+        return secured
+
+    def handshakeCompleted(self) -> None:
+        self._settle(self)
+
+    def _settle(self, result: UpstreamConnection | Failure) -> None:
+        secured, self._secured = self._secured, None
+        if secured is not None and not secured.called:
+            secured.callback(result)
+
+    # -- one round trip --------------------------------------------------------------------------
+
+    def carry(self, trip: RoundTrip) -> None:
+        """Serve ``trip``, which then writes its request to the transport."""
+        self.used = True
+        self._trip = trip
+
+    def dataReceived(self, data: bytes) -> None:
+        trip = self._trip
+        if trip is None:
+            # Nobody asked: whatever it is, it must not become the next request's answer.
+            self.abort()
+            return
+        answer = trip.answer
+        try:
+            answer.feed(data)
+        except NotHttp:
+            failure = Failure()
+            self.abort()
+            trip.advance()
+            trip.fail(failure)
+            return
+        if answer.complete:
+            self._release(trip)
+        trip.advance()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._settle(reason)
+        self._pool.forget(self)
+        trip, self._trip = self._trip, None
+        if trip is None:
+            return
+        if trip.answer.ends_with_connection and reason.check(ConnectionDone):
+            trip.answer.end()
+            trip.advance()
+        else:
+            trip.lost(reason)
+
+    def _release(self, trip: RoundTrip) -> None:
+        """Be there for the next request, if that is safe."""
+        self._trip = None
+        if not trip.sent:
+            # The answer came early; the rest of the request would be taken for another one.
+            self.abort()
+        elif trip.answer.keep_alive and self._pool.give_back(self):
+            self.resume()
+        else:
+            self.transport.loseConnection()
+
+    # -- for the round trip ----------------------------------------------------------------------
+
+    def abort(self) -> None:
+        """Close now: the upstream stops generating. Whom it carries hears nothing more of it."""
+        self._trip = None
+        self._pool.forget(self)
+        self.transport.abortConnection()
+
+    def distrust(self, trip: RoundTrip) -> None:
+        """Close, unless it serves another than ``trip`` by now."""
+        if self._trip is None or self._trip is trip:
+            self.abort()
+
+    def pause(self) -> None:
+        """Stop reading from the socket."""
+        if self._trip is not None and not self._held:
+            self._held = True
+            self.transport.pauseProducing()
+
+    def resume(self) -> None:
+        """Go on reading."""
+        if self._held:
+            self._held = False
+            self.transport.resumeProducing()

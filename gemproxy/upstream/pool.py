@@ -1,0 +1,89 @@
+"""Connections to the upstream: kept alive, and swept when they have idled too long.
+
+twisted.web's own pool arms a timer for each idle connection and hands out the one that has idled
+longest; this one looks at all of them once in a while, and hands out the one used last. How many
+are open is bounded by the requests in flight, each of which uses one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
+from twisted.internet.protocol import Factory
+from twisted.internet.task import LoopingCall
+
+from gemproxy.upstream.connection import UpstreamConnection
+
+#: Below the upstream's own limit (Google closes after 240 s), so that we are the one who closes.
+IDLE_SECONDS = 200.0
+_SWEEP_SECONDS = 10.0
+
+
+class _ConnectionFactory(Factory):
+    noisy = False
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._pool = pool
+
+    def buildProtocol(self, addr: object) -> UpstreamConnection:  # noqa: ARG002
+        return UpstreamConnection(self._pool)
+
+
+class ConnectionPool:
+    """Connections to one host: ``endpoint`` makes them, at most ``keep`` idle ones are kept."""
+
+    def __init__(self, reactor: IReactorTime, endpoint: IStreamClientEndpoint, keep: int) -> None:
+        self._seconds = reactor.seconds
+        self._endpoint = endpoint
+        self._keep = keep
+        self._factory = _ConnectionFactory(self)
+        #: The one used last is the last.
+        self._idle: list[UpstreamConnection] = []
+        self._sweeper = LoopingCall(self._sweep)
+        self._sweeper.clock = reactor
+
+    def start(self) -> None:
+        """Begin to close connections that idle too long."""
+        self._sweeper.start(_SWEEP_SECONDS, now=False)
+
+    def stop(self) -> None:
+        """Close the idle connections; those in use close as their requests end."""
+        if self._sweeper.running:
+            self._sweeper.stop()
+        self._keep = 0
+        self._close(self._idle)
+        self._idle = []
+
+    def take_idle(self) -> UpstreamConnection | None:
+        """A connection that was used before and waits for another request."""
+        return self._idle.pop() if self._idle else None
+
+    def connect(self) -> Deferred[UpstreamConnection]:
+        """A new connection, for one request of whoever called."""
+        connecting: Deferred[Any] = self._endpoint.connect(self._factory)
+        return connecting
+
+    def give_back(self, connection: UpstreamConnection) -> bool:
+        """Keep ``connection`` for another request, unless there are enough."""
+        if len(self._idle) >= self._keep:
+            return False
+        connection.idle_since = self._seconds()
+        self._idle.append(connection)
+        return True
+
+    def forget(self, connection: UpstreamConnection) -> None:
+        """``connection`` takes no more requests."""
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def _sweep(self) -> None:
+        oldest = self._seconds() - IDLE_SECONDS
+        stale = [each for each in self._idle if each.idle_since < oldest]
+        self._idle = [each for each in self._idle if each.idle_since >= oldest]
+        self._close(stale)
+
+    def _close(self, connections: list[UpstreamConnection]) -> None:
+        for connection in connections:
+            connection.transport.loseConnection()

@@ -1,0 +1,290 @@
+"""One call of the core's on its way, and its answer: with deadlines, back-pressure and kinds.
+
+Cancelling what ``send``, ``read`` or ``stream`` returned closes the connection: the upstream stops
+generating.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+
+from gemproxy.errors import FailureKind, UpstreamFailed
+from gemproxy.sockets import send
+from gemproxy.upstream.answer import Answer
+from gemproxy.upstream.connection import UpstreamConnection
+from gemproxy.upstream.deadlines import Deadlines
+from gemproxy.upstream.failures import DEADLINE, FIRST_BYTE, IDLE, upstream_failure
+from gemproxy.upstream.pool import ConnectionPool
+from gemproxy.upstream.round_trip import RoundTrip
+from gemproxy.upstream.upload import Upload
+
+#: A longer body is not copied behind its headers, nor handed to the transport in one piece.
+_AT_ONCE = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long an exchange may take: until its first byte, between two reads, as a whole."""
+
+    #: Seconds from the sending on.
+    first_byte: float
+    #: Seconds.
+    idle: float
+    #: The reactor's time.
+    deadline: float
+
+
+class TreqResponse(RoundTrip):
+    """One request under ``limits``, and the answer that it gets.
+
+    ``head`` is the request up to the blank line. Waiting for a client that reads slowly does not
+    count as the upstream's silence.
+    """
+
+    __slots__ = (
+        "_answered",
+        "_body",
+        "_deadline",
+        "_deadlines",
+        "_done",
+        "_failure",
+        "_first_by",
+        "_head",
+        "_heard",
+        "_idle",
+        "_paused",
+        "_receive",
+        "_seconds",
+        "_settled",
+        "_upload",
+    )
+
+    def __init__(
+        self,
+        pool: ConnectionPool,
+        reactor: IReactorTime,
+        deadlines: Deadlines,
+        head: bytes,
+        body: bytes,
+        limits: Limits,
+    ) -> None:
+        super().__init__(pool, Answer())
+        self._head = head
+        self._body = body
+        self._upload: Upload | None = None
+        self._seconds = reactor.seconds
+        self._deadlines = deadlines
+        self._first_by = reactor.seconds() + limits.first_byte
+        self._idle = limits.idle
+        self._deadline = limits.deadline
+        #: When the body's latest piece came.
+        self._heard: float | None = None
+        self._answered: Deferred[TreqResponse] | None = None
+        self._done: Deferred[None] | None = None
+        self._receive: Callable[[bytes], None] | None = None
+        self._failure: UpstreamFailed | None = None
+        self._paused = False
+        self._settled = False
+
+    def send(self) -> Deferred[TreqResponse]:
+        """Fires with this object when status and headers are here. To be called once."""
+        answered: Deferred[TreqResponse] = Deferred(self._leave)
+        self._answered = answered
+        self._deadlines.watch(self)
+        self.begin()
+        return answered
+
+    # -- what the core sees ----------------------------------------------------------------------
+
+    @property
+    def status(self) -> int:
+        """HTTP's."""
+        return self.answer.status
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Names in lower case; of repeated headers the last."""
+        return {
+            name.decode("latin-1").lower(): value.decode("latin-1")
+            for name, value in self.answer.headers
+        }
+
+    def read(self, limit: int) -> Deferred[bytes]:
+        """The whole body, at most ``limit`` bytes."""
+        collected = _Collected(limit)
+        if not self.answer.complete or self._failure is not None:
+            return self.stream(collected.add).addCallback(lambda _: collected.whole())
+        self._settle()
+        try:
+            collected.add(self.answer.take())
+        except UpstreamFailed as too_large:
+            self._distrust()
+            return fail(too_large)
+        return succeed(collected.whole())
+
+    def stream(self, receive: Callable[[bytes], None]) -> Deferred[None]:
+        """Hand over the body as it comes, all of one read of the socket at once."""
+        done: Deferred[None] = Deferred(self._leave)
+        self._done, self._receive = done, receive
+        self._hand_over()
+        self._flow()
+        return done
+
+    def pause(self) -> None:
+        """Stop reading from the upstream's socket."""
+        self._paused = True
+        self._flow()
+
+    def resume(self) -> None:
+        """Go on reading."""
+        if not self._paused:
+            return
+        self._paused = False
+        if self._settled:
+            return
+        if self._heard is not None:
+            self._heard = self._seconds()
+            self._deadlines.watch(self)
+        self._hand_over()
+        self._flow()
+
+    # -- what the connection tells ---------------------------------------------------------------
+
+    @property
+    def sent(self) -> bool:
+        return self._upload is None or self._upload.done
+
+    def write_to(self, connection: UpstreamConnection) -> None:
+        transport, body = connection.transport, self._body
+        if len(body) <= _AT_ONCE:
+            send(transport, self._head + body)
+        else:
+            send(transport, self._head)
+            self._upload = Upload(transport, body)
+            self._upload.start()
+
+    def advance(self) -> None:
+        answer = self.answer
+        if answer.pieces and not answer.complete:
+            first, self._heard = self._heard is None, self._seconds()
+            if first:
+                self._deadlines.watch(self)
+        answered = self._answered
+        if answered is None:
+            self._hand_over()
+        elif answer.status:
+            self._answered = None
+            # Whoever waits begins to read in here.
+            answered.callback(self)
+            self._flow()
+
+    def fail(self, failure: Failure) -> None:
+        if self._settled or self._failure is not None:
+            return
+        answered, self._answered = self._answered, None
+        error = upstream_failure(failure, answered=answered is None)
+        if answered is not None:
+            self._settle()
+            answered.errback(error)
+        else:
+            self._failure = error
+            self._hand_over()
+
+    # -- deadlines -------------------------------------------------------------------------------
+
+    @property
+    def due(self) -> float:
+        """When it must be over, should nothing more come until then."""
+        if self._heard is None:
+            silent_at = self._first_by
+        elif self._paused:
+            return self._deadline
+        else:
+            silent_at = self._heard + self._idle
+        return min(silent_at, self._deadline)
+
+    def expire(self, now: float) -> None:
+        """Close the connection, and say which time is up."""
+        if now >= self._deadline:
+            expired = DEADLINE
+        elif self._heard is None:
+            expired = FIRST_BYTE
+        else:
+            expired = IDLE
+        self.abandon()
+        self._deadlines.release(self)
+        self.fail(Failure(UpstreamFailed(*expired)))
+
+    # -- inside ----------------------------------------------------------------------------------
+
+    def _hand_over(self) -> None:
+        """Give what has come to whoever reads, and the end once it is reached."""
+        done, receive = self._done, self._receive
+        if done is None or receive is None or (self._paused and self._failure is None):
+            return
+        data = self.answer.take()
+        if data:
+            try:
+                receive(data)
+            except Exception:  # noqa: BLE001 - the receiver's failure ends this exchange, and says why
+                if self._settled:
+                    return
+                self._settle()
+                self._distrust()
+                done.errback(Failure())
+                return
+        if self._settled:
+            return
+        if self._failure is not None:
+            self._settle()
+            done.errback(self._failure)
+        elif self.answer.complete and not self.answer.pieces:
+            self._settle()
+            done.callback(None)
+
+    def _flow(self) -> None:
+        """Let the socket be read as long as somebody takes what comes."""
+        connection = self.connection
+        if connection is None or self.answer.complete or self._settled:
+            return
+        if self._paused or self._done is None:
+            connection.pause()
+        else:
+            connection.resume()
+
+    def _settle(self) -> None:
+        self._settled = True
+        self._answered = self._done = self._receive = None
+        self._deadlines.release(self)
+
+    def _leave(self, _: Deferred[object]) -> None:
+        """Nobody waits any more."""
+        self._settle()
+        self.abandon()
+
+    def _distrust(self) -> None:
+        """The connection closes also where the answer had ended: what came was not wanted."""
+        if self.connection is not None:
+            self.connection.distrust(self)
+
+
+class _Collected:
+    """Pieces of a body that may not grow past ``limit`` bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self._pieces: list[bytes] = []
+        self._left = limit
+
+    def add(self, data: bytes) -> None:
+        self._left -= len(data)
+        if self._left < 0:
+            raise UpstreamFailed(FailureKind.TOO_LARGE)
+        self._pieces.append(data)
+
+    def whole(self) -> bytes:
+        return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
