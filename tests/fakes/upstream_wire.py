@@ -33,13 +33,10 @@ class Wire(StringTransport):
             self.aborted = True
             self._lose(ConnectionAborted())
 
-    def says(self, data: bytes, cut: int = 0) -> None:
-        """Bytes arrive, in pieces of ``cut``; none after the connection is closed."""
-        cut = cut or len(data)
-        for place in range(0, len(data), cut):
-            if self.closed:
-                return
-            self.protocol.dataReceived(data[place : place + cut])
+    def says(self, data: bytes) -> None:
+        """Bytes arrive in one read; none do after the connection is closed."""
+        if data and not self.closed:
+            self.protocol.dataReceived(data)
 
     def closes(self, *, cleanly: bool = True) -> None:
         if not self.aborted:

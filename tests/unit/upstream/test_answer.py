@@ -1,0 +1,234 @@
+"""What is an answer, what is garbage, and what an answer leaves behind on its connection."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gemproxy.upstream.answer import MAX_OVERHEAD_BYTES, Answer, NotHttp
+
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+def feed(answer, reads):
+    for data in reads:
+        answer.feed(data)
+
+
+def read(wire, *, to_head=False):
+    answer = Answer(to_head=to_head)
+    answer.feed(wire)
+    return answer
+
+
+WHOLE = {
+    "content length": (OK + b"Content-Length: 5\r\n\r\nhello", 200, b"hello", True),
+    "no body": (OK + b"Content-Length: 0\r\n\r\n", 200, b"", True),
+    "chunks": (CHUNKED + b"3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n", 200, b"hello", True),
+    "extensions and trailers": (
+        CHUNKED + b"5;a=b;c\r\nhello\r\n0\r\nServer-Timing: x\r\nB: c\r\n\r\n",
+        200,
+        b"hello",
+        True,
+    ),
+    "asked to close": (
+        OK + b"Connection: close\r\nContent-Length: 2\r\n\r\nhi",
+        200,
+        b"hi",
+        False,
+    ),
+    "asked to close in a list": (
+        OK + b"Connection: x, Close\r\nContent-Length: 2\r\n\r\nhi",
+        200,
+        b"hi",
+        False,
+    ),
+    "HTTP/1.0": (b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nhi", 200, b"hi", False),
+    "HTTP/1.0 that stays": (
+        b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nhi",
+        200,
+        b"hi",
+        True,
+    ),
+    "204": (b"HTTP/1.1 204 No Content\r\n\r\n", 204, b"", True),
+    "304 with a length": (b"HTTP/1.1 304 N\r\nContent-Length: 9\r\n\r\n", 304, b"", True),
+    "no phrase": (b"HTTP/1.1 429\r\nContent-Length: 2\r\n\r\nhi", 429, b"hi", True),
+    "interim answers": (
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
+        + OK
+        + b"Content-Length: 2\r\n\r\nhi",
+        200,
+        b"hi",
+        True,
+    ),
+    "an offer to upgrade": (
+        OK + b"Upgrade: h2c\r\nConnection: Upgrade\r\nContent-Length: 2\r\n\r\nhi",
+        200,
+        b"hi",
+        True,
+    ),
+}
+
+
+@given(st.sampled_from(sorted(WHOLE)), st.data())
+def test_wherever_an_answer_is_cut_it_is_the_same(name, data):
+    wire, status, body, keep_alive = WHOLE[name]
+    answer, got, rest = Answer(), b"", wire
+    while rest:
+        size = data.draw(st.integers(1, len(rest)))
+        answer.feed(rest[:size])
+        rest = rest[size:]
+        got += answer.take()
+        assert answer.complete == (not rest)
+    assert (answer.status, got, answer.keep_alive) == (status, body, keep_alive)
+
+
+GARBAGE = {
+    "nothing of HTTP": b"SSH-2.0-OpenSSH_9.2\r\n",
+    "TLS": b"\x16\x03\x01\x00\xee",
+    "another protocol": b"RTSP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n",
+    "blank lines": b"\r\n" + OK + b"Content-Length: 0\r\n\r\n",
+    "a version of another world": b"HTTP/3.7 200 OK\r\n\r\n",
+    "no status": b"HTTP/1.1 abc OK\r\n\r\n",
+    "a short status": b"HTTP/1.1 20\r\n\r\n",
+    "a long status": b"HTTP/1.1 2000 OK\r\n\r\n",
+    "a status below 100": b"HTTP/1.1 099 OK\r\n\r\n",
+    "another protocol from here": b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n"
+    b"Connection: Upgrade\r\n\r\n\x00\x01",
+    "bare line feeds": b"HTTP/1.1 200 OK\nContent-Length: 0\n\n",
+    "a NUL in a header": OK + b"A: b\x00c\r\nContent-Length: 0\r\n\r\n",
+    "a bare CR in a header": OK + b"A: b\rc\r\nContent-Length: 0\r\n\r\n",
+    "a folded header": OK + b"A: b\r\n c\r\nContent-Length: 0\r\n\r\n",
+    "a space before the colon": OK + b"Content-Length : 0\r\n\r\n",
+    "a header without a name": OK + b": x\r\n\r\n",
+    "a line without a colon": OK + b"nothing\r\n\r\n",
+    "two lengths": OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\nhi",
+    "the same length twice": OK + b"Content-Length: 2\r\nContent-Length: 2\r\n\r\nhi",
+    "a list of lengths": OK + b"Content-Length: 2, 2\r\n\r\nhi",
+    "a negative length": OK + b"Content-Length: -2\r\n\r\n",
+    "a signed length": OK + b"Content-Length: +2\r\n\r\nhi",
+    "an empty length": OK + b"Content-Length: \r\n\r\n",
+    "a length past all numbers": OK + b"Content-Length: 99999999999999999999\r\n\r\n",
+    "length and encoding": OK + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "encoding and length": OK + b"Transfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n0\r\n\r\n",
+    "an encoding that nobody reads": OK + b"Transfer-Encoding: gzip\r\n\r\nxyz",
+    "two encodings": OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    "chunks that are not the outermost": OK + b"Transfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n",
+    "a chunk past all numbers": CHUNKED + b"fffffffffffffffff\r\n",
+    "a negative chunk": CHUNKED + b"-1\r\n",
+    "a chunk of no size": CHUNKED + b"\r\nx",
+    "a chunk that is longer than it says": CHUNKED + b"2\r\nhello\r\n0\r\n\r\n",
+    "chunks on bare line feeds": CHUNKED + b"3\nhel\n0\n\n",
+    "an interim answer with a body": b"HTTP/1.1 150 x\r\nContent-Length: 3\r\n\r\nabc"
+    + OK
+    + b"Content-Length: 0\r\n\r\n",
+    "too many headers": OK + b"A: b\r\n" * 501 + b"Content-Length: 0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("cut", [1, 7, 10_000])
+@pytest.mark.parametrize("name", GARBAGE)
+def test_what_can_be_read_in_two_ways_is_not_read(name, cut):
+    wire = GARBAGE[name]
+    answer = Answer()
+    with pytest.raises(NotHttp):
+        feed(answer, (wire[place : place + cut] for place in range(0, len(wire), cut)))
+    assert not answer.complete
+
+
+@given(st.binary(max_size=300), st.binary(max_size=300))
+def test_bytes_of_any_kind_are_read_or_refused(one, two):
+    for beginning in (b"", b"HTTP/1.1 200 OK\r\n", CHUNKED):
+        answer = Answer()
+        try:
+            for data in (beginning + one, two):
+                if data and not answer.complete:
+                    answer.feed(data)
+        except NotHttp:
+            assert not answer.complete
+
+
+def test_headers_are_kept_as_they_came_without_trailers():
+    answer = read(
+        CHUNKED.replace(b"\r\n\r\n", b"\r\nX-Two: a\r\nx-two: b\r\n\r\n")
+        + b"0\r\nX-Two: trailer\r\n\r\n"
+    )
+    assert answer.headers == [
+        (b"Transfer-Encoding", b"chunked"),
+        (b"X-Two", b"a"),
+        (b"x-two", b"b"),
+    ]
+    assert answer.header(b"x-two") == b"b"
+
+
+def test_headers_of_interim_answers_are_not_the_answers():
+    answer = read(b"HTTP/1.1 103 Early\r\nLink: x\r\n\r\n" + OK + b"Content-Length: 0\r\n\r\n")
+    assert answer.headers == [(b"Content-Length", b"0")]
+    assert answer.phrase == b"OK"
+
+
+@pytest.mark.parametrize("excess", [b"H", b"x", OK + b"Content-Length: 0\r\n\r\n"])
+@pytest.mark.parametrize("end", [b"Content-Length: 2\r\n\r\nhi", b"Content-Length: 0\r\n\r\n"])
+def test_what_follows_an_answer_spoils_the_connection_not_the_answer(end, excess):
+    answer = read(OK + end + excess)
+    assert answer.complete
+    assert (answer.status, len(answer.headers)) == (200, 1)
+    assert not answer.keep_alive
+
+
+def test_an_answer_to_head_has_no_body_and_no_successor():
+    answer = read(OK + b"Content-Length: 100\r\n\r\n", to_head=True)
+    assert answer.complete
+    assert answer.length == 0
+    assert answer.header(b"content-length") == b"100"
+    assert not answer.keep_alive
+
+
+@pytest.mark.parametrize(
+    ("head", "endless"),
+    [
+        (OK, b"A: b\r\n"),
+        (OK, b"a"),
+        (OK + b"A: ", b"a"),
+        (b"HTTP/1.1 200 ", b"O"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (CHUNKED, b"0"),
+        (CHUNKED + b"1;", b"x"),
+        (CHUNKED + b"0\r\n", b"A: b\r\n"),
+        (CHUNKED + b"0\r\nA: ", b"x"),
+    ],
+)
+def test_what_is_no_body_has_a_limit(head, endless):
+    answer, fed = Answer(), []
+    if head:
+        answer.feed(head)
+
+    def pieces():
+        for _ in range(10 * MAX_OVERHEAD_BYTES // 1000):
+            fed.append(endless * (1000 // len(endless)))
+            yield fed[-1]
+
+    with pytest.raises(NotHttp):
+        feed(answer, pieces())
+    assert sum(map(len, fed)) <= MAX_OVERHEAD_BYTES + 1000
+
+
+def test_a_head_of_many_kilobytes_is_fine():
+    assert read(OK + b"A: %b\r\nContent-Length: 0\r\n\r\n" % (b"x" * 60_000)).complete
+
+
+def test_small_chunks_are_no_overhead_however_many():
+    answer = read(CHUNKED)
+    for _ in range(MAX_OVERHEAD_BYTES // 3):
+        for piece in (b"1\r\n", b"x", b"\r\n"):
+            answer.feed(piece)
+            answer.take()
+    assert not answer.complete
+
+
+def test_only_a_body_without_any_frame_ends_with_its_connection():
+    assert read(OK + b"\r\nab").ends_with_connection
+    assert not read(OK).ends_with_connection
+    assert not read(CHUNKED).ends_with_connection
+    assert not read(OK + b"Content-Length: 3\r\n\r\n").ends_with_connection
+    assert not read(b"HTTP/1.1 204 N\r\n\r\n").ends_with_connection
