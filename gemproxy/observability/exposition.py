@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from copy import copy
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from gemproxy.observability.families import PART
+
 Encode = Callable[[Collector], bytes]
 
-#: The library takes some 8 microseconds for a line.
-_LINES = 120
 _END = b"# EOF\n"
 
 
@@ -30,14 +29,14 @@ def negotiate(accept: str) -> tuple[str, Encode]:
 def pages(registry: CollectorRegistry, encode: Encode) -> Iterator[bytes]:
     """The whole text; each page is written when it is asked for."""
     page: list[bytes] = []
-    room = _LINES
+    room = PART
     for part, is_first in _parts(registry):
         text = encode(_Collected(part)).removesuffix(_END)
         page.append(text if is_first else _without_head(text))
         room -= len(part.samples)
         if room <= 0:
             yield b"".join(page)
-            page, room = [], _LINES
+            page, room = [], PART
     yield b"".join([*page, _end(encode)])
 
 
@@ -52,12 +51,11 @@ class _Collected(Collector):
 
 
 def _parts(registry: CollectorRegistry) -> Iterator[tuple[Metric, bool]]:
-    """Every metric, a large one in several parts, and whether a part is the first."""
-    for metric in registry.collect():
-        for start in range(0, max(1, len(metric.samples)), _LINES):
-            part = copy(metric)
-            part.samples = metric.samples[start : start + _LINES]
-            yield part, start == 0
+    """Every metric, large ones in several parts, and whether a part is the first of its metric."""
+    name = ""
+    for part in registry.collect():
+        yield part, part.name != name
+        name = part.name
 
 
 def _without_head(text: bytes) -> bytes:

@@ -3,15 +3,16 @@
 The client library's own take a lock for each value and walk through the buckets, which comes to
 several times as much; a request touches a dozen of them. These are written by the reactor's thread
 only, and become the library's metrics when they are scraped. Whoever writes to one series again and
-again may hold on to it, and spare the search for it.
+again may hold on to it, and spare the search for it; not in a family that drops series.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Container, Iterable, Sequence
-from itertools import accumulate
-from typing import TypeVar
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import accumulate, islice
+from typing import Final, Generic, TypeVar
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
@@ -23,7 +24,11 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-_Value = TypeVar("_Value")
+_Item = TypeVar("_Item")
+_Series = TypeVar("_Series", "Count", "Distribution")
+
+#: Samples of one part of a metric: less than a millisecond to make and to write.
+PART: Final = 120
 
 Labels = tuple[str, ...]
 """The values of a family's labels, in their order."""
@@ -34,21 +39,23 @@ Sample = tuple[Labels, float]
 class Count:
     """One series of a counter."""
 
-    __slots__ = ("value",)
+    __slots__ = ("born", "value")
 
     def __init__(self) -> None:
         self.value = 0.0
+        self.born = 0
 
 
 class Distribution:
     """One series of a histogram: how many durations fell into each bucket, and their sum."""
 
-    __slots__ = ("_bounds", "counts", "sum")
+    __slots__ = ("_bounds", "born", "counts", "sum")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self._bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
+        self.born = 0
 
     def observe(self, seconds: float) -> None:
         """Count one duration."""
@@ -56,7 +63,60 @@ class Distribution:
         self.sum += seconds
 
 
-class CounterFamily(Collector):
+class Family(Collector, Generic[_Series]):
+    """A series for each combination of labels that has occurred."""
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        name: str,
+        about: str,
+        labels: Sequence[str],
+        make: Callable[[], _Series],
+    ) -> None:
+        self._name = name
+        self._about = about
+        self._labels = tuple(labels)
+        self._make: Callable[[], _Series] = make
+        self._series: dict[Labels, _Series] = {}
+        self._age = 0
+        self._kept: tuple[int, Container[str], int] | None = None
+        registry.register(self)
+
+    def of(self, labels: Labels) -> _Series:
+        """The series with these labels."""
+        series = self._series.get(labels)
+        if series is None:
+            series = self._series[labels] = self._make()
+            series.born = self._age
+        return series
+
+    def mark(self) -> int:
+        """A mark between the series that there are and those that come later."""
+        self._age += 1
+        return self._age
+
+    def keep(self, label: str, values: Container[str], mark: int) -> None:
+        """Drop the series from before ``mark`` whose ``label`` is none of ``values``.
+
+        That happens while the family is collected, since looking at all of them may take a while.
+        """
+        self._kept = (self._labels.index(label), values, mark)
+
+    def _each(self) -> Iterator[tuple[Labels, _Series]]:
+        """Series by series; others may come up meanwhile."""
+        kept = self._kept
+        for labels in list(self._series):
+            series = self._series.get(labels)
+            if series is None:
+                continue
+            if kept and series.born < kept[2] and labels[kept[0]] not in kept[1]:
+                del self._series[labels]
+            else:
+                yield labels, series
+
+
+class CounterFamily(Family[Count]):
     """A counter for each combination of labels that has occurred, or was named at the start."""
 
     def __init__(
@@ -67,38 +127,27 @@ class CounterFamily(Collector):
         labels: Sequence[str] = (),
         at_zero: Iterable[Labels] = (),
     ) -> None:
-        self._name = name
-        self._about = about
-        self._labels = tuple(labels)
-        self._series = {values: Count() for values in at_zero}
-        registry.register(self)
-
-    def of(self, labels: Labels) -> Count:
-        """The series with these labels; hold it no longer than until :meth:`keep`."""
-        series = self._series.get(labels)
-        if series is None:
-            series = self._series[labels] = Count()
-        return series
+        super().__init__(registry, name, about, labels, Count)
+        for values in at_zero:
+            self.of(values)
 
     def add(self, labels: Labels, amount: float = 1) -> None:
         """Count ``amount`` more."""
         self.of(labels).value += amount
 
-    def keep(self, label: str, values: Container[str]) -> None:
-        """Drop the series whose ``label`` is none of ``values``."""
-        _prune(self._series, self._labels.index(label), values)
-
     def describe(self) -> Iterable[Metric]:
         """Let the registry know the name."""
-        return [counters(self._name, self._about, self._labels, ())]
+        return [self._metric(())]
 
     def collect(self) -> Iterable[Metric]:
-        """Everything counted."""
-        samples = ((labels, series.value) for labels, series in self._series.items())
-        return [counters(self._name, self._about, self._labels, samples)]
+        """Everything counted, in parts."""
+        return in_parts(self._metric, ((labels, series.value) for labels, series in self._each()))
+
+    def _metric(self, samples: Iterable[Sample]) -> Metric:
+        return counters(self._name, self._about, self._labels, samples)
 
 
-class HistogramFamily(Collector):
+class HistogramFamily(Family[Distribution]):
     """A histogram of seconds for each combination of labels.
 
     ``bounds`` are the upper ends of the buckets, inclusive and ascending; one more takes the rest.
@@ -112,45 +161,40 @@ class HistogramFamily(Collector):
         bounds: Sequence[float],
         labels: Sequence[str] = (),
     ) -> None:
-        self._name = name
-        self._about = about
-        self._bounds = tuple(bounds)
+        super().__init__(registry, name, about, labels, partial(Distribution, tuple(bounds)))
         self._ends = [*map(floatToGoString, bounds), "+Inf"]
-        self._labels = tuple(labels)
-        self._series: dict[Labels, Distribution] = {}
         if not labels:
             self.of(())
-        registry.register(self)
-
-    def of(self, labels: Labels) -> Distribution:
-        """The series with these labels; hold it no longer than until :meth:`keep`."""
-        series = self._series.get(labels)
-        if series is None:
-            series = self._series[labels] = Distribution(self._bounds)
-        return series
 
     def observe(self, labels: Labels, seconds: float) -> None:
         """Count one duration."""
         self.of(labels).observe(seconds)
 
-    def keep(self, label: str, values: Container[str]) -> None:
-        """Drop the series whose ``label`` is none of ``values``."""
-        _prune(self._series, self._labels.index(label), values)
-
     def describe(self) -> Iterable[Metric]:
         """Let the registry know the name."""
-        return [self._family()]
+        return [self._metric(())]
 
     def collect(self) -> Iterable[Metric]:
-        """Everything observed."""
-        family = self._family()
-        for labels, series in self._series.items():
+        """Everything observed, in parts."""
+        # A series is a line for each bucket, and two for sum and count.
+        return in_parts(self._metric, self._each(), PART // (len(self._ends) + 2))
+
+    def _metric(self, some: Iterable[tuple[Labels, Distribution]]) -> Metric:
+        family = HistogramMetricFamily(self._name, self._about, labels=self._labels)
+        for labels, series in some:
             buckets = list(zip(self._ends, accumulate(series.counts), strict=True))
             family.add_metric(labels, buckets, series.sum)
-        return [family]
+        return family
 
-    def _family(self) -> HistogramMetricFamily:
-        return HistogramMetricFamily(self._name, self._about, labels=self._labels)
+
+def in_parts(
+    make: Callable[[Iterable[_Item]], Metric], items: Iterable[_Item], size: int = PART
+) -> Iterator[Metric]:
+    """One metric as several of the same name, each made of ``size`` items when it is asked for."""
+    left = iter(items)
+    yield make(islice(left, size))
+    while some := list(islice(left, size)):
+        yield make(some)
 
 
 def counters(name: str, about: str, labels: Sequence[str], samples: Iterable[Sample]) -> Metric:
@@ -167,8 +211,3 @@ def gauges(name: str, about: str, labels: Sequence[str], samples: Iterable[Sampl
     for values, value in samples:
         family.add_metric(values, value)
     return family
-
-
-def _prune(series: dict[Labels, _Value], position: int, values: Container[str]) -> None:
-    for labels in [labels for labels in series if labels[position] not in values]:
-        del series[labels]

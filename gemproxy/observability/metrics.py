@@ -8,8 +8,9 @@ scrape. Every label is bounded: ``route`` is a template, ``key`` a key that is c
 from __future__ import annotations
 
 import platform
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, Sequence
 from functools import lru_cache
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Gauge, GCCollector, ProcessCollector
 from twisted.copyright import version as twisted_version
@@ -24,6 +25,7 @@ from gemproxy.observability.families import (
     Count,
     CounterFamily,
     Distribution,
+    Family,
     HistogramFamily,
 )
 from gemproxy.observability.key_gauges import KeyGauges
@@ -37,7 +39,7 @@ _OWN_WORK = (
 )  # fmt: skip
 _DIRECTIONS = ("input", "cached", "output", "reasoning")
 _CLIENT_GONE = 499
-#: Kinds of requests and attempts whose series are found without a search in their families.
+#: Kinds of requests, and models, whose series are found without a search in their families.
 _KINDS_HELD = 1024
 
 
@@ -56,12 +58,11 @@ class Metrics:
         self._registry = registry
         self._models = ModelLabels(knows_model)
         # First in the registry, so that what is collected after it knows which keys are gone.
-        self._keys = KeyGauges(registry, self._models.of, self._forget_other_keys)
+        self._keys = KeyGauges(registry, self._models.of, self._mark_keys)
         self._make_request_metrics(registry)
         self._make_key_metrics(registry)
         self._make_service_metrics(registry)
         self._series_of_request = lru_cache(_KINDS_HELD)(self._find_series_of_request)
-        self._series_of_attempt = lru_cache(_KINDS_HELD)(self._find_series_of_attempt)
         self._series_of_tokens = lru_cache(_KINDS_HELD)(self._find_series_of_tokens)
         ProcessCollector(registry=registry)
         GCCollector(registry=registry)
@@ -69,9 +70,9 @@ class Metrics:
     # -- what is watched -------------------------------------------------------------------------
 
     def watch_keys(
-        self, statuses: Callable[[float], Sequence[KeyStatus]], seconds: Callable[[], float]
+        self, statuses: Callable[[float], Iterable[KeyStatus]], seconds: Callable[[], float]
     ) -> None:
-        """Read the keys' gauges from ``statuses`` (``KeyPool.statuses``) at each scrape.
+        """Read the keys' gauges from ``statuses`` (``KeyPool.each_status``) at each scrape.
 
         ``seconds`` gives epoch time. The series of keys that are gone are dropped then.
         """
@@ -159,17 +160,12 @@ class Metrics:
 
     def _count_attempts(self, attempts: Sequence[AttemptRecord], model: str) -> None:
         for attempt in attempts:
-            number, durations = self._series_of_attempt(
-                attempt.key_name, model, attempt.outcome.verdict._value_
-            )
-            number.value += 1
-            durations.observe(attempt.seconds)
+            outcome: str = attempt.outcome.verdict._value_
+            self._attempts.of((attempt.key_name, model, outcome)).value += 1
+            self._upstream.of((attempt.key_name,)).observe(attempt.seconds)
         if len(attempts) > 1:
             for attempt in attempts[:-1]:
                 self._retries.add((attempt.outcome.verdict.value,))
-
-    # The series of the latest kinds of requests are held: what is dropped from a family is
-    # forgotten here as well.
 
     def _find_series_of_request(
         self, route: str, model: str, status: int
@@ -180,18 +176,18 @@ class Metrics:
             self._overheads.of((route,)),
         )
 
-    def _find_series_of_attempt(
-        self, key: str, model: str, outcome: str
-    ) -> tuple[Count, Distribution]:
-        return self._attempts.of((key, model, outcome)), self._upstream.of((key,))
-
     def _find_series_of_tokens(self, model: str) -> tuple[Count, ...]:
         return tuple(self._tokens.of((model, direction)) for direction in _DIRECTIONS)
 
-    def _forget_other_keys(self, names: frozenset[str]) -> None:
-        self._series_of_attempt.cache_clear()
-        for family in (self._attempts, self._upstream, self._transitions):
-            family.keep("key", names)
+    def _mark_keys(self) -> Callable[[Container[str]], None]:
+        families: list[Family[Any]] = [self._attempts, self._upstream, self._transitions]
+        marked = [(family, family.mark()) for family in families]
+
+        def forget_others(names: Container[str]) -> None:
+            for family, mark in marked:
+                family.keep("key", names, mark)
+
+        return forget_others
 
     def _make_request_metrics(self, registry: CollectorRegistry) -> None:
         self._requests = CounterFamily(

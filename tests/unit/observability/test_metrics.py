@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,7 @@ class Proxy:
             PoolSettings(failure_threshold=1),
             self.metrics.breaker_changed,
         )
-        self.metrics.watch_keys(self.pool.statuses, lambda: self.now)
+        self.metrics.watch_keys(self.pool.each_status, lambda: self.now)
 
     @staticmethod
     def key(name):
@@ -216,6 +217,28 @@ class TestFormats:
         ]
         assert in_turns[1].count(b"# TYPE gemproxy_key_state") == 1
         assert len(next(f for f in families if f.name == "gemproxy_key_state").samples) == 1200
+
+    @pytest.mark.parametrize("accept", ["", OPENMETRICS])
+    def test_no_turn_writes_more_than_a_few_hundred_lines(self, accept):
+        names = [f"key-{n}" for n in range(300)]
+        proxy = Proxy(*names)
+        for name in names:
+            proxy.finish((name, Verdict.SUCCESS, 1.0))
+        asked = []
+        statuses = proxy.pool.each_status
+        proxy.metrics.watch_keys(
+            lambda now: (asked.append(status) or status for status in statuses(now)), lambda: NOW
+        )
+        turns = []
+
+        async def pause():
+            turns.append(len(asked))
+
+        asyncio.run(proxy.metrics.render_in_turns(accept, pause))
+        lines = proxy.metrics.render(accept)[1].count(b"\n")
+        assert lines > 7000
+        assert lines / len(turns) < 200
+        assert max(after - before for before, after in pairwise([0, *turns])) <= 60
 
 
 class TestRequests:
@@ -412,6 +435,26 @@ class TestKeys:
         assert proxy.value("gemproxy_upstream_duration_seconds_count", key="alpha") == 1
         labels = {"key": "alpha", "model": "gemini-2.5-flash", "outcome": "success"}
         assert proxy.value("gemproxy_upstream_attempts_total", **labels) == 1
+
+    def test_one_that_comes_in_the_middle_of_a_scrape_loses_nothing(self):
+        proxy = Proxy(*[f"key-{n}" for n in range(300)])
+        keys = [*map(proxy.key, [f"key-{n}" for n in range(1, 300)]), proxy.key("late")]
+        turns = 0
+
+        async def pause():
+            nonlocal turns
+            turns += 1
+            if turns == 2:
+                proxy.pool.apply(keys, PoolSettings(), NOW)
+                proxy.finish(("late", Verdict.SUCCESS, 1.0))
+
+        proxy.finish(("key-0", Verdict.SUCCESS, 1.0))
+        _, text = asyncio.run(proxy.metrics.render_in_turns("", pause))
+        # Told as they were when the scrape began, and complete in the next one.
+        assert b'gemproxy_key_weight{key="key-0"}' in text
+        assert b'gemproxy_key_weight{key="late"}' not in text
+        assert proxy.value("gemproxy_upstream_duration_seconds_count", key="late") == 1
+        assert proxy.labels_of("gemproxy_upstream_duration_seconds_count", "key") == {"late"}
 
     def test_no_secret_is_shown(self):
         assert "test-key" not in busy_proxy().scrape()
