@@ -194,7 +194,7 @@ class Daemon:
             begun=self._notifier.reloading,
             ended=lambda _: self._notifier.ready(),
         )
-        self._metrics.watch_keys(self._pool.statuses, reactor.seconds)
+        self._metrics.watch_keys(self._pool.each_status, reactor.seconds)
         self._metrics.watch_service(
             lambda: self._entrance.in_flight, lambda: self._reload.status, self._store.status
         )
