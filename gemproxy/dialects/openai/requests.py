@@ -7,6 +7,8 @@ What becomes of each parameter is told in :mod:`gemproxy.dialects.openai.paramet
 
 from __future__ import annotations
 
+from codecs import getincrementaldecoder
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -14,6 +16,8 @@ import msgspec
 from gemproxy.dialects.openai.malformed import malformed
 from gemproxy.dialects.openai.messages import Message, NonEmpty
 from gemproxy.dialects.openai.pairing import pair_results
+from gemproxy.dialects.set_aside import LEAST, SetAside, set_aside
+from gemproxy.errors import InvalidRequest
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 _Penalty = Annotated[float, msgspec.Meta(ge=-2, le=2)]
@@ -239,7 +243,14 @@ class ChatCompletionRequest(_Shape, frozen=True, kw_only=True):
     top_k: _AtLeastOne | None = None
 
 
+class LargeChatCompletionRequest(ChatCompletionRequest, frozen=True, kw_only=True):
+    """A request whose media was set aside before it was decoded: marks stand in its place."""
+
+    aside: SetAside
+
+
 _decoder = msgspec.json.Decoder(ChatCompletionRequest)
+_PIECE = 64 * 1024
 
 
 def decode_chat_completion(body: bytes) -> ChatCompletionRequest:
@@ -248,13 +259,39 @@ def decode_chat_completion(body: bytes) -> ChatCompletionRequest:
     Raises :class:`InvalidRequest` for everything that is not one: not JSON, not UTF-8, nested too
     deeply, a field missing, of a wrong type or out of range, a tool result without its call.
     ``param`` is the field's path in OpenAI's style, such as ``messages[2].content``.
+
+    Large media stays where it is, in ``body``, and the request refers to it.
     """
+    if len(body) >= LEAST:
+        rest, aside = set_aside(body)
+        if aside.pieces:
+            with suppress(InvalidRequest):  # the whole body tells the place of the mistake
+                request = _decode(rest)
+                return LargeChatCompletionRequest(**msgspec.structs.asdict(request), aside=aside)
+    return _decode(body)
+
+
+def _decode(body: bytes) -> ChatCompletionRequest:
     try:
         if not body.isascii():
             # The decoder does not look into values that it skips.
-            body.decode()
+            _check_utf8(body)
         request = _decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise malformed(error) from None
     pair_results(request.messages)
     return request
+
+
+def _check_utf8(body: bytes) -> None:
+    """Raise :exc:`UnicodeDecodeError` for anything but UTF-8.
+
+    By pieces: a string of the whole body may take four times the body's memory.
+    """
+    decoder = getincrementaldecoder("utf-8")()
+    try:
+        for start in range(0, len(body), _PIECE):
+            decoder.decode(body[start : start + _PIECE])
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        body.decode()  # raises it once more, with the place in the whole body

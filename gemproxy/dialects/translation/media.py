@@ -11,6 +11,7 @@ import re
 from urllib.parse import unquote, urlsplit
 
 from gemproxy.dialects.gemini.requests import Blob, FileData
+from gemproxy.dialects.set_aside import is_base64
 from gemproxy.errors import InvalidRequest
 
 #: The images that Gemini reads (ai.google.dev, image understanding).
@@ -79,9 +80,7 @@ _YOUTUBE = re.compile(r"(?:(?:www|m|music)\.)?(?:youtube\.com|youtube-nocookie\.
 _FILE_ID = re.compile(r"(?:files/)?(?P<id>[A-Za-z0-9_-]+)")
 _FILES_URI = "https://generativelanguage.googleapis.com/v1beta/files/"
 _FILES_HOST = "generativelanguage.googleapis.com"
-_ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _WHITE_SPACE = re.compile(r"\s+")
-_PIECE = 65_536
 _LONGEST_DATA_URL_HEADER = 512
 _DATA = "data:"
 
@@ -117,8 +116,7 @@ def known_type(mime_type: str, path: str) -> str:
 def checked_base64(data: str, path: str) -> str:
     """``data`` if it is standard base64; line breaks are taken out.
 
-    Raises :class:`InvalidRequest` with ``param`` ``path`` for anything else. Nothing is decoded:
-    five megabytes are checked in about three milliseconds.
+    Raises :class:`InvalidRequest` with ``param`` ``path`` for anything else.
     """
     if not _is_base64(data):
         data = _WHITE_SPACE.sub("", data)
@@ -128,16 +126,7 @@ def checked_base64(data: str, path: str) -> str:
 
 
 def _is_base64(data: str) -> bool:
-    if not data or len(data) % 4 or not data.isascii():
-        return False
-    body = len(data) - 2
-    # By pieces, so that megabytes of media do not ask for megabytes more.
-    for start in range(0, body, _PIECE):
-        if data[start : min(start + _PIECE, body)].encode("ascii").translate(None, _ALPHABET):
-            return False
-    # Padding is all that may be left of the last two characters.
-    rest = data[body:].encode("ascii").translate(None, _ALPHABET)
-    return rest in (b"", b"==") or (rest == b"=" and data.endswith("="))
+    return data.isascii() and is_base64(memoryview(data.encode("ascii")))
 
 
 def checked_image(mime_type: str | None, path: str) -> None:

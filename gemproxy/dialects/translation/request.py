@@ -20,7 +20,8 @@ from gemproxy.dialects.gemini.requests import (
     encode_generate_content,
 )
 from gemproxy.dialects.openai.messages import DeveloperMessage, SystemMessage
-from gemproxy.dialects.openai.requests import ChatCompletionRequest
+from gemproxy.dialects.openai.requests import ChatCompletionRequest, LargeChatCompletionRequest
+from gemproxy.dialects.set_aside import NOTHING, SetAside
 from gemproxy.dialects.translation.context import AnswerContext
 from gemproxy.dialects.translation.generation import generation_config
 from gemproxy.dialects.translation.google_options import (
@@ -120,12 +121,13 @@ def to_gemini(
         cached_content=cached,
         service_tier=_SERVICE_TIERS.get(request.service_tier or ""),
     )
-    body = encode_generate_content(native)
+    aside = request.aside if isinstance(request, LargeChatCompletionRequest) else NOTHING
+    body = aside.put_back(encode_generate_content(native))
     media = _media(conversation.contents)
     return TranslatedRequest(
         body=body,
         context=_answer_context(request, tools.names.changed, scrub),
-        estimated_tokens=_estimated_tokens(body, media),
+        estimated_tokens=_estimated_tokens(body, media, aside),
         names_resources=cached is not None or (bool(media) and _names_files(media)),
         stream=bool(request.stream),
     )
@@ -187,8 +189,8 @@ def _names_files(media: Sequence[Blob | FileData]) -> bool:
     return any(isinstance(each, FileData) and is_project_file(each.file_uri) for each in media)
 
 
-def _estimated_tokens(body: bytes, media: Sequence[Blob | FileData]) -> int:
+def _estimated_tokens(body: bytes, media: Sequence[Blob | FileData], aside: SetAside) -> int:
     if not media:
         return len(body) // _CHARACTERS_PER_TOKEN
-    inline = sum(len(medium.data) for medium in media if isinstance(medium, Blob))
+    inline = sum(aside.size(medium.data) for medium in media if isinstance(medium, Blob))
     return (len(body) - inline) // _CHARACTERS_PER_TOKEN + len(media) * _TOKENS_PER_MEDIUM

@@ -241,3 +241,12 @@ def test_any_json_in_any_field_is_taken_or_refused_by_name(field, value):
 def test_any_bytes_are_taken_or_refused(data):
     with pytest.raises(InvalidRequest):
         decode_chat_completion(data)
+
+
+@pytest.mark.parametrize("size", [65_000, 65_535, 65_536, 200_000])
+def test_long_text_is_checked_wherever_it_is_cut(size):
+    """Also in a field that is not read."""
+    sound = body(metadata="x" * size).replace(b"x" * size, "é".encode() * size)
+    assert decode_chat_completion(sound).model == "m"
+    broken = sound[:-2] + b"\xc3" + sound[-2:]
+    assert f"at offset {len(sound) - 2}." in str(refusal(broken))

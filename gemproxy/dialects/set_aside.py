@@ -1,0 +1,118 @@
+"""Long media is taken out of a JSON text before it is read, and put back when it is written again.
+
+An image of five megabytes in base64 would be copied by each step between the client's bytes and
+the upstream's: decoded to a string, cut out of its data URL, encoded again. Yet nobody looks into
+it, and base64 means the same in every JSON string. So a short mark takes its place, the small rest
+goes through the translation, and what comes out gets the bytes back: they are read once, to be
+checked, and copied once.
+
+A mark is itself good base64, so that the translation takes it for what it stands for. It cannot be
+confused with what somebody wrote: a text that holds the mark's letters, or an escape that could
+spell one of them, is left as it is; and where a text is made lower or upper case, no mark can come
+of it, since a mark has both.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import msgspec
+
+#: A body below this many bytes holds nothing that is worth the trouble.
+LEAST = 128 * 1024
+
+#: Seven digits follow, so that the length is one of base64.
+_MARK = b"MediaHeldBack"
+_DIGITS = 7
+#: How each escape of one of its letters begins.
+_ESCAPES = (rb"\u004", rb"\u006")
+
+#: A string of twice this length is found for sure.
+_PROBE = LEAST // 4
+_LONGEST_DATA_URL_HEADER = 512
+#: What stands before the value of a field that holds media, in either dialect.
+_FIELD = re.compile(rb'"(?:url|image_url|video_url|data|file_data)"\s*:\s*"\Z')
+_LONGEST_FIELD = 64
+
+_ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+_PIECE = 64 * 1024
+
+
+class SetAside(msgspec.Struct, frozen=True):
+    """What was taken out of a text, in its order; each piece is a view of that text."""
+
+    pieces: tuple[memoryview, ...] = ()
+
+    def put_back(self, text: bytes) -> bytes:
+        """``text`` with the media in the place of its marks."""
+        if not self.pieces:
+            return text
+        first, *others = text.split(_MARK)
+        whole: list[bytes | memoryview] = [first]
+        for other in others:
+            whole += (self.pieces[int(other[:_DIGITS])], other[_DIGITS:])
+        return b"".join(whole)
+
+    def size(self, data: str) -> int:
+        """The length of ``data``, or of what it is the mark of."""
+        is_mark = self.pieces and data.startswith(_MARK.decode())
+        return len(self.pieces[int(data[len(_MARK) :])] if is_mark else data)
+
+
+NOTHING = SetAside()
+
+
+def set_aside(text: bytes) -> tuple[bytes, SetAside]:
+    """The rest of the JSON ``text``, and what was taken out of it: base64 in fields for media."""
+    rest: list[bytes] = []
+    pieces: list[memoryview] = []
+    done = 0
+    for opening, end in _long_strings(text):
+        start = _start_of_base64(text, opening)
+        if start is not None and is_base64(piece := memoryview(text)[start:end]):
+            rest += (text[done:start], b"%b%0*d" % (_MARK, _DIGITS, len(pieces)))
+            pieces.append(piece)
+            done = end
+    rest.append(text[done:])
+    if not pieces or any(map(_could_spell_a_mark, rest[::2])):
+        return text, NOTHING
+    return b"".join(rest), SetAside(tuple(pieces))
+
+
+def is_base64(data: memoryview) -> bool:
+    """Whether ``data`` is standard base64 with its padding. Nothing is decoded or copied."""
+    if not data or len(data) % 4:
+        return False
+    body = len(data) - 2
+    # By pieces, so that megabytes of media do not ask for megabytes more.
+    for start in range(0, body, _PIECE):
+        if bytes(data[start : min(start + _PIECE, body)]).translate(None, _ALPHABET):
+            return False
+    # Padding is all that may be left of the last two characters.
+    last = bytes(data[body:])
+    rest = last.translate(None, _ALPHABET)
+    return rest in (b"", b"==") or (rest == b"=" and last.endswith(b"="))
+
+
+def _long_strings(text: bytes) -> Iterator[tuple[int, int]]:
+    """Where quotes are far apart. A look at every so many bytes finds them, and skips the rest."""
+    place = _PROBE
+    while (end := text.find(b'"', place)) >= 0:
+        if end - place < _PROBE:
+            place += _PROBE
+            continue
+        yield text.rfind(b'"', 0, place) + 1, end
+        place = end + 1
+
+
+def _could_spell_a_mark(text: bytes) -> bool:
+    return _MARK in text or any(escape in text for escape in _ESCAPES)
+
+
+def _start_of_base64(text: bytes, start: int) -> int | None:
+    """Where the base64 of the string at ``start`` begins; ``None`` if it is not for media."""
+    if _FIELD.search(text[max(start - _LONGEST_FIELD, 0) : start]) is None:
+        return None
+    comma = text.find(b",", start, start + _LONGEST_DATA_URL_HEADER)
+    return start if comma < 0 else comma + 1

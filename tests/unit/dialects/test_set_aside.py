@@ -1,0 +1,189 @@
+"""Long media skips the translation, and nothing but the cost tells."""
+
+import json
+import tracemalloc
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gemproxy.dialects.openai.requests import decode_chat_completion
+from gemproxy.dialects.set_aside import LEAST, set_aside
+from gemproxy.dialects.translation.request import to_gemini
+from gemproxy.dialects.translation.signatures import SignatureStore
+from gemproxy.errors import InvalidRequest
+
+LONG = "QUJD" * (LEAST // 4)
+#: In an ignored parameter it keeps a body from being set aside: it could spell a mark.
+ESCAPE = b'{"user":"\\u0041",'
+
+
+def user(*parts):
+    return {"role": "user", "content": list(parts)}
+
+
+def image(data, kind="image/png"):
+    return {"type": "image_url", "image_url": {"url": f"data:{kind};base64,{data}"}}
+
+
+def audio(data):
+    return {"type": "input_audio", "input_audio": {"data": data, "format": "wav"}}
+
+
+def file(data, **fields):
+    return {"type": "file", "file": {"file_data": data, **fields}}
+
+
+def encoded(*messages, **parameters):
+    return json.dumps({"model": "m", "messages": list(messages), **parameters}).encode()
+
+
+def translated(body, model="gemini-3-flash"):
+    return to_gemini(decode_chat_completion(body), model=model, signatures=SignatureStore())
+
+
+def translated_as_a_whole(body):
+    return translated(body.replace(b"{", ESCAPE, 1))
+
+
+def outcome(translate, body):
+    try:
+        return translate(body)
+    except InvalidRequest as error:
+        return error.param, str(error)
+
+
+def is_set_aside(body):
+    return bool(set_aside(body)[1].pieces)
+
+
+TOOL_CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+TEXT = {"type": "text", "text": "What is this? ✓"}
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [user(TEXT, image(LONG), TEXT)],
+        [user({"type": "image_url", "image_url": f"data:image/png;base64,{LONG}"})],
+        [user({"type": "video_url", "video_url": {"url": f"data:video/mp4;base64,{LONG}"}})],
+        [user(audio(LONG[:-4] + "QQ=="))],
+        [user(file(LONG, filename="a.pdf"), file(f"data:application/pdf;base64,{LONG}"))],
+        [user(image(LONG), image(LONG[:-4] + "QUI="), image("QUJD"))],
+        [
+            user(TEXT),
+            {"role": "assistant", "content": None, "tool_calls": [TOOL_CALL]},
+            {"role": "tool", "tool_call_id": "c1", "content": [image(LONG), audio(LONG)]},
+        ],
+        [user(image(LONG, "image/JPG"))],
+    ],
+)
+def test_large_media_arrives_as_it_would_by_the_long_way(messages):
+    body = encoded(*messages)
+    assert is_set_aside(body)
+    assert translated(body) == translated_as_a_whole(body)
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [user(image(LONG, "image/gif"))],
+        [user(image(LONG, "application/pdf"))],
+        [user({"type": "image_url", "image_url": {"url": f"data:image/png,{LONG}"}})],
+        [user({"type": "image_url", "image_url": {"url": LONG}})],
+        [user(file(LONG, filename="what"))],
+        [user(image(LONG), {"type": "image_url", "image_url": {"url": 7}})],
+        [user(image(LONG)), {"role": "nobody"}],
+        [user(image(LONG)), {"role": "tool", "tool_call_id": "?", "content": ""}],
+        [user(image(LONG + "Q"))],
+        [user(image(LONG[:-1] + "*"))],
+    ],
+)
+def test_errors_beside_large_media_are_the_same(messages):
+    body = encoded(*messages)
+    error = outcome(translated, body)
+    assert isinstance(error, tuple)
+    assert error == outcome(translated_as_a_whole, body)
+
+
+def test_place_of_a_syntax_error_counts_from_the_beginning_of_the_body():
+    body = encoded(user(image(LONG)))[:-1] + b"!"
+    assert f"at byte {len(body) - 1}" in outcome(translated, body)[1]
+
+
+def test_line_breaks_in_large_base64_are_taken_out():
+    lines = "\n".join([LONG[:76]] * 4000)
+    (part,) = json.loads(translated(encoded(user(image(lines)))).body)["contents"][0]["parts"]
+    assert part["inlineData"]["data"] == LONG[:76] * 4000
+
+
+def test_media_that_is_not_used_vanishes():
+    body = encoded(user(TEXT), metadata={"data": LONG})
+    assert is_set_aside(body)
+    assert translated(body) == translated_as_a_whole(body)
+
+
+MARK = "MediaHeldBack0000000"
+
+
+@pytest.mark.parametrize("text", [MARK, MARK.lower(), MARK.upper(), "Media", "\\u0041"])
+def test_texts_that_look_like_a_mark_stay_what_they_are(text):
+    body = encoded({"role": "system", "content": text}, user({**TEXT, "text": text}, image(LONG)))
+    made = json.loads(translated(body).body)
+    assert made["systemInstruction"]["parts"] == [{"text": text}]
+    assert made["contents"][0]["parts"][0] == {"text": text}
+    assert made["contents"][0]["parts"][1]["inlineData"]["data"] == LONG
+
+
+def test_escapes_cannot_spell_a_mark():
+    body = encoded(user({**TEXT, "text": "@"}, image(LONG)))
+    for spelled in (MARK.replace("M", "\\u004d"), MARK.replace("e", "\\u0065")):
+        made = json.loads(translated(body.replace(b"@", spelled.encode())).body)
+        assert made["contents"][0]["parts"][0] == {"text": MARK}
+
+
+def test_media_type_that_is_a_mark_in_capitals_brings_no_media():
+    body = encoded(user(image(LONG), *[file(f"data:audio/{MARK.upper()};base64,QUJD")] * 50))
+    assert is_set_aside(body)
+    assert translated(body) == translated_as_a_whole(body)
+
+
+def test_large_media_is_copied_once():
+    body = encoded(user(TEXT, image("QUJD" * 1_000_000)))
+    translated(body)
+    tracemalloc.start()
+    made = translated(body)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(made.body) > 4_000_000
+    assert peak < 1.2 * len(body)
+
+
+strings = st.one_of(
+    st.text(max_size=20),
+    st.sampled_from([LONG, f"data:image/png;base64,{LONG}", f"{LONG}\n", f"{LONG}é", f'"{LONG}'])
+    | st.sampled_from([MARK, '"data":"', "\\", f'x"data":"{LONG}']),
+)
+names = st.sampled_from(["data", "url", "file_data", "other", 'x"data'])
+documents = st.recursive(
+    strings, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3)
+)
+
+
+@given(documents, st.booleans(), st.integers(0, 400_000))
+@settings(max_examples=150)
+def test_what_was_set_aside_can_be_put_back(document, ascii_only, cut):
+    text = json.dumps(document, ensure_ascii=ascii_only).encode()
+    for each in (text, text[:cut]):
+        rest, aside = set_aside(each)
+        assert aside.put_back(rest) == each
+    rest, aside = set_aside(text)
+    # Where the rest is read and written again, the media returns into the same strings.
+    again = aside.put_back(json.dumps(json.loads(rest)).encode())
+    assert json.loads(again) == document
+
+
+def test_body_without_media_is_left_alone():
+    body = encoded(user({**TEXT, "text": LONG}))
+    assert set_aside(body)[0] is body
+    assert not is_set_aside(body)
