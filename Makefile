@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo run test kill-test reloads lint bench lock clean
+.PHONY: demo run test kill-test reloads lint bench bench-quick lock clean
 
 demo: $(VENV)/run.stamp      ## try it: no key and no internet needed
 	$(BIN)/twistd -n --pidfile= gemproxy --demo
@@ -28,8 +28,11 @@ lint: $(VENV)/dev.stamp      ## style, types, and the arrows between the rooms
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/dev.stamp     ## what a choice of key and a translation cost
-	$(BIN)/python benchmarks/keypool.py
+bench: $(VENV)/dev.stamp     ## what it costs, beside nginx: six minutes; needs nginx and gcc
+	$(BIN)/python benchmarks/bench.py $(BENCH)
+
+bench-quick: $(VENV)/dev.stamp ## the same in half a minute, for a first look
+	$(BIN)/python benchmarks/bench.py --quick $(BENCH)
 
 lock:                        ## renew the pinned versions (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
@@ -52,4 +55,4 @@ $(VENV)/dev.stamp: requirements/dev.txt setup.py | $(VENV)/bin/python
 	@touch $@ $(VENV)/run.stamp
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .ruff_cache
+	rm -rf $(VENV) build benchmarks/build dist *.egg-info .hypothesis .mypy_cache .ruff_cache

@@ -1,9 +1,10 @@
-"""What a choice of a key and the record of its outcome cost, in microseconds, with 10,000 keys.
+"""What a choice of a key and the record of its outcome cost, with 10,000 keys and no network.
 
-Run from the repository's root: ``python benchmarks/keypool.py``.
+By itself: ``PYTHONPATH=. python benchmarks/keypool.py`` from the repository's root.
 """
 
 import time
+from dataclasses import dataclass
 
 from gemproxy.keys.key import Key
 from gemproxy.keys.outcome import Outcome, Verdict
@@ -11,14 +12,42 @@ from gemproxy.keys.pool import KeyPool, PoolSettings
 from gemproxy.secret import Secret
 
 KEYS = 10_000
+#: Of them, those that can serve where the others cool down or are disabled.
+FREE = 100
 ROUNDS = 30_000
 START = 1_800_000_000.0
 SUCCESS = Outcome(Verdict.SUCCESS, 200)
 DAY_IS_OVER = Outcome(Verdict.QUOTA_DAY, 429, until=START + 40_000.0)
 
 
-def fresh_pool() -> KeyPool:
-    secrets = (Secret(f"bench-key-{number:06}-0123456789") for number in range(KEYS))
+@dataclass(frozen=True)
+class Cost:
+    """Means in microseconds, and the longest of choice and record together."""
+
+    choice: float
+    record: float
+    longest: float
+
+    @property
+    def together(self) -> float:
+        """What a request pays."""
+        return self.choice + self.record
+
+
+def costs(rounds: int = ROUNDS) -> dict[str, Cost]:
+    """By the state that the pool is in."""
+    cooling = _cooling_pool("model-a")
+    return {
+        "all free": _measure(pool_of(KEYS), "model-a", rounds),
+        "9,900 cooling": _measure(cooling, "model-a", rounds),
+        "9,900 cooling, other model": _measure(cooling, "model-b", rounds),
+        "9,900 disabled": _measure(_disabled_pool(), "model-a", rounds),
+    }
+
+
+def pool_of(count: int) -> KeyPool:
+    """A pool in which every key can serve."""
+    secrets = (Secret(f"bench-key-{number:06}-0123456789") for number in range(count))
     keys = [
         Key(f"key-{number}", secret, f"project-{number}", weight=1 + number % 3)
         for number, secret in enumerate(secrets)
@@ -26,23 +55,23 @@ def fresh_pool() -> KeyPool:
     return KeyPool(keys, PoolSettings())
 
 
-def cooling_pool(model: str) -> KeyPool:
-    pool = fresh_pool()
-    for _ in range(KEYS - 100):
+def _cooling_pool(model: str) -> KeyPool:
+    pool = pool_of(KEYS)
+    for _ in range(KEYS - FREE):
         pool.record(pool.acquire(model, START), DAY_IS_OVER, START)
     return pool
 
 
-def disabled_pool() -> KeyPool:
-    pool = fresh_pool()
-    for status in pool.statuses(START)[: KEYS - 100]:
+def _disabled_pool() -> KeyPool:
+    pool = pool_of(KEYS)
+    for status in pool.statuses(START)[: KEYS - FREE]:
         pool.disable(status.id)
     return pool
 
 
-def measure(title: str, pool: KeyPool, model: str) -> None:
+def _measure(pool: KeyPool, model: str, rounds: int) -> Cost:
     choosing = recording = longest = 0
-    for number in range(ROUNDS):
+    for number in range(rounds):
         now = START + 1.0 + number / 1000
         before = time.perf_counter_ns()
         lease = pool.acquire(model, now)
@@ -52,18 +81,15 @@ def measure(title: str, pool: KeyPool, model: str) -> None:
         choosing += between - before
         recording += after - between
         longest = max(longest, after - before)
-    print(
-        f"{title:28} choice {choosing / ROUNDS / 1000:6.2f} us, record"
-        f" {recording / ROUNDS / 1000:6.2f} us, longest {longest / 1e6:6.2f} ms"
-    )
+    return Cost(choosing / rounds / 1000, recording / rounds / 1000, longest / 1000)
 
 
 def main() -> None:
-    measure("all free", fresh_pool(), "model-a")
-    cooling = cooling_pool("model-a")
-    measure("9,900 cooling", cooling, "model-a")
-    measure("9,900 cooling, other model", cooling, "model-b")
-    measure("9,900 disabled", disabled_pool(), "model-a")
+    for title, cost in costs().items():
+        print(
+            f"{title:28} choice {cost.choice:6.2f} us, record {cost.record:6.2f} us,"
+            f" longest {cost.longest / 1000:6.2f} ms"
+        )
 
 
 if __name__ == "__main__":
