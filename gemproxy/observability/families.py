@@ -12,8 +12,9 @@ from bisect import bisect_left
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import accumulate, islice
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Self, TypeVar
 
+import msgspec
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -36,30 +37,33 @@ Labels = tuple[str, ...]
 Sample = tuple[Labels, float]
 
 
-class Count:
-    """One series of a counter."""
+class Count(msgspec.Struct, gc=False):
+    """One series of a counter.
 
-    __slots__ = ("born", "value")
+    As those of histograms a leaf that the garbage collector need not visit: there are thousands.
+    """
 
-    def __init__(self) -> None:
-        self.value = 0.0
-        self.born = 0
+    value: float = 0.0
+    #: See :meth:`Family.mark`.
+    born: int = 0
 
 
-class Distribution:
+class Distribution(msgspec.Struct, gc=False):
     """One series of a histogram: how many durations fell into each bucket, and their sum."""
 
-    __slots__ = ("_bounds", "born", "counts", "sum")
+    bounds: tuple[float, ...]
+    counts: list[int]
+    sum: float = 0.0
+    born: int = 0
 
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self._bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.sum = 0.0
-        self.born = 0
+    @classmethod
+    def empty(cls, bounds: tuple[float, ...]) -> Self:
+        """Nothing observed yet."""
+        return cls(bounds, [0] * (len(bounds) + 1))
 
     def observe(self, seconds: float) -> None:
         """Count one duration."""
-        self.counts[bisect_left(self._bounds, seconds)] += 1
+        self.counts[bisect_left(self.bounds, seconds)] += 1
         self.sum += seconds
 
 
@@ -161,7 +165,7 @@ class HistogramFamily(Family[Distribution]):
         bounds: Sequence[float],
         labels: Sequence[str] = (),
     ) -> None:
-        super().__init__(registry, name, about, labels, partial(Distribution, tuple(bounds)))
+        super().__init__(registry, name, about, labels, partial(Distribution.empty, tuple(bounds)))
         self._ends = [*map(floatToGoString, bounds), "+Inf"]
         if not labels:
             self.of(())
