@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Container, Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Gauge, GCCollector, ProcessCollector
+from prometheus_client import CollectorRegistry, Gauge, GCCollector
 from twisted.copyright import version as twisted_version
 
 from gemproxy import __version__
@@ -30,6 +30,7 @@ from gemproxy.observability.families import (
 )
 from gemproxy.observability.key_gauges import KeyGauges
 from gemproxy.observability.model_labels import ModelLabels
+from gemproxy.observability.process_gauges import ProcessGauges
 from gemproxy.observability.service_gauges import ConfigurationStatus, ServiceGauges
 
 #: Seconds. A thinking model is silent for minutes, so the long end is where requests are.
@@ -64,7 +65,7 @@ class Metrics:
         self._make_service_metrics(registry)
         self._series_of_request = lru_cache(_KINDS_HELD)(self._find_series_of_request)
         self._series_of_tokens = lru_cache(_KINDS_HELD)(self._find_series_of_tokens)
-        ProcessCollector(registry=registry)
+        ProcessGauges(registry)
         GCCollector(registry=registry)
 
     # -- what is watched -------------------------------------------------------------------------
