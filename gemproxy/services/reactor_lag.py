@@ -11,6 +11,9 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 class ReactorLag(Service):
     """Makes an appointment every ``interval`` seconds and tells ``observe`` how late it was kept.
 
+    A block that falls between two appointments is not seen: with the default one of 50 ms always
+    is, and of those of 5 ms every tenth, for 0.05% of a core.
+
     ``seconds`` is a clock that nobody sets (``time.monotonic``): the reactor's own follows the
     wall clock, and a correction of that would look like a block.
     """
@@ -20,7 +23,7 @@ class ReactorLag(Service):
         reactor: IReactorTime,
         observe: Callable[[float], None],
         seconds: Callable[[], float],
-        interval: float = 0.5,
+        interval: float = 0.05,
     ) -> None:
         self._reactor = reactor
         self._observe = observe
