@@ -1,7 +1,9 @@
 """The line of one request, on the real pool and translators, with an upstream in memory."""
 
 import asyncio
+import gc
 import itertools
+import weakref
 
 import pytest
 from fakes.upstreams import (
@@ -103,6 +105,21 @@ def test_an_answer_is_translated_and_counted():
     _, request = proxy.upstream.requests[0]
     assert request.path == b"/v1beta/models/gemini-2.5-flash:generateContent"
     assert proxy.status("a").success_count == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("failure", [None, OVERLOADED])
+def test_nothing_of_a_request_waits_for_the_garbage_collector(stream, failure):
+    answer = streamed("Hello.") if stream else whole("Hello.")
+    proxy = Proxy(FakeGemini(a=[failure or answer], b=[answer]))
+    gc.collect()
+    gc.disable()
+    try:
+        left = weakref.ref(proxy.ask(stream=stream))
+    finally:
+        gc.enable()
+    assert proxy.exchange.outcome == "success"
+    assert left() is None
 
 
 def test_a_stream_is_relayed_event_by_event():
