@@ -7,7 +7,6 @@ id; calls of one message that share an id are answered in their order.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 
 from gemproxy.dialects.openai.messages import (
@@ -57,21 +56,23 @@ class _OpenCalls:
 
     def __init__(self) -> None:
         self.results: dict[Slot, Answered] = {}
-        self._by_id: dict[str, deque[Slot]] = {}
-        self._by_name: dict[str, deque[Slot]] = {}
+        # The slots of one message under each, the last one first.
+        self._by_id: dict[str, list[Slot]] = {}
+        self._by_name: dict[str, list[Slot]] = {}
 
     def opened(self, index: int, message: AssistantMessage) -> None:
         calls: Sequence[ToolCall] = message.tool_calls or ()
         ids: dict[str, list[Slot]] = {}
         names: dict[str, list[Slot]] = {}
-        for position, call in enumerate(calls):
-            ids.setdefault(bare_id(call.id), []).append((index, position))
-            if call.function is not None:
-                names.setdefault(call.function.name, []).append((index, position))
         if message.function_call is not None:
-            names.setdefault(message.function_call.name, []).append((index, len(calls)))
-        self._by_id.update({name: deque(slots) for name, slots in ids.items()})
-        self._by_name.update({name: deque(slots) for name, slots in names.items()})
+            names[message.function_call.name] = [(index, len(calls))]
+        for position in range(len(calls) - 1, -1, -1):
+            call, slot = calls[position], (index, position)
+            ids.setdefault(bare_id(call.id), []).append(slot)
+            if call.function is not None:
+                names.setdefault(call.function.name, []).append(slot)
+        self._by_id.update(ids)
+        self._by_name.update(names)
 
     def answered(self, index: int, message: ToolMessage) -> None:
         slots = self._by_id.get(bare_id(message.tool_call_id))
@@ -95,8 +96,8 @@ class _OpenCalls:
             )
         self._settle(slots, (index, message))
 
-    def _settle(self, slots: deque[Slot], result: Answered) -> None:
+    def _settle(self, slots: list[Slot], result: Answered) -> None:
         # A second result for the same call replaces the first: the client corrected it.
-        self.results[slots[0]] = result
+        self.results[slots[-1]] = result
         if len(slots) > 1:
-            slots.popleft()
+            slots.pop()
