@@ -7,9 +7,10 @@ goes through the translation, and what comes out gets the bytes back: they are r
 checked, and copied once.
 
 A mark is itself good base64, so that the translation takes it for what it stands for. It cannot be
-confused with what somebody wrote: a text that holds the mark's letters, or an escape that could
+confused with what a client wrote: a request that holds the mark's letters, or an escape that could
 spell one of them, is left as it is; and where a text is made lower or upper case, no mark can come
-of it, since a mark has both.
+of it, since a mark has both. An answer takes in texts of the request as well, so that whether its
+marks are its own is looked at when it is written.
 """
 
 from __future__ import annotations
@@ -53,6 +54,12 @@ class SetAside(msgspec.Struct, frozen=True):
         for other in others:
             whole += (self.pieces[int(other[:_DIGITS])], other[_DIGITS:])
         return b"".join(whole)
+
+    def all_in_data_urls(self, text: bytes) -> bool:
+        """Whether each mark ends one data URL of ``text``, and stands nowhere else."""
+        ends = [each[: _DIGITS + 1] for each in text.split(b";base64," + _MARK)[1:]]
+        wanted = [b'%0*d"' % (_DIGITS, number) for number in range(len(self.pieces))]
+        return sorted(ends) == wanted and text.count(_MARK) == len(wanted)
 
     def size(self, data: str) -> int:
         """The length of ``data``, or of what it is the mark of."""

@@ -9,9 +9,11 @@ as names that are newer than this program; fields that nobody here reads are ski
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 
 import msgspec
 
+from gemproxy.dialects.set_aside import LEAST, SetAside, set_aside
 from gemproxy.errors import GarbledAnswer, GemproxyError
 
 _NOTHING = msgspec.Raw(b"")
@@ -233,6 +235,14 @@ class GenerateContentResponse(msgspec.Struct, rename="camel", frozen=True):
         return len(self.error) > 0 and bytes(self.error) != b"null"
 
 
+class LargeGenerateContentResponse(GenerateContentResponse, frozen=True, kw_only=True):
+    """An answer whose images were set aside before it was decoded: marks stand in their place."""
+
+    #: As it came.
+    body: bytes
+    aside: SetAside
+
+
 class UpstreamErrorEvent(GemproxyError):
     """An event of a stream was an error object; ``payload`` is its JSON, to be classified."""
 
@@ -242,11 +252,29 @@ class UpstreamErrorEvent(GemproxyError):
 
 
 def decode_answer(body: bytes) -> GenerateContentResponse:
-    """Read a unary body or the payload of one event.
+    """Read a unary body.
 
     An array of answers (``streamGenerateContent`` without ``alt=sse``) is read as one answer.
-    Raises :exc:`UnusableAnswer` when ``body`` is neither.
+    Raises :exc:`UnusableAnswer` when ``body`` is neither. Large images stay where they are, in
+    ``body``, and the answer refers to them; :func:`with_media` brings them in.
     """
+    if len(body) >= LEAST:
+        rest, aside = set_aside(body)
+        # Pieces of sound may have to be joined, which marks cannot be.
+        if aside.pieces and _SOUND not in rest:
+            with suppress(GarbledAnswer):  # the whole body tells the place of the mistake
+                fields = msgspec.structs.asdict(decode_chunk(rest))
+                return LargeGenerateContentResponse(**fields, body=body, aside=aside)
+    return decode_chunk(body)
+
+
+def with_media(answer: GenerateContentResponse) -> GenerateContentResponse:
+    """The answer with nothing set aside."""
+    return decode_chunk(answer.body) if isinstance(answer, LargeGenerateContentResponse) else answer
+
+
+def decode_chunk(body: bytes) -> GenerateContentResponse:
+    """Read the payload of one event, likewise; nothing is left in it."""
     try:
         return _ANSWER.decode(body)
     except (msgspec.DecodeError, RecursionError) as error:
@@ -355,5 +383,6 @@ _BLOCK_REASONS: dict[int, str | None] = {
     5: "IMAGE_SAFETY",
 }
 
+_SOUND = b'"audio/'
 _ANSWER = msgspec.json.Decoder(GenerateContentResponse)
 _ANSWERS = msgspec.json.Decoder(list[GenerateContentResponse])

@@ -9,7 +9,12 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
-from gemproxy.dialects.gemini.answers import Candidate, GenerateContentResponse
+from gemproxy.dialects.gemini.answers import (
+    Candidate,
+    GenerateContentResponse,
+    LargeGenerateContentResponse,
+    with_media,
+)
 from gemproxy.dialects.openai.answers import (
     Annotation,
     Audio,
@@ -67,6 +72,21 @@ def to_openai(
     ``created`` is in epoch seconds. Raises :exc:`UnusableAnswer` where there is nothing to show,
     and :exc:`UpstreamRejected` where Gemini says in a 200 that the request's history is at fault.
     """
+    if len(answers) == 1 and isinstance(answer := answers[0], LargeGenerateContentResponse):
+        completed = _translated(answers, context, created, new_id, signatures)
+        # Names of the request's and other texts come in here, so that this is not sure before.
+        if answer.aside.all_in_data_urls(completed.body):
+            return replace(completed, body=answer.aside.put_back(completed.body))
+    return _translated(list(map(with_media, answers)), context, created, new_id, signatures)
+
+
+def _translated(
+    answers: Sequence[GenerateContentResponse],
+    context: AnswerContext,
+    created: int,
+    new_id: Callable[[], str],
+    signatures: SignatureStore,
+) -> CompletedAnswer:
     choices: dict[int, _Choice] = {}
 
     def choice_at(index: int) -> _Choice:

@@ -16,7 +16,7 @@ from gemproxy.dialects.gemini.answers import (
     GenerateContentResponse,
     UpstreamErrorEvent,
     UsageMetadata,
-    decode_answer,
+    decode_chunk,
 )
 from gemproxy.dialects.openai.answers import (
     DONE,
@@ -76,7 +76,7 @@ class ChatStreamTranslator:
         """
         if payload == b"[DONE]":  # not Google's, but of gateways that speak its dialect
             return b""
-        answer = decode_answer(payload)
+        answer = decode_chunk(payload)
         if answer.is_error:
             raise UpstreamErrorEvent(payload)
         if self._response_id is None:

@@ -7,11 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gemproxy.dialects.gemini.answers import decode_answer
 from gemproxy.dialects.openai.requests import decode_chat_completion
 from gemproxy.dialects.set_aside import LEAST, set_aside
+from gemproxy.dialects.translation.answer import to_openai
+from gemproxy.dialects.translation.context import AnswerContext
 from gemproxy.dialects.translation.request import to_gemini
 from gemproxy.dialects.translation.signatures import SignatureStore
-from gemproxy.errors import InvalidRequest
+from gemproxy.errors import InvalidRequest, UnusableAnswer
 
 LONG = "QUJD" * (LEAST // 4)
 #: In an ignored parameter it keeps a body from being set aside: it could spell a mark.
@@ -187,3 +190,66 @@ def test_body_without_media_is_left_alone():
     body = encoded(user({**TEXT, "text": LONG}))
     assert set_aside(body)[0] is body
     assert not is_set_aside(body)
+
+
+# --- answers --------------------------------------------------------------------------------------
+
+
+def made(data, kind="image/png"):
+    return {"inlineData": {"mimeType": kind, "data": data}}
+
+
+def answer(*parts, finish="STOP", **fields):
+    candidate = {"content": {"parts": list(parts)}, "finishReason": finish, **fields}
+    return json.dumps({"responseId": "r", "candidates": [candidate]}).encode()
+
+
+def the_long_way(body):
+    return body.replace(b"{", b'{"modelVersion":"\\u0041",', 1)
+
+
+def completed(*bodies, model="m"):
+    answers = [decode_answer(body) for body in bodies]
+    surroundings = {"created": 1, "new_id": lambda: "call_1", "signatures": SignatureStore()}
+    return to_openai(answers, AnswerContext(model=model), **surroundings).body
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [{"text": "Here it is ✓"}, made(LONG), made(LONG[:-4] + "QQ=="), made("QUJD")],
+        [{"text": MARK}, made(LONG)],
+        [made(LONG, "audio/pcm"), made(LONG[:-4] + "QQ==", "audio/pcm")],
+        [{"functionCall": {"name": "f", "args": {"data": LONG, "url": "x"}}}],
+        [{"text": "no picture", "thought": True}, made(LONG, "application/pdf")],
+        [{"text": MARK[:9]}, {"text": MARK[9:]}, made(LONG)],
+    ],
+)
+@pytest.mark.parametrize("model", ["m", MARK])
+def test_large_answers_read_as_they_would_by_the_long_way(parts, model):
+    body = answer({"text": "So: "}, *parts)
+    assert is_set_aside(body) == (MARK.encode() not in body)
+    assert completed(body, model=model) == completed(the_long_way(body), model=model)
+
+
+def test_images_of_several_hops_are_not_confused():
+    hops = [
+        answer(made(LONG), finish="CONTINUATION", continuationToken="t"),
+        answer(made(LONG[:-4] + "QQ==")),
+    ]
+    assert completed(*hops) == completed(*map(the_long_way, hops))
+
+
+def test_error_in_a_large_answer_counts_from_its_beginning():
+    with pytest.raises(UnusableAnswer, match=f"byte {len(answer(made(LONG))) - 1}"):
+        decode_answer(answer(made(LONG))[:-1] + b"!")
+
+
+def test_large_image_of_an_answer_is_copied_once():
+    body = answer(made("QUJD" * 1_000_000))
+    completed(body)
+    tracemalloc.start()
+    completed(body)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1.2 * len(body)
