@@ -34,6 +34,7 @@ http {{
     listen 127.0.0.1:{port} backlog=4096; keepalive_requests 100000000;
     location / {{
       proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off;
+      proxy_request_buffering off;
       proxy_set_header Authorization "Bearer made-up-key"; proxy_pass http://gemini/v1beta/openai/;
     }}
   }}

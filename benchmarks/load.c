@@ -18,6 +18,8 @@
  *             has another number of them, or does not end with [DONE], is a stream that was lost
  */
 #define _GNU_SOURCE
+#include "answer.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -36,36 +38,19 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { HEAD_LIMIT = 8192, READ_SIZE = 1 << 18, EVENTS = 512, TAIL = 16, STATUSES = 600 };
+enum { READ_SIZE = 1 << 18, EVENTS = 512, STATUSES = 600 };
 
 /* What is waited for after the deadline, until the requests in flight count as failed. */
 static const double GRACE_US = 10e6;
 static const double SETTLE_US = 1e6;
-
-enum reading { HEAD, SIZED_BODY, BODY_UNTIL_CLOSE, CHUNK_SIZE, CHUNK_DATA, CHUNK_END, TRAILER, COMPLETE };
 
 struct connection {
     int fd;                         /* -1: closed */
     bool connected, in_use, used_before, waits_for_room;
     size_t sent;                    /* bytes of the request */
     double due;                     /* when its request should have begun, in microseconds */
-
-    enum reading reading;           /* of the answer: */
-    char head[HEAD_LIMIT];
-    size_t head_length;
-    int status;
-    bool closes;
-    long long left;                 /* bytes of the body or the chunk */
-    char line[32];                  /* a chunk's size, or a trailer */
-    size_t line_length;
-    double first_mark;
-    int marks, mark_progress;       /* marks so far, and characters of one that is under way */
-    double mark_us;
-    char tail[TAIL];                /* the last bytes of the body */
-    size_t tail_length;
+    struct answer answer;
 };
-
-struct series { double *values; size_t count, capacity; };
 
 static struct options {
     struct sockaddr_in address;
@@ -89,20 +74,12 @@ static long started, completed, errors, lost_streams, connects, closed_by_peer, 
 static long long body_bytes;
 static long by_status[STATUSES];
 static struct series latencies, first_marks, mark_delays;
-static char first_error[128], first_bad_answer[256];
+static char first_error[128], first_bad_answer[BEGINNING];
 
 static double now_us(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return t.tv_sec * 1e6 + t.tv_nsec / 1e3;
-}
-
-static void add(struct series *series, double value) {
-    if (series->count == series->capacity) {
-        series->capacity = series->capacity ? series->capacity * 2 : 4096;
-        series->values = realloc(series->values, series->capacity * sizeof(double));
-    }
-    series->values[series->count++] = value;
 }
 
 /* -- connections ------------------------------------------------------------------------------ */
@@ -152,7 +129,8 @@ static struct connection *take_idle(void) {
 
 static void fail(struct connection *c, const char *what) {
     errors++;
-    if (!first_error[0]) snprintf(first_error, sizeof first_error, "%s (%s)", what, strerror(errno));
+    if (!first_error[0])
+        snprintf(first_error, sizeof first_error, "%s (%s)", what, strerror(errno));
     close_connection(c);
     make_idle(c);
 }
@@ -175,171 +153,40 @@ static void send_request(struct connection *c) {
 static void begin(struct connection *c, double due) {
     c->in_use = true;
     c->due = due;
-    c->sent = c->head_length = c->tail_length = c->line_length = 0;
-    c->reading = HEAD;
-    c->status = c->marks = c->mark_progress = 0;
-    c->closes = false;
-    c->first_mark = 0;
+    c->sent = 0;
+    begin_answer(&c->answer);
     if (c->fd < 0) open_connection(c);
     if (c->connected) send_request(c);
 }
 
+/* For the report; what would break its JSON becomes a quote. */
+static void keep_bad_answer(const char *text) {
+    for (size_t i = 0; text[i]; i++) {
+        bool plain = text[i] >= ' ' && text[i] <= '~' && text[i] != '"' && text[i] != '\\';
+        first_bad_answer[i] = plain ? text[i] : '\'';
+    }
+}
+
+static void count(const struct answer *answer, double due, double now) {
+    completed++;
+    body_bytes += answer->body_length;
+    by_status[answer->status > 0 && answer->status < STATUSES ? answer->status : 0]++;
+    add_to(&latencies, now - due);
+    if (answer->first_mark_us) add_to(&first_marks, answer->first_mark_us - due);
+    if (answer->status != 200) {
+        if (!first_bad_answer[0]) keep_bad_answer(answer->beginning);
+    } else if (options.marks >= 0 && (answer->marks != options.marks || !is_done(answer))) {
+        lost_streams++;
+    }
+}
+
 static void complete(struct connection *c, double now) {
     last_answer_us = now;
-    completed++;
-    by_status[c->status > 0 && c->status < STATUSES ? c->status : 0]++;
-    add(&latencies, now - c->due);
-    if (c->first_mark) add(&first_marks, c->first_mark - c->due);
-    bool ended = memmem(c->tail, c->tail_length, "[DONE]", 6) != NULL;
-    if (c->status == 200 && options.marks >= 0 && (c->marks != options.marks || !ended)) lost_streams++;
+    count(&c->answer, c->due, now);
     c->used_before = true;
     /* Answered before it was all sent, such as 413: the rest would be read as another request. */
-    if (c->closes || c->sent < request_length) close_connection(c);
+    if (c->answer.closes || c->sent < request_length) close_connection(c);
     make_idle(c);
-}
-
-/* -- reading an answer ------------------------------------------------------------------------ */
-
-static void mark_ends(struct connection *c, double now) {
-    c->marks++;
-    if (!c->first_mark) c->first_mark = now;
-    add(&mark_delays, now - c->mark_us);
-}
-
-/* A mark may be cut anywhere by the network, so its matching goes on with the next bytes. */
-static void look_for_marks(struct connection *c, const char *p, const char *end, double now) {
-    static const char pattern[] = "@TS=################@";
-    for (; p < end; p++) {
-        if (!c->mark_progress) {
-            p = memchr(p, '@', end - p);
-            if (!p) return;
-            c->mark_progress = 1;
-            c->mark_us = 0;
-            continue;
-        }
-        bool wants_digit = pattern[c->mark_progress] == '#';
-        if (wants_digit && *p >= '0' && *p <= '9') c->mark_us = c->mark_us * 10 + (*p - '0');
-        else if (wants_digit || *p != pattern[c->mark_progress]) {
-            c->mark_progress = 0;
-            continue;
-        }
-        if (pattern[++c->mark_progress]) continue;
-        c->mark_progress = 0;
-        mark_ends(c, now);
-    }
-}
-
-static void keep_tail(struct connection *c, const char *bytes, size_t length) {
-    size_t fresh = length < TAIL ? length : TAIL;
-    size_t kept = c->tail_length < TAIL - fresh ? c->tail_length : TAIL - fresh;
-    memmove(c->tail, c->tail + c->tail_length - kept, kept);
-    memcpy(c->tail + kept, bytes + length - fresh, fresh);
-    c->tail_length = kept + fresh;
-}
-
-/* The beginning of the first answer that is no 200, so that a report can say what went wrong. */
-static void keep_bad_answer(const char *bytes, size_t length) {
-    size_t kept = length < sizeof first_bad_answer - 1 ? length : sizeof first_bad_answer - 1;
-    for (size_t i = 0; i < kept; i++) {
-        bool plain = bytes[i] >= ' ' && bytes[i] <= '~' && bytes[i] != '"' && bytes[i] != '\\';
-        first_bad_answer[i] = plain ? bytes[i] : '\'';
-    }
-}
-
-static void take_body(struct connection *c, const char *bytes, size_t length, double now) {
-    body_bytes += length;
-    if (c->status != 200 && !first_bad_answer[0]) keep_bad_answer(bytes, length);
-    look_for_marks(c, bytes, bytes + length, now);
-    keep_tail(c, bytes, length);
-}
-
-static const char *header(const char *head, const char *name) {
-    const char *found = strcasestr(head, name);
-    return found ? found + strlen(name) : NULL;
-}
-
-static bool header_says(const char *value, const char *word) {
-    if (!value) return false;
-    const char *found = strcasestr(value, word);
-    return found && found < strchr(value, '\r');
-}
-
-static void head_is_complete(struct connection *c) {
-    c->status = atoi(c->head + strlen("HTTP/1.1 "));
-    if (c->status == 100) {
-        c->head_length = 0;
-        return;
-    }
-    const char *length = header(c->head, "\r\ncontent-length:");
-    c->closes = header_says(header(c->head, "\r\nconnection:"), "close");
-    c->line_length = 0;
-    if (header_says(header(c->head, "\r\ntransfer-encoding:"), "chunked")) c->reading = CHUNK_SIZE;
-    else if (length) {
-        c->left = atoll(length);
-        c->reading = c->left ? SIZED_BODY : COMPLETE;
-    } else {
-        c->closes = true;
-        c->reading = BODY_UNTIL_CLOSE;
-    }
-}
-
-/* How many of the bytes belonged to the head; 0 when it is longer than any we know of. */
-static size_t take_head(struct connection *c, const char *bytes, size_t length) {
-    size_t before = c->head_length, room = HEAD_LIMIT - 1 - before;
-    size_t copied = length < room ? length : room;
-    memcpy(c->head + before, bytes, copied);
-    c->head_length += copied;
-    c->head[c->head_length] = 0;
-    char *end = strstr(c->head, "\r\n\r\n");
-    if (!end) return copied;
-    end[2] = 0;
-    head_is_complete(c);
-    return end + 4 - c->head - before;
-}
-
-/* The line of a chunk's size, or of a trailer: what it says once it is whole. */
-static void take_line(struct connection *c, char byte) {
-    if (byte != '\n') {
-        if (byte != '\r' && c->line_length < sizeof c->line - 1) c->line[c->line_length++] = byte;
-        return;
-    }
-    c->line[c->line_length] = 0;
-    if (c->reading == CHUNK_SIZE) {
-        c->left = strtoll(c->line, NULL, 16);
-        c->reading = c->left ? CHUNK_DATA : TRAILER;
-    } else if (!c->line_length) {
-        c->reading = c->reading == TRAILER ? COMPLETE : CHUNK_SIZE;
-    }
-    c->line_length = 0;
-}
-
-static size_t take_counted(struct connection *c, const char *bytes, size_t length, double now) {
-    size_t taken = (long long)length < c->left ? length : (size_t)c->left;
-    take_body(c, bytes, taken, now);
-    c->left -= taken;
-    if (!c->left) c->reading = c->reading == SIZED_BODY ? COMPLETE : CHUNK_END;
-    return taken;
-}
-
-/* False for bytes that are no answer. */
-static bool take(struct connection *c, const char *bytes, size_t length, double now) {
-    while (length) {
-        size_t taken = 1;
-        switch (c->reading) {
-        case HEAD: taken = take_head(c, bytes, length); break;
-        case SIZED_BODY:
-        case CHUNK_DATA: taken = take_counted(c, bytes, length, now); break;
-        case BODY_UNTIL_CLOSE: take_body(c, bytes, taken = length, now); break;
-        case CHUNK_SIZE:
-        case CHUNK_END:
-        case TRAILER: take_line(c, *bytes); break;
-        case COMPLETE: return false;
-        }
-        if (!taken) return false;
-        bytes += taken;
-        length -= taken;
-    }
-    return true;
 }
 
 /* The gateway closed the connection, in order or not. */
@@ -347,9 +194,9 @@ static void closed(struct connection *c, double now) {
     if (!c->in_use) {
         closed_by_peer++;
         close_connection(c);
-    } else if (c->reading == BODY_UNTIL_CLOSE) {
+    } else if (c->answer.reading == BODY_UNTIL_CLOSE) {
         complete(c, now);
-    } else if (c->used_before && c->reading == HEAD && !c->head_length) {
+    } else if (c->used_before && c->answer.reading == HEAD && !c->answer.head_length) {
         /* It closed the idle connection while our request was on its way: once more, as any
          * client would. A fresh connection is not forgiven a second time. */
         retried++;
@@ -378,8 +225,8 @@ static void read_some(struct connection *c) {
     double now = now_us();
     /* What comes without a request is a goodbye, such as 408. */
     if (n <= 0 || !c->in_use) closed(c, now);
-    else if (!take(c, buffer, n, now)) fail(c, "an answer that nobody can read");
-    else if (c->reading == COMPLETE) complete(c, now);
+    else if (!take_answer(&c->answer, buffer, n, now, &mark_delays)) fail(c, "no HTTP answer");
+    else if (c->answer.reading == COMPLETE) complete(c, now);
 }
 
 static void serve(struct connection *c, unsigned events) {
@@ -409,7 +256,8 @@ static void turn(double until_us) {
 static void open_all(void) {
     double give_up = now_us() + 60e6;
     for (int opened = 0, ready = 0; ready < options.clients && now_us() < give_up;) {
-        while (opened < options.clients && opened - ready < options.opening) open_connection(&all[opened++]);
+        while (opened < options.clients && opened - ready < options.opening)
+            open_connection(&all[opened++]);
         turn(now_us() + 10e3);
         ready = 0;
         for (int i = 0; i < opened; i++) ready += all[i].connected || all[i].fd < 0;
@@ -476,10 +324,11 @@ static void print_series(const char *name, struct series *series) {
 }
 
 static void print_result(int opened) {
-    printf("{\"completed\":%ld,\"errors\":%ld,\"seconds\":%.3f,\"lost_streams\":%ld,\"connects\":%ld,"
-           "\"opened\":%d,\"still_open\":%d,\"closed_by_peer\":%ld,\"retried\":%ld,\"body_bytes\":%lld",
-           completed, errors, (last_answer_us - start_us) / 1e6, lost_streams, connects, opened,
-           open_connections(), closed_by_peer, retried, body_bytes);
+    printf("{\"completed\":%ld,\"errors\":%ld,\"seconds\":%.3f,\"lost_streams\":%ld", completed,
+           errors, (last_answer_us - start_us) / 1e6, lost_streams);
+    printf(",\"connects\":%ld,\"opened\":%d,\"still_open\":%d,\"closed_by_peer\":%ld", connects,
+           opened, open_connections(), closed_by_peer);
+    printf(",\"retried\":%ld,\"body_bytes\":%lld", retried, body_bytes);
     print_series("latency_us", &latencies);
     print_series("first_mark_us", &first_marks);
     print_series("mark_delay_us", &mark_delays);
@@ -490,7 +339,8 @@ static void print_result(int opened) {
             printf("%s\"%d\":%ld", comma, status, by_status[status]);
             comma = ",";
         }
-    printf("},\"first_error\":\"%s\",\"first_bad_answer\":\"%s\"}\n", first_error, first_bad_answer);
+    printf("},\"first_error\":\"%s\",\"first_bad_answer\":\"%s\"}\n", first_error,
+           first_bad_answer);
 }
 
 /* -- options ---------------------------------------------------------------------------------- */
@@ -508,17 +358,23 @@ static void set_address(char *text) {
     inet_pton(AF_INET, text, &options.address.sin_addr);
 }
 
+static void add_header(const char *line) {
+    const int most = sizeof options.headers / sizeof *options.headers;
+    if (options.header_count < most) options.headers[options.header_count++] = line;
+}
+
 static void read_options(int argc, char **argv) {
     static const struct option known[] = {
         {"address", 1, 0, 'a'}, {"path", 1, 0, 'p'}, {"body", 1, 0, 'b'}, {"header", 1, 0, 'h'},
-        {"clients", 1, 0, 'c'}, {"seconds", 1, 0, 's'}, {"requests", 1, 0, 'n'}, {"rate", 1, 0, 'r'},
-        {"opening", 1, 0, 'o'}, {"marks", 1, 0, 'm'}, {0}};
+        {"clients", 1, 0, 'c'}, {"seconds", 1, 0, 's'}, {"requests", 1, 0, 'n'},
+        {"rate", 1, 0, 'r'}, {"opening", 1, 0, 'o'}, {"marks", 1, 0, 'm'}, {0}};
     int option;
-    while ((option = getopt_long(argc, argv, "", known, NULL)) > 0) switch (option) {
+    while ((option = getopt_long(argc, argv, "", known, NULL)) > 0) {
+        switch (option) {
         case 'a': set_address(optarg); break;
         case 'p': options.path = optarg; break;
         case 'b': options.body = optarg; break;
-        case 'h': if (options.header_count < 16) options.headers[options.header_count++] = optarg; break;
+        case 'h': add_header(optarg); break;
         case 'c': options.clients = atoi(optarg); break;
         case 's': options.seconds = atof(optarg); break;
         case 'n': options.requests = atol(optarg); break;
@@ -526,9 +382,10 @@ static void read_options(int argc, char **argv) {
         case 'o': options.opening = atoi(optarg); break;
         case 'm': options.marks = atoi(optarg); break;
         default: exit(2);
+        }
     }
     if (!options.host || !options.body || options.clients < 1) {
-        fprintf(stderr, "usage: load --address HOST:PORT --path PATH --body FILE [--clients N] ...\n");
+        fprintf(stderr, "usage: load --address HOST:PORT --path PATH --body FILE ...\n");
         exit(2);
     }
     if (options.opening < 1) options.opening = options.clients;
@@ -544,9 +401,11 @@ static void prepare_request(void) {
     long length = ftell(file);
     rewind(file);
     request = malloc(length + 16384);
-    size_t n = sprintf(request, "POST %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: gemproxy-bench\r\n", options.path, options.host);
-    for (int i = 0; i < options.header_count; i++) n += sprintf(request + n, "%s\r\n", options.headers[i]);
-    n += sprintf(request + n, "Content-Type: application/json\r\nContent-Length: %ld\r\n\r\n", length);
+    size_t n = sprintf(request, "POST %s HTTP/1.1\r\nHost: %s\r\n", options.path, options.host);
+    for (int i = 0; i < options.header_count; i++)
+        n += sprintf(request + n, "%s\r\n", options.headers[i]);
+    n += sprintf(request + n, "Content-Type: application/json\r\n");
+    n += sprintf(request + n, "Content-Length: %ld\r\n\r\n", length);
     request_length = n + fread(request + n, 1, length, file);
     fclose(file);
 }

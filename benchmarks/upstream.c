@@ -62,8 +62,9 @@ static struct connection *first_due, *last_due;
 
 /* -- what is answered ------------------------------------------------------------------------- */
 
-#define WORDS "The ferry leaves at nine and comes back at noon; whoever misses it has the afternoon " \
-              "for the lighthouse, the museum of knots and a very long lunch at the harbour."
+#define WORDS \
+    "The ferry leaves at nine and comes back at noon; whoever misses it has the afternoon for " \
+    "the lighthouse, the museum of knots and a very long lunch at the harbour."
 #define MARK "@TS=0000000000000000@"
 
 static const char gemini_answer[] =
@@ -80,16 +81,21 @@ static const char openai_answer[] =
     "\"model\":\"gemini-2.5-flash\",\"object\":\"chat.completion\",\"usage\":"
     "{\"completion_tokens\":50,\"prompt_tokens\":250,\"total_tokens\":300}}";
 
+static const char no_such_path[] =
+    "{\"error\":{\"code\":404,\"message\":\"no such path\",\"status\":\"NOT_FOUND\"}}";
+
 #define GEMINI_CHUNK(finish, tokens, total) \
-    "data: {\"candidates\": [{\"content\": {\"parts\": [{\"text\": \"some streamed words " MARK " \"}]," \
-    "\"role\": \"model\"}," finish "\"index\": 0}],\"usageMetadata\": {\"promptTokenCount\": 250," \
-    "\"candidatesTokenCount\": " tokens ",\"totalTokenCount\": " total ",\"promptTokensDetails\": " \
-    "[{\"modality\": \"TEXT\",\"tokenCount\": 250}]},\"modelVersion\": \"gemini-2.5-flash\"," \
+    "data: {\"candidates\": [{\"content\": {\"parts\": [{\"text\": \"some streamed words " \
+    MARK " \"}],\"role\": \"model\"}," finish "\"index\": 0}],\"usageMetadata\": " \
+    "{\"promptTokenCount\": 250,\"candidatesTokenCount\": " tokens ",\"totalTokenCount\": " \
+    total ",\"promptTokensDetails\": [{\"modality\": \"TEXT\",\"tokenCount\": 250}]}," \
+    "\"modelVersion\": \"gemini-2.5-flash\"," \
     "\"responseId\": \"bench-answer\"}\r\n\r\n"
 #define OPENAI_CHUNK(finish) \
     "data: {\"choices\":[{\"delta\":{\"content\":\"some streamed words " MARK " \"," \
-    "\"role\":\"assistant\"}," finish "\"index\":0}],\"created\":1760000000,\"id\":\"bench-answer\"," \
-    "\"model\":\"gemini-2.5-flash\",\"object\":\"chat.completion.chunk\"}\n\n"
+    "\"role\":\"assistant\"}," finish "\"index\":0}],\"created\":1760000000," \
+    "\"id\":\"bench-answer\",\"model\":\"gemini-2.5-flash\"," \
+    "\"object\":\"chat.completion.chunk\"}\n\n"
 
 /* By [in OpenAI's format][last chunk]. */
 static const char *const chunk_texts[2][2] = {
@@ -109,7 +115,7 @@ static void prepare_frames(void) {
         for (int last = 0; last < 2; last++) {
             struct frame *frame = &frames[openai][last];
             const char *text = chunk_texts[openai][last];
-            frame->length = snprintf(frame->text, sizeof frame->text, "%zx\r\n%s\r\n", strlen(text), text);
+            frame->length = sprintf(frame->text, "%zx\r\n%s\r\n", strlen(text), text);
             frame->digits = strstr(frame->text, "@TS=") + 4 - frame->text;
         }
 }
@@ -227,7 +233,7 @@ static void answer(struct connection *c) {
     if (strstr(path, ":streamGenerateContent") || strstr(path, "?stream")) begin_stream(c);
     else if (strstr(path, ":generateContent")) put_json(c, "200 OK", gemini_answer);
     else if (c->openai) put_json(c, "200 OK", openai_answer);
-    else put_json(c, "404 Not Found", "{\"error\":{\"code\":404,\"message\":\"no such path\",\"status\":\"NOT_FOUND\"}}");
+    else put_json(c, "404 Not Found", no_such_path);
 }
 
 /* -- reading ---------------------------------------------------------------------------------- */

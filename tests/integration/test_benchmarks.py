@@ -27,9 +27,8 @@ pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.joi
 def build(tmp_path_factory):
     """The two C programs; a warning of the compiler is a mistake."""
     folder = tmp_path_factory.mktemp("build")
-    for name in ("upstream", "load"):
-        command = ["cc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-o"]
-        subprocess.run([*command, folder / name, BENCHMARKS / f"{name}.c"], check=True, timeout=60)
+    settings = ["CFLAGS=-O2 -Wall -Wextra -Werror", f"BUILD={folder}"]
+    subprocess.run(["make", "-s", "-C", BENCHMARKS, *settings], check=True, timeout=60)
     return folder
 
 
