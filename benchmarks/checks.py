@@ -13,12 +13,12 @@ FIVE_MS = 0.005
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table."""
+    """One line of the table; ``met`` is ``None`` where nothing is asked."""
 
     check: str
     target: str
     gemproxy: str
-    met: bool
+    met: bool | None
     nginx: str = ""
     ratio: str = ""
 
@@ -75,8 +75,27 @@ def _first_chunk(results: Results) -> Row:
         f"{ours:.2f} ms",
         ours <= 0.5,
         f"{floor:.2f} ms",
-        f"{ours / floor:.1f}x",
+        f"{ours / floor:.1f}x" if floor > 0 else "",
     )
+
+
+def _on_its_way(results: Results) -> Row:
+    """The median run, since one disturbed run has a p99 of its own."""
+    return Row(
+        "time a chunk is on its way, median / p99 (`st_paced`)",
+        "",
+        _chunk_delays(results.gemproxy["st_paced"]),
+        None,
+        _chunk_delays(results.nginx["st_paced"]),
+    )
+
+
+def _chunk_delays(runs: list[Run]) -> str:
+    p50, p99 = (
+        median(run.counted["mark_delay_us"][quantile] for run in runs) / 1000
+        for quantile in ("p50", "p99")
+    )
+    return f"{p50:.2f} / {p99:.2f} ms"
 
 
 def _all_served(results: Results) -> Row:
@@ -188,6 +207,7 @@ CHECKS: tuple[tuple[str, Callable[[Results], Row]], ...] = (
     ("st_burst", _burst),
     ("st_paced", _paced),
     ("st_ttfc", _first_chunk),
+    ("st_paced", _on_its_way),
     (RATE, _rate_1000),
     ("ns_c256", _many_clients),
     (IDLE, _idle_connections),

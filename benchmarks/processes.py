@@ -66,6 +66,7 @@ class Program:
         deadline = time.monotonic() + PATIENCE
         while not _answers(url):
             if self._popen.poll() is not None or time.monotonic() > deadline:
+                self.stop()
                 raise ProgramEnded(f"{self.name} did not start:\n{self.log.read_text()[-2000:]}")
             time.sleep(0.02)
 
@@ -116,8 +117,8 @@ def on_cpu(cpu: int | None) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def descriptors_allowed() -> int:
-    """How many files a program that is started here may open, once it is given what it may have."""
+def allow_descriptors() -> int:
+    """Give what is started from here all the open files that it may have, and tell how many."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard

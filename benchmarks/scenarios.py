@@ -8,7 +8,7 @@ from typing import Self
 from gateways import Daemon, Gateway, start_daemon, start_nginx, start_upstream
 from keypool import Cost, costs
 from measuring import Load, Run, measure
-from processes import descriptors_allowed
+from processes import allow_descriptors
 
 MB = 1_000_000
 PACE = 0.01
@@ -70,6 +70,8 @@ class Session:
         self._say = say
         self._warm_up = min(seconds, WARM_UP_SECONDS)
         self._running: list[Gateway] = []
+        #: Open files that each program may have.
+        self.descriptors = allow_descriptors()
         self.upstream = start_upstream(folder)
         self._running.append(self.upstream)
 
@@ -133,8 +135,7 @@ def run_scenarios(session: Session, plan: Plan) -> Results:
 
 
 def _hold_idle_connections(session: Session, plan: Plan) -> Run:
-    allowed = descriptors_allowed() - OTHER_DESCRIPTORS
-    clients = min(IDLE_LOAD.clients, allowed)
+    clients = min(IDLE_LOAD.clients, session.descriptors - OTHER_DESCRIPTORS)
     load = replace(IDLE_LOAD, clients=clients, seconds=plan.seconds * LONGER)
     daemon = session.daemon("idle")
     session.warm_up(daemon)
