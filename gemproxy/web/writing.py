@@ -11,6 +11,7 @@ from twisted.web.http import datetimeToString
 
 from gemproxy.dialects.openai.errors import encode_error, encode_error_event
 from gemproxy.errors import ProxyError
+from gemproxy.sockets import send
 
 if TYPE_CHECKING:
     from gemproxy.exchange import Exchange
@@ -67,21 +68,20 @@ def write_whole(
     content_type: bytes = JSON,
 ) -> None:
     """Send a whole answer with one write, and end the request."""
+    if request._disconnected:
+        return
     start = head(
         request,
         status,
         [(b"Content-Type", content_type), (b"Content-Length", b"%d" % len(body)), *headers],
         now,
     )
-    request.startedWriting = 1
-    request.sentLength = len(body)
-    request.code = status
     channel = request.channel
-    channel.transport.write(start if request.method == b"HEAD" else start + body)
+    send(channel.transport, start if request.method == b"HEAD" else start + body)
     if request.refused:
         channel.linger()
     else:
-        request.finish()
+        request.end()
 
 
 class RequestWriter:
@@ -165,7 +165,6 @@ class RequestWriter:
         if self._chunked:
             headers.append((b"Transfer-Encoding", b"chunked"))
         self._pending = head(request, 200, headers, self._reactor.seconds())
-        request.startedWriting = 1
         request.registerProducer(self, True)
         if self._heartbeat:
             self._pulse = self._reactor.callLater(self._heartbeat, self._beat)
@@ -175,7 +174,7 @@ class RequestWriter:
         if not events or self._request._disconnected:
             return
         framed = b"%x\r\n%b\r\n" % (len(events), events) if self._chunked else events
-        self._request.channel.transport.write(self._pending + framed if self._pending else framed)
+        send(self._request.channel.transport, self._pending + framed if self._pending else framed)
         self._pending = b""
         self._written_at = self._reactor.seconds()
 
@@ -194,8 +193,8 @@ class RequestWriter:
             return
         request.unregisterProducer()
         if self._chunked:
-            request.channel.transport.write(b"0\r\n\r\n")
-        request.finish()
+            send(request.channel.transport, b"0\r\n\r\n")
+        request.end()
 
     def close(self) -> None:
         """Forget the upstream and the heartbeat; nothing more is written."""

@@ -8,13 +8,9 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 
 from gemproxy.dialects.openai.errors import encode_error
-from gemproxy.web.site import (
-    HEADER_SECONDS,
-    IDLE_SECONDS,
-    LINGER_BYTES,
-    LINGER_SECONDS,
-    ProxySite,
-)
+from gemproxy.web.channel import HEADER_SECONDS, LINGER_BYTES, LINGER_SECONDS
+from gemproxy.web.pace import IDLE_SECONDS
+from gemproxy.web.site import ProxySite
 from gemproxy.web.writing import write_whole
 
 LIMIT = 10_000
@@ -91,13 +87,21 @@ def head(length, path=b"/"):
     return b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (path, length)
 
 
-@pytest.mark.parametrize("begun", [b"", b"POST / HT", head(100), head(100) + b"a" * 99])
+@pytest.mark.parametrize("begun", [b"", head(100), head(100) + b"a" * 99])
 def test_a_client_that_falls_silent_is_closed_after_a_minute(client, begun):
     client.send(begun)
     client.clock.advance(IDLE_SECONDS - 1)
     assert client.is_open
     client.clock.advance(2)
     assert not client.is_open
+
+
+def test_headers_that_stop_half_way_are_cut_off(client):
+    client.send(b"POST / HT")
+    client.clock.advance(HEADER_SECONDS)
+    assert client.is_open
+    client.clock.advance(1)
+    assert client.transport.aborted
 
 
 def test_headers_that_drip_are_cut_off(client):

@@ -1,0 +1,254 @@
+"""Requests off the wire, read strictly: what two readers could take in two ways is refused.
+
+llhttp (by ``httptools``) reads headers and chunks, with none of its leniencies; request lines are
+read here, since llhttp knows neither all methods nor one version from another, and of a body with
+a length nothing needs reading. Each head gets a parser of its own, for 0.4 us, so that no message
+leaves anything over for the next one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import NoReturn, TypeAlias
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+
+#: Request line and headers together, with all line ends; also what may stand between two pieces
+#: of a chunked body (sizes, extensions, trailers).
+MAX_HEAD_BYTES = 16 * 1024
+MAX_HEADERS = 500
+#: What ends a head, and a chunked body with its trailers.
+END_OF_HEAD = b"\r\n\r\n"
+
+# RFC 9112 section 3; llhttp would take two blanks, HTTP/0.9, HTTP/2.0 and RTSP as well, and refuse
+# methods of which it has not heard.
+_REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([!-~]+) (HTTP/1\.[01])\r\n")
+#: Shown to llhttp in the place of the one that came.
+_ANY_REQUEST_LINE = b"POST / HTTP/1.1\r\n"
+_ABSOLUTE_FORM = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
+# RFC 3986 section 3.2.2 and 3.2.3; it may be empty.
+_HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*\Z")
+_CLOSE = re.compile(rb"(?:^|[,\s])close(?:$|[,\s])", re.IGNORECASE)
+_ONLY_ONCE = frozenset({b"host", b"content-length", b"transfer-encoding"})
+_CHUNKED_HEAD = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+class MalformedRequest(Exception):
+    """What came is not HTTP/1.1, or says two things at once."""
+
+
+class RequestHead:
+    """Request line and headers of one request.
+
+    ``target`` has origin form (``/path?query``) or is ``*``, ``path`` is it without the query.
+    ``length`` is the body's, ``None`` where it comes in chunks. ``fields`` are the headers as they
+    came, ``values`` the last value of each by its name in lower case. ``persistent`` tells whether
+    the connection may serve another request, ``expects_continue`` whether the client waits for
+    leave to send the body.
+    """
+
+    __slots__ = (
+        "expects_continue",
+        "fields",
+        "length",
+        "method",
+        "path",
+        "persistent",
+        "target",
+        "values",
+        "version",
+    )
+    expects_continue: bool
+    length: int | None
+    path: bytes
+    persistent: bool
+    target: bytes
+    values: dict[bytes, bytes]
+
+    def __init__(self, method: bytes, version: bytes) -> None:
+        self.method = method
+        self.version = version
+        self.fields: list[tuple[bytes, bytes]] = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Called by llhttp, which leaves blanks behind a value where they are."""
+        self.fields.append((name, value.rstrip(b" \t")))
+
+
+def read_head(data: bytes) -> RequestHead:
+    """Read one head, up to and with its empty line. Raises :class:`MalformedRequest`."""
+    if len(data) > MAX_HEAD_BYTES:
+        raise MalformedRequest("head too large")
+    line = _REQUEST_LINE.match(data)
+    if line is None:
+        raise MalformedRequest("request line")
+    method, target, version = line.groups()
+    if method == b"CONNECT":
+        raise MalformedRequest("no tunnels here")
+    head = RequestHead(method, version)
+    try:
+        HttpRequestParser(head).feed_data(_ANY_REQUEST_LINE + data[line.end() :])
+    except HttpParserUpgrade:
+        pass  # Not followed, as a server may (RFC 9110 section 7.8); the request stands as it is.
+    except HttpParserError as error:
+        raise MalformedRequest(str(error)) from error
+    head.target = _origin_form(target)
+    head.path = head.target.partition(b"?")[0]
+    _understand(head)
+    return head
+
+
+def _understand(head: RequestHead) -> None:
+    """Fill in what the headers mean for the connection."""
+    fields, is_current = head.fields, head.version == b"HTTP/1.1"
+    if len(fields) > MAX_HEADERS:
+        raise MalformedRequest("too many headers")
+    values = head.values = {name.lower(): value for name, value in fields}
+    if len(values) != len(fields):
+        _check_repetitions(head)
+    host = values.get(b"host")
+    if host is None:
+        if is_current:
+            raise MalformedRequest("no Host")  # RFC 9112 section 3.2
+    elif not _HOST.match(host):
+        raise MalformedRequest("Host")
+    head.length = _body_length(values, is_current)
+    connection = values.get(b"connection")
+    head.persistent = is_current and (connection is None or not _CLOSE.search(connection))
+    expected = values.get(b"expect")
+    head.expects_continue = (
+        expected is not None and is_current and expected.lower() == b"100-continue"
+    )
+
+
+def _body_length(values: dict[bytes, bytes], is_current: bool) -> int | None:
+    encoding = values.get(b"transfer-encoding")
+    if encoding is None:
+        # llhttp refused two lengths, a length beside an encoding, and what is no number.
+        return int(values.get(b"content-length", 0))
+    # No other coding is undone here; and HTTP/1.0 knows none, so that a reader before us may have
+    # overlooked it (RFC 9112 section 6.1).
+    if encoding.lower() != b"chunked" or not is_current:
+        raise MalformedRequest("Transfer-Encoding")
+    return None
+
+
+def _check_repetitions(head: RequestHead) -> None:
+    """Headers that came more than once: most may, some must not, and one adds up."""
+    seen = set()
+    connection = []
+    for name, value in head.fields:
+        lowered = name.lower()
+        if lowered in _ONLY_ONCE and lowered in seen:
+            raise MalformedRequest("repeated header")
+        seen.add(lowered)
+        if lowered == b"connection":
+            connection.append(value)
+    if connection:
+        head.values[b"connection"] = b",".join(connection)
+
+
+def _origin_form(target: bytes) -> bytes:
+    """RFC 9112 section 3.2: a server takes the absolute form as well; its host is of no use."""
+    if target.startswith(b"/") or target == b"*":
+        return target
+    absolute = _ABSOLUTE_FORM.match(target)
+    if absolute is None:
+        raise MalformedRequest("request target")
+    rest = target[absolute.end() :]
+    return rest if rest.startswith(b"/") else b"/" + rest
+
+
+class SizedBody:
+    """A body of ``length`` bytes, which go to ``write`` piece by piece.
+
+    ``size`` counts them, ``complete`` tells whether all were there.
+    """
+
+    def __init__(self, length: int, write: Callable[[bytes], object]) -> None:
+        self.size = 0
+        self.complete = length == 0
+        self._length = length
+        self._write = write
+
+    def receive(self, data: bytes) -> int:
+        """Take from the start of ``data`` what belongs to the body; gives how much that is."""
+        missing = self._length - self.size
+        taken = min(missing, len(data))
+        self._write(data if taken == len(data) else data[:taken])
+        self.size += taken
+        self.complete = taken == missing
+        return taken
+
+
+class ChunkedBody:
+    """A body in chunks, whose data goes to ``write`` piece by piece; trailers are dropped.
+
+    ``size`` counts the data, ``complete`` tells whether the end was there.
+    """
+
+    def __init__(self, write: Callable[[bytes], object]) -> None:
+        self.size = 0
+        self.complete = False
+        self._write = write
+        self._frame_bytes = 0
+        self._parser = HttpRequestParser(self)
+        self._parser.feed_data(_CHUNKED_HEAD)
+
+    def receive(self, data: bytes) -> int:
+        """Read from the start of ``data``; gives how many bytes were read and are done with.
+
+        The rest stands behind the body, or is to be shown again with what comes after it. Raises
+        :class:`MalformedRequest`.
+        """
+        # Only an empty line can end the body, and nothing behind one is shown to llhttp before it
+        # is known whether it did: so what stands behind the body is never taken for a part of it.
+        read = 0
+        while not self.complete:
+            end = data.find(END_OF_HEAD, read) + len(END_OF_HEAD)
+            if end < len(END_OF_HEAD):
+                end = len(data) - _begun_end(data)
+            if end <= read:
+                break
+            self._feed(data[read:end])
+            read = end
+        return read
+
+    def _feed(self, piece: bytes) -> None:
+        self._frame_bytes += len(piece)
+        try:
+            self._parser.feed_data(piece)
+        except (HttpParserError, HttpParserUpgrade) as error:
+            raise MalformedRequest(str(error)) from error
+        if self._frame_bytes > MAX_HEAD_BYTES:
+            raise MalformedRequest("too much between two chunks")
+
+    # -- called by llhttp ------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        if self.complete:
+            _refuse_second_message()
+
+    def on_body(self, data: bytes) -> None:
+        self._frame_bytes = 0
+        self.size += len(data)
+        self._write(data)
+
+    def on_message_complete(self) -> None:
+        self.complete = True
+
+
+Body: TypeAlias = SizedBody | ChunkedBody
+
+
+def _refuse_second_message() -> NoReturn:
+    raise MalformedRequest("a message within a message")
+
+
+def _begun_end(data: bytes) -> int:
+    """How many bytes at the end of ``data`` may be the beginning of an empty line."""
+    for size in (3, 2, 1):
+        if data.endswith(END_OF_HEAD[:size]):
+            return size
+    return 0

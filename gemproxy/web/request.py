@@ -1,0 +1,173 @@
+"""One request: twisted.web's, as Klein wants it, with its weight taken off.
+
+Of what twisted.web prepares for every request the short ways need next to nothing; here it is made
+when somebody asks for it.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_to_bytes
+
+from twisted.python.failure import Failure
+from twisted.web.http import parse_qs
+from twisted.web.http_headers import Headers
+from twisted.web.server import Request
+
+from gemproxy.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from gemproxy.web.channel import ProxyChannel
+    from gemproxy.web.parsing import RequestHead
+    from gemproxy.web.site import ProxySite
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}\Z")
+
+
+def request_id_of(request: ProxyRequest, fresh: Callable[[], str]) -> str:
+    """The id that the client gave, where it is one that may be repeated; else ``fresh()``."""
+    given = request.header(b"x-request-id")
+    return given.decode("ascii") if given and _REQUEST_ID.match(given) else fresh()
+
+
+def new_request_id() -> str:
+    """As OpenAI's: ``req_`` and 32 hex digits."""
+    return f"req_{secrets.token_hex(16)}"
+
+
+class ProxyRequest(Request):
+    """A request whose body stays in memory; the channel keeps it within bounds."""
+
+    channel: ProxyChannel  # type: ignore[assignment]
+    site: ProxySite  # type: ignore[assignment]
+    queued = False
+    #: Set when the request was answered before its body was complete.
+    refused = False
+
+    def __init__(self, channel: ProxyChannel, head: RequestHead) -> None:
+        # Not Request's own: all that it makes is made below, when somebody asks for it.
+        self.channel = channel
+        self.site = channel.site
+        self.method = head.method
+        self.uri = head.target
+        self.path = head.path
+        self.clientproto = head.version
+        self.notifications = []
+        self._head = head
+        self._body: bytes | BytesIO = b""
+        self._when_gone: Callable[[], None] | None = None
+
+    # -- what came -------------------------------------------------------------------------------
+
+    def header(self, name: bytes) -> bytes | None:
+        """The last value of the header ``name``, which is in lower case."""
+        return self._head.values.get(name)
+
+    @property
+    def fields(self) -> list[tuple[bytes, bytes]]:
+        """All headers, names and values as they came."""
+        return self._head.fields
+
+    def body(self) -> bytes:
+        """The whole body. May be taken once; the request does not hold it any longer."""
+        body, self._body = self._body, b""
+        # This copies nothing: the buffer itself becomes the value.
+        return body if isinstance(body, bytes) else body.getvalue()
+
+    def bring_body(self, body: bytes | BytesIO) -> None:
+        """Called by the channel, with the whole body or with what it will be written to."""
+        self._body = body
+
+    # -- serving it ------------------------------------------------------------------------------
+
+    def process(self) -> None:
+        """Serve by the site's short way if there is one for this path, else by its resource."""
+        act = self.site.routes.get((self.method, self.path))
+        if act is None:
+            self._look_up()
+            return
+        try:
+            act(self)
+        except Exception:  # noqa: BLE001 - the last guard of the site
+            self.processingFailed(Failure())
+
+    def when_gone(self, act: Callable[[], None]) -> None:
+        """Let ``act`` be called if the client leaves before the answer is complete.
+
+        A lighter ``notifyFinish``, for one listener.
+        """
+        self._when_gone = act
+
+    def end(self) -> None:
+        """All of the answer is written."""
+        self.finished = 1
+        self._cleanup()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The client left before the answer was complete. Called by the channel."""
+        self._disconnected = True
+        self._body = b""
+        notifications, self.notifications = self.notifications, []
+        for gone in notifications:
+            gone.errback(reason)
+        act, self._when_gone = self._when_gone, None
+        if act is not None:
+            act()
+
+    def _cleanup(self) -> None:
+        if self.producer is not None:
+            self.unregisterProducer()
+        self._when_gone = None
+        self.channel.requestDone(self)
+        notifications, self.notifications = self.notifications, []
+        for finished in notifications:
+            finished.callback(None)
+
+    def _look_up(self) -> None:
+        """Find what serves the path. Klein would answer one that is no text in its own words."""
+        try:
+            unquote_to_bytes(self.path).decode()
+        except UnicodeDecodeError:
+            self.site.refuse(self, InvalidRequest("The request's path is not valid UTF-8."))
+        else:
+            self.args = parse_qs(self.uri.partition(b"?")[2], True)
+            self.content = BytesIO()
+            super().process()
+
+    def __getattr__(self, name: str) -> Any:
+        """What twisted.web and Klein may ask for."""
+        make = _MADE_WHEN_ASKED_FOR.get(name)
+        if make is None:
+            raise AttributeError(name)
+        value = make(self)
+        setattr(self, name, value)
+        return value
+
+
+def _request_headers(request: ProxyRequest) -> Headers:
+    headers = Headers()
+    for name, value in request.fields:
+        headers.addRawHeader(name, value)
+    return headers
+
+
+def _received_cookies(request: ProxyRequest) -> dict[bytes, bytes]:
+    cookies = request.received_cookies = {}
+    request.parseCookies()
+    return cookies
+
+
+_MADE_WHEN_ASKED_FOR: dict[str, Callable[[ProxyRequest], Any]] = {
+    "requestHeaders": _request_headers,
+    "responseHeaders": lambda _: Headers(),
+    "received_cookies": _received_cookies,
+    "cookies": lambda _: [],
+    "transport": lambda request: request.channel.transport,
+    "client": lambda request: request.channel.getPeer(),
+    "host": lambda request: request.channel.getHost(),
+    "_adapterCache": lambda _: {},
+}
