@@ -20,7 +20,7 @@ from gemproxy.forwarding import Forwarder
 from gemproxy.web.entrance import Entrance
 from gemproxy.web.routes import is_admin_path
 from gemproxy.web.site import ProxyRequest
-from gemproxy.web.writing import RequestWriter
+from gemproxy.web.writing import JSON, RequestWriter
 
 CHAT = "/v1/chat/completions"
 MODELS = "/v1/models"
@@ -155,14 +155,15 @@ class OpenAIAPI:
 
 def check_content_type(request: ProxyRequest) -> None:
     """Raise :class:`InvalidRequest` where the body is said to be anything but plain JSON."""
-    headers = request.requestHeaders
-    encoding = (headers.getRawHeaders(b"content-encoding") or [b"identity"])[-1]
-    if encoding.strip().lower() not in (b"identity", b""):
+    encoding = request.header(b"content-encoding")
+    if encoding is not None and encoding.strip().lower() not in (b"identity", b""):
         raise InvalidRequest(
             f"Content-Encoding {encoding.decode('latin-1')[:40]!r} is not supported;"
             " send the JSON as it is."
         )
-    content_type = (headers.getRawHeaders(b"content-type") or [b""])[-1]
+    content_type = request.header(b"content-type")
+    if content_type == JSON or content_type is None:
+        return
     kind = content_type.partition(b";")[0].strip().lower()
     if kind and kind != b"application/json" and not kind.endswith(b"+json"):
         raise InvalidRequest(

@@ -78,14 +78,11 @@ class Entrance:
         """
         exchange, writer = self._begin(request, route)
         self.in_flight += 1
-        gone = request.notifyFinish()
         work = Deferred.fromCoroutine(self._serve(request, exchange, writer, serve))
         if not work.called:
             self._works.add(work)
             work.addBoth(self._done, work)
-            gone.addErrback(lambda _: work.cancel())
-        else:
-            gone.addErrback(lambda _: None)
+            request.when_gone(work.cancel)
         return work
 
     def preflight(self, request: ProxyRequest, methods: tuple[str, ...]) -> None:
@@ -173,8 +170,7 @@ class Entrance:
         if self.draining:
             request.channel.persistent = False
             raise Draining("The proxy is about to stop. Try again.", retry_after=1)
-        authorization = request.requestHeaders.getRawHeaders(b"authorization")
-        client = self.auth.client(authorization[-1] if authorization else None)
+        client = self.auth.client(request.header(b"authorization"))
         writer.tells_key = client.debug
         if self.in_flight > self.settings.max_in_flight:
             raise TooManyInFlight(
@@ -221,7 +217,7 @@ class Entrance:
 
 
 def _asked_headers(request: ProxyRequest) -> bytes:
-    asked = (request.requestHeaders.getRawHeaders(b"access-control-request-headers") or [b""])[-1]
+    asked = request.header(b"access-control-request-headers") or b""
     return asked if _HEADER_NAMES.match(asked) else b"authorization, content-type"
 
 
@@ -230,7 +226,7 @@ def cors_headers(request: ProxyRequest, origins: frozenset[str]) -> list[tuple[b
 
     The Fetch standard, section 3.3 (CORS protocol); only the origins that the operator named.
     """
-    origin = (request.requestHeaders.getRawHeaders(b"origin") or [b""])[-1]
+    origin = request.header(b"origin") or b""
     if "*" in origins:
         allowed = b"*"
     elif origin.decode("latin-1") in origins:
