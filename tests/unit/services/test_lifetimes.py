@@ -73,13 +73,15 @@ def test_a_subject_is_open_as_long_as_its_service_runs():
     assert story == ["start", "stop"]
 
 
-def test_what_start_up_made_is_frozen():
-    before = gc.get_freeze_count()
+def test_what_start_up_made_is_frozen_and_the_collector_comes_seldom():
+    before, thresholds = gc.get_freeze_count(), gc.get_threshold()
     try:
         FrozenStart().startService()
         assert gc.get_freeze_count() > before
+        assert gc.get_threshold()[0] > thresholds[0]
     finally:
         gc.unfreeze()
+        gc.set_threshold(*thresholds)
 
 
 @pytest.fixture
