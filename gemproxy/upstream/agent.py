@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.defer import CancelledError, Deferred, fail, maybeDeferred
 from twisted.internet.interfaces import IProtocol, IPushProducer
 from twisted.python.components import proxyForInterface
 from twisted.python.failure import Failure
@@ -92,13 +92,12 @@ class UpstreamAgent:
 class _AgentTrip(RoundTrip):
     """One request of a caller of the agent; the answer becomes an :class:`AgentResponse`."""
 
-    __slots__ = ("_answered", "_request", "_sent", "_writing", "response")
+    __slots__ = ("_answered", "_request", "_sent", "response")
 
     def __init__(self, pool: ConnectionPool, request: Request) -> None:
         super().__init__(pool, Answer(to_head=request.method == b"HEAD"))
         self._request = request
         self._sent = False
-        self._writing: Deferred[None] | None = None
         self._answered: Deferred[IResponse] | None = None
         self.response: AgentResponse | None = None
 
@@ -118,22 +117,19 @@ class _AgentTrip(RoundTrip):
 
     def write_to(self, connection: UpstreamConnection) -> None:
         def written(_: None) -> None:
-            self._sent, self._writing = True, None
+            self._sent = True
 
         def not_written(failure: Failure) -> None:
-            self._writing = None
             if not self.answer.complete:
                 self.abandon()
                 self._end(Failure(RequestGenerationFailed([failure])))
 
-        writing: Deferred[None] = self._request.writeTo(connection.transport)
-        self._writing = writing
+        # Where the connection closes before, the transport stops the body's producer.
+        writing: Deferred[None] = maybeDeferred(self._request.writeTo, connection.transport)
         writing.addCallbacks(written, not_written)
 
     def advance(self) -> None:
         answer, answered = self.answer, self._answered
-        if answer.complete:
-            self._stop_writing()
         if answered is not None and answer.status:
             self._answered = None
             self.response = AgentResponse(answer, self, self._request)
@@ -143,7 +139,6 @@ class _AgentTrip(RoundTrip):
             self.response.advance()
 
     def fail(self, failure: Failure) -> None:
-        self._stop_writing()
         if self.answer.begun:
             self._end(Failure(ResponseFailed([failure], self.response)))
         elif self.connection is None:
@@ -170,16 +165,10 @@ class _AgentTrip(RoundTrip):
         elif self.response is not None:
             self.response.end(failure)
 
-    def _stop_writing(self) -> None:
-        writing, self._writing = self._writing, None
-        if writing is not None and not self._sent:
-            self._request.stopWriting()
-
     def _leave(self, answered: Deferred[IResponse]) -> None:
         self._answered = None
         reached = self.connection is not None
         self.abandon()
-        self._stop_writing()
         if reached:
             wrapper = ResponseFailed if self.answer.begun else ResponseNeverReceived
             answered.errback(Failure(wrapper([Failure(CancelledError())])))

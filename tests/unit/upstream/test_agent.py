@@ -265,6 +265,14 @@ async def test_both_give_up_a_request_whose_body_is_not_what_it_said(stage):
     assert ours == theirs == "RequestGenerationFailed"
 
 
+@pytest_twisted.ensureDeferred
+async def test_both_give_up_a_request_that_cannot_be_written(stage):
+    here = stage(always(ok(b""), close=False))
+    twice = Headers({b"Host": [b"a", b"b"]})
+    theirs, ours = [await story(here.request(agent, headers=twice)) for agent in here.agents]
+    assert ours == theirs == "RequestGenerationFailed"
+
+
 class Endless(Broken):
     """A body that never ends; ``stopped`` once nobody wants it."""
 
@@ -294,6 +302,8 @@ async def test_an_answer_before_the_body_is_out_is_given_and_costs_the_connectio
         told = await story(requested)
         assert (told[1], told[7], told[8]) == (413, b"no", "ResponseDone")
         await connection.closed
+        await deferLater(here.reactor, 0)
+        assert body.stopped
 
 
 @pytest_twisted.ensureDeferred
