@@ -104,7 +104,7 @@ _TIMEOUTS = frozenset(
 
 
 class UpstreamFailed(GemproxyError):
-    """No usable HTTP answer. ``setting`` names the timeout that struck, where one did."""
+    """No usable HTTP answer. ``setting`` names the timeout that struck, or the way barred."""
 
     def __init__(self, kind: FailureKind, setting: str | None = None) -> None:
         super().__init__(f"{kind.value} (upstream.{setting})" if setting else kind.value)
