@@ -167,7 +167,7 @@ async def test_what_theirs_guesses_at_ours_refuses(stage, name):
 
 
 @pytest_twisted.ensureDeferred
-async def test_theirs_waits_for_ever_where_ours_refuses_to_switch_protocols(stage):
+async def test_nobody_switches_protocols(stage):
     here = stage(always(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", close=False))
     assert await story(here.request(here.agents[1])) == "ResponseFailed"
 
