@@ -8,15 +8,14 @@ that of waiting for us.
 from __future__ import annotations
 
 import math
+import socket
 from collections.abc import Callable, Iterable
 from functools import partial
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
-from twisted.internet._producer_helpers import _PullToPush
 from twisted.internet.interfaces import (
     IAddress,
-    IProducer,
     IPushProducer,
     ISSLTransport,
     ITCPTransport,
@@ -59,6 +58,9 @@ CLOSE_SECONDS = 15.0
 #: leaves, and then left to wait in the sockets.
 MAX_HELD_BYTES = 16 * 1024
 
+_INTERNET = (socket.AF_INET, socket.AF_INET6)
+#: The first byte of Linux' ``struct tcp_info`` is the connection's state (tcp(7)).
+_TCP_ESTABLISHED = 1
 _EMPTY_LINE = b"\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _BAD_REQUEST_BODY = (
@@ -94,12 +96,12 @@ class ProxyChannel(Protocol):
         self._buffer = b""
         self._request: ProxyRequest | None = None
         self._is_serving = False
-        self._producer: Any = None
-        self._is_pulling = False
+        self._producer: IPushProducer | None = None
         self._linger_bytes = LINGER_BYTES
         #: The transport has more to send than it likes.
         self._is_congested = False
         self._is_paused = False
+        self._is_closing = False
 
     # -- the connection --------------------------------------------------------------------------
 
@@ -122,6 +124,15 @@ class ProxyChannel(Protocol):
         request, self._request = self._request, None
         if request is not None:
             request.connectionLost(reason)
+
+    def look_for_leave(self) -> None:
+        """Notice that the client left, although nothing is read from it for now."""
+        handle = self.transport.getHandle()
+        # Below TLS it is noticed when the answer is written.
+        if isinstance(handle, socket.socket) and handle.family in _INTERNET:
+            state = handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+            if state != _TCP_ESTABLISHED:
+                self.transport.abortConnection()
 
     def _go_on(self) -> None:
         # Answers that are given at once must not nest the steps of a long pipeline.
@@ -330,7 +341,9 @@ class ProxyChannel(Protocol):
 
     def loseConnection(self) -> None:
         """Close as soon as all that was written is sent."""
-        self.persistent = False
+        if self._is_closing:
+            return
+        self._is_closing, self.persistent = True, False
         self._step = self._drop
         self._buffer = b""
         # A transport waits for its producer to end.
@@ -339,21 +352,16 @@ class ProxyChannel(Protocol):
 
     # -- back-pressure ---------------------------------------------------------------------------
 
-    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
+    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
         """Let ``producer``, which writes the answer, be held back while the client reads slowly."""
-        if self._producer is not None:
-            raise RuntimeError("an answer has one producer")
-        self._producer = producer if streaming else _PullToPush(producer, self)
-        self._is_pulling = not streaming
-        if self._is_pulling:
-            self._producer.startStreaming()
-        elif self._is_congested:
-            self._producer.pauseProducing()
+        if self._producer is not None or not streaming:
+            raise RuntimeError("an answer has one producer, which pushes")
+        self._producer = producer
+        if self._is_congested:
+            producer.pauseProducing()
 
     def unregisterProducer(self) -> None:
-        producer, self._producer = self._producer, None
-        if producer is not None and self._is_pulling:
-            producer.stopStreaming()
+        self._producer = None
 
     def pauseProducing(self) -> None:
         """Called by the transport: the client does not read as fast as is written."""
@@ -385,6 +393,7 @@ class ProxyChannel(Protocol):
             pause = self._is_congested and self._step == self._read_head
         if pause != self._is_paused:
             self._is_paused = pause
+            self.site.listen_for_leave(self, wanted=pause and self._is_serving)
             if pause:
                 self.transport.pauseProducing()
             else:

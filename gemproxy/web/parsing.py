@@ -227,6 +227,7 @@ class ChunkedBody:
     # -- called by llhttp ------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
+        # Not to be reached, unless llhttp finds an end where no empty line is.
         if self.complete:
             _refuse_second_message()
 

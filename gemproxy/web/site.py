@@ -66,6 +66,7 @@ class ProxySite(Factory):
         self.routes: dict[tuple[bytes, bytes], Callable[[ProxyRequest], Deferred[None] | None]] = {}
         #: The connections that are open.
         self.channels: set[ProxyChannel] = set()
+        self._unread: set[ProxyChannel] = set()
         self._call_later = reactor.callLater
         self._sweeping: IDelayedCall | None = None
         self._closed: Deferred[None] | None = None
@@ -103,16 +104,26 @@ class ProxySite(Factory):
     def forget(self, channel: ProxyChannel) -> None:
         """``channel`` is closed."""
         self.channels.discard(channel)
+        self._unread.discard(channel)
         if self._sweeping is not None and not self.channels:
             self._sweeping.cancel()
             self._sweeping = None
         self._tell_if_closed()
+
+    def listen_for_leave(self, channel: ProxyChannel, *, wanted: bool) -> None:
+        """Whether to look now and then if a client that nothing is read from has left."""
+        if wanted:
+            self._unread.add(channel)
+        else:
+            self._unread.discard(channel)
 
     def _sweep(self) -> None:
         self._sweeping = self._call_later(SWEEP_SECONDS, self._sweep)
         now = self.now()
         for channel in [channel for channel in self.channels if now > channel.deadline]:
             channel.expire(now)
+        for channel in list(self._unread):
+            channel.look_for_leave()
 
     def _tell_if_closed(self) -> None:
         if self._closed is not None and not self._closed.called and not self.channels:

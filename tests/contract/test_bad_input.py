@@ -349,6 +349,18 @@ def test_a_path_that_is_no_text_is_refused_in_openais_shape(daemon):
         request("POST", CHAT, transfer_encoding="chunked") + b"zz\r\n",
         b"GET /livez HTTP/1.1\r\nHost : x\r\n\r\n",
         b"GET /livez HTTP/2.0\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: x\r\nX: a\r\n b\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: x\nX: a\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: x\rX: a\r\n\r\n",
+        b"CONNECT somewhere:443 HTTP/1.1\r\nHost: x\r\n\r\n",
+        request("POST", CHAT, content_length="5", connection="upgrade", upgrade="h2c")[:-2]
+        + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        request("POST", CHAT, transfer_encoding="chunked", version="HTTP/1.0") + b"0\r\n\r\n",
+        request("POST", CHAT, transfer_encoding="chunked") + b"1;" + b"a" * 100_000,
+        request("POST", CHAT, transfer_encoding="chunked") + b"0\r\nX: " + b"a" * 100_000,
         b"rubbish\r\n\r\n",
         b"\x16\x03\x01\x02\x00\r\n\r\n",
         request("GET", "/livez", x_large="a" * 20_000),
@@ -371,6 +383,15 @@ def test_a_header_of_200_kb_can_still_read_its_refusal(daemon):
     with Wire(daemon) as wire:
         wire.send(request("GET", "/livez", x_large="a" * 200_000))
         assert wire.receive().status == 400
+
+
+def test_an_upgrade_is_not_followed_and_the_absolute_form_is_understood(daemon):
+    with Wire(daemon) as wire:
+        body = json.dumps(said("hi")).encode()
+        assert wire.ask("POST", CHAT, body, connection="Upgrade", upgrade="h2c").status == 200
+        assert wire.ask("GET", "http://proxy/livez").status == 200
+        assert wire.ask("GET", "/livez", version="HTTP/1.0").headers["connection"] == "close"
+        assert wire.rest() == b""
 
 
 # -- who asks --------------------------------------------------------------------------------------

@@ -76,6 +76,17 @@ def test_client_that_leaves_while_the_upstream_is_silent(daemon, simulator, stre
     assert_nobody_was_charged(daemon, simulator)
 
 
+def test_client_that_leaves_behind_more_requests_than_are_read(daemon, simulator):
+    """Nothing is read from it by then, so the kernel is asked, once a second."""
+    client = send_only(daemon, said(HANGING, MODEL), "left-a-pipeline")
+    client.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n" * 3000)
+    wait_until_asked(simulator)
+    client.close()
+    assert simulator.wait_for_request(lambda request: request["finished"])["closedEarly"]
+    assert daemon.request_line("left-a-pipeline")["status"] == 499
+    assert_nobody_was_charged(daemon, simulator)
+
+
 def test_client_that_leaves_in_the_middle_of_a_unary_answer(daemon, simulator):
     client = send_only(daemon, said("[simulate:stall]", MODEL), "left-a-stalled-answer")
     simulator.wait_for_request(lambda request: request["status"] == 200)
