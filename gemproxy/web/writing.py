@@ -67,7 +67,10 @@ def write_whole(
     now: float,
     content_type: bytes = JSON,
 ) -> None:
-    """Send a whole answer with one write, and end the request."""
+    """Send a whole answer with one write, and end the request.
+
+    A 304 tells the length of the body that the client has already (RFC 9110 section 15.4.5).
+    """
     if request._disconnected:
         return
     start = head(
@@ -77,7 +80,8 @@ def write_whole(
         now,
     )
     channel = request.channel
-    send(channel.transport, start if request.method == b"HEAD" else start + body)
+    bodiless = request.method == b"HEAD" or status == 304
+    send(channel.transport, start if bodiless else start + body)
     if request.refused:
         channel.linger()
     else:
