@@ -16,6 +16,8 @@ from gemproxy.keys.snapshot import KeySnapshot, Override
 from gemproxy.keys.status import LastError
 
 _LATENCIES = 64
+#: Of these so many are shown one by one.
+_LATENCIES_SHOWN = 24
 _LONGEST_MESSAGE = 300
 # A score of 0.0 must not make a stride infinite.
 _SMALLEST_SCORE = 0.01
@@ -163,6 +165,12 @@ class PooledKey:
         ordered = sorted(self._latencies)
         p95 = ordered[min(len(ordered) - 1, int(len(ordered) * 0.95))]
         return 1000 * sum(ordered) / len(ordered), 1000 * p95
+
+    def recent_latencies_ms(self) -> tuple[float, ...]:
+        """The latest of the remembered answers, oldest first."""
+        begin = self._latency_count % len(self._latencies) if self._latencies else 0
+        ordered = self._latencies[begin:] + self._latencies[:begin]
+        return tuple(round(1000 * latency, 1) for latency in ordered[-_LATENCIES_SHOWN:])
 
     def snapshot(self) -> KeySnapshot:
         """What has to be kept over a restart; the same object while nothing has happened."""

@@ -48,6 +48,7 @@ def key_status(entry: PooledKey, eligibility: Eligibility, now: float) -> KeySta
             for rest in eligibility.cooldowns.of_project(project, now)
         ),
         denied_models=tuple(rest.model for rest in eligibility.denials.of_project(project, now)),
+        recent_latencies_ms=entry.recent_latencies_ms(),
     )
 
 

@@ -57,6 +57,8 @@ class KeyStatus:
     cooldowns: tuple[CooldownStatus, ...]
     #: Models that the key's project was refused, for the time being.
     denied_models: tuple[str, ...]
+    #: How long the latest answers took, oldest first.
+    recent_latencies_ms: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,6 +117,8 @@ class KeyAnswer(_Answer, frozen=True):
     next_retry: datetime | None
     cooldowns: tuple[CooldownAnswer, ...]
     denied_models: tuple[str, ...]
+    #: Oldest first.
+    recent_latencies_ms: tuple[float, ...] = ()
 
 
 class KeyOperationAnswer(_Answer, frozen=True):

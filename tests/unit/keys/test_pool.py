@@ -534,6 +534,7 @@ class TestExplanations:
         assert seen.effective_weight == pytest.approx(2 * 100 / 101)
         assert seen.avg_latency_ms == pytest.approx(68.5)
         assert seen.p95_latency_ms == pytest.approx(97.0)
+        assert seen.recent_latencies_ms == tuple(range(77, 101))
         assert (seen.last_used, seen.last_error.at) == (NOON + 101, NOON + 101)
         assert len(seen.last_error.message) == 300
         assert [(rest.model, rest.until, rest.reason) for rest in seen.cooldowns] == [

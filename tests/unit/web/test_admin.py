@@ -363,6 +363,7 @@ def test_keys_are_shown_in_the_files_order(stage):
         "next_retry": None,
         "cooldowns": [],
         "denied_models": [],
+        "recent_latencies_ms": [],
     }
 
 
