@@ -36,6 +36,7 @@ from gemproxy.observability import logs
 from gemproxy.observability.audit_log import AuditLog
 from gemproxy.observability.history import RequestHistory
 from gemproxy.observability.metrics import Metrics
+from gemproxy.observability.operators import OperatorLog
 from gemproxy.observability.requests import RequestLog
 from gemproxy.observability.scrubbing import Scrubber
 from gemproxy.observability.telemetry import Telemetries, tell_all
@@ -202,7 +203,7 @@ class Daemon:
             reactor,
             auth,
             Surroundings(
-                self._request_log,
+                OperatorLog(self._request_log),
                 self._scrubber.scrub_bytes,
                 new_request_id,
                 self._pause,
