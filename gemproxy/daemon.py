@@ -51,7 +51,7 @@ from gemproxy.services.reactor_lag import ReactorLag
 from gemproxy.services.reload import ConfigReload, SettingsSource
 from gemproxy.services.rounds import HealthRound
 from gemproxy.services.sequence import ServiceSequence
-from gemproxy.state import AuditTrail, MetricsLedger
+from gemproxy.state import MINUTE, AuditTrail, MetricsLedger
 from gemproxy.storage.fallback import FallbackStateStore, state_store
 from gemproxy.storage.retention import Retention
 from gemproxy.upstream.client import TreqUpstream
@@ -237,6 +237,7 @@ class Daemon:
             render_metrics=lambda accept: self._metrics.render_in_turns(accept, self._pause),
             reload=self._reload.reload,
             audit=AuditLog(self._trail.keep).changed,
+            minute_rows=lambda: self._ledger.rows_of(MINUTE, self._reactor.seconds()),
             seconds=self._reactor.seconds,
             pause=self._pause,
         )
