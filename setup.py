@@ -21,7 +21,11 @@ setup(
     # With an explicit root an editable install puts this folder on the path, where Twisted
     # looks for plugins; the import hook that setuptools prefers otherwise is invisible to it.
     package_dir={"": "."},
-    package_data={"gemproxy": ["py.typed"], "gemproxy.storage": ["schema/*.sql"]},
+    package_data={
+        "gemproxy": ["py.typed"],
+        "gemproxy.storage": ["schema/*.sql"],
+        "gemproxy.web": ["page/*"],
+    },
     install_requires=[
         "twisted[tls]>=24.7",
         "klein>=24.8",

@@ -33,11 +33,11 @@ from gemproxy.simulator import DEMO_KEYS, Simulator, demo_config
 _MODEL = "gemini-3.8-flash"
 
 
-def demo_settings(upstream: str, folder: str) -> Settings:
+def demo_settings(upstream: str, folder: str, admin_token: Secret) -> Settings:
     """The configuration of the demo: the simulator's keys, and everything else by default."""
     return Settings(
         keys=tuple(Key(name, Secret(secret), project=name) for name, secret in DEMO_KEYS),
-        proxy=ProxySettings(admin_token=Secret(secrets.token_urlsafe(24))),
+        proxy=ProxySettings(admin_token=admin_token),
         upstream=UpstreamSettings(base_url=upstream),
         persistence=PersistenceSettings(
             path=Path(folder, "gemproxy.db"), fallback_path=Path(folder, "gemproxy.json")
@@ -51,9 +51,10 @@ def make_demo(reactor: Any) -> LoggedServices:
     simulator = Simulator(reactor, demo_config())
     folder = TemporaryDirectory(prefix="gemproxy-demo-")
     backstage = Backstage(simulator, folder)
-    settings = demo_settings(f"http://127.0.0.1:{backstage.port}", folder.name)
+    admin_token = Secret(secrets.token_urlsafe(24))
+    settings = demo_settings(f"http://127.0.0.1:{backstage.port}", folder.name, admin_token)
     daemon = Daemon(reactor, settings, FixedSettings(), b"", [backstage])
-    daemon.listener.listening.addCallback(_greet)
+    daemon.listener.listening.addCallback(_greet, admin_token)
     return daemon.service
 
 
@@ -79,9 +80,11 @@ class Backstage(Service):
         self._folder.cleanup()
 
 
-def _greet(port: IListeningPort) -> IListeningPort:
+def _greet(port: IListeningPort, admin_token: Secret) -> IListeningPort:
+    """Tell how to try it. The token is fresh, and as short-lived as the demo."""
     address: Any = port.getHost()
-    url = f"http://{address.host}:{address.port}/v1"
+    origin = f"http://{address.host}:{address.port}"
+    url = f"{origin}/v1"
     # Not sys.stdout, which twistd has made a part of the log.
     print(
         f"""
@@ -90,6 +93,10 @@ Three made-up keys: one steady, one rate limited, one flaky. Try it a few times:
 
   curl {url}/chat/completions -H 'Content-Type: application/json' \\
     -d '{{"model": "{_MODEL}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
+
+Watch the keys at {origin}/admin/ with this token:
+
+  {admin_token.reveal()}
 """,
         file=sys.__stdout__,
         flush=True,

@@ -4,7 +4,7 @@ The routes are a table that is read behind the door (``admin_door``). A framewor
 answer before the token was asked: with a redirect, with 404, with 405.
 
 A key is named by its id or its name, percent-encoded where need be (``team%2Fone``). Every change
-is an audit event.
+is an audit event. The files of the dashboard, which hold no data, are handed out at the door.
 """
 
 from __future__ import annotations
@@ -32,11 +32,14 @@ from gemproxy.errors import (
 )
 from gemproxy.keys.models import ModelBreakers
 from gemproxy.keys.pool import KeyPool, KeyStatus, UnknownKey
+from gemproxy.state import MetricsRow
 from gemproxy.web import admin_answers as answers
 from gemproxy.web.admin_door import AdminDoor, Page
 from gemproxy.web.api import check_content_type
+from gemproxy.web.dashboard import Dashboard
 from gemproxy.web.health import ServiceStatus, diagnose
 from gemproxy.web.routes import Found, RouteTable
+from gemproxy.web.series import LastHour
 
 if TYPE_CHECKING:
     from gemproxy.web.site import ProxyRequest
@@ -48,6 +51,8 @@ UNKNOWN = "/admin/*"
 
 #: Shown in one go; takes about three milliseconds.
 _KEYS_AT_ONCE = 100
+#: Added up in one go; takes about one millisecond.
+_ROWS_AT_ONCE = 1000
 _PIECE_BYTES = 64 * 1024
 _LIMIT = re.compile(rb"[0-9]{1,3}")
 _DEFAULT_LIMIT = 100
@@ -87,7 +92,8 @@ class AdminParts:
     ``service`` tells how the parts other than the pool are doing. ``render_metrics`` takes the
     header ``Accept`` and gives content type and body. ``reload`` raises
     :class:`~gemproxy.errors.ConfigError` where nothing was applied. ``audit`` hears of every
-    change. ``pause`` gives others their turn in the middle of long work.
+    change. ``minute_rows`` gives the metrics of the last hour. ``pause`` gives others their turn
+    in the middle of long work.
     """
 
     pool: KeyPool
@@ -97,6 +103,7 @@ class AdminParts:
     render_metrics: Callable[[str], Awaitable[tuple[str, bytes]]]
     reload: Callable[[], Awaitable[Reloaded]]
     audit: Callable[[AuditEvent], None]
+    minute_rows: Callable[[], Sequence[MetricsRow]]
     seconds: Callable[[], float]
     pause: Callable[[], Awaitable[None]]
 
@@ -117,6 +124,7 @@ class AdminAPI:
     def __init__(self, door: AdminDoor, parts: AdminParts) -> None:
         self.door = door
         self._parts = parts
+        self._dashboard = Dashboard()
         self._routes: RouteTable[_Action] = RouteTable(
             {
                 "/admin/health": {"GET": self._health},
@@ -126,6 +134,7 @@ class AdminAPI:
                 "/admin/keys/{keyId}/reset": {"POST": self._reset},
                 "/admin/keys/{keyId}/weight": {"PUT": self._set_weight},
                 "/admin/metrics": {"GET": self._metrics},
+                "/admin/metrics/series": {"GET": self._series},
                 "/admin/config/reload": {"POST": self._reload},
                 "/admin/requests": {"GET": self._requests},
                 "/admin/requests/{requestId}": {"GET": self._explain},
@@ -135,6 +144,9 @@ class AdminAPI:
     def serve(self, request: ProxyRequest) -> Deferred[None]:
         """Answer one request. Fires when that is done, and never fails."""
         path = request.path.decode("utf-8", "replace")
+        document = self._dashboard.find(path, admin_open=self.door.auth.admin_open)
+        if document is not None:
+            return self.door.hand_out(request, path, document)
         found = self._routes.find(path)
 
         async def answer(actor: Actor) -> Page:
@@ -144,7 +156,7 @@ class AdminAPI:
         return self.door.admit(request, found.template if found else UNKNOWN, answer)
 
     def resource(self) -> Resource:
-        """The API as a site of its own: every path on it asks for the token."""
+        """The API as a site of its own: every path but the dashboard's asks for the token."""
         return _AdminResource(self)
 
     # -- what is shown ---------------------------------------------------------------------------
@@ -174,6 +186,14 @@ class AdminAPI:
         accept = visit.request.requestHeaders.getRawHeaders("accept") or []
         content_type, body = await self._parts.render_metrics(", ".join(accept))
         return Page(tuple(_lines(body)), content_type.encode("ascii"))
+
+    async def _series(self, _visit: Visit) -> Page:
+        now = self._parts.seconds()
+        hour, rows = LastHour(now), iter(self._parts.minute_rows())
+        while some := list(islice(rows, _ROWS_AT_ONCE)):
+            hour.add(some)
+            await self._parts.pause()
+        return _page(answers.series(hour.minutes, now))
 
     async def _requests(self, visit: Visit) -> Page:
         return _page(answers.requests(self._parts.history.latest(_limit(visit.request))))

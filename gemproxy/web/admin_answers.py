@@ -198,6 +198,30 @@ class ExplanationAnswer(_Answer, frozen=True):
     attempts: tuple[AttemptAnswer, ...]
 
 
+class MinuteAnswer(_Answer, frozen=True):
+    """What all requests came to that ended in one minute; ``seconds`` of it have passed."""
+
+    start: datetime
+    seconds: float
+    requests: int
+    failures: int
+    retries: int
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    reasoning_tokens: int
+    avg_duration_ms: float | None
+    first_chunks: int
+    avg_first_chunk_ms: float | None
+
+
+class SeriesAnswer(_Answer, frozen=True):
+    """The last hour by minutes, oldest first; the last one is not over."""
+
+    timestamp: datetime
+    minutes: tuple[MinuteAnswer, ...]
+
+
 class WeightBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The body of ``PUT /admin/keys/{keyId}/weight``; ``None`` goes back to the file's weight."""
 
@@ -266,6 +290,11 @@ def requests(records: Sequence[object]) -> RequestsAnswer:
 def explanation(found: object) -> ExplanationAnswer:
     """One request with its decisions; ``found`` has the attributes of the answer."""
     return _convert(found, ExplanationAnswer)
+
+
+def series(minutes: Sequence[object], now: float) -> SeriesAnswer:
+    """The curves of the last hour; ``minutes`` have the attributes of :class:`MinuteAnswer`."""
+    return _convert({"timestamp": now, "minutes": minutes}, SeriesAnswer)
 
 
 def decode_weight(body: bytes) -> int | None:

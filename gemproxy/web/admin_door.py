@@ -2,25 +2,34 @@
 
 Nothing behind the door is told before the token was right: neither whether a path exists nor
 which methods it takes. An address is never a permission, since a reverse proxy makes every client
-local. Visits are not counted among the requests in flight and are let in during a drain: the
-operator comes when the house is full or on fire.
+local. Only the dashboard's files, which hold no data, are handed out to everybody. Visits are not
+counted among the requests in flight and are let in during a drain: the operator comes when the
+house is full or on fire.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from gemproxy.audit import Actor
 from gemproxy.dialects.openai.errors import encode_error
-from gemproxy.errors import Forbidden, InternalError, LockedOut, ProxyError, Unauthorized
+from gemproxy.errors import (
+    Forbidden,
+    InternalError,
+    LockedOut,
+    MethodNotAllowed,
+    ProxyError,
+    Unauthorized,
+)
 from gemproxy.exchange import Exchange
 from gemproxy.web.auth import TokenAuth, brings_token
+from gemproxy.web.dashboard import Document
 from gemproxy.web.lockout import Lockout
 from gemproxy.web.site import CLIENT_CLOSED_REQUEST, ProxyRequest, request_id_of
 from gemproxy.web.writing import JSON, RequestWriter, write_whole
@@ -30,6 +39,7 @@ if TYPE_CHECKING:
 
 #: Bytes; to look through more takes milliseconds.
 _LARGE = 16 * 1024
+_READING = ("GET", "HEAD")
 #: What an operator sees is for nobody's cache, and for no page of another site.
 _HEADERS = (
     (b"Cache-Control", b"no-store"),
@@ -95,6 +105,21 @@ class AdminDoor:
         work.addBoth(over.callback)
         return over
 
+    def hand_out(self, request: ProxyRequest, route: str, document: Document) -> Deferred[None]:
+        """Answer with what is for everybody, without a look at who asks. Fires at once."""
+        request.notifyFinish().addErrback(lambda _: None)
+        exchange = self._begin(request, route)
+        method = request.method.decode("latin-1")
+        if method in _READING:
+            exchange.outcome = "success"
+            status = 304 if document.is_in(_header(request, b"if-none-match")) else document.status
+            headers = [(b"ETag", document.etag), *document.headers]
+            self._send(request, exchange, status, document.body, document.content_type, headers)
+        else:
+            words = f"Not allowed to {method[:20]} on {route}."
+            self._fail(request, exchange, MethodNotAllowed(words, allow=_READING))
+        return succeed(None)
+
     def turn_away(self, request: ProxyRequest, error: ProxyError) -> None:
         """Answer a request that ended before it began."""
         self._fail(request, self._begin(request, "refused"), error)
@@ -116,7 +141,7 @@ class AdminDoor:
             self._fail(request, exchange, InternalError(words))
         else:
             exchange.outcome = "success"
-            self._write(request, exchange, 200, body, page.content_type)
+            self._send(request, exchange, 200, body, page.content_type, _HEADERS)
 
     # -- who it is -------------------------------------------------------------------------------
 
@@ -154,7 +179,8 @@ class AdminDoor:
     def _fail(self, request: ProxyRequest, exchange: Exchange, error: ProxyError) -> None:
         exchange.outcome = error.code or error.type
         body = self._surroundings.scrub(encode_error(error))
-        self._write(request, exchange, error.status, body, JSON, error.headers())
+        headers = [*_HEADERS, *error.headers()]
+        self._send(request, exchange, error.status, body, JSON, headers)
 
     async def _scrubbed(self, page: Page) -> bytes:
         clean = []
@@ -164,22 +190,22 @@ class AdminDoor:
                 await self._surroundings.pause()
         return b"".join(clean)
 
-    def _write(
+    def _send(
         self,
         request: ProxyRequest,
         exchange: Exchange,
         status: int,
         body: bytes,
         content_type: bytes,
-        more: list[tuple[bytes, bytes]] | None = None,
+        headers: Iterable[tuple[bytes, bytes]],
     ) -> None:
         now = self._reactor.seconds()
         if request._disconnected:
             status, exchange.outcome = CLIENT_CLOSED_REQUEST, "client_gone"
         else:
-            own = [(b"x-request-id", exchange.id.encode("ascii")), *_HEADERS]
-            headers = RequestWriter(self._reactor, request, exchange, own, 0).headers()
-            write_whole(request, status, [*headers, *(more or ())], body, now, content_type)
+            own = [(b"x-request-id", exchange.id.encode("ascii")), *headers]
+            every = RequestWriter(self._reactor, request, exchange, own, 0).headers()
+            write_whole(request, status, every, body, now, content_type)
         self._surroundings.telemetry.request_finished(exchange, status, now - exchange.started)
 
 

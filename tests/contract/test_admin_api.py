@@ -65,7 +65,7 @@ async def test_every_route_of_the_contract_is_served(admin, contract, fits):
 
 @pytest_twisted.ensureDeferred
 async def test_no_other_route_is_served(admin):
-    for path in ("/admin", "/admin/config", "/admin/keys/alpha", "/admin/metrics/", "/v1/models"):
+    for path in ("/admin/page", "/admin/config", "/admin/keys/alpha", "/admin/metrics/", "/v1"):
         answer = await admin.ask("GET", path)
         assert answer.status == 404
         assert answer.error["code"] == "unknown_url"

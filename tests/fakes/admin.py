@@ -22,6 +22,7 @@ from gemproxy.observability.history import RequestHistory
 from gemproxy.observability.scrubbing import Scrubber
 from gemproxy.secret import Secret
 from gemproxy.services.reload import Reloaded, ReloadStatus
+from gemproxy.state import MetricsRow
 from gemproxy.web.admin import MAX_BODY_BYTES, AdminAPI, AdminParts
 from gemproxy.web.admin_door import AdminDoor, Surroundings
 from gemproxy.web.auth import TokenAuth
@@ -104,6 +105,7 @@ class AdminStage:
         self.audited: list[Any] = []
         self.refused = 0
         self.pauses = 0
+        self.rows: tuple[MetricsRow, ...] = ()
         self.metrics = b"gemproxy_config_generation 1.0\n"
         self.accepted: list[str] = []
         self.admin = AdminAPI(self._door(admin_open), self._parts())
@@ -136,6 +138,7 @@ class AdminStage:
             render_metrics=self._render_metrics,
             reload=self._reload,
             audit=self.audited.append,
+            minute_rows=lambda: self.rows,
             seconds=self.clock.seconds,
             pause=self._pause,
         )

@@ -31,6 +31,7 @@ READS = [
     "/admin/health",
     "/admin/keys",
     "/admin/metrics",
+    "/admin/metrics/series",
     "/admin/requests",
     "/admin/requests/req_1",
 ]
@@ -42,7 +43,15 @@ CHANGES = [
     ("POST", "/admin/config/reload"),
 ]
 EVERYTHING = [("GET", path) for path in READS] + CHANGES
-NOTHING = ["/admin", "/admin/", "/admin/nothing", "/admin/keys/alpha", "/admin//health", "/", "/v1"]
+NOTHING = [
+    "/admin/nothing",
+    "/admin/page/",
+    "/admin/page/nothing.js",
+    "/admin/keys/alpha",
+    "/admin//health",
+    "/",
+    "/v1",
+]
 
 
 def stage_of(*keys, **options):

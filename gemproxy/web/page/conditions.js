@@ -1,0 +1,99 @@
+// What is the matter with a key, why, and when it is back: one reading of the API's fields.
+
+import { element, foreign } from "./elements.js";
+import { counted } from "./figures.js";
+import { countdown } from "./times.js";
+
+/** Worst first. `tone` is a colour, `shape` says the same to those who do not see it. */
+export const CONDITIONS = {
+  attention: { rank: 0, word: "Needs a person", tone: "bad", shape: "triangle" },
+  open: { rank: 1, word: "Taken out", tone: "bad", shape: "triangle" },
+  trial: { rank: 2, word: "On trial", tone: "warn", shape: "diamond" },
+  resting: { rank: 3, word: "Out of quota", tone: "warn", shape: "hourglass" },
+  disabled: { rank: 4, word: "Disabled", tone: "off", shape: "bar" },
+  denied: { rank: 5, word: "Serving in part", tone: "good", shape: "ring" },
+  serving: { rank: 6, word: "Serving", tone: "good", shape: "disc" },
+};
+
+/** Reasons for `needs_attention`, as sentences about the key. */
+const TROUBLES = {
+  invalid: "Google does not know this key",
+  expired: "Google says that it has expired",
+  leaked: "Google was told that it leaked, and blocks it",
+  suspended: "Google has suspended its project",
+  forbidden: "Google forbids what it asks for",
+  service_disabled: "The Gemini API is switched off in its project",
+  billing: "Its project needs billing",
+};
+const QUOTAS = { quota_minute: "this minute's quota", quota_day: "today's quota" };
+
+/** The name of a key's condition, as in `CONDITIONS`. */
+export function conditionOf(key) {
+  if (!key.enabled || key.status === "disabled") {
+    return "disabled";
+  }
+  if (key.needs_attention !== null) {
+    return "attention";
+  }
+  if (key.status === "circuit_open") {
+    return "open";
+  }
+  if (key.status === "circuit_half_open") {
+    return "trial";
+  }
+  if (key.cooldowns.length > 0) {
+    return "resting";
+  }
+  return key.denied_models?.length ? "denied" : "serving";
+}
+
+/** Whether something is the matter that its operator did not want. */
+export function isIll(key) {
+  return CONDITIONS[conditionOf(key)].rank < CONDITIONS.disabled.rank;
+}
+
+/** Why, and until when, as nodes for a sentence. */
+export function explanationOf(key) {
+  return EXPLANATIONS[conditionOf(key)](key);
+}
+
+const EXPLANATIONS = {
+  attention: (key) => [
+    TROUBLES[key.needs_attention] ?? `Google refuses it (${key.needs_attention})`,
+    ...(key.next_retry === null ? [] : [" · tried again ", countdown(key.next_retry)]),
+  ],
+  open: (key) => [
+    counted(key.consecutive_failures, "failure"),
+    " in a row",
+    ...(key.next_retry === null ? [] : [" · tried again ", countdown(key.next_retry)]),
+  ],
+  trial: () => ["The next request decides whether it serves again"],
+  resting: (key) => resting(key.cooldowns),
+  disabled: () => ["Until somebody enables it"],
+  denied: (key) =>
+    key.denied_models.length === 1
+      ? ["Not ", foreign(key.denied_models[0], "bdi", { class: "inline" })]
+      : [`Not ${counted(key.denied_models.length, "model")}`],
+  serving: () => [],
+};
+
+function resting(cooldowns) {
+  const first = cooldowns.reduce((one, other) =>
+    Date.parse(other.until) < Date.parse(one.until) ? other : one,
+  );
+  const quota = QUOTAS[first.reason] ?? first.reason;
+  if (cooldowns.length > 1) {
+    return [`${counted(cooldowns.length, "model")} · the first is back `, countdown(first.until)];
+  }
+  return [...concerned(first.model), ` · ${quota} · back `, countdown(first.until)];
+}
+
+function concerned(model) {
+  return model === "*" ? ["Every model"] : [foreign(model, "bdi", { class: "inline" })];
+}
+
+/** The sign of a condition: shape and word. */
+export function sign(condition, shapeOf) {
+  const { word, tone, shape } = CONDITIONS[condition];
+  return element("span", { class: `sign ${tone}` }, shapeOf(shape), word);
+}

@@ -1,0 +1,88 @@
+// Asking again and again: while somebody looks, and not faster than the daemon likes.
+
+const INTERVAL_MS = 2000;
+const LONGEST_MS = 30_000;
+// A pool of ten thousand keys takes a while to tell of; that is not to keep the daemon busy.
+const REST_FOR_WORK = 10;
+
+/**
+ * Calls `ask` in turns. What it raises goes to `failed` with the milliseconds until the next turn;
+ * that becomes longer with each failure in a row.
+ */
+export class Polling {
+  #ask;
+  #failed;
+  #failures = 0;
+  #timer = null;
+  #running = false;
+  #asking = false;
+  #again = false;
+
+  constructor(ask, failed) {
+    this.#ask = ask;
+    this.#failed = failed;
+    document.addEventListener("visibilitychange", () => document.hidden || this.now());
+    addEventListener("online", () => this.now());
+  }
+
+  start() {
+    this.#running = true;
+    this.#failures = 0;
+    this.now();
+  }
+
+  stop() {
+    this.#running = false;
+    clearTimeout(this.#timer);
+  }
+
+  /** Do not wait for the next turn. */
+  now() {
+    clearTimeout(this.#timer);
+    if (this.#asking) {
+      this.#again = true;
+    } else if (this.#running) {
+      this.#turn();
+    }
+  }
+
+  async #turn() {
+    const began = performance.now();
+    this.#asking = true;
+    let error = null;
+    try {
+      await this.#ask();
+    } catch (raised) {
+      error = raised;
+    }
+    this.#asking = false;
+    if (!this.#running) {
+      return;
+    }
+    this.#failures = error === null ? 0 : this.#failures + 1;
+    const pause = this.#pause(performance.now() - began);
+    if (error !== null) {
+      this.#failed(error, pause);
+    }
+    if (this.#running) {
+      this.#rest(pause);
+    }
+  }
+
+  #pause(took) {
+    if (this.#failures > 0) {
+      return Math.min(LONGEST_MS, INTERVAL_MS * 2 ** (this.#failures - 1));
+    }
+    return Math.max(INTERVAL_MS, Math.min(LONGEST_MS, took * REST_FOR_WORK));
+  }
+
+  #rest(pause) {
+    if (this.#again && this.#failures === 0) {
+      this.#again = false;
+      this.#turn();
+    } else if (!document.hidden) {
+      this.#again = false;
+      this.#timer = setTimeout(() => this.#turn(), pause);
+    }
+  }
+}

@@ -1,0 +1,78 @@
+// The first thing that is seen: one sentence about the whole, and its reasons.
+
+import { byId, element, foreign, setText, show } from "./elements.js";
+import { counted } from "./figures.js";
+import { shape } from "./shapes.js";
+import { ago, duration, fullTime } from "./times.js";
+
+const LOOKS = {
+  healthy: { tone: "good", shape: "disc" },
+  degraded: { tone: "warn", shape: "diamond" },
+  unhealthy: { tone: "bad", shape: "triangle" },
+  gone: { tone: "off", shape: "bar" },
+};
+const BACKENDS = { sqlite: "SQLite", json: "the JSON fallback", none: "nowhere" };
+// The headline says so already.
+const SAID = "No key can serve.";
+
+/** Show what the API says of the service. */
+export function showService(health) {
+  look(health.draining ? "degraded" : health.status);
+  setText(byId("headline"), headline(health));
+  const reasons = health.reasons.filter((reason) => reason !== SAID);
+  show(byId("reasons"), reasons, (sentences) =>
+    sentences.map((sentence) => foreign(sentence, "li")),
+  );
+  showFacts(health);
+  setText(byId("version"), health.version);
+  show(byId("config"), health.config, configuration);
+  document.title = health.status === "healthy" ? "gemproxy" : `gemproxy: ${health.status}`;
+}
+
+/** Show that nothing is known at present. */
+export function showUnknown() {
+  look("gone");
+  setText(byId("headline"), "The daemon does not answer.");
+  show(byId("reasons"), [], () => []);
+  document.title = "gemproxy: no answer";
+}
+
+function look(name) {
+  const { tone, shape: outline } = LOOKS[name];
+  byId("service").className = `service card ${tone}`;
+  show(byId("service-shape"), name, () => shape(outline, 40));
+}
+
+function headline({ status, draining, in_flight: inFlight, keys }) {
+  if (draining) {
+    return `Draining: ${counted(inFlight, "request")} to finish, then it stops.`;
+  }
+  if (status === "unhealthy") {
+    return keys.total === 0 ? "There are no keys." : "No key can serve.";
+  }
+  if (status === "healthy") {
+    return keys.total === 1 ? "The only key serves." : `All ${counted(keys.total, "key")} serve.`;
+  }
+  return keys.healthy === keys.total
+    ? "Serving, and something is not as it should be."
+    : `Serving with ${keys.healthy} of ${counted(keys.total, "key")}.`;
+}
+
+function showFacts(health) {
+  const { backend, last_checkpoint: checkpoint } = health.persistence;
+  const facts = [
+    ["In flight", String(health.in_flight)],
+    ["Running for", duration(health.uptime * 1000)],
+    ["State kept in", BACKENDS[backend] ?? backend, checkpoint],
+  ];
+  show(byId("facts"), facts, () => facts.map(fact));
+}
+
+function fact([term, text, checkpoint]) {
+  const title = checkpoint ? `last written ${fullTime(checkpoint)}` : null;
+  return element("div", {}, element("dt", {}, term), element("dd", { title }, text));
+}
+
+function configuration({ generation, loaded_at: loadedAt }) {
+  return [`Configuration ${generation}, loaded `, ago(loadedAt)];
+}
