@@ -6,14 +6,13 @@ import { fullTime, minuteOfDay } from "./times.js";
 
 const WIDTH = 300;
 const HEIGHT = 80;
-// A minute that has just begun says too little to be multiplied.
-const LEAST_SECONDS = 15;
+const MINUTE = 60;
 
 /** What is drawn: `lines` give a minute's value, or `null` where there is none. */
 const CURVES = [
   {
     title: "Requests per second",
-    lines: [{ name: "requests", of: (minute) => per(1, minute.requests, minute) }],
+    lines: [{ name: "requests", of: (minute) => minute.requests / MINUTE }],
     least: 0.1,
     figure: rate,
     unit: "/s",
@@ -40,8 +39,8 @@ const CURVES = [
   {
     title: "Tokens per minute",
     lines: [
-      { name: "in", of: (minute) => per(60, minute.prompt_tokens, minute) },
-      { name: "out", of: (minute) => per(60, minute.completion_tokens, minute) },
+      { name: "in", of: (minute) => minute.prompt_tokens },
+      { name: "out", of: (minute) => minute.completion_tokens },
     ],
     least: 100,
     figure: short,
@@ -61,8 +60,9 @@ export class Curves {
   /** Show minutes, oldest first; the last one is not over. */
   update(minutes) {
     this.#minutes = minutes;
+    const whole = completed(minutes);
     for (const card of this.#cards) {
-      card.update(minutes);
+      card.update(whole);
     }
     this.#showFigures();
   }
@@ -161,7 +161,7 @@ class Card {
   }
 
   #tell() {
-    const at = this.#pointed ?? this.#latest();
+    const at = this.#pointed ?? this.#minutes.length - 1;
     const minute = this.#minutes[at];
     setText(this.#now, this.#values.map((values) => this.#figure(values[at])).join(" / "));
     setText(this.#when, minute === undefined ? "" : this.#time(minute));
@@ -169,15 +169,9 @@ class Card {
     this.#guide.setAttribute("d", this.#pointed === null ? "" : `M${x} 0V${HEIGHT}`);
   }
 
-  /** The current minute, once it says something; before that the one before it. */
-  #latest() {
-    const last = this.#minutes.length - 1;
-    return last > 0 && this.#minutes[last].seconds < LEAST_SECONDS ? last - 1 : last;
-  }
-
   #time(minute) {
     const isOver = minute !== this.#minutes[this.#minutes.length - 1];
-    return isOver ? `at ${minuteOfDay(minute.start)}` : "this minute";
+    return isOver ? `at ${minuteOfDay(minute.start)}` : "the last 60 s";
   }
 
   #pointTo(event) {
@@ -194,9 +188,29 @@ class Card {
   }
 }
 
-/** How many of `number` there are in `seconds` of a minute. */
-function per(seconds, number, minute) {
-  return (number * seconds) / Math.max(LEAST_SECONDS, minute.seconds);
+/**
+ * The minutes with the last one made whole: what it lacks is taken from the end of the one before,
+ * so that no curve falls to nothing at the turn of each minute.
+ */
+function completed(minutes) {
+  if (minutes.length < 2) {
+    return minutes;
+  }
+  const [before, last] = minutes.slice(-2);
+  const share = Math.max(0, 1 - last.seconds / MINUTE);
+  const whole = { ...last, avg_first_chunk_ms: meanFirstChunk(before, last, share) };
+  for (const name of ["requests", "failures", "prompt_tokens", "completion_tokens"]) {
+    whole[name] = last[name] + before[name] * share;
+  }
+  return [...minutes.slice(0, -1), whole];
+}
+
+function meanFirstChunk(before, last, share) {
+  const chunks = last.first_chunks + before.first_chunks * share;
+  const waited =
+    (last.avg_first_chunk_ms ?? 0) * last.first_chunks +
+    (before.avg_first_chunk_ms ?? 0) * before.first_chunks * share;
+  return chunks === 0 ? null : waited / chunks;
 }
 
 /** 1, 2, 2.5 or 5 times a power of ten, and not below `number`. */

@@ -5,11 +5,12 @@ import { element, setText } from "./elements.js";
 let serial = 0;
 
 /**
- * Ask before something is done. `act` does it; while it works the dialog waits, and what it raises
- * is shown in the dialog. `body` are nodes. Resolves with what `act` gave, or `undefined` where the
- * answer was no.
+ * Ask before something is done. `act` does it, and is told which button it was; while it works the
+ * dialog waits, and what it raises is shown in the dialog. `body` are nodes; `other` is a button
+ * beside the usual one, after it since Enter presses the first. Resolves with what `act` gave, or
+ * `undefined` where the answer was no.
  */
-export function ask({ title, body, confirm, danger = false, act }) {
+export function ask({ title, body, confirm, danger = false, other = null, act }) {
   return new Promise((resolve) => {
     const trouble = element("p", { class: "error", role: "alert" });
     const kind = danger ? "danger" : "primary";
@@ -21,6 +22,7 @@ export function ask({ title, body, confirm, danger = false, act }) {
       ...body,
       trouble,
       element("div", { class: "choices" }, no, yes),
+      other,
     );
     const dialog = frame(title, form);
     let result;

@@ -58,16 +58,16 @@ export class KeyChanges {
     });
     const fromFile = element(
       "button",
-      { type: "submit", formnovalidate: true, class: "link" },
+      { type: "submit", formnovalidate: true, class: "link other" },
       "Go back to the file's weight",
     );
     const body = [
       element("p", {}, "A key with twice the weight gets twice the requests."),
       element("label", { for: "new-weight" }, "Weight, 1 to 1,000"),
       input,
-      element("p", {}, fromFile),
     ];
-    return this.#asked(key, "Change the weight of ", body, { confirm: "Change" }, (button) =>
+    const options = { confirm: "Change", other: fromFile };
+    return this.#asked(key, "Change the weight of ", body, options, (button) =>
       this.#api().put(named("keys", key.id, "weight"), {
         weight: button === fromFile ? null : input.valueAsNumber,
       }),

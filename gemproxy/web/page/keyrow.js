@@ -101,7 +101,7 @@ function relabel(button, text, label) {
 }
 
 function state(key, condition) {
-  return [sign(condition, shape), element("div", { class: "small" }, ...explanationOf(key))];
+  return [sign(condition, shape), element("div", { class: "small why" }, ...explanationOf(key))];
 }
 
 function health(key) {
@@ -135,8 +135,11 @@ function latency(key) {
   const slowest = milliseconds(key.p95_latency_ms);
   return [
     sparkline(recent, `The latest ${counted(recent.length, "answer")}: ${average} on average`),
-    element("div", { class: "small", title: `95 % of the answers came within ${slowest}` },
-      `⌀ ${average}, p95 ${slowest}`),
+    element(
+      "div",
+      { class: "small clip", title: `95 % of the answers came within ${slowest}` },
+      `${average}, p95 ${slowest}`,
+    ),
   ];
 }
 
