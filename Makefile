@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo run test kill-test reloads lint bench bench-quick lock clean
+.PHONY: demo run test kill-test reloads lint bench bench-quick screenshots lock clean
 
 demo: $(VENV)/run.stamp      ## try it: no key and no internet needed
 	$(BIN)/twistd -n --pidfile= gemproxy --demo
@@ -33,6 +33,9 @@ bench: $(VENV)/dev.stamp     ## what it costs, beside nginx: six minutes; needs 
 
 bench-quick: $(VENV)/dev.stamp ## the same in half a minute, for a first look
 	$(BIN)/python benchmarks/bench.py --quick $(BENCH)
+
+screenshots: $(VENV)/dev.stamp ## the README's pictures of the dashboard (needs chromium)
+	PYTHONPATH=tests $(BIN)/python tests/screenshots.py docs/images
 
 lock:                        ## renew the pinned versions (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
