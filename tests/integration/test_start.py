@@ -1,10 +1,12 @@
 """How the daemon starts, refuses to start, and stops."""
 
 import json
+import re
 import signal
 import socket
 import subprocess
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 from fakes.running import (
@@ -17,6 +19,7 @@ from fakes.running import (
 from fakes.wire import CHAT, Wire, chat, request, said
 
 from gemproxy import __version__
+from gemproxy.simulator import DEMO_KEYS
 
 NOWHERE = "http://127.0.0.1:9"
 
@@ -188,6 +191,19 @@ def test_port_0_takes_a_free_port_and_tells_it(start_daemon):
 # -- the demo --------------------------------------------------------------------------------------
 
 
+def ask_with_the_printed_token(demo):
+    """The demo's keys, as somebody who reads the terminal may ask for them."""
+    address = re.search(r"http://\S+/admin/", demo.wait_for_line("/admin/"))[0]
+    place = demo.lines.index(demo.wait_for_line("/admin/"))
+    token = demo.wait_for_line("  ", place + 1).strip()
+    headers = {"Authorization": f"Bearer {token}"}
+    page, keys = Request(address), Request(f"{address}keys", headers=headers)
+    with urlopen(page, timeout=20) as answer:
+        assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    with urlopen(keys, timeout=20) as answer:
+        return json.load(answer)
+
+
 def test_the_demo_prints_a_line_that_works_and_leaves_nothing_behind(tmp_path):
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", 4806)) == 0:
@@ -197,6 +213,8 @@ def test_the_demo_prints_a_line_that_works_and_leaves_nothing_behind(tmp_path):
     demo = Process(*TWISTD, "gemproxy", "--demo", cwd=tmp_path, TMPDIR=str(temporary))
     try:
         demo.wait_for_line('"content": "Hello!"')
+        asked = ask_with_the_printed_token(demo)
+        assert [key["name"] for key in asked["keys"]] == [name for name, _ in DEMO_KEYS]
         assert [path.name[:14] for path in temporary.iterdir()] == ["gemproxy-demo-"]
         printed = "".join(demo.lines)
         command = printed[printed.index("  curl ") : printed.rindex("}'") + 2]
