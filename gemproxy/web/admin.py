@@ -36,7 +36,7 @@ from gemproxy.state import MetricsRow
 from gemproxy.web import admin_answers as answers
 from gemproxy.web.admin_door import AdminDoor, Page
 from gemproxy.web.api import check_content_type
-from gemproxy.web.dashboard import Dashboard
+from gemproxy.web.dashboard import Dashboard, Document
 from gemproxy.web.health import ServiceStatus, diagnose
 from gemproxy.web.routes import Found, RouteTable
 from gemproxy.web.series import LastHour
@@ -53,6 +53,7 @@ UNKNOWN = "/admin/*"
 _KEYS_AT_ONCE = 100
 #: Added up in one go; takes about one millisecond.
 _ROWS_AT_ONCE = 1000
+_READING = (b"GET", b"HEAD")
 _PIECE_BYTES = 64 * 1024
 _LIMIT = re.compile(rb"[0-9]{1,3}")
 _DEFAULT_LIMIT = 100
@@ -146,7 +147,7 @@ class AdminAPI:
         path = request.path.decode("utf-8", "replace")
         document = self._dashboard.find(path, admin_open=self.door.auth.admin_open)
         if document is not None:
-            return self.door.hand_out(request, path, document)
+            return self._serve_document(request, path, document)
         found = self._routes.find(path)
 
         async def answer(actor: Actor) -> Page:
@@ -154,6 +155,18 @@ class AdminAPI:
             return await act(Visit(request, actor, found.value if found else "", _body(request)))
 
         return self.door.admit(request, found.template if found else UNKNOWN, answer)
+
+    def _serve_document(
+        self, request: ProxyRequest, path: str, document: Document
+    ) -> Deferred[None]:
+        """Hand it out; who wants anything but to read it comes through the door like all others."""
+        if request.method in _READING:
+            return self.door.hand_out(request, path, document)
+
+        async def refuse(_actor: Actor) -> Page:
+            raise _not_allowed(request.method.decode("latin-1"), path, ("GET", "HEAD"))
+
+        return self.door.admit(request, path, refuse)
 
     def resource(self) -> Resource:
         """The API as a site of its own: every path but the dashboard's asks for the token."""
@@ -332,10 +345,12 @@ def _action(found: Found[_Action] | None, method: str, path: str) -> _Action:
         raise UnknownURL(f"Unknown request URL: {method[:20]} {path[:200]}.")
     act = found.action(method)
     if act is None:
-        raise MethodNotAllowed(
-            f"Not allowed to {method[:20]} on {found.template}.", allow=found.allow
-        )
+        raise _not_allowed(method, found.template, found.allow)
     return act
+
+
+def _not_allowed(method: str, template: str, allow: tuple[str, ...]) -> MethodNotAllowed:
+    return MethodNotAllowed(f"Not allowed to {method[:20]} on {template}.", allow=allow)
 
 
 def _body(request: ProxyRequest) -> bytes:

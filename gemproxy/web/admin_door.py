@@ -19,14 +19,7 @@ from twisted.logger import Logger
 
 from gemproxy.audit import Actor
 from gemproxy.dialects.openai.errors import encode_error
-from gemproxy.errors import (
-    Forbidden,
-    InternalError,
-    LockedOut,
-    MethodNotAllowed,
-    ProxyError,
-    Unauthorized,
-)
+from gemproxy.errors import Forbidden, InternalError, LockedOut, ProxyError, Unauthorized
 from gemproxy.exchange import Exchange
 from gemproxy.web.auth import TokenAuth, brings_token
 from gemproxy.web.dashboard import Document
@@ -39,7 +32,6 @@ if TYPE_CHECKING:
 
 #: Bytes; to look through more takes milliseconds.
 _LARGE = 16 * 1024
-_READING = ("GET", "HEAD")
 #: What an operator sees is for nobody's cache, and for no page of another site.
 _HEADERS = (
     (b"Cache-Control", b"no-store"),
@@ -109,15 +101,10 @@ class AdminDoor:
         """Answer with what is for everybody, without a look at who asks. Fires at once."""
         request.notifyFinish().addErrback(lambda _: None)
         exchange = self._begin(request, route)
-        method = request.method.decode("latin-1")
-        if method in _READING:
-            exchange.outcome = "success"
-            status = 304 if document.is_in(_header(request, b"if-none-match")) else document.status
-            headers = [(b"ETag", document.etag), *document.headers]
-            self._send(request, exchange, status, document.body, document.content_type, headers)
-        else:
-            words = f"Not allowed to {method[:20]} on {route}."
-            self._fail(request, exchange, MethodNotAllowed(words, allow=_READING))
+        exchange.outcome = "success"
+        status = 304 if document.is_in(_header(request, b"if-none-match")) else document.status
+        headers = [(b"ETag", document.etag), *document.headers]
+        self._send(request, exchange, status, document.body, document.content_type, headers)
         return succeed(None)
 
     def turn_away(self, request: ProxyRequest, error: ProxyError) -> None:

@@ -362,15 +362,24 @@ def test_not_ready_while_every_breaker_is_open(start_daemon, simulator):
     assert ask(daemon, "GET", "/livez").status == 200
 
 
-@pytest.mark.parametrize("path", ["/admin", "/admin/", "/admin/keys", "/admin/no/such/thing"])
+#: Ten wrong tokens from one address would lock it out.
+ADMINS_SOURCES = {
+    "GET": "127.0.0.2",
+    "POST": "127.0.0.3",
+    "PUT": "127.0.0.4",
+    "DELETE": "127.0.0.5",
+}
+#: The dashboard's page holds no data and may be read by everybody.
+FOR_EVERYBODY = {("GET", "/admin"), ("GET", "/admin/")}
+
+
 @pytest.mark.parametrize(
-    ("method", "source"),
-    # Ten wrong tokens from one address would lock it out.
+    ("method", "source", "path"),
     [
-        ("GET", "127.0.0.2"),
-        ("POST", "127.0.0.3"),
-        ("PUT", "127.0.0.4"),
-        ("DELETE", "127.0.0.5"),
+        (method, source, path)
+        for method, source in ADMINS_SOURCES.items()
+        for path in ("/admin", "/admin/", "/admin/keys", "/admin/no/such/thing")
+        if (method, path) not in FOR_EVERYBODY
     ],
 )
 def test_the_admins_door_asks_for_the_token_before_anything_else(daemon, path, method, source):
@@ -378,6 +387,12 @@ def test_the_admins_door_asks_for_the_token_before_anything_else(daemon, path, m
         with Wire(daemon, source=source) as wire:
             answer = wire.ask(method, path, **headers)
         assert (answer.status, answer.error["code"]) == (401, "invalid_api_key")
+
+
+def test_the_page_is_all_that_is_told_without_the_token(daemon):
+    page = ask(daemon, "GET", "/admin/", authorization="Bearer wrong")
+    assert (page.status, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert ask(daemon, "GET", "/admin").headers["location"] == "admin/"
 
 
 def test_behind_the_admins_door_an_unknown_path_is_not_found(daemon):
