@@ -1,0 +1,43 @@
+"""The map shows the house: the page, the linter's arrows and the code have the same rooms."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+from fakes.pages import REPOSITORY, Page
+
+PAGE = Page("docs/architecture.md")
+
+
+def drawn():
+    """The rooms of the picture, a row for each line."""
+    rows = [re.split(r" {2,}", line)[0] for line in PAGE.blocks[0].text.splitlines()]
+    return [set(row.split(" | ")) for row in rows]
+
+
+def linted():
+    """The layers that import-linter holds."""
+    settings = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    contracts = settings["tool"]["importlinter"]["contracts"]
+    layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
+    return [set(layer.replace("gemproxy.", "").split(" | ")) for layer in layers]
+
+
+def test_the_picture_has_the_arrows_that_the_linter_holds():
+    assert drawn() == linted()
+
+
+def test_every_room_is_in_the_picture():
+    built = {
+        path.stem
+        for path in (REPOSITORY / "gemproxy").iterdir()
+        if (path.suffix == ".py" or (path / "__init__.py").exists()) and path.stem != "__init__"
+    }
+    assert set().union(*drawn()) == built
+
+
+def test_every_room_says_why_it_exists():
+    """But for the programs, which `docs/cli.md` and the README are about."""
+    told = set(re.findall(r"^\| `(\w+)` \|", PAGE.path.read_text(), re.MULTILINE))
+    assert set().union(*drawn()) - told <= {"cli", "demo"}
