@@ -48,7 +48,6 @@ PAGES = [page for page in pages() if page.blocks]
 
 def treat_script(reader, block):
     """``sh``: run as it stands; every command must succeed."""
-    reader.keep_file(block)
     reader.run_script(block)
 
 

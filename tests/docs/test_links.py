@@ -50,7 +50,7 @@ def test_every_page_can_be_reached_from_the_readme():
                 other = path.relative_to(REPOSITORY).as_posix()
                 if other.endswith(".md") and other not in reached:
                     waiting.append(other)
-    assert reached == {page.name for page in PAGES}
+    assert {page.name for page in PAGES} <= reached
 
 
 def test_no_code_hides_outside_of_a_fence():

@@ -121,17 +121,20 @@ class Reader:
 
     def run_script(self, block: Block) -> None:
         """Every line, one after the other; servers go on in the background."""
-        script: list[str] = []
+        lines: list[str] = []
         for line in block.text.splitlines(keepends=True):
             command = line.partition(" #")[0].strip()
             if server(command):
-                self._shell("".join(script), block, strict=True)
-                script = []
+                self._run_lines(lines, block)
                 self.start(command, block)
+                lines = []
             else:
-                script.append(line)
-        if "".join(script).strip():
-            self._shell("".join(script), block, strict=True)
+                lines.append(line)
+        self._run_lines(lines, block)
+
+    def _run_lines(self, lines: list[str], block: Block) -> None:
+        if lines:
+            self._shell("".join(lines), block, strict=True)
             assert self._status == 0, f"{block.place}: status {self._status}\n{self.output}"
 
     def run_session(self, block: Block) -> None:
@@ -158,15 +161,13 @@ class Reader:
         self._shell("python3 example.py", block)
         assert self._status == 0, f"{block.place}:\n{self.output}"
 
-    def keep_file(self, block: Block) -> Path | None:
+    def keep_file(self, block: Block) -> None:
         """A block whose first line is a comment with a path is that file, from now on."""
         match = re.match(r"# (\S+/\S+\.\w+)\n", block.text)
-        if match is None:
-            return None
-        path = self.folder / self.translated(match[1])
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(self.translated(block.text))
-        return path
+        if match is not None:
+            path = self.folder / self.translated(match[1])
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(self.translated(block.text))
 
     def start(self, command: str, block: Block) -> None:
         """Start a program that goes on, in the place of the last one of its kind."""
@@ -184,10 +185,7 @@ class Reader:
     def stop(self, ready: str | None = None) -> None:
         """Stop the programs that go on, or the one of this kind."""
         for name in [name for name in self._servers if ready in {None, name}]:
-            process = self._servers.pop(name)
-            # The shell has become the program, or waits for it.
-            subprocess.run(["pkill", "-TERM", "-P", str(process.popen.pid)], check=False)
-            process.stop()
+            self._servers.pop(name).stop()
 
     # -- underneath --------------------------------------------------------------------------------
 
