@@ -33,6 +33,7 @@ from fakes.running import PATIENCE, RunningSimulator, secret_of
 
 from gemproxy.config.loading import load
 from gemproxy.config.settings import SECTIONS
+from gemproxy.errors import ConfigError
 from gemproxy.simulator.config import load as load_simulator
 
 ADMIN_TOKEN = "an-admin-token-of-the-reader"
@@ -352,23 +353,25 @@ def block(language, text):
 
 
 @pytest.mark.parametrize(
-    ("treat", "text"),
+    ("treat", "text", "said"),
     [
-        (treat_script, "true\nfalse\ntrue\n"),
-        (treat_script, "systemctl restart nginx\n"),
-        (treat_script, "make no-such-target\n"),
-        (treat_session, "$ echo one\ntwo\n"),
-        (treat_session, "$ gemproxy check\n"),
-        (treat_session, "$ gemproxy no-such-command\n$ echo $?\n0\n"),
-        (treat_program, "raise SystemExit(3)\n"),
-        (treat_configuration, "proxy: {prot: 4806}\n"),
-        (treat_configuration, "keys: [{name: one, key: YOUR_KEY}]\n"),
-        (treat_configuration, "something: else\n"),
-        (treat_picture, "$ rm -r /\n"),
+        (treat_script, "true\nfalse\ntrue\n", "status 1"),
+        (treat_script, "systemctl restart nginx\n", "no unit nginx"),
+        (treat_script, "make no-such-target\n", "No rule to make target"),
+        (treat_session, "$ echo one\ntwo\n", "but the page shows"),
+        (treat_session, "$ gemproxy check\n", "status 78"),
+        (treat_session, "$ gemproxy no-such-command\n$ echo $?\n0\n", "but the page shows"),
+        (treat_program, "raise SystemExit('no')\n", "no"),
+        (treat_answer, "{}\n", "no JSON was printed"),
+        (treat_configuration, "proxy: {prot: 4806}\n", "did you mean"),
+        (treat_configuration, "keys: [{name: one, key: YOUR_KEY}]\n", "placeholder"),
+        (treat_configuration, "something: else\n", "whose file"),
+        (treat_picture, "$ rm -r /\n", "is a command"),
     ],
 )
-def test_what_does_not_work_is_noticed(reader, treat, text):
-    with pytest.raises((AssertionError, Exception, pytest.fail.Exception)):
+def test_what_does_not_work_is_noticed(reader, treat, text, said):
+    failed = (AssertionError, ConfigError, pytest.fail.Exception)
+    with pytest.raises(failed, match=said):
         treat(reader, block("any", text))
 
 
