@@ -96,7 +96,6 @@ class Reader:
             "TMPDIR": str(self.root),
             "LANG": "C.UTF-8",
             "PYTHONPATH": str(REPOSITORY),
-            "PYTHONDONTWRITEBYTECODE": "1",
             "READER_PYTHON": sys.executable,
             "READER_ROOT": str(self.root),
             "READER_PORT": self.port,
