@@ -39,6 +39,7 @@ def test_no_page_speaks_plain_http_to_the_outside():
 
 
 def test_every_page_can_be_reached_from_the_readme():
+    """A link to a folder, which a forge shows as a list, leads to every page in it."""
     reached, waiting = set(), ["README.md"]
     while waiting:
         name = waiting.pop()
@@ -47,9 +48,9 @@ def test_every_page_can_be_reached_from_the_readme():
         for link in page.links:
             if not link.target.startswith(OUTSIDE):
                 path, _ = leads_to(page, link.target)
-                other = path.relative_to(REPOSITORY).as_posix()
-                if other.endswith(".md") and other not in reached:
-                    waiting.append(other)
+                found = path.glob("*.md") if path.is_dir() else [path]
+                names = {other.relative_to(REPOSITORY).as_posix() for other in found}
+                waiting += {each for each in names if each.endswith(".md")} - reached
     assert {page.name for page in PAGES} <= reached
 
 
