@@ -37,6 +37,13 @@ def test_every_command_has_a_row():
     assert set(words) == set(COMMANDS)
 
 
+def test_every_target_of_the_makefile_has_a_row():
+    makefile = (REPOSITORY / "Makefile").read_text()
+    targets = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)[1].split()
+    words = re.findall(r"`make ([\w-]+)", " ".join(rows("CONTRIBUTING.md", "| target | does")))
+    assert sorted(words) == sorted(targets)
+
+
 def test_every_exit_status_has_a_row():
     assert {int(cell) for cell in rows("docs/cli.md", "| exit status")} == set(ExitStatus)
 
