@@ -113,6 +113,7 @@ def take(tab: Tab, folder: Path, name: str) -> None:
     rows = page.locator("#key-table tbody tr")
     expect(rows).to_have_count(len(KEYS))
     expect(page.locator("#curves .line").first).to_have_attribute("d", re.compile("M0 "))
+    page.mouse.move(0, 0)
     page.screenshot(path=folder / f"{name}.png")
     if name == "dashboard-light":
         page.get_by_label("Only failures and retries").check()

@@ -185,6 +185,14 @@ def test_a_key_in_trouble_stands_first_and_tells_why_and_until_when(page, daemon
     expect(countdown).not_to_have_text(seen, timeout=2500)
 
 
+def test_no_row_jumps_away_from_under_the_pointer(page, daemon, simulator):
+    rows(page).last.hover()
+    break_key(daemon, simulator, "gamma")
+    expect(rows(page).last).to_contain_text("Needs a person")
+    page.locator("#hour").hover()
+    expect(rows(page).first).to_contain_text("Needs a person")
+
+
 def test_only_the_keys_in_trouble_can_be_shown_and_any_found(page, daemon, simulator):
     break_key(daemon, simulator, "gamma")
     page.get_by_label("Only those in trouble").check()
@@ -239,7 +247,7 @@ def test_a_request_is_explained_with_the_keyboard_alone(page, daemon, simulator)
     expect(story.locator(".steps > li")).to_have_count(1)
     expect(story).to_contain_text("alpha: out of quota until")
     expect(story).to_contain_text("beta: disabled")
-    page.keyboard.press("Enter")
+    page.keyboard.press("Escape")
     expect(story).to_be_hidden()
     expect(explain).to_be_focused()
 

@@ -1,4 +1,5 @@
-// Dialogs: one for questions before a change, one for reading. Both give the focus back.
+// Dialogs: one for questions before a change, one for reading. The browser itself gives the focus
+// back to where it was.
 
 import { element, setText } from "./elements.js";
 
@@ -42,7 +43,8 @@ export function read(title, ...content) {
     const dialog = frame(title, ...content, element("div", { class: "choices" }, close));
     dialog.classList.add("wide");
     open(dialog, resolve);
-    close.focus({ preventScroll: true });
+    // The beginning, which is where one reads from; the button may be far below.
+    dialog.querySelector("h2").focus();
   });
 }
 
@@ -64,15 +66,13 @@ async function attempt(event, { act, trouble, yes, no, dialog, done }) {
 function frame(title, ...content) {
   serial += 1;
   const id = `dialog-title-${serial}`;
-  const heading = element("h2", { id }, ...[title].flat());
+  const heading = element("h2", { id, tabindex: -1 }, ...[title].flat());
   return element("dialog", { "aria-labelledby": id }, heading, ...content);
 }
 
 function open(dialog, closed) {
-  const before = document.activeElement;
   dialog.addEventListener("close", () => {
     dialog.remove();
-    before?.focus?.({ preventScroll: true });
     closed();
   });
   // A click beside the dialog closes it, as Escape does.

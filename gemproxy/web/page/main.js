@@ -51,7 +51,7 @@ function showAll(health, { keys }, { minutes }, { requests }) {
   requestTable.update(requests);
 }
 
-function tellTrouble(error, pause) {
+function tellTrouble(error) {
   if (error instanceof Refused && [UNAUTHORIZED, LOCKED_OUT].includes(error.status)) {
     signOut(refusal(error));
     return;
@@ -59,8 +59,8 @@ function tellTrouble(error, pause) {
   const gone = byId("gone");
   goneSince ??= Date.now();
   const told = error instanceof Refused ? `The daemon answers: ${error.message}` : error.message;
-  const since = `since ${timeOfDay(goneSince)}`;
-  setText(gone, `${told} It has been so ${since}. Next try in ${duration(pause)}.`);
+  // The same words each time, or a screen reader would repeat them.
+  setText(gone, `${told} It has been so since ${timeOfDay(goneSince)}. The page goes on asking.`);
   gone.hidden = false;
   byId("dashboard").classList.add("stale");
   showUnknown();

@@ -6,8 +6,8 @@ const LONGEST_MS = 30_000;
 const REST_FOR_WORK = 10;
 
 /**
- * Calls `ask` in turns. What it raises goes to `failed` with the milliseconds until the next turn;
- * that becomes longer with each failure in a row.
+ * Calls `ask` in turns, with longer pauses after each failure in a row. What it raises goes to
+ * `failed`, which may stop the polling.
  */
 export class Polling {
   #ask;
@@ -62,7 +62,7 @@ export class Polling {
     this.#failures = error === null ? 0 : this.#failures + 1;
     const pause = this.#pause(performance.now() - began);
     if (error !== null) {
-      this.#failed(error, pause);
+      this.#failed(error);
     }
     if (this.#running) {
       this.#rest(pause);
