@@ -23,6 +23,16 @@ _THE_KEYS = _SERVED | {
     Verdict.BROKEN_OFF,
 }
 
+#: Who pays for the only attempt of a request.
+_ALONE = {
+    verdict: Charge.KEY
+    if verdict in _THE_KEYS
+    else Charge.MODEL
+    if verdict in _AMBIGUOUS
+    else Charge.NOBODY
+    for verdict in Verdict
+}
+
 
 class Attempt(Protocol):
     """One attempt of a request: with which key, and what came of it."""
@@ -46,6 +56,8 @@ def attribute(attempts: Sequence[Attempt]) -> tuple[Charge, ...]:
     nobody's, since neither the key nor the model was out of order; otherwise it is the model's.
     Everything else (the client's request, a refused model or region, an empty answer) is nobody's.
     """
+    if len(attempts) == 1:
+        return (_ALONE[attempts[0].outcome.verdict],)
     served_by = {attempt.key_id for attempt in attempts if attempt.outcome.verdict in _SERVED}
     charges = tuple([_charge(attempt, served_by) for attempt in attempts])
     if attempts and attempts[-1].outcome.verdict is Verdict.CLIENT_GONE:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from gemproxy.dialects.openai.requests import ChatCompletionRequest
+from msgspec import Struct
+
+from gemproxy.dialects.openai.requests import ChatCompletionRequest, decode_chat_completion
 from gemproxy.dialects.translation.request import normalize_model, to_gemini
 from gemproxy.dialects.translation.signatures import SignatureStore
 from gemproxy.errors import ModelNotFound
@@ -27,6 +29,23 @@ TOLD_AT_ONCE = frozenset(
 #: Nothing speaks against the key itself: where it is the only one it may be tried again.
 SAME_KEY_MAY_SERVE = frozenset({Verdict.SERVICE, Verdict.NETWORK, Verdict.UNUSABLE})
 _ANOTHER_KEY_MAY_SERVE = TOLD_AT_ONCE | SAME_KEY_MAY_SERVE
+_SIGNATURE = b'"thoughtSignature"'
+#: Clients may invent names; so many are remembered at a time.
+_MOST_MODELS = 1000
+
+
+class UpstreamModel(Struct, frozen=True):
+    """A model by the upstream's name, and the paths to ask it by: for a whole answer, a stream."""
+
+    name: str
+    whole: bytes
+    stream: bytes
+
+    @classmethod
+    def named(cls, name: str) -> UpstreamModel:
+        """``name`` is without ``models/``."""
+        path = f"/v1beta/models/{name}".encode("ascii")
+        return cls(name, path + b":generateContent", path + b":streamGenerateContent?alt=sse")
 
 
 @dataclass(frozen=True)
@@ -39,13 +58,24 @@ class ForwardingSettings:
     first_chunk_retry: bool = True
     aliases: Mapping[str, str] = field(default_factory=dict)
     allowed_models: frozenset[str] = frozenset()
+    _resolved: dict[str, UpstreamModel] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
-    def resolve(self, name: str) -> str:
-        """The upstream's name of the client's model ``name``.
+    def resolve(self, name: str) -> UpstreamModel:
+        """What the client's model ``name`` is upstream.
 
         Raises :class:`ModelNotFound` where the operator does not allow it, and
         :class:`InvalidRequest` where it cannot be a model's name.
         """
+        known = self._resolved.get(name)
+        if known is None:
+            if len(self._resolved) >= _MOST_MODELS:
+                self._resolved.clear()
+            known = self._resolved[name] = UpstreamModel.named(self._upstream_name(name))
+        return known
+
+    def _upstream_name(self, name: str) -> str:
         model = self.aliases.get(name) or normalize_model(name)
         model = self.aliases.get(model, model)
         if self.allowed_models and not self.allowed_models & {name, model}:
@@ -54,7 +84,11 @@ class ForwardingSettings:
 
 
 class Call:
-    """What one run of :meth:`Forwarder.forward` knows of its request."""
+    """What one run of :meth:`Forwarder.forward` knows of its request.
+
+    Making one reads the request's ``body`` and translates it, which may be done in any thread.
+    Raises :class:`~gemproxy.errors.InvalidRequest` and :class:`~gemproxy.errors.ModelNotFound`.
+    """
 
     #: Leave to ask for the model.
     permit: ModelPermit
@@ -62,44 +96,46 @@ class Call:
     def __init__(
         self,
         settings: ForwardingSettings,
-        request: ChatCompletionRequest,
+        body: bytes,
         exchange: Exchange,
         writer: ReplyWriter,
         signatures: SignatureStore,
         scrub: Callable[[str], str],
     ) -> None:
-        self._scrub = scrub
+        request = decode_chat_completion(body)
+        upstream = settings.resolve(request.model)
         self.settings = settings
-        self.request = request
         self.exchange = exchange
         self.writer = writer
-        #: One for each of the exchange's attempts.
+        #: One for each of the exchange's attempts, and the ids of their keys.
         self.leases: list[Lease] = []
-        self.model = exchange.model = settings.resolve(request.model)
+        self.tried: list[str] = []
+        self.model = exchange.model = upstream.name
         self.deadline = exchange.started + settings.request_timeout
         self.stream_answered = False
+        self._scrub = scrub
         self._distrusts_signatures = False
-        self.translate(signatures)
+        self._translate(request, signatures)
         exchange.stream = self.translated.stream
+        self.path = upstream.stream if exchange.stream else upstream.whole
+        #: For a second translation; where there can be none, its memory is free from here on.
+        self._request = request if _SIGNATURE in self.translated.body else None
 
-    def translate(self, signatures: SignatureStore, *, distrust_signatures: bool = False) -> None:
-        """Make the native request. Raises :class:`~gemproxy.errors.InvalidRequest`."""
-        self._distrusts_signatures = distrust_signatures
+    def translate_again(self, signatures: SignatureStore) -> None:
+        """Make the native request with the documented dummy in place of every signature."""
+        if self._request is not None:
+            self._distrusts_signatures = True
+            self._translate(self._request, signatures)
+
+    def _translate(self, request: ChatCompletionRequest, signatures: SignatureStore) -> None:
         self.translated = to_gemini(
-            self.request,
+            request,
             model=self.model,
             signatures=signatures,
-            distrust_signatures=distrust_signatures,
+            distrust_signatures=self._distrusts_signatures,
             scrub=self._scrub,
         )
         self.tokens = self.translated.estimated_tokens
-        method = "streamGenerateContent?alt=sse" if self.translated.stream else "generateContent"
-        self.path = f"/v1beta/models/{self.model}:{method}".encode("ascii")
-
-    @property
-    def tried(self) -> list[str]:
-        """Ids of the keys that were used already."""
-        return [attempt.key_id for attempt in self.exchange.attempts]
 
     @property
     def unusable(self) -> int:
@@ -111,6 +147,7 @@ class Call:
     def begin_attempt(self, lease: Lease, now: float, passed_over: list[PassedOver]) -> Lease:
         """Open the next attempt's record; gives ``lease`` back."""
         self.leases.append(lease)
+        self.tried.append(lease.key.id)
         record = AttemptRecord(lease.key.id, lease.key.name, now, passed_over=passed_over)
         self.exchange.attempts.append(record)
         self.exchange.refused = None
@@ -132,7 +169,7 @@ class Call:
         return (
             failed.reason == SIGNATURE_REFUSED
             and not self._distrusts_signatures
-            and b'"thoughtSignature"' in self.translated.body
+            and self._request is not None
             and not self.writer.started
             and len(self.leases) < self.settings.max_attempts
         )

@@ -11,7 +11,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry
 from twisted.application.service import Service
@@ -65,6 +65,7 @@ from gemproxy.web.site import ProxySite, new_request_id
 from gemproxy.web.tls import tls_factory
 
 _BACKLOG = 1024
+_T = TypeVar("_T")
 
 
 class Daemon:
@@ -190,7 +191,7 @@ class Daemon:
             settings,
             seen,
             self.apply,
-            in_thread=lambda work: deferToThreadPool(reactor, reactor.getThreadPool(), work),
+            in_thread=self._in_thread,
             prepare=lambda new: self._scrubber.replace(new.secrets()),
             begun=self._notifier.reloading,
             ended=lambda _: self._notifier.ready(),
@@ -218,6 +219,7 @@ class Daemon:
             model_names(settings),
             lambda: self._pool.can_serve(reactor.seconds()),
             self._pool.allowed_models,
+            self._in_thread,
             None if settings.proxy.admin_endpoint else self._admin.serve,
         )
         self._site = ProxySite(
@@ -309,6 +311,9 @@ class Daemon:
     def _ready(self, port: Any) -> Any:
         self._notifier.ready()
         return port
+
+    def _in_thread(self, work: Callable[[], _T]) -> Deferred[_T]:
+        return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), work)
 
     def _pause(self) -> Deferred[None]:
         paused: Deferred[None] = deferLater(self._reactor, 0)

@@ -32,7 +32,6 @@ from gemproxy.dialects.gemini.answers import (
     decode_answer,
 )
 from gemproxy.dialects.openai.errors import encode_error_event
-from gemproxy.dialects.openai.requests import ChatCompletionRequest
 from gemproxy.dialects.translation.answer import continuation_token, to_openai
 from gemproxy.dialects.translation.request import with_continuation
 from gemproxy.dialects.translation.signatures import SignatureStore
@@ -101,15 +100,19 @@ class Forwarder:
         self._new_id = new_id
         self._scrub = scrub
 
-    async def forward(
-        self, request: ChatCompletionRequest, exchange: Exchange, writer: ReplyWriter
-    ) -> None:
-        """Serve ``request`` and write the answer.
+    def translate(self, body: bytes, exchange: Exchange, writer: ReplyWriter) -> Call:
+        """Read the body of a request and translate it, for :meth:`forward`. Any thread may.
 
-        Raises :class:`ProxyError` as long as the client has seen nothing; once ``writer`` has
+        Raises :class:`ProxyError` for a request that cannot be served as it is.
+        """
+        return Call(self.settings, body, exchange, writer, self._signatures, self._scrub)
+
+    async def forward(self, call: Call) -> None:
+        """Serve what ``call`` asks for and write the answer.
+
+        Raises :class:`ProxyError` as long as the client has seen nothing; once its writer has
         started, a failure becomes the stream's last event.
         """
-        call = Call(self.settings, request, exchange, writer, self._signatures, self._scrub)
         call.permit = self._models.acquire(call.model, self._seconds())
         try:
             lease = self._choose(call)
@@ -117,7 +120,7 @@ class Forwarder:
                 outcome = await self._attempt(call, lease)
                 if outcome.verdict in _SERVED:
                     return
-                if writer.started:
+                if call.writer.started:
                     self._break_off(call, outcome)
                     return
                 lease = await self._choose_again(call, outcome)
@@ -149,7 +152,7 @@ class Forwarder:
         """A key for the next attempt, or the error that the client sees when nothing is left."""
         try:
             if call.should_distrust_signatures(failed):
-                call.translate(self._signatures, distrust_signatures=True)
+                call.translate_again(self._signatures)
                 return self._choose_same(call)
             if call.may_try_again(failed, self._seconds()):
                 try:
@@ -245,6 +248,8 @@ class Forwarder:
             new_id=self._new_id,
             signatures=self._signatures,
         )
+        # Large ones hold what they were read from.
+        del answers
         if completed.empty and not call.unusable:
             raise UnusableAnswer("empty answer")
         call.exchange.usage = completed.usage

@@ -45,7 +45,7 @@ class Eligibility:
         Of several reasons the one that lasts longest is told.
         ``last_resort`` admits low health, ``probe`` a half-open key that waits for its probe.
         """
-        if _is_spotless(key) and not (self.denials or self.cooldowns):
+        if _is_spotless(key) and not self.rests:
             return None
         shortage = key.ledger.shortage(now, tokens) if key.ledger is not None else None
         found = list(self._lasting(key, model, now, shortage, probe))
@@ -57,11 +57,16 @@ class Eligibility:
             return Hindrance(Reason.LOW_HEALTH, key.window.next_change(now))
         return None
 
+    @property
+    def rests(self) -> bool:
+        """Whether any project is kept from any model."""
+        return len(self.cooldowns) > 0 or len(self.denials) > 0
+
     def hindered(
         self, keys: Iterable[PooledKey], model: str, now: float, tokens: int
     ) -> Iterator[tuple[PooledKey, Hindrance | None]]:
         """Each of ``keys`` with what keeps it from ``model``; a quick look for many sound keys."""
-        rests = bool(self.cooldowns or self.denials)
+        rests = self.rests
         for key in keys:
             if rests or not _is_spotless(key):
                 yield key, self.hindrance(key, model, now, tokens=tokens)
@@ -70,7 +75,7 @@ class Eligibility:
 
     def doubtful(self, keys: Iterable[PooledKey], tried: Collection[str]) -> Collection[PooledKey]:
         """Those of ``keys`` that may be hindered or were ``tried``: none of many sound ones."""
-        if self.cooldowns or self.denials:
+        if self.rests:
             return list(keys)
         return [key for key in keys if not _is_spotless(key) or key.id in tried]
 

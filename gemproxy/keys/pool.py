@@ -75,6 +75,8 @@ class KeyPool:
         self._entries = {key.id: self._new_entry(key) for key in keys}
         self._rotations = Rotations(self._entries.values())
         self._projects = self._by_project()
+        #: Known since the last look at all of them; whatever may change it says so.
+        self._all_spotless = False
 
     # -- leases ----------------------------------------------------------------------------------
 
@@ -207,12 +209,16 @@ class KeyPool:
         looked at whole, in the file's order. Of a larger one those are told that the rotation has
         come by and found unfit; a key whose turn had not come was not passed over.
         """
+        rests = self._eligibility.rests
+        if self._all_spotless and not (tried or rests):
+            return []
         looked_at: Iterable[PooledKey] = self._entries.values()
         if len(self._entries) > limit:
             rotation = self._rotation(model)
             looked_at = suspects(self._entries, rotation, self._rotations, tried, limit)
         doubtful = self._eligibility.doubtful(looked_at, tried)
         if not doubtful:
+            self._all_spotless = len(self._entries) <= limit and not rests
             return []
         others = (entry for entry in doubtful if entry.id != chosen)
         told = passed_over(others, self._eligibility, model, now, tried=tried, tokens=tokens)
@@ -325,6 +331,7 @@ class KeyPool:
         Leases of removed keys may still be settled and come to nothing.
         """
         afresh = settings != self._settings
+        self._all_spotless = False
         self._settings = self._eligibility.settings = settings
         difference = self._take(keys)
         if afresh:
@@ -368,6 +375,7 @@ class KeyPool:
         What has ended meanwhile is left out; so are keys that are no longer configured, apart from
         the operator's words on them, which hold should they come back.
         """
+        self._all_spotless = False
         self._overrides = dict(snapshot.overrides)
         for kept in snapshot.keys:
             entry = self._entries.get(kept.id)
@@ -492,6 +500,8 @@ class KeyPool:
             or verdict in _RESTS
             or (verdict in _SERVED and not entry.window.flawless)
         )
+        if verdict not in _SERVED:
+            self._all_spotless = False
         if not changed or entry.removed:
             return
         self._rotations.free(entry)
@@ -519,6 +529,7 @@ class KeyPool:
 
     def _breaker_changed(self, entry: PooledKey, before: State, after: State) -> None:
         entry.stored = None
+        self._all_spotless = False
         if entry.removed:
             return
         self._rotations.free(entry)
@@ -536,6 +547,7 @@ class KeyPool:
 
     def _change_override(self, entry: PooledKey, override: Override) -> None:
         self._overrides[entry.id] = override
+        self._all_spotless = False
         entry.configure(entry.key, self._settings, override)
         self._rotations.free(entry)
 

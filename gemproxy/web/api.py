@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
 from klein import Klein
 from twisted.internet.defer import Deferred
 
+from gemproxy.call import Call
 from gemproxy.catalogue import ModelCatalogue
 from gemproxy.dialects.openai.answers import Model, encode_model, encode_model_list
-from gemproxy.dialects.openai.requests import decode_chat_completion
 from gemproxy.dialects.translation.model_list import to_openai_models
 from gemproxy.errors import InvalidRequest, MethodNotAllowed, ModelNotFound, UnknownURL
 from gemproxy.exchange import Exchange
@@ -25,6 +26,8 @@ from gemproxy.web.writing import JSON, RequestWriter
 CHAT = "/v1/chat/completions"
 MODELS = "/v1/models"
 MODEL = "/v1/models/{id}"
+#: Bytes. A longer body may take more than 5 ms to translate: 300 KB of tool calls do.
+LARGE_BODY = 256 * 1024
 
 _ROUTE_METHODS = {CHAT: ("POST",), MODELS: ("GET",), MODEL: ("GET",)}
 
@@ -41,8 +44,9 @@ class OpenAIAPI:
     """The routes under ``/v1``, the probes beside them, and an answer for every other path.
 
     ``names`` may be replaced between two requests. ``can_serve`` tells whether any key could take
-    a request now, ``key_models`` which models the keys may serve (``None``: all). ``admin`` serves
-    the paths under ``/admin``, unless they have a listener of their own.
+    a request now, ``key_models`` which models the keys may serve (``None``: all). ``in_thread``
+    does a work that would hold up the reactor. ``admin`` serves the paths under ``/admin``, unless
+    they have a listener of their own.
     """
 
     app = Klein()
@@ -55,6 +59,7 @@ class OpenAIAPI:
         names: ModelNames,
         can_serve: Callable[[], bool],
         key_models: Callable[[], frozenset[str] | None],
+        in_thread: Callable[[Callable[[], Call]], Awaitable[Call]],
         admin: Callable[[ProxyRequest], Deferred[None]] | None,
     ) -> None:
         self.names = names
@@ -63,6 +68,7 @@ class OpenAIAPI:
         self._catalogue = catalogue
         self._can_serve = can_serve
         self._key_models = key_models
+        self._in_thread = in_thread
         self._admin = admin
 
     def short_ways(self) -> dict[tuple[bytes, bytes], Callable[[ProxyRequest], Any]]:
@@ -75,7 +81,16 @@ class OpenAIAPI:
 
         async def serve(exchange: Exchange, writer: RequestWriter) -> None:
             check_content_type(request)
-            await self._forwarder.forward(decode_chat_completion(request.body()), exchange, writer)
+            body = request.body()
+            if len(body) < LARGE_BODY:
+                call = self._forwarder.translate(body, exchange, writer)
+            else:
+                translate = partial(self._forwarder.translate, body, exchange, writer)
+                call = await self._in_thread(translate)
+                del translate
+            # Nobody else holds it now, and the answer may take minutes.
+            del body
+            await self._forwarder.forward(call)
 
         return self._entrance.admit(request, CHAT, serve)
 

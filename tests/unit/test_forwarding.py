@@ -21,7 +21,6 @@ from fakes.upstreams import (
 )
 
 from gemproxy.call import ForwardingSettings
-from gemproxy.dialects.openai.requests import decode_chat_completion
 from gemproxy.dialects.translation.signatures import SignatureStore
 from gemproxy.errors import (
     ContextTooLong,
@@ -82,8 +81,8 @@ class Proxy:
         )
         self.exchange = Exchange("r", "/v1/chat/completions", self.now)
         writer = RecordingWriter()
-        request = decode_chat_completion(raw)
-        asyncio.run(self.forwarder.forward(request, self.exchange, writer))
+        call = self.forwarder.translate(raw, self.exchange, writer)
+        asyncio.run(self.forwarder.forward(call))
         return writer
 
     def status(self, name):
@@ -389,10 +388,9 @@ def test_the_trial_of_a_model_is_over_with_the_first_chunk():
     async def another():
         proxy.upstream.scripts["a"] = [whole()]
         writer = RecordingWriter()
-        request = decode_chat_completion(
-            b'{"model":"gemini-2.5-flash","messages":[{"role":"user","content":"Hi"}]}'
-        )
-        await proxy.forwarder.forward(request, Exchange("s", "/", proxy.now), writer)
+        body = b'{"model":"gemini-2.5-flash","messages":[{"role":"user","content":"Hi"}]}'
+        exchange = Exchange("s", "/", proxy.now)
+        await proxy.forwarder.forward(proxy.forwarder.translate(body, exchange, writer))
         return writer.json["choices"][0]["message"]["content"]
 
     slow = Slow()
