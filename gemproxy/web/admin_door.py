@@ -25,7 +25,7 @@ from gemproxy.web.auth import TokenAuth, brings_token
 from gemproxy.web.dashboard import Document
 from gemproxy.web.lockout import Lockout
 from gemproxy.web.site import CLIENT_CLOSED_REQUEST, ProxyRequest, request_id_of
-from gemproxy.web.writing import JSON, RequestWriter, write_whole
+from gemproxy.web.writing import JSON, RequestWriter, lines, write_whole
 
 if TYPE_CHECKING:
     from gemproxy.interfaces import Telemetry
@@ -190,8 +190,8 @@ class AdminDoor:
         if request._disconnected:
             status, exchange.outcome = CLIENT_CLOSED_REQUEST, "client_gone"
         else:
-            own = [(b"x-request-id", exchange.id.encode("ascii")), *headers]
-            every = RequestWriter(self._reactor, request, exchange, own, 0).headers()
+            own = lines([(b"x-request-id", exchange.id.encode("ascii")), *headers])
+            every = RequestWriter(self._reactor, request, exchange, own, 0).headers(now)
             write_whole(request, status, every, body, now, content_type)
         self._surroundings.telemetry.request_finished(exchange, status, now - exchange.started)
 

@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from gemproxy.errors import Draining, InternalError, ProxyError, TooManyInFlight
 from gemproxy.exchange import Exchange
 from gemproxy.web.site import CLIENT_CLOSED_REQUEST, ProxyRequest, request_id_of
-from gemproxy.web.writing import RequestWriter, write_whole
+from gemproxy.web.writing import RequestWriter, lines, write_whole
 
 if TYPE_CHECKING:
     from gemproxy.interfaces import Telemetry
@@ -87,21 +87,23 @@ class Entrance:
 
     def preflight(self, request: ProxyRequest, methods: tuple[str, ...]) -> None:
         """Answer a browser that asks whether a page of another origin may send a request."""
-        headers = [
-            *self._begin(request, "preflight")[1].headers(),
+        now = self._reactor.seconds()
+        allowed = [
             (b"Access-Control-Allow-Methods", ", ".join(methods).encode("ascii")),
             (b"Access-Control-Allow-Headers", _asked_headers(request)),
             (b"Access-Control-Max-Age", b"600"),
         ]
-        write_whole(request, 200, headers, b"", self._reactor.seconds(), b"text/plain")
+        headers = self._begin(request, "preflight")[1].headers(now) + lines(allowed)
+        write_whole(request, 200, headers, b"", now, b"text/plain")
 
     def tell(self, request: ProxyRequest, status: int, body: bytes) -> None:
         """Answer a probe: neither counted nor logged, and served whatever else goes on.
 
         Also during a drain, and again on the same connection: new ones are refused by then.
         """
-        writer = self._begin(request, "probe")[1]
-        write_whole(request, status, writer.headers(), body, self._reactor.seconds())
+        now = self._reactor.seconds()
+        headers = self._begin(request, "probe")[1].headers(now)
+        write_whole(request, status, headers, body, now)
 
     def turn_away(self, request: ProxyRequest, error: ProxyError) -> None:
         """Answer a request that ended before it began."""
@@ -158,9 +160,9 @@ class Entrance:
     def _begin(self, request: ProxyRequest, route: str) -> tuple[Exchange, RequestWriter]:
         request_id = request_id_of(request, self._new_request_id)
         exchange = Exchange(request_id, route, self._reactor.seconds())
-        headers = [(b"x-request-id", request_id.encode("ascii"))]
+        headers = b"x-request-id: %b\r\n" % request_id.encode("ascii")
         if self.settings.cors_origins:
-            headers += cors_headers(request, self.settings.cors_origins)
+            headers += lines(cors_headers(request, self.settings.cors_origins))
         writer = RequestWriter(
             self._reactor, request, exchange, headers, self.settings.heartbeat, self._scrub
         )

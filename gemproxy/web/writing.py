@@ -23,6 +23,12 @@ _STATUS_LINES = {
     status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode("ascii"))
     for status in HTTPStatus
 }
+_STREAM = (
+    b"Content-Type: text/event-stream; charset=utf-8\r\n"
+    b"Cache-Control: no-cache\r\n"
+    b"X-Accel-Buffering: no\r\n"
+)
+_CHUNKED = b"Transfer-Encoding: chunked\r\n"
 _HEARTBEAT = b": heartbeat\n\n"
 
 
@@ -44,41 +50,38 @@ class _Clockface:
 _clockface = _Clockface()
 
 
-def head(
-    request: ProxyRequest, status: int, headers: Iterable[tuple[bytes, bytes]], now: float
-) -> bytes:
+def lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Names and values as they stand in a head."""
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
+
+
+def _head(request: ProxyRequest, status: int, headers: bytes, now: float) -> bytes:
     """Status line and headers, up to and with the empty line."""
-    lines = [
+    return b"%b%b%b%b" % (
         _STATUS_LINES.get(status) or b"HTTP/1.1 %d Unknown\r\n" % status,
         _clockface.line(now),
-        *[b"%b: %b\r\n" % header for header in headers],
-    ]
-    if not request.channel.persistent:
-        lines.append(b"Connection: close\r\n")
-    lines.append(b"\r\n")
-    return b"".join(lines)
+        headers,
+        b"\r\n" if request.channel.persistent else b"Connection: close\r\n\r\n",
+    )
 
 
 def write_whole(
     request: ProxyRequest,
     status: int,
-    headers: Iterable[tuple[bytes, bytes]],
+    headers: bytes,
     body: bytes,
     now: float,
     content_type: bytes = JSON,
 ) -> None:
     """Send a whole answer with one write, and end the request.
 
-    A 304 tells the length of the body that the client has already (RFC 9110 section 15.4.5).
+    ``headers`` are :func:`lines`. A 304 tells the length of the body that the client has already
+    (RFC 9110 section 15.4.5).
     """
     if request._disconnected:
         return
-    start = head(
-        request,
-        status,
-        [(b"Content-Type", content_type), (b"Content-Length", b"%d" % len(body)), *headers],
-        now,
-    )
+    about_body = b"Content-Type: %b\r\nContent-Length: %d\r\n" % (content_type, len(body))
+    start = _head(request, status, about_body + headers, now)
     channel = request.channel
     bodiless = request.method == b"HEAD" or status == 304
     send(channel.transport, start if bodiless else start + body)
@@ -91,9 +94,9 @@ def write_whole(
 class RequestWriter:
     """One exchange's way to its client; the core's ``ReplyWriter``.
 
-    ``headers`` are those of every answer; ``heartbeat`` is the seconds of silence after which a
-    stream gets a comment, 0 for none; ``scrub`` is the last look at an error.
-    Comments stand between events, because only whole events are ever written.
+    ``headers`` are the :func:`lines` of every answer; ``heartbeat`` is the seconds of silence after
+    which a stream gets a comment, 0 for none; ``scrub`` is the last look at an error. Comments
+    stand between events, because only whole events are ever written.
     """
 
     def __init__(
@@ -101,7 +104,7 @@ class RequestWriter:
         reactor: IReactorTime,
         request: ProxyRequest,
         exchange: Exchange,
-        headers: list[tuple[bytes, bytes]],
+        headers: bytes,
         heartbeat: float,
         scrub: Callable[[bytes], bytes] = bytes,
     ) -> None:
@@ -122,30 +125,30 @@ class RequestWriter:
         #: Whether a key's name may be told to this client.
         self.tells_key = False
 
-    def headers(self) -> list[tuple[bytes, bytes]]:
+    def headers(self, now: float) -> bytes:
         """The headers of this answer, as far as the exchange has come."""
         exchange = self._exchange
-        elapsed = max(0, int((self._reactor.seconds() - exchange.started) * 1000))
-        headers = [
-            *self._headers,
-            (b"openai-processing-ms", b"%d" % elapsed),
-            (b"x-gemproxy-attempts", b"%d" % len(exchange.attempts)),
-        ]
+        headers = b"%bopenai-processing-ms: %d\r\nx-gemproxy-attempts: %d\r\n" % (
+            self._headers,
+            max(0, int((now - exchange.started) * 1000)),
+            len(exchange.attempts),
+        )
         if self.tells_key and exchange.key_name is not None:
-            headers.append((b"x-gemproxy-key", _header_text(exchange.key_name)))
+            headers += lines([(b"x-gemproxy-key", _header_text(exchange.key_name))])
         return headers
 
     def answer(self, body: bytes) -> None:
         """See :class:`gemproxy.interfaces.ReplyWriter`."""
         self.started = True
-        write_whole(self._request, 200, self.headers(), body, self._reactor.seconds())
+        now = self._reactor.seconds()
+        write_whole(self._request, 200, self.headers(now), body, now)
 
     def error(self, error: ProxyError) -> None:
         """Send ``error`` as the whole answer."""
         self.started = True
-        headers = [*self.headers(), *error.headers()]
-        body = self._scrub(encode_error(error))
-        write_whole(self._request, error.status, headers, body, self._reactor.seconds())
+        now = self._reactor.seconds()
+        headers = self.headers(now) + lines(error.headers())
+        write_whole(self._request, error.status, headers, self._scrub(encode_error(error)), now)
 
     def break_off(self, error: ProxyError) -> None:
         """End a stream that had begun with an event on which the official SDKs raise."""
@@ -160,15 +163,9 @@ class RequestWriter:
         self._chunked = request.clientproto == b"HTTP/1.1"
         if not self._chunked:
             request.channel.persistent = False
-        headers = [
-            (b"Content-Type", b"text/event-stream; charset=utf-8"),
-            (b"Cache-Control", b"no-cache"),
-            (b"X-Accel-Buffering", b"no"),
-            *self.headers(),
-        ]
-        if self._chunked:
-            headers.append((b"Transfer-Encoding", b"chunked"))
-        self._pending = head(request, 200, headers, self._reactor.seconds())
+        now = self._reactor.seconds()
+        headers = _STREAM + self.headers(now) + (_CHUNKED if self._chunked else b"")
+        self._pending = _head(request, 200, headers, now)
         request.registerProducer(self, True)
         if self._heartbeat:
             self._pulse = self._reactor.callLater(self._heartbeat, self._beat)

@@ -22,7 +22,7 @@ from gemproxy.web.channel import MAX_HELD_BYTES
 from gemproxy.web.pace import IDLE_SECONDS
 from gemproxy.web.parsing import MAX_HEAD_BYTES
 from gemproxy.web.site import ProxySite
-from gemproxy.web.writing import write_whole
+from gemproxy.web.writing import lines, write_whole
 
 LIMIT = 5000
 
@@ -63,14 +63,14 @@ class Echo(ProxySite):
 
     def answer(self, request):
         self.seen.append((request.method, request.uri, request.body()))
-        write_whole(request, 200, [], b"%d" % len(self.seen), self.clock.seconds())
+        write_whole(request, 200, b"", b"%d" % len(self.seen), self.clock.seconds())
 
     def _answer_now(self, request):
         self.answer(request)
 
     def _refuse(self, request, error):
         body = encode_error(error)
-        write_whole(request, error.status, error.headers(), body, self.clock.seconds())
+        write_whole(request, error.status, lines(error.headers()), body, self.clock.seconds())
 
 
 class Client:
@@ -247,7 +247,7 @@ def test_a_client_that_leaves_is_told_to_who_asked(client):
     client.leave()
     assert told == [ConnectionDone, "gone"]
     assert request._disconnected
-    write_whole(request, 200, [], b"nobody reads this", 0.0)
+    write_whole(request, 200, b"", b"nobody reads this", 0.0)
     assert client.sent == b""
 
 

@@ -11,7 +11,7 @@ from gemproxy.dialects.openai.errors import encode_error
 from gemproxy.web.channel import HEADER_SECONDS, LINGER_BYTES, LINGER_SECONDS
 from gemproxy.web.pace import IDLE_SECONDS
 from gemproxy.web.site import ProxySite
-from gemproxy.web.writing import write_whole
+from gemproxy.web.writing import lines, write_whole
 
 LIMIT = 10_000
 
@@ -55,12 +55,12 @@ class Client:
         self.channel = channel
 
     def answer(self, request):
-        write_whole(request, 200, [], b"%d" % len(request.body()), self.clock.seconds())
+        write_whole(request, 200, b"", b"%d" % len(request.body()), self.clock.seconds())
 
     def refuse(self, request, error):
         self.refused.append(error)
         body = encode_error(error)
-        write_whole(request, error.status, error.headers(), body, self.clock.seconds())
+        write_whole(request, error.status, lines(error.headers()), body, self.clock.seconds())
 
     def send(self, data):
         self.channel.dataReceived(data)

@@ -40,7 +40,7 @@ class Stage:
 
     def begin(self, request):
         self.request = request
-        headers = [(b"x-request-id", b"req_1")]
+        headers = b"x-request-id: req_1\r\n"
         self.writer = RequestWriter(self.clock, request, self.exchange, headers, self.heartbeat)
 
     @property
