@@ -63,7 +63,8 @@ class Entrance:
         self._telemetry = telemetry
         self._new_request_id = new_request_id
         self._scrub = scrub
-        self._works: set[Deferred[None]] = set()
+        #: What is going on, by the writer of its answer.
+        self._works: dict[RequestWriter, Deferred[None]] = {}
         self._idle: list[Deferred[None]] = []
 
     def admit(
@@ -80,8 +81,7 @@ class Entrance:
         self.in_flight += 1
         work = Deferred.fromCoroutine(self._serve(request, exchange, writer, serve))
         if not work.called:
-            self._works.add(work)
-            work.addBoth(self._done, work)
+            self._works[writer] = work
             request.when_gone(work.cancel)
         return work
 
@@ -123,7 +123,7 @@ class Entrance:
 
     def abort(self) -> None:
         """Cancel every request that is still in flight."""
-        for work in list(self._works):
+        for work in list(self._works.values()):
             work.cancel()
 
     async def _serve(
@@ -154,6 +154,7 @@ class Entrance:
             )
         finally:
             writer.close()
+            self._works.pop(writer, None)
             self._tell(exchange, status)
             self._leave()
 
@@ -205,10 +206,6 @@ class Entrance:
         self._telemetry.request_finished(
             exchange, status, self._reactor.seconds() - exchange.started
         )
-
-    def _done(self, result: None, work: Deferred[None]) -> None:
-        self._works.discard(work)
-        return result
 
     def _leave(self) -> None:
         self.in_flight -= 1
