@@ -235,12 +235,17 @@ class Forwarder:
 
     async def _serve_whole(self, call: Call, lease: Lease, response: UpstreamResponse) -> Outcome:
         """Read the answer, hop by hop where it is a long one, and write it."""
-        answers = [await self._read_answer(call, response)]
-        while (token := continuation_token(answers[-1])) and len(answers) < MAX_HOPS:
+        answers: list[GenerateContentResponse] = []
+        while True:
+            body = await response.read(MAX_ANSWER_BYTES)
+            call.exchange.attempts[-1].end_waiting(self._seconds())
+            answers.append(_decoded(body))
+            token = continuation_token(answers[-1])
+            if not token or len(answers) == MAX_HOPS:
+                break
             response = await self._send(call, lease, token)
             if response.status != 200:
                 return await self._classify(call, response)
-            answers.append(await self._read_answer(call, response))
         completed = to_openai(
             answers,
             call.translated.context,
@@ -249,21 +254,13 @@ class Forwarder:
             signatures=self._signatures,
         )
         # Large ones hold what they were read from.
-        del answers
+        del answers, body
         if completed.empty and not call.unusable:
             raise UnusableAnswer("empty answer")
         call.exchange.usage = completed.usage
         call.exchange.first_byte = self._seconds()
         call.writer.answer(completed.body)
         return _BLOCKED if completed.blocked else _SUCCESS
-
-    async def _read_answer(self, call: Call, response: UpstreamResponse) -> GenerateContentResponse:
-        body = await response.read(MAX_ANSWER_BYTES)
-        call.exchange.attempts[-1].end_waiting(self._seconds())
-        answer = decode_answer(body)
-        if answer.is_error:
-            raise UpstreamErrorEvent(body)
-        return answer
 
     async def _serve_stream(self, call: Call, lease: Lease, response: UpstreamResponse) -> Outcome:
         """Relay the stream as it comes. The first event that says anything commits to this key."""
@@ -343,3 +340,10 @@ def _missing_signature(rejected: UpstreamRejected) -> Outcome:
     return Outcome(
         Verdict.REQUEST, 400, reason=SIGNATURE_REFUSED, message=rejected.message, param="messages"
     )
+
+
+def _decoded(body: bytes) -> GenerateContentResponse:
+    answer = decode_answer(body)
+    if answer.is_error:
+        raise UpstreamErrorEvent(body)
+    return answer
