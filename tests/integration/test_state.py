@@ -31,7 +31,7 @@ PATIENCE = 0.6
 #: ``make kill-test`` asks for fifty.
 KILLS = int(os.environ.get("GEMPROXY_KILLS", "10"))
 #: Latencies are of this process's own; the rest is how a key stands.
-OF_ONE_PROCESS = {"avg_latency_ms", "p95_latency_ms"}
+OF_ONE_PROCESS = {"avg_latency_ms", "p95_latency_ms", "recent_latencies_ms"}
 WEATHER = 'call get_weather with {"city": "Oslo"}'
 TOOLS = [
     {
