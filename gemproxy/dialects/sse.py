@@ -143,10 +143,10 @@ def _whole_events(data: bytes) -> list[bytes] | None:
         return None
     if data.endswith(b"\r\n\r\n"):
         payloads = data[6:-4].split(b"\r\n\r\ndata: ")
-        only_these = data.count(b"\r") == data.count(b"\n") == 2 * len(payloads)
     elif data.endswith(b"\n\n"):
         payloads = data[6:-2].split(b"\n\ndata: ")
-        only_these = b"\r" not in data and data.count(b"\n") == 2 * len(payloads)
     else:
         return None
-    return payloads if only_these and b"" not in payloads else None
+    text = b"".join(payloads)
+    odd = b"\n" in text or b"\r" in text or b"" in payloads
+    return None if odd else payloads
