@@ -24,6 +24,8 @@ Slot = tuple[int, int]
 #: The place of a result among the messages, and the result.
 Answered = tuple[int, Result]
 
+_RESULTS = frozenset((ToolMessage, FunctionMessage))
+
 #: litellm carries a thought signature in the id itself: ``call_x__thought__<base64>``.
 SIGNATURE_MARK = "__thought__"
 
@@ -39,6 +41,8 @@ def pair_results(messages: Sequence[Message]) -> dict[Slot, Answered]:
     Raises :class:`InvalidRequest` with ``param`` ``messages[i].tool_call_id`` (or ``.name`` for a
     legacy function message) where a result answers no call before it.
     """
+    if _RESULTS.isdisjoint(map(type, messages)):
+        return {}
     board = _OpenCalls()
     for index, message in enumerate(messages):
         kind = type(message)

@@ -45,19 +45,19 @@ class TokenUsage(msgspec.Struct, frozen=True, gc=False):
         # Some models' candidates count holds the thoughts already; the total gives them away.
         inclusive = reasoning <= visible and prompt + visible == usage.total_token_count
         output = visible if inclusive else visible + reasoning
-        of_input = _by_modality(usage.prompt_tokens_details)
-        of_output = _by_modality(usage.candidates_tokens_details)
+        input_text, input_audio, input_image = _by_modality(usage.prompt_tokens_details)
+        _, output_audio, output_image = _by_modality(usage.candidates_tokens_details)
         return cls(
             input=prompt,
             cached=usage.cached_content_token_count or 0,
             output=output,
             reasoning=reasoning,
             total=prompt + output,
-            input_text=of_input.get("TEXT", 0),
-            input_audio=of_input.get("AUDIO", 0),
-            input_image=of_input.get("IMAGE", 0),
-            output_audio=of_output.get("AUDIO", 0),
-            output_image=of_output.get("IMAGE", 0),
+            input_text=input_text,
+            input_audio=input_audio,
+            input_image=input_image,
+            output_audio=output_audio,
+            output_image=output_image,
         )
 
     def __add__(self, other: TokenUsage) -> TokenUsage:
@@ -86,21 +86,32 @@ class TokenUsage(msgspec.Struct, frozen=True, gc=False):
 
 def service_tier(usage: UsageMetadata | None) -> str | None:
     """OpenAI's name of the tier that served the request; ``None`` if that is not known."""
-    return _SERVICE_TIERS.get((usage.service_tier or "").lower()) if usage else None
+    if usage is None or usage.service_tier is None:
+        return None
+    return _SERVICE_TIERS.get(usage.service_tier.lower())
 
 
-def _by_modality(details: list[ModalityTokenCount] | None) -> dict[str, int]:
+def _by_modality(details: list[ModalityTokenCount] | None) -> tuple[int, int, int]:
+    """Tokens of text, of sound and of images."""
     if not details:
-        return {}
-    counts: dict[str, int] = {}
+        return _NO_TOKENS
+    text = audio = image = 0
     for detail in details:
-        kind = detail.modality
-        name = _MODALITIES.get(kind, "") if isinstance(kind, int) else kind or ""
-        counts[name] = counts.get(name, 0) + (detail.token_count or 0)
-    return counts
+        tokens = detail.token_count or 0
+        if detail.modality in _TEXT:
+            text += tokens
+        elif detail.modality in _AUDIO:
+            audio += tokens
+        elif detail.modality in _IMAGE:
+            image += tokens
+    return text, audio, image
 
 
 _SERVICE_TIERS = {"standard": "default", "flex": "flex", "priority": "priority"}
 
-# Numbers of google.ai.generativelanguage.v1beta.Modality.
-_MODALITIES = {1: "TEXT", 2: "IMAGE", 3: "VIDEO", 4: "AUDIO", 5: "DOCUMENT"}
+_NO_TOKENS = (0, 0, 0)
+
+# Names and numbers of google.ai.generativelanguage.v1beta.Modality.
+_TEXT = ("TEXT", 1)
+_IMAGE = ("IMAGE", 2)
+_AUDIO = ("AUDIO", 4)
