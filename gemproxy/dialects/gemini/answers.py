@@ -17,6 +17,8 @@ from gemproxy.dialects.set_aside import LEAST, SetAside, set_aside
 from gemproxy.errors import GarbledAnswer, GemproxyError
 
 _NOTHING = msgspec.Raw(b"")
+#: Stands in :attr:`GenerateContentResponse.error` where none came; compare by identity.
+NO_ERROR = msgspec.Raw(b"")
 
 
 class Blob(msgspec.Struct, rename="camel", frozen=True, gc=False):
@@ -35,7 +37,7 @@ class PartialArg(msgspec.Struct, rename="camel", frozen=True, gc=False):
     bool_value: bool | None = None
 
 
-class FunctionCall(msgspec.Struct, rename="camel", frozen=True):
+class FunctionCall(msgspec.Struct, rename="camel", frozen=True, gc=False):
     """``args`` is the text of a JSON object, as it came; empty where it is missing."""
 
     name: str | None = None
@@ -59,7 +61,7 @@ class CodeExecutionResult(msgspec.Struct, frozen=True, gc=False):
     output: str | None = None
 
 
-class Part(msgspec.Struct, rename="camel", frozen=True):
+class Part(msgspec.Struct, rename="camel", frozen=True, gc=False):
     """One piece of content: exactly one payload, and side fields."""
 
     text: str | None = None
@@ -71,7 +73,7 @@ class Part(msgspec.Struct, rename="camel", frozen=True):
     code_execution_result: CodeExecutionResult | None = None
 
 
-class Content(msgspec.Struct, frozen=True):
+class Content(msgspec.Struct, frozen=True, gc=False):
     """``{}`` and ``{"role": "model"}`` are usual."""
 
     parts: list[Part] | None = None
@@ -100,14 +102,14 @@ class Segment(msgspec.Struct, rename="camel", frozen=True, gc=False):
     end_index: int | None = None
 
 
-class GroundingSupport(msgspec.Struct, rename="camel", frozen=True):
+class GroundingSupport(msgspec.Struct, rename="camel", frozen=True, gc=False):
     """Which sources stand behind a segment: indices of the chunks that came so far."""
 
     segment: Segment | None = None
     grounding_chunk_indices: list[int] | None = None
 
 
-class GroundingMetadata(msgspec.Struct, rename="camel", frozen=True):
+class GroundingMetadata(msgspec.Struct, rename="camel", frozen=True, gc=False):
     """In a stream each chunk brings new items."""
 
     grounding_chunks: list[GroundingChunk] | None = None
@@ -123,7 +125,7 @@ class CitationSource(msgspec.Struct, rename="camel", frozen=True, gc=False):
     title: str | None = None
 
 
-class CitationMetadata(msgspec.Struct, rename="camel", frozen=True):
+class CitationMetadata(msgspec.Struct, rename="camel", frozen=True, gc=False):
     """``citationSources`` on the Gemini API, ``citations`` on Vertex AI."""
 
     citation_sources: list[CitationSource] | None = None
@@ -137,20 +139,20 @@ class TokenCandidate(msgspec.Struct, rename="camel", frozen=True, gc=False):
     log_probability: float | None = None
 
 
-class TopCandidates(msgspec.Struct, frozen=True):
+class TopCandidates(msgspec.Struct, frozen=True, gc=False):
     """The likeliest tokens at one place."""
 
     candidates: list[TokenCandidate] | None = None
 
 
-class LogprobsResult(msgspec.Struct, rename="camel", frozen=True):
+class LogprobsResult(msgspec.Struct, rename="camel", frozen=True, gc=False):
     """Both lists have one item for each decoding step."""
 
     chosen_candidates: list[TokenCandidate] | None = None
     top_candidates: list[TopCandidates] | None = None
 
 
-class Candidate(msgspec.Struct, rename="camel", frozen=True):
+class Candidate(msgspec.Struct, rename="camel", frozen=True, gc=False):
     """One of the answers; a missing ``index`` means 0."""
 
     content: Content | None = None
@@ -181,7 +183,7 @@ class ModalityTokenCount(msgspec.Struct, rename="camel", frozen=True, gc=False):
     token_count: int | None = None
 
 
-class UsageMetadata(msgspec.Struct, rename="camel", frozen=True):
+class UsageMetadata(msgspec.Struct, rename="camel", frozen=True, gc=False):
     """Token counts; in a stream they are running totals, and the last ones count."""
 
     prompt_token_count: int | None = None
@@ -214,14 +216,14 @@ class PromptFeedback(msgspec.Struct, rename="camel", frozen=True, gc=False):
         return name or ("BLOCK_REASON_UNSPECIFIED" if self.block_reason_message else None)
 
 
-class GenerateContentResponse(msgspec.Struct, rename="camel", frozen=True):
+class GenerateContentResponse(msgspec.Struct, rename="camel", frozen=True, gc=False):
     """A unary answer, or one chunk of a stream, or an error that came in the place of one."""
 
     candidates: list[Candidate] | None = None
     prompt_feedback: PromptFeedback | None = None
     usage_metadata: UsageMetadata | None = None
     response_id: str | None = None
-    error: msgspec.Raw = _NOTHING
+    error: msgspec.Raw = NO_ERROR
 
     @property
     def block(self) -> str | None:
@@ -232,7 +234,7 @@ class GenerateContentResponse(msgspec.Struct, rename="camel", frozen=True):
     @property
     def is_error(self) -> bool:
         """Whether this is an error object."""
-        return len(self.error) > 0 and bytes(self.error) != b"null"
+        return self.error is not NO_ERROR and bytes(self.error) != b"null"
 
 
 class LargeGenerateContentResponse(GenerateContentResponse, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ Source: ai.google.dev/api/generate-content.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
@@ -176,9 +177,5 @@ class GenerateContentRequest(_Message):
     service_tier: str | None = None
 
 
-_encoder = msgspec.json.Encoder()
-
-
-def encode_generate_content(request: GenerateContentRequest) -> bytes:
-    """The request as compact JSON."""
-    return _encoder.encode(request)
+#: The request as compact JSON.
+encode_generate_content: Callable[[GenerateContentRequest], bytes] = msgspec.json.Encoder().encode

@@ -8,6 +8,8 @@ extra fields.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 from msgspec import UNSET, UnsetType
 
@@ -20,7 +22,7 @@ class GoogleExtra(msgspec.Struct, frozen=True, gc=False):
     thought_signature: str
 
 
-class ExtraContent(msgspec.Struct, frozen=True):
+class ExtraContent(msgspec.Struct, frozen=True, gc=False):
     """Extensions by vendor."""
 
     google: GoogleExtra
@@ -33,7 +35,7 @@ class FunctionText(msgspec.Struct, frozen=True, gc=False):
     arguments: str
 
 
-class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
+class ToolCall(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A function call; ``index`` only in a stream."""
 
     index: int | UnsetType = UNSET
@@ -49,7 +51,7 @@ class ImageURL(msgspec.Struct, frozen=True, gc=False):
     url: str
 
 
-class Image(msgspec.Struct, frozen=True, kw_only=True):
+class Image(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An image that the model made."""
 
     index: int
@@ -79,7 +81,7 @@ class URLCitation(msgspec.Struct, frozen=True, gc=False):
     url: str
 
 
-class Annotation(msgspec.Struct, frozen=True, kw_only=True):
+class Annotation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A source of the content; ``index`` only in a stream."""
 
     index: int | UnsetType = UNSET
@@ -95,7 +97,7 @@ class TopLogprob(msgspec.Struct, frozen=True, gc=False):
     bytes: list[int]
 
 
-class TokenLogprob(msgspec.Struct, frozen=True):
+class TokenLogprob(msgspec.Struct, frozen=True, gc=False):
     """A token of the content."""
 
     token: str
@@ -104,7 +106,7 @@ class TokenLogprob(msgspec.Struct, frozen=True):
     top_logprobs: list[TopLogprob]
 
 
-class Logprobs(msgspec.Struct, frozen=True):
+class Logprobs(msgspec.Struct, frozen=True, gc=False):
     """Log probabilities of a choice."""
 
     content: list[TokenLogprob]
@@ -130,7 +132,7 @@ class CompletionTokensDetails(msgspec.Struct, frozen=True, gc=False):
     rejected_prediction_tokens: int = 0
 
 
-class Usage(msgspec.Struct, frozen=True):
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """Token counts of a completion."""
 
     prompt_tokens: int
@@ -140,7 +142,7 @@ class Usage(msgspec.Struct, frozen=True):
     completion_tokens_details: CompletionTokensDetails
 
 
-class Message(msgspec.Struct, frozen=True, kw_only=True):
+class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The message of a choice."""
 
     role: str = "assistant"
@@ -154,7 +156,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     annotations: list[Annotation] | UnsetType = UNSET
 
 
-class Choice(msgspec.Struct, frozen=True):
+class Choice(msgspec.Struct, frozen=True, gc=False):
     """One of the answers."""
 
     index: int
@@ -163,7 +165,7 @@ class Choice(msgspec.Struct, frozen=True):
     finish_reason: str
 
 
-class ChatCompletion(msgspec.Struct, frozen=True, kw_only=True):
+class ChatCompletion(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A unary answer."""
 
     id: str
@@ -176,7 +178,7 @@ class ChatCompletion(msgspec.Struct, frozen=True, kw_only=True):
     system_fingerprint: None = None
 
 
-class Delta(msgspec.Struct, frozen=True):
+class Delta(msgspec.Struct, frozen=True, gc=False):
     """What a chunk adds to the message of its choice."""
 
     role: str | UnsetType = UNSET
@@ -199,16 +201,17 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     owned_by: str = "google"
 
 
-class ModelList(msgspec.Struct, frozen=True, kw_only=True):
+class ModelList(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The list of models."""
 
     object: str = "list"
     data: list[Model]
 
 
-def encode_completion(completion: ChatCompletion) -> bytes:
-    """The body of a unary answer."""
-    return _encode(completion)
+_encode = msgspec.json.Encoder().encode
+
+#: The body of a unary answer.
+encode_completion: Callable[[ChatCompletion], bytes] = _encode
 
 
 def encode_model(model: Model) -> bytes:
@@ -275,6 +278,3 @@ class ChunkEncoder:
 
     def _text_head(self, index: int) -> bytes:
         return b'%b{"index":%d,"delta":{"content":' % (self._head, index)
-
-
-_encode = msgspec.json.Encoder().encode
