@@ -34,6 +34,7 @@ from gemproxy.dialects.translation.choice import (
 )
 from gemproxy.dialects.translation.context import AnswerContext
 from gemproxy.dialects.translation.finish import CONTINUATION
+from gemproxy.dialects.translation.plain import PlainAnswer, plain_answer
 from gemproxy.dialects.translation.rendering import joined_audio
 from gemproxy.dialects.translation.signatures import SignatureStore
 from gemproxy.dialects.translation.usage import TokenUsage, service_tier
@@ -72,12 +73,44 @@ def to_openai(
     ``created`` is in epoch seconds. Raises :exc:`UnusableAnswer` where there is nothing to show,
     and :exc:`UpstreamRejected` where Gemini says in a 200 that the request's history is at fault.
     """
-    if len(answers) == 1 and isinstance(answer := answers[0], LargeGenerateContentResponse):
-        completed = _translated(answers, context, created, new_id, signatures)
-        # Names of the request's and other texts come in here, so that this is not sure before.
-        if answer.aside.all_in_data_urls(completed.body):
-            return replace(completed, body=answer.aside.put_back(completed.body))
+    if len(answers) == 1:
+        answer = answers[0]
+        if not context.logprobs and (plain := plain_answer(answer)) is not None:
+            return _completed_text(answer, plain, context, created, new_id)
+        if isinstance(answer, LargeGenerateContentResponse):
+            completed = _translated(answers, context, created, new_id, signatures)
+            # Names of the request's and other texts come in here, so this is not sure before.
+            if answer.aside.all_in_data_urls(completed.body):
+                return replace(completed, body=answer.aside.put_back(completed.body))
     return _translated(list(map(with_media, answers)), context, created, new_id, signatures)
+
+
+def _completed_text(
+    answer: GenerateContentResponse,
+    plain: PlainAnswer,
+    context: AnswerContext,
+    created: int,
+    new_id: Callable[[], str],
+) -> CompletedAnswer:
+    """What :func:`_translated` makes of a plain answer, without its steps."""
+    text, finish_reason = plain
+    usage = TokenUsage.from_gemini(answer.usage_metadata)
+    completion = ChatCompletion(
+        id=completion_id(answer.response_id, new_id),
+        created=created,
+        model=context.model,
+        choices=[Choice(0, Message(content=text, refusal=None), None, finish_reason)],
+        usage=usage.to_openai(),
+        service_tier=service_tier(answer.usage_metadata) or UNSET,
+    )
+    return CompletedAnswer(
+        body=encode_completion(completion),
+        usage=usage,
+        blocked=False,
+        empty=False,
+        finish_reason=finish_reason,
+        response_id=answer.response_id or None,
+    )
 
 
 def _translated(
@@ -112,7 +145,7 @@ def _translated(
 def continuation_token(answer: GenerateContentResponse) -> str | None:
     """The token that asks for the rest of a long answer; ``None`` if this is the end of it."""
     for candidate in answer.candidates or []:
-        if candidate.finish == CONTINUATION and candidate.continuation_token:
+        if candidate.continuation_token and candidate.finish == CONTINUATION:
             return candidate.continuation_token
     return None
 

@@ -60,15 +60,15 @@ def generation_config(
 
     Raises :class:`InvalidRequest` for what the model cannot do: several choices, JSON, audio.
     """
+    samples = not family.ignores_sampling
     config = GenerationConfig(
+        temperature=request.temperature if samples else None,
+        top_p=request.top_p if samples else None,
+        top_k=request.top_k if samples else None,
         max_output_tokens=request.max_completion_tokens or request.max_tokens,
-        stop_sequences=_stop_sequences(request.stop),
+        stop_sequences=_stop_sequences(request.stop) if request.stop else None,
         thinking_config=thinking,
     )
-    if not family.ignores_sampling:
-        config.temperature = request.temperature
-        config.top_p = request.top_p
-        config.top_k = request.top_k
     if request.seed is not None:
         config.seed = min(max(request.seed, _SMALLEST_SEED), _LARGEST_SEED)
     if request.n is not None and request.n > 1:
@@ -82,9 +82,7 @@ def generation_config(
     return None if config == _NOTHING else config
 
 
-def _stop_sequences(stop: str | list[str] | None) -> list[str] | None:
-    if not stop:
-        return None
+def _stop_sequences(stop: str | list[str]) -> list[str] | None:
     sequences = [stop] if isinstance(stop, str) else [each for each in stop if each]
     return sequences or None
 

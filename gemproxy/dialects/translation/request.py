@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import msgspec
 
@@ -32,6 +33,7 @@ from gemproxy.dialects.translation.google_options import (
 )
 from gemproxy.dialects.translation.media import is_project_file
 from gemproxy.dialects.translation.messages import Conversation, Replay, translate_messages
+from gemproxy.dialects.translation.plain import plain_request
 from gemproxy.dialects.translation.signatures import SignatureStore
 from gemproxy.dialects.translation.thinking import thinking_config
 from gemproxy.dialects.translation.tools import location_hint, translate_tools
@@ -47,6 +49,8 @@ _SERVICE_TIERS = {
 
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}")
 _MODEL_PREFIXES = ("models/", "google/", "gemini/")
+
+_NO_NAMES: Mapping[str, str] = MappingProxyType({})
 
 _CHARACTERS_PER_TOKEN = 4
 #: A picture costs a model of the third generation about this much; other media is not measured.
@@ -100,6 +104,15 @@ def to_gemini(
     echo. Raises :class:`InvalidRequest`, with ``param``, for what Gemini or this model cannot do.
     """
     family = family_of(model)
+    if (native := plain_request(request, family)) is not None:
+        body = encode_generate_content(native)
+        return TranslatedRequest(
+            body=body,
+            context=_answer_context(request, _NO_NAMES, scrub),
+            estimated_tokens=len(body) // _CHARACTERS_PER_TOKEN,
+            names_resources=False,
+            stream=bool(request.stream),
+        )
     google = google_options(request)
     tools = translate_tools(request, family)
     replay = Replay(family, tools.names, signatures, distrust_signatures)

@@ -1,0 +1,128 @@
+"""The short way of plain conversations: texts alone in both directions.
+
+Nearly every request is one: instructions, turns of text and a few options, answered by one
+candidate of text. What the long way prepares for (tools, media, thoughts, sources, blocks) is not
+there then, and one look at each side tells. Whatever is not plain takes the long way; where both
+could be taken they come to the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from gemproxy.dialects.families import ModelFamily
+from gemproxy.dialects.gemini.answers import NO_ERROR, GenerateContentResponse
+from gemproxy.dialects.gemini.requests import Content, GenerateContentRequest, Part
+from gemproxy.dialects.openai.messages import (
+    AssistantMessage,
+    DeveloperMessage,
+    Message,
+    SystemMessage,
+    UserMessage,
+)
+from gemproxy.dialects.openai.requests import ChatCompletionRequest
+from gemproxy.dialects.translation.generation import generation_config
+
+#: The text and OpenAI's finish reason.
+PlainAnswer = tuple[str, str]
+
+_ROLES: dict[type[Message], Literal["user", "model", "system"]] = {
+    UserMessage: "user",
+    AssistantMessage: "model",
+    SystemMessage: "system",
+    DeveloperMessage: "system",
+}
+
+#: The good endings, by Google's names and numbers, in OpenAI's words.
+_FINISH_REASONS: dict[str | int | None, str] = {
+    "STOP": "stop",
+    "MAX_TOKENS": "length",
+    1: "stop",
+    2: "length",
+}
+
+
+def plain_request(
+    request: ChatCompletionRequest, family: ModelFamily
+) -> GenerateContentRequest | None:
+    """The native request; ``None`` if ``request`` is not plain.
+
+    Raises :class:`~gemproxy.errors.InvalidRequest` for options that the model cannot take.
+    """
+    if (
+        request.tools
+        or request.functions
+        or request.tool_choice is not None
+        or request.function_call is not None
+        or request.web_search_options is not None
+        or request.reasoning_effort is not None
+        or request.thinking is not None
+        or request.reasoning is not None
+        or request.google is not None
+        or request.extra_body is not None
+        or request.service_tier is not None
+    ):
+        return None
+    turns = _turns(request.messages)
+    if turns is None:
+        return None
+    contents, instructions = turns
+    if not contents or (instructions and not family.system_instruction):
+        return None
+    return GenerateContentRequest(
+        contents=contents,
+        system_instruction=Content(parts=instructions) if instructions else None,
+        generation_config=generation_config(request, family, None, has_tools=False),
+    )
+
+
+def plain_answer(answer: GenerateContentResponse) -> PlainAnswer | None:
+    """What ``answer`` says; ``None`` if it is not plain.
+
+    Log probabilities and usage are not looked at.
+    """
+    candidates = answer.candidates
+    if not candidates or len(candidates) > 1 or answer.error is not NO_ERROR:
+        return None
+    candidate = candidates[0]
+    finish_reason = _FINISH_REASONS.get(candidate.finish_reason)
+    if (
+        finish_reason is None
+        or candidate.content is None
+        or candidate.index
+        or candidate.grounding_metadata is not None
+        or candidate.citation_metadata is not None
+    ):
+        return None
+    text = ""
+    for part in candidate.content.parts or ():
+        if part.text is None or part.thought or part.function_call is not None:
+            return None
+        text += part.text
+    return (text, finish_reason) if text else None
+
+
+def _turns(messages: Sequence[Message]) -> tuple[list[Content], list[Part]] | None:
+    """The turns and the instructions, if all is text. Empty texts are left out."""
+    contents: list[Content] = []
+    instructions: list[Part] = []
+    speaker = None
+    for message in messages:
+        text, role = message.content, _ROLES.get(type(message))
+        if type(text) is not str or role is None:
+            return None
+        if type(message) is AssistantMessage and (
+            message.refusal or message.tool_calls or message.function_call is not None
+        ):
+            return None
+        if not text:
+            continue
+        if role == "system":
+            instructions.append(Part(text=text))
+        elif role == speaker:
+            contents[-1].parts.append(Part(text=text))
+        else:
+            contents.append(Content(parts=[Part(text=text)], role=role))
+            speaker = role
+    return contents, instructions
