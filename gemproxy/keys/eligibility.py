@@ -45,7 +45,7 @@ class Eligibility:
         Of several reasons the one that lasts longest is told.
         ``last_resort`` admits low health, ``probe`` a half-open key that waits for its probe.
         """
-        if _is_spotless(key) and not self.rests:
+        if self.beyond_doubt(key):
             return None
         shortage = key.ledger.shortage(now, tokens) if key.ledger is not None else None
         found = list(self._lasting(key, model, now, shortage, probe))
@@ -56,6 +56,10 @@ class Eligibility:
         if not last_resort and self._is_weak(key, now):
             return Hindrance(Reason.LOW_HEALTH, key.window.next_change(now))
         return None
+
+    def beyond_doubt(self, key: PooledKey) -> bool:
+        """Whether nothing at all could hinder ``key``, seen at a glance."""
+        return _is_spotless(key) and not self.rests
 
     @property
     def rests(self) -> bool:

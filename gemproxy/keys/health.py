@@ -61,7 +61,8 @@ class SlidingWindow:
 
     def _add(self, now: float, successes: int, failures: int) -> None:
         slot = int(now // self._width)
-        self._forget(slot)
+        if not self._buckets or self._buckets[-1][0] != slot:
+            self._forget(slot)
         # A clock that was set back must not reorder the slices.
         if not self._buckets or slot > self._buckets[-1][0]:
             self._buckets.append([slot, 0, 0])

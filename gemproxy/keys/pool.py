@@ -90,7 +90,11 @@ class KeyPool:
         :class:`~gemproxy.errors.ModelNotFound`, as if the tried keys did not exist.
         """
         rotation = self._rotation(model)
-        entry = self._choose(rotation, model, now, tried, tokens)
+        entry = rotation.next(now)
+        if entry is not None and not tried and self._eligibility.beyond_doubt(entry):
+            rotation.take()
+        else:
+            entry = self._choose(rotation, model, now, tried, tokens)
         if entry is None:
             raise self._refusal(rotation, model, now, tokens)
         return self._lease(entry, model, now, tokens)
@@ -458,6 +462,9 @@ class KeyPool:
             self._rotations.free(entry)
 
     def _rotation(self, model: str) -> Rotation[PooledKey]:
+        own = self._rotations.own(model)
+        if own is not None:
+            return own
         rests = self._eligibility
         special = rests.cooldowns.concern(model) or rests.denials.concern(model)
         return self._rotations.of(model, special=special)

@@ -32,11 +32,15 @@ class Rotations:
         for key in keys:
             self.add(key)
 
-    def of(self, model: str, *, special: bool) -> Rotation[PooledKey]:
-        """The rotation in which the keys take turns for ``model``."""
-        if model in self._own:
+    def own(self, model: str) -> Rotation[PooledKey] | None:
+        """The rotation of ``model`` alone, if it has one."""
+        rotation = self._own.get(model)
+        if rotation is not None:
             self._own.move_to_end(model)
-            return self._own[model]
+        return rotation
+
+    def of(self, model: str, *, special: bool) -> Rotation[PooledKey]:
+        """The rotation in which the keys take turns for a ``model`` without one of its own."""
         return self.begin(model) if special or model in self._listed else self._default
 
     def begin(self, model: str) -> Rotation[PooledKey]:

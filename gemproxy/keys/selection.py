@@ -14,6 +14,7 @@ comes, and parks it with what hinders it. Parked members cost nothing until thei
 from __future__ import annotations
 
 import heapq
+import math
 from collections import Counter
 from collections.abc import Callable, Container, Hashable, Iterator
 from dataclasses import dataclass
@@ -117,6 +118,8 @@ class Rotation(Generic[M]):
         self._waiting: dict[Group, list[tuple[float, int, M, _Parked]]] = {g: [] for g in Group}
         self._counts: Counter[Reason] = Counter()
         self._out_for_the_day = 0
+        #: When the first of those that wait may be woken; no later than that at least.
+        self._wake_at = math.inf
         self._serial = count()
         self._discarded = 0  # since the last sweep
 
@@ -130,6 +133,7 @@ class Rotation(Generic[M]):
         twin._waiting = {group: heap.copy() for group, heap in self._waiting.items()}
         twin._counts = self._counts.copy()
         twin._out_for_the_day = self._out_for_the_day
+        twin._wake_at = self._wake_at
         # Serials only have to differ within a rotation, so the twin goes on from the same counter.
         twin._serial = self._serial
         return twin
@@ -157,6 +161,19 @@ class Rotation(Generic[M]):
         if parked is not None:
             passing = max(parked.passing, self._virtual_time + member.full_stride)
             heapq.heappush(self._ready, (passing, member.order, member))
+
+    def next(self, now: float) -> M | None:
+        """The member whose turn it is, for :meth:`take`; ``None`` where it takes a closer look."""
+        if now >= self._wake_at or not self._ready:
+            return None
+        member = self._ready[0][2]
+        return None if member.removed else member
+
+    def take(self) -> None:
+        """Let the member that :meth:`next` gave have its turn, in full health."""
+        passing, order, member = self._ready[0]
+        heapq.heapreplace(self._ready, (passing + member.full_stride, order, member))
+        self._virtual_time = max(self._virtual_time, passing)
 
     def choose(
         self, now: float, judge: Judge[M], stride: Callable[[M], int], tried: Container[str] = ()
@@ -257,6 +274,7 @@ class Rotation(Generic[M]):
             heap = self._waiting[_GROUPS[hindrance.reason]]
             # A time that is over already would be woken in this very turn, for ever.
             until = max(hindrance.until, now + 0.001)
+            self._wake_at = min(self._wake_at, until)
             heapq.heappush(heap, (until, next(self._serial), member, parked))
             self._drop_outdated(heap)
 
@@ -279,6 +297,8 @@ class Rotation(Generic[M]):
 
     def _wake(self, now: float) -> bool:
         """Make some of those ready whose time is over; whether there were any."""
+        if now < self._wake_at:
+            return False
         woken = 0
         for heap in self._waiting.values():
             while heap and heap[0][0] <= now and woken < _WAKE_AT_ONCE:
@@ -286,4 +306,6 @@ class Rotation(Generic[M]):
                 if self._parked.get(member) is parked:
                     self.free(member)
                     woken += 1
+        heads = [heap[0][0] for heap in self._waiting.values() if heap]
+        self._wake_at = min(heads, default=math.inf)
         return woken > 0
