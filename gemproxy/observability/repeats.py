@@ -46,8 +46,10 @@ class RepeatLimiter:
 
     def is_due(self, now: float) -> bool:
         """Whether an interval may be over."""
+        if not self._windows:
+            return False
         # A clock that was set back must not keep a kind suppressed for hours.
-        return bool(self._windows) and not (self._next_end - self._interval <= now < self._next_end)
+        return not self._next_end - self._interval <= now < self._next_end
 
     def ended(self, now: float) -> list[Suppressed]:
         """What was held back in the intervals that are over; cheap while none is."""
