@@ -26,17 +26,25 @@ def tell_all(*listeners: Callable[_P, None]) -> Callable[_P, None]:
             try:
                 listener(*args, **kwargs)
             except Exception:  # noqa: BLE001 - a defect of a watcher is not the work's
-                _log.failure("a listener failed: {listener}", listener=listener)
+                _tell_failure(listener)
 
     return tell
 
 
 class Telemetries:
-    """Several ``Telemetry`` as one."""
+    """Several ``Telemetry`` as one; as :func:`tell_all`, and cheaper, since each request comes."""
 
     def __init__(self, *parts: Telemetry) -> None:
-        self._tell = tell_all(*(part.request_finished for part in parts))
+        self._parts = tuple(part.request_finished for part in parts)
 
     def request_finished(self, exchange: Exchange, status: int, seconds: float) -> None:
         """See :class:`gemproxy.interfaces.Telemetry`."""
-        self._tell(exchange, status, seconds)
+        for tell in self._parts:
+            try:
+                tell(exchange, status, seconds)
+            except Exception:  # noqa: BLE001 - a defect of a watcher is not the work's
+                _tell_failure(tell)
+
+
+def _tell_failure(listener: object) -> None:
+    _log.failure("a listener failed: {listener}", listener=listener)

@@ -14,6 +14,23 @@ def test_every_part_hears_of_a_request():
     assert first.find("r") is not None
 
 
+class Broken:
+    def request_finished(self, exchange, status, seconds):
+        raise ZeroDivisionError
+
+
+def test_a_part_that_fails_is_logged_and_keeps_the_others_from_nothing():
+    first, second, logged = RequestHistory(), RequestHistory(), []
+    globalLogPublisher.addObserver(logged.append)
+    try:
+        Telemetries(first, Broken(), second).request_finished(Exchange("r", "/", 0.0), 200, 1.0)
+    finally:
+        globalLogPublisher.removeObserver(logged.append)
+    assert first.find("r") == second.find("r") is not None
+    (event,) = [event for event in logged if "log_failure" in event]
+    assert event["log_failure"].check(ZeroDivisionError)
+
+
 def test_what_one_listener_raises_is_logged_and_keeps_the_others_from_nothing():
     heard, logged = [], []
 
