@@ -82,8 +82,3 @@ class Exchange:
     def key_name(self) -> str | None:
         """The key of the last attempt."""
         return self.attempts[-1].key_name if self.attempts else None
-
-    @property
-    def upstream_seconds(self) -> float:
-        """Time spent waiting for the upstream, over all attempts; of a stream all its time."""
-        return sum(attempt.waited for attempt in self.attempts)

@@ -3,7 +3,8 @@
 The client library's own take a lock for each value and walk through the buckets, which comes to
 several times as much; a request touches a dozen of them. These are written by the reactor's thread
 only, and become the library's metrics when they are scraped. Whoever writes to one series again and
-again may hold on to it, and spare the search for it; not in a family that drops series.
+again may hold on to it, and spare the search for it, until the family says that it has dropped
+series.
 """
 
 from __future__ import annotations
@@ -85,6 +86,8 @@ class Family(Collector, Generic[_Series]):
         self._series: dict[Labels, _Series] = {}
         self._age = 0
         self._kept: tuple[int, Container[str], int] | None = None
+        #: Called after a series was dropped, for those who hold on to some.
+        self.dropped: Callable[[], None] = _nothing
         registry.register(self)
 
     def of(self, labels: Labels) -> _Series:
@@ -116,6 +119,7 @@ class Family(Collector, Generic[_Series]):
                 continue
             if kept and series.born < kept[2] and labels[kept[0]] not in kept[1]:
                 del self._series[labels]
+                self.dropped()
             else:
                 yield labels, series
 
@@ -189,6 +193,10 @@ class HistogramFamily(Family[Distribution]):
             buckets = list(zip(self._ends, accumulate(series.counts), strict=True))
             family.add_metric(labels, buckets, series.sum)
         return family
+
+
+def _nothing() -> None:
+    """What nobody wants to know."""
 
 
 def in_parts(

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Awaitable, Callable, Container, Iterable, Sequence
-from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
 from prometheus_client import CollectorRegistry, Gauge, GCCollector
 from twisted.copyright import version as twisted_version
 
@@ -40,8 +40,11 @@ _OWN_WORK = (
 )  # fmt: skip
 _DIRECTIONS = ("input", "cached", "output", "reasoning")
 _CLIENT_GONE = 499
-#: Kinds of requests, and models, whose series are found without a search in their families.
-_KINDS_HELD = 1024
+#: Kinds of requests, and of attempts, whose series are found with one look.
+_KINDS_HELD = 16_384
+
+_Kind = TypeVar("_Kind")
+_Series = TypeVar("_Series")
 
 
 class Metrics:
@@ -63,8 +66,9 @@ class Metrics:
         self._make_request_metrics(registry)
         self._make_key_metrics(registry)
         self._make_service_metrics(registry)
-        self._series_of_request = lru_cache(_KINDS_HELD)(self._find_series_of_request)
-        self._series_of_tokens = lru_cache(_KINDS_HELD)(self._find_series_of_tokens)
+        self._known_requests: dict[tuple[str, str | None, int], _RequestSeries] = {}
+        self._known_attempts: dict[tuple[str, str, Verdict], _AttemptSeries] = {}
+        self._attempts.dropped = self._upstream.dropped = self._known_attempts.clear
         ProcessGauges(registry)
         GCCollector(registry=registry)
 
@@ -96,26 +100,34 @@ class Metrics:
     def request_finished(self, exchange: Exchange, status: int, seconds: float) -> None:
         """See :class:`gemproxy.interfaces.Telemetry`."""
         attempts, usage = exchange.attempts, exchange.usage
-        served = bool(attempts) and _served(attempts[-1].outcome.verdict)
-        model = self._models.of(exchange.model, served=served)
-        requests, durations, overheads = self._series_of_request(exchange.route, model, status)
-        requests.value += 1
-        durations.observe(seconds)
-        overheads.observe(max(0.0, seconds - exchange.upstream_seconds))
-        if attempts:
-            self._count_attempts(attempts, model)
-        elif status == 401:
+        # By a model's own name there are only series where that is its label.
+        kind = (exchange.route, exchange.model, status)
+        series = self._known_requests.get(kind) or self._series_of_request(exchange, status)
+        series.requests.value += 1
+        series.durations.observe(seconds)
+        own_work = seconds
+        for attempt in attempts:
+            own_work -= attempt.waited
+            tried = (attempt.key_name, series.model, attempt.outcome.verdict)
+            of_attempt = self._known_attempts.get(tried) or self._series_of_attempt(tried)
+            of_attempt.attempts.value += 1
+            of_attempt.upstream.observe(attempt.seconds)
+        series.overheads.observe(own_work if own_work > 0.0 else 0.0)  # noqa: FURB136 - quicker
+        if len(attempts) > 1:
+            self._count_retries(attempts)
+        elif not attempts and status == 401:
             self.auth_failed("public")
-        if exchange.stream and exchange.first_byte is not None:
-            self._first_chunks.observe((model,), exchange.first_byte - exchange.started)
-            if not served and status != _CLIENT_GONE:
-                self._incomplete.add((model,))
+        if exchange.stream:
+            self._count_stream(exchange, status, series.model)
         if usage is not None:
-            prompt, cached, output, reasoning = self._series_of_tokens(model)
+            prompt, cached, output, reasoning = series.tokens or self._begin_tokens(series)
             prompt.value += usage.input
-            cached.value += usage.cached
             output.value += usage.output
-            reasoning.value += usage.reasoning
+            # Most requests have none of these.
+            if usage.cached:
+                cached.value += usage.cached
+            if usage.reasoning:
+                reasoning.value += usage.reasoning
 
     def breaker_changed(self, change: Transition) -> None:
         """A key's breaker opened, is being tried, or closed."""
@@ -159,26 +171,44 @@ class Metrics:
 
     # -- small ones ------------------------------------------------------------------------------
 
-    def _count_attempts(self, attempts: Sequence[AttemptRecord], model: str) -> None:
-        for attempt in attempts:
-            outcome: str = attempt.outcome.verdict._value_
-            self._attempts.of((attempt.key_name, model, outcome)).value += 1
-            self._upstream.of((attempt.key_name,)).observe(attempt.seconds)
-        if len(attempts) > 1:
-            for attempt in attempts[:-1]:
-                self._retries.add((attempt.outcome.verdict.value,))
+    def _count_retries(self, attempts: Sequence[AttemptRecord]) -> None:
+        for attempt in attempts[:-1]:
+            self._retries.add((attempt.outcome.verdict.value,))
 
-    def _find_series_of_request(
-        self, route: str, model: str, status: int
-    ) -> tuple[Count, Distribution, Distribution]:
-        return (
-            self._requests.of((route, model, str(status))),
-            self._durations.of((route, model)),
-            self._overheads.of((route,)),
+    def _count_stream(self, exchange: Exchange, status: int, model: str) -> None:
+        if exchange.first_byte is None:
+            return
+        self._first_chunks.observe((model,), exchange.first_byte - exchange.started)
+        if status != _CLIENT_GONE and not _served(exchange):
+            self._incomplete.add((model,))
+
+    def _series_of_request(self, exchange: Exchange, status: int) -> _RequestSeries:
+        route = exchange.route
+        model = self._models.of(exchange.model, served=_served(exchange))
+        return _remembered(
+            self._known_requests,
+            (route, model, status),
+            lambda: _RequestSeries(
+                model,
+                self._requests.of((route, model, str(status))),
+                self._durations.of((route, model)),
+                self._overheads.of((route,)),
+            ),
         )
 
-    def _find_series_of_tokens(self, model: str) -> tuple[Count, ...]:
-        return tuple(self._tokens.of((model, direction)) for direction in _DIRECTIONS)
+    def _series_of_attempt(self, kind: tuple[str, str, Verdict]) -> _AttemptSeries:
+        key, model, verdict = kind
+        return _remembered(
+            self._known_attempts,
+            kind,
+            lambda: _AttemptSeries(
+                self._attempts.of((key, model, verdict.value)), self._upstream.of((key,))
+            ),
+        )
+
+    def _begin_tokens(self, series: _RequestSeries) -> tuple[Count, ...]:
+        series.tokens = tuple(self._tokens.of((series.model, each)) for each in _DIRECTIONS)
+        return series.tokens
 
     def _mark_keys(self) -> Callable[[Container[str]], None]:
         families: list[Family[Any]] = [self._attempts, self._upstream, self._transitions]
@@ -289,6 +319,37 @@ class Metrics:
         build.labels(__version__, platform.python_version(), twisted_version).set(1)
 
 
-def _served(verdict: Verdict) -> bool:
-    # Quicker than a set: an enumeration's members are hashed in Python.
+class _RequestSeries(msgspec.Struct, gc=False):
+    """Where requests of one route, model and status are counted."""
+
+    #: As the label has it.
+    model: str
+    requests: Count
+    durations: Distribution
+    overheads: Distribution
+    #: In the order of ``_DIRECTIONS``; none until there are some.
+    tokens: tuple[Count, ...] = ()
+
+
+class _AttemptSeries(msgspec.Struct, gc=False):
+    """Where attempts with one key, model and verdict are counted."""
+
+    attempts: Count
+    upstream: Distribution
+
+
+def _remembered(known: dict[_Kind, _Series], kind: _Kind, make: Callable[[], _Series]) -> _Series:
+    found = known.get(kind)
+    if found is None:
+        if len(known) >= _KINDS_HELD:
+            known.clear()
+        found = known[kind] = make()
+    return found
+
+
+def _served(exchange: Exchange) -> bool:
+    """Whether the upstream has answered."""
+    if not exchange.attempts:
+        return False
+    verdict = exchange.attempts[-1].outcome.verdict
     return verdict is Verdict.SUCCESS or verdict is Verdict.BLOCKED
