@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 
 from gemproxy.audit import AuditEvent
 from gemproxy.dialects.translation.signatures import RememberedCall
+from gemproxy.dialects.translation.usage import TokenUsage
 from gemproxy.exchange import Exchange
 from gemproxy.keys.snapshot import PoolSnapshot
 
@@ -195,10 +196,14 @@ class MetricsLedger:
         now = exchange.started + seconds
         present = self._present
         if not present.begin <= now < present.end:
-            present = self._present = self._present_at(now)
+            present = self._present_at(now)
         key = exchange.attempts[-1].key_name if exchange.attempts else ""
-        for tally in present.tallies(exchange.route, self._model(exchange, status), status, key):
-            tally.count(exchange, status, seconds)
+        # By the model's own name there are only counts where that is the name it is counted under.
+        counts = present.counts.get((exchange.route, exchange.model, status, key))
+        if counts is None:
+            model = self._model(exchange, status)
+            counts = present.counts_of((exchange.route, model, status, key))
+        counts.count(exchange, status, seconds)
 
     def rows(self, now: float) -> tuple[MetricsRow, ...]:
         """All rows in memory, by period and time; unchanged ones are the same objects again."""
@@ -206,6 +211,7 @@ class MetricsLedger:
 
     def rows_of(self, period: Period, now: float) -> tuple[MetricsRow, ...]:
         """The rows of one period, oldest first, the unfinished last one included."""
+        self._present.pour()
         self._forget(period, now)
         spans = sorted(self._spans[period].items())
         return tuple(row for _, span in spans for row in span.rows())
@@ -236,8 +242,11 @@ class MetricsLedger:
             self._models.add(model)
 
     def _present_at(self, now: float) -> _Present:
+        self._present.pour()
         minute = int(now // MINUTE.seconds) * MINUTE.seconds
-        return _Present(minute, minute + MINUTE.seconds, [self._span(p, now) for p in PERIODS])
+        spans = [self._span(period, now) for period in PERIODS]
+        self._present = _Present(minute, minute + MINUTE.seconds, spans)
+        return self._present
 
     def _span(self, period: Period, now: float) -> _Span:
         start = int(now // period.seconds) * period.seconds
@@ -262,35 +271,47 @@ class MetricsLedger:
 
 
 class _Present:
-    """The spans into which requests are counted from ``begin`` to ``end``.
+    """What is counted from ``begin`` to ``end``, on its way into the ``spans`` of that time.
 
-    Remembers where each series is counted, so that a request finds it with one look. A series may
-    have been admitted under a wider one, and stays there.
+    A request is found with one look and counted once. When somebody asks, or the time is over, the
+    counts are poured into each span. A series may have been admitted there under a wider one, and
+    stays there.
     """
 
     def __init__(self, begin: float, end: float, spans: Sequence[_Span]) -> None:
         self.begin = begin
         self.end = end
+        self.counts: dict[_Kind, _Counts] = {}
         self._spans = spans
-        self._tallies: dict[tuple[str, str, int, str], list[_Tally]] = {}
+        self._tallies: dict[_Kind, list[_Tally]] = {}
 
-    def tallies(self, route: str, model: str, status: int, key: str) -> list[_Tally]:
-        """Of each span the tally for such a request, which is about to change."""
-        for span in self._spans:
-            span.changed()
-        kind = (route, model, status, key)
-        found = self._tallies.get(kind)
+    def counts_of(self, kind: _Kind) -> _Counts:
+        """Where such requests are counted until they are poured."""
+        found = self.counts.get(kind)
         if found is None:
-            if len(self._tallies) >= _MOST_REMEMBERED:
-                self._tallies.clear()
-            series = Series(route, model, f"{status // 100}xx", key)
-            found = self._tallies[kind] = [span.tally(series) for span in self._spans]
+            if len(self.counts) >= _MOST_REMEMBERED:
+                self.pour()
+            route, model, status, key = kind
+            series = Series(route, model or "", f"{status // 100}xx", key)
+            self._tallies[kind] = [span.tally(series) for span in self._spans]
+            found = self.counts[kind] = _Counts()
         return found
 
+    def pour(self) -> None:
+        """Add what was counted to the rows of each span."""
+        for kind, counts in self.counts.items():
+            for tally in self._tallies[kind]:
+                tally.add(counts)
+        self.counts.clear()
+        self._tallies.clear()
+
+
+#: Route, model, status and key of a request.
+_Kind = tuple[str, str | None, int, str]
 
 _NO_TIME: Final = _Present(0.0, 0.0, ())
-#: Of one minute; there are more than that only with thousands of keys.
-_MOST_REMEMBERED: Final = 4096
+#: Poured in a millisecond; there are more than that only with many hundred keys.
+_MOST_REMEMBERED: Final = 1024
 
 
 class _Span:
@@ -305,7 +326,7 @@ class _Span:
 
     def tally(self, series: Series) -> _Tally:
         """Where ``series`` is counted; it is about to change."""
-        self.changed()
+        self._all = None
         present = self._tallies.get(series)
         if present is None:
             series = self._admitted(series)
@@ -313,10 +334,6 @@ class _Span:
         if present is None:
             present = self._tallies[series] = _Tally(self._period, self._start, series)
         return present
-
-    def changed(self) -> None:
-        """Forget the rows that were given."""
-        self._all = None
 
     def rows(self) -> tuple[MetricsRow, ...]:
         """The row of every series, in the order in which they came."""
@@ -332,16 +349,12 @@ class _Span:
         return series._replace(key=OTHER, model=OTHER)
 
 
-class _Tally:
-    """A row that is being counted; its numbers are those of :class:`MetricsRow`."""
+class _Counts:
+    """The numbers of a :class:`MetricsRow` while they are being counted."""
 
-    __slots__ = ("_period", "_row", "_series", "_start", *_NUMBERS)
+    __slots__ = _NUMBERS
 
-    def __init__(self, period: int, start: int, series: Series) -> None:
-        self._period = period
-        self._start = start
-        self._series = series
-        self._row: MetricsRow | None = None
+    def __init__(self) -> None:
         self.requests = self.failures = self.retries = 0
         self.prompt_tokens = self.cached_tokens = 0
         self.completion_tokens = self.reasoning_tokens = 0
@@ -350,7 +363,6 @@ class _Tally:
 
     def count(self, exchange: Exchange, status: int, seconds: float) -> None:
         """Count one request."""
-        self._row = None
         self.requests += 1
         self.seconds += seconds
         if status >= 400 or exchange.outcome not in _SERVED:
@@ -359,19 +371,51 @@ class _Tally:
             self.retries += len(exchange.attempts) - 1
         usage = exchange.usage
         if usage is not None:
-            self.prompt_tokens += min(usage.input, _MOST_TOKENS)
-            self.cached_tokens += min(usage.cached, _MOST_TOKENS)
-            self.completion_tokens += min(usage.output, _MOST_TOKENS)
-            self.reasoning_tokens += min(usage.reasoning, _MOST_TOKENS)
+            if (
+                usage.input > _MOST_TOKENS
+                or usage.cached > _MOST_TOKENS
+                or usage.output > _MOST_TOKENS
+                or usage.reasoning > _MOST_TOKENS
+            ):
+                usage = _believable(usage)
+            self.prompt_tokens += usage.input
+            self.cached_tokens += usage.cached
+            self.completion_tokens += usage.output
+            self.reasoning_tokens += usage.reasoning
         if exchange.stream and exchange.first_byte is not None:
             self.first_chunks += 1
             self.first_chunk_seconds += exchange.first_byte - exchange.started
 
-    def add(self, row: MetricsRow) -> None:
-        """Count what ``row`` counts."""
+    def add(self, more: _Counts | MetricsRow) -> None:
+        """Count what ``more`` counts."""
+        self.requests += more.requests
+        self.failures += more.failures
+        self.retries += more.retries
+        self.prompt_tokens += more.prompt_tokens
+        self.cached_tokens += more.cached_tokens
+        self.completion_tokens += more.completion_tokens
+        self.reasoning_tokens += more.reasoning_tokens
+        self.seconds += more.seconds
+        self.first_chunks += more.first_chunks
+        self.first_chunk_seconds += more.first_chunk_seconds
+
+
+class _Tally(_Counts):
+    """The numbers of one row."""
+
+    __slots__ = ("_period", "_row", "_series", "_start")
+
+    def __init__(self, period: int, start: int, series: Series) -> None:
+        super().__init__()
+        self._period = period
+        self._start = start
+        self._series = series
+        self._row: MetricsRow | None = None
+
+    def add(self, more: _Counts | MetricsRow) -> None:
+        """Count what ``more`` counts."""
         self._row = None
-        for name in _NUMBERS:
-            setattr(self, name, getattr(self, name) + getattr(row, name))
+        super().add(more)
 
     def row(self) -> MetricsRow:
         """What was counted; the same object while nothing has been added."""
@@ -388,3 +432,12 @@ def _is_failure(exchange: Exchange, status: int) -> bool:
     if status < 400:
         return exchange.outcome not in _SERVED
     return status == 429 or status >= 500
+
+
+def _believable(usage: TokenUsage) -> TokenUsage:
+    return TokenUsage(
+        input=min(usage.input, _MOST_TOKENS),
+        cached=min(usage.cached, _MOST_TOKENS),
+        output=min(usage.output, _MOST_TOKENS),
+        reasoning=min(usage.reasoning, _MOST_TOKENS),
+    )

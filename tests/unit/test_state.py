@@ -143,6 +143,21 @@ class TestCounting:
             counted[row.start, row.key, row.status_class] += row.requests
         assert counted == expected
 
+    def test_thousands_of_keys_in_one_minute_are_each_counted(self):
+        ledger = MetricsLedger(max_series=5000)
+        for _ in range(2):
+            for number in range(3000):
+                finish(ledger, keys=(f"key-{number}",))
+        assert [row.requests for row in minutes(ledger)] == [2] * 3000
+
+    def test_whoever_asks_in_between_gets_what_was_counted_so_far(self):
+        ledger = MetricsLedger()
+        for number in range(1, 4):
+            finish(ledger)
+            finish(ledger, started=NOON + 60)
+            assert [row.requests for row in ledger.rows_of(MINUTE, NOON + 61)] == [number] * 2
+            assert [row.requests for row in ledger.rows_of(HOUR, NOON + 61)] == [2 * number]
+
     def test_token_counts_that_no_column_holds_are_cut(self):
         ledger = MetricsLedger()
         for _ in range(3):
