@@ -120,7 +120,7 @@ class Daemon:
     def _make_observers(self, settings: Settings) -> None:
         self._scrubber = Scrubber(settings.secrets())
         self._sink = logs.install(settings.logging, self._scrubber, sys.stdout)
-        self._request_log = RequestLog(self._sink.write)
+        self._request_log = RequestLog(self._sink)
         self._history = RequestHistory()
         self._metrics = Metrics(CollectorRegistry(), self._knows_model)
 

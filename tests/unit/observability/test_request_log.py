@@ -46,7 +46,7 @@ class Log:
     def __init__(self, *, observing=True, **settings):
         self.stream = io.StringIO()
         self.sink = LogSink(LoggingSettings(**settings), Scrubber([Secret(SECRET)]), self.stream)
-        self.log = RequestLog(self.sink.write)
+        self.log = RequestLog(self.sink)
         if observing:
             self.sink({"log_level": LogLevel.info, "log_format": "starting up"})
         self.forget()

@@ -170,3 +170,31 @@ def test_twelve_characters_of_either_end_are_found_at_every_place(both_looks, le
             assert part.encode() in data
             assert both_looks.finds(data)
             assert part.encode() not in both_looks.scrub_bytes(data)
+
+
+@given(st.data())
+def test_a_shape_without_secrets_has_none_whatever_its_digits(data):
+    letters = st.text('ab1.-"', max_size=30)
+    scrubber = Scrubber([Secret(value) for value in data.draw(st.lists(letters.filter(bool)))])
+    text = data.draw(letters)
+    digits = st.integers(0, 10**15).map(str) | st.sampled_from(["1", "11", "1111111111111"])
+    other = re.sub("[0-9]+", lambda _: data.draw(digits), text)
+    if not scrubber.finds_in_shape(text.encode()):
+        assert scrubber.scrub(other) == other
+
+
+def test_a_shape_is_free_of_secrets_that_have_nothing_to_do_with_it():
+    scrubber = Scrubber([Secret("test-key-one-0123456789abcdef"), Secret("hunter2")])
+    assert not scrubber.finds_in_shape(b'{"time":"2026-09-21T14:13:20.050Z","prompt_tokens":12}')
+    assert scrubber.finds_in_shape(b"hunter99")
+    assert scrubber.finds_in_shape(b'{"key":"a test-key-one-777"}')
+
+
+def test_the_generation_tells_that_other_secrets_are_known():
+    one, two = Secret("test-key-one-0123456789abcdef"), Secret("test-key-two-0123456789abcdef")
+    scrubber = Scrubber([one])
+    before = scrubber.generation
+    scrubber.replace([one])
+    assert scrubber.generation == before
+    scrubber.replace([two])
+    assert scrubber.generation > before
