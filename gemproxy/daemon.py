@@ -32,6 +32,7 @@ from gemproxy.exchange import Exchange
 from gemproxy.forwarding import Forwarder
 from gemproxy.keys.models import ModelBreakers
 from gemproxy.keys.pool import KeyPool, PoolSettings
+from gemproxy.ledger import MetricsLedger
 from gemproxy.observability import logs
 from gemproxy.observability.audit_log import AuditLog
 from gemproxy.observability.history import RequestHistory
@@ -51,7 +52,7 @@ from gemproxy.services.reactor_lag import ReactorLag
 from gemproxy.services.reload import ConfigReload, SettingsSource
 from gemproxy.services.rounds import HealthRound
 from gemproxy.services.sequence import ServiceSequence
-from gemproxy.state import MINUTE, AuditTrail, MetricsLedger
+from gemproxy.state import MINUTE, AuditTrail
 from gemproxy.storage.fallback import FallbackStateStore, state_store
 from gemproxy.storage.retention import Retention
 from gemproxy.upstream.client import TreqUpstream

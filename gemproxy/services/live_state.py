@@ -10,7 +10,8 @@ from twisted.logger import Logger
 from gemproxy.dialects.translation.signatures import RememberedCall, SignatureStore
 from gemproxy.keys.pool import KeyPool, UnknownKey
 from gemproxy.keys.snapshot import Override
-from gemproxy.state import AuditTrail, MetricsLedger, State
+from gemproxy.ledger import MetricsLedger
+from gemproxy.state import AuditTrail, State
 
 #: Changed keys whose snapshots are made in one turn of the reactor; some 15 us each.
 _BATCH = 100

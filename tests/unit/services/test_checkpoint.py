@@ -25,10 +25,11 @@ from gemproxy.keys.key import Key
 from gemproxy.keys.outcome import Outcome, Verdict
 from gemproxy.keys.pool import KeyPool
 from gemproxy.keys.snapshot import Override, PoolSnapshot
+from gemproxy.ledger import MetricsLedger
 from gemproxy.secret import Secret
 from gemproxy.services.checkpoint import Checkpoint, StorageThread
 from gemproxy.services.live_state import LiveState
-from gemproxy.state import AuditTrail, MetricsLedger, State
+from gemproxy.state import AuditTrail, State
 from gemproxy.storage.fallback import FallbackStateStore
 from gemproxy.storage.json_snapshot import JSONStateStore
 from gemproxy.storage.sqlite import SQLiteStateStore

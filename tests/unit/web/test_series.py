@@ -5,7 +5,8 @@ from fakes.admin import NOON, AdminStage
 from twisted.internet.task import Clock
 
 from gemproxy.exchange import Exchange
-from gemproxy.state import MINUTE, MetricsLedger, MetricsRow
+from gemproxy.ledger import MetricsLedger
+from gemproxy.state import MINUTE, MetricsRow
 from gemproxy.web.series import MINUTES, LastHour
 
 #: NOON is at the beginning of a minute.
