@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from io import BufferedWriter, RawIOBase, TextIOWrapper
+from io import RawIOBase, TextIOWrapper
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -68,10 +68,12 @@ def _unbuffered(stream: IO[str]) -> Callable[[bytes], int | None]:
 
     It gives how many it has written, and ``None`` where it would have to wait.
     """
-    if isinstance(stream, TextIOWrapper) and isinstance(stream.buffer, BufferedWriter):
-        stream.flush()
-        raw: RawIOBase = stream.buffer.raw
-        return raw.write
+    if isinstance(stream, TextIOWrapper):
+        # With PYTHONUNBUFFERED the standard output has one wrapper less.
+        raw = getattr(stream.buffer, "raw", stream.buffer)
+        if isinstance(raw, RawIOBase):
+            stream.flush()
+            return raw.write
 
     def put(data: bytes) -> int:
         stream.write(data.decode())

@@ -39,6 +39,14 @@ def test_a_line_is_written_in_one_piece():
     assert disk.taken == b"one\n"
 
 
+def test_a_stream_of_one_wrapper_less_is_written_to_as_well():
+    """As the standard output is with PYTHONUNBUFFERED."""
+    disk = Disk(3)
+    output = LineOutput(io.TextIOWrapper(disk, write_through=True))
+    output.write(b"one line\n")
+    assert (disk.taken, output.lost) == (b"one line\n", 0)
+
+
 def test_what_waits_in_the_stream_comes_first():
     disk = Disk()
     stream = io.TextIOWrapper(io.BufferedWriter(disk))
