@@ -20,6 +20,9 @@ from gemproxy.services.open_files import raise_open_file_limit
 
 #: EX_CONFIG of sysexits.h; the systemd unit does not restart on it.
 CONFIGURATION_FAULT = 78
+#: How long a thread may keep the reactor waiting for the interpreter's lock: a fifth of Python's
+#: default, which is all that a block of the reactor may last.
+SWITCH_SECONDS = 0.001
 
 
 class Options(usage.Options):
@@ -45,6 +48,7 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
     raise_open_file_limit()
+    sys.setswitchinterval(SWITCH_SECONDS)
     if options["demo"]:
         from gemproxy.demo import make_demo  # noqa: PLC0415 - brings the simulator with it
 
