@@ -92,12 +92,11 @@ class UpstreamAgent:
 class _AgentTrip(RoundTrip):
     """One request of a caller of the agent; the answer becomes an :class:`AgentResponse`."""
 
-    __slots__ = ("_answered", "_request", "_sent", "response")
+    __slots__ = ("_answered", "_request", "response")
 
     def __init__(self, pool: ConnectionPool, request: Request) -> None:
         super().__init__(pool, Answer(to_head=request.method == b"HEAD"))
         self._request = request
-        self._sent = False
         self._answered: Deferred[IResponse] | None = None
         self.response: AgentResponse | None = None
 
@@ -111,13 +110,9 @@ class _AgentTrip(RoundTrip):
     def repeatable(self) -> bool:
         return self._request.bodyProducer is None
 
-    @property
-    def sent(self) -> bool:
-        return self._sent
-
     def write_to(self, connection: UpstreamConnection) -> None:
         def written(_: None) -> None:
-            self._sent = True
+            self.sent = True
 
         def not_written(failure: Failure) -> None:
             if not self.answer.complete:
@@ -143,7 +138,7 @@ class _AgentTrip(RoundTrip):
             self._end(Failure(ResponseFailed([failure], self.response)))
         elif self.connection is None:
             self._end(failure)
-        elif self._sent:
+        elif self.sent:
             self._end(Failure(ResponseNeverReceived([failure])))
         else:
             self._end(Failure(RequestTransmissionFailed([failure])))
@@ -179,10 +174,10 @@ class AgentResponse:
     """The answer to a request of an agent's caller."""
 
     def __init__(self, answer: Answer, trip: _AgentTrip, request: Request) -> None:
-        major, minor = answer.version.split(".")
+        major, minor = answer.head.version.split(".")
         self.version = (b"HTTP", int(major), int(minor))
         self.code = answer.status
-        self.phrase = answer.phrase
+        self.phrase = answer.head.phrase
         self.headers = _headers(answer, request.method)
         self.length = UNKNOWN_LENGTH if answer.length is None else answer.length
         self.request = _ClientRequest(request)

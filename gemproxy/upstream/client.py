@@ -28,37 +28,26 @@ _EXPECT_BODY = frozenset({b"POST", b"PUT", b"PATCH"})
 
 
 class UpstreamClient(HTTPClient):
-    """treq's client on the upstream's agent, with a straight way for requests that are ready.
+    """treq's client on the upstream's agent, with a straight way for the core's calls.
 
-    ``exchange`` does what ``request`` does without what is the same for each of the core's calls,
-    or must not happen to them: URLs, cookies, redirects (to another host they would carry the key
+    ``exchange`` does what ``request`` does without what is the same for each of these calls, or
+    must not happen to them: URLs, cookies, redirects (to another host they would carry the key
     along), content decoding.
     """
 
-    def __init__(self, reactor: IReactorTime, agent: UpstreamAgent, deadlines: Deadlines) -> None:
-        super().__init__(agent)
-        self._reactor = reactor
-        self._pool = agent.pool
-        self._deadlines = deadlines
-
-    def exchange(self, head: bytes, body: bytes, limits: Limits) -> Deferred[TreqResponse]:
-        """Send ``head``, which ends with its blank line, and ``body``; wait for the headers."""
-        return TreqResponse(self._pool, self._reactor, self._deadlines, head, body, limits).send()
-
-
-class _Way:
-    """The way to one upstream: its connections, and what every request on them has in common."""
-
     def __init__(
-        self, reactor: Any, settings: UpstreamSettings, user_agent: bytes, deadlines: Deadlines
+        self,
+        reactor: IReactorTime,
+        pool: ConnectionPool,
+        base_url: str,
+        user_agent: bytes,
+        deadlines: Deadlines,
     ) -> None:
-        self.pool = ConnectionPool(
-            reactor, upstream_endpoint(reactor, settings), settings.max_connections_per_host
-        )
-        self._client = UpstreamClient(
-            reactor, UpstreamAgent(self.pool, settings.base_url), deadlines
-        )
-        url = URI.fromBytes(settings.base_url.encode("ascii"))
+        super().__init__(UpstreamAgent(pool, base_url))
+        self.pool = pool
+        self._seconds = reactor.seconds
+        self._deadlines = deadlines
+        url = URI.fromBytes(base_url.encode("ascii"))
         self._prefix = url.path.rstrip(b"/")
         self._common = (
             b" HTTP/1.1\r\nHost: %b\r\nUser-Agent: %b\r\nContent-Type: application/json\r\n"
@@ -67,18 +56,25 @@ class _Way:
         self._beginnings: dict[tuple[bytes, bytes], bytes] = {}
 
     def exchange(self, request: UpstreamRequest, limits: Limits) -> Deferred[TreqResponse]:
-        beginning = self._beginnings.get((request.method, request.path))
-        if beginning is None:
-            beginning = self._begin(request.method, request.path)
+        """Send ``request``; wait for status and headers of its answer."""
+        method, path, body = request.method, request.path, request.body
+        beginning = self._beginnings.get((method, path)) or self._begin(method, path)
         key = request.key.reveal().encode("ascii")
-        body = request.body
         if body is not None:
             head = b"%b%b\r\nContent-Length: %d\r\n\r\n" % (beginning, key, len(body))
-        elif request.method in _EXPECT_BODY:
+        elif method in _EXPECT_BODY:
             head = b"%b%b\r\nContent-Length: 0\r\n\r\n" % (beginning, key)
         else:
             head = b"%b%b\r\n\r\n" % (beginning, key)
-        return self._client.exchange(head, body or b"", limits)
+        return TreqResponse(
+            self.pool,
+            self._seconds,
+            self._deadlines,
+            head,
+            body or b"",
+            limits,
+            request.deadline,
+        ).send()
 
     def _begin(self, method: bytes, path: bytes) -> bytes:
         """The request up to the key. Raises ``ValueError`` where ``path`` could say more."""
@@ -102,26 +98,30 @@ def _reach(settings: UpstreamSettings) -> tuple[object, ...]:
     )
 
 
+def _limits(settings: UpstreamSettings) -> Limits:
+    return Limits(settings.first_byte_timeout_seconds, settings.idle_timeout_seconds)
+
+
 class TreqUpstream:
     """Gemini over HTTP. ``start`` before the first request, ``stop`` after the last."""
 
     def __init__(self, reactor: Any, settings: UpstreamSettings, user_agent: str) -> None:
         self._reactor = reactor
-        self._settings = settings
+        self._settings, self._limits = settings, _limits(settings)
         self._user_agent = user_agent.encode("ascii")
         self._deadlines = Deadlines(reactor)
         self._started = False
-        self._way = self._make_way(settings)
+        self._client = self._make_client(settings)
 
     def start(self) -> None:
         """Begin to look after idle connections."""
         self._started = True
-        self._way.pool.start()
+        self._client.pool.start()
 
     def stop(self) -> None:
         """Close the connections."""
         self._started = False
-        self._way.pool.stop()
+        self._client.pool.stop()
         self._deadlines.stop()
 
     def apply(self, settings: UpstreamSettings) -> None:
@@ -132,19 +132,22 @@ class TreqUpstream:
         that cannot be used; then nothing has changed.
         """
         if _reach(settings) != _reach(self._settings):
-            old, self._way = self._way, self._make_way(settings)
+            old, self._client = self._client, self._make_client(settings)
             if self._started:
-                self._way.pool.start()
+                self._client.pool.start()
                 old.pool.stop()
-        self._settings = settings
+        self._settings, self._limits = settings, _limits(settings)
 
     def send(self, request: UpstreamRequest) -> Deferred[TreqResponse]:
         """See :meth:`gemproxy.interfaces.Upstream.send`."""
-        settings = self._settings
-        limits = Limits(
-            settings.first_byte_timeout_seconds, settings.idle_timeout_seconds, request.deadline
-        )
-        return self._way.exchange(request, limits)
+        return self._client.exchange(request, self._limits)
 
-    def _make_way(self, settings: UpstreamSettings) -> _Way:
-        return _Way(self._reactor, settings, self._user_agent, self._deadlines)
+    def _make_client(self, settings: UpstreamSettings) -> UpstreamClient:
+        pool = ConnectionPool(
+            self._reactor,
+            upstream_endpoint(self._reactor, settings),
+            settings.max_connections_per_host,
+        )
+        return UpstreamClient(
+            self._reactor, pool, settings.base_url, self._user_agent, self._deadlines
+        )

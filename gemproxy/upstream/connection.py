@@ -29,12 +29,13 @@ class UpstreamConnection(Protocol):
 
     transport: Any
     idle_since = 0.0
-    #: Whether a request was sent on it before: then the upstream may have closed it meanwhile.
+    #: Whether it was idle before: then the upstream may have closed it meanwhile.
     used = False
 
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
-        self._trip: RoundTrip | None = None
+        #: The round trip that it serves, which then writes its request to the transport.
+        self.trip: RoundTrip | None = None
         self._held = False
         self._secured: Deferred[Any] | None = None
 
@@ -60,13 +61,8 @@ class UpstreamConnection(Protocol):
 
     # -- one round trip --------------------------------------------------------------------------
 
-    def carry(self, trip: RoundTrip) -> None:
-        """Serve ``trip``, which then writes its request to the transport."""
-        self.used = True
-        self._trip = trip
-
     def dataReceived(self, data: bytes) -> None:
-        trip = self._trip
+        trip = self.trip
         if trip is None:
             # Nobody asked: whatever it is, it must not become the next request's answer.
             self.abort()
@@ -87,7 +83,7 @@ class UpstreamConnection(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._settle(reason)
         self._pool.forget(self)
-        trip, self._trip = self._trip, None
+        trip, self.trip = self.trip, None
         if trip is None:
             return
         if trip.answer.ends_with_connection and reason.check(ConnectionDone):
@@ -98,31 +94,31 @@ class UpstreamConnection(Protocol):
 
     def _release(self, trip: RoundTrip) -> None:
         """Be there for the next request, if that is safe."""
-        self._trip = None
+        self.trip = None
         if not trip.sent:
             # The answer came early; the rest of the request would be taken for another one.
             self.abort()
-        elif trip.answer.keep_alive and self._pool.give_back(self):
-            self.resume()
-        else:
+        elif not trip.answer.keep_alive or not self._pool.give_back(self):
             self.transport.loseConnection()
+        elif self._held:
+            self.resume()
 
     # -- for the round trip ----------------------------------------------------------------------
 
     def abort(self) -> None:
         """Close now: the upstream stops generating. Whom it carries hears nothing more of it."""
-        self._trip = None
+        self.trip = None
         self._pool.forget(self)
         self.transport.abortConnection()
 
     def distrust(self, trip: RoundTrip) -> None:
         """Close, unless it serves another than ``trip`` by now."""
-        if self._trip is None or self._trip is trip:
+        if self.trip is None or self.trip is trip:
             self.abort()
 
     def pause(self) -> None:
         """Stop reading from the socket."""
-        if self._trip is not None and not self._held:
+        if self.trip is not None and not self._held:
             self._held = True
             self.transport.pauseProducing()
 

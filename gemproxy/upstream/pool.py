@@ -39,8 +39,8 @@ class ConnectionPool:
         self._endpoint = endpoint
         self._keep = keep
         self._factory = _ConnectionFactory(self)
-        #: The one used last is the last.
-        self._idle: list[UpstreamConnection] = []
+        #: Connections that were used and wait for another request. The one used last is the last.
+        self.idle: list[UpstreamConnection] = []
         self._sweeper = LoopingCall(self._sweep)
         self._sweeper.clock = reactor
 
@@ -53,12 +53,8 @@ class ConnectionPool:
         if self._sweeper.running:
             self._sweeper.stop()
         self._keep = 0
-        self._close(self._idle)
-        self._idle = []
-
-    def take_idle(self) -> UpstreamConnection | None:
-        """A connection that was used before and waits for another request."""
-        return self._idle.pop() if self._idle else None
+        self._close(self.idle)
+        self.idle = []
 
     def connect(self) -> Deferred[UpstreamConnection]:
         """A new connection, for one request of whoever called."""
@@ -67,21 +63,22 @@ class ConnectionPool:
 
     def give_back(self, connection: UpstreamConnection) -> bool:
         """Keep ``connection`` for another request, unless there are enough."""
-        if len(self._idle) >= self._keep:
+        if len(self.idle) >= self._keep:
             return False
+        connection.used = True
         connection.idle_since = self._seconds()
-        self._idle.append(connection)
+        self.idle.append(connection)
         return True
 
     def forget(self, connection: UpstreamConnection) -> None:
         """``connection`` takes no more requests."""
-        if connection in self._idle:
-            self._idle.remove(connection)
+        if connection in self.idle:
+            self.idle.remove(connection)
 
     def _sweep(self) -> None:
         oldest = self._seconds() - IDLE_SECONDS
-        stale = [each for each in self._idle if each.idle_since < oldest]
-        self._idle = [each for each in self._idle if each.idle_since >= oldest]
+        stale = [each for each in self.idle if each.idle_since < oldest]
+        self.idle = [each for each in self.idle if each.idle_since >= oldest]
         self._close(stale)
 
     def _close(self, connections: list[UpstreamConnection]) -> None:

@@ -7,10 +7,9 @@ generating.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
+from msgspec import Struct
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from gemproxy.errors import FailureKind, UpstreamFailed
@@ -27,23 +26,21 @@ from gemproxy.upstream.upload import Upload
 _AT_ONCE = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How long an exchange may take: until its first byte, between two reads, as a whole."""
+class Limits(Struct, frozen=True):
+    """How long an upstream may be silent, in seconds."""
 
-    #: Seconds from the sending on.
+    #: From the sending on, until the body begins.
     first_byte: float
-    #: Seconds.
+    #: Between two reads.
     idle: float
-    #: The reactor's time.
-    deadline: float
 
 
 class TreqResponse(RoundTrip):
-    """One request under ``limits``, and the answer that it gets.
+    """One request, and the answer that it gets within ``limits`` and before ``deadline``.
 
-    ``head`` is the request up to the blank line. Waiting for a client that reads slowly does not
-    count as the upstream's silence.
+    ``head`` is the request up to the blank line, ``seconds`` the reactor's clock, which the
+    deadline is read off too. Waiting for a client that reads slowly does not count as the
+    upstream's silence.
     """
 
     __slots__ = (
@@ -53,7 +50,6 @@ class TreqResponse(RoundTrip):
         "_deadlines",
         "_done",
         "_failure",
-        "_first_by",
         "_head",
         "_heard",
         "_idle",
@@ -61,29 +57,33 @@ class TreqResponse(RoundTrip):
         "_receive",
         "_seconds",
         "_settled",
-        "_upload",
+        "_silent_at",
+        "status",
     )
 
     def __init__(
         self,
         pool: ConnectionPool,
-        reactor: IReactorTime,
+        seconds: Callable[[], float],
         deadlines: Deadlines,
         head: bytes,
         body: bytes,
         limits: Limits,
+        deadline: float,
     ) -> None:
         super().__init__(pool, Answer())
         self._head = head
         self._body = body
-        self._upload: Upload | None = None
-        self._seconds = reactor.seconds
+        self._seconds = seconds
         self._deadlines = deadlines
-        self._first_by = reactor.seconds() + limits.first_byte
+        self._deadline = deadline
         self._idle = limits.idle
-        self._deadline = limits.deadline
-        #: When the body's latest piece came.
-        self._heard: float | None = None
+        # When nothing has come for too long.
+        self._silent_at = seconds() + limits.first_byte
+        #: HTTP's; 0 before the headers are here.
+        self.status = 0
+        # Whether any of the body came.
+        self._heard = False
         self._answered: Deferred[TreqResponse] | None = None
         self._done: Deferred[None] | None = None
         self._receive: Callable[[bytes], None] | None = None
@@ -102,11 +102,6 @@ class TreqResponse(RoundTrip):
     # -- what the core sees ----------------------------------------------------------------------
 
     @property
-    def status(self) -> int:
-        """HTTP's."""
-        return self.answer.status
-
-    @property
     def headers(self) -> Mapping[str, str]:
         """Names in lower case; of repeated headers the last."""
         return {
@@ -116,16 +111,18 @@ class TreqResponse(RoundTrip):
 
     def read(self, limit: int) -> Deferred[bytes]:
         """The whole body, at most ``limit`` bytes."""
-        collected = _Collected(limit)
-        if not self.answer.complete or self._failure is not None:
+        answer = self.answer
+        if not answer.complete or self._failure is not None:
+            collected = _Collected(limit)
             return self.stream(collected.add).addCallback(lambda _: collected.whole())
-        self._settle()
-        try:
-            collected.add(self.answer.take())
-        except UpstreamFailed as too_large:
+        self._settled = True
+        self._deadlines.release(self)
+        pieces = answer.pieces
+        body = pieces.pop() if len(pieces) == 1 else answer.take()
+        if len(body) > limit:
             self._distrust()
-            return fail(too_large)
-        return succeed(collected.whole())
+            return fail(UpstreamFailed(FailureKind.TOO_LARGE))
+        return succeed(body)
 
     def stream(self, receive: Callable[[bytes], None]) -> Deferred[None]:
         """Hand over the body as it comes, all of one read of the socket at once."""
@@ -147,41 +144,44 @@ class TreqResponse(RoundTrip):
         self._paused = False
         if self._settled:
             return
-        if self._heard is not None:
-            self._heard = self._seconds()
+        if self._heard:
+            self._silent_at = self._seconds() + self._idle
             self._deadlines.watch(self)
         self._hand_over()
         self._flow()
 
     # -- what the connection tells ---------------------------------------------------------------
 
-    @property
-    def sent(self) -> bool:
-        return self._upload is None or self._upload.done
-
     def write_to(self, connection: UpstreamConnection) -> None:
         transport, body = connection.transport, self._body
         if len(body) <= _AT_ONCE:
+            self.sent = True
             send(transport, self._head + body)
         else:
+            self.sent = False
             send(transport, self._head)
-            self._upload = Upload(transport, body)
-            self._upload.start()
+            Upload(transport, body, self._uploaded).start()
+
+    def _uploaded(self) -> None:
+        self.sent = True
 
     def advance(self) -> None:
         answer = self.answer
         if answer.pieces and not answer.complete:
-            first, self._heard = self._heard is None, self._seconds()
-            if first:
+            self._silent_at = self._seconds() + self._idle
+            if not self._heard:
+                self._heard = True
                 self._deadlines.watch(self)
         answered = self._answered
         if answered is None:
             self._hand_over()
         elif answer.status:
             self._answered = None
+            self.status = answer.status
             # Whoever waits begins to read in here.
             answered.callback(self)
-            self._flow()
+            if not answer.complete:
+                self._flow()
 
     def fail(self, failure: Failure) -> None:
         if self._settled or self._failure is not None:
@@ -200,19 +200,16 @@ class TreqResponse(RoundTrip):
     @property
     def due(self) -> float:
         """When it must be over, should nothing more come until then."""
-        if self._heard is None:
-            silent_at = self._first_by
-        elif self._paused:
-            return self._deadline
-        else:
-            silent_at = self._heard + self._idle
-        return min(silent_at, self._deadline)
+        silent_at, deadline = self._silent_at, self._deadline
+        return (
+            silent_at if silent_at < deadline and not (self._paused and self._heard) else deadline
+        )
 
     def expire(self, now: float) -> None:
         """Close the connection, and say which time is up."""
         if now >= self._deadline:
             expired = DEADLINE
-        elif self._heard is None:
+        elif not self._heard:
             expired = FIRST_BYTE
         else:
             expired = IDLE
@@ -227,10 +224,11 @@ class TreqResponse(RoundTrip):
         done, receive = self._done, self._receive
         if done is None or receive is None or (self._paused and self._failure is None):
             return
-        data = self.answer.take()
-        if data:
+        answer = self.answer
+        pieces = answer.pieces
+        if pieces:
             try:
-                receive(data)
+                receive(pieces.pop() if len(pieces) == 1 else answer.take())
             except Exception:  # noqa: BLE001 - the receiver's failure ends this exchange, and says why
                 if self._settled:
                     return
@@ -243,7 +241,7 @@ class TreqResponse(RoundTrip):
         if self._failure is not None:
             self._settle()
             done.errback(self._failure)
-        elif self.answer.complete and not self.answer.pieces:
+        elif answer.complete and not pieces:
             self._settle()
             done.callback(None)
 

@@ -16,23 +16,26 @@ from gemproxy.upstream.pool import ConnectionPool
 class RoundTrip(ABC):
     """A request and its answer. Subclasses say how it is written and who is told of the answer."""
 
-    __slots__ = ("_connecting", "_left", "_pool", "_was_used", "answer", "connection")
+    __slots__ = ("_connecting", "_left", "_pool", "answer", "connection", "sent")
 
     def __init__(self, pool: ConnectionPool, answer: Answer) -> None:
         self.answer = answer
         self.connection: UpstreamConnection | None = None
+        #: Whether all of the request went out.
+        self.sent = False
         self._pool = pool
         self._connecting: Deferred[Any] | None = None
-        self._was_used = False
         self._left = False
 
     def begin(self) -> None:
         """Send the request over the best connection there is."""
-        connection = self._pool.take_idle()
-        if connection is None:
+        idle = self._pool.idle
+        if not idle:
             self._connect()
-        else:
-            self._use(connection)
+            return
+        connection = self.connection = idle.pop()
+        connection.trip = self
+        self.write_to(connection)
 
     def abandon(self) -> None:
         """Stop here: the connection is closed, at whatever stage it is. Nobody is told."""
@@ -44,7 +47,12 @@ class RoundTrip(ABC):
 
     def lost(self, reason: Failure) -> None:
         """The connection ended before the answer did."""
-        if self._was_used and not self.answer.begun and self.repeatable:
+        if (
+            self.connection is not None
+            and self.connection.used
+            and not self.answer.begun
+            and self.repeatable
+        ):
             # The upstream closed a kept connection just as it was used again, and has said nothing
             # to the request: that is nobody's failure, and safe to send anew.
             self._connect()
@@ -61,27 +69,19 @@ class RoundTrip(ABC):
         if self._left:
             connection.abort()
         else:
-            self._use(connection)
+            self.connection = connection
+            connection.trip = self
+            self.write_to(connection)
 
     def _unreachable(self, failure: Failure) -> None:
         self._connecting = None
         if not self._left:
             self.fail(failure)
 
-    def _use(self, connection: UpstreamConnection) -> None:
-        self.connection, self._was_used = connection, connection.used
-        connection.carry(self)
-        self.write_to(connection)
-
     @property
     def repeatable(self) -> bool:
         """Whether the request can be written a second time."""
         return True
-
-    @property
-    @abstractmethod
-    def sent(self) -> bool:
-        """Whether all of the request went out."""
 
     @abstractmethod
     def write_to(self, connection: UpstreamConnection) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IPullProducer
@@ -12,20 +13,22 @@ _PIECE = 128 * 1024
 
 @implementer(IPullProducer)
 class Upload:
-    """Writes ``body`` to ``transport`` without a second copy of it in memory."""
+    """Writes ``body`` to ``transport`` without a second copy of it in memory.
 
-    def __init__(self, transport: Any, body: bytes) -> None:
+    ``done`` is called when the transport asks for more after the last piece.
+    """
+
+    def __init__(self, transport: Any, body: bytes, done: Callable[[], None]) -> None:
         self._transport = transport
         self._rest = memoryview(body)
-        #: Whether the transport has asked for more after the last piece.
-        self.done = False
+        self._done = done
 
     def start(self) -> None:
         self._transport.registerProducer(self, streaming=False)
 
     def resumeProducing(self) -> None:
         if not self._rest:
-            self.done = True
+            self._done()
             self._transport.unregisterProducer()
             return
         piece, self._rest = self._rest[:_PIECE], self._rest[_PIECE:]

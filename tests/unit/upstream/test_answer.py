@@ -1,9 +1,12 @@
 """What is an answer, what is garbage, and what an answer leaves behind on its connection."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gemproxy.upstream import answer as answer_module
 from gemproxy.upstream.answer import MAX_OVERHEAD_BYTES, Answer, NotHttp
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -164,7 +167,7 @@ def test_headers_are_kept_as_they_came_without_trailers():
 def test_headers_of_interim_answers_are_not_the_answers():
     answer = read(b"HTTP/1.1 103 Early\r\nLink: x\r\n\r\n" + OK + b"Content-Length: 0\r\n\r\n")
     assert answer.headers == [(b"Content-Length", b"0")]
-    assert answer.phrase == b"OK"
+    assert answer.head.phrase == b"OK"
 
 
 @pytest.mark.parametrize("excess", [b"H", b"x", OK + b"Content-Length: 0\r\n\r\n"])
@@ -232,3 +235,66 @@ def test_only_a_body_without_any_frame_ends_with_its_connection():
     assert not read(CHUNKED).ends_with_connection
     assert not read(OK + b"Content-Length: 3\r\n\r\n").ends_with_connection
     assert not read(b"HTTP/1.1 204 N\r\n\r\n").ends_with_connection
+
+
+HEADER_LINES = st.sampled_from(
+    [
+        b"Vary: Origin",
+        b"Content-Length: 2",
+        b"Transfer-Encoding: chunked",
+        b"transfer-encoding: chunked",
+        b"TRANSFER-ENCODING: Chunked",
+        b"Transfer-Encoding: gzip",
+        b"Transfer-Encoding: gzip, chunked",
+        b"Transfer-Encoding:chunked",
+        b"Transfer-Encoding: chunked ",
+        b"X-Transfer-Encoding: gzip",
+        b"Trailer: x",
+        b"A: b\nTransfer-Encoding: gzip",
+        b"A: b\rTransfer-Encoding: gzip",
+        b" Transfer-Encoding: gzip",
+        b"\tt: x",
+        b"T",
+        b"",
+        b"HTTP/1.1 200 OK",
+    ]
+)
+
+
+@given(
+    st.sampled_from([OK, b"HTTP/1.1 204\r\n", b"HTTP/1.1 103 x\r\n", b"HTTP/1.0 200 OK\r\n"]),
+    st.lists(HEADER_LINES, max_size=5),
+    st.sampled_from([b"", b"hi", b"2\r\nhi\r\n0\r\n\r\n", OK + b"Transfer-Encoding: gzip\r\n\r\n"]),
+    st.integers(0, 20),
+)
+def test_a_usual_head_is_taken_just_as_the_parser_would(first, lines, rest, cut):
+    wire = b"".join([first, *(line + b"\r\n" for line in lines), b"\r\n", rest])
+    reads = [wire[:cut], wire[cut:]] if 0 < cut < len(wire) else [wire]
+    assert verdict(reads) == verdict(reads, usual=re.compile(rb"(?!)"))
+
+
+def verdict(reads, usual=answer_module._USUAL_HEAD):
+    """What becomes of an answer when ``usual`` tells which heads need no closer look."""
+    answer, refused = Answer(), False
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(answer_module, "_USUAL_HEAD", usual)
+        try:
+            for data in reads:
+                if not answer.complete:
+                    answer.feed(data)
+        except NotHttp:
+            refused = True
+    return (
+        refused,
+        answer.status,
+        answer.complete,
+        answer.keep_alive,
+        answer.take(),
+        answer.headers if answer.status else None,
+        answer.ends_with_connection,
+    )
+
+
+def test_the_head_is_kept_without_what_came_with_it():
+    answer = read(CHUNKED + b"3\r\nabc\r\n")
+    assert answer._head_bytes == CHUNKED

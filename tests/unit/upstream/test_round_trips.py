@@ -18,14 +18,20 @@ from twisted.internet.error import (
 from twisted.internet.task import Clock
 
 from gemproxy.errors import FailureKind, UpstreamFailed
-from gemproxy.upstream.agent import UpstreamAgent
+from gemproxy.interfaces import UpstreamRequest
+from gemproxy.secret import Secret
 from gemproxy.upstream.client import UpstreamClient
 from gemproxy.upstream.deadlines import Deadlines
 from gemproxy.upstream.pool import IDLE_SECONDS, ConnectionPool
 from gemproxy.upstream.response import Limits
 from gemproxy.upstream.tunnel import TunnelRefused
 
-HEAD = b"POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n"
+KEY = Secret("test-key-0123456789abcdef")
+HEAD = (
+    b"POST /v1/x HTTP/1.1\r\nHost: h\r\nUser-Agent: gemproxy/test\r\n"
+    b"Content-Type: application/json\r\nX-Goog-Api-Key: test-key-0123456789abcdef\r\n"
+    b"Content-Length: %d\r\n\r\n"
+)
 HEADERS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -36,12 +42,13 @@ class Stage:
         self.clock, self.endpoint = Clock(), WireEndpoint()
         self.pool = ConnectionPool(self.clock, self.endpoint, keep)
         self.pool.start()
-        agent = UpstreamAgent(self.pool, "http://h")
-        self.client = UpstreamClient(self.clock, agent, Deadlines(self.clock))
+        self.client = UpstreamClient(
+            self.clock, self.pool, "http://h/v1/", b"gemproxy/test", Deadlines(self.clock)
+        )
 
     def send(self, body=b"{}", first_byte=10.0, idle=5.0, deadline=100.0):
-        limits = Limits(first_byte, idle, self.clock.seconds() + deadline)
-        return Told(self.client.exchange(HEAD, body, limits))
+        request = UpstreamRequest(b"POST", b"/x", KEY, body, self.clock.seconds() + deadline)
+        return Told(self.client.exchange(request, Limits(first_byte, idle)))
 
     @property
     def wires(self):
@@ -84,7 +91,7 @@ def stage():
 
 def test_a_request_is_one_write_and_an_answer_in_one_read_is_complete_at_once(stage):
     sent = stage.send()
-    assert stage.wires[0].value() == HEAD + b"{}"
+    assert stage.wires[0].value() == HEAD % 2 + b"{}"
     stage.wires[0].says(ok(b'{"a": 1}', b"X-A: b", b"X-a: c"))
     assert (sent.result.status, sent.result.headers["x-a"]) == (200, "c")
     assert Told(sent.result.read(8)).result == b'{"a": 1}'
@@ -114,7 +121,7 @@ def test_a_large_body_is_written_as_the_transport_has_room_and_not_copied_whole(
     assert len(wire.value()) < len(HEAD) + len(body) / 2
     while wire.producer is not None:
         wire.producer.resumeProducing()
-    assert wire.value() == HEAD + body
+    assert wire.value() == HEAD % len(body) + body
     wire.says(ok(b"{}"))
     assert Told(sent.result.read(10)).result == b"{}"
     assert not wire.closed
@@ -527,7 +534,7 @@ def test_a_kept_connection_that_closes_without_a_word_is_replaced_once(stage):
     sent = stage.send()
     stage.wires[0].closes()
     assert sent.results == []
-    assert stage.wires[1].value() == HEAD + b"{}"
+    assert stage.wires[1].value() == HEAD % 2 + b"{}"
     stage.wires[1].closes()
     assert sent.kind is FailureKind.RESET
     assert len(stage.wires) == 2
@@ -578,7 +585,7 @@ def test_a_large_body_begins_anew_on_the_second_connection(stage):
     wire = stage.wires[1]
     while wire.producer is not None:
         wire.producer.resumeProducing()
-    assert wire.value() == HEAD + body
+    assert wire.value() == HEAD % len(body) + body
 
 
 def test_the_second_try_may_find_nobody(stage):

@@ -1,5 +1,7 @@
 """The upstream client against a real socket whose other end may do anything."""
 
+import random
+
 import pytest
 import pytest_twisted
 from fakes.scripted_server import ScriptedServer, chunked, ok
@@ -87,6 +89,18 @@ async def test_one_connection_serves_request_after_request(stage):
         await (await here.client.send(POST)).read(100)
     assert len(here.server.connections) == 1
     assert len(here.server.connections[0].requests) == 3
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("size", [64 * 1024 + 1, 2 * 1024 * 1024, 5_000_000])
+async def test_a_large_body_arrives_whole_and_its_connection_is_kept(stage, size):
+    here = stage(always(ok(b"{}")))
+    body = random.Random(size).randbytes(size)
+    request = UpstreamRequest(b"POST", b"/x", KEY, body)
+    for _ in range(2):
+        assert await (await here.client.send(request)).read(100) == b"{}"
+    (connection,) = here.server.connections
+    assert [got.endswith(b"\r\n\r\n" + body) for got in connection.requests] == [True, True]
 
 
 @pytest_twisted.ensureDeferred
