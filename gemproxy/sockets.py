@@ -17,26 +17,16 @@ _LARGEST = 256 * 1024
 _PLAIN = (tcp.Server, tcp.Client)
 
 
-def send(transport: Any, data: bytes) -> None:
+def send(transport: Any, data: bytes | memoryview) -> bool:
     """Write ``data`` to ``transport``, now if nothing waits before it; in order at any rate.
 
-    What the socket does not take, and whatever goes wrong, is left to ``transport.write``: the
-    reactor meets the error again and tells of it as ever.
+    Tells whether all of it is gone. What the socket does not take, and whatever goes wrong, is
+    left to ``transport.write``: the reactor meets the error again and tells of it as ever.
     """
-    if type(transport) not in _PLAIN or len(data) > _LARGEST or _must_queue(transport):
-        transport.write(data)
-        return
-    try:
-        sent = transport.socket.send(data)
-    except OSError:
-        sent = 0
-    if sent < len(data):
-        transport.write(data[sent:])
-
-
-def _must_queue(transport: Any) -> bool:
-    return bool(
-        transport._tempDataBuffer
+    if (
+        type(transport) not in _PLAIN
+        or len(data) > _LARGEST
+        or transport._tempDataBuffer
         or transport.dataBuffer
         or not transport.connected
         or transport.disconnecting
@@ -44,4 +34,14 @@ def _must_queue(transport: Any) -> bool:
         or transport.TLS
         or transport._writeDisconnected
         or transport._writeDisconnecting
-    )
+    ):
+        transport.write(bytes(data))
+        return False
+    try:
+        sent = transport.socket.send(data)
+    except OSError:
+        sent = 0
+    if sent == len(data):
+        return True
+    transport.write(bytes(data[sent:]))
+    return False

@@ -49,7 +49,7 @@ async def connected():
 @pytest_twisted.ensureDeferred
 async def test_what_fits_is_at_the_peer_before_the_reactor_turns():
     client, server = await connected()
-    send(client.transport, b"hello")
+    assert send(client.transport, b"hello")
     assert server.transport.socket.recv(100) == b"hello"
     client.transport.loseConnection()
     await server.lost
@@ -60,8 +60,9 @@ async def test_order_is_kept_when_the_socket_is_full():
     client, server = await connected()
     server.transport.pauseProducing()
     pieces = [bytes([65 + i % 26]) * 100_000 for i in range(100)]
-    for piece in pieces:
-        send(client.transport, piece)
+    gone = [send(client.transport, memoryview(piece)) for piece in pieces]
+    assert gone == sorted(gone, reverse=True)
+    assert not gone[-1]
     assert client.transport._tempDataBuffer
     server.expected = 10_000_000
     server.transport.resumeProducing()
@@ -93,5 +94,5 @@ async def test_a_peer_that_is_gone_is_told_by_the_reactor_and_raises_nothing():
 
 def test_a_transport_of_another_kind_is_written_to_as_ever():
     transport = StringTransport()
-    send(transport, b"plain")
+    assert not send(transport, b"plain")
     assert transport.value() == b"plain"
