@@ -33,7 +33,12 @@ class StreamRelay:
 
     def receive(self, data: bytes) -> None:
         """What one read of the upstream's socket brought."""
-        self._translate(self._decoder.receive(data))
+        payloads = self._decoder.receive(data)
+        if len(payloads) == 1 and self._writer.started:
+            # As most events of a stream come.
+            self._writer.write(self._translator.receive(payloads[0]))
+        else:
+            self._translate(payloads)
 
     def end_of_body(self) -> None:
         """Read what a body without a last blank line left over, and be ready for another body."""
