@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet import tcp
+from twisted.internet import abstract, tcp
 
 #: More than a socket's buffer usually takes; the rest would have to be copied to be queued.
 _LARGEST = 256 * 1024
@@ -45,3 +45,14 @@ def send(transport: Any, data: bytes | memoryview) -> bool:
         return True
     transport.write(bytes(data[sent:]))
     return False
+
+
+def unsent(transport: Any) -> int:
+    """How many bytes wait in this process for the other side to read."""
+    waiting = 0
+    while not isinstance(transport, abstract.FileDescriptor):
+        waiting += sum(map(len, getattr(transport, "_appSendBuffer", ())))
+        transport = getattr(transport, "transport", None)
+        if transport is None:
+            return waiting
+    return waiting + len(transport.dataBuffer) - transport.offset + transport._tempDataLen

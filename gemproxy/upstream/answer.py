@@ -164,7 +164,7 @@ class Answer:
         if self._bodiless or self.status in _WITHOUT_BODY:
             return 0
         length = self.header(_CONTENT_LENGTH)
-        return None if length is None else int(length)
+        return None if length is None else int(length.lstrip(b"0") or 0)
 
     @property
     def ends_with_connection(self) -> bool:

@@ -26,7 +26,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gemproxy.errors import RequestTooLarge
-from gemproxy.sockets import send
+from gemproxy.sockets import send, unsent
 from gemproxy.web.pace import IDLE_SECONDS, Pace
 from gemproxy.web.parsing import (
     END_OF_HEAD,
@@ -265,9 +265,11 @@ class ProxyChannel(Protocol):
         self._step = self._drop
         self._buffer = b""
         self._is_serving = False
-        self._expire_in(LINGER_SECONDS, self._abort)
+        self._expire_unless_read(LINGER_SECONDS, self._abort)
         # TLS has no half of a connection to close, and below it is not ours to close.
         if not self.isSecure():
+            # A transport that waits for its producer closes nothing.
+            self.transport.unregisterProducer()
             self.transport.loseWriteConnection()
         self._steer()
 
@@ -277,8 +279,19 @@ class ProxyChannel(Protocol):
         self.deadline = self.site.now() + seconds
         self.expire = expire
 
+    def _expire_unless_read(self, seconds: float, expire: Callable[[float], object]) -> None:
+        """Expire, but not as long as the client goes on taking what was written."""
+        waiting = unsent(self.transport)
+
+        def look(now: float) -> None:
+            if unsent(self.transport) < waiting:
+                self._expire_unless_read(seconds, expire)
+            else:
+                expire(now)
+
+        self._expire_in(seconds, look)
+
     def _close_idle(self, _: float) -> None:
-        self._expire_in(CLOSE_SECONDS, self._abort)
         self.loseConnection()
 
     def _cut_off(self, _: float) -> None:
@@ -305,13 +318,16 @@ class ProxyChannel(Protocol):
         if not self.persistent:
             self._close()
             return
-        self._expire_in(IDLE_SECONDS, self._close_idle)
+        if self._is_congested:
+            self._expire_unless_read(IDLE_SECONDS, self._close_idle)
+        else:
+            self._expire_in(IDLE_SECONDS, self._close_idle)
         self._step = self._read_head
         self._go_on()
         self._steer()
 
     def _close(self) -> None:
-        if self._buffer:
+        if self._buffer.strip(_EMPTY_LINE):
             self.linger()
         else:
             self.loseConnection()
@@ -344,6 +360,7 @@ class ProxyChannel(Protocol):
         if self._is_closing:
             return
         self._is_closing, self.persistent = True, False
+        self._expire_unless_read(CLOSE_SECONDS, self._abort)
         self._step = self._drop
         self._buffer = b""
         # A transport waits for its producer to end.
@@ -375,7 +392,7 @@ class ProxyChannel(Protocol):
         self._is_congested = False
         if self._producer is not None:
             self._producer.resumeProducing()
-        if self.expire == self._close_idle:
+        if self._step == self._read_head:
             self._expire_in(IDLE_SECONDS, self._close_idle)
         self._go_on()
         self._steer()

@@ -126,7 +126,7 @@ def _body_length(values: dict[bytes, bytes], is_current: bool) -> int | None:
     encoding = values.get(b"transfer-encoding")
     if encoding is None:
         # llhttp refused two lengths, a length beside an encoding, and what is no number.
-        return int(values.get(b"content-length", 0))
+        return int(values.get(b"content-length", b"").lstrip(b"0") or 0)
     # No other coding is undone here; and HTTP/1.0 knows none, so that a reader before us may have
     # overlooked it (RFC 9112 section 6.1).
     if encoding.lower() != b"chunked" or not is_current:

@@ -18,7 +18,7 @@ from twisted.web.http import parse_qs
 from twisted.web.http_headers import Headers
 from twisted.web.server import Request
 
-from gemproxy.errors import InvalidRequest
+from gemproxy.errors import InvalidRequest, UnknownURL
 
 if TYPE_CHECKING:
     from gemproxy.web.channel import ProxyChannel
@@ -147,6 +147,9 @@ class ProxyRequest(Request):
 
     def _look_up(self) -> None:
         """Find what serves the path. Klein would answer one that is no text in its own words."""
+        if self.path == b"*":  # twisted.web would answer in its own words.
+            self.site.refuse(self, UnknownURL("Unknown request URL: *."))
+            return
         try:
             unquote_to_bytes(self.path).decode()
         except UnicodeDecodeError:

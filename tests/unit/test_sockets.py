@@ -6,7 +6,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import StringTransport
 
-from gemproxy.sockets import send
+from gemproxy.sockets import send, unsent
 
 
 class Peer(Protocol):
@@ -96,3 +96,18 @@ def test_a_transport_of_another_kind_is_written_to_as_ever():
     transport = StringTransport()
     assert not send(transport, b"plain")
     assert transport.value() == b"plain"
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_the_other_side_has_not_taken_is_counted():
+    client, server = await connected()
+    server.transport.pauseProducing()
+    while not unsent(client.transport):
+        send(client.transport, b"a" * 100_000)
+    before = unsent(client.transport)
+    client.transport.write(b"b" * 1000)
+    assert unsent(client.transport) == before + 1000
+    assert unsent(StringTransport()) == 0
+    client.transport.abortConnection()
+    server.transport.resumeProducing()
+    await server.lost

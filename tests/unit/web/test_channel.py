@@ -454,3 +454,33 @@ def test_a_drain_lets_the_running_answer_out_and_serves_no_other(client):
     client.send(post())
     assert client.statuses == [200]
     assert client.transport.disconnecting
+
+
+@pytest.mark.parametrize("headers", [b"Connection: close\r\n", b"Connection: close\r\nX: y\r\n"])
+def test_a_connection_that_was_to_close_and_does_not_is_cut(client, headers):
+    """Its client has gone without a word, or never reads what it was sent."""
+    client.send(post(headers=headers))
+    assert client.statuses == [200]
+    client.clock.pump([1.0] * 14)
+    assert not client.transport.aborted
+    client.clock.pump([1.0] * 3)
+    assert client.transport.aborted
+
+
+def test_a_length_of_thousands_of_zeros_is_zero(client):
+    client.send(b"POST /now HTTP/1.1\r\nHost: x\r\nContent-Length: %b\r\n\r\n" % (b"0" * 5000))
+    assert client.statuses == [200]
+
+
+@pytest.mark.parametrize("method", [b"OPTIONS", b"GET", b"HEAD"])
+def test_what_is_asked_of_the_server_as_a_whole_is_answered_in_our_words(client, method):
+    client.send(b"%b * HTTP/1.1\r\nHost: x\r\n\r\n" % method)
+    assert client.statuses == [404]
+    assert b"TwistedWeb" not in client.sent
+
+
+def test_a_blank_line_behind_the_last_request_does_not_hurry_its_answer(client):
+    client.send(post(b"/later", headers=b"Connection: close\r\n") + b"\r\n")
+    client.site.answer(client.site.waiting.pop())
+    assert client.transport.disconnecting
+    assert not client.transport.half_closed
