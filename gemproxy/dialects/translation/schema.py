@@ -102,7 +102,8 @@ def _clean_text(text: bytes) -> _CleanedText:
     cleaned = _CleanedText(msgspec.Raw(made), _takes_nothing(schema))
     if len(text) <= _LONGEST_REMEMBERED and len(made) <= _LONGEST_REMEMBERED:
         while len(_remembered) >= _REMEMBERED_SCHEMAS:
-            del _remembered[next(iter(_remembered))]
+            # Translations run in several threads; another one may have made the room.
+            _remembered.pop(next(iter(_remembered)), None)
         _remembered[text] = cleaned
     return cleaned
 
