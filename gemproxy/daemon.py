@@ -19,7 +19,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString
 from twisted.internet.interfaces import IProtocolFactory, IStreamServerEndpoint
 from twisted.internet.task import deferLater
-from twisted.internet.threads import deferToThreadPool
 
 from gemproxy import __version__
 from gemproxy.call import ForwardingSettings
@@ -52,6 +51,7 @@ from gemproxy.services.reactor_lag import ReactorLag
 from gemproxy.services.reload import ConfigReload, SettingsSource
 from gemproxy.services.rounds import HealthRound
 from gemproxy.services.sequence import ServiceSequence
+from gemproxy.services.threads import in_thread
 from gemproxy.state import MINUTE, AuditTrail
 from gemproxy.storage.fallback import FallbackStateStore, state_store
 from gemproxy.storage.retention import Retention
@@ -193,7 +193,7 @@ class Daemon:
             seen,
             self.apply,
             in_thread=self._in_thread,
-            prepare=lambda new: self._scrubber.replace(new.secrets()),
+            prepare=self._learn_secrets,
             begun=self._notifier.reloading,
             ended=lambda _: self._notifier.ready(),
         )
@@ -313,8 +313,13 @@ class Daemon:
         self._notifier.ready()
         return port
 
+    def _learn_secrets(self, settings: Settings) -> None:
+        """Know the secrets of ``settings``, beside those in force: they may yet be refused."""
+        running = self._reload.settings
+        self._scrubber.replace((*running.secrets(), *settings.secrets()))
+
     def _in_thread(self, work: Callable[[], _T]) -> Deferred[_T]:
-        return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), work)
+        return in_thread(self._reactor, work)
 
     def _pause(self) -> Deferred[None]:
         paused: Deferred[None] = deferLater(self._reactor, 0)

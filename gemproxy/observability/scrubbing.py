@@ -85,7 +85,9 @@ class Scrubber:
         """
         live = {secret.id: secret for secret in secrets}
         retired = {**self._retired, **self._live}
-        kept = [(i, secret) for i, secret in retired.items() if i not in live][-_RETIRED_KEPT:]
+        # All that have just left stay known, however many: requests in flight still hold them.
+        most = max(_RETIRED_KEPT, len(self._live))
+        kept = [(i, secret) for i, secret in retired.items() if i not in live][-most:]
         known = set(self._live) | set(self._retired)
         self._live, self._retired = live, dict(kept)
         if set(live) - known or known - set(live) - set(self._retired):

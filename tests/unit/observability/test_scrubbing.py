@@ -198,3 +198,10 @@ def test_the_generation_tells_that_other_secrets_are_known():
     assert scrubber.generation == before
     scrubber.replace([two])
     assert scrubber.generation > before
+
+
+def test_however_many_leave_at_once_all_of_them_stay_known():
+    many = [Secret(f"test-key-{number:05}-0123456789abcdef") for number in range(1500)]
+    scrubber = Scrubber(many)
+    scrubber.replace([Secret("test-key-other-0123456789abcdef")])
+    assert all(scrubber.finds(secret.reveal().encode()) for secret in many)
