@@ -15,6 +15,7 @@ marks are its own is looked at when it is written.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 
@@ -23,8 +24,10 @@ import msgspec
 #: A body below this many bytes holds nothing that is worth the trouble.
 LEAST = 128 * 1024
 
-#: Seven digits follow, so that the length is one of base64.
-_MARK = b"MediaHeldBack"
+#: Seven digits follow, so that the length is one of base64. It differs with every process, so that
+#: nobody can spell it, by whatever detour of escapes, blanks or percent signs that the translation
+#: takes out of a text: the one thing here that is drawn and not decided.
+MARK = b"M" + os.urandom(6).hex().encode()
 _DIGITS = 7
 #: How each escape of one of its letters begins.
 _ESCAPES = (rb"\u004", rb"\u006")
@@ -49,7 +52,7 @@ class SetAside(msgspec.Struct, frozen=True):
         """``text`` with the media in the place of its marks."""
         if not self.pieces:
             return text
-        first, *others = text.split(_MARK)
+        first, *others = text.split(MARK)
         whole: list[bytes | memoryview] = [first]
         for other in others:
             whole += (self.pieces[int(other[:_DIGITS])], other[_DIGITS:])
@@ -57,14 +60,14 @@ class SetAside(msgspec.Struct, frozen=True):
 
     def all_in_data_urls(self, text: bytes) -> bool:
         """Whether each mark ends one data URL of ``text``, and stands nowhere else."""
-        ends = [each[: _DIGITS + 1] for each in text.split(b";base64," + _MARK)[1:]]
+        ends = [each[: _DIGITS + 1] for each in text.split(b";base64," + MARK)[1:]]
         wanted = [b'%0*d"' % (_DIGITS, number) for number in range(len(self.pieces))]
-        return sorted(ends) == wanted and text.count(_MARK) == len(wanted)
+        return sorted(ends) == wanted and text.count(MARK) == len(wanted)
 
     def size(self, data: str) -> int:
         """The length of ``data``, or of what it is the mark of."""
-        is_mark = self.pieces and data.startswith(_MARK.decode())
-        return len(self.pieces[int(data[len(_MARK) :])] if is_mark else data)
+        is_mark = self.pieces and data.startswith(MARK.decode())
+        return len(self.pieces[int(data[len(MARK) :])] if is_mark else data)
 
 
 NOTHING = SetAside()
@@ -78,7 +81,7 @@ def set_aside(text: bytes) -> tuple[bytes, SetAside]:
     for opening, end in _long_strings(text):
         start = _start_of_base64(text, opening)
         if start is not None and is_base64(piece := memoryview(text)[start:end]):
-            rest += (text[done:start], b"%b%0*d" % (_MARK, _DIGITS, len(pieces)))
+            rest += (text[done:start], b"%b%0*d" % (MARK, _DIGITS, len(pieces)))
             pieces.append(piece)
             done = end
     rest.append(text[done:])
@@ -114,7 +117,7 @@ def _long_strings(text: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _could_spell_a_mark(text: bytes) -> bool:
-    return _MARK in text or any(escape in text for escape in _ESCAPES)
+    return MARK in text or any(escape in text for escape in _ESCAPES)
 
 
 def _start_of_base64(text: bytes, start: int) -> int | None:

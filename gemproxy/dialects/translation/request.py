@@ -48,7 +48,8 @@ _SERVICE_TIERS = {
 }
 
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}")
-_MODEL_PREFIXES = ("models/", "google/", "gemini/")
+#: More than a few of them are nobody's name for a model.
+_PREFIXES = re.compile(r"(?:models/|google/|gemini/){0,8}")
 
 _NO_NAMES: Mapping[str, str] = MappingProxyType({})
 
@@ -77,16 +78,10 @@ def normalize_model(name: str) -> str:
     :class:`InvalidRequest` with ``param`` ``model`` for a name that could mean anything else in a
     URL than a model.
     """
-    bare = name
-    while (prefix := _prefix(bare)) is not None:
-        bare = bare[len(prefix) :]
+    bare = _PREFIXES.sub("", name, count=1)
     if _MODEL.fullmatch(bare) is None:
         raise InvalidRequest(f"model: '{name[:80]}' is not a model's name.", param="model")
     return bare
-
-
-def _prefix(name: str) -> str | None:
-    return next((prefix for prefix in _MODEL_PREFIXES if name.startswith(prefix)), None)
 
 
 def to_gemini(
@@ -104,8 +99,9 @@ def to_gemini(
     echo. Raises :class:`InvalidRequest`, with ``param``, for what Gemini or this model cannot do.
     """
     family = family_of(model)
+    aside = request.aside if isinstance(request, LargeChatCompletionRequest) else NOTHING
     if (native := plain_request(request, family)) is not None:
-        body = encode_generate_content(native)
+        body = aside.put_back(encode_generate_content(native))
         return TranslatedRequest(
             body=body,
             context=_answer_context(request, _NO_NAMES, scrub),
@@ -134,7 +130,6 @@ def to_gemini(
         cached_content=cached,
         service_tier=_SERVICE_TIERS.get(request.service_tier or ""),
     )
-    aside = request.aside if isinstance(request, LargeChatCompletionRequest) else NOTHING
     body = aside.put_back(encode_generate_content(native))
     media = _media(conversation.contents)
     return TranslatedRequest(

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from gemproxy.dialects.gemini.answers import decode_answer
 from gemproxy.dialects.openai.requests import decode_chat_completion
 from gemproxy.dialects.set_aside import LEAST, set_aside
+from gemproxy.dialects.set_aside import MARK as SPELLING
 from gemproxy.dialects.translation.answer import to_openai
 from gemproxy.dialects.translation.context import AnswerContext
 from gemproxy.dialects.translation.request import to_gemini
@@ -126,10 +127,34 @@ def test_media_that_is_not_used_vanishes():
     assert translated(body) == translated_as_a_whole(body)
 
 
-MARK = "MediaHeldBack0000000"
+def test_long_base64_in_a_schema_of_a_plain_conversation_is_put_back():
+    schema = {"type": "object", "properties": {"a": {"type": "string", "const": "x"}}}
+    schema["properties"]["a"] = {"type": "string", "enum": ["x"], "default": {"data": LONG}}
+    format_ = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+    body = encoded({"role": "user", "content": "Hi"}, response_format=format_)
+    assert is_set_aside(body)
+    assert translated(body) == translated_as_a_whole(body)
 
 
-@pytest.mark.parametrize("text", [MARK, MARK.lower(), MARK.upper(), "Media", "\\u0041"])
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "input_audio", "input_audio": {"format": "wav", "data": "Media\nHeldBack0000000"}},
+        {"type": "input_audio", "input_audio": {"format": "wav", "data": "MediaHeldBack9999999"}},
+        {"type": "text", "text": "MediaHeldBack0000000"},
+    ],
+)
+def test_nobody_spells_a_mark_that_differs_with_every_process(part):
+    body = encoded(user(part, image(LONG)))
+    assert translated(body) == translated_as_a_whole(body)
+
+
+MARK = SPELLING.decode() + "0000000"
+
+
+@pytest.mark.parametrize(
+    "text", [MARK, MARK.lower(), MARK.upper(), SPELLING.decode()[:5], "\\u0041"]
+)
 def test_texts_that_look_like_a_mark_stay_what_they_are(text):
     body = encoded({"role": "system", "content": text}, user({**TEXT, "text": text}, image(LONG)))
     made = json.loads(translated(body).body)

@@ -91,3 +91,9 @@ def test_names_that_could_leave_the_path_are_refused(name):
     with pytest.raises(InvalidRequest) as caught:
         normalize_model(name)
     assert caught.value.param == "model"
+
+
+def test_a_name_of_endless_prefixes_is_refused_at_once():
+    # Taken off one at a time they would keep the reactor for a minute.
+    with pytest.raises(InvalidRequest):
+        normalize_model("models/" * 1_000_000 + "gemini-2.5-flash")
