@@ -39,9 +39,9 @@ class TokenUsage(msgspec.Struct, frozen=True, gc=False):
         """Read Gemini's counts; a missing count is 0."""
         if usage is None:
             return cls()
-        prompt = (usage.prompt_token_count or 0) + (usage.tool_use_prompt_token_count or 0)
-        visible = usage.candidates_token_count or 0
-        reasoning = usage.thoughts_token_count or 0
+        prompt = _tokens(usage.prompt_token_count) + _tokens(usage.tool_use_prompt_token_count)
+        visible = _tokens(usage.candidates_token_count)
+        reasoning = _tokens(usage.thoughts_token_count)
         # Some models' candidates count holds the thoughts already; the total gives them away.
         inclusive = reasoning <= visible and prompt + visible == usage.total_token_count
         output = visible if inclusive else visible + reasoning
@@ -49,7 +49,7 @@ class TokenUsage(msgspec.Struct, frozen=True, gc=False):
         _, output_audio, output_image = _by_modality(usage.candidates_tokens_details)
         return cls(
             input=prompt,
-            cached=usage.cached_content_token_count or 0,
+            cached=_tokens(usage.cached_content_token_count),
             output=output,
             reasoning=reasoning,
             total=prompt + output,
@@ -97,7 +97,7 @@ def _by_modality(details: list[ModalityTokenCount] | None) -> tuple[int, int, in
         return _NO_TOKENS
     text = audio = image = 0
     for detail in details:
-        tokens = detail.token_count or 0
+        tokens = _tokens(detail.token_count)
         if detail.modality in _TEXT:
             text += tokens
         elif detail.modality in _AUDIO:
@@ -107,6 +107,12 @@ def _by_modality(details: list[ModalityTokenCount] | None) -> tuple[int, int, in
     return text, audio, image
 
 
+def _tokens(count: int | None) -> int:
+    """``count`` within what can be a number of tokens, whatever an upstream says."""
+    return min(max(count or 0, 0), _MOST_TOKENS)
+
+
+_MOST_TOKENS = 10**12
 _SERVICE_TIERS = {"standard": "default", "flex": "flex", "priority": "priority"}
 
 _NO_TOKENS = (0, 0, 0)

@@ -99,3 +99,8 @@ def test_openai_object_has_both_details():
 def test_service_tier_has_openais_name(told, tier):
     assert service_tier(UsageMetadata(service_tier=told)) == tier
     assert service_tier(None) is None
+
+
+def test_counts_that_cannot_be_a_number_of_tokens_are_held_within_bounds():
+    usage = read(promptTokenCount=-(2**62), candidatesTokenCount=10**400)
+    assert (usage.input, usage.output) == (0, 10**12)
