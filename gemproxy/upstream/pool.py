@@ -18,6 +18,8 @@ from gemproxy.upstream.connection import UpstreamConnection
 
 #: Below the upstream's own limit (Google closes after 240 s), so that we are the one who closes.
 IDLE_SECONDS = 200.0
+#: For those beyond the number that is kept.
+SURPLUS_SECONDS = 5.0
 _SWEEP_SECONDS = 10.0
 
 
@@ -32,7 +34,11 @@ class _ConnectionFactory(Factory):
 
 
 class ConnectionPool:
-    """Connections to one host: ``endpoint`` makes them, at most ``keep`` idle ones are kept."""
+    """Connections to one host: ``endpoint`` makes them, at most ``keep`` idle ones are kept.
+
+    More than these idle for some seconds at most: answers come in crowds and requests as well, and
+    between the two a crowd of connections is idle for a moment that is needed again in the next.
+    """
 
     def __init__(self, reactor: IReactorTime, endpoint: IStreamClientEndpoint, keep: int) -> None:
         self._seconds = reactor.seconds
@@ -62,8 +68,8 @@ class ConnectionPool:
         return connecting
 
     def give_back(self, connection: UpstreamConnection) -> bool:
-        """Keep ``connection`` for another request, unless there are enough."""
-        if len(self.idle) >= self._keep:
+        """Keep ``connection`` for another request, unless none is to be kept any more."""
+        if not self._keep:
             return False
         connection.used = True
         connection.idle_since = self._seconds()
@@ -76,9 +82,14 @@ class ConnectionPool:
             self.idle.remove(connection)
 
     def _sweep(self) -> None:
-        oldest = self._seconds() - IDLE_SECONDS
-        stale = [each for each in self.idle if each.idle_since < oldest]
-        self.idle = [each for each in self.idle if each.idle_since >= oldest]
+        now = self._seconds()
+        surplus = len(self.idle) - self._keep
+        stale: list[UpstreamConnection] = []
+        kept: list[UpstreamConnection] = []
+        for place, each in enumerate(self.idle):
+            patience = SURPLUS_SECONDS if place < surplus else IDLE_SECONDS
+            (kept if now - each.idle_since <= patience else stale).append(each)
+        self.idle = kept
         self._close(stale)
 
     def _close(self, connections: list[UpstreamConnection]) -> None:

@@ -453,7 +453,19 @@ def test_no_more_connections_are_kept_than_allowed(stage):
         stage.send()
     for wire in stage.wires:
         wire.says(ok(b"{}"))
-    assert [wire.closed for wire in stage.wires] == [False, False, True]
+    assert not any(wire.closed for wire in stage.wires)
+    stage.clock.pump([1] * 20)
+    assert [wire.closed for wire in stage.wires] == [True, False, False]
+
+
+def test_a_crowd_of_requests_uses_the_connections_of_the_crowd_before(stage):
+    for _ in range(3):
+        for _ in range(5):
+            stage.send()
+        for wire in stage.wires:
+            wire.says(ok(b"{}"))
+        stage.clock.advance(1)
+    assert len(stage.wires) == 5
 
 
 def test_idle_connections_are_closed_in_time_and_used_ones_are_not(stage):
