@@ -91,7 +91,6 @@ class AdminDoor:
         """
         over: Deferred[None] = Deferred()
         exchange = self._begin(request, route)
-        request.notifyFinish().addErrback(lambda _: None)
         work = Deferred.fromCoroutine(self._serve(request, exchange, serve))
         # Klein cancels what it waits for when the client leaves; the work does not hear of it.
         work.addBoth(over.callback)
@@ -99,10 +98,9 @@ class AdminDoor:
 
     def hand_out(self, request: ProxyRequest, route: str, document: Document) -> Deferred[None]:
         """Answer with what is for everybody, without a look at who asks. Fires at once."""
-        request.notifyFinish().addErrback(lambda _: None)
         exchange = self._begin(request, route)
         exchange.outcome = "success"
-        status = 304 if document.is_in(_header(request, b"if-none-match")) else document.status
+        status = 304 if document.is_in(request.header(b"if-none-match")) else document.status
         headers = [(b"ETag", document.etag), *document.headers]
         self._send(request, exchange, status, document.body, document.content_type, headers)
         return succeed(None)
@@ -135,7 +133,7 @@ class AdminDoor:
     def _identify(self, request: ProxyRequest, exchange: Exchange) -> Actor:
         """Whoever brings the right token is let in, from a locked address as well."""
         address = address_of(request)
-        authorization = _header(request, b"authorization")
+        authorization = request.header(b"authorization")
         try:
             client = self.auth.operator(authorization)
         except Unauthorized:
@@ -204,11 +202,6 @@ def address_of(request: ProxyRequest) -> str:
 
 def _check_origin(request: ProxyRequest) -> None:
     """Where no token is asked, a page of any site that the operator visits could send requests."""
-    origin, host = _header(request, b"origin"), _header(request, b"host")
+    origin, host = request.header(b"origin"), request.header(b"host")
     if origin is not None and origin.partition(b"://")[2] != host:
         raise Forbidden("The admin API does not serve pages of another site.")
-
-
-def _header(request: ProxyRequest, name: bytes) -> bytes | None:
-    values = request.requestHeaders.getRawHeaders(name)
-    return values[-1] if values else None
