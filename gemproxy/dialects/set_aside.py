@@ -7,10 +7,9 @@ goes through the translation, and what comes out gets the bytes back: they are r
 checked, and copied once.
 
 A mark is itself good base64, so that the translation takes it for what it stands for. It cannot be
-confused with what a client wrote: a request that holds the mark's letters, or an escape that could
-spell one of them, is left as it is; and where a text is made lower or upper case, no mark can come
-of it, since a mark has both. An answer takes in texts of the request as well, so that whether its
-marks are its own is looked at when it is written.
+confused with what a client wrote, since nobody can guess it; a text that holds it all the same, or
+spells letters by escapes, takes the long way. An answer takes in texts of the request as well, so
+that whether its marks are its own is looked at when it is written.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ LEAST = 128 * 1024
 #: takes out of a text: the one thing here that is drawn and not decided.
 MARK = b"M" + os.urandom(6).hex().encode()
 _DIGITS = 7
-#: How each escape of one of its letters begins.
+#: How the escapes of letters begin that nobody needs to escape.
 _ESCAPES = (rb"\u004", rb"\u006")
 
 #: A string of twice this length is found for sure.
