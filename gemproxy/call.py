@@ -107,9 +107,8 @@ class Call:
         self.settings = settings
         self.exchange = exchange
         self.writer = writer
-        #: One for each of the exchange's attempts, and the ids of their keys.
+        #: One for each of the exchange's attempts.
         self.leases: list[Lease] = []
-        self.tried: list[str] = []
         self.model = exchange.model = upstream.name
         self.deadline = exchange.started + settings.request_timeout
         self.stream_answered = False
@@ -138,6 +137,11 @@ class Call:
         self.tokens = self.translated.estimated_tokens
 
     @property
+    def tried(self) -> list[str]:
+        """Ids of the keys that were used already."""
+        return [lease.key.id for lease in self.leases]
+
+    @property
     def unusable(self) -> int:
         """How many attempts brought an answer with nothing in it."""
         return sum(
@@ -147,7 +151,6 @@ class Call:
     def begin_attempt(self, lease: Lease, now: float, passed_over: list[PassedOver]) -> Lease:
         """Open the next attempt's record; gives ``lease`` back."""
         self.leases.append(lease)
-        self.tried.append(lease.key.id)
         record = AttemptRecord(lease.key.id, lease.key.name, now, passed_over=passed_over)
         self.exchange.attempts.append(record)
         self.exchange.refused = None

@@ -66,17 +66,6 @@ class Eligibility:
         """Whether any project is kept from any model."""
         return len(self.cooldowns) > 0 or len(self.denials) > 0
 
-    def hindered(
-        self, keys: Iterable[PooledKey], model: str, now: float, tokens: int
-    ) -> Iterator[tuple[PooledKey, Hindrance | None]]:
-        """Each of ``keys`` with what keeps it from ``model``; a quick look for many sound keys."""
-        rests = self.rests
-        for key in keys:
-            if rests or not _is_spotless(key):
-                yield key, self.hindrance(key, model, now, tokens=tokens)
-            else:
-                yield key, None
-
     def doubtful(self, keys: Iterable[PooledKey], tried: Collection[str]) -> Collection[PooledKey]:
         """Those of ``keys`` that may be hindered or were ``tried``: none of many sound ones."""
         if self.rests:

@@ -22,7 +22,8 @@ def passed_over(
     tokens: int = 0,
 ) -> Iterator[PassedOver]:
     """Those of ``entries`` that are not eligible, each judged afresh; ``tried`` are ids."""
-    for entry, hindrance in eligibility.hindered(entries, model, now, tokens):
+    for entry in entries:
+        hindrance = eligibility.hindrance(entry, model, now, tokens=tokens)
         if hindrance is not None:
             yield PassedOver(entry.key.name, hindrance.reason, hindrance.until)
         elif entry.id in tried:

@@ -230,7 +230,7 @@ class KeyPool:
 
     def statuses(self, now: float) -> list[KeyStatus]:
         """Every key, in the file's order."""
-        return [key_status(entry, self._eligibility, now) for entry in self._entries.values()]
+        return list(self.each_status(now))
 
     def each_status(self, now: float) -> Iterator[KeyStatus]:
         """As :meth:`statuses`, one at a time, for whoever cannot take ten thousand in one go.
