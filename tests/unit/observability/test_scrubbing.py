@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import html
 import json
 import re
@@ -201,7 +202,8 @@ def test_the_generation_tells_that_other_secrets_are_known():
 
 
 def test_however_many_leave_at_once_all_of_them_stay_known():
-    many = [Secret(f"test-key-{number:05}-0123456789abcdef") for number in range(1500)]
+    # Without anything in common, by which one could be found for another.
+    many = [Secret(hashlib.sha256(b"%d" % number).hexdigest()) for number in range(1500)]
     scrubber = Scrubber(many)
     scrubber.replace([Secret("test-key-other-0123456789abcdef")])
-    assert all(scrubber.finds(secret.reveal().encode()) for secret in many)
+    assert [scrubber.scrub(each.reveal()) for each in many] == [each.masked for each in many]
