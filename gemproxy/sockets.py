@@ -1,8 +1,13 @@
-"""Bytes to a socket at once, instead of by way of the reactor's next turn.
+"""Bytes to sockets: those of one turn of the reactor leave together at its end.
 
 Twisted's ``write`` queues: the reactor is asked to watch for room, its next turn sends, and it is
 asked to watch no longer. Where nothing is queued the kernel has room nearly always, and one
 ``send(2)`` does the work of these four calls.
+
+That one call is cheap or dear by whom it wakes. Whoever waits for the bytes on another processor
+has to be woken, which costs the sender four times what the sending does; whoever is awake already,
+because something was sent to it a moment ago, just finds more. So what a turn writes waits for the
+turn's end: many bytes then wake each peer once.
 """
 
 from __future__ import annotations
@@ -11,18 +16,81 @@ from typing import Any
 
 from twisted.internet import abstract, tcp
 
+#: More than this is sent without waiting for others, and not copied behind what waits.
+_LARGE = 64 * 1024
 #: More than a socket's buffer usually takes; the rest would have to be copied to be queued.
 _LARGEST = 256 * 1024
+#: In a long turn peers should not wait for the end: they could be at work meanwhile.
+_MOST_WAITING = 32
 #: Neither TLS nor Unix sockets, which have ways of their own to send.
 _PLAIN = (tcp.Server, tcp.Client)
 
+#: What is to be sent at the end of this turn, by the transport. There is one reactor in a process,
+#: and so there is one of these.
+_waiting: dict[Any, bytes | bytearray] = {}
 
-def send(transport: Any, data: bytes | memoryview) -> bool:
-    """Write ``data`` to ``transport``, now if nothing waits before it; in order at any rate.
 
-    Tells whether all of it is gone. What the socket does not take, and whatever goes wrong, is
-    left to ``transport.write``: the reactor meets the error again and tells of it as ever.
+def send(transport: Any, data: bytes) -> None:
+    """Write ``data`` to ``transport`` before the reactor waits again; in order at any rate.
+
+    What the socket does not take, and whatever goes wrong, is left to ``transport.write``: the
+    reactor meets the error again and tells of it as ever. Before anything else is done to the
+    transport that should come after ``data``, it is to be :func:`flush`-ed.
     """
+    before = _waiting.get(transport)
+    if before is None:
+        if type(transport) not in _PLAIN:
+            transport.write(data)
+        elif len(data) > _LARGE:
+            _send(transport, data)
+        else:
+            if not _waiting:
+                transport.reactor.callLater(0, _end_turn)
+            _waiting[transport] = data
+            if len(_waiting) == _MOST_WAITING:
+                _end_turn()
+        return
+    if len(before) + len(data) > _LARGE:
+        send_now(transport, data)
+    elif type(before) is bytearray:
+        before += data
+    else:
+        _waiting[transport] = bytearray(before) + data
+
+
+def send_now(transport: Any, data: bytes | memoryview) -> bool:
+    """Write ``data`` to ``transport`` at once, behind what waits. Tells whether all of it is gone.
+
+    For much: it is not copied before the socket was asked.
+    """
+    flush(transport)
+    return _send(transport, data)
+
+
+def flush(transport: Any) -> None:
+    """Send what waits for the turn's end: the connection is about to close, or to change hands."""
+    data = _waiting.pop(transport, None)
+    if data is not None:
+        _send(transport, data)
+
+
+def unsent(transport: Any) -> int:
+    """How many bytes wait in this process for the other side to read."""
+    waiting = len(_waiting.get(transport, b""))
+    while not isinstance(transport, abstract.FileDescriptor):
+        waiting += sum(map(len, getattr(transport, "_appSendBuffer", ())))
+        transport = getattr(transport, "transport", None)
+        if transport is None:
+            return waiting
+    return waiting + len(transport.dataBuffer) - transport.offset + transport._tempDataLen
+
+
+def _end_turn() -> None:
+    for transport in list(_waiting):
+        flush(transport)
+
+
+def _send(transport: Any, data: bytes | bytearray | memoryview) -> bool:
     if (
         type(transport) not in _PLAIN
         or len(data) > _LARGEST
@@ -45,14 +113,3 @@ def send(transport: Any, data: bytes | memoryview) -> bool:
         return True
     transport.write(bytes(data[sent:]))
     return False
-
-
-def unsent(transport: Any) -> int:
-    """How many bytes wait in this process for the other side to read."""
-    waiting = 0
-    while not isinstance(transport, abstract.FileDescriptor):
-        waiting += sum(map(len, getattr(transport, "_appSendBuffer", ())))
-        transport = getattr(transport, "transport", None)
-        if transport is None:
-            return waiting
-    return waiting + len(transport.dataBuffer) - transport.offset + transport._tempDataLen

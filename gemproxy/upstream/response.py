@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 
 from gemproxy.errors import FailureKind, UpstreamFailed
-from gemproxy.sockets import send
+from gemproxy.sockets import send, send_now
 from gemproxy.upstream.answer import Answer
 from gemproxy.upstream.connection import UpstreamConnection
 from gemproxy.upstream.deadlines import Deadlines
@@ -159,7 +159,7 @@ class TreqResponse(RoundTrip):
             send(transport, self._head + body)
         else:
             self.sent = False
-            send(transport, self._head)
+            send_now(transport, self._head)
             Upload(transport, body, self._uploaded).start()
 
     def _uploaded(self) -> None:

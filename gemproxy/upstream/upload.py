@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.interfaces import IPullProducer
 from zope.interface import implementer
 
-from gemproxy.sockets import send
+from gemproxy.sockets import send_now
 
 _PIECE = 256 * 1024
 #: So many pieces go in one turn of the reactor, however fast the other side reads.
@@ -37,7 +37,7 @@ class Upload:
                 self._transport.write(bytes(self._next()))
                 return
             turns -= 1
-            if not send(self._transport, self._next()):
+            if not send_now(self._transport, self._next()):
                 return
         self._done()
         self._transport.unregisterProducer()

@@ -26,7 +26,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gemproxy.errors import RequestTooLarge
-from gemproxy.sockets import send, unsent
+from gemproxy.sockets import flush, send, unsent
 from gemproxy.web.pace import IDLE_SECONDS, Pace
 from gemproxy.web.parsing import (
     END_OF_HEAD,
@@ -270,6 +270,7 @@ class ProxyChannel(Protocol):
         if not self.isSecure():
             # A transport that waits for its producer closes nothing.
             self.transport.unregisterProducer()
+            flush(self.transport)
             self.transport.loseWriteConnection()
         self._steer()
 
@@ -365,6 +366,7 @@ class ProxyChannel(Protocol):
         self._buffer = b""
         # A transport waits for its producer to end.
         self.transport.unregisterProducer()
+        flush(self.transport)
         self.transport.loseConnection()
 
     # -- back-pressure ---------------------------------------------------------------------------
