@@ -45,10 +45,10 @@ def send(transport: Any, data: bytes) -> None:
             _send(transport, data)
         else:
             if not _waiting:
-                transport.reactor.callLater(0, _end_turn)
+                transport.reactor.callLater(0, _flush_all)
             _waiting[transport] = data
             if len(_waiting) == _MOST_WAITING:
-                _end_turn()
+                _flush_all()
         return
     if len(before) + len(data) > _LARGE:
         send_now(transport, data)
@@ -85,9 +85,16 @@ def unsent(transport: Any) -> int:
     return waiting + len(transport.dataBuffer) - transport.offset + transport._tempDataLen
 
 
-def _end_turn() -> None:
-    for transport in list(_waiting):
-        flush(transport)
+def _flush_all() -> None:
+    try:
+        for transport in list(_waiting):
+            flush(transport)
+    finally:
+        # Something was written meanwhile, or a producer that was told to pause failed: what is left
+        # must not wait for ever.
+        for transport in _waiting:
+            transport.reactor.callLater(0, _flush_all)
+            break
 
 
 def _send(transport: Any, data: bytes | bytearray | memoryview) -> bool:

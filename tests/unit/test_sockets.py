@@ -14,7 +14,7 @@ class Peer(Protocol):
     """One end of a connection; ``heard`` fires when ``expected`` bytes have come, or the end."""
 
     def __init__(self):
-        self.received = b""
+        self.received = bytearray()
         self.expected = None
         self.made, self.heard, self.lost = Deferred(), Deferred(), Deferred()
 
@@ -102,6 +102,31 @@ async def test_peers_of_a_long_turn_need_not_wait_for_its_end():
         client.transport.abortConnection()
         server.transport.resumeProducing()
         await server.lost
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_producer_that_fails_holds_up_nobody_else():
+    class Failing:
+        def pauseProducing(self):
+            raise RuntimeError("a defect")
+
+        def stopProducing(self):
+            pass
+
+    broken, stalled = await connected()
+    stalled.transport.pauseProducing()
+    while not unsent(broken.transport):
+        send_now(broken.transport, b"a" * 100_000)
+    broken.transport.registerProducer(Failing(), True)
+    client, server = await connected()
+    send(broken.transport, b"a" * 65_000)
+    send(client.transport, b"hello")
+    server.expected = 5
+    assert await server.heard == b"hello"
+    client.transport.abortConnection()
+    broken.transport.abortConnection()
+    stalled.transport.resumeProducing()
+    await stalled.lost
 
 
 @pytest_twisted.ensureDeferred
