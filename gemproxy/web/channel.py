@@ -265,12 +265,13 @@ class ProxyChannel(Protocol):
         self._step = self._drop
         self._buffer = b""
         self._is_serving = False
+        # What is still to be sent at this turn's end must not look like something the client takes.
+        flush(self.transport)
         self._expire_unless_read(LINGER_SECONDS, self._abort)
         # TLS has no half of a connection to close, and below it is not ours to close.
         if not self.isSecure():
             # A transport that waits for its producer closes nothing.
             self.transport.unregisterProducer()
-            flush(self.transport)
             self.transport.loseWriteConnection()
         self._steer()
 
@@ -361,12 +362,12 @@ class ProxyChannel(Protocol):
         if self._is_closing:
             return
         self._is_closing, self.persistent = True, False
+        flush(self.transport)
         self._expire_unless_read(CLOSE_SECONDS, self._abort)
         self._step = self._drop
         self._buffer = b""
         # A transport waits for its producer to end.
         self.transport.unregisterProducer()
-        flush(self.transport)
         self.transport.loseConnection()
 
     # -- back-pressure ---------------------------------------------------------------------------
