@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet import abstract, tcp
+from twisted.logger import Logger
 
 #: More than this is sent without waiting for others, and not copied behind what waits.
 _LARGE = 64 * 1024
@@ -24,6 +25,8 @@ _LARGEST = 256 * 1024
 _MOST_WAITING = 32
 #: Neither TLS nor Unix sockets, which have ways of their own to send.
 _PLAIN = (tcp.Server, tcp.Client)
+
+_log = Logger()
 
 #: What is to be sent at the end of this turn, by the transport. There is one reactor in a process,
 #: and so there is one of these.
@@ -45,7 +48,7 @@ def send(transport: Any, data: bytes) -> None:
             _send(transport, data)
         else:
             if not _waiting:
-                transport.reactor.callLater(0, _flush_all)
+                _at_end_of_turn(transport.reactor)
             _waiting[transport] = data
             if len(_waiting) == _MOST_WAITING:
                 _flush_all()
@@ -85,16 +88,22 @@ def unsent(transport: Any) -> int:
     return waiting + len(transport.dataBuffer) - transport.offset + transport._tempDataLen
 
 
+def _at_end_of_turn(reactor: Any) -> None:
+    call = reactor.callLater(0, _flush_all)
+    # The reactor's clock is the machine's. Should that be set back before the turn ends, nobody
+    # is to wait until it has caught up.
+    call.time = 0.0
+
+
 def _flush_all() -> None:
-    try:
-        for transport in list(_waiting):
+    for transport in list(_waiting):
+        try:
             flush(transport)
-    finally:
-        # Something was written meanwhile, or a producer that was told to pause failed: what is left
-        # must not wait for ever.
-        for transport in _waiting:
-            transport.reactor.callLater(0, _flush_all)
-            break
+        except Exception:  # noqa: BLE001 - a producer that was told to pause; others did nothing
+            _log.failure("a connection's producer failed when it was told to pause")
+    for transport in _waiting:  # Something was written meanwhile.
+        _at_end_of_turn(transport.reactor)
+        break
 
 
 def _send(transport: Any, data: bytes | bytearray | memoryview) -> bool:

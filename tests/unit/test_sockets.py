@@ -1,5 +1,7 @@
 """Bytes that leave together at the end of a turn, on real sockets of the real reactor."""
 
+import time
+
 import pytest_twisted
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
@@ -127,6 +129,48 @@ async def test_a_producer_that_fails_holds_up_nobody_else():
     broken.transport.abortConnection()
     stalled.transport.resumeProducing()
     await stalled.lost
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_producer_that_fails_is_no_trouble_of_who_writes_when_many_wait():
+    class Failing:
+        def pauseProducing(self):
+            raise RuntimeError("a defect")
+
+        def stopProducing(self):
+            pass
+
+    broken, stalled = await connected()
+    stalled.transport.pauseProducing()
+    while not unsent(broken.transport):
+        send_now(broken.transport, b"a" * 100_000)
+    broken.transport.registerProducer(Failing(), True)
+    pairs = [await connected() for _ in range(31)]
+    send(broken.transport, b"a" * 65_000)
+    for client, server in pairs:
+        server.expected = 5
+        send(client.transport, b"hello")
+    for client, server in pairs:
+        assert await server.heard == b"hello"
+        client.transport.abortConnection()
+        await server.lost
+    broken.transport.abortConnection()
+    stalled.transport.resumeProducing()
+    await stalled.lost
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_clock_that_is_set_back_within_a_turn_holds_up_nobody(monkeypatch):
+    from twisted.internet import reactor
+
+    client, server = await connected()
+    send(client.transport, b"hello")
+    monkeypatch.setattr(reactor, "seconds", lambda: time.time() - 3600)
+    server.expected = 5
+    assert await server.heard.addTimeout(2, reactor) == b"hello"
+    monkeypatch.undo()
+    client.transport.loseConnection()
+    await server.lost
 
 
 @pytest_twisted.ensureDeferred
