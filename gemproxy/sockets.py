@@ -77,6 +77,11 @@ def flush(transport: Any) -> None:
         _send(transport, data)
 
 
+def is_waiting(transport: Any) -> bool:
+    """Whether something that was written to ``transport`` waits for the turn's end."""
+    return transport in _waiting
+
+
 def unsent(transport: Any) -> int:
     """How many bytes wait in this process for the other side to read."""
     waiting = len(_waiting.get(transport, b""))

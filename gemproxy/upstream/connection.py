@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet import tcp
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.interfaces import IHandshakeListener, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from gemproxy.sockets import is_waiting
 from gemproxy.upstream.answer import NotHttp
 
 if TYPE_CHECKING:
@@ -66,6 +67,11 @@ class UpstreamConnection(Protocol):
         if trip is None:
             # Nobody asked: whatever it is, it must not become the next request's answer.
             self.abort()
+            return
+        if is_waiting(self.transport) and self.used:
+            # Nor did anybody yet: the request has not left.
+            self.abort()
+            trip.lost(Failure(ConnectionAborted()))
             return
         answer = trip.answer
         try:

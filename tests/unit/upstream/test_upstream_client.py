@@ -1,6 +1,7 @@
 """The upstream client against a real socket whose other end may do anything."""
 
 import random
+import socket
 
 import pytest
 import pytest_twisted
@@ -311,3 +312,53 @@ async def test_more_connections_than_are_kept_still_all_serve(stage):
     for response in responses:
         assert await response.read(10) == b"{}"
     assert len(here.server.connections) == 3
+
+
+# -- what is written leaves at the end of the reactor's turn ---------------------------------------
+
+
+async def in_a_timer():
+    """What is written from here on leaves after the sockets were read once more."""
+    from twisted.internet import reactor
+
+    await deferLater(reactor, 0.02)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_came_before_the_request_left_is_no_answer_to_it(stage):
+    here = stage(always(ok(b"asked for")))
+    await (await here.client.send(POST)).read(100)
+    (kept,) = here.server.connections
+    await in_a_timer()
+    kept.transport.socket.send(ok(b"of somebody else"))
+    one = here.client.send(POST)
+    assert await (await one).read(100) == b"asked for"
+    assert [len(each.requests) for each in here.server.connections] == [1, 1]
+    await kept.closed
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_kept_connection_found_closed_before_the_request_left_is_replaced(stage):
+    here = stage(always(ok(b"asked for")))
+    await (await here.client.send(POST)).read(100)
+    (kept,) = here.server.connections
+    await in_a_timer()
+    kept.transport.socket.shutdown(socket.SHUT_WR)
+    assert await (await here.client.send(POST)).read(100) == b"asked for"
+    assert [len(each.requests) for each in here.server.connections] == [1, 1]
+    await kept.closed
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_request_that_was_given_up_before_it_left_does_not_leave(stage):
+    here = stage(always(ok(b"asked for")))
+    await (await here.client.send(POST)).read(100)
+    (kept,) = here.server.connections
+    await in_a_timer()
+    sent = here.client.send(POST)
+    sent.cancel()
+    with pytest.raises(CancelledError):
+        await sent
+    await kept.closed
+    assert len(kept.requests) == 1
+    assert await (await here.client.send(POST)).read(100) == b"asked for"
