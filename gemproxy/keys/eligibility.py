@@ -13,7 +13,9 @@ from gemproxy.keys.limits import Shortage
 from gemproxy.keys.pooled import PooledKey, PoolSettings
 from gemproxy.keys.selection import Hindrance, Reason
 
-_DISABLED = Hindrance(Reason.DISABLED)
+DISABLED = Hindrance(Reason.DISABLED)
+"""Goes before every other hindrance, and ends with the operator's word only."""
+
 _BUSY = Hindrance(Reason.HALF_OPEN_BUSY)
 _NOT_ALLOWED = Hindrance(Reason.MODEL_NOT_ALLOWED)
 
@@ -104,7 +106,7 @@ class Eligibility:
     ) -> Iterator[Hindrance]:
         """What would hinder any other request for the model as well, in order of precedence."""
         if not key.enabled:
-            yield _DISABLED
+            yield DISABLED
         if key.breaker.state is not State.CLOSED:
             yield from self._breaker(key, now, probe)
         if not key.allows(model):

@@ -14,8 +14,9 @@ from itertools import count, islice
 from gemproxy.errors import ProxyError
 from gemproxy.keys.breaker import State
 from gemproxy.keys.consequences import apply_outcome
+from gemproxy.keys.cooldowns import ALL_MODELS
 from gemproxy.keys.difference import Difference
-from gemproxy.keys.eligibility import Eligibility
+from gemproxy.keys.eligibility import DISABLED, Eligibility
 from gemproxy.keys.explanations import passed_over, suspects
 from gemproxy.keys.key import Key
 from gemproxy.keys.lease import Lease, Transition
@@ -50,6 +51,7 @@ _TRIED = Hindrance(Reason.ALREADY_TRIED)
 _NO_OVERRIDE = Override()
 _MOST_DEPARTED = 10_000
 _FEW_SIBLINGS = 16
+_MOST_JUDGED = 500
 
 
 class UnknownKey(LookupError):
@@ -73,7 +75,7 @@ class KeyPool:
         self._departed: dict[str, KeySnapshot] = {}
         self._eligibility = Eligibility(self._settings)
         self._entries = {key.id: self._new_entry(key) for key in keys}
-        self._rotations = Rotations(self._entries.values())
+        self._renew_rotations()
         self._projects = self._by_project()
         #: Known since the last look at all of them; whatever may change it says so.
         self._all_spotless = False
@@ -92,7 +94,7 @@ class KeyPool:
         rotation = self._rotation(model)
         entry = rotation.next(now)
         if entry is not None and not tried and self._eligibility.beyond_doubt(entry):
-            rotation.take()
+            rotation.take(entry)
         else:
             entry = self._choose(rotation, model, now, tried, tokens)
         if entry is None:
@@ -147,12 +149,17 @@ class KeyPool:
         if tokens is not None and lease.use is not None and entry.ledger is not None:
             entry.ledger.correct(lease.use, tokens, now)
         apply_outcome(entry, lease.permit, lease.model, outcome, now, self._eligibility)
+        lease.settled = True
+        entry.stored = None
         if outcome.verdict in _SERVED:
             if lease.model:
                 self._rotations.begin(lease.model)
             if latency is not None:
                 entry.answered_in(latency)
-        self._settle(lease, outcome.verdict)
+            self._has_served(lease, now)
+        else:
+            self._all_spotless = False
+            self._has_failed(lease, outcome, now)
 
     def proven(self, lease: Lease) -> None:
         """The key has begun to answer: a trial need not wait for a long stream's end."""
@@ -180,8 +187,9 @@ class KeyPool:
             census.add(Hindrance(Reason.COOLING_DOWN, now))
             return quota_exhausted(census, model, now)
         judge, untried = self._judge(model, now, 0), 0
-        for entry in rotation.ready():
-            hindrance = judge(entry, False)
+        for number, entry in enumerate(rotation.ready()):
+            # Nearly all that are not fit are known, so the others of a large pool go unseen.
+            hindrance = judge(entry, False) if number < _MOST_JUDGED else None
             if hindrance is None:
                 untried += 1
             else:
@@ -344,7 +352,7 @@ class KeyPool:
         if difference:
             self._follow(difference, now)
         if afresh or difference.lists_models:
-            self._rotations = Rotations(self._entries.values())
+            self._renew_rotations()
         else:
             self._update_rotations(difference)
         return difference.told()
@@ -395,7 +403,7 @@ class KeyPool:
                 rests.add(rest, now)
         for entry in self._entries.values():
             entry.configure(entry.key, self._settings, self._override_of(entry.id))
-        self._rotations = Rotations(self._entries.values())
+        self._renew_rotations()
 
     # -- small ones ------------------------------------------------------------------------------
 
@@ -458,8 +466,20 @@ class KeyPool:
             self._rotations.discard(entry)
         for entry in difference.added:
             self._rotations.add(entry)
+            self._exclude_disabled(entry)
         for entry, _, _ in difference.updated:
             self._rotations.free(entry)
+            self._exclude_disabled(entry)
+
+    def _renew_rotations(self) -> None:
+        """Begin all turns again."""
+        self._rotations = Rotations(self._entries.values())
+        for entry in self._entries.values():
+            self._exclude_disabled(entry)
+
+    def _exclude_disabled(self, entry: PooledKey) -> None:
+        if not entry.enabled:
+            self._rotations.stand_aside(entry, lambda _: DISABLED)
 
     def _rotation(self, model: str) -> Rotation[PooledKey]:
         own = self._rotations.own(model)
@@ -493,29 +513,50 @@ class KeyPool:
         if permit is None:  # pragma: no cover - who is chosen was found fit in the same moment
             raise AssertionError("a key was chosen whose breaker admits nothing")
         entry.used(now)
-        use = entry.ledger.reserve(now, tokens) if entry.ledger is not None else None
+        if entry.ledger is None:
+            return Lease(entry, model, permit, now, None)
+        use = entry.ledger.reserve(now, tokens)
+        self._exclude_unfit(entry, now)
         return Lease(entry, model, permit, now, use)
 
-    def _settle(self, lease: Lease, verdict: Verdict) -> None:
+    # What may have ended or changed a hindrance: of its breaker's changes a key tells itself.
+
+    def _has_served(self, lease: Lease, now: float) -> None:
         entry = lease.entry
-        lease.settled = True
-        entry.stored = None
-        # What may have ended or changed a hindrance; of its breaker's changes a key tells itself.
-        changed = (
-            lease.permit.trial
-            or entry.ledger is not None
-            or verdict in _RESTS
-            or (verdict in _SERVED and not entry.window.flawless)
-        )
-        if verdict not in _SERVED:
-            self._all_spotless = False
-        if not changed or entry.removed:
+        limited = entry.ledger is not None
+        if (lease.permit.trial or limited or not entry.window.flawless) and not entry.removed:
+            self._rotations.free(entry)
+            if limited:
+                self._exclude_unfit(entry, now)
+
+    def _has_failed(self, lease: Lease, outcome: Outcome, now: float) -> None:
+        entry = lease.entry
+        if entry.removed:
             return
-        self._rotations.free(entry)
-        if verdict in _RESTS:
-            # Larger projects learn it when their keys' turns come, to keep this short.
-            for sibling in self._projects[entry.key.project][:_FEW_SIBLINGS]:
-                self._rotations.free(sibling)
+        if outcome.verdict in _RESTS:
+            self._rest(entry, ALL_MODELS if outcome.all_models else lease.model, now)
+            return
+        if lease.permit.trial or entry.ledger is not None:
+            self._rotations.free(entry)
+        self._exclude_unfit(entry, now)
+
+    def _rest(self, entry: PooledKey, model: str, now: float) -> None:
+        """Keep the keys of a project out of the turns for a ``model`` that it may not use now."""
+        # Larger projects learn it when their keys' turns come, to keep this short.
+        for key in dict.fromkeys((entry, *self._projects[entry.key.project][:_FEW_SIBLINGS])):
+            self._rotations.free(key)
+            self._rotations.stand_aside(key, self._hindrance_of(key, now), model)
+
+    def _exclude_unfit(self, entry: PooledKey, now: float) -> None:
+        """Keep a key out of all turns whose breaker is open or whose limits are reached."""
+        opened = entry.breaker.state is State.OPEN
+        if opened or (entry.ledger is not None and entry.ledger.shortage(now) is not None):
+            self._rotations.stand_aside(entry, self._hindrance_of(entry, now))
+
+    def _hindrance_of(self, entry: PooledKey, now: float) -> Callable[[str], Hindrance | None]:
+        """What keeps a key from a model, unless it is only low health."""
+        judge = self._eligibility.hindrance
+        return lambda model: judge(entry, model, now, last_resort=True)
 
     def _refusal(
         self,
@@ -557,6 +598,7 @@ class KeyPool:
         self._all_spotless = False
         entry.configure(entry.key, self._settings, override)
         self._rotations.free(entry)
+        self._exclude_disabled(entry)
 
     def _override_of(self, key_id: str) -> Override:
         return self._overrides.get(key_id, _NO_OVERRIDE)

@@ -12,11 +12,12 @@ clients who invent names cost nothing. At most 64 are kept; the longest unused m
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 
+from gemproxy.keys.cooldowns import ALL_MODELS
 from gemproxy.keys.pooled import PooledKey
-from gemproxy.keys.selection import Rotation
+from gemproxy.keys.selection import Hindrance, Rotation
 
 _CAPACITY = 64
 
@@ -25,12 +26,14 @@ class Rotations:
     """See the module."""
 
     def __init__(self, keys: Iterable[PooledKey]) -> None:
-        self._default: Rotation[PooledKey] = Rotation()
+        keys = list(keys)
+        self._default = Rotation(key for key in keys if not key.key.models)
         self._own: OrderedDict[str, Rotation[PooledKey]] = OrderedDict()
         #: Keys that have an allow-list, by the models on it.
         self._listed: defaultdict[str, list[PooledKey]] = defaultdict(list)
         for key in keys:
-            self.add(key)
+            for model in key.key.models:
+                self._listed[model].append(key)
 
     def own(self, model: str) -> Rotation[PooledKey] | None:
         """The rotation of ``model`` alone, if it has one."""
@@ -77,6 +80,27 @@ class Rotations:
         """Something about the key has changed: whatever hindered it may be over."""
         for rotation in self._all():
             rotation.free(key)
+
+    def stand_aside(
+        self,
+        key: PooledKey,
+        hindrance: Callable[[str], Hindrance | None],
+        model: str = ALL_MODELS,
+    ) -> None:
+        """``key`` became unfit: it keeps out of the turns for which ``hindrance`` tells the reason.
+
+        It is asked about ``model``, or about each; :data:`ALL_MODELS` is then the name for those
+        without a rotation of their own.
+        """
+        if model != ALL_MODELS:
+            rotation = self._own.get(model)
+            concerned = [] if rotation is None else [(model, rotation)]
+        else:
+            concerned = [(ALL_MODELS, self._default), *self._own.items()]
+        for name, rotation in concerned:
+            reason = hindrance(name) if key.allows(name) else None
+            if reason is not None:
+                rotation.stand_aside(key, reason)
 
     def _all(self) -> Iterator[Rotation[PooledKey]]:
         yield self._default

@@ -6,9 +6,11 @@ weights 2 and 1 every three turns are two and one. *Virtual time* is the pass of
 comes new or back from a rest starts there, like one who has just had a turn, so that nothing is
 caught up in a burst.
 
-Nobody tells a :class:`Rotation` that a member became unfit: it finds out when the member's turn
-comes, and parks it with what hinders it. Parked members cost nothing until their time is over or
-:meth:`Rotation.free` is called.
+A member that is found unfit when its turn comes is parked: it costs nothing until its time is over
+or :meth:`Rotation.free` is called. But thousands may be unfit one behind the other, and to judge
+them all in one choice takes long. So who knows that a member became unfit says so at once with
+:meth:`Rotation.stand_aside`: it keeps its place, and when its turn comes it is parked without being
+judged. Who is chosen is the same either way.
 """
 
 from __future__ import annotations
@@ -16,17 +18,21 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter
-from collections.abc import Callable, Container, Hashable, Iterator
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from itertools import count
 from typing import Any, Generic, Protocol, TypeVar
+
+from gemproxy.keys.line import Item, Line
 
 STRIDE = 720_720 * 1_000_000
 """Stride of the weight 1; whole for every weight up to 16 and exact enough for the others."""
 
 # One turn may not wake thousands at once: a quota's end comes for all keys at the same midnight.
 _WAKE_AT_ONCE = 64
+# Those that still stand in line wake for little.
+_RISE_AT_ONCE = 128
 
 
 class Reason(Enum):
@@ -97,25 +103,28 @@ _GROUPS = {
 _SLACK = 64
 
 
-class _Parked:
-    """A member that is not ready. Compared by identity: heaps may hold older ones of the member."""
+class _Hindered:
+    """What keeps a member. Compared by identity: heaps may hold older ones of the member."""
 
-    __slots__ = ("hindrance", "passing")
+    __slots__ = ("hindrance", "until")
 
-    def __init__(self, hindrance: Hindrance, passing: int) -> None:
+    def __init__(self, hindrance: Hindrance, until: float) -> None:
         self.hindrance = hindrance
-        self.passing = passing
+        self.until = until
 
 
 class Rotation(Generic[M]):
     """The turns of some members. See the module."""
 
-    def __init__(self) -> None:
+    def __init__(self, members: Iterable[M] = ()) -> None:
         self._virtual_time = 0
-        self._ready: list[tuple[int, int, M]] = []  # heap of (pass, order, member)
-        self._weak: list[tuple[int, int, M, _Parked]] = []  # heap; parked for their health only
-        self._parked: dict[M, _Parked] = {}
-        self._waiting: dict[Group, list[tuple[float, int, M, _Parked]]] = {g: [] for g in Group}
+        #: The ready ones, and of the unfit those whose turn has not come since.
+        self._line = Line((member.full_stride, member.order, member) for member in members)
+        self._standing: dict[M, _Hindered] = {}  # unfit and in the line
+        self._parked: dict[M, _Hindered] = {}  # unfit and not in the line
+        self._passes: dict[M, int] = {}  # of the parked, when they left the line
+        self._weak: list[tuple[int, int, M, _Hindered]] = []  # heap; parked for their health only
+        self._waiting: dict[Group, list[tuple[float, int, M, _Hindered]]] = {g: [] for g in Group}
         self._counts: Counter[Reason] = Counter()
         self._out_for_the_day = 0
         #: When the first of those that wait may be woken; no later than that at least.
@@ -127,9 +136,11 @@ class Rotation(Generic[M]):
         """The same members at the same point of their turns, going its own way from here."""
         twin: Rotation[M] = Rotation()
         twin._virtual_time = self._virtual_time
-        twin._ready = self._ready.copy()
-        twin._weak = self._weak.copy()
+        twin._line = self._line.copy()
+        twin._standing = self._standing.copy()
         twin._parked = self._parked.copy()
+        twin._passes = self._passes.copy()
+        twin._weak = self._weak.copy()
         twin._waiting = {group: heap.copy() for group, heap in self._waiting.items()}
         twin._counts = self._counts.copy()
         twin._out_for_the_day = self._out_for_the_day
@@ -140,40 +151,48 @@ class Rotation(Generic[M]):
 
     def add(self, member: M) -> None:
         """A new member, whose turn comes with the next round."""
-        passing = self._virtual_time + member.full_stride
-        heapq.heappush(self._ready, (passing, member.order, member))
+        self._line.add((self._virtual_time + member.full_stride, member.order, member))
 
     def discard(self, member: M) -> None:
-        """Forget a removed member; where it is still ready, its next turn drops it.
+        """Forget a removed member; where it is still in line, its next turn drops it.
 
         In a rotation that nobody uses no turn comes, so it is swept when many have gone.
         """
+        self._rise(member)
         self._unpark(member)
         self._discarded += 1
-        if self._discarded > len(self._ready) // 2 + _SLACK:
+        if self._discarded > len(self._line) // 2 + _SLACK:
             self._discarded = 0
-            self._ready = [item for item in self._ready if not item[2].removed]
-            heapq.heapify(self._ready)
+            self._line = Line(item for item in self._line if not item[2].removed)
+
+    def stand_aside(self, member: M, hindrance: Hindrance) -> None:
+        """A member became unfit, and neither for its health nor for the request at hand only.
+
+        What is said later of one that stands aside already takes the place of what was said before.
+        """
+        if member not in self._parked:
+            self._rise(member)
+            self._standing[member] = self._hinder(member, hindrance)
 
     def free(self, member: M) -> None:
         """What hindered the member may be over: it is looked at again at its next turn."""
-        parked = self._unpark(member)
-        if parked is not None:
-            passing = max(parked.passing, self._virtual_time + member.full_stride)
-            heapq.heappush(self._ready, (passing, member.order, member))
+        self._rise(member)
+        passing = self._unpark(member)
+        if passing is not None:
+            passing = max(passing, self._virtual_time + member.full_stride)
+            self._line.add((passing, member.order, member))
 
     def next(self, now: float) -> M | None:
         """The member whose turn it is, for :meth:`take`; ``None`` where it takes a closer look."""
-        if now >= self._wake_at or not self._ready:
+        item = self._line.first()
+        if item is None or now >= self._wake_at:
             return None
-        member = self._ready[0][2]
-        return None if member.removed else member
+        member = item[2]
+        return None if member.removed or member in self._standing else member
 
-    def take(self) -> None:
-        """Let the member that :meth:`next` gave have its turn, in full health."""
-        passing, order, member = self._ready[0]
-        heapq.heapreplace(self._ready, (passing + member.full_stride, order, member))
-        self._virtual_time = max(self._virtual_time, passing)
+    def take(self, member: M) -> None:
+        """Let ``member``, which :meth:`next` gave, have its turn, in full health."""
+        self._virtual_time = max(self._virtual_time, self._line.turn(member.full_stride))
 
     def choose(
         self, now: float, judge: Judge[M], stride: Callable[[M], int], tried: Container[str] = ()
@@ -183,129 +202,178 @@ class Rotation(Generic[M]):
         ``tried`` holds ids of members that are passed over this time. A member in low health is
         chosen only where no other is left.
         """
-        self._wake(now)
-        aside: list[tuple[int, int, M]] = []
+        self._wake(now, judge)
+        aside: list[Item[M]] = []
         chosen: M | None = None
-        while chosen is None and (self._ready or self._wake(now)):
-            chosen = self._next_ready(now, judge, stride, tried, aside)
+        while chosen is None and (self._line or self._wake(now, judge)):
+            self._overtake(now, tried)
+            item = self._line.first()
+            if item is not None:
+                chosen = self._look_at(item, now, judge, stride, tried, aside)
         for passing, order, member in aside:
-            heapq.heappush(self._ready, (max(passing, self._virtual_time), order, member))
+            self._line.add((max(passing, self._virtual_time), order, member))
         return chosen if chosen is not None else self._next_weak(judge, stride, tried)
 
     def ready(self) -> Iterator[M]:
-        """The members that are not parked, in no order; some may have become unfit."""
-        return (member for _, _, member in self._ready if not member.removed)
+        """The members that nothing is known to hinder, in order; some may have become unfit."""
+        standing = self._standing
+        return (member for _, _, member in self._line if not (member.removed or member in standing))
 
     def parked(self) -> Iterator[M]:
-        """The members that were found unfit, the longest first; some may have become fit."""
+        """The members that were passed over, the longest first; some may have become fit."""
         return (member for member in self._parked if not member.removed)
 
     def counts(self) -> Counter[Reason]:
-        """How many members are parked for each reason."""
+        """How many members are known to be hindered for each reason."""
         return self._counts
 
     @property
     def out_for_the_day(self) -> int:
-        """How many members are parked for a quota that returns at midnight."""
+        """How many of them are without a quota that returns at midnight."""
         return self._out_for_the_day
 
     def soonest(self, group: Group) -> float | None:
-        """When the first member of those parked for ``group`` will be looked at again."""
+        """When the first member of those hindered by ``group`` will be looked at again."""
         heap = self._waiting[group]
-        while heap and self._parked.get(heap[0][2]) is not heap[0][3]:
+        while heap and not self._holds(heap[0][2], heap[0][3]):
             heapq.heappop(heap)
         return heap[0][0] if heap else None
 
-    def _next_ready(
+    def _overtake(self, now: float, tried: Container[str]) -> None:
+        """Park all those at the line's head that stand aside; of thousands a look each at most."""
+        standing, number = self._standing, 0
+        if not standing:
+            return
+        for passing, _, member in self._line:
+            hindered = standing.get(member)
+            if hindered is None or hindered.until <= now or member.id in tried:
+                break
+            self._parked[member] = standing.pop(member)
+            self._passes[member] = passing
+            number += 1
+        self._line.leave(number)
+
+    def _look_at(
         self,
+        item: Item[M],
         now: float,
         judge: Judge[M],
         stride: Callable[[M], int],
         tried: Container[str],
-        aside: list[tuple[int, int, M]],
+        aside: list[Item[M]],
     ) -> M | None:
-        """Look at the first of the ready: take its turn, or put it where it belongs."""
-        item = self._ready[0]
-        passing, order, member = item
+        """Take the turn of the first in line, or put it where it belongs."""
+        member = item[2]
+        self._rise(member)
         if member.removed:
-            heapq.heappop(self._ready)
+            self._line.leave()
             return None
-        if tried and member.id in tried:
-            aside.append(heapq.heappop(self._ready))
+        if member.id in tried:
+            self._line.leave()
+            aside.append(item)
             return None
         hindrance = judge(member, False)
         if hindrance is None:
-            heapq.heapreplace(self._ready, (passing + stride(member), order, member))
-            self._virtual_time = max(self._virtual_time, passing)
+            self._virtual_time = max(self._virtual_time, self._line.turn(stride(member)))
             return member
-        heapq.heappop(self._ready)
+        self._line.leave()
         if hindrance.momentary:
             aside.append(item)
         else:
-            self._park(member, _Parked(hindrance, passing), now)
+            self._park(item, hindrance, now)
         return None
 
     def _next_weak(
         self, judge: Judge[M], stride: Callable[[M], int], tried: Container[str]
     ) -> M | None:
-        aside: list[tuple[int, int, M, _Parked]] = []
+        aside: list[tuple[int, int, M, _Hindered]] = []
         chosen: M | None = None
         while chosen is None and self._weak:
-            passing, _, member, parked = item = heapq.heappop(self._weak)
-            if self._parked.get(member) is not parked:
+            passing, _, member, hindered = item = heapq.heappop(self._weak)
+            if not self._holds(member, hindered):
                 continue
             aside.append(item)
             if member.id not in tried and judge(member, True) is None:
                 chosen = member
                 self._virtual_time = max(self._virtual_time, passing)
-                aside[-1] = (passing + stride(member), next(self._serial), member, parked)
+                aside[-1] = (passing + stride(member), next(self._serial), member, hindered)
         for item in aside:
             heapq.heappush(self._weak, item)
         return chosen
 
-    def _park(self, member: M, parked: _Parked, now: float) -> None:
-        hindrance = parked.hindrance
-        self._parked[member] = parked
-        self._count(hindrance, 1)
+    def _park(self, item: Item[M], hindrance: Hindrance, now: float) -> None:
+        passing, _, member = item
+        # A time that is over already would be woken in this very turn, for ever.
+        hindered = self._hinder(member, hindrance, earliest=now + 0.001)
+        self._parked[member] = hindered
+        self._passes[member] = passing
         if hindrance.reason is Reason.LOW_HEALTH:
-            heapq.heappush(self._weak, (parked.passing, next(self._serial), member, parked))
+            heapq.heappush(self._weak, (passing, next(self._serial), member, hindered))
             self._drop_outdated(self._weak)
-        if hindrance.until is not None:
-            heap = self._waiting[_GROUPS[hindrance.reason]]
-            # A time that is over already would be woken in this very turn, for ever.
-            until = max(hindrance.until, now + 0.001)
-            self._wake_at = min(self._wake_at, until)
-            heapq.heappush(heap, (until, next(self._serial), member, parked))
-            self._drop_outdated(heap)
 
-    def _drop_outdated(self, heap: list[tuple[Any, int, M, _Parked]]) -> None:
-        """Items of members that are parked no longer, or anew, once they are the greater part."""
-        if len(heap) > 2 * len(self._parked) + _SLACK:
-            heap[:] = [item for item in heap if self._parked.get(item[2]) is item[3]]
+    def _hinder(self, member: M, hindrance: Hindrance, *, earliest: float = -math.inf) -> _Hindered:
+        """Count a hindered member, and let it be woken when its time is over."""
+        self._count(hindrance, 1)
+        if hindrance.until is None:
+            return _Hindered(hindrance, math.inf)
+        until = max(hindrance.until, earliest)
+        hindered = _Hindered(hindrance, until)
+        heap = self._waiting[_GROUPS[hindrance.reason]]
+        self._wake_at = min(self._wake_at, until)
+        heapq.heappush(heap, (until, next(self._serial), member, hindered))
+        self._drop_outdated(heap)
+        return hindered
+
+    def _holds(self, member: M, hindered: _Hindered) -> bool:
+        """Whether this, and nothing that came later, is what hinders ``member``."""
+        return (self._parked.get(member) or self._standing.get(member)) is hindered
+
+    def _drop_outdated(self, heap: list[tuple[Any, int, M, _Hindered]]) -> None:
+        """Items of members that are hindered no longer, or anew, once they are the greater part."""
+        if len(heap) > 2 * (len(self._parked) + len(self._standing)) + _SLACK:
+            heap[:] = [item for item in heap if self._holds(item[2], item[3])]
             heapq.heapify(heap)
 
-    def _unpark(self, member: M) -> _Parked | None:
-        parked = self._parked.pop(member, None)
-        if parked is not None:
-            self._count(parked.hindrance, -1)
-        return parked
+    def _rise(self, member: M) -> None:
+        """If it stood aside, it is an ordinary member of the line again."""
+        hindered = self._standing.pop(member, None)
+        if hindered is not None:
+            self._count(hindered.hindrance, -1)
+
+    def _unpark(self, member: M) -> int | None:
+        """The pass with which it left the line, if it was parked."""
+        hindered = self._parked.pop(member, None)
+        if hindered is None:
+            return None
+        self._count(hindered.hindrance, -1)
+        return self._passes.pop(member)
 
     def _count(self, hindrance: Hindrance, step: int) -> None:
         self._counts[hindrance.reason] += step
         if hindrance.for_the_day and _GROUPS[hindrance.reason] is Group.QUOTA:
             self._out_for_the_day += step
 
-    def _wake(self, now: float) -> bool:
-        """Make some of those ready whose time is over; whether there were any."""
+    def _wake(self, now: float, judge: Judge[M]) -> bool:
+        """Make some of those ready whose time is over; whether any came back into the line.
+
+        Whoever is found unfit all the same stands aside.
+        """
         if now < self._wake_at:
             return False
-        woken = 0
+        woken = risen = 0
         for heap in self._waiting.values():
-            while heap and heap[0][0] <= now and woken < _WAKE_AT_ONCE:
-                _, _, member, parked = heapq.heappop(heap)
-                if self._parked.get(member) is parked:
-                    self.free(member)
+            while heap and heap[0][0] <= now and woken < _WAKE_AT_ONCE and risen < _RISE_AT_ONCE:
+                _, _, member, hindered = heapq.heappop(heap)
+                if not self._holds(member, hindered):
+                    continue
+                if member in self._parked:
                     woken += 1
+                else:
+                    risen += 1
+                self.free(member)
+                hindrance = judge(member, True)
+                if hindrance is not None and not hindrance.momentary:
+                    self.stand_aside(member, hindrance)
         heads = [heap[0][0] for heap in self._waiting.values() if heap]
         self._wake_at = min(heads, default=math.inf)
         return woken > 0

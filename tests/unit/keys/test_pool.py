@@ -1,9 +1,11 @@
 """The pool of keys, by calls with literal times."""
 
 import gc
+import sys
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import count
 
 import pytest
 
@@ -754,6 +756,17 @@ class TestRestart:
         assert changed == {"d"}
 
 
+def calls_made(work):
+    """How many functions ``work`` calls: what it costs, on whatever machine."""
+    calls = count()
+    sys.setprofile(lambda _frame, event, _: event == "call" and next(calls))
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return next(calls)
+
+
 class TestManyKeys:
     def test_hundred_free_among_ten_thousand_cooling(self):
         pool = pool_of(*(f"k{n}" for n in range(10_000)))
@@ -764,6 +777,51 @@ class TestManyKeys:
         names = served(pool, 10_000, now=MIDNIGHT)
         assert max(names.values()) == 2
         assert len(names) > 8_000
+
+    @pytest.mark.parametrize(
+        "befall",
+        [
+            lambda pool, n: serve(pool, outcome=USED_UP),
+            lambda pool, n: serve(pool, outcome=INVALID),
+            lambda pool, n: serve(pool, outcome=DENIED),
+            lambda pool, n: serve(pool, outcome=replace(USED_UP, all_models=True)),
+            lambda pool, n: pool.disable(key(f"k{n}").id),
+        ],
+        ids=["quota", "rejected", "denied", "account", "disabled"],
+    )
+    def test_thousands_that_became_unfit_are_not_judged_one_by_one(self, befall):
+        """So that no choice holds the reactor up: what they are is known before their turns."""
+        pool = pool_of(*(f"k{n}" for n in range(2_000)))
+        serve(pool)
+        pool.apply([key(f"k{n}") for n in range(2_000)], PoolSettings(window=60.0), NOON)
+        serve(pool)
+        for n in range(1_900):
+            befall(pool, n)
+        assert max(calls_made(lambda: serve(pool)) for _ in range(300)) < 300
+        assert max(served(pool, 1000).values()) <= 11
+
+    def test_limits_of_thousands_are_not_looked_up_one_by_one(self):
+        pool = pool_of(*(key(f"k{n}", limits=Limits(rpm=1)) for n in range(2_000)), "free")
+        served(pool, 2_001)
+        assert max(calls_made(lambda: serve(pool)) for _ in range(3)) < 300
+        assert served(pool, 10) == {"free": 10}
+
+    def test_thousands_whose_rest_is_over_but_who_wait_for_their_probe(self):
+        pool = pool_of(*(f"k{n}" for n in range(2_000)), probe=True)
+        for n in range(1_900):
+            fail_key(pool, f"k{n}", INVALID)
+        served(pool, 200)
+        later = NOON + 300.0
+        assert max(calls_made(lambda: serve(pool, now=later)) for _ in range(300)) < 3_000
+        assert len(served(pool, 1000, now=later)) == 100
+
+    def test_refusal_after_the_last_attempt_looks_at_some(self):
+        pool = pool_of(*(f"k{n}" for n in range(10_000)))
+        serve(pool)
+        serve(pool, outcome=USED_UP)
+        told = []
+        assert calls_made(lambda: told.append(pool.refusal("m", NOON, OVERLOADED))) < 20_000
+        assert "1 out of quota, 9999 not tried" in told[0].message
 
     def test_invented_models_do_not_disturb_the_turns(self):
         pool = pool_of("a", "b", "c")
