@@ -606,5 +606,6 @@ class KeyPool:
 
 def _awaits_trial(entry: PooledKey, now: float) -> bool:
     breaker = entry.breaker
-    half_open = breaker.state_at(now) is State.HALF_OPEN
-    return entry.enabled and half_open and not breaker.trial_running
+    if breaker.state is State.CLOSED or not entry.enabled or breaker.trial_running:
+        return False
+    return breaker.state_at(now) is State.HALF_OPEN
