@@ -115,6 +115,7 @@ class Daemon:
         if isinstance(self._store, FallbackStateStore):
             self._store.configure(retention(settings.persistence))
         self._sink.apply(settings.logging)
+        self._frozen.freeze_again()
 
     # -- the parts -------------------------------------------------------------------------------
 
@@ -268,6 +269,7 @@ class Daemon:
             settings.proxy.endpoint or f"{settings.proxy.host}:{settings.proxy.port}",
         )
         self.listener.listening.addCallback(self._ready)
+        self._frozen = FrozenStart()
         sequence = ServiceSequence()
         for child in (
             *underneath,
@@ -287,7 +289,7 @@ class Daemon:
             ),
             self._reload,
             self.listener,
-            FrozenStart(),
+            self._frozen,
         ):
             child.setServiceParent(sequence)
         return sequence

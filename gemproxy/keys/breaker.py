@@ -65,11 +65,11 @@ class CircuitBreaker:
         "_cooldown",
         "_generation",
         "_lapses",
-        "_on_transition",
         "_permit",
         "_trial_running",
         "_until",
         "consecutive_failures",
+        "on_transition",
         "settings",
         "state",
     )
@@ -84,7 +84,7 @@ class CircuitBreaker:
         self.settings = settings
         self.state = State.CLOSED
         self.consecutive_failures = 0
-        self._on_transition = on_transition
+        self.on_transition = on_transition
         self._generation = generation
         self._permit = Permit(generation)
         self._trial_running = False
@@ -200,5 +200,5 @@ class CircuitBreaker:
         self._trial_running = False
         if state is State.CLOSED:
             self._cooldown = 0.0
-        if report and self._on_transition is not None:
-            self._on_transition(previous, state)
+        if report and self.on_transition is not None:
+            self.on_transition(previous, state)

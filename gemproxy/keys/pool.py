@@ -450,7 +450,7 @@ class KeyPool:
             if kept is not None:
                 entry.restore(kept, settings, now)
         for entry in difference.removed:
-            entry.removed = True
+            entry.leave()
             self._depart(entry.snapshot())
         self._projects = self._by_project()
 

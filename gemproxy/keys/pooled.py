@@ -110,6 +110,12 @@ class PooledKey:
             self.ledger.limits = key.limits
         self.stored = None
 
+    def leave(self) -> None:
+        """The file has it no more. Leases of it may still be settled, which nobody hears of."""
+        self.removed = True
+        # Its breaker held it in a cycle, and what is frozen no collector frees.
+        self.breaker.on_transition = None
+
     def cooldown(self, settings: PoolSettings) -> float:
         """Seconds of this key's first rest."""
         own = self.key.cooldown_seconds

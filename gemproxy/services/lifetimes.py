@@ -54,6 +54,14 @@ class FrozenStart(Service):
         gc.freeze()
         gc.set_threshold(*_THRESHOLDS)
 
+    def freeze_again(self) -> None:
+        """What a reload has brought is there to stay as well: 10,000 keys are 160,000 objects.
+
+        A look at all of them takes 25 ms. Only the young objects are looked at here, 2 ms at most.
+        """
+        gc.collect(1)
+        gc.freeze()
+
 
 class GracefulExit(Service):
     """Makes a stop that was asked for an exit with status 0.

@@ -84,6 +84,16 @@ def test_what_start_up_made_is_frozen_and_the_collector_comes_seldom():
         gc.set_threshold(*thresholds)
 
 
+def test_what_a_reload_brought_is_frozen_as_well():
+    brought = [[] for _ in range(1000)]
+    before = gc.get_freeze_count()
+    try:
+        FrozenStart().freeze_again()
+        assert gc.get_freeze_count() >= before + len(brought)
+    finally:
+        gc.unfreeze()
+
+
 @pytest.fixture
 def signals():
     kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
