@@ -179,7 +179,13 @@ class Forwarder:
     async def _attempt(self, call: Call, lease: Lease) -> Outcome:
         record = call.exchange.attempts[-1]
         try:
-            outcome = await self._serve(call, lease)
+            response = await self._send(call, lease)
+            if response.status != 200:
+                outcome = await self._classify(call, response)
+            elif call.translated.stream:
+                outcome = await self._serve_stream(call, lease, response)
+            else:
+                outcome = await self._serve_whole(call, lease, response)
         except UpstreamFailed as failure:
             outcome = classify_failure(failure)
         except UpstreamErrorEvent as event:
@@ -201,14 +207,6 @@ class Forwarder:
         if outcome.verdict in TOLD_AT_ONCE:
             self._pool.record(lease, outcome, now, latency=record.seconds)
         return outcome
-
-    async def _serve(self, call: Call, lease: Lease) -> Outcome:
-        response = await self._send(call, lease)
-        if response.status != 200:
-            return await self._classify(call, response)
-        if call.translated.stream:
-            return await self._serve_stream(call, lease, response)
-        return await self._serve_whole(call, lease, response)
 
     def _send(
         self, call: Call, lease: Lease, continuation: str = ""
@@ -237,7 +235,7 @@ class Forwarder:
         """Read the answer, hop by hop where it is a long one, and write it."""
         answers: list[GenerateContentResponse] = []
         while True:
-            body = await response.read(MAX_ANSWER_BYTES)
+            body = response.take(MAX_ANSWER_BYTES) or await response.read(MAX_ANSWER_BYTES)
             call.exchange.attempts[-1].end_waiting(self._seconds())
             answers.append(_decoded(body))
             token = continuation_token(answers[-1])

@@ -30,7 +30,7 @@ class UpstreamRequest(Struct, frozen=True):
 
 
 class UpstreamResponse(Protocol):
-    """An answer whose body is still to come. Exactly one of ``read`` and ``stream`` is called."""
+    """An answer whose body is still to come. It is taken, read or streamed, once."""
 
     @property
     def status(self) -> int:
@@ -39,6 +39,13 @@ class UpstreamResponse(Protocol):
     @property
     def headers(self) -> Mapping[str, str]:
         """Names in lower case; of repeated headers the last."""
+
+    def take(self, limit: int) -> bytes:
+        """The whole body where it is here already; else nothing, and it is still to be read.
+
+        So ``response.take(n) or await response.read(n)`` waits only where it must. Raises as
+        :meth:`read`.
+        """
 
     def read(self, limit: int) -> Awaitable[bytes]:
         """The whole body. Raises :class:`UpstreamFailed`, also when it passes ``limit`` bytes."""

@@ -123,9 +123,9 @@ class Answer:
     def take(self) -> bytes:
         """What has come of the body since the last time."""
         pieces = self.pieces
-        if not pieces:
-            return b""
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if len(pieces) == 1:
+            return pieces.pop()
+        data = b"".join(pieces)
         pieces.clear()
         return data
 

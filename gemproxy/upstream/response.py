@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from msgspec import Struct
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from gemproxy.errors import FailureKind, UpstreamFailed
@@ -109,20 +109,23 @@ class TreqResponse(RoundTrip):
             for name, value in self.answer.headers
         }
 
-    def read(self, limit: int) -> Deferred[bytes]:
-        """The whole body, at most ``limit`` bytes."""
+    def take(self, limit: int) -> bytes:
+        """The whole body where it came with its headers, as most do; else nothing."""
         answer = self.answer
-        if not answer.complete or self._failure is not None:
-            collected = _Collected(limit)
-            return self.stream(collected.add).addCallback(lambda _: collected.whole())
+        if not answer.complete or not answer.pieces or self._failure is not None:
+            return b""
         self._settled = True
         self._deadlines.release(self)
-        pieces = answer.pieces
-        body = pieces.pop() if len(pieces) == 1 else answer.take()
+        body = answer.take()
         if len(body) > limit:
             self._distrust()
-            return fail(UpstreamFailed(FailureKind.TOO_LARGE))
-        return succeed(body)
+            raise UpstreamFailed(FailureKind.TOO_LARGE)
+        return body
+
+    def read(self, limit: int) -> Deferred[bytes]:
+        """The whole body, at most ``limit`` bytes."""
+        collected = _Collected(limit)
+        return self.stream(collected.add).addCallback(lambda _: collected.whole())
 
     def stream(self, receive: Callable[[bytes], None]) -> Deferred[None]:
         """Hand over the body as it comes, all of one read of the socket at once."""

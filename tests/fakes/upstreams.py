@@ -19,6 +19,14 @@ class Reply:
     pieces: list[bytes] | None = None
     breaks: FailureKind | None = None
     headers: dict[str, str] = field(default_factory=dict)
+    #: The body is not here with the headers.
+    comes_later: bool = False
+
+    def take(self, limit: int) -> bytes:
+        if self.comes_later or self.breaks is not None:
+            return b""
+        assert len(self.body) <= limit
+        return self.body
 
     async def read(self, limit: int) -> bytes:
         if self.breaks is not None:

@@ -93,8 +93,11 @@ class Proxy:
         return [attempt.charge for attempt in self.exchange.attempts]
 
 
-def test_an_answer_is_translated_and_counted():
-    proxy = Proxy(FakeGemini(a=[whole("Hello.")]))
+@pytest.mark.parametrize("comes_later", [False, True])
+def test_an_answer_is_translated_and_counted(comes_later):
+    answer = whole("Hello.")
+    answer.comes_later = comes_later
+    proxy = Proxy(FakeGemini(a=[answer]))
     writer = proxy.ask()
     assert writer.json["choices"][0]["message"]["content"] == "Hello."
     assert writer.json["model"] == "gemini-2.5-flash"

@@ -94,7 +94,52 @@ def test_a_request_is_one_write_and_an_answer_in_one_read_is_complete_at_once(st
     assert stage.wires[0].value() == HEAD % 2 + b"{}"
     stage.wires[0].says(ok(b'{"a": 1}', b"X-A: b", b"X-a: c"))
     assert (sent.result.status, sent.result.headers["x-a"]) == (200, "c")
-    assert Told(sent.result.read(8)).result == b'{"a": 1}'
+    assert sent.result.take(8) == b'{"a": 1}'
+    assert not stage.wires[0].closed
+
+
+@pytest.mark.parametrize(
+    "wire", [ok(b"{} "), chunked(b"{", b"} ")], ids=["of a known length", "chunked"]
+)
+def test_a_body_that_is_here_may_be_taken_or_read(stage, wire):
+    for use in (lambda answer: answer.take(3), lambda answer: Told(answer.read(3)).result):
+        sent = stage.send()
+        stage.wires[-1].says(wire)
+        assert use(sent.result) == b"{} "
+    assert len(stage.wires) == 1
+
+
+@pytest.mark.parametrize("rest", [b"", b"2\r\n{}\r\n"], ids=["no body", "a part of the body"])
+def test_a_body_that_is_not_here_cannot_be_taken_but_read(stage, rest):
+    sent = stage.send()
+    stage.wires[0].says(HEADERS + rest)
+    assert sent.result.take(9) == b""
+    body = Told(sent.result.read(9))
+    stage.wires[0].says(b"0\r\n\r\n")
+    assert body.result == (b"{}" if rest else b"")
+
+
+def test_an_empty_body_cannot_be_taken_but_read(stage):
+    sent = stage.send()
+    stage.wires[0].says(ok(b""))
+    assert (sent.result.take(9), Told(sent.result.read(9)).result) == (b"", b"")
+
+
+def test_a_body_over_the_limit_cannot_be_taken_and_costs_the_connection(stage):
+    sent = stage.send()
+    stage.wires[0].says(ok(b"{} "))
+    with pytest.raises(UpstreamFailed) as failed:
+        sent.result.take(2)
+    assert failed.value.kind is FailureKind.TOO_LARGE
+    assert stage.wires[0].aborted
+
+
+def test_a_body_that_came_too_late_is_not_taken(stage):
+    sent = stage.send()
+    stage.wires[0].says(ok(b"{}"))
+    stage.clock.advance(100)
+    assert sent.result.take(9) == b""
+    assert Told(sent.result.read(9)).kind is FailureKind.DEADLINE
 
 
 @given(st.integers(1, 200))
