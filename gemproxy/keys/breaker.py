@@ -27,6 +27,10 @@ class State(Enum):
     HALF_OPEN = "half_open"
 
 
+#: To look a member of an Enum up costs more than a call, and every request asks for the state.
+_CLOSED, _OPEN, _HALF_OPEN = State
+
+
 @dataclass(frozen=True, slots=True)
 class BreakerSettings:
     """How many consecutive failures open a breaker, and for how many seconds."""
@@ -82,7 +86,7 @@ class CircuitBreaker:
         generation: int = 0,
     ) -> None:
         self.settings = settings
-        self.state = State.CLOSED
+        self.state = _CLOSED
         self.consecutive_failures = 0
         self.on_transition = on_transition
         self._generation = generation
@@ -94,14 +98,14 @@ class CircuitBreaker:
 
     def state_at(self, now: float) -> State:
         """The state as it is at ``now``: an open breaker whose cooldown is over is half-open."""
-        if self.state is State.OPEN and now >= self._until:
-            return State.HALF_OPEN
+        if self.state is _OPEN and now >= self._until:
+            return _HALF_OPEN
         return self.state
 
     @property
     def until(self) -> float | None:
         """When an open breaker will admit its trial; ``None`` while it is not open."""
-        return self._until if self.state is State.OPEN else None
+        return self._until if self.state is _OPEN else None
 
     @property
     def trial_running(self) -> bool:
@@ -119,12 +123,12 @@ class CircuitBreaker:
 
     def try_acquire(self, now: float) -> Permit | None:
         """A permit, or ``None`` while open or while another trial is running."""
-        if self.state is State.CLOSED:
+        if self.state is _CLOSED:
             return self._permit
-        if self.state_at(now) is State.OPEN or self.trial_running_at(now):
+        if self.state_at(now) is _OPEN or self.trial_running_at(now):
             return None
-        if self.state is State.OPEN:
-            self._enter(State.HALF_OPEN)
+        if self.state is _OPEN:
+            self._enter(_HALF_OPEN)
         self._trial_running = True
         self._lapses = now + self._cooldown
         return Permit(self._generation, trial=True)
@@ -134,15 +138,15 @@ class CircuitBreaker:
         if permit.generation != self._generation:
             return
         self.consecutive_failures = 0
-        if self.state is State.HALF_OPEN:
-            self._enter(State.CLOSED)
+        if self.state is _HALF_OPEN:
+            self._enter(_CLOSED)
 
     def record_failure(self, permit: Permit, now: float) -> None:
         """The attempt failed, and the fault is the owner's of this breaker."""
         if permit.generation != self._generation:
             return
         self.consecutive_failures += 1
-        if self.state is State.HALF_OPEN:
+        if self.state is _HALF_OPEN:
             self._open_for(now, self._cooldown * 2)
         elif self.consecutive_failures >= self.settings.failure_threshold:
             self._open_for(now, self.settings.cooldown)
@@ -153,7 +157,7 @@ class CircuitBreaker:
         With an old permit it can only lengthen an open time. A breaker that has closed since, or
         has its trial out, knows better.
         """
-        if permit.generation == self._generation or self.state is State.OPEN:
+        if permit.generation == self._generation or self.state is _OPEN:
             self.consecutive_failures += 1
             self.open(now, now + self.settings.recovery_time)
 
@@ -164,22 +168,22 @@ class CircuitBreaker:
 
     def open(self, now: float, until: float) -> None:
         """Open now, until ``until``; a time that was already longer stays."""
-        if self.state is State.OPEN:
+        if self.state is _OPEN:
             until = max(until, self._until)
         self._cooldown = until - now
         self._until = until
-        if self.state is not State.OPEN:
-            self._enter(State.OPEN)
+        if self.state is not _OPEN:
+            self._enter(_OPEN)
 
     def close(self) -> None:
         """Close and forget every failure: the operator's word."""
         self.consecutive_failures = 0
-        if self.state is not State.CLOSED:
-            self._enter(State.CLOSED)
+        if self.state is not _CLOSED:
+            self._enter(_CLOSED)
 
     def snapshot(self) -> BreakerSnapshot:
         """What has to be kept over a restart."""
-        until = None if self.state is State.CLOSED else self._until
+        until = None if self.state is _CLOSED else self._until
         return BreakerSnapshot(until, self._cooldown, self.consecutive_failures)
 
     def restore(self, snapshot: BreakerSnapshot) -> None:
@@ -187,7 +191,7 @@ class CircuitBreaker:
         self.consecutive_failures = snapshot.consecutive_failures
         if snapshot.until is not None:
             self._until, self._cooldown = snapshot.until, snapshot.cooldown
-            self._enter(State.OPEN, report=False)
+            self._enter(_OPEN, report=False)
 
     def _open_for(self, now: float, cooldown: float) -> None:
         self.open(now, now + min(cooldown, self.settings.recovery_time))
@@ -198,7 +202,7 @@ class CircuitBreaker:
         self._generation += 1
         self._permit = Permit(self._generation)
         self._trial_running = False
-        if state is State.CLOSED:
+        if state is _CLOSED:
             self._cooldown = 0.0
         if report and self.on_transition is not None:
             self.on_transition(previous, state)

@@ -39,7 +39,7 @@ def _nothing(
 def _succeeded(
     entry: PooledKey, permit: Permit, _model: str, _outcome: Outcome, now: float, _: Eligibility
 ) -> None:
-    if permit.generation == entry.breaker.generation:
+    if entry.needs_attention and permit.generation == entry.breaker.generation:
         # What was sent before the breaker opened does not show that the key is well again.
         entry.needs_attention = None
     entry.window.record(success=True, now=now)

@@ -50,7 +50,8 @@ class Cooldowns:
         self._capacity = capacity
         self._by_model: OrderedDict[str, dict[str, Cooldown]] = OrderedDict()
         self._ends: list[tuple[float, str, str]] = []  # heap; may name what was since replaced
-        self._size = 0
+        #: How many there are; some may just have ended.
+        self.size = 0
 
     def add(self, cooldown: Cooldown, now: float) -> None:
         """Begin a rest; one that lasts longer already stays as it is."""
@@ -64,7 +65,7 @@ class Cooldowns:
         projects[cooldown.project] = cooldown
         self._by_model.move_to_end(cooldown.model)
         heapq.heappush(self._ends, (cooldown.until, cooldown.model, cooldown.project))
-        self._size += present is None
+        self.size += present is None
         self._make_room()
 
     def find(self, project: str, model: str, now: float) -> Cooldown | None:
@@ -94,9 +95,6 @@ class Cooldowns:
         for projects in self._by_model.values():
             yield from (cooldown for cooldown in projects.values() if cooldown.until > now)
 
-    def __len__(self) -> int:
-        return self._size
-
     def _present(self, project: str, model: str, now: float) -> Cooldown | None:
         projects = self._by_model.get(model)
         if projects is None:
@@ -114,11 +112,11 @@ class Cooldowns:
     def _remove(self, model: str, project: str) -> None:
         projects = self._by_model.get(model, {})
         if projects.pop(project, None) is not None:
-            self._size -= 1
+            self.size -= 1
             if not projects:
                 del self._by_model[model]
 
     def _make_room(self) -> None:
-        while self._size > self._capacity and len(self._by_model) > 1:
+        while self.size > self._capacity and len(self._by_model) > 1:
             _, dropped = self._by_model.popitem(last=False)
-            self._size -= len(dropped)
+            self.size -= len(dropped)

@@ -13,6 +13,8 @@ from gemproxy.keys.limits import Shortage
 from gemproxy.keys.pooled import PooledKey, PoolSettings
 from gemproxy.keys.selection import Hindrance, Reason
 
+_CLOSED = State.CLOSED
+
 DISABLED = Hindrance(Reason.DISABLED)
 """Goes before every other hindrance, and ends with the operator's word only."""
 
@@ -66,7 +68,7 @@ class Eligibility:
     @property
     def rests(self) -> bool:
         """Whether any project is kept from any model."""
-        return len(self.cooldowns) > 0 or len(self.denials) > 0
+        return self.cooldowns.size > 0 or self.denials.size > 0
 
     def doubtful(self, keys: Iterable[PooledKey], tried: Collection[str]) -> Collection[PooledKey]:
         """Those of ``keys`` that may be hindered or were ``tried``: none of many sound ones."""
@@ -111,9 +113,9 @@ class Eligibility:
             yield from self._breaker(key, now, probe)
         if not key.allows(model):
             yield _NOT_ALLOWED
-        if self.denials and (denial := self.denials.find(key.key.project, model, now)):
+        if self.denials.size and (denial := self.denials.find(key.key.project, model, now)):
             yield Hindrance(Reason.MODEL_NOT_ALLOWED, denial.until)
-        if self.cooldowns and (rest := self.cooldowns.find(key.key.project, model, now)):
+        if self.cooldowns.size and (rest := self.cooldowns.find(key.key.project, model, now)):
             yield Hindrance(Reason.COOLING_DOWN, rest.until, rest.reason == "quota_day")
         if shortage is not None and not shortage.momentary:
             yield Hindrance(Reason.OVER_LIMIT, shortage.until, shortage.for_the_day)
@@ -133,8 +135,8 @@ def _is_spotless(key: PooledKey) -> bool:
     """Whether nothing of the key itself could hinder it, whatever the model and the time."""
     return (
         key.enabled
-        and key.breaker.state is State.CLOSED
-        and key.window.flawless
+        and key.breaker.state is _CLOSED
+        and not key.window.failures
         and key.ledger is None
         and not key.key.models
     )

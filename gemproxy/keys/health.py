@@ -18,36 +18,35 @@ class SlidingWindow:
     length. Only slices with something in them are stored: an idle key costs nothing.
     """
 
-    __slots__ = ("_buckets", "_failures", "_successes", "_width", "seconds")
+    __slots__ = ("_buckets", "_successes", "_width", "failures", "seconds")
 
     def __init__(self, seconds: float, buckets: Iterable[Bucket] = ()) -> None:
         self.seconds = seconds
         self._width = seconds / _BUCKETS
         self._buckets: deque[list[int]] = deque()  # slice number, successes, failures
         self._successes = 0
-        self._failures = 0
+        #: How many are remembered; some may just have left the window.
+        self.failures = 0
         for middle, successes, failures in buckets:
-            self._add(middle, successes, failures)
+            self._count(middle, successes, failures)
 
     def record(self, *, success: bool, now: float) -> None:
         """Count one outcome."""
-        self._add(now, int(success), int(not success))
+        if success:
+            self._count(now, 1, 0)
+        else:
+            self._count(now, 0, 1)
 
     def tally(self, now: float) -> tuple[int, int]:
         """Successes and failures in the window."""
         self._forget(int(now // self._width))
-        return self._successes, self._failures
+        return self._successes, self.failures
 
     def score(self, now: float) -> float:
         """Successes / all, from 0.0 to 1.0; 1.0 when the window is empty."""
         successes, failures = self.tally(now)
         total = successes + failures
         return successes / total if total else 1.0
-
-    @property
-    def flawless(self) -> bool:
-        """Whether no failure is remembered; one that has just left the window may still be."""
-        return not self._failures
 
     def next_change(self, now: float) -> float:
         """When the oldest slice will leave the window; ``now`` when it is empty."""
@@ -59,21 +58,26 @@ class SlidingWindow:
         # The middle, since a slice's start may fall into its neighbour by a rounding error.
         return tuple(((slot + 0.5) * self._width, won, lost) for slot, won, lost in self._buckets)
 
-    def _add(self, now: float, successes: int, failures: int) -> None:
-        slot = int(now // self._width)
-        if not self._buckets or self._buckets[-1][0] != slot:
-            self._forget(slot)
+    def _count(self, now: float, successes: int, failures: int) -> None:
+        slot = now // self._width
+        buckets = self._buckets
+        if not buckets or buckets[-1][0] != slot:
+            self._begin(int(slot))
+        latest = buckets[-1]
+        latest[1] += successes
+        latest[2] += failures
+        self._successes += successes
+        self.failures += failures
+
+    def _begin(self, slot: int) -> None:
+        self._forget(slot)
         # A clock that was set back must not reorder the slices.
         if not self._buckets or slot > self._buckets[-1][0]:
             self._buckets.append([slot, 0, 0])
-        self._buckets[-1][1] += successes
-        self._buckets[-1][2] += failures
-        self._successes += successes
-        self._failures += failures
 
     def _forget(self, slot: int) -> None:
         buckets = self._buckets
         while buckets and buckets[0][0] <= slot - _BUCKETS:
             _, successes, failures = buckets.popleft()
             self._successes -= successes
-            self._failures -= failures
+            self.failures -= failures

@@ -524,7 +524,7 @@ class KeyPool:
     def _has_served(self, lease: Lease, now: float) -> None:
         entry = lease.entry
         limited = entry.ledger is not None
-        if (lease.permit.trial or limited or not entry.window.flawless) and not entry.removed:
+        if (lease.permit.trial or limited or entry.window.failures) and not entry.removed:
             self._rotations.free(entry)
             if limited:
                 self._exclude_unfit(entry, now)

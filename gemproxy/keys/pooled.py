@@ -133,7 +133,7 @@ class PooledKey:
 
     def stride(self, now: float, minimum_requests: int) -> int:
         """How far a turn takes this key's pass; the inverse of its effective weight."""
-        if self.window.flawless:
+        if not self.window.failures:
             return self.full_stride
         score = self.acted_score(now, minimum_requests)
         if score == 1.0:

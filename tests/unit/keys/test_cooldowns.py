@@ -57,7 +57,7 @@ def test_longest_rest_wins():
     assert rests.find("p", "m", 1.0).reason == "quota_day"
     rests.add(rest("p", "m", 600.0), 0.0)
     assert rests.find("p", "m", 1.0).until == 600.0
-    assert len(rests) == 1
+    assert rests.size == 1
 
 
 def test_all_models_of_a_project():
@@ -75,7 +75,7 @@ def test_what_is_over_is_forgotten():
     for n in range(100):
         rests.add(rest("p", f"m{n}", 10.0 + n), 0.0)
     rests.add(rest("p", "last", 300.0), 200.0)
-    assert len(rests) == 1
+    assert rests.size == 1
     assert not rests.concern("m5")
     rests.add(rest("p", "past", 100.0), 200.0)
     assert not rests.concern("past")
@@ -86,7 +86,7 @@ def test_capacity_drops_the_models_without_news():
     for model in ("a", "b", "c"):
         for project in ("p", "q"):
             rests.add(rest(project, model, 100.0), 0.0)
-    assert len(rests) <= 4
+    assert rests.size <= 4
     assert rests.find("p", "a", 0.0) is None
     assert rests.find("q", "c", 0.0) is not None
 
