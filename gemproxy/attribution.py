@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from typing import Literal, Protocol
+from typing import Protocol
+
+from msgspec import Struct
 
 from gemproxy.keys.outcome import Charge, Outcome, Verdict
 
@@ -21,16 +23,6 @@ _THE_KEYS = _SERVED | {
     Verdict.QUOTA_DAY,
     Verdict.KEY,
     Verdict.BROKEN_OFF,
-}
-
-#: Who pays for the only attempt of a request.
-_ALONE = {
-    verdict: Charge.KEY
-    if verdict in _THE_KEYS
-    else Charge.MODEL
-    if verdict in _AMBIGUOUS
-    else Charge.NOBODY
-    for verdict in Verdict
 }
 
 
@@ -46,7 +38,18 @@ class Attempt(Protocol):
         """The judgement on it."""
 
 
-def attribute(attempts: Sequence[Attempt]) -> tuple[Charge, ...]:
+class Attribution(Struct, frozen=True):
+    """Who pays for each attempt of a request, and what the request says of its model.
+
+    ``model_served`` is ``False`` exactly where the model is charged, once for all attempts, and
+    ``None`` where nothing is said of it.
+    """
+
+    charges: tuple[Charge, ...]
+    model_served: bool | None
+
+
+def attribute(attempts: Sequence[Attempt]) -> Attribution:
     """Who pays for each of a request's ``attempts``, which are in the order of time.
 
     Successes, used-up quotas and rejected keys are the key's own. So is a stream that broke off
@@ -57,32 +60,35 @@ def attribute(attempts: Sequence[Attempt]) -> tuple[Charge, ...]:
     Everything else (the client's request, a refused model or region, an empty answer) is nobody's.
     """
     if len(attempts) == 1:
-        return (_ALONE[attempts[0].outcome.verdict],)
+        return _ALONE[attempts[0].outcome.verdict]
     served_by = {attempt.key_id for attempt in attempts if attempt.outcome.verdict in _SERVED}
-    charges = tuple([_charge(attempt, served_by) for attempt in attempts])
+    charges = [_charge(each.outcome.verdict, each.key_id, served_by) for each in attempts]
     if attempts and attempts[-1].outcome.verdict is Verdict.CLIENT_GONE:
         # The client left before it was known whether another key would have served.
-        return tuple(Charge.NOBODY if charge is Charge.MODEL else charge for charge in charges)
-    return charges
+        charges = [Charge.NOBODY if charge is Charge.MODEL else charge for charge in charges]
+    return _attribution(charges, served_by)
 
 
-def model_verdict(attempts: Sequence[Attempt]) -> Literal["success", "failure"] | None:
-    """What the request says of its model, once per request; ``None`` where it says nothing.
-
-    ``failure`` exactly where :func:`attribute` charges the model.
-    """
-    for attempt in attempts:
-        if attempt.outcome.verdict in _SERVED:
-            return "success"
-    return "failure" if Charge.MODEL in attribute(attempts) else None
+def _attribution(charges: Sequence[Charge], served_by: AbstractSet[str]) -> Attribution:
+    if served_by:
+        return Attribution(tuple(charges), model_served=True)
+    return Attribution(tuple(charges), False if Charge.MODEL in charges else None)
 
 
-def _charge(attempt: Attempt, served_by: AbstractSet[str]) -> Charge:
-    verdict = attempt.outcome.verdict
+def _charge(verdict: Verdict, key_id: str, served_by: AbstractSet[str]) -> Charge:
     if verdict in _THE_KEYS:
         return Charge.KEY
     if verdict not in _AMBIGUOUS:
         return Charge.NOBODY
     if not served_by:
         return Charge.MODEL
-    return Charge.NOBODY if served_by == {attempt.key_id} else Charge.KEY
+    return Charge.NOBODY if served_by == {key_id} else Charge.KEY
+
+
+def _alone(verdict: Verdict) -> Attribution:
+    served_by = frozenset({""} if verdict in _SERVED else ())
+    return _attribution([_charge(verdict, "", served_by)], served_by)
+
+
+#: Of the only attempt of a request, as nearly all are.
+_ALONE = {verdict: _alone(verdict) for verdict in Verdict}

@@ -15,7 +15,7 @@ from gemproxy.exchange import AttemptRecord, Exchange
 from gemproxy.interfaces import ReplyWriter
 from gemproxy.keys.models import ModelPermit
 from gemproxy.keys.outcome import Outcome, Verdict
-from gemproxy.keys.pool import Lease, PassedOver
+from gemproxy.keys.pool import Lease
 
 #: An HTTP 200 without an answer in it is asked for once more, not as often as there are keys.
 MAX_UNUSABLE = 2
@@ -107,8 +107,9 @@ class Call:
         self.settings = settings
         self.exchange = exchange
         self.writer = writer
-        #: One for each of the exchange's attempts.
+        #: One for each of the exchange's attempts, and the ids of their keys.
         self.leases: list[Lease] = []
+        self.tried: list[str] = []
         self.model = exchange.model = upstream.name
         self.deadline = exchange.started + settings.request_timeout
         self.stream_answered = False
@@ -137,25 +138,19 @@ class Call:
         self.tokens = self.translated.estimated_tokens
 
     @property
-    def tried(self) -> list[str]:
-        """Ids of the keys that were used already."""
-        return [lease.key.id for lease in self.leases]
-
-    @property
     def unusable(self) -> int:
         """How many attempts brought an answer with nothing in it."""
         return sum(
             attempt.outcome.verdict is Verdict.UNUSABLE for attempt in self.exchange.attempts
         )
 
-    def begin_attempt(self, lease: Lease, now: float, passed_over: list[PassedOver]) -> Lease:
-        """Open the next attempt's record; gives ``lease`` back."""
+    def begin_attempt(self, lease: Lease, record: AttemptRecord) -> None:
+        """The next attempt, with the key of ``lease``; ``record`` is to tell of it."""
         self.leases.append(lease)
-        record = AttemptRecord(lease.key.id, lease.key.name, now, passed_over=passed_over)
+        self.tried.append(record.key_id)
         self.exchange.attempts.append(record)
         self.exchange.refused = None
         self.stream_answered = False
-        return lease
 
     def may_try_again(self, failed: Outcome, now: float) -> bool:
         """Whether another attempt is allowed, and has a chance, after ``failed``."""

@@ -6,7 +6,7 @@ and the explanation of the request. Holds no contents and no secrets.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from gemproxy.dialects.translation.usage import TokenUsage
 from gemproxy.keys.outcome import Charge, Outcome, Verdict
@@ -15,8 +15,7 @@ from gemproxy.keys.status import PassedOver
 _UNDECIDED = Outcome(Verdict.CLIENT_GONE)
 
 
-@dataclass(slots=True)
-class AttemptRecord:
+class AttemptRecord(Struct):
     """One attempt: with which key, what came of it, and who paid.
 
     ``started`` is epoch time, ``seconds`` how long the attempt took. An attempt that never came to
@@ -51,16 +50,14 @@ class AttemptRecord:
         self.end_waiting(now)
 
 
-@dataclass(frozen=True)
-class Refusal:
+class Refusal(Struct, frozen=True):
     """No key was left; ``outcome`` is the code of the pool's error."""
 
     outcome: str
     passed_over: list[PassedOver]
 
 
-@dataclass(slots=True)
-class Exchange:
+class Exchange(Struct):
     """The story of one request. Times are epoch seconds."""
 
     id: str

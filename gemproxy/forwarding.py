@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from gemproxy.attribution import attribute, model_verdict
+from gemproxy.attribution import attribute
 from gemproxy.call import (
     SAME_KEY_MAY_SERVE,
     SIGNATURE_REFUSED,
@@ -45,7 +45,7 @@ from gemproxy.errors import (
     UpstreamFailed,
     UpstreamRejected,
 )
-from gemproxy.exchange import Exchange, Refusal
+from gemproxy.exchange import AttemptRecord, Exchange, Refusal
 from gemproxy.interfaces import ReplyWriter, Upstream, UpstreamRequest, UpstreamResponse
 from gemproxy.keys.models import ModelBreakers
 from gemproxy.keys.outcome import Charge, Outcome, Verdict
@@ -64,6 +64,7 @@ _SERVED = frozenset({Verdict.SUCCESS, Verdict.BLOCKED})
 _JUST_STOPPED = frozenset({FailureKind.TRUNCATED.name.lower(), FailureKind.RESET.name.lower()})
 #: What these mean for the client depends on the keys that are left.
 _ANSWERED_BY_THE_POOL = frozenset({Verdict.QUOTA_MINUTE, Verdict.QUOTA_DAY, Verdict.KEY})
+_KEY = Charge.KEY
 #: Prepared, because nearly every request ends with it.
 _SUCCESS = Outcome(Verdict.SUCCESS, 200)
 _BLOCKED = Outcome(Verdict.BLOCKED, 200)
@@ -167,7 +168,11 @@ class Forwarder:
         raise self._final_error(call, failed)
 
     def _begin_attempt(self, call: Call, lease: Lease, now: float) -> Lease:
-        return call.begin_attempt(lease, now, self._passed_over(call, now, lease.key.id))
+        key_id = lease.key.id
+        passed_over = self._passed_over(call, now, key_id)
+        record = AttemptRecord(key_id, lease.key.name, now, passed_over=passed_over)
+        call.begin_attempt(lease, record)
+        return lease
 
     def _passed_over(self, call: Call, now: float, chosen: str | None = None) -> list[PassedOver]:
         return self._pool.hindered(
@@ -316,19 +321,19 @@ class Forwarder:
         now = self._seconds()
         exchange = call.exchange
         attempts = exchange.attempts
-        charges = attribute(attempts)
-        for record, lease, charge in zip(attempts, call.leases, charges, strict=True):
-            record.charge = charge
-            if charge is Charge.KEY:
+        paid = attribute(attempts)
+        for place, lease in enumerate(call.leases):
+            record = attempts[place]
+            charge = record.charge = paid.charges[place]
+            if charge is _KEY:
                 tokens = exchange.usage.total if exchange.usage else None
                 self._pool.record(lease, record.outcome, now, latency=record.seconds, tokens=tokens)
             else:
                 self._pool.release(lease, now)
-        verdict = model_verdict(attempts)
-        if verdict is None:
+        if paid.model_served is None:
             self._models.release(call.permit, now)
         else:
-            self._models.record(call.permit, verdict == "success", now)
+            self._models.record(call.permit, paid.model_served, now)
         if attempts:
             exchange.outcome = attempts[-1].outcome.verdict.value
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemproxy.attribution import attribute, model_verdict
+from gemproxy.attribution import Attribution, attribute
 from gemproxy.exchange import AttemptRecord
 from gemproxy.keys.outcome import Charge, Outcome, Verdict
 
@@ -32,49 +32,49 @@ def attempts(*pairs):
     ],
 )
 def test_single_attempt(verdict, charge):
-    assert attribute(attempts(("a", verdict))) == (charge,)
+    assert attribute(attempts(("a", verdict))).charges == (charge,)
 
 
 @pytest.mark.parametrize("served", [Verdict.SUCCESS, Verdict.BLOCKED])
 @pytest.mark.parametrize("failed", [Verdict.SERVICE, Verdict.NETWORK])
 def test_failure_is_the_keys_when_another_key_served(failed, served):
     story = attempts(("a", failed), ("b", failed), ("c", served))
-    assert attribute(story) == (Charge.KEY, Charge.KEY, Charge.KEY)
-    assert model_verdict(story) == "success"
+    assert attribute(story) == Attribution((Charge.KEY, Charge.KEY, Charge.KEY), model_served=True)
 
 
 def test_failure_that_follows_the_request_is_the_models_once():
     story = attempts(("a", Verdict.SERVICE), ("b", Verdict.NETWORK), ("c", Verdict.SERVICE))
-    assert attribute(story) == (Charge.MODEL,) * 3
-    assert model_verdict(story) == "failure"
+    assert attribute(story) == Attribution((Charge.MODEL,) * 3, model_served=False)
 
 
 def test_failure_is_nobodys_when_the_same_key_then_served():
     story = attempts(("a", Verdict.NETWORK), ("a", Verdict.SUCCESS))
-    assert attribute(story) == (Charge.NOBODY, Charge.KEY)
+    assert attribute(story) == Attribution((Charge.NOBODY, Charge.KEY), model_served=True)
 
 
 @pytest.mark.parametrize("last", [Verdict.QUOTA_MINUTE, Verdict.REQUEST, Verdict.UNUSABLE])
 def test_other_answers_do_not_prove_that_the_model_is_up(last):
     story = attempts(("a", Verdict.SERVICE), ("b", last))
-    assert attribute(story)[0] is Charge.MODEL
+    assert attribute(story).charges[0] is Charge.MODEL
 
 
 def test_request_that_met_no_failure_says_nothing_of_the_model():
-    assert model_verdict(attempts(("a", Verdict.REQUEST))) is None
-    assert model_verdict(attempts(("a", Verdict.QUOTA_DAY), ("b", Verdict.KEY))) is None
-    assert model_verdict([]) is None
+    assert attribute(attempts(("a", Verdict.REQUEST))).model_served is None
+    two_keys_fail = attempts(("a", Verdict.QUOTA_DAY), ("b", Verdict.KEY))
+    assert attribute(two_keys_fail).model_served is None
+    assert attribute([]) == Attribution((), None)
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(sorted(Verdict, key=str)))))
 def test_model_fails_exactly_where_it_is_charged(pairs):
     story = attempts(*pairs)
-    charges = attribute(story)
-    assert len(charges) == len(story)
-    assert (model_verdict(story) == "failure") == (Charge.MODEL in charges)
+    told = attribute(story)
+    assert len(told.charges) == len(story)
+    assert (told.model_served is False) == (Charge.MODEL in told.charges)
+    served = {Verdict.SUCCESS, Verdict.BLOCKED} & {verdict for _, verdict in pairs}
+    assert (told.model_served is True) == bool(served)
 
 
 def test_client_that_leaves_early_leaves_the_model_alone():
     story = attempts(("a", Verdict.SERVICE), ("b", Verdict.CLIENT_GONE))
-    assert attribute(story) == (Charge.NOBODY, Charge.NOBODY)
-    assert model_verdict(story) is None
+    assert attribute(story) == Attribution((Charge.NOBODY, Charge.NOBODY), None)
