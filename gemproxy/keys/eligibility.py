@@ -63,7 +63,7 @@ class Eligibility:
 
     def beyond_doubt(self, key: PooledKey) -> bool:
         """Whether nothing at all could hinder ``key``, seen at a glance."""
-        return _is_spotless(key) and not self.rests
+        return not (self.cooldowns.size or self.denials.size) and _is_spotless(key)
 
     @property
     def rests(self) -> bool:

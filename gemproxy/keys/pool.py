@@ -77,7 +77,7 @@ class KeyPool:
         self._entries = {key.id: self._new_entry(key) for key in keys}
         self._renew_rotations()
         self._projects = self._by_project()
-        #: Known since the last look at all of them; whatever may change it says so.
+        #: And no project rests. Known since the last look at all; whatever may change it says so.
         self._all_spotless = False
 
     # -- leases ----------------------------------------------------------------------------------
@@ -126,7 +126,7 @@ class KeyPool:
         if entry is None or not _awaits_trial(entry, now):
             return None
         permit = entry.breaker.try_acquire(now)
-        return Lease(entry, "", permit, now, None) if permit is not None else None
+        return Lease(entry, entry.key, "", permit, None) if permit is not None else None
 
     def record(
         self,
@@ -221,8 +221,7 @@ class KeyPool:
         looked at whole, in the file's order. Of a larger one those are told that the rotation has
         come by and found unfit; a key whose turn had not come was not passed over.
         """
-        rests = self._eligibility.rests
-        if self._all_spotless and not (tried or rests):
+        if self._all_spotless and not tried:
             return []
         looked_at: Iterable[PooledKey] = self._entries.values()
         if len(self._entries) > limit:
@@ -230,7 +229,7 @@ class KeyPool:
             looked_at = suspects(self._entries, rotation, self._rotations, tried, limit)
         doubtful = self._eligibility.doubtful(looked_at, tried)
         if not doubtful:
-            self._all_spotless = len(self._entries) <= limit and not rests
+            self._all_spotless = len(self._entries) <= limit and not self._eligibility.rests
             return []
         others = (entry for entry in doubtful if entry.id != chosen)
         told = passed_over(others, self._eligibility, model, now, tried=tried, tokens=tokens)
@@ -514,10 +513,10 @@ class KeyPool:
             raise AssertionError("a key was chosen whose breaker admits nothing")
         entry.used(now)
         if entry.ledger is None:
-            return Lease(entry, model, permit, now, None)
+            return Lease(entry, entry.key, model, permit, None)
         use = entry.ledger.reserve(now, tokens)
         self._exclude_unfit(entry, now)
-        return Lease(entry, model, permit, now, use)
+        return Lease(entry, entry.key, model, permit, use)
 
     # What may have ended or changed a hindrance: of its breaker's changes a key tells itself.
 
