@@ -29,7 +29,6 @@ TOLD_AT_ONCE = frozenset(
 #: Nothing speaks against the key itself: where it is the only one it may be tried again.
 SAME_KEY_MAY_SERVE = frozenset({Verdict.SERVICE, Verdict.NETWORK, Verdict.UNUSABLE})
 _ANOTHER_KEY_MAY_SERVE = TOLD_AT_ONCE | SAME_KEY_MAY_SERVE
-_SIGNATURE = b'"thoughtSignature"'
 #: Clients may invent names; so many are remembered at a time.
 _MOST_MODELS = 1000
 
@@ -119,7 +118,7 @@ class Call:
         exchange.stream = self.translated.stream
         self.path = upstream.stream if exchange.stream else upstream.whole
         #: For a second translation; where there can be none, its memory is free from here on.
-        self._request = request if _SIGNATURE in self.translated.body else None
+        self._request = request if self.translated.signed else None
 
     def translate_again(self, signatures: SignatureStore) -> None:
         """Make the native request with the documented dummy in place of every signature."""

@@ -114,9 +114,10 @@ class Forwarder:
         Raises :class:`ProxyError` as long as the client has seen nothing; once its writer has
         started, a failure becomes the stream's last event.
         """
-        call.permit = self._models.acquire(call.model, self._seconds())
+        now = self._seconds()
+        call.permit = self._models.acquire(call.model, now)
         try:
-            lease = self._choose(call)
+            lease = self._choose(call, now)
             while True:
                 outcome = await self._attempt(call, lease)
                 if outcome.verdict in _SERVED:
@@ -130,9 +131,8 @@ class Forwarder:
 
     # -- choose ----------------------------------------------------------------------------------
 
-    def _choose(self, call: Call) -> Lease:
+    def _choose(self, call: Call, now: float) -> Lease:
         """A key that this request has not tried. Raises :class:`ProxyError` if there is none."""
-        now = self._seconds()
         try:
             lease = self._pool.acquire(call.model, now, tried=call.tried, tokens=call.tokens)
         except ProxyError as refusal:
@@ -155,9 +155,10 @@ class Forwarder:
             if call.should_distrust_signatures(failed):
                 call.translate_again(self._signatures)
                 return self._choose_same(call)
-            if call.may_try_again(failed, self._seconds()):
+            now = self._seconds()
+            if call.may_try_again(failed, now):
                 try:
-                    return self._choose(call)
+                    return self._choose(call, now)
                 except ProxyError:
                     if failed.verdict not in SAME_KEY_MAY_SERVE:
                         raise

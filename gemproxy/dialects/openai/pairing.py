@@ -41,8 +41,13 @@ def pair_results(messages: Sequence[Message]) -> dict[Slot, Answered]:
     Raises :class:`InvalidRequest` with ``param`` ``messages[i].tool_call_id`` (or ``.name`` for a
     legacy function message) where a result answers no call before it.
     """
-    if _RESULTS.isdisjoint(map(type, messages)):
-        return {}
+    for message in messages:
+        if type(message) in _RESULTS:
+            return _paired(messages)
+    return {}
+
+
+def _paired(messages: Sequence[Message]) -> dict[Slot, Answered]:
     board = _OpenCalls()
     for index, message in enumerate(messages):
         kind = type(message)

@@ -53,6 +53,7 @@ _PREFIXES = re.compile(r"(?:models/|google/|gemini/){0,8}")
 
 _NO_NAMES: Mapping[str, str] = MappingProxyType({})
 
+_SIGNATURE = b'"thoughtSignature"'
 _CHARACTERS_PER_TOKEN = 4
 #: A picture costs a model of the third generation about this much; other media is not measured.
 _TOKENS_PER_MEDIUM = 1100
@@ -68,6 +69,8 @@ class TranslatedRequest(msgspec.Struct, frozen=True, gc=False):
     estimated_tokens: int
     #: The request names uploaded files or cached content, which only one project's keys can read.
     names_resources: bool
+    #: The request replays thought signatures, or the dummies in their place.
+    signed: bool
     stream: bool
 
 
@@ -99,7 +102,7 @@ def to_gemini(
     echo. Raises :class:`InvalidRequest`, with ``param``, for what Gemini or this model cannot do.
     """
     family = family_of(model)
-    aside = request.aside if isinstance(request, LargeChatCompletionRequest) else NOTHING
+    aside = request.aside if type(request) is LargeChatCompletionRequest else NOTHING
     if (native := plain_request(request, family)) is not None:
         body = aside.put_back(encode_generate_content(native))
         return TranslatedRequest(
@@ -107,7 +110,8 @@ def to_gemini(
             context=_answer_context(request, _NO_NAMES, scrub),
             estimated_tokens=len(body) // _CHARACTERS_PER_TOKEN,
             names_resources=False,
-            stream=bool(request.stream),
+            signed=False,
+            stream=request.stream is True,
         )
     google = google_options(request)
     tools = translate_tools(request, family)
@@ -137,7 +141,8 @@ def to_gemini(
         context=_answer_context(request, tools.names.changed, scrub),
         estimated_tokens=_estimated_tokens(body, media, aside),
         names_resources=cached is not None or (bool(media) and _names_files(media)),
-        stream=bool(request.stream),
+        signed=_SIGNATURE in body,
+        stream=request.stream is True,
     )
 
 
@@ -174,8 +179,8 @@ def _answer_context(
         tool_names=tool_names,
         legacy_functions=bool(request.functions),
         parallel_tool_calls=request.parallel_tool_calls is not False,
-        include_usage=options is not None and bool(options.include_usage),
-        logprobs=bool(request.logprobs),
+        include_usage=options is not None and options.include_usage is True,
+        logprobs=request.logprobs is True,
         scrub=scrub,
     )
 
