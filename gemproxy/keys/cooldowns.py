@@ -68,9 +68,18 @@ class Cooldowns:
         self.size += present is None
         self._make_room()
 
+    def may_find(self, project: str, model: str) -> bool:
+        """Whether :meth:`find` is worth its while: the rest that it finds might just have ended."""
+        models = self._by_model
+        return (model in models and project in models[model]) or (
+            ALL_MODELS in models and project in models[ALL_MODELS]
+        )
+
     def find(self, project: str, model: str, now: float) -> Cooldown | None:
         """The rest that keeps ``project`` from ``model``; the longest, where there are two."""
         own = self._present(project, model, now)
+        if ALL_MODELS not in self._by_model:
+            return own
         shared = self._present(project, ALL_MODELS, now)
         if own is None or shared is None:
             return own or shared

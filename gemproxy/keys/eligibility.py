@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from gemproxy.keys.breaker import State
@@ -13,13 +13,19 @@ from gemproxy.keys.limits import Shortage
 from gemproxy.keys.pooled import PooledKey, PoolSettings
 from gemproxy.keys.selection import Hindrance, Reason
 
-_CLOSED = State.CLOSED
+#: To look a member of an Enum up costs more than a call.
+_CLOSED, _OPEN = State.CLOSED, State.OPEN
+_CIRCUIT_OPEN = Reason.CIRCUIT_OPEN
+_MODEL_NOT_ALLOWED = Reason.MODEL_NOT_ALLOWED
+_COOLING_DOWN = Reason.COOLING_DOWN
+_OVER_LIMIT = Reason.OVER_LIMIT
+_LOW_HEALTH = Reason.LOW_HEALTH
 
 DISABLED = Hindrance(Reason.DISABLED)
 """Goes before every other hindrance, and ends with the operator's word only."""
 
 _BUSY = Hindrance(Reason.HALF_OPEN_BUSY)
-_NOT_ALLOWED = Hindrance(Reason.MODEL_NOT_ALLOWED)
+_NOT_ALLOWED = Hindrance(_MODEL_NOT_ALLOWED)
 
 
 class Eligibility:
@@ -49,32 +55,38 @@ class Eligibility:
         Of several reasons the one that lasts longest is told.
         ``last_resort`` admits low health, ``probe`` a half-open key that waits for its probe.
         """
-        if self.beyond_doubt(key):
+        if self.beyond_doubt(key, model):
             return None
         shortage = key.ledger.shortage(now, tokens) if key.ledger is not None else None
-        found = list(self._lasting(key, model, now, shortage, probe))
+        found = self._lasting(key, model, now, shortage, probe)
         if found:
             return found[0] if len(found) == 1 else _longest(found)
         if shortage is not None:
-            return Hindrance(Reason.OVER_LIMIT, shortage.until, momentary=True)
+            return Hindrance(_OVER_LIMIT, shortage.until, momentary=True)
         if not last_resort and self._is_weak(key, now):
-            return Hindrance(Reason.LOW_HEALTH, key.window.next_change(now))
+            return Hindrance(_LOW_HEALTH, key.window.next_change(now))
         return None
 
-    def beyond_doubt(self, key: PooledKey) -> bool:
-        """Whether nothing at all could hinder ``key``, seen at a glance."""
-        return not (self.cooldowns.size or self.denials.size) and _is_spotless(key)
+    def beyond_doubt(self, key: PooledKey, model: str) -> bool:
+        """Whether nothing at all could keep ``key`` from ``model``, seen at a glance."""
+        if not _is_spotless(key):
+            return False
+        project = key.key.project
+        return not (
+            (self.cooldowns.size and self.cooldowns.may_find(project, model))
+            or (self.denials.size and self.denials.may_find(project, model))
+        )
 
     @property
     def rests(self) -> bool:
         """Whether any project is kept from any model."""
         return self.cooldowns.size > 0 or self.denials.size > 0
 
-    def doubtful(self, keys: Iterable[PooledKey], tried: Collection[str]) -> Collection[PooledKey]:
+    def doubtful(
+        self, keys: Iterable[PooledKey], model: str, tried: Collection[str]
+    ) -> Collection[PooledKey]:
         """Those of ``keys`` that may be hindered or were ``tried``: none of many sound ones."""
-        if self.rests:
-            return list(keys)
-        return [key for key in keys if not _is_spotless(key) or key.id in tried]
+        return [key for key in keys if key.id in tried or not self.beyond_doubt(key, model)]
 
     def follow_names(
         self, difference: Difference, entries: Iterable[PooledKey], now: float
@@ -105,26 +117,28 @@ class Eligibility:
 
     def _lasting(
         self, key: PooledKey, model: str, now: float, shortage: Shortage | None, probe: bool
-    ) -> Iterator[Hindrance]:
+    ) -> list[Hindrance]:
         """What would hinder any other request for the model as well, in order of precedence."""
+        found: list[Hindrance] = []
         if not key.enabled:
-            yield DISABLED
-        if key.breaker.state is not State.CLOSED:
-            yield from self._breaker(key, now, probe)
+            found.append(DISABLED)
+        if key.breaker.state is not _CLOSED and (opened := self._breaker(key, now, probe)):
+            found.append(opened)
         if not key.allows(model):
-            yield _NOT_ALLOWED
+            found.append(_NOT_ALLOWED)
         if self.denials.size and (denial := self.denials.find(key.key.project, model, now)):
-            yield Hindrance(Reason.MODEL_NOT_ALLOWED, denial.until)
+            found.append(Hindrance(_MODEL_NOT_ALLOWED, denial.until))
         if self.cooldowns.size and (rest := self.cooldowns.find(key.key.project, model, now)):
-            yield Hindrance(Reason.COOLING_DOWN, rest.until, rest.reason == "quota_day")
+            found.append(Hindrance(_COOLING_DOWN, rest.until, rest.reason == "quota_day"))
         if shortage is not None and not shortage.momentary:
-            yield Hindrance(Reason.OVER_LIMIT, shortage.until, shortage.for_the_day)
+            found.append(Hindrance(_OVER_LIMIT, shortage.until, shortage.for_the_day))
+        return found
 
-    def _breaker(self, key: PooledKey, now: float, probe: bool) -> Iterator[Hindrance]:
-        if key.breaker.state_at(now) is State.OPEN:
-            yield Hindrance(Reason.CIRCUIT_OPEN, key.breaker.until)
-        elif key.breaker.trial_running or (self.settings.probe and not probe):
-            yield _BUSY
+    def _breaker(self, key: PooledKey, now: float, probe: bool) -> Hindrance | None:
+        if key.breaker.state_at(now) is _OPEN:
+            return Hindrance(_CIRCUIT_OPEN, key.breaker.until)
+        busy = key.breaker.trial_running or (self.settings.probe and not probe)
+        return _BUSY if busy else None
 
     def _is_weak(self, key: PooledKey, now: float) -> bool:
         score = key.acted_score(now, self.settings.minimum_requests)

@@ -38,6 +38,8 @@ def suspects(
     limit: int,
 ) -> Iterable[PooledKey]:
     """Where to look for hindered keys of a large pool without looking at all; each once."""
+    if not (tried or any(rotation.counts().values()) or rotations.any_listed):
+        return ()
     known = chain(rotation.parked(), rotations.listed())
     # Twice as many as are told, since some may be fit again or serve this model after all.
     found = chain(map(entries.get, tried), islice(known, 2 * limit))

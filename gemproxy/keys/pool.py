@@ -93,7 +93,7 @@ class KeyPool:
         """
         rotation = self._rotation(model)
         entry = rotation.next(now)
-        if entry is not None and not tried and self._eligibility.beyond_doubt(entry):
+        if entry is not None and not tried and self._eligibility.beyond_doubt(entry, model):
             rotation.take(entry)
         else:
             entry = self._choose(rotation, model, now, tried, tokens)
@@ -227,7 +227,9 @@ class KeyPool:
         if len(self._entries) > limit:
             rotation = self._rotation(model)
             looked_at = suspects(self._entries, rotation, self._rotations, tried, limit)
-        doubtful = self._eligibility.doubtful(looked_at, tried)
+            if not looked_at:
+                return []
+        doubtful = self._eligibility.doubtful(looked_at, model, tried)
         if not doubtful:
             self._all_spotless = len(self._entries) <= limit and not self._eligibility.rests
             return []

@@ -57,6 +57,11 @@ class Rotations:
                 self._own.popitem(last=False)
         return rotation
 
+    @property
+    def any_listed(self) -> bool:
+        """Whether any key has an allow-list."""
+        return bool(self._listed)
+
     def listed(self) -> Iterator[PooledKey]:
         """The keys that have an allow-list; those with several models on it come several times."""
         return chain.from_iterable(self._listed.values())

@@ -19,10 +19,11 @@ import heapq
 import math
 from collections import Counter
 from collections.abc import Callable, Container, Hashable, Iterable, Iterator
-from dataclasses import dataclass
 from enum import Enum
 from itertools import count
 from typing import Any, Generic, Protocol, TypeVar
+
+from msgspec import Struct
 
 from gemproxy.keys.line import Item, Line
 
@@ -48,8 +49,7 @@ class Reason(Enum):
     ALREADY_TRIED = "already_tried"
 
 
-@dataclass(frozen=True, slots=True)
-class Hindrance:
+class Hindrance(Struct, frozen=True):
     """What keeps a member from its turn, until when; ``None`` is until something happens.
 
     ``momentary`` concerns only the request at hand: the member stays ready for others.

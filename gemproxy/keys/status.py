@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from msgspec import Struct
+
 from gemproxy.keys.selection import Reason
 
 
@@ -76,8 +78,7 @@ class PoolCounts:
     recovering: int
 
 
-@dataclass(frozen=True, slots=True)
-class PassedOver:
+class PassedOver(Struct, frozen=True):
     """A key that was not eligible for a request, and why."""
 
     key: str
