@@ -64,7 +64,9 @@ _SERVED = frozenset({Verdict.SUCCESS, Verdict.BLOCKED})
 _JUST_STOPPED = frozenset({FailureKind.TRUNCATED.name.lower(), FailureKind.RESET.name.lower()})
 #: What these mean for the client depends on the keys that are left.
 _ANSWERED_BY_THE_POOL = frozenset({Verdict.QUOTA_MINUTE, Verdict.QUOTA_DAY, Verdict.KEY})
+#: Looked up once: an Enum takes its time to tell a member, or a member's value.
 _KEY = Charge.KEY
+_WORDS: dict[Verdict, str] = {verdict: verdict.value for verdict in Verdict}
 #: Prepared, because nearly every request ends with it.
 _SUCCESS = Outcome(Verdict.SUCCESS, 200)
 _BLOCKED = Outcome(Verdict.BLOCKED, 200)
@@ -336,7 +338,7 @@ class Forwarder:
         else:
             self._models.record(call.permit, paid.model_served, now)
         if attempts:
-            exchange.outcome = attempts[-1].outcome.verdict.value
+            exchange.outcome = _WORDS[attempts[-1].outcome.verdict]
 
 
 def _missing_signature(rejected: UpstreamRejected) -> Outcome:

@@ -28,14 +28,21 @@ class SlidingWindow:
         #: How many are remembered; some may just have left the window.
         self.failures = 0
         for middle, successes, failures in buckets:
-            self._count(middle, successes, failures)
+            latest = self._slice(middle)
+            latest[1] += successes
+            latest[2] += failures
+            self._successes += successes
+            self.failures += failures
 
     def record(self, *, success: bool, now: float) -> None:
         """Count one outcome."""
+        latest = self._slice(now)
         if success:
-            self._count(now, 1, 0)
+            latest[1] += 1
+            self._successes += 1
         else:
-            self._count(now, 0, 1)
+            latest[2] += 1
+            self.failures += 1
 
     def tally(self, now: float) -> tuple[int, int]:
         """Successes and failures in the window."""
@@ -58,22 +65,16 @@ class SlidingWindow:
         # The middle, since a slice's start may fall into its neighbour by a rounding error.
         return tuple(((slot + 0.5) * self._width, won, lost) for slot, won, lost in self._buckets)
 
-    def _count(self, now: float, successes: int, failures: int) -> None:
+    def _slice(self, now: float) -> list[int]:
+        """The slice to count in at ``now``."""
         slot = now // self._width
         buckets = self._buckets
         if not buckets or buckets[-1][0] != slot:
-            self._begin(int(slot))
-        latest = buckets[-1]
-        latest[1] += successes
-        latest[2] += failures
-        self._successes += successes
-        self.failures += failures
-
-    def _begin(self, slot: int) -> None:
-        self._forget(slot)
-        # A clock that was set back must not reorder the slices.
-        if not self._buckets or slot > self._buckets[-1][0]:
-            self._buckets.append([slot, 0, 0])
+            self._forget(int(slot))
+            # A clock that was set back must not reorder the slices.
+            if not buckets or slot > buckets[-1][0]:
+                buckets.append([int(slot), 0, 0])
+        return buckets[-1]
 
     def _forget(self, slot: int) -> None:
         buckets = self._buckets
