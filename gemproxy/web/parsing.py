@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NoReturn, TypeAlias
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+from msgspec import Struct
 
 #: Request line and headers together, with all line ends; also what may stand between two pieces
 #: of a chunked body (sizes, extensions, trailers).
@@ -20,15 +22,16 @@ MAX_HEAD_BYTES = 16 * 1024
 MAX_HEADERS = 500
 #: What ends a head, and a chunked body with its trailers.
 END_OF_HEAD = b"\r\n\r\n"
+_LINE_END = b"\r\n"
 
 # RFC 9112 section 3; llhttp would take two blanks, HTTP/0.9, HTTP/2.0 and RTSP as well, and refuse
 # methods of which it has not heard.
-_REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([!-~]+) (HTTP/1\.[01])\r\n")
+_REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([!-~]+) (HTTP/1\.[01])")
 #: Shown to llhttp in the place of the one that came.
 _ANY_REQUEST_LINE = b"POST / HTTP/1.1\r\n"
 _ABSOLUTE_FORM = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
 # RFC 3986 section 3.2.2 and 3.2.3; it may be empty.
-_HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*\Z")
+_HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
 _CLOSE = re.compile(rb"(?:^|[,\s])close(?:$|[,\s])", re.IGNORECASE)
 _ONLY_ONCE = frozenset({b"host", b"content-length", b"transfer-encoding"})
 _CHUNKED_HEAD = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -38,115 +41,133 @@ class MalformedRequest(Exception):
     """What came is not HTTP/1.1, or says two things at once."""
 
 
-class RequestHead:
+class RequestHead(Struct, gc=False):
     """Request line and headers of one request.
 
     ``target`` has origin form (``/path?query``) or is ``*``, ``path`` is it without the query.
-    ``length`` is the body's, ``None`` where it comes in chunks. ``fields`` are the headers as they
-    came, ``values`` the last value of each by its name in lower case. ``persistent`` tells whether
-    the connection may serve another request, ``expects_continue`` whether the client waits for
-    leave to send the body.
+    ``headers`` is what follows the request line, as it came, ``values`` the last value of each
+    header by its name in lower case. ``length`` is the body's, ``None`` where it comes in chunks.
+    ``persistent`` tells whether the connection may serve another request, ``expects_continue``
+    whether the client waits for leave to send the body.
     """
 
-    __slots__ = (
-        "expects_continue",
-        "fields",
-        "length",
-        "method",
-        "path",
-        "persistent",
-        "target",
-        "values",
-        "version",
-    )
-    expects_continue: bool
-    length: int | None
-    path: bytes
-    persistent: bool
+    method: bytes
     target: bytes
+    path: bytes
+    version: bytes
+    headers: bytes
     values: dict[bytes, bytes]
+    length: int | None = 0
+    persistent: bool = False
+    expects_continue: bool = False
+    #: Whether a header came more than once.
+    repeats: bool = False
 
-    def __init__(self, method: bytes, version: bytes) -> None:
-        self.method = method
-        self.version = version
-        self.fields: list[tuple[bytes, bytes]] = []
+    @property
+    def fields(self) -> list[tuple[bytes, bytes]]:
+        """All headers, names and values as they came."""
+        every = _Fields([])
+        _show(every, self.headers)
+        return every.fields
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Called by llhttp."""
+        name = name.lower()
+        if name in self.values:
+            self.repeats = True
+        self.values[name] = value.rstrip()
+
+
+class _Fields(Struct):
+    fields: list[tuple[bytes, bytes]]
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by llhttp, which leaves blanks behind a value where they are."""
-        self.fields.append((name, value.rstrip(b" \t")))
+        self.fields.append((name, value.rstrip()))
 
 
 def read_head(data: bytes) -> RequestHead:
     """Read one head, up to and with its empty line. Raises :class:`MalformedRequest`."""
     if len(data) > MAX_HEAD_BYTES:
         raise MalformedRequest("head too large")
-    line = _REQUEST_LINE.match(data)
-    if line is None:
-        raise MalformedRequest("request line")
-    method, target, version = line.groups()
-    if method == b"CONNECT":
-        raise MalformedRequest("no tunnels here")
-    head = RequestHead(method, version)
-    try:
-        HttpRequestParser(head).feed_data(_ANY_REQUEST_LINE + data[line.end() :])
-    except HttpParserUpgrade:
-        pass  # Not followed, as a server may (RFC 9110 section 7.8); the request stands as it is.
-    except HttpParserError as error:
-        raise MalformedRequest(str(error)) from error
-    head.target = _origin_form(target)
-    head.path = head.target.partition(b"?")[0]
+    line, _, headers = data.partition(_LINE_END)
+    head = RequestHead(*_asked_for(line), headers, {})
+    _show(head, headers)
+    if head.repeats:
+        head.values = _gathered(head.fields)
+    elif len(head.values) > MAX_HEADERS:
+        raise MalformedRequest("too many headers")
     _understand(head)
     return head
 
 
+@lru_cache(maxsize=64)  # Clients ask for the same things again and again.
+def _asked_for(line: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+    """Method, target, path and version of a request line."""
+    match = _REQUEST_LINE.fullmatch(line)
+    if match is None:
+        raise MalformedRequest("request line")
+    method, target, version = match.groups()
+    if method == b"CONNECT":
+        raise MalformedRequest("no tunnels here")
+    target = _origin_form(target)
+    return method, target, target.partition(b"?")[0], version
+
+
+def _show(listener: RequestHead | _Fields, headers: bytes) -> None:
+    """Let llhttp read ``headers`` and tell ``listener`` of each."""
+    try:
+        HttpRequestParser(listener).feed_data(_ANY_REQUEST_LINE + headers)
+    except HttpParserUpgrade:
+        pass  # Not followed, as a server may (RFC 9110 section 7.8); the request stands as it is.
+    except HttpParserError as error:
+        raise MalformedRequest(str(error)) from error
+
+
 def _understand(head: RequestHead) -> None:
     """Fill in what the headers mean for the connection."""
-    fields, is_current = head.fields, head.version == b"HTTP/1.1"
-    if len(fields) > MAX_HEADERS:
-        raise MalformedRequest("too many headers")
-    values = head.values = {name.lower(): value for name, value in fields}
-    if len(values) != len(fields):
-        _check_repetitions(head)
-    host = values.get(b"host")
+    get, is_current = head.values.get, head.version == b"HTTP/1.1"
+    host = get(b"host")
     if host is None:
         if is_current:
             raise MalformedRequest("no Host")  # RFC 9112 section 3.2
-    elif not _HOST.match(host):
+    elif not _is_host(host):
         raise MalformedRequest("Host")
-    head.length = _body_length(values, is_current)
-    connection = values.get(b"connection")
+    encoding = get(b"transfer-encoding")
+    if encoding is None:
+        # llhttp refused two lengths, a length beside an encoding, and what is no number.
+        head.length = int(get(b"content-length", b"").lstrip(b"0") or 0)
+    # No other coding is undone here; and HTTP/1.0 knows none, so that a reader before us may have
+    # overlooked it (RFC 9112 section 6.1).
+    elif encoding.lower() == b"chunked" and is_current:
+        head.length = None
+    else:
+        raise MalformedRequest("Transfer-Encoding")
+    connection = get(b"connection")
     head.persistent = is_current and (connection is None or not _CLOSE.search(connection))
-    expected = values.get(b"expect")
+    expected = get(b"expect")
     head.expects_continue = (
         expected is not None and is_current and expected.lower() == b"100-continue"
     )
 
 
-def _body_length(values: dict[bytes, bytes], is_current: bool) -> int | None:
-    encoding = values.get(b"transfer-encoding")
-    if encoding is None:
-        # llhttp refused two lengths, a length beside an encoding, and what is no number.
-        return int(values.get(b"content-length", b"").lstrip(b"0") or 0)
-    # No other coding is undone here; and HTTP/1.0 knows none, so that a reader before us may have
-    # overlooked it (RFC 9112 section 6.1).
-    if encoding.lower() != b"chunked" or not is_current:
-        raise MalformedRequest("Transfer-Encoding")
-    return None
+@lru_cache(maxsize=64)
+def _is_host(value: bytes) -> bool:
+    return _HOST.fullmatch(value) is not None
 
 
-def _check_repetitions(head: RequestHead) -> None:
-    """Headers that came more than once: most may, some must not, and one adds up."""
-    seen = set()
-    connection = []
-    for name, value in head.fields:
-        lowered = name.lower()
-        if lowered in _ONLY_ONCE and lowered in seen:
+def _gathered(fields: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Values by name where some came more than once: most may, some must not, and one adds up."""
+    if len(fields) > MAX_HEADERS:
+        raise MalformedRequest("too many headers")
+    values: dict[bytes, bytes] = {}
+    for field, value in fields:
+        name = field.lower()
+        if name in _ONLY_ONCE and name in values:
             raise MalformedRequest("repeated header")
-        seen.add(lowered)
-        if lowered == b"connection":
-            connection.append(value)
-    if connection:
-        head.values[b"connection"] = b",".join(connection)
+        before = values.get(name) if name == b"connection" else None
+        values[name] = value if before is None else before + b"," + value
+    return values
 
 
 def _origin_form(target: bytes) -> bytes:

@@ -135,6 +135,7 @@ def test_the_absolute_form_is_taken_for_its_path(target, path):
         b"X\xe9: a\r\n",
         b"X" * MAX_HEAD_BYTES + b": a\r\n",
         b"".join(b"X-%d: a\r\n" % n for n in range(MAX_HEADERS)),
+        b"X: a\r\n" * MAX_HEADERS,
     ],
 )
 @pytest.mark.parametrize("upgrade", [b"", UPGRADE])
@@ -143,6 +144,19 @@ def test_headers_that_two_readers_could_read_in_two_ways_are_refused(headers, up
         head(headers + upgrade)
     with pytest.raises(MalformedRequest):
         head(upgrade + headers)
+
+
+def test_of_repeated_headers_the_last_is_taken_and_connection_adds_up():
+    headers = b"X: 1\r\nConnection: a \r\nx: 2\t\r\nHost:  x \r\nConnection: close\r\n"
+    read = head(headers, host=b"")
+    assert read.values == {b"x": b"2", b"host": b"x", b"connection": b"a,close"}
+    assert read.fields == [
+        (b"X", b"1"),
+        (b"Connection", b"a"),
+        (b"x", b"2"),
+        (b"Host", b"x"),
+        (b"Connection", b"close"),
+    ]
 
 
 @pytest.mark.parametrize("host", [b"", b"Host: a b\r\n", b"Host: \xff\r\n", b"Host: a/b\r\n"])
