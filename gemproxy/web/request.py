@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cached_property
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_to_bytes
 
 from twisted.python.failure import Failure
@@ -21,6 +22,9 @@ from twisted.web.server import Request
 from gemproxy.errors import InvalidRequest, UnknownURL
 
 if TYPE_CHECKING:
+    from twisted.internet.interfaces import IAddress
+    from twisted.internet.tcp import Connection
+
     from gemproxy.web.channel import ProxyChannel
     from gemproxy.web.parsing import RequestHead
     from gemproxy.web.site import ProxySite
@@ -34,27 +38,15 @@ def request_id_of(request: ProxyRequest, fresh: Callable[[], str]) -> str:
     return given.decode("ascii") if given and _REQUEST_ID.match(given) else fresh()
 
 
-class _HexDigits:
-    """Random hex digits, asked of the kernel for many requests at a time."""
-
-    def __init__(self) -> None:
-        self._digits = ""
-        self._at = 0
-
-    def take(self, count: int) -> str:
-        begin, self._at = self._at, self._at + count
-        if self._at > len(self._digits):
-            self._digits = secrets.token_hex(4096)
-            begin, self._at = 0, count
-        return self._digits[begin : self._at]
+def _request_ids() -> Iterator[str]:
+    while True:
+        digits = secrets.token_hex(4096)  # Asked of the kernel for many requests at a time.
+        for begin in range(0, len(digits), 32):
+            yield "req_" + digits[begin : begin + 32]
 
 
-_hex_digits = _HexDigits()
-
-
-def new_request_id() -> str:
-    """As OpenAI's: ``req_`` and 32 hex digits."""
-    return "req_" + _hex_digits.take(32)
+#: A fresh id, as OpenAI's: ``req_`` and 32 hex digits.
+new_request_id: Final[Callable[[], str]] = _request_ids().__next__
 
 
 class ProxyRequest(Request):
@@ -159,36 +151,41 @@ class ProxyRequest(Request):
             self.content = BytesIO()
             super().process()
 
-    def __getattr__(self, name: str) -> Any:
-        """What twisted.web and Klein may ask for."""
-        make = _MADE_WHEN_ASKED_FOR.get(name)
-        if make is None:
-            raise AttributeError(name)
-        value = make(self)
-        setattr(self, name, value)
-        return value
+    # -- what twisted.web and Klein may ask for: attributes there, which may be set here as well --
 
+    @cached_property
+    def requestHeaders(self) -> Headers:  # type: ignore[override]
+        headers = Headers()
+        for name, value in self.fields:
+            headers.addRawHeader(name, value)
+        return headers
 
-def _request_headers(request: ProxyRequest) -> Headers:
-    headers = Headers()
-    for name, value in request.fields:
-        headers.addRawHeader(name, value)
-    return headers
+    @cached_property
+    def responseHeaders(self) -> Headers:  # type: ignore[override]
+        return Headers()
 
+    @cached_property
+    def received_cookies(self) -> dict[bytes, bytes]:  # type: ignore[override]
+        cookies = self.__dict__["received_cookies"] = {}
+        self.parseCookies()
+        return cookies
 
-def _received_cookies(request: ProxyRequest) -> dict[bytes, bytes]:
-    cookies = request.received_cookies = {}
-    request.parseCookies()
-    return cookies
+    @cached_property
+    def cookies(self) -> list[bytes]:  # type: ignore[override]
+        return []
 
+    @cached_property
+    def transport(self) -> Connection:  # type: ignore[override]
+        return self.channel.transport
 
-_MADE_WHEN_ASKED_FOR: dict[str, Callable[[ProxyRequest], Any]] = {
-    "requestHeaders": _request_headers,
-    "responseHeaders": lambda _: Headers(),
-    "received_cookies": _received_cookies,
-    "cookies": lambda _: [],
-    "transport": lambda request: request.channel.transport,
-    "client": lambda request: request.channel.getPeer(),
-    "host": lambda request: request.channel.getHost(),
-    "_adapterCache": lambda _: {},
-}
+    @cached_property
+    def client(self) -> IAddress:
+        return self.channel.getPeer()
+
+    @cached_property
+    def host(self) -> IAddress:
+        return self.channel.getHost()
+
+    @cached_property
+    def _adapterCache(self) -> dict[str, object]:  # type: ignore[override]
+        return {}
