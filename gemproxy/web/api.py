@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 from urllib.parse import unquote
 
 from klein import Klein
@@ -21,6 +20,7 @@ from gemproxy.forwarding import Forwarder
 from gemproxy.web.entrance import Entrance
 from gemproxy.web.routes import is_admin_path
 from gemproxy.web.site import ProxyRequest
+from gemproxy.web.work import Work
 from gemproxy.web.writing import JSON, RequestWriter
 
 CHAT = "/v1/chat/completions"
@@ -71,14 +71,16 @@ class OpenAIAPI:
         self._in_thread = in_thread
         self._admin = admin
 
-    def short_ways(self) -> dict[tuple[bytes, bytes], Callable[[ProxyRequest], Any]]:
+    def short_ways(self) -> dict[tuple[bytes, bytes], Callable[[ProxyRequest], object]]:
         """Routes that the site may find without Klein's router: most requests go by these."""
-        return {(b"POST", CHAT.encode()): self.chat}
+        return {(b"POST", CHAT.encode()): self._chat}
 
     @app.route(CHAT, methods=["POST"])
     def chat(self, request: ProxyRequest) -> Deferred[None]:
         """``POST /v1/chat/completions``."""
+        return self._chat(request).ended()
 
+    def _chat(self, request: ProxyRequest) -> Work:
         async def serve(exchange: Exchange, writer: RequestWriter) -> None:
             check_content_type(request)
             body = request.body()
@@ -102,7 +104,7 @@ class OpenAIAPI:
             writer.answer(encode_model_list(await self._models(exchange)))
             exchange.outcome = "success"
 
-        return self._entrance.admit(request, MODELS, serve)
+        return self._entrance.admit(request, MODELS, serve).ended()
 
     @app.route("/v1/models/<path:_>", methods=["GET", "HEAD"])
     def model(self, request: ProxyRequest, _: str) -> Deferred[None]:
@@ -117,7 +119,7 @@ class OpenAIAPI:
                     return
             raise ModelNotFound(f"The model '{name[:200]}' does not exist.", param="model")
 
-        return self._entrance.admit(request, MODEL, serve)
+        return self._entrance.admit(request, MODEL, serve).ended()
 
     @app.route("/livez", methods=["GET", "HEAD"])
     @app.route("/healthz", methods=["GET", "HEAD"])
@@ -158,7 +160,7 @@ class OpenAIAPI:
                 )
             raise UnknownURL(f"Unknown request URL: {method[:20]} {path[:200]}.")
 
-        return self._entrance.admit(request, "unknown", serve)
+        return self._entrance.admit(request, "unknown", serve).ended()
 
     async def _models(self, exchange: Exchange) -> list[Model]:
         upstream = await self._catalogue.models(exchange)

@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from gemproxy.errors import Draining, InternalError, ProxyError, TooManyInFlight
 from gemproxy.exchange import Exchange
 from gemproxy.web.site import CLIENT_CLOSED_REQUEST, ProxyRequest, request_id_of
+from gemproxy.web.work import Work
 from gemproxy.web.writing import RequestWriter, lines, write_whole
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class Entrance:
         self._new_request_id = new_request_id
         self._scrub = scrub
         #: What is going on, by the writer of its answer.
-        self._works: dict[RequestWriter, Deferred[None]] = {}
+        self._works: dict[RequestWriter, Work] = {}
         self._idle: list[Deferred[None]] = []
 
     def admit(
@@ -72,15 +73,15 @@ class Entrance:
         request: ProxyRequest,
         route: str,
         serve: Callable[[Exchange, RequestWriter], Awaitable[None]],
-    ) -> Deferred[None]:
+    ) -> Work:
         """Let ``serve`` do the work of ``request``, and answer for whatever it raises.
 
-        Fires when the exchange is over. A client that leaves cancels ``serve``.
+        A client that leaves cancels ``serve``.
         """
         exchange, writer = self._begin(request, route)
         self.in_flight += 1
-        work = Deferred.fromCoroutine(self._serve(request, exchange, writer, serve))
-        if not work.called:
+        work = Work(self._serve(request, exchange, writer, serve))
+        if not work.over:
             self._works[writer] = work
             request.when_gone(work.cancel)
         return work

@@ -63,7 +63,7 @@ class ProxySite(Factory):
         self.max_body_bytes = max_body_bytes
         self.refuse = refuse
         self.now = reactor.seconds
-        self.routes: dict[tuple[bytes, bytes], Callable[[ProxyRequest], Deferred[None] | None]] = {}
+        self.routes: dict[tuple[bytes, bytes], Callable[[ProxyRequest], object]] = {}
         #: The connections that are open.
         self.channels: set[ProxyChannel] = set()
         self._unread: set[ProxyChannel] = set()
