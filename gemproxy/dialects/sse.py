@@ -18,6 +18,8 @@ DEFAULT_MAX_EVENT_BYTES = 32 * 1024 * 1024
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _PREFIX = b"data: "
+# ``in`` finds a number among bytes by one C call; for bytes it fails as a number first.
+_LF, _CR = b"\n\r"
 
 
 class EventStreamDecoder:
@@ -30,6 +32,7 @@ class EventStreamDecoder:
     __slots__ = (
         "_after_cr",
         "_at_start",
+        "_between_events",
         "_fragments",
         "_held",
         "_lines",
@@ -45,11 +48,11 @@ class EventStreamDecoder:
         self._raw = False  # the event under way is bare JSON
         self._after_cr = False  # a LF that comes next belongs to the line before it
         self._at_start = True
+        self._between_events = True  # nothing is under way, and no LF may come
 
     def receive(self, data: bytes) -> list[bytes]:
         """The payloads of the events that ``data`` completes."""
-        under_way = self._fragments or self._lines or self._after_cr
-        if not under_way and len(data) <= self._max_event_bytes:
+        if self._between_events and len(data) <= self._max_event_bytes:
             whole = _whole_events(data)
             if whole is not None:
                 self._at_start = False
@@ -57,6 +60,7 @@ class EventStreamDecoder:
         payloads: list[bytes] = []
         for line in self._whole_lines(data):
             self._take(line, payloads)
+        self._between_events = not (self._fragments or self._lines or self._after_cr)
         return payloads
 
     def close(self) -> list[bytes]:
@@ -139,14 +143,17 @@ class EventStreamDecoder:
 
 def _whole_events(data: bytes) -> list[bytes] | None:
     """The payloads, if ``data`` is whole events in Google's usual framing and nothing else."""
-    if not data.startswith(_PREFIX):
+    if data[:6] != _PREFIX:
         return None
-    if data.endswith(b"\r\n\r\n"):
-        payloads = data[6:-4].split(b"\r\n\r\ndata: ")
-    elif data.endswith(b"\n\n"):
+    if data[-4:] == b"\r\n\r\n":
+        payload = data[6:-4]
+        if payload and _LF not in payload and _CR not in payload:
+            return [payload]  # as most reads of a stream are
+        payloads = payload.split(b"\r\n\r\ndata: ")
+    elif data[-2:] == b"\n\n":
         payloads = data[6:-2].split(b"\n\ndata: ")
     else:
         return None
     text = b"".join(payloads)
-    odd = b"\n" in text or b"\r" in text or b"" in payloads
+    odd = _LF in text or _CR in text or b"" in payloads
     return None if odd else payloads

@@ -153,3 +153,18 @@ def test_any_events_come_out_whole_wherever_they_are_cut(events, cuts):
     places = [0, *sorted(min(cut, len(body)) for cut in cuts), len(body)]
     pieces = [body[a:b] for a, b in pairwise(places)]
     assert decode(*pieces) == expected
+
+
+@given(
+    texts=st.lists(
+        st.lists(st.sampled_from([b"x", b"{", b"\r", b"\n", b"\r\n", b"data: "]), max_size=3),
+        max_size=3,
+    ),
+    end=st.sampled_from([b"\r\n\r\n", b"\n\n", b"\r\r", b"\r\n", b""]),
+)
+def test_reads_of_whole_events_are_read_like_single_bytes(texts, end):
+    """What comes in one read has a short way; single bytes never take it."""
+    reads = [b"data: " + b"".join(text) + end for text in texts]
+    body = b"".join(reads)
+    single_bytes = [body[place : place + 1] for place in range(len(body))]
+    assert decode(*reads) == decode(body) == decode(*single_bytes)
