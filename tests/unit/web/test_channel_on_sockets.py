@@ -1,5 +1,6 @@
 """A client's connection on real sockets, where what a turn writes leaves at its end."""
 
+import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
@@ -23,7 +24,8 @@ class Client(Protocol):
     """A client that keeps its half of the connection open."""
 
     def __init__(self):
-        self.received, self.lost, self._expected = bytearray(), Deferred(), {}
+        self.received, self._expected = bytearray(), {}
+        self.ended, self.lost = Deferred(), Deferred()
 
     def dataReceived(self, data):
         self.received += data
@@ -36,16 +38,18 @@ class Client(Protocol):
 
     def connectionLost(self, reason):
         self.lost.callback(None)
+        if not self.ended.called:
+            self.ended.callback(None)
 
     def readConnectionLost(self):
-        pass
+        self.ended.callback(None)
 
     def writeConnectionLost(self):
         pass
 
 
 class Server:
-    """Listens with a site that answers GET / with ``ANSWER``; its clock is the test's."""
+    """Listens with a site that answers GET with ``ANSWER``; its clock is the test's."""
 
     def __init__(self):
         from twisted.internet import reactor
@@ -53,7 +57,9 @@ class Server:
         self.clock = Clock()
         self.site = ProxySite(Resource(), self.clock, max_body_bytes=1000, refuse=self._refuse)
         self.site.routes[b"GET", b"/"] = self._answer
+        self.site.routes[b"GET", b"/later"] = self._answer_later
         self.answers = 0
+        self.when_answered = lambda: None
         self._port = reactor.listenTCP(0, self.site, interface="127.0.0.1")
 
     async def __aenter__(self):
@@ -79,6 +85,13 @@ class Server:
     def _answer(self, request):
         self.answers += 1
         write_whole(request, 200, b"", ANSWER, self.clock.seconds())
+        self.when_answered()
+
+    def _answer_later(self, request):
+        from twisted.internet import reactor
+
+        # In a timer's turn the sockets are looked at before what it writes has left.
+        reactor.callLater(0.001, self._answer, request)
 
     def _refuse(self, request, error):
         body = encode_error(error)
@@ -122,3 +135,29 @@ async def test_who_asks_and_does_not_read_is_soon_served_no_more():
         await client.lost
         await server.turns()
         assert not server.site.channels
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+@pytest.mark.parametrize("behind", [b"", b"GET / HTTP/1.1\r\n"])
+async def test_the_last_answer_of_a_connection_arrives_before_its_end(version, behind):
+    async with Server() as server:
+        client = await server.client()
+        request = b"GET /later HTTP/%b\r\nHost: x\r\nConnection: close\r\n\r\n" % version
+        client.transport.write(request + behind)
+        await client.ended
+        assert client.received.partition(b"\r\n\r\n")[2] == ANSWER
+        client.transport.loseConnection()
+        await client.lost
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_drain_that_ends_with_an_answer_lets_it_out():
+    async with Server() as server:
+        client = await server.client()
+        server.when_answered = server.site.close
+        client.transport.write(b"GET /later HTTP/1.1\r\nHost: x\r\n\r\n")
+        await client.ended
+        assert client.received.partition(b"\r\n\r\n")[2] == ANSWER
+        client.transport.loseConnection()
+        await client.lost
