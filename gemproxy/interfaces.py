@@ -14,6 +14,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from gemproxy.exchange import Exchange
+from gemproxy.pieces import Pieces
 from gemproxy.secret import Secret
 from gemproxy.state import State
 
@@ -24,7 +25,7 @@ class UpstreamRequest(Struct, frozen=True):
     method: bytes
     path: bytes
     key: Secret
-    body: bytes | None = None
+    body: bytes | Pieces | None = None
     #: Epoch time at which the client's whole request is over.
     deadline: float = float("inf")
 

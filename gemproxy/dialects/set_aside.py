@@ -4,7 +4,7 @@ An image of five megabytes in base64 would be copied by each step between the cl
 the upstream's: decoded to a string, cut out of its data URL, encoded again. Yet nobody looks into
 it, and base64 means the same in every JSON string. So a short mark takes its place, the small rest
 goes through the translation, and what comes out gets the bytes back: they are read once, to be
-checked, and copied once.
+checked, and not copied.
 
 A mark is itself good base64, so that the translation takes it for what it stands for. It cannot be
 confused with what a client wrote, since nobody can guess it; a text that holds it all the same, or
@@ -19,6 +19,8 @@ import re
 from collections.abc import Iterator
 
 import msgspec
+
+from gemproxy.pieces import Pieces
 
 #: A body below this many bytes holds nothing that is worth the trouble.
 LEAST = 128 * 1024
@@ -47,15 +49,15 @@ class SetAside(msgspec.Struct, frozen=True):
 
     pieces: tuple[memoryview, ...] = ()
 
-    def put_back(self, text: bytes) -> bytes:
-        """``text`` with the media in the place of its marks."""
+    def put_back(self, text: bytes) -> bytes | Pieces:
+        """``text`` with the media in the place of its marks, where it lay before."""
         if not self.pieces:
             return text
         first, *others = text.split(MARK)
         whole: list[bytes | memoryview] = [first]
         for other in others:
             whole += (self.pieces[int(other[:_DIGITS])], other[_DIGITS:])
-        return b"".join(whole)
+        return Pieces(whole)
 
     def all_in_data_urls(self, text: bytes) -> bool:
         """Whether each mark ends one data URL of ``text``, and stands nowhere else."""

@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from gemproxy.errors import FailureKind, UpstreamFailed
+from gemproxy.pieces import Pieces
 from gemproxy.sockets import send, send_now
 from gemproxy.upstream.answer import Answer
 from gemproxy.upstream.connection import UpstreamConnection
@@ -67,7 +68,7 @@ class TreqResponse(RoundTrip):
         seconds: Callable[[], float],
         deadlines: Deadlines,
         head: bytes,
-        body: bytes,
+        body: bytes | Pieces,
         limits: Limits,
         deadline: float,
     ) -> None:
@@ -157,7 +158,7 @@ class TreqResponse(RoundTrip):
 
     def write_to(self, connection: UpstreamConnection) -> None:
         transport, body = connection.transport, self._body
-        if len(body) <= _AT_ONCE:
+        if isinstance(body, bytes) and len(body) <= _AT_ONCE:
             self.sent = True
             send(transport, self._head + body)
         else:

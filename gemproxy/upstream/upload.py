@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IPullProducer
 from zope.interface import implementer
 
+from gemproxy.pieces import Pieces
 from gemproxy.sockets import send_now
 
 _PIECE = 256 * 1024
@@ -17,14 +19,15 @@ _AT_ONCE = 8
 
 @implementer(IPullProducer)
 class Upload:
-    """Writes ``body`` to ``transport`` without a second copy of it in memory.
+    """Writes ``body`` to ``transport``, of which nothing but what waits is copied.
 
     The transport asks for more when what was left to it is gone. ``done`` is called when all is.
     """
 
-    def __init__(self, transport: Any, body: bytes, done: Callable[[], None]) -> None:
+    def __init__(self, transport: Any, body: bytes | Pieces, done: Callable[[], None]) -> None:
         self._transport = transport
-        self._rest = memoryview(body)
+        parts = body.parts if isinstance(body, Pieces) else [body]
+        self._rest = deque(memoryview(part) for part in parts if part)
         self._done = done
 
     def start(self) -> None:
@@ -43,9 +46,11 @@ class Upload:
         self._transport.unregisterProducer()
 
     def _next(self) -> memoryview:
-        piece, self._rest = self._rest[:_PIECE], self._rest[_PIECE:]
-        return piece
+        first = self._rest.popleft()
+        if len(first) > _PIECE:
+            self._rest.appendleft(first[_PIECE:])
+        return first[:_PIECE]
 
     def stopProducing(self) -> None:
         """The connection is gone; whoever waits for the answer hears of it elsewhere."""
-        self._rest = memoryview(b"")
+        self._rest.clear()

@@ -68,7 +68,7 @@ class FakeGemini:
         return [name for name, _ in self.requests]
 
     def body(self, index: int) -> dict:
-        return json.loads(self.requests[index][1].body)
+        return json.loads(bytes(self.requests[index][1].body))
 
 
 def answer(text: str = "Hello.", finish: str | None = "STOP", **extra) -> dict:

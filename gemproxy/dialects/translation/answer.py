@@ -81,7 +81,7 @@ def to_openai(
             completed = _translated(answers, context, created, new_id, signatures)
             # Names of the request's and other texts come in here, so this is not sure before.
             if answer.aside.all_in_data_urls(completed.body):
-                return replace(completed, body=answer.aside.put_back(completed.body))
+                return replace(completed, body=bytes(answer.aside.put_back(completed.body)))
     return _translated(list(map(with_media, answers)), context, created, new_id, signatures)
 
 

@@ -38,6 +38,7 @@ from gemproxy.dialects.translation.signatures import SignatureStore
 from gemproxy.dialects.translation.thinking import thinking_config
 from gemproxy.dialects.translation.tools import location_hint, translate_tools
 from gemproxy.errors import InvalidRequest
+from gemproxy.pieces import Pieces
 
 #: What OpenAI's tiers are called by Gemini; a tier that it does not have is left to it.
 _SERVICE_TIERS = {
@@ -63,7 +64,7 @@ class TranslatedRequest(msgspec.Struct, frozen=True, gc=False):
     """A request as it goes to Gemini, and what is needed to understand its answer."""
 
     #: Compact JSON of the ``GenerateContentRequest``.
-    body: bytes
+    body: bytes | Pieces
     context: AnswerContext
     #: The rough size of the prompt in tokens, for budgets; never exact.
     estimated_tokens: int
@@ -134,25 +135,26 @@ def to_gemini(
         cached_content=cached,
         service_tier=_SERVICE_TIERS.get(request.service_tier or ""),
     )
-    body = aside.put_back(encode_generate_content(native))
+    text = encode_generate_content(native)
+    body = aside.put_back(text)
     media = _media(conversation.contents)
     return TranslatedRequest(
         body=body,
         context=_answer_context(request, tools.names.changed, scrub),
         estimated_tokens=_estimated_tokens(body, media, aside),
         names_resources=cached is not None or (bool(media) and _names_files(media)),
-        signed=_SIGNATURE in body,
+        signed=_SIGNATURE in text,
         stream=request.stream is True,
     )
 
 
-def with_continuation(body: bytes, token: str) -> bytes:
+def with_continuation(body: bytes | Pieces, token: str) -> bytes:
     """The translated ``body`` once more, asking for what follows after ``token``.
 
     Gemini 4 cuts a long answer in hops: the same request, plus the token of the hop before, gets
     the next one. ``body`` is always the first request's.
     """
-    return b'%b,"continuationToken":%b}' % (body[:-1], msgspec.json.encode(token))
+    return b'%b,"continuationToken":%b}' % (bytes(body)[:-1], msgspec.json.encode(token))
 
 
 def _refuse_instructions(request: ChatCompletionRequest, google: PlacedOptions) -> None:
@@ -202,7 +204,9 @@ def _names_files(media: Sequence[Blob | FileData]) -> bool:
     return any(isinstance(each, FileData) and is_project_file(each.file_uri) for each in media)
 
 
-def _estimated_tokens(body: bytes, media: Sequence[Blob | FileData], aside: SetAside) -> int:
+def _estimated_tokens(
+    body: bytes | Pieces, media: Sequence[Blob | FileData], aside: SetAside
+) -> int:
     if not media:
         return len(body) // _CHARACTERS_PER_TOKEN
     inline = sum(aside.size(medium.data) for medium in media if isinstance(medium, Blob))

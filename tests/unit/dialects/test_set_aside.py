@@ -3,6 +3,7 @@
 import json
 import tracemalloc
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -43,7 +44,9 @@ def encoded(*messages, **parameters):
 
 
 def translated(body, model="gemini-3-flash"):
-    return to_gemini(decode_chat_completion(body), model=model, signatures=SignatureStore())
+    request = decode_chat_completion(body)
+    made = to_gemini(request, model=model, signatures=SignatureStore())
+    return msgspec.structs.replace(made, body=bytes(made.body))
 
 
 def translated_as_a_whole(body):
@@ -176,15 +179,15 @@ def test_media_type_that_is_a_mark_in_capitals_brings_no_media():
     assert translated(body) == translated_as_a_whole(body)
 
 
-def test_large_media_is_copied_once():
+def test_large_media_is_not_copied():
     body = encoded(user(TEXT, image("QUJD" * 1_000_000)))
     translated(body)
     tracemalloc.start()
-    made = translated(body)
+    made = to_gemini(decode_chat_completion(body), model="m", signatures=SignatureStore())
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(made.body) > 4_000_000
-    assert peak < 1.2 * len(body)
+    assert peak < 500_000
 
 
 strings = st.one_of(
@@ -204,10 +207,10 @@ def test_what_was_set_aside_can_be_put_back(document, ascii_only, cut):
     text = json.dumps(document, ensure_ascii=ascii_only).encode()
     for each in (text, text[:cut]):
         rest, aside = set_aside(each)
-        assert aside.put_back(rest) == each
+        assert bytes(aside.put_back(rest)) == each
     rest, aside = set_aside(text)
     # Where the rest is read and written again, the media returns into the same strings.
-    again = aside.put_back(json.dumps(json.loads(rest)).encode())
+    again = bytes(aside.put_back(json.dumps(json.loads(rest)).encode()))
     assert json.loads(again) == document
 
 

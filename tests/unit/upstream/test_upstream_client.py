@@ -12,6 +12,7 @@ from twisted.internet.task import deferLater
 from gemproxy.config.settings import UpstreamSettings
 from gemproxy.errors import FailureKind, UpstreamFailed
 from gemproxy.interfaces import UpstreamRequest
+from gemproxy.pieces import Pieces
 from gemproxy.secret import Secret
 from gemproxy.upstream.client import TreqUpstream
 
@@ -102,6 +103,22 @@ async def test_a_large_body_arrives_whole_and_its_connection_is_kept(stage, size
         assert await (await here.client.send(request)).read(100) == b"{}"
     (connection,) = here.server.connections
     assert [got.endswith(b"\r\n\r\n" + body) for got in connection.requests] == [True, True]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_body_that_lies_in_pieces_arrives_in_one(stage):
+    here = stage(always(ok(b"{}")))
+    image = random.Random(1).randbytes(3_000_000)
+    pieces = Pieces(
+        [b'{"a":"', memoryview(image)[1000:], b"", b'","b":"', memoryview(image), b'"}']
+    )
+    request = UpstreamRequest(b"POST", b"/x", KEY, pieces)
+    for _ in range(2):
+        assert await (await here.client.send(request)).read(100) == b"{}"
+    for got in here.server.connections[0].requests:
+        head, _, body = got.partition(b"\r\n\r\n")
+        assert b"Content-Length: %d\r\n" % len(body) in head + b"\r\n"
+        assert body == b'{"a":"%b","b":"%b"}' % (image[1000:], image)
 
 
 @pytest_twisted.ensureDeferred

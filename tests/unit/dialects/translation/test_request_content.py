@@ -22,7 +22,7 @@ def translated(part, model=BEFORE_3):
 
 
 def native(part, model=BEFORE_3):
-    (content,) = json.loads(translated(part, model).body)["contents"]
+    (content,) = json.loads(bytes(translated(part, model).body))["contents"]
     (only,) = content["parts"]
     return only
 
