@@ -244,17 +244,18 @@ class Rotation(Generic[M]):
 
     def _overtake(self, now: float, tried: Container[str]) -> None:
         """Park all those at the line's head that stand aside; of thousands a look each at most."""
-        standing, number = self._standing, 0
+        standing, parked, passes = self._standing, self._parked, self._passes
         if not standing:
             return
+        before = len(parked)
         for passing, _, member in self._line:
             hindered = standing.get(member)
             if hindered is None or hindered.until <= now or member.id in tried:
                 break
-            self._parked[member] = standing.pop(member)
-            self._passes[member] = passing
-            number += 1
-        self._line.leave(number)
+            parked[member] = hindered
+            passes[member] = passing
+            del standing[member]
+        self._line.leave(len(parked) - before)
 
     def _look_at(
         self,
