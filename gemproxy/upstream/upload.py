@@ -13,6 +13,8 @@ from gemproxy.pieces import Pieces
 from gemproxy.sockets import send_now
 
 _PIECE = 256 * 1024
+#: What is shorter is not worth a system call of its own, where more follows.
+_SHORT = 64 * 1024
 #: So many pieces go in one turn of the reactor, however fast the other side reads.
 _AT_ONCE = 8
 
@@ -45,11 +47,17 @@ class Upload:
         self._done()
         self._transport.unregisterProducer()
 
-    def _next(self) -> memoryview:
-        first = self._rest.popleft()
-        if len(first) > _PIECE:
-            self._rest.appendleft(first[_PIECE:])
-        return first[:_PIECE]
+    def _next(self) -> bytes | memoryview:
+        """What is sent next: a view of a long part, or short ones together."""
+        together: list[memoryview] = []
+        size = 0
+        while self._rest and size < _SHORT:
+            part, room = self._rest.popleft(), _PIECE - size
+            if len(part) > room:
+                self._rest.appendleft(part[room:])
+            together.append(part[:room])
+            size += len(together[-1])
+        return together[0] if len(together) == 1 else b"".join(together)
 
     def stopProducing(self) -> None:
         """The connection is gone; whoever waits for the answer hears of it elsewhere."""

@@ -19,6 +19,7 @@ from twisted.internet.task import Clock
 
 from gemproxy.errors import FailureKind, UpstreamFailed
 from gemproxy.interfaces import UpstreamRequest
+from gemproxy.pieces import Pieces
 from gemproxy.secret import Secret
 from gemproxy.upstream.client import UpstreamClient
 from gemproxy.upstream.deadlines import Deadlines
@@ -170,6 +171,19 @@ def test_a_large_body_is_written_as_the_transport_has_room_and_not_copied_whole(
     wire.says(ok(b"{}"))
     assert Told(sent.result.read(10)).result == b"{}"
     assert not wire.closed
+
+
+def test_short_pieces_are_written_together_and_long_ones_as_they_lie(stage):
+    parts = [b"%d" % (number % 10) * (200 if number % 2 else 40_000) for number in range(20)]
+    stage.send(Pieces([*parts, memoryview(b"x" * 600_000), b"}"]))
+    wire = stage.wires[0]
+    turns = 0
+    while wire.producer is not None:
+        wire.producer.resumeProducing()
+        turns += 1
+    body = b"".join(parts) + b"x" * 600_000 + b"}"
+    assert wire.value() == HEAD % len(body) + body
+    assert turns < 12
 
 
 # -- deadlines -----------------------------------------------------------------------------------
