@@ -76,7 +76,8 @@ class KeyPool:
         self._eligibility = Eligibility(self._settings)
         self._entries = {key.id: self._new_entry(key) for key in keys}
         self._renew_rotations()
-        self._projects = self._by_project()
+        #: The keys by their projects, since somebody asked.
+        self._projects: dict[str, list[PooledKey]] | None = None
         #: And no project rests. Known since the last look at all; whatever may change it says so.
         self._all_spotless = False
 
@@ -333,7 +334,7 @@ class KeyPool:
         entry.stored = None
         self._eligibility.cooldowns.forget_project(entry.key.project)
         self._eligibility.denials.forget_project(entry.key.project)
-        for sibling in self._projects[entry.key.project]:
+        for sibling in self._siblings(entry):
             self._rotations.free(sibling)
 
     # -- reload, restart -------------------------------------------------------------------------
@@ -453,13 +454,15 @@ class KeyPool:
         for entry in difference.removed:
             entry.leave()
             self._depart(entry.snapshot())
-        self._projects = self._by_project()
+        self._projects = None
 
-    def _by_project(self) -> dict[str, list[PooledKey]]:
-        projects: defaultdict[str, list[PooledKey]] = defaultdict(list)
-        for entry in self._entries.values():
-            projects[entry.key.project].append(entry)
-        return projects
+    def _siblings(self, entry: PooledKey) -> list[PooledKey]:
+        """The keys of the same project. Looks at every key, the first time after a reload."""
+        if self._projects is None:
+            self._projects = defaultdict(list)
+            for each in self._entries.values():
+                self._projects[each.key.project].append(each)
+        return self._projects[entry.key.project]
 
     def _update_rotations(self, difference: Difference) -> None:
         """Change only what a reload changed, so that everybody else's turn stays where it was."""
@@ -544,7 +547,7 @@ class KeyPool:
     def _rest(self, entry: PooledKey, model: str, now: float) -> None:
         """Keep the keys of a project out of the turns for a ``model`` that it may not use now."""
         # Larger projects learn it when their keys' turns come, to keep this short.
-        for key in dict.fromkeys((entry, *self._projects[entry.key.project][:_FEW_SIBLINGS])):
+        for key in dict.fromkeys((entry, *self._siblings(entry)[:_FEW_SIBLINGS])):
             self._rotations.free(key)
             self._rotations.stand_aside(key, self._hindrance_of(key, now), model)
 
