@@ -81,18 +81,12 @@ class OpenAIAPI:
         return self._chat(request).ended()
 
     def _chat(self, request: ProxyRequest) -> Work:
-        async def serve(exchange: Exchange, writer: RequestWriter) -> None:
+        def serve(exchange: Exchange, writer: RequestWriter) -> Awaitable[None]:
             check_content_type(request)
             body = request.body()
             if len(body) < LARGE_BODY:
-                call = self._forwarder.translate(body, exchange, writer)
-            else:
-                translate = partial(self._forwarder.translate, body, exchange, writer)
-                call = await self._in_thread(translate)
-                del translate
-            # Nobody else holds it now, and the answer may take minutes.
-            del body
-            await self._forwarder.forward(call)
+                return self._forwarder.forward(self._forwarder.translate(body, exchange, writer))
+            return self._serve_large(partial(self._forwarder.translate, body, exchange, writer))
 
         return self._entrance.admit(request, CHAT, serve)
 
@@ -161,6 +155,12 @@ class OpenAIAPI:
             raise UnknownURL(f"Unknown request URL: {method[:20]} {path[:200]}.")
 
         return self._entrance.admit(request, "unknown", serve).ended()
+
+    async def _serve_large(self, translate: Callable[[], Call]) -> None:
+        translated = self._in_thread(translate)
+        # Nobody else holds the body now, and the answer may take minutes.
+        del translate
+        await self._forwarder.forward(await translated)
 
     async def _models(self, exchange: Exchange) -> list[Model]:
         upstream = await self._catalogue.models(exchange)

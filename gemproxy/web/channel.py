@@ -325,8 +325,9 @@ class ProxyChannel(Protocol):
         else:
             self._expire_in(IDLE_SECONDS, self._close_idle)
         self._step = self._read_head
-        self._go_on()
-        self._steer()
+        if self._buffer or self._is_paused or self._is_congested:
+            self._go_on()
+            self._steer()
 
     def _close(self) -> None:
         if self._buffer.strip(_EMPTY_LINE):

@@ -36,13 +36,12 @@ class _Clockface:
     """The ``Date`` header, worked out once a second."""
 
     def __init__(self) -> None:
-        self._second = -1
+        self._second = -1.0
         self._line = b""
 
     def line(self, now: float) -> bytes:
-        second = int(now)
-        if second != self._second:
-            self._second = second
+        if not 0.0 <= now - self._second < 1.0:
+            self._second = now // 1.0
             self._line = b"Server: gemproxy\r\nDate: %b\r\n" % datetimeToString(now)
         return self._line
 
@@ -128,9 +127,10 @@ class RequestWriter:
     def headers(self, now: float) -> bytes:
         """The headers of this answer, as far as the exchange has come."""
         exchange = self._exchange
+        elapsed = now - exchange.started
         headers = b"%bopenai-processing-ms: %d\r\nx-gemproxy-attempts: %d\r\n" % (
             self._headers,
-            max(0, int((now - exchange.started) * 1000)),
+            elapsed * 1000 if elapsed > 0.0 else 0,
             len(exchange.attempts),
         )
         if self.tells_key and exchange.key_name is not None:
