@@ -86,7 +86,10 @@ class ChoiceReader:
         return increment
 
     def read_text(self, text: str) -> None:
-        """Take in a candidate that is one part of text and nothing else, as most chunks are."""
+        """Take in candidates that are one part of text and nothing else, as most chunks are.
+
+        ``text`` is what they say together.
+        """
         self._citations.text(text, continues=True)
         self.has_content = True
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gemproxy.dialects.gemini.answers import (
+    NO_ERROR,
     Blob,
     Candidate,
     GenerateContentResponse,
@@ -38,6 +39,9 @@ from gemproxy.dialects.translation.context import AnswerContext
 from gemproxy.dialects.translation.signatures import SignatureStore
 from gemproxy.dialects.translation.usage import TokenUsage, service_tier
 from gemproxy.errors import StreamIncomplete, UnusableAnswer
+
+#: So many plain texts wait to be read together.
+_MOST_TEXTS = 32
 
 
 class ChatStreamTranslator:
@@ -77,17 +81,27 @@ class ChatStreamTranslator:
         if payload == b"[DONE]":  # not Google's, but of gateways that speak its dialect
             return b""
         answer = decode_chunk(payload)
-        if answer.is_error:
+        if answer.error is not NO_ERROR and answer.is_error:
             raise UpstreamErrorEvent(payload)
         if self._response_id is None:
             self._response_id = answer.response_id
-        if answer.usage_metadata is not None and answer.usage_metadata.counts:
-            self._usage = answer.usage_metadata
+        usage = answer.usage_metadata
+        if usage is not None and (usage.prompt_token_count is not None or usage.counts):
+            self._usage = usage
         candidates = answer.candidates
         if not candidates:
             return self._receive_feedback(answer)
-        if len(candidates) == 1:
-            return self._receive_candidate(candidates[0])
+        # Nearly every event ends here, hence without further calls.
+        text = _sole_text(candidates)
+        if text and self._encoder is not None:
+            index = candidates[0].index or 0
+            choice = self._choices.get(index)
+            if choice is not None and choice.begun:
+                texts = choice.texts
+                texts.append(text)
+                if len(texts) == _MOST_TEXTS:
+                    choice.read_texts()
+                return self._encoder.text(index, text)
         return b"".join(map(self._receive_candidate, candidates))
 
     def finish(self) -> bytes:
@@ -156,10 +170,7 @@ class ChatStreamTranslator:
 
     def _receive_candidate(self, candidate: Candidate) -> bytes:
         index = candidate.index or 0
-        choice = self._choices.get(index) or self._choice_at(index)
-        if choice.begun and self._encoder is not None and (text := _sole_text(candidate)):
-            choice.reader.read_text(text)
-            return self._encoder.text(index, text)
+        choice = self._choice_at(index)
         increment = choice.reader.read(candidate)
         if increment or choice.reader.is_blocked:
             return self._give(index, choice, increment)
@@ -250,18 +261,34 @@ class ChatStreamTranslator:
 class _StreamedChoice:
     """A choice and what the client was told of it."""
 
-    __slots__ = ("begun", "reader", "sounded")
+    __slots__ = ("_reader", "begun", "sounded", "texts")
 
     def __init__(self, reader: ChoiceReader) -> None:
-        self.reader = reader
+        self._reader = reader
         self.begun = False
         self.sounded = False
+        #: Given out already; the reader is to take them in before anything else.
+        self.texts: list[str] = []
+
+    @property
+    def reader(self) -> ChoiceReader:
+        """What is known of the choice."""
+        if self.texts:
+            self.read_texts()
+        return self._reader
+
+    def read_texts(self) -> None:
+        """Let the reader take in the texts."""
+        self._reader.read_text("".join(self.texts))
+        self.texts.clear()
 
 
-def _sole_text(candidate: Candidate) -> str | None:
-    """The text of a candidate that is one part of text and nothing else."""
+def _sole_text(candidates: list[Candidate]) -> str | None:
+    """The text of what is one part of text and nothing else, as nearly all events are."""
+    candidate = candidates[0]
     if (
-        candidate.content is None
+        len(candidates) != 1
+        or candidate.content is None
         or candidate.finish_reason is not None
         or candidate.grounding_metadata is not None
         or candidate.citation_metadata is not None

@@ -135,6 +135,16 @@ def test_usage_is_told_once_where_it_was_asked_for():
     assert chunks[-1]["id"] == "chatcmpl-abc"
 
 
+def test_usage_without_the_prompts_tokens_counts_too():
+    last = {"candidatesTokenCount": 4, "totalTokenCount": 4}
+    chunks = run(
+        chunk(text("a"), usage={"promptTokenCount": 2}),
+        chunk(text("b"), finish="STOP", usage=last),
+        include_usage=True,
+    )
+    assert chunks[-1]["usage"]["completion_tokens"] == 4
+
+
 def test_usage_is_not_mentioned_otherwise():
     assert not any("usage" in each for each in run(chunk(text("a"), finish="STOP")))
 
