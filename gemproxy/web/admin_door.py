@@ -188,8 +188,8 @@ class AdminDoor:
         if request._disconnected:
             status, exchange.outcome = CLIENT_CLOSED_REQUEST, "client_gone"
         else:
-            own = lines([(b"x-request-id", exchange.id.encode("ascii")), *headers])
-            every = RequestWriter(self._reactor, request, exchange, own, 0).headers(now)
+            writer = RequestWriter(self._reactor, request, exchange, lines(headers), 0)
+            every = writer.headers(now)
             write_whole(request, status, every, body, now, content_type)
         self._surroundings.telemetry.request_finished(exchange, status, now - exchange.started)
 

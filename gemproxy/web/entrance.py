@@ -162,9 +162,8 @@ class Entrance:
     def _begin(self, request: ProxyRequest, route: str) -> tuple[Exchange, RequestWriter]:
         request_id = request_id_of(request, self._new_request_id)
         exchange = Exchange(request_id, route, self._reactor.seconds())
-        headers = b"x-request-id: %b\r\n" % request_id.encode("ascii")
-        if self.settings.cors_origins:
-            headers += lines(cors_headers(request, self.settings.cors_origins))
+        origins = self.settings.cors_origins
+        headers = lines(cors_headers(request, origins)) if origins else b""
         writer = RequestWriter(
             self._reactor, request, exchange, headers, self.settings.heartbeat, self._scrub
         )

@@ -93,9 +93,9 @@ def write_whole(
 class RequestWriter:
     """One exchange's way to its client; the core's ``ReplyWriter``.
 
-    ``headers`` are the :func:`lines` of every answer; ``heartbeat`` is the seconds of silence after
-    which a stream gets a comment, 0 for none; ``scrub`` is the last look at an error. Comments
-    stand between events, because only whole events are ever written.
+    ``headers`` are further :func:`lines` of every answer; ``heartbeat`` is the seconds of silence
+    after which a stream gets a comment, 0 for none; ``scrub`` is the last look at an error.
+    Comments stand between events, because only whole events are ever written.
     """
 
     def __init__(
@@ -128,10 +128,14 @@ class RequestWriter:
         """The headers of this answer, as far as the exchange has come."""
         exchange = self._exchange
         elapsed = now - exchange.started
-        headers = b"%bopenai-processing-ms: %d\r\nx-gemproxy-attempts: %d\r\n" % (
-            self._headers,
-            elapsed * 1000 if elapsed > 0.0 else 0,
-            len(exchange.attempts),
+        headers = (
+            b"x-request-id: %b\r\n%bopenai-processing-ms: %d\r\nx-gemproxy-attempts: %d\r\n"
+            % (
+                exchange.id.encode("ascii"),
+                self._headers,
+                elapsed * 1000 if elapsed > 0.0 else 0,
+                len(exchange.attempts),
+            )
         )
         if self.tells_key and exchange.key_name is not None:
             headers += lines([(b"x-gemproxy-key", _header_text(exchange.key_name))])

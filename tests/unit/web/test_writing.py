@@ -40,8 +40,7 @@ class Stage:
 
     def begin(self, request):
         self.request = request
-        headers = b"x-request-id: req_1\r\n"
-        self.writer = RequestWriter(self.clock, request, self.exchange, headers, self.heartbeat)
+        self.writer = RequestWriter(self.clock, request, self.exchange, b"", self.heartbeat)
 
     @property
     def sent(self):
