@@ -172,7 +172,7 @@ class Rotation(Generic[M]):
         """
         if member not in self._parked:
             self._rise(member)
-            self._standing[member] = self._hinder(member, hindrance)
+            self._hinder(member, hindrance, self._standing)
 
     def free(self, member: M) -> None:
         """What hindered the member may be over: it is looked at again at its next turn."""
@@ -195,7 +195,6 @@ class Rotation(Generic[M]):
         passing = self._line.turn(member.full_stride)
         if passing > self._virtual_time:  # noqa: PLR1730 - max() would cost more than the rest
             self._virtual_time = passing
-
 
     def choose(
         self, now: float, judge: Judge[M], stride: Callable[[M], int], tried: Container[str] = ()
@@ -308,24 +307,29 @@ class Rotation(Generic[M]):
     def _park(self, item: Item[M], hindrance: Hindrance, now: float) -> None:
         passing, _, member = item
         # A time that is over already would be woken in this very turn, for ever.
-        hindered = self._hinder(member, hindrance, earliest=now + 0.001)
-        self._parked[member] = hindered
+        hindered = self._hinder(member, hindrance, self._parked, earliest=now + 0.001)
         self._passes[member] = passing
         if hindrance.reason is Reason.LOW_HEALTH:
             heapq.heappush(self._weak, (passing, next(self._serial), member, hindered))
             self._drop_outdated(self._weak)
 
-    def _hinder(self, member: M, hindrance: Hindrance, *, earliest: float = -math.inf) -> _Hindered:
-        """Count a hindered member, and let it be woken when its time is over."""
+    def _hinder(
+        self,
+        member: M,
+        hindrance: Hindrance,
+        among: dict[M, _Hindered],
+        *,
+        earliest: float = -math.inf,
+    ) -> _Hindered:
+        """Put a hindered member ``among`` its like, and let it be woken when its time is over."""
         self._count(hindrance, 1)
-        if hindrance.until is None:
-            return _Hindered(hindrance, math.inf)
-        until = max(hindrance.until, earliest)
-        hindered = _Hindered(hindrance, until)
-        heap = self._waiting[_GROUPS[hindrance.reason]]
-        self._wake_at = min(self._wake_at, until)
-        heapq.heappush(heap, (until, next(self._serial), member, hindered))
-        self._drop_outdated(heap)
+        until = math.inf if hindrance.until is None else max(hindrance.until, earliest)
+        hindered = among[member] = _Hindered(hindrance, until)
+        if hindrance.until is not None:
+            heap = self._waiting[_GROUPS[hindrance.reason]]
+            self._wake_at = min(self._wake_at, until)
+            heapq.heappush(heap, (until, next(self._serial), member, hindered))
+            self._drop_outdated(heap)
         return hindered
 
     def _holds(self, member: M, hindered: _Hindered) -> bool:

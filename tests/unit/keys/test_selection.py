@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from gemproxy.keys.selection import STRIDE, Hindrance, Reason, Rotation
+from gemproxy.keys.selection import STRIDE, Group, Hindrance, Reason, Rotation
 
 START = 1_790_000_000.0
 
@@ -234,3 +234,21 @@ def test_those_who_are_fit_again_in_time_keep_their_turns():
         for _ in members
     ]
     assert turns == members
+
+
+def test_a_member_comes_back_however_often_it_was_said_to_stand_aside():
+    for times in range(1, 150):
+        member = Member(order=0, weight=1)
+        rotation = Rotation([member])
+        for _ in range(times):
+            member.blocked_until = START + 60
+            rotation.stand_aside(member, Hindrance(Reason.OVER_LIMIT, member.blocked_until))
+
+        def choose(now, member=member, rotation=rotation):
+            return rotation.choose(
+                now, lambda each, last_resort: each.hindrance(now, last_resort), lambda _: STRIDE
+            )
+
+        assert choose(START) is None
+        assert rotation.soonest(Group.QUOTA) == START + 60
+        assert choose(START + 60) is member
