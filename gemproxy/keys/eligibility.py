@@ -77,6 +77,10 @@ class Eligibility:
             or (self.denials.size and self.denials.may_find(project, model))
         )
 
+    def may_rest(self, project: str, model: str) -> bool:
+        """Whether ``project`` is kept from ``model``, or was until a moment ago."""
+        return self.cooldowns.may_find(project, model) or self.denials.may_find(project, model)
+
     @property
     def rests(self) -> bool:
         """Whether any project is kept from any model."""

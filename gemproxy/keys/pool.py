@@ -92,7 +92,7 @@ class KeyPool:
         :class:`~gemproxy.errors.QuotaExhausted`, :class:`~gemproxy.errors.NoHealthyKeys` or
         :class:`~gemproxy.errors.ModelNotFound`, as if the tried keys did not exist.
         """
-        rotation = self._rotation(model)
+        rotation = self._rotation(model, now)
         entry = rotation.next(now)
         if entry is not None and not tried and self._eligibility.beyond_doubt(entry, model):
             rotation.take(entry)
@@ -146,15 +146,17 @@ class KeyPool:
         """
         if lease.settled:
             return
+        lease.settled = True
         entry = lease.entry
+        if entry.removed:
+            return
         if tokens is not None and lease.use is not None and entry.ledger is not None:
             entry.ledger.correct(lease.use, tokens, now)
         apply_outcome(entry, lease.permit, lease.model, outcome, now, self._eligibility)
-        lease.settled = True
         entry.stored = None
         if outcome.verdict in _SERVED:
-            if lease.model:
-                self._rotations.begin(lease.model)
+            if lease.model and self._rotations.own(lease.model) is None:
+                self._begin(lease.model, now)
             if latency is not None:
                 entry.answered_in(latency)
             self._has_served(lease, now)
@@ -180,7 +182,7 @@ class KeyPool:
         Where keys are left and only the client's attempts are used up, that is the same kind of
         error, with the advice to come back at once.
         """
-        rotation = self._rotation(model)
+        rotation = self._rotation(model, now)
         if rotation.choose(now, self._judge(model, now, 0), lambda _: 0) is None:
             return self._refusal(rotation, model, now, 0)
         census = Census.of(rotation)
@@ -226,7 +228,7 @@ class KeyPool:
             return []
         looked_at: Iterable[PooledKey] = self._entries.values()
         if len(self._entries) > limit:
-            rotation = self._rotation(model)
+            rotation = self._rotation(model, now)
             looked_at = suspects(self._entries, rotation, self._rotations, tried, limit)
             if not looked_at:
                 return []
@@ -485,13 +487,29 @@ class KeyPool:
         if not entry.enabled:
             self._rotations.stand_aside(entry, lambda _: DISABLED)
 
-    def _rotation(self, model: str) -> Rotation[PooledKey]:
+    def _rotation(self, model: str, now: float) -> Rotation[PooledKey]:
         own = self._rotations.own(model)
         if own is not None:
             return own
+        if self._rests_concern(model):
+            return self._begin(model, now)
+        return self._rotations.of(model)
+
+    def _begin(self, model: str, now: float) -> Rotation[PooledKey]:
+        """A rotation of the model's own: a copy, that knows nothing yet of rests from the model."""
+        rotation = self._rotations.begin(model)
+        if self._rests_concern(model):
+            find = self._eligibility.may_rest
+            resting = (entry for entry in rotation.hindered() if find(entry.key.project, model))
+            for entry in list(islice(resting, _MOST_JUDGED)):
+                hindrance = self._hindrance_of(entry, now)(model)
+                if hindrance is not None:
+                    rotation.stand_aside(entry, hindrance)
+        return rotation
+
+    def _rests_concern(self, model: str) -> bool:
         rests = self._eligibility
-        special = rests.cooldowns.concern(model) or rests.denials.concern(model)
-        return self._rotations.of(model, special=special)
+        return rests.cooldowns.concern(model) or rests.denials.concern(model)
 
     def _judge(self, model: str, now: float, tokens: int) -> Judge[PooledKey]:
         hindrance = self._eligibility.hindrance
@@ -528,15 +546,13 @@ class KeyPool:
     def _has_served(self, lease: Lease, now: float) -> None:
         entry = lease.entry
         limited = entry.ledger is not None
-        if (lease.permit.trial or limited or entry.window.failures) and not entry.removed:
+        if lease.permit.trial or limited or entry.window.failures:
             self._rotations.free(entry)
             if limited:
                 self._exclude_unfit(entry, now)
 
     def _has_failed(self, lease: Lease, outcome: Outcome, now: float) -> None:
         entry = lease.entry
-        if entry.removed:
-            return
         if outcome.verdict in _RESTS:
             self._rest(entry, ALL_MODELS if outcome.all_models else lease.model, now)
             return

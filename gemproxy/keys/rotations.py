@@ -42,19 +42,17 @@ class Rotations:
             self._own.move_to_end(model)
         return rotation
 
-    def of(self, model: str, *, special: bool) -> Rotation[PooledKey]:
+    def of(self, model: str) -> Rotation[PooledKey]:
         """The rotation in which the keys take turns for a ``model`` without one of its own."""
-        return self.begin(model) if special or model in self._listed else self._default
+        return self.begin(model) if model in self._listed else self._default
 
     def begin(self, model: str) -> Rotation[PooledKey]:
-        """Give ``model`` a rotation of its own, which goes on where the default one stands."""
-        rotation = self._own.get(model)
-        if rotation is None:
-            rotation = self._own[model] = self._default.copy()
-            for key in self._listed.get(model, ()):
-                rotation.add(key)
-            if len(self._own) > _CAPACITY:
-                self._own.popitem(last=False)
+        """Give a ``model`` that has none a rotation of its own; the default one goes on as well."""
+        rotation = self._own[model] = self._default.copy()
+        for key in self._listed.get(model, ()):
+            rotation.add(key)
+        if len(self._own) > _CAPACITY:
+            self._own.popitem(last=False)
         return rotation
 
     @property

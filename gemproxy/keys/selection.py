@@ -20,7 +20,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Container, Hashable, Iterable, Iterator
 from enum import Enum
-from itertools import count
+from itertools import chain, count
 from typing import Any, Generic, Protocol, TypeVar
 
 from msgspec import Struct
@@ -168,11 +168,15 @@ class Rotation(Generic[M]):
     def stand_aside(self, member: M, hindrance: Hindrance) -> None:
         """A member became unfit, and neither for its health nor for the request at hand only.
 
-        What is said later of one that stands aside already takes the place of what was said before.
+        What is said later takes the place of what was known before.
         """
-        if member not in self._parked:
+        parked = self._parked.get(member)
+        if parked is None:
             self._rise(member)
             self._hinder(member, hindrance, self._standing)
+        else:
+            self._count(parked.hindrance, -1)
+            self._hinder(member, hindrance, self._parked)
 
     def free(self, member: M) -> None:
         """What hindered the member may be over: it is looked at again at its next turn."""
@@ -214,7 +218,7 @@ class Rotation(Generic[M]):
                 chosen = self._look_at(item, now, judge, stride, tried, aside)
         for passing, order, member in aside:
             self._line.add((max(passing, self._virtual_time), order, member))
-        return chosen if chosen is not None else self._next_weak(judge, stride, tried)
+        return chosen if chosen is not None else self._next_weak(now, judge, stride, tried)
 
     def ready(self) -> Iterator[M]:
         """The members that nothing is known to hinder, in order; some may have become unfit."""
@@ -224,6 +228,10 @@ class Rotation(Generic[M]):
     def parked(self) -> Iterator[M]:
         """The members that were passed over, the longest first; some may have become fit."""
         return (member for member in self._parked if not member.removed)
+
+    def hindered(self) -> Iterator[M]:
+        """The members that are known to be hindered, whether their turn has come since or not."""
+        return chain(self._parked, self._standing)
 
     def counts(self) -> Counter[Reason]:
         """How many members are known to be hindered for each reason."""
@@ -287,7 +295,7 @@ class Rotation(Generic[M]):
         return None
 
     def _next_weak(
-        self, judge: Judge[M], stride: Callable[[M], int], tried: Container[str]
+        self, now: float, judge: Judge[M], stride: Callable[[M], int], tried: Container[str]
     ) -> M | None:
         aside: list[tuple[int, int, M, _Hindered]] = []
         chosen: M | None = None
@@ -295,8 +303,14 @@ class Rotation(Generic[M]):
             passing, _, member, hindered = item = heapq.heappop(self._weak)
             if not self._holds(member, hindered):
                 continue
+            hindrance = None if member.id in tried else judge(member, True)
+            if hindrance is not None and not hindrance.momentary:
+                # Its health is the least of what is wrong with it.
+                self._unpark(member)
+                self._park((passing, member.order, member), hindrance, now)
+                continue
             aside.append(item)
-            if member.id not in tried and judge(member, True) is None:
+            if hindrance is None and member.id not in tried:
                 chosen = member
                 self._virtual_time = max(self._virtual_time, passing)
                 aside[-1] = (passing + stride(member), next(self._serial), member, hindered)

@@ -482,6 +482,73 @@ class TestRefusal:
         with pytest.raises(NoHealthyKeys, match="none is configured"):
             pool_of().acquire("m", NOON)
 
+    def test_unhealthy_key_out_of_quota_is_out_of_quota(self):
+        pool = pool_of("a")
+        for _ in range(10):
+            serve(pool, "x", outcome=Outcome(Verdict.BROKEN_OFF))
+        serve(pool, "m", outcome=USED_UP)
+        pool.acquire("x", NOON)
+        with pytest.raises(QuotaExhausted) as refused:
+            pool.acquire("m", NOON)
+        assert refused.value.code == "insufficient_quota"
+        assert refused.value.retry_after == MIDNIGHT - NOON
+
+    def test_unhealthy_keys_of_a_large_project_out_of_quota_are_out_of_quota(self):
+        names = [f"k{number}" for number in range(20)]
+        pool = pool_of(*(key(name, project="p") for name in names), minimum_requests=1)
+        serve(pool)
+        for name in names:
+            for _ in range(5):
+                fail_key(pool, name, Outcome(Verdict.BROKEN_OFF))
+        pool.record(pool.acquire("m", NOON), USED_UP, NOON)
+        with pytest.raises(QuotaExhausted) as refused:
+            pool.acquire("m", NOON)
+        assert refused.value.code == "insufficient_quota"
+        assert refused.value.retry_after == MIDNIGHT - NOON
+
+    def test_rest_that_outlasts_what_others_know_of_the_key_counts(self):
+        pool = pool_of(key("a", limits=Limits(rpm=1)))
+        serve(pool, "m", outcome=USED_UP)
+        with pytest.raises(QuotaExhausted) as refused:
+            pool.acquire("x", NOON)
+        assert refused.value.retry_after == 60.0
+        with pytest.raises(QuotaExhausted) as refused:
+            pool.acquire("m", NOON)
+        assert refused.value.retry_after == MIDNIGHT - NOON
+
+    def test_rest_that_outlasts_what_others_know_counts_also_once_another_key_served(self):
+        pool = pool_of(key("a", limits=Limits(rpm=1)), "b")
+        fail_key(pool, "a", USED_UP)
+        assert served(pool, 2, "x", NOON) == {"b": 2}
+        fail_key(pool, "b", SUCCESS)
+        fail_key(pool, "b", USED_UP)
+        with pytest.raises(QuotaExhausted) as refused:
+            pool.acquire("m", NOON)
+        assert refused.value.retry_after == MIDNIGHT - NOON
+
+    def test_limit_that_outlasts_a_rest_counts(self):
+        pool = pool_of(key("a", limits=Limits(rpm=2)))
+        serve(pool, "m", outcome=BUSY)
+        with pytest.raises(QuotaExhausted) as refused:
+            pool.acquire("m", NOON)
+        assert refused.value.retry_after == 34.0
+        pool.acquire("x", NOON)
+        with pytest.raises(QuotaExhausted) as refused:
+            pool.acquire("m", NOON)
+        assert refused.value.retry_after == 60.0
+
+    def test_breaker_that_has_to_stay_open_for_longer_counts(self):
+        pool = pool_of("a", failure_threshold=1)
+        leases = [pool.acquire("m", NOON) for _ in range(2)]
+        pool.record(leases[0], OVERLOADED, NOON)
+        with pytest.raises(NoHealthyKeys) as refused:
+            pool.acquire("m", NOON)
+        assert refused.value.retry_after == 30.0
+        pool.record(leases[1], INVALID, NOON)
+        with pytest.raises(NoHealthyKeys) as refused:
+            pool.acquire("m", NOON)
+        assert refused.value.retry_after == 300.0
+
 
 class TestExplanations:
     def test_every_reason_is_told(self):
@@ -660,6 +727,14 @@ class TestApply:
         assert pool.counts(NOON).total == 1
         pool.apply([key("a"), key("b")], PoolSettings(), NOON)
         assert served(pool, 4) == {"a": 2, "b": 2}
+
+    def test_late_answer_to_an_old_secret_does_not_rest_the_new_one(self):
+        pool = pool_of("a")
+        lease = pool.acquire("m", NOON)
+        pool.apply([replace(key("other"), name="a", project="a")], PoolSettings(), NOON)
+        pool.record(lease, USED_UP, NOON)
+        assert status(pool, "a").cooldowns == ()
+        assert serve(pool) == "a"
 
     def test_unchanged_file_changes_nothing(self):
         keys = [key("a", weight=3), key("b")]

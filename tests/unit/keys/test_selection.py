@@ -100,17 +100,25 @@ class PlainRotation:
 
     def choose_weak(self, now, tried):
         self.weak.sort(key=lambda item: item[0])
-        for item in self.weak:
+        for item in self.weak.copy():
             passing, member = item
             hindrance = self.parked.get(member, (None,))[0]
-            if hindrance is None or hindrance.reason is not Reason.LOW_HEALTH:
+            if hindrance is None or hindrance.reason is not Reason.LOW_HEALTH or member.id in tried:
                 continue
-            if member.id not in tried and member.hindrance(now, last_resort=True) is None:
+            hindrance = member.hindrance(now, last_resort=True)
+            if hindrance is None:
                 self.virtual_time = max(self.virtual_time, passing)
                 self.weak.remove(item)
                 self.weak.append((passing + member.full_stride, member))
                 return member
+            if not hindrance.momentary:
+                del self.parked[member]
+                self.park(member, hindrance, passing)
         return None
+
+    def hear(self, member, hindrance):
+        if member in self.parked:
+            self.parked[member] = hindrance, self.parked[member][1]
 
     def counts(self):
         return Counter(hindrance.reason for hindrance, _ in self.parked.values())
@@ -177,8 +185,9 @@ class TurnsMachine(RuleBasedStateMachine):
         if member.blocked_until > self.now:
             self.free(member)
         member.blocked_until = self.now + seconds
-        for rotation, _ in self.pairs if told else ():
+        for rotation, plain in self.pairs if told else ():
             rotation.stand_aside(member, member.hindrance(self.now))
+            plain.hear(member, member.hindrance(self.now))
 
     @rule(number=NUMBERS)
     def becomes_fit(self, number):
