@@ -14,11 +14,13 @@ _MINUTE = 60.0
 class Use:
     """One request against a key's limits; its tokens are a guess until they are known."""
 
-    __slots__ = ("time", "tokens")
+    __slots__ = ("counts", "time", "tokens")
 
     def __init__(self, time: float, tokens: int) -> None:
         self.time = time
         self.tokens = tokens
+        #: Whether some ledger counts it among those of the last minute.
+        self.counts = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +82,14 @@ class Ledger:
     def correct(self, use: Use, tokens: int, now: float) -> None:
         """The request took ``tokens`` and not what was reserved."""
         self._forget(now)
-        if use.time > now - _MINUTE:
+        if use.counts:
             self._tokens += tokens - use.tokens
             use.tokens = tokens
+
+    def close(self) -> None:
+        """Nobody asks any more; what its uses really took is no matter of the ledger after it."""
+        for use in self._uses:
+            use.counts = False
 
     def snapshot(self) -> LedgerSnapshot:
         """What has to be kept over a restart."""
@@ -98,7 +105,9 @@ class Ledger:
 
     def _forget(self, now: float) -> None:
         while self._uses and self._uses[0].time <= now - _MINUTE:
-            self._tokens -= self._uses.popleft().tokens
+            use = self._uses.popleft()
+            self._tokens -= use.tokens
+            use.counts = False
         if now >= self._day_ends:
             self._today, self._day_ends = 0, next_pacific_midnight(now)
 

@@ -103,6 +103,8 @@ class PooledKey:
         if self.window.seconds != settings.window:
             self.window = SlidingWindow(settings.window, self.window.buckets())
         if key.limits == Limits():
+            if self.ledger is not None:
+                self.ledger.close()
             self.ledger = None
         elif self.ledger is None:
             self.ledger = Ledger(key.limits)

@@ -42,6 +42,15 @@ def test_late_correction_of_a_use_that_has_aged_out_counts_nothing():
     assert ledger.shortage(NOON + 61, 1000) is None
 
 
+def test_use_that_aged_out_before_the_clock_was_set_back_is_not_corrected():
+    ledger = Ledger(Limits(tpm=1000))
+    use = ledger.reserve(NOON, 10)
+    assert ledger.shortage(NOON + 600) is None
+    ledger.correct(use, 5000, NOON + 1)
+    assert ledger.shortage(NOON + 2) is None
+    assert ledger.shortage(NOON + 700) is None
+
+
 def test_request_larger_than_the_limit_goes_alone():
     ledger = Ledger(Limits(tpm=1000))
     assert ledger.shortage(NOON, 5000) is None

@@ -380,6 +380,17 @@ class TestLimits:
         pool.record(lease, SUCCESS, NOON, tokens=400)
         assert serve(pool, tokens=500) == "a"
 
+    def test_tokens_that_were_reserved_before_limits_went_and_came_are_not_given_back(self):
+        limited = key("a", limits=Limits(tpm=1000))
+        pool = pool_of(limited)
+        lease = pool.acquire("m", NOON, tokens=900)
+        for keys in ([key("a")], [limited]):
+            pool.apply(keys, PoolSettings(), NOON)
+        pool.record(lease, SUCCESS, NOON, tokens=100)
+        pool.acquire("m", NOON, tokens=900)
+        with pytest.raises(QuotaExhausted):
+            pool.acquire("m", NOON, tokens=900)
+
     def test_large_request_does_not_keep_small_ones_out(self):
         pool = pool_of(key("a", limits=Limits(tpm=1000)), "b")
         fail_key(pool, "a", SUCCESS)
