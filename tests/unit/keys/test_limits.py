@@ -48,7 +48,8 @@ def test_use_that_aged_out_before_the_clock_was_set_back_is_not_corrected():
     assert ledger.shortage(NOON + 600) is None
     ledger.correct(use, 5000, NOON + 1)
     assert ledger.shortage(NOON + 2) is None
-    assert ledger.shortage(NOON + 700) is None
+    ledger.reserve(NOON + 3, 1000)
+    assert ledger.shortage(NOON + 4) == Shortage(NOON + 63)
 
 
 def test_request_larger_than_the_limit_goes_alone():
