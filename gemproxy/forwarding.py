@@ -325,11 +325,13 @@ class Forwarder:
         exchange = call.exchange
         attempts = exchange.attempts
         paid = attribute(attempts)
+        last = len(attempts) - 1
         for place, lease in enumerate(call.leases):
             record = attempts[place]
             charge = record.charge = paid.charges[place]
             if charge is _KEY:
-                tokens = exchange.usage.total if exchange.usage else None
+                # What was used is the last attempt's: it gave the answer, or what there is of it.
+                tokens = exchange.usage.total if exchange.usage and place == last else None
                 self._pool.record(lease, record.outcome, now, latency=record.seconds, tokens=tokens)
             else:
                 self._pool.release(lease, now)

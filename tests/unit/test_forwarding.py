@@ -4,6 +4,7 @@ import asyncio
 import gc
 import itertools
 import weakref
+from dataclasses import replace
 
 import pytest
 from fakes.upstreams import (
@@ -35,7 +36,7 @@ from gemproxy.errors import (
 )
 from gemproxy.exchange import Exchange
 from gemproxy.forwarding import Forwarder
-from gemproxy.keys.key import Key
+from gemproxy.keys.key import Key, Limits
 from gemproxy.keys.models import ModelBreakers
 from gemproxy.keys.outcome import Charge, Verdict
 from gemproxy.keys.pool import KeyPool, PoolSettings
@@ -107,6 +108,18 @@ def test_an_answer_is_translated_and_counted(comes_later):
     _, request = proxy.upstream.requests[0]
     assert request.path == b"/v1beta/models/gemini-2.5-flash:generateContent"
     assert proxy.status("a").success_count == 1
+
+
+def test_tokens_of_an_answer_are_used_by_the_key_that_gave_it():
+    proxy = Proxy(FakeGemini(a=[OVERLOADED], b=[whole("Hello.")]))
+    limited = Limits(tpm=1000)
+    keys = [replace(key, limits=limited) for key in proxy.pool.sound_keys(NOON)]
+    proxy.pool.apply(keys, PoolSettings(), NOON)
+    proxy.ask()
+    assert proxy.charges == [Charge.KEY, Charge.KEY]
+    used = {key.name: key.usage.uses[0][1] for key in proxy.pool.snapshot(NOON).keys}
+    assert used["b"] == proxy.exchange.usage.total
+    assert used["a"] == len(proxy.upstream.requests[0][1].body) // 4 != used["b"]
 
 
 @pytest.mark.parametrize("stream", [False, True])
