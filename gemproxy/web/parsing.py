@@ -63,6 +63,9 @@ class RequestHead(Struct, gc=False):
     #: Whether a header came more than once.
     repeats: bool = False
 
+    def __repr__(self) -> str:
+        return "<RequestHead>"  # Not a Struct's, which would print the client's token.
+
     @property
     def fields(self) -> list[tuple[bytes, bytes]]:
         """All headers, names and values as they came."""

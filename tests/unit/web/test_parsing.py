@@ -31,6 +31,13 @@ def test_a_head_says_what_was_asked_for():
     assert (read.length, read.persistent, read.expects_continue) == (0, True, False)
 
 
+def test_printing_a_head_tells_no_token():
+    read = head(b"Authorization: Bearer token-of-a-client\r\n", b"GET /?key=a-key HTTP/1.1")
+    for printed in (repr(read), str(read), f"{[read]}"):
+        assert "token" not in printed
+        assert "a-key" not in printed
+
+
 @pytest.mark.parametrize(
     "line",
     [
