@@ -138,18 +138,21 @@ class ProxyRequest(Request):
             finished.callback(None)
 
     def _look_up(self) -> None:
-        """Find what serves the path. Klein would answer one that is no text in its own words."""
-        if self.path == b"*":  # twisted.web would answer in its own words.
+        """Find what serves the path; refuse one that Klein would answer in its own words."""
+        if self.path == b"*":
             self.site.refuse(self, UnknownURL("Unknown request URL: *."))
             return
         try:
-            unquote_to_bytes(self.path).decode()
+            path = unquote_to_bytes(self.path).decode()
         except UnicodeDecodeError:
             self.site.refuse(self, InvalidRequest("The request's path is not valid UTF-8."))
-        else:
-            self.args = parse_qs(self.uri.partition(b"?")[2], True)
-            self.content = BytesIO()
-            super().process()
+            return
+        if "\n" in path:  # No route of Klein's matches one, not even the last.
+            self.site.refuse(self, InvalidRequest("The request's path holds a line feed."))
+            return
+        self.args = parse_qs(self.uri.partition(b"?")[2], True)
+        self.content = BytesIO()
+        super().process()
 
     # -- what twisted.web and Klein may ask for: attributes there, which may be set here as well --
 

@@ -330,9 +330,14 @@ def test_a_wrong_method_is_told_the_right_ones(daemon, method, path, allow):
     assert method in answer.error["message"]
 
 
-def test_a_path_that_is_no_text_is_refused_in_openais_shape(daemon):
-    answer = ask(daemon, "GET", "/v1/models/%ff%fe")
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize(
+    "path", ["/v1/models/%ff%fe", "/v1/models/%0a", "/v1/models/a%0Ab", "/a%0ab", "/admin/%0a"]
+)
+def test_a_path_that_is_no_line_of_text_is_refused_in_openais_shape(daemon, method, path):
+    answer = ask(daemon, method, path)
     assert answer.status == 400
+    assert answer.headers["server"] == "gemproxy"
     assert answer.error["type"] == "invalid_request_error"
 
 

@@ -272,8 +272,11 @@ def test_on_a_site_with_a_larger_limit_a_body_may_not_be_large_either(stage):
     assert stage.ask("POST", "/admin/keys/alpha/disable", b"x" * 4097, token=None).status == 401
 
 
-def test_a_path_that_is_no_text_is_a_400(stage):
-    assert stage.ask("POST", "/admin/keys/%ff/enable").status == 400
+@pytest.mark.parametrize("name", ["%ff", "%0a", "al%0Apha"])
+def test_a_path_that_is_no_line_of_text_is_a_400(stage, name):
+    answer = stage.ask("POST", f"/admin/keys/{name}/enable")
+    assert answer.status == 400
+    assert answer.error["type"] == "invalid_request_error"
 
 
 # -- health ----------------------------------------------------------------------------------------
