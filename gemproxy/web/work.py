@@ -27,7 +27,7 @@ class Work:
         self._go_on(None)
 
     def cancel(self) -> None:
-        """Raise ``CancelledError`` where the coroutine waits; no matter once it is over."""
+        """Raise ``CancelledError`` where the coroutine waits; no matter if it does not."""
         if self._awaited is not None:
             self._awaited.cancel()
 

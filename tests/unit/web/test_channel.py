@@ -238,6 +238,16 @@ def test_who_does_not_read_answers_is_not_read_either(client):
     assert client.statuses == [200] * 3
 
 
+def test_who_has_not_read_the_last_answer_is_not_read_behind_it(client):
+    client.send(post(b"/later"))
+    client.channel.pauseProducing()
+    assert client.transport.producerState == "producing"
+    client.site.answer(client.site.waiting.pop())
+    assert client.transport.producerState == "paused"
+    client.channel.resumeProducing()
+    assert client.transport.producerState == "producing"
+
+
 def test_a_client_that_leaves_is_told_to_who_asked(client):
     client.send(post(b"/later"))
     (request,) = client.site.waiting

@@ -1,6 +1,7 @@
 """Heads and chunked bodies: what is taken, what is refused, and nothing in between."""
 
 import contextlib
+import tracemalloc
 
 import pytest
 from hypothesis import example, given
@@ -72,6 +73,19 @@ def test_printing_a_head_tells_no_token():
 def test_a_line_that_asks_for_nothing_here_is_refused(line):
     with pytest.raises(MalformedRequest):
         head(line=line)
+
+
+def test_of_what_was_understood_only_so_much_is_remembered():
+    long = b"x" * (MAX_HEAD_BYTES // 3)
+    tracemalloc.start()
+    try:
+        for number in range(1000):
+            host = b"Host: %d%b\r\n" % (number, long)
+            head(line=b"GET /%d%b HTTP/1.1" % (number, long), host=host)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 300 * len(long)
 
 
 @pytest.mark.parametrize("method", [b"FANCY", b"get", b"M-SEARCH", b"A.b~1"])

@@ -64,6 +64,21 @@ def test_cancelling_reaches_what_is_waited_for_and_nothing_else():
     assert (diary.met, work.over) == ([1, CancelledError, 3, "end"], True)
 
 
+def test_cancelled_while_it_is_at_work_it_goes_on():
+    first, second = Deferred(), Deferred()
+    diary = Diary(second)
+
+    async def cancel_and_go_on():
+        await first
+        work.cancel()
+        await diary()
+
+    work = Work(cancel_and_go_on())
+    first.callback(None)
+    second.callback(2)
+    assert (diary.met, work.over) == ([2, "end"], True)
+
+
 @pytest.mark.parametrize("awaited", [[], [Deferred()]])
 def test_its_end_is_told_to_who_asks(awaited):
     work = Work(Diary(*awaited)())

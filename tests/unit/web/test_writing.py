@@ -66,6 +66,15 @@ def test_an_answer_is_one_whole_message():
     assert not any(line.startswith(b"x-gemproxy-key") for line in lines)
 
 
+def test_a_clock_that_is_set_back_gives_neither_an_old_date_nor_a_time_before_the_start():
+    for back in (0, 3600):
+        stage = Stage()
+        stage.clock.rightNow -= back
+        stage.writer.answer(b"{}")
+        assert b"openai-processing-ms: 0\r\n" in stage.sent
+    assert b"Date: Mon, 21 Sep 2026 13:13:20 GMT\r\n" in stage.sent
+
+
 def test_a_keys_name_is_told_to_those_who_may_know_and_cannot_break_the_head():
     stage = Stage()
     stage.exchange.attempts.append(AttemptRecord("id", "schlüssel-1", 0.0))

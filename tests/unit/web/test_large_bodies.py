@@ -1,0 +1,151 @@
+"""Large bodies, which are translated in a thread: who holds them, and who has left meanwhile."""
+
+import gc
+import json
+import weakref
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+
+from gemproxy.call import ForwardingSettings
+from gemproxy.catalogue import ModelCatalogue
+from gemproxy.dialects.translation.signatures import SignatureStore
+from gemproxy.forwarding import Forwarder
+from gemproxy.keys.key import Key
+from gemproxy.keys.models import ModelBreakers
+from gemproxy.keys.pool import KeyPool, PoolSettings
+from gemproxy.secret import Secret
+from gemproxy.web.api import CHAT, LARGE_BODY, ModelNames, OpenAIAPI
+from gemproxy.web.auth import TokenAuth
+from gemproxy.web.entrance import Entrance, EntranceSettings
+from gemproxy.web.site import ProxySite
+
+
+class Stage:
+    """The public API on a connection in memory, with one thread and an upstream that is silent."""
+
+    def __init__(self):
+        self.clock = Clock()
+        self.clock.advance(1_790_000_000)
+        self.told, self.asked, self.thread = [], [], []
+        pool = KeyPool([Key("alpha", Secret("secret-of-alpha"), project="p")], PoolSettings())
+        entrance = Entrance(
+            self.clock,
+            EntranceSettings(heartbeat=0.0),
+            TokenAuth([], None, anonymous=True),
+            self,
+            lambda: "req_fresh",
+        )
+        forwarder = Forwarder(
+            ForwardingSettings(),
+            pool=pool,
+            models=ModelBreakers(),
+            upstream=self,
+            signatures=SignatureStore(),
+            seconds=self.clock.seconds,
+            sleep=lambda _: Deferred(),
+            new_id=lambda: "call_1",
+            scrub=str,
+        )
+        catalogue = ModelCatalogue(
+            pool,
+            self,
+            cache_seconds=60.0,
+            request_timeout=60.0,
+            seconds=self.clock.seconds,
+            scrub=str,
+        )
+        api = OpenAIAPI(
+            entrance,
+            forwarder,
+            catalogue,
+            ModelNames(),
+            lambda: True,
+            pool.allowed_models,
+            self.in_thread,
+            None,
+        )
+        site = ProxySite(
+            api.app.resource(), self.clock, max_body_bytes=10**6, refuse=entrance.turn_away
+        )
+        site.routes = api.short_ways()
+        self.transport = StringTransport()
+        self.channel = site.buildProtocol(None)
+        self.channel.makeConnection(self.transport)
+
+    def request_finished(self, exchange, status, seconds):
+        self.told.append((status, exchange.outcome, seconds))
+
+    def send(self, request):
+        """The upstream."""
+        self.asked.append(request.path)
+        return Deferred()
+
+    def in_thread(self, work):
+        translated = Deferred()
+        self.thread.append((work, translated))
+        return translated
+
+    def let_thread_work(self):
+        work, translated = self.thread.pop()
+        try:
+            result = work()
+        except Exception:  # noqa: BLE001 - as a thread would hand it over
+            result = Failure()
+        del work
+        translated.callback(result)
+
+    def post(self, content):
+        body = json.dumps(content).encode()
+        assert len(body) >= LARGE_BODY
+        head = b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+        self.channel.dataReceived(head % (CHAT.encode(), len(body)) + body)
+
+    def leave(self):
+        self.channel.connectionLost(Failure(ConnectionDone()))
+
+
+@pytest.fixture
+def stage():
+    return Stage()
+
+
+CONTENT = {
+    "model": "gemini-2.5-flash",
+    "messages": [{"role": "user", "content": "x" * LARGE_BODY}],
+}
+
+
+def test_while_the_answer_is_awaited_nobody_holds_the_clients_body(stage):
+    gc.disable()
+    try:
+        stage.post(CONTENT)
+        (work,) = [weakref.ref(work) for work, _ in stage.thread]
+        assert work() is not None
+        stage.let_thread_work()
+        assert stage.asked
+        assert work() is None
+    finally:
+        gc.enable()
+
+
+def test_for_a_client_that_leaves_during_the_translation_nothing_is_asked(stage):
+    stage.post(CONTENT)
+    stage.clock.advance(2.0)
+    stage.leave()
+    assert stage.told == [(499, "client_gone", 2.0)]
+    stage.let_thread_work()
+    assert stage.asked == []
+    assert len(stage.told) == 1
+
+
+def test_what_the_translation_refuses_is_told_to_the_client(stage):
+    stage.post({**CONTENT, "messages": "x" * LARGE_BODY})
+    stage.let_thread_work()
+    assert stage.transport.value().startswith(b"HTTP/1.1 400 ")
+    assert stage.asked == []
+    assert stage.told[0][0] == 400
