@@ -105,6 +105,14 @@ class ProxyRequest(Request):
         except Exception:  # noqa: BLE001 - the last guard of the site
             self.processingFailed(Failure())
 
+    def processingFailed(self, reason: Failure) -> Failure:
+        """A defect is logged, and becomes an answer where none is complete."""
+        if self.finished or self._disconnected:
+            self._log.failure("request failed after its end", failure=reason)
+        else:
+            super().processingFailed(reason)
+        return reason
+
     def when_gone(self, act: Callable[[], None]) -> None:
         """Let ``act`` be called if the client leaves before the answer is complete.
 

@@ -4,6 +4,7 @@ import pytest
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 
@@ -209,8 +210,6 @@ def test_lines_behind_a_bad_one_are_not_looked_at(client):
 
 
 def test_a_routes_defect_is_no_silence(client):
-    from twisted.logger import capturedLogs
-
     def crash(_):
         raise LookupError("no such thing")
 
@@ -220,6 +219,19 @@ def test_a_routes_defect_is_no_silence(client):
     assert client.statuses == [500]
     assert b"LookupError" not in client.transport.value()
     assert any("log_failure" in event for event in events)
+
+
+def test_a_routes_defect_behind_its_answer_is_logged_and_no_second_answer(client):
+    def answer_and_crash(request):
+        client.answer(request)
+        raise LookupError("too late")
+
+    client.site.routes[b"POST", b"/"] = answer_and_crash
+    with capturedLogs() as events:
+        client.send((head(1) + b"a") * 2)
+    assert client.transport.value().count(b"HTTP/1.1 ") == 2
+    assert client.is_open
+    assert [str(event["log_failure"].value) for event in events] == ["too late"] * 2
 
 
 def test_closing_fires_when_the_last_connection_is_gone(client):
