@@ -46,6 +46,7 @@ class Upload:
                 return
         self._done()
         self._transport.unregisterProducer()
+        self._let_go()
 
     def _next(self) -> bytes | memoryview:
         """What is sent next: a view of a long part, or short ones together."""
@@ -61,4 +62,16 @@ class Upload:
 
     def stopProducing(self) -> None:
         """The connection is gone; whoever waits for the answer hears of it elsewhere."""
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Hold the body no more, nor whom it belongs to.
+
+        Twisted keeps a producer for TLS in a cycle, which lives until the collector comes by.
+        """
         self._rest.clear()
+        self._done = _nothing
+
+
+def _nothing() -> None:
+    """Nobody waits any more."""

@@ -1,12 +1,15 @@
 """A client that leaves before the upstream is reached: nobody's failure, and nothing is left."""
 
+import gc
 import ssl
+import weakref
 
 import pytest
 import pytest_twisted
 import trustme
 from fakes.scripted_server import ScriptedServer, ok
 from fakes.threads import tls_upstream
+from msgspec.structs import replace
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
@@ -14,6 +17,7 @@ from twisted.internet.task import deferLater
 from gemproxy.config.settings import UpstreamSettings
 from gemproxy.errors import ConfigError, FailureKind, UpstreamFailed
 from gemproxy.interfaces import UpstreamRequest
+from gemproxy.pieces import Pieces
 from gemproxy.secret import Secret
 from gemproxy.upstream.client import TreqUpstream
 
@@ -96,6 +100,35 @@ async def test_a_certificate_of_nobody_is_a_tls_failure():
         with pytest.raises(UpstreamFailed) as failed:
             await client_for(f"https://localhost:{server.server_port}").send(POST)
         assert failed.value.kind is FailureKind.TLS
+
+
+class Media(bytearray):
+    """Megabytes whose end can be seen."""
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_large_body_over_tls_does_not_wait_for_the_garbage_collector(tmp_path):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority = trustme.CA()
+    authority.issue_cert("localhost").configure_cert(context)
+    trusted = tmp_path / "authority.pem"
+    authority.cert_pem.write_to_path(trusted)
+    media = Media(b"x" * 5_000_000)
+    left = weakref.ref(media)
+    request = replace(POST, body=Pieces([b'{"', memoryview(media), b'"}']))
+    del media
+    gc.disable()
+    try:
+        with tls_upstream(context) as server:
+            client = client_for(f"https://localhost:{server.server_port}", ca_file=trusted)
+            client.start()
+            response = await client.send(request)
+            await response.read(1024)
+            del request, response
+            client.stop()
+            assert left() is None
+    finally:
+        gc.enable()
 
 
 def test_a_trust_root_that_is_none_is_a_mistake_of_the_configuration(tmp_path):
