@@ -162,6 +162,10 @@ class ProxyRequest(Request):
         self.content = BytesIO()
         super().process()
 
+    def getRequestHostname(self) -> bytes:
+        """For Klein, whose routes serve every host: it fails at one that is no name, or missing."""
+        return b"localhost"
+
     # -- what twisted.web and Klein may ask for: attributes there, which may be set here as well --
 
     @cached_property

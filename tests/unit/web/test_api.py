@@ -1,10 +1,11 @@
-"""Large bodies, which are translated in a thread: who holds them, and who has left meanwhile."""
+"""The public API on a connection in memory: odd hosts, and bodies that a thread translates."""
 
 import gc
 import json
 import weakref
 
 import pytest
+from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
@@ -26,9 +27,9 @@ from gemproxy.web.site import ProxySite
 
 
 class Stage:
-    """The public API on a connection in memory, with one thread and an upstream that is silent."""
+    """The API with one thread and an upstream that is silent."""
 
-    def __init__(self):
+    def __init__(self, address=None):
         self.clock = Clock()
         self.clock.advance(1_790_000_000)
         self.told, self.asked, self.thread = [], [], []
@@ -73,7 +74,7 @@ class Stage:
             api.app.resource(), self.clock, max_body_bytes=10**6, refuse=entrance.turn_away
         )
         site.routes = api.short_ways()
-        self.transport = StringTransport()
+        self.transport = StringTransport(address)
         self.channel = site.buildProtocol(None)
         self.channel.makeConnection(self.transport)
 
@@ -112,6 +113,30 @@ class Stage:
 @pytest.fixture
 def stage():
     return Stage()
+
+
+# -- the host --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/readyz", "/v1/chat/completions", "/nowhere"])
+@pytest.mark.parametrize("host", [".", ".x", "a..b", "x" * 64, "a,b", "[::1", "x" * 5000, ""])
+def test_no_path_is_looked_up_by_the_host_that_a_client_names(stage, path, host):
+    request = f"GET {path} HTTP/1.1\r\nHost: {{}}\r\nContent-Length: 0\r\n\r\n"
+    stage.channel.dataReceived(request.format("x").encode())
+    expected = stage.transport.value()
+    stage.transport.clear()
+    stage.channel.dataReceived(request.format(host).encode())
+    assert stage.transport.value() == expected
+    assert expected.startswith(b"HTTP/1.1 ")
+
+
+def test_on_a_unix_socket_a_path_is_found_without_a_host():
+    stage = Stage(UNIXAddress("/run/gemproxy.socket"))
+    stage.channel.dataReceived(b"GET /readyz HTTP/1.0\r\n\r\n")
+    assert stage.transport.value().startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+# -- large bodies ----------------------------------------------------------------------------------
 
 
 CONTENT = {
