@@ -2,6 +2,7 @@
 
 import gc
 import signal
+import weakref
 
 import pytest
 from twisted.application.service import MultiService, Service
@@ -90,6 +91,22 @@ def test_what_a_reload_brought_is_frozen_as_well():
     try:
         FrozenStart().freeze_again()
         assert gc.get_freeze_count() >= before + len(brought)
+    finally:
+        gc.unfreeze()
+
+
+def test_what_a_reload_left_as_garbage_is_not_kept_for_good():
+    class Node:
+        pass
+
+    node = Node()
+    node.itself = node
+    gone = weakref.ref(node)
+    gc.collect()  # Into the oldest generation, where a look at the young ones misses it.
+    del node
+    try:
+        FrozenStart().freeze_again()
+        assert gone() is None
     finally:
         gc.unfreeze()
 
