@@ -68,7 +68,7 @@ class UpstreamConnection(Protocol):
             # Nobody asked: whatever it is, it must not become the next request's answer.
             self.abort()
             return
-        if is_waiting(self.transport) and self.used:
+        if is_waiting(self.transport):
             # Nor did anybody yet: the request has not left.
             self.abort()
             trip.lost(Failure(ConnectionAborted()))

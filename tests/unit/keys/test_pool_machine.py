@@ -90,14 +90,15 @@ class PoolMachine(RuleBasedStateMachine):
 
     def acquire_but(self, model, tokens, tried):
         tried_ids = {k.id for k in self.keys if k.name in tried}
-        hindered = {
-            seen.key: seen.reason for seen in self.pool.passed_over(model, self.now, limit=99)
-        }
+        seen_unfit = self.pool.passed_over(model, self.now, limit=99)
+        hindered = {seen.key: seen.reason for seen in seen_unfit}
         before = {seen.name: seen.status for seen in self.pool.statuses(self.now)}
         try:
             lease = self.pool.acquire(model, self.now, tried=tried_ids, tokens=tokens)
         except ProxyError as refused:
             self.check_refusal(refused, model, hindered, tried, tokens)
+            if not (tried or tokens or isinstance(refused, ModelNotFound)):
+                self.check_delay(refused, seen_unfit)
             return
         name = lease.key.name
         assert hindered.get(name) in (None, Reason.LOW_HEALTH)
@@ -133,6 +134,14 @@ class PoolMachine(RuleBasedStateMachine):
             assert isinstance(refused, NoHealthyKeys | ModelNotFound)
         if not isinstance(refused, ModelNotFound):
             assert refused.retry_after >= 1.0
+
+    def check_delay(self, refused, seen_unfit):
+        """The client is told the moment at which the first key is free."""
+        ends = [seen.until for seen in seen_unfit if seen.reason in QUOTA | {Reason.CIRCUIT_OPEN}]
+        if ends:
+            assert refused.retry_after == max(1.0, min(ends) - self.now)
+        elif any(seen.reason is Reason.HALF_OPEN_BUSY for seen in seen_unfit):
+            assert refused.retry_after == 1.0
 
     @precondition(lambda self: self.leases)
     @rule(

@@ -1,4 +1,4 @@
-"""A client that leaves before the upstream is reached: nobody's failure, and nothing is left."""
+"""Before the upstream has a request and after: who leaves, what comes early, what is left."""
 
 import gc
 import ssl
@@ -139,3 +139,21 @@ def test_a_trust_root_that_is_none_is_a_mistake_of_the_configuration(tmp_path):
     rubbish.write_text("rubbish")
     with pytest.raises(ConfigError, match=r"upstream\.caFile"):
         client_for("https://localhost:9", ca_file=rubbish)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_a_proxy_says_before_the_request_left_is_no_answer_to_it():
+    from twisted.internet import reactor
+
+    def answer(connection, request):
+        opening = b"HTTP/1.1 200 OK\r\n\r\n" if request.startswith(b"CONNECT") else b""
+        connection.transport.write(opening + ok(b"of nobody"))
+
+    proxy = ScriptedServer(answer)
+    client = client_for("http://example.invalid", http_proxy=proxy.listen(reactor))
+    with pytest.raises(UpstreamFailed) as failed:
+        await client.send(POST)
+    assert failed.value.kind is FailureKind.RESET
+    (connection,) = proxy.connections
+    await connection.closed
+    await proxy.stop()
