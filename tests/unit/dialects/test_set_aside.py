@@ -173,6 +173,7 @@ def test_escapes_cannot_spell_a_mark():
         assert made["contents"][0]["parts"][0] == {"text": MARK}
 
 
+@pytest.mark.skipif(MARK.upper() == MARK, reason="this process drew a mark without small letters")
 def test_media_type_that_is_a_mark_in_capitals_brings_no_media():
     body = encoded(user(image(LONG), *[file(f"data:audio/{MARK.upper()};base64,QUJD")] * 50))
     assert is_set_aside(body)
