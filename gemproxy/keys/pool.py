@@ -1,12 +1,12 @@
 """The pool: which key serves next, and what each outcome does to it.
 
 :meth:`KeyPool.acquire` gives a :class:`Lease`, which is settled once, by :meth:`KeyPool.record` or
-:meth:`KeyPool.release`. Time is epoch seconds and always an argument.
+:meth:`KeyPool.release`. Whose turn it is, :class:`~gemproxy.keys.turns.Turns` knows. Time is epoch
+seconds and always an argument.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import count, islice
@@ -14,20 +14,19 @@ from itertools import count, islice
 from gemproxy.errors import ProxyError
 from gemproxy.keys.breaker import State
 from gemproxy.keys.consequences import apply_outcome
-from gemproxy.keys.cooldowns import ALL_MODELS
 from gemproxy.keys.difference import Difference
-from gemproxy.keys.eligibility import DISABLED, Eligibility
-from gemproxy.keys.explanations import passed_over, suspects
+from gemproxy.keys.eligibility import Eligibility
+from gemproxy.keys.explanations import passed_over
 from gemproxy.keys.key import Key
 from gemproxy.keys.lease import Lease, Transition
 from gemproxy.keys.outcome import Outcome, Verdict
 from gemproxy.keys.pooled import PooledKey, PoolSettings
 from gemproxy.keys.refusals import Census, no_healthy_keys, quota_exhausted, refusal
 from gemproxy.keys.reports import key_status, pool_counts
-from gemproxy.keys.rotations import Rotations
-from gemproxy.keys.selection import Hindrance, Judge, Reason, Rotation
+from gemproxy.keys.selection import Hindrance, Reason
 from gemproxy.keys.snapshot import KeySnapshot, Override, PoolSnapshot
 from gemproxy.keys.status import KeyStatus, PassedOver, PoolChange, PoolCounts
+from gemproxy.keys.turns import Turns
 
 __all__ = [
     "KeyPool",
@@ -45,13 +44,9 @@ __all__ = [
 
 _SERVED = frozenset({Verdict.SUCCESS, Verdict.BLOCKED})
 _QUOTA = frozenset({Verdict.QUOTA_MINUTE, Verdict.QUOTA_DAY})
-_RESTS = _QUOTA | {Verdict.MODEL_DENIED}
 _NOTHING_LEARNED = Outcome(Verdict.CLIENT_GONE)
-_TRIED = Hindrance(Reason.ALREADY_TRIED)
 _NO_OVERRIDE = Override()
 _MOST_DEPARTED = 10_000
-_FEW_SIBLINGS = 16
-_MOST_JUDGED = 500
 
 
 class UnknownKey(LookupError):
@@ -75,10 +70,8 @@ class KeyPool:
         self._departed: dict[str, KeySnapshot] = {}
         self._eligibility = Eligibility(self._settings)
         self._entries = {key.id: self._new_entry(key) for key in keys}
-        self._renew_rotations()
-        #: The keys by their projects, since somebody asked.
-        self._projects: dict[str, list[PooledKey]] | None = None
-        #: And no project rests. Known since the last look at all; whatever may change it says so.
+        self._turns = Turns(self._entries, self._eligibility)
+        #: Nothing hinders any key: known since a look at all; whatever may change it says so.
         self._all_spotless = False
 
     # -- leases ----------------------------------------------------------------------------------
@@ -92,14 +85,9 @@ class KeyPool:
         :class:`~gemproxy.errors.QuotaExhausted`, :class:`~gemproxy.errors.NoHealthyKeys` or
         :class:`~gemproxy.errors.ModelNotFound`, as if the tried keys did not exist.
         """
-        rotation = self._rotation(model, now)
-        entry = rotation.next(now)
-        if entry is not None and not tried and self._eligibility.beyond_doubt(entry, model):
-            rotation.take(entry)
-        else:
-            entry = self._choose(rotation, model, now, tried, tokens)
+        entry = self._turns.take(model, now, tried, tokens)
         if entry is None:
-            raise self._refusal(rotation, model, now, tokens)
+            raise self._refusal(model, now, tokens)
         return self._lease(entry, model, now, tokens)
 
     def acquire_again(self, key_id: str, model: str, now: float, *, tokens: int = 0) -> Lease:
@@ -155,14 +143,12 @@ class KeyPool:
         apply_outcome(entry, lease.permit, lease.model, outcome, now, self._eligibility)
         entry.stored = None
         if outcome.verdict in _SERVED:
-            if lease.model and self._rotations.own(lease.model) is None:
-                self._begin(lease.model, now)
             if latency is not None:
                 entry.answered_in(latency)
-            self._has_served(lease, now)
+            self._turns.served(lease, now)
         else:
             self._all_spotless = False
-            self._has_failed(lease, outcome, now)
+            self._turns.failed(lease, outcome, now)
 
     def proven(self, lease: Lease) -> None:
         """The key has begun to answer: a trial need not wait for a long stream's end."""
@@ -182,21 +168,13 @@ class KeyPool:
         Where keys are left and only the client's attempts are used up, that is the same kind of
         error, with the advice to come back at once.
         """
-        rotation = self._rotation(model, now)
-        if rotation.choose(now, self._judge(model, now, 0), lambda _: 0) is None:
-            return self._refusal(rotation, model, now, 0)
-        census = Census.of(rotation)
+        if not self._turns.any_fit(model, now):
+            return self._refusal(model, now, 0)
         if outcome.verdict in _QUOTA:
+            census = self._turns.known(model, now)
             census.add(Hindrance(Reason.COOLING_DOWN, now))
             return quota_exhausted(census, model, now)
-        judge, untried = self._judge(model, now, 0), 0
-        for number, entry in enumerate(rotation.ready()):
-            # Nearly all that are not fit are known, so the others of a large pool go unseen.
-            hindrance = judge(entry, False) if number < _MOST_JUDGED else None
-            if hindrance is None:
-                untried += 1
-            else:
-                census.add(hindrance)
+        census, untried = self._turns.untried(model, now)
         return no_healthy_keys(census, 1.0, untried)
 
     # -- explanations ----------------------------------------------------------------------------
@@ -228,8 +206,7 @@ class KeyPool:
             return []
         looked_at: Iterable[PooledKey] = self._entries.values()
         if len(self._entries) > limit:
-            rotation = self._rotation(model, now)
-            looked_at = suspects(self._entries, rotation, self._rotations, tried, limit)
+            looked_at = self._turns.suspects(model, now, tried, limit)
             if not looked_at:
                 return []
         doubtful = self._eligibility.doubtful(looked_at, model, tried)
@@ -336,8 +313,7 @@ class KeyPool:
         entry.stored = None
         self._eligibility.cooldowns.forget_project(entry.key.project)
         self._eligibility.denials.forget_project(entry.key.project)
-        for sibling in self._siblings(entry):
-            self._rotations.free(sibling)
+        self._turns.free_project(entry)
 
     # -- reload, restart -------------------------------------------------------------------------
 
@@ -356,9 +332,9 @@ class KeyPool:
         if difference:
             self._follow(difference, now)
         if afresh or difference.lists_models:
-            self._renew_rotations()
+            self._turns = Turns(self._entries, self._eligibility)
         else:
-            self._update_rotations(difference)
+            self._turns.update(self._entries, difference)
         return difference.told()
 
     def prepare_snapshot(self, batch: int) -> Iterator[None]:
@@ -407,7 +383,7 @@ class KeyPool:
                 rests.add(rest, now)
         for entry in self._entries.values():
             entry.configure(entry.key, self._settings, self._override_of(entry.id))
-        self._renew_rotations()
+        self._turns = Turns(self._entries, self._eligibility)
 
     # -- small ones ------------------------------------------------------------------------------
 
@@ -456,79 +432,6 @@ class KeyPool:
         for entry in difference.removed:
             entry.leave()
             self._depart(entry.snapshot())
-        self._projects = None
-
-    def _siblings(self, entry: PooledKey) -> list[PooledKey]:
-        """The keys of the same project. Looks at every key, the first time after a reload."""
-        if self._projects is None:
-            self._projects = defaultdict(list)
-            for each in self._entries.values():
-                self._projects[each.key.project].append(each)
-        return self._projects[entry.key.project]
-
-    def _update_rotations(self, difference: Difference) -> None:
-        """Change only what a reload changed, so that everybody else's turn stays where it was."""
-        for entry in difference.removed:
-            self._rotations.discard(entry)
-        for entry in difference.added:
-            self._rotations.add(entry)
-            self._exclude_disabled(entry)
-        for entry, _, _ in difference.updated:
-            self._rotations.free(entry)
-            self._exclude_disabled(entry)
-
-    def _renew_rotations(self) -> None:
-        """Begin all turns again."""
-        self._rotations = Rotations(self._entries.values())
-        for entry in self._entries.values():
-            self._exclude_disabled(entry)
-
-    def _exclude_disabled(self, entry: PooledKey) -> None:
-        if not entry.enabled:
-            self._rotations.stand_aside(entry, lambda _: DISABLED)
-
-    def _rotation(self, model: str, now: float) -> Rotation[PooledKey]:
-        own = self._rotations.own(model)
-        if own is not None:
-            return own
-        if self._rests_concern(model):
-            return self._begin(model, now)
-        return self._rotations.of(model)
-
-    def _begin(self, model: str, now: float) -> Rotation[PooledKey]:
-        """A rotation of the model's own: a copy, that knows nothing yet of rests from the model."""
-        rotation = self._rotations.begin(model)
-        if self._rests_concern(model):
-            find = self._eligibility.may_rest
-            resting = (entry for entry in rotation.hindered() if find(entry.key.project, model))
-            for entry in list(islice(resting, _MOST_JUDGED)):
-                hindrance = self._hindrance_of(entry, now)(model)
-                if hindrance is not None:
-                    rotation.stand_aside(entry, hindrance)
-        return rotation
-
-    def _rests_concern(self, model: str) -> bool:
-        rests = self._eligibility
-        return rests.cooldowns.concern(model) or rests.denials.concern(model)
-
-    def _judge(self, model: str, now: float, tokens: int) -> Judge[PooledKey]:
-        hindrance = self._eligibility.hindrance
-        return lambda entry, last_resort: hindrance(
-            entry, model, now, tokens=tokens, last_resort=last_resort
-        )
-
-    def _choose(
-        self,
-        rotation: Rotation[PooledKey],
-        model: str,
-        now: float,
-        tried: Collection[str],
-        tokens: int,
-    ) -> PooledKey | None:
-        minimum = self._settings.minimum_requests
-        return rotation.choose(
-            now, self._judge(model, now, tokens), lambda entry: entry.stride(now, minimum), tried
-        )
 
     def _lease(self, entry: PooledKey, model: str, now: float, tokens: int) -> Lease:
         permit = entry.breaker.try_acquire(now)
@@ -538,69 +441,18 @@ class KeyPool:
         if entry.ledger is None:
             return Lease(entry, entry.key, model, permit, None)
         use = entry.ledger.reserve(now, tokens)
-        self._exclude_unfit(entry, now)
+        self._turns.exclude_unfit(entry, now)
         return Lease(entry, entry.key, model, permit, use)
 
-    # What may have ended or changed a hindrance: of its breaker's changes a key tells itself.
-
-    def _has_served(self, lease: Lease, now: float) -> None:
-        entry = lease.entry
-        limited = entry.ledger is not None
-        if lease.permit.trial or limited or entry.window.failures:
-            self._rotations.free(entry)
-            if limited:
-                self._exclude_unfit(entry, now)
-
-    def _has_failed(self, lease: Lease, outcome: Outcome, now: float) -> None:
-        entry = lease.entry
-        if outcome.verdict in _RESTS:
-            self._rest(entry, ALL_MODELS if outcome.all_models else lease.model, now)
-            return
-        if lease.permit.trial or entry.ledger is not None:
-            self._rotations.free(entry)
-        self._exclude_unfit(entry, now)
-
-    def _rest(self, entry: PooledKey, model: str, now: float) -> None:
-        """Keep the keys of a project out of the turns for a ``model`` that it may not use now."""
-        # Larger projects learn it when their keys' turns come, to keep this short.
-        for key in dict.fromkeys((entry, *self._siblings(entry)[:_FEW_SIBLINGS])):
-            self._rotations.free(key)
-            self._rotations.stand_aside(key, self._hindrance_of(key, now), model)
-
-    def _exclude_unfit(self, entry: PooledKey, now: float) -> None:
-        """Keep a key out of all turns whose breaker is open or whose limits are reached."""
-        opened = entry.breaker.state is State.OPEN
-        if opened or (entry.ledger is not None and entry.ledger.shortage(now) is not None):
-            self._rotations.stand_aside(entry, self._hindrance_of(entry, now))
-
-    def _hindrance_of(self, entry: PooledKey, now: float) -> Callable[[str], Hindrance | None]:
-        """What keeps a key from a model, unless it is only low health."""
-        judge = self._eligibility.hindrance
-        return lambda model: judge(entry, model, now, last_resort=True)
-
-    def _refusal(
-        self,
-        rotation: Rotation[PooledKey],
-        model: str,
-        now: float,
-        tokens: int,
-    ) -> ProxyError:
-        census = Census.of(rotation)
-        judge = self._judge(model, now, tokens)
-        # Whoever is ready and was not chosen is so for this request only.
-        for entry in rotation.ready():
-            census.add(judge(entry, False) or _TRIED)
-        outside = len(self._entries) - census.counts.total()
-        if outside > 0 and any(entry.enabled for entry in self._entries.values()):
-            census.counts[Reason.MODEL_NOT_ALLOWED] += outside
-        return refusal(census, model, now, self._settings.cooldown)
+    def _refusal(self, model: str, now: float, tokens: int) -> ProxyError:
+        return refusal(self._turns.census(model, now, tokens), model, now, self._settings.cooldown)
 
     def _breaker_changed(self, entry: PooledKey, before: State, after: State) -> None:
         entry.stored = None
         self._all_spotless = False
         if entry.removed:
             return
-        self._rotations.free(entry)
+        self._turns.free(entry)
         if self._on_transition is not None:
             self._on_transition(Transition(entry.key.name, before, after))
 
@@ -617,8 +469,7 @@ class KeyPool:
         self._overrides[entry.id] = override
         self._all_spotless = False
         entry.configure(entry.key, self._settings, override)
-        self._rotations.free(entry)
-        self._exclude_disabled(entry)
+        self._turns.reconsider(entry)
 
     def _override_of(self, key_id: str) -> Override:
         return self._overrides.get(key_id, _NO_OVERRIDE)
