@@ -103,7 +103,7 @@ class Eligibility:
         """
         moves = [(old, new) for _, old, new in difference.updated if old.project != new.project]
         gone = (*(entry.key for entry in difference.removed), *(old for old, _ in moves))
-        left = {key.project for key in gone if _is_alone(key)}
+        left = {key.project for key in gone if is_alone(key)}
         if left:
             # Only now, since it looks at every key.
             left -= {entry.key.project for entry in difference.staying(entries)}
@@ -111,7 +111,7 @@ class Eligibility:
             carried = [
                 replace(rest, project=new.project)
                 for old, new in moves
-                if _is_alone(old) and _is_alone(new)
+                if is_alone(old) and is_alone(new)
                 for rest in rests.of_project(old.project, now)
             ]
             for project in left:
@@ -171,6 +171,6 @@ def _longest(found: list[Hindrance]) -> Hindrance:
     return endless[0] if endless else max(found, key=lambda hindrance: hindrance.until or 0.0)
 
 
-def _is_alone(key: Key) -> bool:
+def is_alone(key: Key) -> bool:
     """Whether its project is what stands for it where the file names none."""
     return key.project == key.name

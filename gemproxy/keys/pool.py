@@ -15,7 +15,7 @@ from gemproxy.errors import ProxyError
 from gemproxy.keys.breaker import State
 from gemproxy.keys.consequences import apply_outcome
 from gemproxy.keys.difference import Difference
-from gemproxy.keys.eligibility import Eligibility
+from gemproxy.keys.eligibility import Eligibility, is_alone
 from gemproxy.keys.explanations import passed_over
 from gemproxy.keys.key import Key
 from gemproxy.keys.lease import Lease, Transition
@@ -137,6 +137,7 @@ class KeyPool:
         lease.settled = True
         entry = lease.entry
         if entry.removed:
+            self._record_late(lease, outcome, now)
             return
         if tokens is not None and lease.use is not None and entry.ledger is not None:
             entry.ledger.correct(lease.use, tokens, now)
@@ -149,6 +150,13 @@ class KeyPool:
         else:
             self._all_spotless = False
             self._turns.failed(lease, outcome, now)
+
+    def _record_late(self, lease: Lease, outcome: Outcome, now: float) -> None:
+        """The key is gone. A project that others share is not, and may be out of quota by now."""
+        entry = lease.entry
+        if not is_alone(entry.key):
+            apply_outcome(entry, lease.permit, lease.model, outcome, now, self._eligibility)
+            self._all_spotless = False
 
     def proven(self, lease: Lease) -> None:
         """The key has begun to answer: a trial need not wait for a long stream's end."""
@@ -320,7 +328,7 @@ class KeyPool:
     def apply(self, keys: Sequence[Key], settings: PoolSettings, now: float) -> PoolChange:
         """Take a new configuration; what is known of a key whose secret is the same stays.
 
-        Leases of removed keys may still be settled and come to nothing.
+        Leases of removed keys may still be settled; only a project that others share hears of it.
         """
         afresh = settings != self._settings
         self._all_spotless = False

@@ -727,6 +727,18 @@ class TestApply:
         assert status(pool, "a").needs_attention is None
         assert serve(pool) == "a"
 
+    def test_a_project_that_others_share_hears_of_a_removed_keys_used_up_quota(self):
+        settings = PoolSettings()
+        shared = [key(name, project="p") for name in "ab"]
+        pool = pool_of(*shared)
+        late = pool.acquire("m", NOON)
+        stays = [each for each in shared if each.id != late.key.id]
+        pool.apply(stays, settings, NOON)
+        pool.record(late, USED_UP, NOON)
+        with pytest.raises(QuotaExhausted) as refused:
+            pool.acquire("m", NOON)
+        assert refused.value.retry_after == MIDNIGHT - NOON
+
     def test_leases_of_removed_keys_come_to_nothing(self):
         pool = pool_of("a", "b")
         leases = [pool.acquire("m", NOON) for _ in range(4)]
