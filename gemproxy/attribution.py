@@ -14,11 +14,10 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from gemproxy.keys.outcome import Charge, Outcome, Verdict
+from gemproxy.keys.outcome import SERVED, Charge, Outcome, Verdict
 
-_SERVED = frozenset({Verdict.SUCCESS, Verdict.BLOCKED})
 _AMBIGUOUS = frozenset({Verdict.SERVICE, Verdict.NETWORK})
-_THE_KEYS = _SERVED | {
+_THE_KEYS = SERVED | {
     Verdict.QUOTA_MINUTE,
     Verdict.QUOTA_DAY,
     Verdict.KEY,
@@ -61,7 +60,7 @@ def attribute(attempts: Sequence[Attempt]) -> Attribution:
     """
     if len(attempts) == 1:
         return _ALONE[attempts[0].outcome.verdict]
-    served_by = {attempt.key_id for attempt in attempts if attempt.outcome.verdict in _SERVED}
+    served_by = {attempt.key_id for attempt in attempts if attempt.outcome.verdict in SERVED}
     charges = [_charge(each.outcome.verdict, each.key_id, served_by) for each in attempts]
     if attempts and attempts[-1].outcome.verdict is Verdict.CLIENT_GONE:
         # The client left before it was known whether another key would have served.
@@ -86,7 +85,7 @@ def _charge(verdict: Verdict, key_id: str, served_by: AbstractSet[str]) -> Charg
 
 
 def _alone(verdict: Verdict) -> Attribution:
-    served_by = frozenset({""} if verdict in _SERVED else ())
+    served_by = frozenset({""} if verdict in SERVED else ())
     return _attribution([_charge(verdict, "", served_by)], served_by)
 
 

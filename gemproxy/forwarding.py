@@ -48,7 +48,7 @@ from gemproxy.errors import (
 from gemproxy.exchange import AttemptRecord, Exchange, Refusal
 from gemproxy.interfaces import ReplyWriter, Upstream, UpstreamRequest, UpstreamResponse
 from gemproxy.keys.models import ModelBreakers
-from gemproxy.keys.outcome import Charge, Outcome, Verdict
+from gemproxy.keys.outcome import SERVED, Charge, Outcome, Verdict
 from gemproxy.keys.pool import KeyPool, Lease, PassedOver
 from gemproxy.relay import StreamRelay
 
@@ -59,7 +59,6 @@ MAX_ANSWER_BYTES = 128 * 1024 * 1024
 #: A Gemini 4 answer of 1,048,576 tokens comes in 32 unary hops.
 MAX_HOPS = 40
 
-_SERVED = frozenset({Verdict.SUCCESS, Verdict.BLOCKED})
 #: Ends of a stream that say nothing but that it ended.
 _JUST_STOPPED = frozenset({FailureKind.TRUNCATED.name.lower(), FailureKind.RESET.name.lower()})
 #: What these mean for the client depends on the keys that are left.
@@ -122,7 +121,7 @@ class Forwarder:
             lease = self._choose(call, now)
             while True:
                 outcome = await self._attempt(call, lease)
-                if outcome.verdict in _SERVED:
+                if outcome.verdict in SERVED:
                     return
                 if call.writer.started:
                     self._break_off(call, outcome)

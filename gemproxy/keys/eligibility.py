@@ -69,17 +69,14 @@ class Eligibility:
 
     def beyond_doubt(self, key: PooledKey, model: str) -> bool:
         """Whether nothing at all could keep ``key`` from ``model``, seen at a glance."""
-        if not _is_spotless(key):
-            return False
-        project = key.key.project
-        return not (
-            (self.cooldowns.size and self.cooldowns.may_find(project, model))
-            or (self.denials.size and self.denials.may_find(project, model))
-        )
+        return _is_spotless(key) and not self.may_rest(key.key.project, model)
 
     def may_rest(self, project: str, model: str) -> bool:
         """Whether ``project`` is kept from ``model``, or was until a moment ago."""
-        return self.cooldowns.may_find(project, model) or self.denials.may_find(project, model)
+        cooldowns, denials = self.cooldowns, self.denials
+        return (cooldowns.size > 0 and cooldowns.may_find(project, model)) or (
+            denials.size > 0 and denials.may_find(project, model)
+        )
 
     @property
     def rests(self) -> bool:

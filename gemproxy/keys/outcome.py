@@ -27,6 +27,10 @@ class Verdict(Enum):
     __hash__ = object.__hash__
 
 
+SERVED = frozenset({Verdict.SUCCESS, Verdict.BLOCKED})
+"""The key did its work, and the client has its answer."""
+
+
 class Charge(Enum):
     """Who pays for an outcome."""
 

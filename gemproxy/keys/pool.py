@@ -19,7 +19,7 @@ from gemproxy.keys.eligibility import Eligibility, is_alone
 from gemproxy.keys.explanations import passed_over
 from gemproxy.keys.key import Key
 from gemproxy.keys.lease import Lease, Transition
-from gemproxy.keys.outcome import Outcome, Verdict
+from gemproxy.keys.outcome import SERVED, Outcome, Verdict
 from gemproxy.keys.pooled import PooledKey, PoolSettings
 from gemproxy.keys.refusals import Census, no_healthy_keys, quota_exhausted, refusal
 from gemproxy.keys.reports import key_status, pool_counts
@@ -42,7 +42,6 @@ __all__ = [
     "UnknownKey",
 ]
 
-_SERVED = frozenset({Verdict.SUCCESS, Verdict.BLOCKED})
 _QUOTA = frozenset({Verdict.QUOTA_MINUTE, Verdict.QUOTA_DAY})
 _NOTHING_LEARNED = Outcome(Verdict.CLIENT_GONE)
 _NO_OVERRIDE = Override()
@@ -143,7 +142,7 @@ class KeyPool:
             entry.ledger.correct(lease.use, tokens, now)
         apply_outcome(entry, lease.permit, lease.model, outcome, now, self._eligibility)
         entry.stored = None
-        if outcome.verdict in _SERVED:
+        if outcome.verdict in SERVED:
             if latency is not None:
                 entry.answered_in(latency)
             self._turns.served(lease, now)
@@ -458,8 +457,6 @@ class KeyPool:
     def _breaker_changed(self, entry: PooledKey, before: State, after: State) -> None:
         entry.stored = None
         self._all_spotless = False
-        if entry.removed:
-            return
         self._turns.free(entry)
         if self._on_transition is not None:
             self._on_transition(Transition(entry.key.name, before, after))

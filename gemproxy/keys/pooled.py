@@ -113,7 +113,7 @@ class PooledKey:
         self.stored = None
 
     def leave(self) -> None:
-        """The file has it no more. Leases of it may still be settled, which nobody hears of."""
+        """The file has it no more. What its breaker does from here on, nobody hears of."""
         self.removed = True
         # Its breaker held it in a cycle, and what is frozen no collector frees.
         self.breaker.on_transition = None

@@ -49,9 +49,7 @@ class Turns:
 
         ``tried`` are ids of keys that are passed over, ``tokens`` is what the request may need.
         """
-        rotation = self._rotations.own(model)
-        if rotation is None:
-            rotation = self._without_own(model, now)
+        rotation = self._rotation(model, now)
         entry = rotation.next(now)
         if entry is not None and not tried and self._eligibility.beyond_doubt(entry, model):
             rotation.take(entry)
@@ -170,9 +168,8 @@ class Turns:
 
     def _rotation(self, model: str, now: float) -> Rotation[PooledKey]:
         own = self._rotations.own(model)
-        return self._without_own(model, now) if own is None else own
-
-    def _without_own(self, model: str, now: float) -> Rotation[PooledKey]:
+        if own is not None:
+            return own
         if self._rests_concern(model):
             return self._begin(model, now)
         return self._rotations.of(model)

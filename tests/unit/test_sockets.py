@@ -106,20 +106,27 @@ async def test_peers_of_a_long_turn_need_not_wait_for_its_end():
         await server.lost
 
 
-@pytest_twisted.ensureDeferred
-async def test_a_producer_that_fails_holds_up_nobody_else():
-    class Failing:
-        def pauseProducing(self):
-            raise RuntimeError("a defect")
+class FailingProducer:
+    def pauseProducing(self):
+        raise RuntimeError("a defect")
 
-        def stopProducing(self):
-            pass
+    def stopProducing(self):
+        pass
 
+
+async def congested_with_a_defect():
+    """A connection whose next write tells a producer to pause that fails at it, and its peer."""
     broken, stalled = await connected()
     stalled.transport.pauseProducing()
     while not unsent(broken.transport):
         send_now(broken.transport, b"a" * 100_000)
-    broken.transport.registerProducer(Failing(), True)
+    broken.transport.registerProducer(FailingProducer(), True)
+    return broken, stalled
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_producer_that_fails_holds_up_nobody_else():
+    broken, stalled = await congested_with_a_defect()
     client, server = await connected()
     send(broken.transport, b"a" * 65_000)
     send(client.transport, b"hello")
@@ -133,18 +140,7 @@ async def test_a_producer_that_fails_holds_up_nobody_else():
 
 @pytest_twisted.ensureDeferred
 async def test_a_producer_that_fails_is_no_trouble_of_who_writes_when_many_wait():
-    class Failing:
-        def pauseProducing(self):
-            raise RuntimeError("a defect")
-
-        def stopProducing(self):
-            pass
-
-    broken, stalled = await connected()
-    stalled.transport.pauseProducing()
-    while not unsent(broken.transport):
-        send_now(broken.transport, b"a" * 100_000)
-    broken.transport.registerProducer(Failing(), True)
+    broken, stalled = await congested_with_a_defect()
     pairs = [await connected() for _ in range(31)]
     send(broken.transport, b"a" * 65_000)
     for client, server in pairs:

@@ -334,19 +334,20 @@ async def test_more_connections_than_are_kept_still_all_serve(stage):
 # -- what is written leaves at the end of the reactor's turn ---------------------------------------
 
 
-async def in_a_timer():
+async def in_a_timer_with_a_kept_connection(stage):
     """What is written from here on leaves after the sockets were read once more."""
     from twisted.internet import reactor
 
+    here = stage(always(ok(b"asked for")))
+    await (await here.client.send(POST)).read(100)
+    (kept,) = here.server.connections
     await deferLater(reactor, 0.02)
+    return here, kept
 
 
 @pytest_twisted.ensureDeferred
 async def test_what_came_before_the_request_left_is_no_answer_to_it(stage):
-    here = stage(always(ok(b"asked for")))
-    await (await here.client.send(POST)).read(100)
-    (kept,) = here.server.connections
-    await in_a_timer()
+    here, kept = await in_a_timer_with_a_kept_connection(stage)
     kept.transport.socket.send(ok(b"of somebody else"))
     one = here.client.send(POST)
     assert await (await one).read(100) == b"asked for"
@@ -356,10 +357,7 @@ async def test_what_came_before_the_request_left_is_no_answer_to_it(stage):
 
 @pytest_twisted.ensureDeferred
 async def test_a_kept_connection_found_closed_before_the_request_left_is_replaced(stage):
-    here = stage(always(ok(b"asked for")))
-    await (await here.client.send(POST)).read(100)
-    (kept,) = here.server.connections
-    await in_a_timer()
+    here, kept = await in_a_timer_with_a_kept_connection(stage)
     kept.transport.socket.shutdown(socket.SHUT_WR)
     assert await (await here.client.send(POST)).read(100) == b"asked for"
     assert [len(each.requests) for each in here.server.connections] == [1, 1]
@@ -368,10 +366,7 @@ async def test_a_kept_connection_found_closed_before_the_request_left_is_replace
 
 @pytest_twisted.ensureDeferred
 async def test_a_request_that_was_given_up_before_it_left_does_not_leave(stage):
-    here = stage(always(ok(b"asked for")))
-    await (await here.client.send(POST)).read(100)
-    (kept,) = here.server.connections
-    await in_a_timer()
+    here, kept = await in_a_timer_with_a_kept_connection(stage)
     sent = here.client.send(POST)
     sent.cancel()
     with pytest.raises(CancelledError):
