@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
@@ -18,6 +19,9 @@ from gemproxy.config import documents, endpoints
 if TYPE_CHECKING:
     import yaml
 
+Network = IPv4Network | IPv6Network
+
+_HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252}[A-Za-z0-9_.])?")
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,199}")
 
 
@@ -137,6 +141,54 @@ class Host:
         value = _scalar(node)
         if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9.:_-]{1,255}", value):
             raise Unfit("an address such as 127.0.0.1, ::1 or 0.0.0.0")
+        return value
+
+
+@dataclass(frozen=True)
+class HostName:
+    """A name or address as the Host header has it, without a port; read in lower case."""
+
+    def read(self, node: yaml.Node) -> str:
+        """The name; an IPv6 address without brackets and in its shortest form."""
+        value = _scalar(node)
+        if isinstance(value, str):
+            try:
+                return str(ip_address(value.strip("[]")))
+            except ValueError:
+                if _HOST_NAME.fullmatch(value):
+                    return value.lower().rstrip(".")
+        raise Unfit("a host name or an address, without a port")
+
+
+@dataclass(frozen=True)
+class AddressRange:
+    """An address, or a network in CIDR notation."""
+
+    def read(self, node: yaml.Node) -> Network:
+        """The network; a single address is one of its own."""
+        value = _scalar(node)
+        if not isinstance(value, str):
+            raise Unfit("a network such as 10.0.0.0/8, or an address")
+        try:
+            return ip_network(value)
+        except ValueError as error:
+            if "host bits" in str(error):
+                whole = ip_network(value, strict=False)
+                raise Unfit(f"a network without host bits, such as {whole}") from None
+            raise Unfit("a network such as 10.0.0.0/8, or an address") from None
+
+
+@dataclass(frozen=True)
+class ProxyUser:
+    """A user name of HTTP's Basic authentication."""
+
+    def read(self, node: yaml.Node) -> str:
+        """The name. RFC 7617 section 2: no colon and no control characters."""
+        value = _scalar(node)
+        if not isinstance(value, str) or not 0 < len(value) <= 255 or not value.isprintable():
+            raise Unfit("a user name of 1 to 255 printable characters")
+        if ":" in value:
+            raise Unfit("a user name without a colon")
         return value
 
 

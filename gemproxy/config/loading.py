@@ -127,7 +127,8 @@ def _read_section(
     reader: FileReader, entry: Entry | None, name: str, known: KnownSecrets
 ) -> object:
     fields = {camel(f.name): (f.name, d.shape) for f, d in described_fields(SECTIONS[name])}
-    sources = credentials.source_names("adminToken") if name == "proxy" else ()
+    secret = _SECRETS.get(name)
+    sources = credentials.source_names(secret) if secret else ()
     entries = reader.entries(entry.value if entry else None, name, {*fields, *sources}) or {}
     values = {}
     defaults = SECTIONS[name]()
@@ -148,6 +149,13 @@ def _read_admin_token(
     section, name = path.split(".")
     least = credentials.SHORTEST_ADMIN_TOKEN
     return credentials.read_source(reader, entries, name, section, known, least)
+
+
+def _read_proxy_password(
+    reader: FileReader, entries: Mapping[str, Entry], path: str, known: KnownSecrets
+) -> Secret | None:
+    section, name = path.split(".")
+    return credentials.read_source(reader, entries, name, section, known)
 
 
 def _read_access_tokens(
@@ -209,10 +217,14 @@ def _read_tls(
     return TLSSettings(cert, key) if cert and key else None
 
 
+#: Sections with a secret: its name, which may also end in Env or File.
+_SECRETS = {"proxy": "adminToken", "upstream": "httpProxyPassword"}
+
 #: Settings that have a reader of their own.
 _SPECIAL: dict[str, Callable[[FileReader, Mapping[str, Entry], str, KnownSecrets], object]] = {
     "adminToken": _read_admin_token,
     "accessTokens": _read_access_tokens,
+    "httpProxyPassword": _read_proxy_password,
     "tls": _read_tls,
 }
 

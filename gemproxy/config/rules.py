@@ -76,6 +76,14 @@ def _clients_are_known(settings: Settings) -> Iterator[Finding]:
         yield "proxy.accessTokens", message
 
 
+def _proxy_credentials_are_whole(settings: Settings) -> Iterator[Finding]:
+    upstream = settings.upstream
+    if upstream.http_proxy_user is not None and upstream.http_proxy is None:
+        yield "upstream.httpProxyUser", "needs httpProxy"
+    if upstream.http_proxy_password is not None and upstream.http_proxy_user is None:
+        yield "upstream.httpProxyPassword", "needs httpProxyUser"
+
+
 def _tls_is_spoken_once(settings: Settings) -> Iterator[Finding]:
     endpoint = settings.proxy.endpoint
     if settings.proxy.tls is not None and endpoint and endpoints.brings_tls(endpoint):
@@ -111,6 +119,16 @@ _RULES = (
     ),
     Rule((*_LISTENER, "proxy.adminAuth", "proxy.adminEndpoint"), _admin_api_is_guarded),
     Rule((*_LISTENER, "proxy.accessTokens", "proxy.allowAnonymous"), _clients_are_known),
+    Rule(
+        (
+            "upstream.httpProxy",
+            "upstream.httpProxyUser",
+            "upstream.httpProxyPassword",
+            "upstream.httpProxyPasswordEnv",
+            "upstream.httpProxyPasswordFile",
+        ),
+        _proxy_credentials_are_whole,
+    ),
     Rule(("proxy.tls", "proxy.endpoint"), _tls_is_spoken_once),
     Rule(("proxy.endpoint", "proxy.adminEndpoint"), _listeners_differ),
     Rule(("persistence.path", "persistence.fallbackPath"), _state_files_differ),

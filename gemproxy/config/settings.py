@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from gemproxy.config import endpoints
 from gemproxy.config.kinds import (
+    AddressRange,
     ExistingFile,
     FilePath,
     Flag,
     Host,
+    HostName,
     ListOf,
     ModelName,
     NamesTo,
@@ -28,6 +30,7 @@ from gemproxy.config.kinds import (
     Number,
     OneOf,
     Origin,
+    ProxyUser,
     ServerEndpoint,
     Shape,
     WebAddress,
@@ -37,6 +40,7 @@ from gemproxy.config.kinds import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from gemproxy.config.kinds import Network
     from gemproxy.keys.key import Key
     from gemproxy.secret import Secret
 
@@ -141,11 +145,69 @@ class ProxySettings:
     max_payload_size: int = setting(
         10 * _MEGABYTE, Whole(1, 1024 * _MEGABYTE), "largest body of a request", "bytes"
     )
+    max_upload_size: int = setting(
+        2048 * _MEGABYTE,
+        Whole(1, 2**44),
+        "largest file of an upload, which is streamed through; no route of this version takes one",
+        "bytes",
+    )
     max_concurrent_requests: int = setting(
-        1000, Whole(1, 1_000_000), "requests in flight; one more is answered with 429"
+        1000,
+        Whole(1, 1_000_000),
+        "requests in flight, counted from the head of a request; one more is answered with 429",
+    )
+    max_connections: int = setting(
+        8192,
+        Whole(1, 1_000_000),
+        "connections of clients; at the limit the one that is idle longest is closed for a new "
+        "one, and a new one is refused where none is idle",
+    )
+    max_connections_per_address: int | None = setting(
+        None,
+        Nullable(Whole(1, 1_000_000)),
+        "connections of one client address; null: no limit of its own",
+    )
+    max_buffered_bytes: int = setting(
+        256 * _MEGABYTE,
+        Whole(1, 2**44),
+        "bodies of all requests that are incomplete or not yet answered, together; beyond it a "
+        "request is answered with 503 before its body is read",
+        "bytes",
+    )
+    minimum_upload_rate: float = setting(
+        1024.0,
+        Number(most=2**30, noun="a number of bytes a second"),
+        "slowest pace of a request's body, over any 30 seconds; a slower client is cut off",
+        "bytes/second",
+    )
+    slow_reader_seconds: float = setting(
+        60.0,
+        _Seconds(),
+        "how long a client may take nothing of an answer that waits for it, before its connection "
+        "is closed and its upstream request cancelled",
+        "seconds",
+    )
+    allowed_hosts: tuple[str, ...] = setting(
+        (),
+        ListOf(HostName()),
+        "names and addresses that the Host header may hold on a loopback listener, beside the "
+        "listener's own; others are answered with 421",
+    )
+    trusted_proxies: tuple[Network, ...] = setting(
+        (),
+        ListOf(AddressRange()),
+        "networks, such as 10.0.0.0/8, of reverse proxies whose Forwarded or X-Forwarded-For "
+        "header names the client's address",
     )
     drain_seconds: float = setting(
         30.0, Number(most=86400), "how long a stop waits for requests in flight", "seconds"
+    )
+    lame_duck_seconds: float = setting(
+        0.0,
+        Number(most=86400),
+        "how long a stop goes on serving with /readyz at 503 before it drains, so that load "
+        "balancers take the instance out first",
+        "seconds",
     )
     cors_origins: tuple[str, ...] = setting(
         (), ListOf(Origin()), "origins whose pages may call from a browser; '*' is every origin"
@@ -206,6 +268,29 @@ class UpstreamSettings:
         None,
         Nullable(WebAddress(("http",), origin_only=True)),
         "HTTP proxy that the upstream is reached through by CONNECT, such as http://proxy:3128",
+    )
+    http_proxy_user: str | None = setting(
+        None, Nullable(ProxyUser()), "user name for httpProxy (Basic authentication)"
+    )
+    http_proxy_password: Secret | None = setting(
+        None,
+        Special(),
+        "password for httpProxy; at most one of httpProxyPassword, httpProxyPasswordEnv (a "
+        "variable's name) and httpProxyPasswordFile",
+    )
+    connection_max_age_seconds: float = setting(
+        300.0,
+        _Seconds(),
+        "age at which a kept connection is closed after its request, so that a changed DNS answer "
+        "is followed",
+        "seconds",
+    )
+    keepalive_seconds: float = setting(
+        20.0,
+        Number(1, 3600),
+        "silence after which TCP asks whether the peer is still there, and the time that it has "
+        "to acknowledge what was sent, on connections to the upstream and to clients",
+        "seconds",
     )
 
 
@@ -330,6 +415,14 @@ class StreamingSettings:
     heartbeat_seconds: float = setting(
         15.0, Number(), "SSE comment while a stream is silent; 0: none", "seconds"
     )
+    headers_after_seconds: float | None = setting(
+        20.0,
+        Nullable(Number()),
+        "a stream that is silent for so long gets its status 200 and heartbeats, so that load "
+        "balancers keep it; another key may still be tried, and a failure becomes an error event; "
+        "0: at once; null: never",
+        "seconds",
+    )
     first_chunk_retry: bool = setting(
         True,
         Flag(),
@@ -357,6 +450,8 @@ class Settings:
             yield key.secret
         if self.proxy.admin_token is not None:
             yield self.proxy.admin_token
+        if self.upstream.http_proxy_password is not None:
+            yield self.upstream.http_proxy_password
         for token in self.proxy.access_tokens:
             yield token.token
 

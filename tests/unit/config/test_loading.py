@@ -3,6 +3,7 @@
 # ruff: noqa: E501 - in the tables of mistakes, one mistake is one line
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -641,3 +642,56 @@ def test_where_no_file_is_found_every_place_is_named(folder):
         "name one with --config or GEMPROXY_CONFIG, or run `gemproxy init`"
     )
     assert "--keys or GEMPROXY_KEYS" in keys
+
+
+def test_the_credentials_of_the_proxy_are_a_name_and_a_secret(folder):
+    found = read(
+        proxy_with(
+            "upstream: {httpProxy: 'http://proxy:1', httpProxyUser: me, httpProxyPasswordEnv: P}\n"
+        ),
+        environ={"P": "canary-word"},
+    )
+    assert found.upstream.http_proxy_user == "me"
+    assert found.upstream.http_proxy_password is not None
+    assert found.upstream.http_proxy_password.reveal() == "canary-word"
+    assert "canary-word" in {secret.reveal() for secret in found.secrets()}
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("{httpProxyUser: me}", "upstream.httpProxyUser: needs httpProxy"),
+        (
+            "{httpProxy: 'http://proxy:1', httpProxyPassword: canary-word}",
+            "upstream.httpProxyPassword: needs httpProxyUser",
+        ),
+        (
+            "{httpProxy: 'http://proxy:1', httpProxyUser: 'a:b'}",
+            "upstream.httpProxyUser: expected a user name without a colon, got 'a:b'",
+        ),
+    ],
+)
+def test_credentials_of_a_proxy_that_is_not_there_are_refused(folder, lines, expected):
+    (found,) = faults(proxy_with(f"upstream: {lines}\n"))
+    assert found.endswith(expected)
+
+
+def test_hosts_and_networks_are_read_in_their_canonical_form(folder):
+    found = read(
+        proxy_with("  allowedHosts: [Gateway.Example, '[::0:1]']\n  trustedProxies: [10.0.0.0/8]\n")
+    )
+    assert found.proxy.allowed_hosts == ("gateway.example", "::1")
+    assert found.proxy.trusted_proxies == (ip_network("10.0.0.0/8"),)
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("  allowedHosts: ['a:80']\n", "expected a host name or an address, without a port"),
+        ("  trustedProxies: [10.0.0.1/8]\n", "without host bits, such as 10.0.0.0/8"),
+        ("  trustedProxies: [home]\n", "expected a network such as 10.0.0.0/8, or an address"),
+    ],
+)
+def test_what_is_no_host_or_network_is_refused(folder, lines, expected):
+    (found,) = faults(proxy_with(lines))
+    assert expected in found
