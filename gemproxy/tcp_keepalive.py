@@ -1,0 +1,73 @@
+"""A peer that vanished without a word is noticed: TCP keepalive and TCP's user timeout.
+
+Nothing comes back from a machine without power, a dropped NAT entry, a pulled cable. A connection
+on which nothing is sent would then stay for ever, and one with unacknowledged bytes for a quarter
+of an hour (tcp(7), ``tcp_retries2``). With these options the kernel asks and gives up; the
+connection ends with ``ETIMEDOUT``.
+"""
+
+from __future__ import annotations
+
+import math
+import socket
+from contextlib import suppress
+from typing import Any
+
+#: Questions that may stay unanswered, each a quarter of the silence after the one before.
+_PROBES = 3
+_FAMILIES = (socket.AF_INET, socket.AF_INET6)
+
+
+def notice_silence(transport: Any, seconds: float, *, stalled_seconds: float = 0.0) -> None:
+    """Let the connection of ``transport`` end when its peer is gone.
+
+    After ``seconds`` of silence (``upstream.keepaliveSeconds``) TCP asks three times, a quarter of
+    that apart; so both an idle connection and one with unacknowledged bytes end after
+    :func:`gone_after` seconds: 35 with the default of 20. A peer that lives but takes nothing (its
+    window is shut) is given up after the same time, since the kernel does not tell the two apart;
+    whoever has more patience with it says so by ``stalled_seconds``, which then counts for
+    unacknowledged bytes as well.
+
+    ``transport`` is Twisted's, with or without TLS, or a socket. Nothing is done to what is no TCP
+    connection. Never raises: a connection without these options still serves.
+    """
+    connection = _socket_of(transport)
+    if connection is None or connection.family not in _FAMILIES:
+        return
+    interval = _interval(seconds)
+    patience = max(gone_after(seconds), stalled_seconds)
+    # Each by itself: other systems have some of them only.
+    for level, name, value in (
+        (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
+        (socket.IPPROTO_TCP, "TCP_KEEPIDLE", _whole(seconds)),
+        (socket.IPPROTO_TCP, "TCP_KEEPINTVL", interval),
+        (socket.IPPROTO_TCP, "TCP_KEEPCNT", _PROBES),
+        (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", math.ceil(patience * 1000)),
+    ):
+        with suppress(OSError, AttributeError):
+            connection.setsockopt(level, getattr(socket, name), value)
+
+
+def gone_after(seconds: float) -> float:
+    """The seconds of silence after which a connection ends that was made to notice it."""
+    return _whole(seconds) + _PROBES * _interval(seconds)
+
+
+def _interval(seconds: float) -> int:
+    return max(1, round(seconds / 4))
+
+
+def _whole(seconds: float) -> int:
+    return max(1, math.ceil(seconds))
+
+
+def _socket_of(transport: Any) -> socket.socket | None:
+    """The socket below ``transport``, which may be wrapped in TLS any number of times."""
+    for _ in range(4):
+        if isinstance(transport, socket.socket):
+            return transport
+        inner = getattr(transport, "socket", None) or getattr(transport, "transport", None)
+        if inner is None:
+            return None
+        transport = inner
+    return None
