@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gemproxy.keys.breaker import BreakerSettings, CircuitBreaker, State
 from gemproxy.keys.health import SlidingWindow
@@ -14,11 +14,11 @@ from gemproxy.keys.outcome import Outcome
 from gemproxy.keys.selection import STRIDE
 from gemproxy.keys.snapshot import KeySnapshot, Override
 from gemproxy.keys.status import LastError
+from gemproxy.sentences import first_sentence
 
 _LATENCIES = 64
 #: Of these so many are shown one by one.
 _LATENCIES_SHOWN = 24
-_LONGEST_MESSAGE = 300
 # A score of 0.0 must not make a stride infinite.
 _SMALLEST_SCORE = 0.01
 
@@ -154,8 +154,8 @@ class PooledKey:
         self.note(outcome, now)
 
     def note(self, outcome: Outcome, now: float) -> None:
-        """Remember an error for the operator."""
-        message = outcome.message[:_LONGEST_MESSAGE]
+        """Remember an error for the operator, without what it quotes of the client's request."""
+        message = first_sentence(outcome.message)
         self.last_error = LastError(now, outcome.verdict.value, outcome.status, message)
 
     def answered_in(self, latency: float) -> None:
@@ -203,7 +203,10 @@ class PooledKey:
         self.needs_attention = snapshot.needs_attention
         self.requests_total = snapshot.requests_total
         self.last_used = snapshot.last_used
-        self.last_error = snapshot.last_error
+        if (error := snapshot.last_error) is not None:
+            # An earlier version stored whole messages.
+            error = replace(error, message=first_sentence(error.message))
+        self.last_error = error
         if self.ledger is not None and snapshot.usage is not None:
             self.ledger.restore(snapshot.usage, now)
         self.stored = None

@@ -14,7 +14,10 @@ from gemproxy.keys.selection import Reason
 
 @dataclass(frozen=True, slots=True)
 class LastError:
-    """The latest failure that was charged to a key. ``message`` is Google's own, shortened."""
+    """The latest failure that was charged to a key.
+
+    ``message`` is Google's first sentence, without what it quotes.
+    """
 
     at: float
     outcome: str

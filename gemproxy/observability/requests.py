@@ -9,6 +9,7 @@ from gemproxy.keys.outcome import Verdict
 from gemproxy.keys.pool import Transition
 from gemproxy.observability.logs import LogSink, publish
 from gemproxy.observability.request_lines import PreparedLines, line_of
+from gemproxy.sentences import first_sentence
 
 _MINUTE = 60.0
 _REGION_MEMORY = 300.0
@@ -67,5 +68,5 @@ class RequestLog:
         self._log.error(
             "Google does not serve this host's location; no key is at fault",
             request_id=exchange.id,
-            message=exchange.attempts[-1].outcome.message,
+            message=first_sentence(exchange.attempts[-1].outcome.message),
         )

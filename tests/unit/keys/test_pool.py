@@ -604,7 +604,7 @@ class TestExplanations:
         for n in range(1, 101):
             lease = pool.acquire("m", NOON)
             pool.record(lease, SUCCESS, NOON + n, latency=n / 1000)
-        serve(pool, now=NOON + 101, outcome=replace(BUSY, message="x" * 1000))
+        serve(pool, now=NOON + 101, outcome=replace(BUSY, message="Too much. Wait."))
         (seen,) = pool.statuses(NOON + 101)
         assert seen == pool.status(seen.id, NOON + 101)
         assert (seen.name, seen.project, seen.weight, seen.enabled) == ("a", "p", 2, True)
@@ -616,10 +616,25 @@ class TestExplanations:
         assert seen.p95_latency_ms == pytest.approx(97.0)
         assert seen.recent_latencies_ms == tuple(range(77, 101))
         assert (seen.last_used, seen.last_error.at) == (NOON + 101, NOON + 101)
-        assert len(seen.last_error.message) == 300
+        assert seen.last_error.message == "Too much."
         assert [(rest.model, rest.until, rest.reason) for rest in seen.cooldowns] == [
             ("m", NOON + 135, "quota_minute")
         ]
+
+    def test_the_last_error_quotes_no_prompt(self):
+        """Neither what Google says now, nor what an earlier version stored."""
+        refused = replace(BUSY, message='Invalid value "my pin is 1234" at contents. Look it up.')
+        pool = pool_of("a")
+        serve(pool, now=NOON, outcome=refused)
+        (before,) = pool.statuses(NOON)
+        assert before.last_error.message == 'Invalid value "…" at contents.'
+        stored = pool.snapshot(NOON)
+        (row,) = stored.keys
+        old = replace(row, last_error=replace(row.last_error, message=refused.message))
+        again = pool_of("a")
+        again.restore(replace(stored, keys=(old,)), NOON)
+        (after,) = again.statuses(NOON)
+        assert after.last_error.message == before.last_error.message
 
     def test_counts_add_up(self):
         pool = pool_of("a", "b", "c", "d", failure_threshold=1)

@@ -1,0 +1,61 @@
+"""What may be kept of a message that Google wrote.
+
+Google quotes the request in some of its errors: a prompt, the arguments of a call, a file's name.
+The client of that request may see the whole message; what is stored, logged or shown to an operator
+is only its first sentence, without what it quotes.
+"""
+
+from __future__ import annotations
+
+import re
+
+#: Characters of the result. Google's own first sentences have up to 150.
+LONGEST = 240
+#: A longer word is data: Base64, a token, text without blanks.
+_LONGEST_WORD = 64
+#: What is looked at; the rest cannot reach the result, unless quotes that span it are taken out.
+_LONGEST_MESSAGE = 4000
+
+#: From the first double quote to the last one: text in quotes may hold quotes itself.
+_DOUBLE = re.compile(r'["“„«].*["”“»]|["“„«].*', re.DOTALL)
+#: A name of Google's own: a field, a type of media, a model, a service. Words of a text are not.
+_NAME = re.compile(r"(?!api_?key\b)[A-Za-z0-9_./:\[\]*-]{1,64}", re.IGNORECASE)
+#: A quote that opens stands after no letter, so that "doesn't" has none.
+_OPENING = re.compile(r"(?<![\w\]'`])['`\u2018](?=\S)")
+_CLOSING = re.compile(r"['`\u2019](?!\w)")
+#: JSON that is quoted without quotation marks.
+_JSON = re.compile(r"[{<\[]\s*[\"'{\[\]}<].*|\{.*", re.DOTALL)
+_LONG_WORD = re.compile(rf"\S{{{_LONGEST_WORD + 1},}}")
+#: "e.g. check quota" goes on; "3.1 is" does as well.
+_END = re.compile(r"[.!?](?=\s+[^a-z\s])|[.!?]\s*\Z|\u3002")
+
+
+def first_sentence(message: str) -> str:
+    """The first sentence of ``message``, on one line, without quoted text; empty for nothing.
+
+    Names such as ``'generationConfig.seed'`` or ``'application/json'`` stay, all other text in
+    quotes becomes an ellipsis, and the result has at most :data:`LONGEST` characters. Secrets must
+    have been taken out of ``message`` before: a part of one might not be recognised afterwards.
+    """
+    text = message[:_LONGEST_MESSAGE].lstrip(" \t\r\n*-")
+    text = _JSON.sub("…", _without_single_quotes(_DOUBLE.sub('"…"', text)))
+    line = text.split("\n", 1)[0]
+    end = _END.search(line)
+    sentence = line if end is None else line[: end.end()]
+    shown = "".join(c if c.isprintable() else " " for c in sentence)
+    words = " ".join(_LONG_WORD.sub("…", shown).split())
+    return words if len(words) <= LONGEST else f"{words[: LONGEST - 1].rstrip()}…"
+
+
+def _without_single_quotes(text: str) -> str:
+    """``text`` without what is in single quotes, from the first that holds no name to the last."""
+    place = 0
+    while (opening := _OPENING.search(text, place)) is not None:
+        closing = _CLOSING.search(text, opening.end())
+        if closing is None:
+            return f"{text[: opening.start()]}'…"
+        if _NAME.fullmatch(text, opening.end(), closing.start()) is None:
+            *_, last = _CLOSING.finditer(text, opening.end())
+            return f"{text[: opening.start()]}'…'{text[last.end() :]}"
+        place = closing.end()
+    return text
