@@ -56,7 +56,7 @@ from gemproxy.state import MINUTE, AuditTrail
 from gemproxy.storage.fallback import FallbackStateStore, state_store
 from gemproxy.storage.retention import Retention
 from gemproxy.upstream.client import TreqUpstream
-from gemproxy.web.admin import MAX_BODY_BYTES, AdminAPI, AdminParts
+from gemproxy.web.admin import AdminAPI, AdminParts
 from gemproxy.web.admin_door import AdminDoor, Surroundings
 from gemproxy.web.api import ModelNames, OpenAIAPI
 from gemproxy.web.auth import TokenAuth
@@ -109,7 +109,6 @@ class Daemon:
         self._entrance.settings = entrance_settings(settings)
         self._entrance.auth = self._door.auth = token_auth(settings.proxy)
         self._api.names = model_names(settings)
-        self._site.max_body_bytes = settings.proxy.max_payload_size
         self._checkpoint.interval = settings.persistence.checkpoint_seconds
         self._health.interval = settings.monitoring.health_check_interval
         if isinstance(self._store, FallbackStateStore):
@@ -222,14 +221,9 @@ class Daemon:
             lambda: self._pool.can_serve(reactor.seconds()),
             self._pool.allowed_models,
             self._in_thread,
-            None if settings.proxy.admin_endpoint else self._admin.serve,
+            None if settings.proxy.admin_endpoint else self._admin,
         )
-        self._site = ProxySite(
-            self._api.app.resource(),
-            reactor,
-            max_body_bytes=settings.proxy.max_payload_size,
-            refuse=self._entrance.turn_away,
-        )
+        self._site = ProxySite(self._api.app.resource(), reactor, door=self._api)
         self._site.routes = self._api.short_ways()
 
     def _admin_parts(self) -> AdminParts:
@@ -297,12 +291,7 @@ class Daemon:
     def _admin_listener(self, proxy: ProxySettings) -> list[Service]:
         if proxy.admin_endpoint is None:
             return []
-        site = ProxySite(
-            self._admin.resource(),
-            self._reactor,
-            max_body_bytes=MAX_BODY_BYTES,
-            refuse=self._door.turn_away,
-        )
+        site = ProxySite(self._admin.resource(), self._reactor, door=self._admin)
         endpoint = described_endpoint(self._reactor, proxy.admin_endpoint, "proxy.adminEndpoint")
         return [Listener(self._reactor, endpoint, site, proxy.admin_endpoint)]
 
@@ -385,6 +374,8 @@ def entrance_settings(settings: Settings) -> EntranceSettings:
     """What the entrance takes of the configuration."""
     return EntranceSettings(
         max_in_flight=settings.proxy.max_concurrent_requests,
+        max_body=settings.proxy.max_payload_size,
+        max_buffered=settings.proxy.max_buffered_bytes,
         heartbeat=settings.streaming.heartbeat_seconds,
         cors_origins=frozenset(settings.proxy.cors_origins),
     )

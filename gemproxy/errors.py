@@ -23,6 +23,7 @@
         ├── MethodNotAllowed    405
         ├── ModelNotFound       404
         ├── TooManyInFlight     429, this proxy's concurrency limit
+        ├── Overloaded          503, this proxy holds as many bytes of bodies as it may
         ├── UpstreamRejected    Google refused this very request, same status
         ├── QuotaExhausted      429, every key that could serve is out of quota
         ├── NoHealthyKeys       503, every key is disabled or its breaker is open
@@ -278,6 +279,14 @@ class TooManyInFlight(ProxyError):
     status = 429
     type = "rate_limit_error"
     code = "rate_limit_exceeded"
+
+
+class Overloaded(ProxyError):
+    """``proxy.maxBufferedBytes`` is reached."""
+
+    status = 503
+    type = "server_error"
+    code = "overloaded"
 
 
 class UpstreamRejected(ProxyError):

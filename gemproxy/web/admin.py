@@ -27,7 +27,7 @@ from gemproxy.errors import (
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
-    RequestTooLarge,
+    ProxyError,
     UnknownURL,
 )
 from gemproxy.keys.models import ModelBreakers
@@ -37,7 +37,9 @@ from gemproxy.web import admin_answers as answers
 from gemproxy.web.admin_door import AdminDoor, Page
 from gemproxy.web.api import check_content_type
 from gemproxy.web.dashboard import Dashboard, Document
+from gemproxy.web.entrance import check_size
 from gemproxy.web.health import ServiceStatus, diagnose
+from gemproxy.web.request import decoded_path
 from gemproxy.web.routes import Found, RouteTable
 from gemproxy.web.series import LastHour
 
@@ -142,31 +144,53 @@ class AdminAPI:
             }
         )
 
+    # -- the door (gemproxy.web.site.Door) -------------------------------------------------------
+
+    def check_head(self, request: ProxyRequest) -> None:
+        """Ask for the token, except of who reads a document; then look at path and method."""
+        decoded_path(request)
+        request.max_body_bytes = MAX_BODY_BYTES
+        path, method = _path(request), request.method.decode("latin-1")
+        document = self._find_document(path)
+        found = None if document else self._routes.find(path)
+        if document is None:
+            self.door.identify(request, found.template if found else UNKNOWN)
+            _action(found, method, path)
+        elif request.method not in _READING:
+            self.door.identify(request, path)
+            raise _not_allowed(method, path, ("GET", "HEAD"))
+        check_size(request, request.length or 0)
+
+    def check_growth(self, request: ProxyRequest, size: int) -> None:
+        """See :class:`~gemproxy.web.site.Door`."""
+        check_size(request, size)
+
+    def release(self, request: ProxyRequest) -> None:
+        """See :class:`~gemproxy.web.site.Door`. Visits take nothing of what all share."""
+
+    def turn_away(self, request: ProxyRequest, error: ProxyError) -> None:
+        """See :class:`~gemproxy.web.site.Door`."""
+        self.door.turn_away(request, error)
+
+    # -- what came through it --------------------------------------------------------------------
+
     def serve(self, request: ProxyRequest) -> Deferred[None]:
         """Answer one request. Fires when that is done, and never fails."""
-        path = request.path.decode("utf-8", "replace")
-        document = self._dashboard.find(path, admin_open=self.door.auth.admin_open)
+        path = _path(request)
+        document = self._find_document(path)
         if document is not None:
-            return self._serve_document(request, path, document)
+            return self.door.hand_out(request, path, document)
         found = self._routes.find(path)
 
         async def answer(actor: Actor) -> Page:
             act = _action(found, request.method.decode("latin-1"), path)
-            return await act(Visit(request, actor, found.value if found else "", _body(request)))
+            value = found.value if found else ""
+            return await act(Visit(request, actor, value, request.body()))
 
-        return self.door.admit(request, found.template if found else UNKNOWN, answer)
+        return self.door.admit(request, answer)
 
-    def _serve_document(
-        self, request: ProxyRequest, path: str, document: Document
-    ) -> Deferred[None]:
-        """Hand it out; who wants anything but to read it comes through the door like all others."""
-        if request.method in _READING:
-            return self.door.hand_out(request, path, document)
-
-        async def refuse(_actor: Actor) -> Page:
-            raise _not_allowed(request.method.decode("latin-1"), path, ("GET", "HEAD"))
-
-        return self.door.admit(request, path, refuse)
+    def _find_document(self, path: str) -> Document | None:
+        return self._dashboard.find(path, admin_open=self.door.auth.admin_open)
 
     def resource(self) -> Resource:
         """The API as a site of its own: every path but the dashboard's asks for the token."""
@@ -349,17 +373,12 @@ def _action(found: Found[_Action] | None, method: str, path: str) -> _Action:
     return act
 
 
+def _path(request: ProxyRequest) -> str:
+    return request.path.decode("utf-8", "replace")
+
+
 def _not_allowed(method: str, template: str, allow: tuple[str, ...]) -> MethodNotAllowed:
     return MethodNotAllowed(f"Not allowed to {method[:20]} on {template}.", allow=allow)
-
-
-def _body(request: ProxyRequest) -> bytes:
-    body = request.body()
-    if len(body) > MAX_BODY_BYTES:
-        raise RequestTooLarge(
-            f"The request body is larger than the limit of {MAX_BODY_BYTES} bytes."
-        )
-    return body
 
 
 def _limit(request: ProxyRequest) -> int:

@@ -78,20 +78,27 @@ class AdminDoor:
         self._surroundings = surroundings
         self._lockout = Lockout()
 
+    def identify(self, request: ProxyRequest, route: str) -> None:
+        """Look who it is, before the body is read. Raises :class:`ProxyError`.
+
+        ``route`` is the path's template.
+        """
+        request.visit = self._begin(request, route)
+        request.actor = self._identify(request, request.visit)
+
     def admit(
-        self,
-        request: ProxyRequest,
-        route: str,
-        serve: Callable[[Actor], Awaitable[Page]],
+        self, request: ProxyRequest, serve: Callable[[Actor], Awaitable[Page]]
     ) -> Deferred[None]:
         """Let the operator in, and answer with what ``serve`` gives or raises.
 
-        ``route`` is the path's template. Fires when the visit is over. A client that leaves stops
-        nothing: what an operator began is done, whole.
+        Fires when the visit is over. A client that leaves stops nothing: what an operator began is
+        done, whole.
         """
+        actor, exchange = request.actor, request.visit
+        if actor is None or exchange is None:
+            raise RuntimeError("a request was to be served whose head nobody has checked")
         over: Deferred[None] = Deferred()
-        exchange = self._begin(request, route)
-        work = Deferred.fromCoroutine(self._serve(request, exchange, serve))
+        work = Deferred.fromCoroutine(self._serve(request, exchange, serve(actor)))
         # Klein cancels what it waits for when the client leaves; the work does not hear of it.
         work.addBoth(over.callback)
         return over
@@ -107,16 +114,16 @@ class AdminDoor:
 
     def turn_away(self, request: ProxyRequest, error: ProxyError) -> None:
         """Answer a request that ended before it began."""
-        self._fail(request, self._begin(request, "refused"), error)
+        self._fail(request, request.visit or self._begin(request, "refused"), error)
 
     async def _serve(
         self,
         request: ProxyRequest,
         exchange: Exchange,
-        serve: Callable[[Actor], Awaitable[Page]],
+        answer: Awaitable[Page],
     ) -> None:
         try:
-            page = await serve(self._identify(request, exchange))
+            page = await answer
             body = await self._scrubbed(page)
         except ProxyError as error:
             self._fail(request, exchange, error)

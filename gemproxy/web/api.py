@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Final, Protocol
 from urllib.parse import unquote
 
 from klein import Klein
@@ -14,12 +15,13 @@ from gemproxy.call import Call
 from gemproxy.catalogue import ModelCatalogue
 from gemproxy.dialects.openai.answers import Model, encode_model, encode_model_list
 from gemproxy.dialects.translation.model_list import to_openai_models
-from gemproxy.errors import InvalidRequest, MethodNotAllowed, ModelNotFound, UnknownURL
+from gemproxy.errors import InvalidRequest, ModelNotFound, ProxyError, UnknownURL
 from gemproxy.exchange import Exchange
 from gemproxy.forwarding import Forwarder
-from gemproxy.web.entrance import Entrance
+from gemproxy.web.entrance import Entrance, Route, check_size
+from gemproxy.web.request import decoded_path
 from gemproxy.web.routes import is_admin_path
-from gemproxy.web.site import ProxyRequest
+from gemproxy.web.site import Door, ProxyRequest
 from gemproxy.web.work import Work
 from gemproxy.web.writing import JSON, RequestWriter
 
@@ -29,7 +31,23 @@ MODEL = "/v1/models/{id}"
 #: Bytes. A longer body may take more than 5 ms to translate: 300 KB of tool calls do.
 LARGE_BODY = 256 * 1024
 
-_ROUTE_METHODS = {CHAT: ("POST",), MODELS: ("GET",), MODEL: ("GET",)}
+#: Bytes. More is not taken from somebody of whom nothing is known.
+_PROBE_BODY = 4096
+
+_CHAT_PATH = CHAT.encode("ascii")
+_CHAT_ROUTE: Final = Route(CHAT, (b"POST",))
+_MODEL_ROUTE: Final = Route(MODEL, (b"GET", b"HEAD"))
+_ROUTES: Final = {CHAT: _CHAT_ROUTE, MODELS: Route(MODELS, (b"GET", b"HEAD"))}
+_NO_ROUTE: Final = Route("unknown", ())
+_PROBES: Final = frozenset({"/livez", "/healthz", "/readyz"})
+_READING: Final = (b"GET", b"HEAD")
+
+
+class AdminRoutes(Door, Protocol):
+    """What serves the paths under ``/admin``."""
+
+    def serve(self, request: ProxyRequest) -> Deferred[None]:
+        """Answer one request that came through the door."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +78,7 @@ class OpenAIAPI:
         can_serve: Callable[[], bool],
         key_models: Callable[[], frozenset[str] | None],
         in_thread: Callable[[Callable[[], Call]], Awaitable[Call]],
-        admin: Callable[[ProxyRequest], Deferred[None]] | None,
+        admin: AdminRoutes | None,
     ) -> None:
         self.names = names
         self._entrance = entrance
@@ -73,7 +91,41 @@ class OpenAIAPI:
 
     def short_ways(self) -> dict[tuple[bytes, bytes], Callable[[ProxyRequest], object]]:
         """Routes that the site may find without Klein's router: most requests go by these."""
-        return {(b"POST", CHAT.encode()): self._chat}
+        return {(b"POST", _CHAT_PATH): self._chat}
+
+    # -- the door (gemproxy.web.site.Door) -------------------------------------------------------
+
+    def check_head(self, request: ProxyRequest) -> None:
+        """Let each kind of path ask for what it asks."""
+        if request.path == _CHAT_PATH and request.method == b"POST":
+            self._entrance.check_head(request, _CHAT_ROUTE)
+        elif self._admin is not None and is_admin_path(request.path):
+            self._admin.check_head(request)
+        elif self._is_for_everybody(request):
+            request.max_body_bytes = _PROBE_BODY
+            check_size(request, request.length or 0)
+        else:
+            self._entrance.check_head(request, _route(request))
+
+    def check_growth(self, request: ProxyRequest, size: int) -> None:
+        """See :class:`~gemproxy.web.site.Door`."""
+        if request.has_place:
+            self._entrance.check_growth(request, size)
+        else:
+            check_size(request, size)
+
+    def release(self, request: ProxyRequest) -> None:
+        """See :class:`~gemproxy.web.site.Door`."""
+        self._entrance.release(request)
+
+    def turn_away(self, request: ProxyRequest, error: ProxyError) -> None:
+        """See :class:`~gemproxy.web.site.Door`."""
+        if self._admin is not None and is_admin_path(request.path):
+            self._admin.turn_away(request, error)
+        else:
+            self._entrance.turn_away(request, error)
+
+    # -- the routes ------------------------------------------------------------------------------
 
     @app.route(CHAT, methods=["POST"])
     def chat(self, request: ProxyRequest) -> Deferred[None]:
@@ -135,26 +187,23 @@ class OpenAIAPI:
     @app.route("/", defaults={"_": ""}, methods=None)
     @app.route("/<path:_>", methods=None)
     def unknown(self, request: ProxyRequest, _: str) -> Deferred[None] | None:
-        """Every other path and method."""
+        """Every other path: the admin API's, and what a browser asks before its request."""
         if self._admin is not None and is_admin_path(request.path):
-            return self._admin(request)
-        path = request.path.decode("latin-1")
-        method = request.method.decode("latin-1")
-        route = CHAT if path == CHAT else MODELS if path == MODELS else None
-        if path.startswith("/v1/models/") and path != "/v1/models/":
-            route = MODEL
-        if method == "OPTIONS" and self._entrance.settings.cors_origins:
-            self._entrance.preflight(request, _ROUTE_METHODS.get(route or "", ()))
-            return None
+            return self._admin.serve(request)
+        if self._is_preflight(request):
+            self._entrance.preflight(request, _route(request).allow)
+        else:  # The door knows the routes; one that Klein knows better is none.
+            self._entrance.turn_away(request, UnknownURL("Unknown request URL."))
+        return None
 
-        async def serve(_exchange: Exchange, _writer: RequestWriter) -> None:
-            if route is not None:
-                raise MethodNotAllowed(
-                    f"Not allowed to {method[:20]} on {route}.", allow=_ROUTE_METHODS[route]
-                )
-            raise UnknownURL(f"Unknown request URL: {method[:20]} {path[:200]}.")
+    def _is_preflight(self, request: ProxyRequest) -> bool:
+        return request.method == b"OPTIONS" and bool(self._entrance.settings.cors_origins)
 
-        return self._entrance.admit(request, "unknown", serve).ended()
+    def _is_for_everybody(self, request: ProxyRequest) -> bool:
+        """Whether no token is asked for."""
+        if request.method in _READING:
+            return unquote(request.path.decode("latin-1")) in _PROBES
+        return self._is_preflight(request)
 
     async def _serve_large(self, translate: Callable[[], Call]) -> None:
         translated = self._in_thread(translate)
@@ -168,6 +217,14 @@ class OpenAIAPI:
         if allowed is not None:
             upstream = [model for model in upstream if model.id in allowed]
         return to_openai_models(upstream, self.names.aliases, self.names.allow)
+
+
+def _route(request: ProxyRequest) -> Route:
+    """The route of a request's path. Raises :class:`ProxyError` where no path can be read so."""
+    path = decoded_path(request)
+    if path.startswith("/v1/models/") and path != "/v1/models/":
+        return _MODEL_ROUTE
+    return _ROUTES.get(path, _NO_ROUTE)
 
 
 def check_content_type(request: ProxyRequest) -> None:

@@ -25,7 +25,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gemproxy.errors import RequestTooLarge
+from gemproxy.errors import ProxyError
 from gemproxy.sockets import flush, send, unsent
 from gemproxy.web.pace import IDLE_SECONDS, Pace
 from gemproxy.web.parsing import (
@@ -124,6 +124,8 @@ class ProxyChannel(Protocol):
         request, self._request = self._request, None
         if request is not None:
             request.connectionLost(reason)
+            if not request.is_working:
+                self.site.door.release(request)
 
     def look_for_leave(self) -> None:
         """Notice that the client left, although nothing is read from it for now."""
@@ -173,9 +175,12 @@ class ProxyChannel(Protocol):
         request = self._request = ProxyRequest(self, head)
         self.persistent = head.persistent
         length, buffer = head.length, self._buffer
-        if length is not None and length > self.site.max_body_bytes:
-            self._refuse_body(request)
-        elif length is not None and length <= len(buffer):
+        try:
+            self.site.door.check_head(request)
+        except ProxyError as error:
+            self._turn_away(request, error)
+            return
+        if length is not None and length <= len(buffer):
             request.bring_body(buffer[:length])
             self._buffer = buffer[length:]
             self._serve(request)
@@ -200,13 +205,16 @@ class ProxyChannel(Protocol):
     def _read_body(self, request: ProxyRequest, body: Body, pace: Pace) -> bool:
         try:
             taken = body.receive(self._buffer)
+            if request.length is None:
+                self.site.door.check_growth(request, body.size)
         except MalformedRequest as error:
             self._refuse_message(str(error))
             return False
+        except ProxyError as error:
+            self._refuse_body(request, error)
+            return True
         self._buffer = self._buffer[taken:]
-        if body.size > self.site.max_body_bytes:
-            self._refuse_body(request)
-        elif body.complete:
+        if body.complete:
             self._serve(request)
         else:
             now = self.site.now()
@@ -236,15 +244,24 @@ class ProxyChannel(Protocol):
 
     # -- turning away ----------------------------------------------------------------------------
 
-    def _refuse_body(self, request: ProxyRequest) -> None:
+    def _turn_away(self, request: ProxyRequest, error: ProxyError) -> None:
+        """Answer from the head; a body that is there already is dropped."""
+        length, buffer = request.length, self._buffer
+        if length is None or length > len(buffer):
+            self._refuse_body(request, error)
+            return
+        self._buffer = buffer[length:]
+        self._is_serving = True
+        self._step = self._hold
+        self.deadline = math.inf
+        self.site.door.turn_away(request, error)
+
+    def _refuse_body(self, request: ProxyRequest, error: ProxyError) -> None:
         """Answer now, with the body still on its way."""
         self.persistent = False
         request.refused = True
         request.bring_body(b"")
-        limit = self.site.max_body_bytes
-        self.site.refuse(
-            request, RequestTooLarge(f"The request body is larger than the limit of {limit} bytes.")
-        )
+        self.site.door.turn_away(request, error)
 
     def _refuse_message(self, reason: str) -> None:
         """What came is not HTTP/1.1, or smuggles: what stands behind it is not looked at."""
@@ -265,6 +282,9 @@ class ProxyChannel(Protocol):
         self._step = self._drop
         self._buffer = b""
         self._is_serving = False
+        request, self._request = self._request, None
+        if request is not None:
+            self.site.door.release(request)
         # What is still to be sent at this turn's end must not look like something the client takes.
         flush(self.transport)
         self._expire_unless_read(LINGER_SECONDS, self._abort)
@@ -317,6 +337,8 @@ class ProxyChannel(Protocol):
             raise RuntimeError("a request ended that was not being served")
         self._request = None
         self._is_serving = False
+        if not request.is_working:
+            self.site.door.release(request)
         if not self.persistent:
             self._close()
             return

@@ -15,7 +15,16 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from gemproxy.errors import Draining, InternalError, ProxyError, TooManyInFlight
+from gemproxy.errors import (
+    Draining,
+    InternalError,
+    MethodNotAllowed,
+    Overloaded,
+    ProxyError,
+    RequestTooLarge,
+    TooManyInFlight,
+    UnknownURL,
+)
 from gemproxy.exchange import Exchange
 from gemproxy.web.site import CLIENT_CLOSED_REQUEST, ProxyRequest, request_id_of
 from gemproxy.web.work import Work
@@ -30,19 +39,39 @@ _HEADER_NAMES = re.compile(rb"[A-Za-z0-9_, -]{1,1000}\Z")
 
 @dataclass(frozen=True)
 class EntranceSettings:
-    """Limits of the public API; ``heartbeat`` in seconds, 0 for none."""
+    """Limits of the public API.
+
+    ``max_body`` bytes may come with one request, ``max_buffered`` with all that are incomplete or
+    not yet answered. ``heartbeat`` is in seconds, 0 for none.
+    """
 
     max_in_flight: int = 1000
+    max_body: int = 10 * 1024 * 1024
+    max_buffered: int = 256 * 1024 * 1024
     heartbeat: float = 15.0
     cors_origins: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Route:
+    """A route of the public API: its template as log and metrics have it, and its methods."""
+
+    template: str
+    methods: tuple[bytes, ...]
+
+    @property
+    def allow(self) -> tuple[str, ...]:
+        """For the header ``Allow``; that GET implies HEAD is not told there."""
+        return tuple(each.decode("ascii") for each in self.methods if each != b"HEAD")
 
 
 class Entrance:
     """The one door of the public API.
 
-    ``settings`` and ``auth`` may be replaced between two requests. ``new_request_id`` gives a
-    fresh id for a request that brings none; ``scrub`` takes secrets out of an error's body, which
-    may repeat what the client sent.
+    A request comes through :meth:`check_head` before its body is read, and through :meth:`admit`
+    when the body is complete. ``settings`` and ``auth`` may be replaced between two requests.
+    ``new_request_id`` gives a fresh id for a request that brings none; ``scrub`` takes secrets out
+    of an error's body, which may repeat what the client sent.
     """
 
     _log = Logger()
@@ -58,7 +87,10 @@ class Entrance:
     ) -> None:
         self.settings = settings
         self.auth = auth
+        #: Requests that were admitted by their heads and are not over.
         self.in_flight = 0
+        #: Bytes of their bodies.
+        self.buffered_bytes = 0
         self.draining = False
         self._reactor = reactor
         self._telemetry = telemetry
@@ -67,6 +99,56 @@ class Entrance:
         #: What is going on, by the writer of its answer.
         self._works: dict[RequestWriter, Work] = {}
         self._idle: list[Deferred[None]] = []
+        self._aborted = False
+
+    def check_head(self, request: ProxyRequest, route: Route) -> None:
+        """See :class:`gemproxy.web.site.Door`. All that a head decides, in its order."""
+        settings, length = self.settings, request.length
+        request.route = route.template
+        if self.draining:
+            request.channel.persistent = False
+            raise Draining("The proxy is about to stop. Try again.", retry_after=1)
+        request.caller = self.auth.client(request.header(b"authorization"))
+        request.max_body_bytes = settings.max_body
+        if length:
+            check_size(request, length)
+        if request.method not in route.methods:
+            raise _not_served(request, route)
+        if self.in_flight >= settings.max_in_flight:
+            raise TooManyInFlight(
+                f"The proxy serves {settings.max_in_flight} requests at a time and has no place"
+                " left.",
+                retry_after=1,
+            )
+        if length:
+            self._buffer(request, length)
+        request.has_place = True
+        self.in_flight += 1
+
+    def check_growth(self, request: ProxyRequest, size: int) -> None:
+        """See :class:`gemproxy.web.site.Door`."""
+        check_size(request, size)
+        self._buffer(request, size)
+
+    def _buffer(self, request: ProxyRequest, size: int) -> None:
+        """Count ``size`` bytes of a body, in the place of those that were counted before."""
+        buffered = self.buffered_bytes + size - request.buffered_bytes
+        if buffered > self.settings.max_buffered:
+            raise Overloaded(
+                "The proxy holds as many bytes of request bodies as it may. Try again.",
+                retry_after=1,
+            )
+        self.buffered_bytes, request.buffered_bytes = buffered, size
+
+    def release(self, request: ProxyRequest) -> None:
+        """See :class:`gemproxy.web.site.Door`."""
+        self.buffered_bytes -= request.buffered_bytes
+        request.buffered_bytes = 0
+        if request.has_place:
+            request.has_place = False
+            self.in_flight -= 1
+            if self._idle:
+                self._tell_if_idle()
 
     def admit(
         self,
@@ -78,8 +160,10 @@ class Entrance:
 
         A client that leaves cancels ``serve``.
         """
+        if not request.has_place:
+            raise RuntimeError("a request was to be served whose head nobody has checked")
+        request.is_working = True
         exchange, writer = self._begin(request, route)
-        self.in_flight += 1
         work = Work(self._serve(request, exchange, writer, serve))
         if not work.over:
             self._works[writer] = work
@@ -107,8 +191,8 @@ class Entrance:
         write_whole(request, status, headers, body, now)
 
     def turn_away(self, request: ProxyRequest, error: ProxyError) -> None:
-        """Answer a request that ended before it began."""
-        exchange, writer = self._begin(request, "refused")
+        """See :class:`gemproxy.web.site.Door`."""
+        exchange, writer = self._begin(request, request.route)
         exchange.outcome = error.code or error.type
         writer.error(error)
         self._tell(exchange, error.status)
@@ -116,16 +200,16 @@ class Entrance:
     def when_idle(self) -> Deferred[None]:
         """Fires when no request is in flight."""
         idle: Deferred[None] = Deferred()
-        if self.in_flight:
-            self._idle.append(idle)
-        else:
-            idle.callback(None)
+        self._idle.append(idle)
+        self._tell_if_idle()
         return idle
 
     def abort(self) -> None:
-        """Cancel every request that is still in flight."""
+        """Cancel every request that is still in flight; a body that is incomplete is left alone."""
+        self._aborted = True
         for work in list(self._works.values()):
             work.cancel()
+        self._tell_if_idle()
 
     async def _serve(
         self,
@@ -136,7 +220,6 @@ class Entrance:
     ) -> None:
         status = 200
         try:
-            self._check(request, writer)
             await serve(exchange, writer)
         except ProxyError as error:
             status = self._fail(exchange, writer, error)
@@ -157,7 +240,8 @@ class Entrance:
             writer.close()
             self._works.pop(writer, None)
             self._tell(exchange, status)
-            self._leave()
+            request.is_working = False
+            self.release(request)
 
     def _begin(self, request: ProxyRequest, route: str) -> tuple[Exchange, RequestWriter]:
         request_id = request_id_of(request, self._new_request_id)
@@ -167,20 +251,9 @@ class Entrance:
         writer = RequestWriter(
             self._reactor, request, exchange, headers, self.settings.heartbeat, self._scrub
         )
+        if request.caller is not None and request.caller.debug:
+            writer.tells_key = True
         return exchange, writer
-
-    def _check(self, request: ProxyRequest, writer: RequestWriter) -> None:
-        if self.draining:
-            request.channel.persistent = False
-            raise Draining("The proxy is about to stop. Try again.", retry_after=1)
-        client = self.auth.client(request.header(b"authorization"))
-        writer.tells_key = client.debug
-        if self.in_flight > self.settings.max_in_flight:
-            raise TooManyInFlight(
-                f"The proxy serves {self.settings.max_in_flight} requests at a time and has no"
-                " place left.",
-                retry_after=1,
-            )
 
     def _fail(self, exchange: Exchange, writer: RequestWriter, error: ProxyError) -> int:
         if not exchange.outcome:
@@ -207,12 +280,28 @@ class Entrance:
             exchange, status, self._reactor.seconds() - exchange.started
         )
 
-    def _leave(self) -> None:
-        self.in_flight -= 1
-        if not self.in_flight:
-            idle, self._idle = self._idle, []
-            for waiting in idle:
-                waiting.callback(None)
+    def _tell_if_idle(self) -> None:
+        if self._works if self._aborted else self.in_flight:
+            return
+        idle, self._idle = self._idle, []
+        for waiting in idle:
+            waiting.callback(None)
+
+
+def check_size(request: ProxyRequest, size: int) -> None:
+    """Raise :class:`RequestTooLarge` where a body of ``size`` bytes is more than may come."""
+    if size > request.max_body_bytes:
+        raise RequestTooLarge(
+            f"The request body is larger than the limit of {request.max_body_bytes} bytes."
+        )
+
+
+def _not_served(request: ProxyRequest, route: Route) -> ProxyError:
+    method = request.method.decode("latin-1")[:20]
+    if route.methods:
+        return MethodNotAllowed(f"Not allowed to {method} on {route.template}.", allow=route.allow)
+    path = request.path.decode("latin-1")
+    return UnknownURL(f"Unknown request URL: {method} {path[:200]}.")
 
 
 def _asked_headers(request: ProxyRequest) -> bytes:

@@ -213,12 +213,19 @@ class ChunkedBody:
     """
 
     def __init__(self, write: Callable[[bytes], object]) -> None:
-        self.size = 0
-        self.complete = False
-        self._write = write
-        self._frame_bytes = 0
-        self._parser = HttpRequestParser(self)
+        # A parser refers to its listener: were that this object, both and all that was written
+        # would stay in memory until the garbage collector comes.
+        self._chunks = _Chunks(write)
+        self._parser = HttpRequestParser(self._chunks)
         self._parser.feed_data(_CHUNKED_HEAD)
+
+    @property
+    def size(self) -> int:
+        return self._chunks.size
+
+    @property
+    def complete(self) -> bool:
+        return self._chunks.complete
 
     def receive(self, data: bytes) -> int:
         """Read from the start of ``data``; gives how many bytes were read and are done with.
@@ -240,15 +247,23 @@ class ChunkedBody:
         return read
 
     def _feed(self, piece: bytes) -> None:
-        self._frame_bytes += len(piece)
+        self._chunks.frame_bytes += len(piece)
         try:
             self._parser.feed_data(piece)
         except (HttpParserError, HttpParserUpgrade) as error:
             raise MalformedRequest(str(error)) from error
-        if self._frame_bytes > MAX_HEAD_BYTES:
+        if self._chunks.frame_bytes > MAX_HEAD_BYTES:
             raise MalformedRequest("too much between two chunks")
 
-    # -- called by llhttp ------------------------------------------------------------------------
+
+class _Chunks:
+    """What llhttp tells of a body in chunks."""
+
+    def __init__(self, write: Callable[[bytes], object]) -> None:
+        self.size = 0
+        self.complete = False
+        self.frame_bytes = 0
+        self._write = write
 
     def on_message_begin(self) -> None:
         # Not to be reached, unless llhttp finds an end where no empty line is.
@@ -256,7 +271,7 @@ class ChunkedBody:
             _refuse_second_message()
 
     def on_body(self, data: bytes) -> None:
-        self._frame_bytes = 0
+        self.frame_bytes = 0
         self.size += len(data)
         self._write(data)
 

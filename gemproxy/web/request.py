@@ -19,12 +19,15 @@ from twisted.web.http import parse_qs
 from twisted.web.http_headers import Headers
 from twisted.web.server import Request
 
-from gemproxy.errors import InvalidRequest, UnknownURL
+from gemproxy.errors import InvalidRequest, ProxyError, UnknownURL
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
     from twisted.internet.tcp import Connection
 
+    from gemproxy.audit import Actor
+    from gemproxy.exchange import Exchange
+    from gemproxy.web.auth import Client
     from gemproxy.web.channel import ProxyChannel
     from gemproxy.web.parsing import RequestHead
     from gemproxy.web.site import ProxySite
@@ -49,6 +52,19 @@ def _request_ids() -> Iterator[str]:
 new_request_id: Final[Callable[[], str]] = _request_ids().__next__
 
 
+def decoded_path(request: ProxyRequest) -> str:
+    """The path without percent-encoding. Raises :class:`ProxyError` where no route can have it."""
+    if request.path == b"*":
+        raise UnknownURL("Unknown request URL: *.")
+    try:
+        path = unquote_to_bytes(request.path).decode()
+    except UnicodeDecodeError:
+        raise InvalidRequest("The request's path is not valid UTF-8.") from None
+    if "\n" in path:  # No route of Klein's matches one, not even the last.
+        raise InvalidRequest("The request's path holds a line feed.")
+    return path
+
+
 class ProxyRequest(Request):
     """A request whose body stays in memory; the channel keeps it within bounds."""
 
@@ -57,6 +73,21 @@ class ProxyRequest(Request):
     queued = False
     #: Set when the request was answered before its body was complete.
     refused = False
+
+    # What the door decided from the head (:class:`gemproxy.web.site.Door`).
+    #: The path's template, or a word for what has none.
+    route = "refused"
+    max_body_bytes = 0
+    #: Who sends it: to the public API, or to the admin API with what is told of the visit.
+    caller: Client | None = None
+    actor: Actor | None = None
+    visit: Exchange | None = None
+
+    # What it takes of the limits that all requests share; given back by ``Door.release``.
+    has_place = False
+    buffered_bytes = 0
+    #: Whether its work has begun and is not over.
+    is_working = False
 
     def __init__(self, channel: ProxyChannel, head: RequestHead) -> None:
         # Not Request's own: all that it makes is made below, when somebody asks for it.
@@ -81,6 +112,11 @@ class ProxyRequest(Request):
     def fields(self) -> list[tuple[bytes, bytes]]:
         """All headers, names and values as they came."""
         return self._head.fields
+
+    @property
+    def length(self) -> int | None:
+        """The body's, in bytes; ``None`` where it comes in chunks."""
+        return self._head.length
 
     def body(self) -> bytes:
         """The whole body. May be taken once; the request does not hold it any longer."""
@@ -147,16 +183,10 @@ class ProxyRequest(Request):
 
     def _look_up(self) -> None:
         """Find what serves the path; refuse one that Klein would answer in its own words."""
-        if self.path == b"*":
-            self.site.refuse(self, UnknownURL("Unknown request URL: *."))
-            return
         try:
-            path = unquote_to_bytes(self.path).decode()
-        except UnicodeDecodeError:
-            self.site.refuse(self, InvalidRequest("The request's path is not valid UTF-8."))
-            return
-        if "\n" in path:  # No route of Klein's matches one, not even the last.
-            self.site.refuse(self, InvalidRequest("The request's path holds a line feed."))
+            decoded_path(self)
+        except ProxyError as error:
+            self.site.door.turn_away(self, error)
             return
         self.args = parse_qs(self.uri.partition(b"?")[2], True)
         self.content = BytesIO()

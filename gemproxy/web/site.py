@@ -8,6 +8,7 @@ dict; every other path is Klein's.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
@@ -39,12 +40,36 @@ CLIENT_CLOSED_REQUEST = 499
 SWEEP_SECONDS = 1.0
 
 
+class Door(Protocol):
+    """Decides from a request's head whether its body may come, and answers where it may not."""
+
+    def check_head(self, request: ProxyRequest) -> None:
+        """Admit ``request``, of which only the head has been read, and note how on it.
+
+        Takes of the limits that all requests share. Raises
+        :class:`~gemproxy.errors.ProxyError` for a request that is turned away, of which no byte
+        of the body is then read; it has taken nothing.
+        """
+
+    def check_growth(self, request: ProxyRequest, size: int) -> None:
+        """``size`` bytes of a body that comes in chunks are there. Raises as ``check_head``."""
+
+    def release(self, request: ProxyRequest) -> None:
+        """The connection has done with ``request``: give back what it took, unless it works yet.
+
+        May be called more than once.
+        """
+
+    def turn_away(self, request: ProxyRequest, error: ProxyError) -> None:
+        """Answer a request that ended before its work began."""
+
+
 @implementer(IProtocolNegotiationFactory)
 class ProxySite(Factory):
     """The factory of connections.
 
-    ``routes`` are the short ways: (method, path) to what serves the request. ``refuse`` answers a
-    request that is turned away before its body is complete.
+    ``routes`` are the short ways: (method, path) to what serves the request. Every request comes
+    through the ``door`` first.
     """
 
     noisy = False
@@ -55,13 +80,10 @@ class ProxySite(Factory):
         self,
         resource: Resource,
         reactor: IReactorTime,
-        *,
-        max_body_bytes: int,
-        refuse: Callable[[ProxyRequest, ProxyError], None],
+        door: Door,
     ) -> None:
         self._resource = resource
-        self.max_body_bytes = max_body_bytes
-        self.refuse = refuse
+        self.door = door
         self.now = reactor.seconds
         self.routes: dict[tuple[bytes, bytes], Callable[[ProxyRequest], object]] = {}
         #: The connections that are open.

@@ -23,7 +23,7 @@ from gemproxy.observability.scrubbing import Scrubber
 from gemproxy.secret import Secret
 from gemproxy.services.reload import Reloaded, ReloadStatus
 from gemproxy.state import MetricsRow
-from gemproxy.web.admin import MAX_BODY_BYTES, AdminAPI, AdminParts
+from gemproxy.web.admin import AdminAPI, AdminParts
 from gemproxy.web.admin_door import AdminDoor, Surroundings
 from gemproxy.web.auth import TokenAuth
 from gemproxy.web.health import ServiceStatus
@@ -112,8 +112,7 @@ class AdminStage:
         self.site = ProxySite(
             self.admin.resource(),
             clock,
-            max_body_bytes=MAX_BODY_BYTES,
-            refuse=self.admin.door.turn_away,
+            door=self.admin,
         )
 
     def _door(self, admin_open: bool) -> AdminDoor:

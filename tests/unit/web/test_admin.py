@@ -261,14 +261,8 @@ def test_a_body_that_nobody_needs_may_not_be_large(stage):
     answer = stage.ask("POST", "/admin/keys/alpha/disable", big)
     assert answer.status == 413
     assert stage.status("alpha").enabled
-    assert stage.told.requests[-1][1:] == ("refused", 413, "request_too_large")
-
-
-def test_on_a_site_with_a_larger_limit_a_body_may_not_be_large_either(stage):
-    stage.site.max_body_bytes = 10_000
-    answer = stage.ask("POST", "/admin/keys/alpha/disable", b"x" * 4097)
-    assert answer.status == 413
-    assert stage.status("alpha").enabled
+    disable = "/admin/keys/{keyId}/disable"
+    assert stage.told.requests[-1][1:] == (disable, 413, "request_too_large")
     assert stage.ask("POST", "/admin/keys/alpha/disable", b"x" * 4097, token=None).status == 401
 
 

@@ -70,9 +70,7 @@ class Stage:
             self.in_thread,
             None,
         )
-        site = ProxySite(
-            api.app.resource(), self.clock, max_body_bytes=10**6, refuse=entrance.turn_away
-        )
+        site = ProxySite(api.app.resource(), self.clock, door=api)
         site.routes = api.short_ways()
         self.transport = StringTransport(address)
         self.channel = site.buildProtocol(None)

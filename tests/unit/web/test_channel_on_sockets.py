@@ -2,6 +2,7 @@
 
 import pytest
 import pytest_twisted
+from fakes.doors import OpenDoor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.interfaces import IHalfCloseableProtocol
@@ -10,11 +11,10 @@ from twisted.internet.task import Clock, deferLater
 from twisted.web.resource import Resource
 from zope.interface import implementer
 
-from gemproxy.dialects.openai.errors import encode_error
 from gemproxy.sockets import unsent
 from gemproxy.web.channel import LINGER_SECONDS
 from gemproxy.web.site import ProxySite
-from gemproxy.web.writing import lines, write_whole
+from gemproxy.web.writing import write_whole
 
 ANSWER = b"a" * 20_000
 
@@ -55,7 +55,7 @@ class Server:
         from twisted.internet import reactor
 
         self.clock = Clock()
-        self.site = ProxySite(Resource(), self.clock, max_body_bytes=1000, refuse=self._refuse)
+        self.site = ProxySite(Resource(), self.clock, door=OpenDoor(self.clock))
         self.site.routes[b"GET", b"/"] = self._answer
         self.site.routes[b"GET", b"/later"] = self._answer_later
         self.answers = 0
@@ -92,10 +92,6 @@ class Server:
 
         # In a timer's turn the sockets are looked at before what it writes has left.
         reactor.callLater(0.001, self._answer, request)
-
-    def _refuse(self, request, error):
-        body = encode_error(error)
-        write_whole(request, error.status, lines(error.headers()), body, self.clock.seconds())
 
 
 def next_turn():

@@ -18,7 +18,7 @@ from gemproxy.observability.logs import LogSink
 from gemproxy.observability.scrubbing import Scrubber
 from gemproxy.secret import Secret
 from gemproxy.web.auth import TokenAuth
-from gemproxy.web.entrance import Entrance, EntranceSettings
+from gemproxy.web.entrance import Entrance, EntranceSettings, Route
 from gemproxy.web.site import ProxySite
 
 SECRET = "canary-of-the-entrance-Zq7Wm3"
@@ -48,9 +48,7 @@ class Door:
             self.told,
             lambda: "req_fresh",
         )
-        self.site = ProxySite(
-            Resource(), self.clock, max_body_bytes=1000, refuse=self.entrance.turn_away
-        )
+        self.site = ProxySite(Resource(), self.clock, door=self)
         self.site.routes[b"POST", b"/"] = lambda request: self.entrance.admit(
             request, "/", self.serve
         )
@@ -58,6 +56,12 @@ class Door:
 
     async def serve(self, exchange, writer):
         writer.answer(b"{}")
+
+    def check_head(self, request):
+        self.entrance.check_head(request, Route("/", (b"POST",)))
+
+    def __getattr__(self, name):
+        return getattr(self.entrance, name)
 
     def connect(self):
         self.transport = Transport()

@@ -1,6 +1,7 @@
 """A client's connection under a clock that the test holds: what drips, stalls, or never ends."""
 
 import pytest
+from fakes.doors import OpenDoor
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
@@ -8,11 +9,10 @@ from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 
-from gemproxy.dialects.openai.errors import encode_error
 from gemproxy.web.channel import HEADER_SECONDS, LINGER_BYTES, LINGER_SECONDS
 from gemproxy.web.pace import IDLE_SECONDS
 from gemproxy.web.site import ProxySite
-from gemproxy.web.writing import lines, write_whole
+from gemproxy.web.writing import write_whole
 
 LIMIT = 10_000
 
@@ -41,8 +41,9 @@ class Client:
     def __init__(self):
         self.clock = Clock()
         self.clock.advance(1000)
-        self.refused = []
-        self.site = ProxySite(Resource(), self.clock, max_body_bytes=LIMIT, refuse=self.refuse)
+        self.door = OpenDoor(self.clock, LIMIT)
+        self.refused = self.door.refused
+        self.site = ProxySite(Resource(), self.clock, door=self.door)
         self.site.routes[b"POST", b"/"] = self.answer
         self.site.routes[b"POST", b"/wait"] = lambda _: None
         self.connect()
@@ -57,11 +58,6 @@ class Client:
 
     def answer(self, request):
         write_whole(request, 200, b"", b"%d" % len(request.body()), self.clock.seconds())
-
-    def refuse(self, request, error):
-        self.refused.append(error)
-        body = encode_error(error)
-        write_whole(request, error.status, lines(error.headers()), body, self.clock.seconds())
 
     def send(self, data):
         self.channel.dataReceived(data)

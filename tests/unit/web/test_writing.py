@@ -1,6 +1,7 @@
 """Answers on the wire: heads, streams, heartbeats, and a client that reads slowly."""
 
 import pytest
+from fakes.doors import OpenDoor
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.web.resource import Resource
@@ -30,7 +31,7 @@ class Stage:
         self.clock = Clock()
         self.clock.advance(1_790_000_000)
         self.exchange = Exchange("req_1", "/", self.clock.seconds())
-        self.site = ProxySite(Resource(), self.clock, max_body_bytes=10, refuse=None)
+        self.site = ProxySite(Resource(), self.clock, door=OpenDoor(self.clock))
         self.site.routes[b"POST", b"/"] = self.begin
         self.heartbeat = heartbeat
         self.transport = StringTransport()

@@ -1,0 +1,45 @@
+"""A door of a site that lets everybody in, for tests of what is on both sides of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gemproxy.dialects.openai.errors import encode_error
+from gemproxy.errors import ProxyError
+from gemproxy.web.entrance import check_size
+from gemproxy.web.writing import lines, write_whole
+
+
+class OpenDoor:
+    """``limit`` is the most bytes of a body; ``refused`` are the errors of who was turned away.
+
+    ``refuse_with`` is raised for every head, ``released`` counts what was given back.
+    """
+
+    def __init__(self, clock: Any, limit: int = 1000) -> None:
+        self.limit = limit
+        self.refused: list[ProxyError] = []
+        self.refuse_with: ProxyError | None = None
+        self.taken = 0
+        self._clock = clock
+
+    def check_head(self, request: Any) -> None:
+        if self.refuse_with is not None:
+            raise self.refuse_with
+        request.max_body_bytes = self.limit
+        check_size(request, request.length or 0)
+        request.has_place = True
+        self.taken += 1
+
+    def check_growth(self, request: Any, size: int) -> None:
+        check_size(request, size)
+
+    def release(self, request: Any) -> None:
+        if request.has_place:
+            request.has_place = False
+            self.taken -= 1
+
+    def turn_away(self, request: Any, error: ProxyError) -> None:
+        self.refused.append(error)
+        body = encode_error(error)
+        write_whole(request, error.status, lines(error.headers()), body, self._clock.seconds())

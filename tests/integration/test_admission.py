@@ -1,0 +1,98 @@
+"""What clients can hold of a running daemon: memory, places, connections, descriptors."""
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from fakes.running import RunningDaemon, eventually, keys_of
+from fakes.wire import CHAT, Wire, chat, request, said
+
+MEGABYTE = 1024 * 1024
+TOKEN = "a-client-token-of-the-tests"
+ADMIN = "/admin/keys/alpha/weight"
+
+
+def memory(daemon):
+    """Bytes that the daemon has resident."""
+    status = Path(f"/proc/{daemon.popen.pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) * 1024
+
+
+def in_flight(daemon):
+    return daemon.metric("gemproxy_requests_in_flight")
+
+
+def send_what_is_taken(wire, data):
+    """Send as much of ``data`` as the other side's buffers take, and no more."""
+    wire.socket.setblocking(False)  # noqa: FBT003 - the socket's own way to say it
+    try:
+        while data:
+            data = data[wire.socket.send(data) :]
+    except (BlockingIOError, ConnectionResetError, BrokenPipeError):
+        pass
+    finally:
+        wire.socket.settimeout(20)
+
+
+@pytest.fixture(scope="module")
+def guarded_daemon(simulator, tmp_path_factory):
+    """Asks its clients for a token."""
+    folder = tmp_path_factory.mktemp("daemon")
+    running = RunningDaemon(
+        folder, simulator.url, keys_of("alpha", "beta"), proxy={"accessTokens": [TOKEN]}
+    )
+    yield running
+    running.stop()
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/nowhere", ADMIN, "/livez"])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_who_brings_no_token_cannot_fill_the_memory(guarded_daemon, path, chunked):
+    daemon = guarded_daemon
+    assert chat(daemon, authorization=f"Bearer {TOKEN}").status == 200
+    before = memory(daemon)
+    size = {"transfer_encoding": "chunked"} if chunked else {"content_length": str(9 * MEGABYTE)}
+    method = "GET" if path == "/livez" else "PUT" if path == ADMIN else "POST"
+    body = (b"%x\r\n" % (8 * MEGABYTE) if chunked else b"") + b"x" * 8 * MEGABYTE
+    with ExitStack() as stack:
+        wires = [stack.enter_context(Wire(daemon)) for _ in range(60)]
+        for wire in wires:
+            wire.send(request(method, path, **size))
+        for wire in wires:
+            send_what_is_taken(wire, body)
+        assert {wire.receive().status for wire in wires} <= {401, 413}
+        assert memory(daemon) - before < 30 * MEGABYTE
+    assert chat(daemon, authorization=f"Bearer {TOKEN}").status == 200
+
+
+def test_bodies_together_are_bounded(start_daemon):
+    daemon = start_daemon(None, proxy={"maxBufferedBytes": 20 * MEGABYTE})
+    body = json.dumps(said("hi", ignored="x" * 8 * MEGABYTE)).encode()
+    with ExitStack() as stack:
+        wires = [stack.enter_context(Wire(daemon)) for _ in range(3)]
+        for wire in wires[:2]:
+            wire.send(request("POST", CHAT, body)[:-1])
+        eventually(lambda: in_flight(daemon) == 2)
+        wires[2].send(request("POST", CHAT, body)[:1000])
+        refused = wires[2].receive()
+        assert refused.status == 503
+        assert refused.headers["retry-after"] == "1"
+        for wire in wires[:2]:
+            wire.send(body[-1:])
+            assert wire.receive().status == 200
+    assert chat(daemon).status == 200
+
+
+def test_a_place_is_taken_before_the_body_comes(start_daemon):
+    daemon = start_daemon(keys_of("alpha"), proxy={"maxConcurrentRequests": 1})
+    with Wire(daemon) as first, Wire(daemon) as second:
+        first.send(request("POST", CHAT, said("hi"))[:-1])
+        eventually(lambda: in_flight(daemon) == 1)
+        second.send(request("POST", CHAT, said("hi"))[:-5])
+        refused = second.receive()
+        assert refused.status == 429
+        assert refused.headers["retry-after"] == "1"
+        first.send(b"}")
+        assert first.receive().status == 200
+    assert chat(daemon).status == 200
