@@ -25,7 +25,7 @@ def in_flight(daemon):
 
 def send_what_is_taken(wire, data):
     """Send as much of ``data`` as the other side's buffers take, and no more."""
-    wire.socket.setblocking(False)  # noqa: FBT003 - the socket's own way to say it
+    wire.socket.setblocking(False)
     try:
         while data:
             data = data[wire.socket.send(data) :]
