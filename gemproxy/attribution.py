@@ -21,6 +21,7 @@ _THE_KEYS = SERVED | {
     Verdict.QUOTA_MINUTE,
     Verdict.QUOTA_DAY,
     Verdict.KEY,
+    Verdict.FORBIDDEN,
     Verdict.BROKEN_OFF,
 }
 
@@ -51,7 +52,8 @@ class Attribution(Struct, frozen=True):
 def attribute(attempts: Sequence[Attempt]) -> Attribution:
     """Who pays for each of a request's ``attempts``, which are in the order of time.
 
-    Successes, used-up quotas and rejected keys are the key's own. So is a stream that broke off
+    Successes, used-up quotas and keys that are rejected, or refused a model, are the key's own. So
+    is a stream that broke off
     after its beginning, where no other key could be tried: a key that does so every time would
     else look like an outage of its model, or like nothing at all. A failure of the service or of
     the network is the key's if *another* key then served; if the *same* key then served it was

@@ -24,7 +24,13 @@ SIGNATURE_REFUSED = "thought_signature"
 #: Told to the pool at once, so that the next request already knows; the others wait for this
 #: request's end, when it is known whose fault they were.
 TOLD_AT_ONCE = frozenset(
-    {Verdict.QUOTA_MINUTE, Verdict.QUOTA_DAY, Verdict.KEY, Verdict.MODEL_DENIED}
+    {
+        Verdict.QUOTA_MINUTE,
+        Verdict.QUOTA_DAY,
+        Verdict.KEY,
+        Verdict.MODEL_DENIED,
+        Verdict.FORBIDDEN,
+    }
 )
 #: Nothing speaks against the key itself: where it is the only one it may be tried again.
 SAME_KEY_MAY_SERVE = frozenset({Verdict.SERVICE, Verdict.NETWORK, Verdict.UNUSABLE})

@@ -133,12 +133,13 @@ _KEY_REASONS = {
     "API_KEY_ANDROID_APP_BLOCKED": "blocked",
     "API_KEY_IOS_APP_BLOCKED": "blocked",
 }
+#: Google adds to these now and then.
+_KEY_REASON_PREFIXES = ("API_KEY_", "CONSUMER_")
 _LOCATION = re.compile(r"user location is not supported", re.IGNORECASE)
 _BILLING = re.compile(r"free tier is not available|enable billing", re.IGNORECASE)
 _SEVERAL_CREDENTIALS = re.compile(r"multiple authentication credentials", re.IGNORECASE)
 _SIGNATURE = re.compile(r"thought[ _]?signature", re.IGNORECASE)
 _TOO_LONG = re.compile(r"token count\b.{0,40}\bexceeds the maximum number of tokens", re.IGNORECASE)
-_NO_PERMISSION = re.compile(r"the caller does not have permission", re.IGNORECASE)
 _FOREIGN_RESOURCE = re.compile(r"permission to access the (?:file|cached ?content)", re.IGNORECASE)
 _NOT_FOR_NEW_USERS = re.compile(r"\bis no longer available to new users\b", re.IGNORECASE)
 _NO_SUCH_MODEL = re.compile(
@@ -185,10 +186,11 @@ def _permission_denied(evidence: _Evidence) -> Outcome:
         return _REGION
     if _FOREIGN_RESOURCE.search(text):
         return Outcome(Verdict.REQUEST, reason="foreign_resource")
-    if _NO_PERMISSION.match(text) and evidence.names_resources:
+    if evidence.names_resources:
         # Google says the same of a file or a cache that is another project's.
         return Outcome(Verdict.REQUEST, reason="foreign_resource")
-    return Outcome(Verdict.KEY, reason="forbidden")
+    # Nothing says that it is about the key as a whole: a project may lack one model only.
+    return Outcome(Verdict.FORBIDDEN, reason="forbidden")
 
 
 def _not_found(evidence: _Evidence) -> Outcome:
@@ -326,6 +328,8 @@ def _about_key(error: GeminiError) -> Outcome | None:
     for reason in error.reasons:
         if reason in _KEY_REASONS:
             return Outcome(Verdict.KEY, reason=_KEY_REASONS[reason])
+        if reason.startswith(_KEY_REASON_PREFIXES):
+            return Outcome(Verdict.KEY, reason="blocked")
     return None
 
 
@@ -429,4 +433,5 @@ _ERRORS: dict[Verdict, Callable[[Outcome], ProxyError]] = {
     Verdict.QUOTA_DAY: _daily_quota_error,
     Verdict.KEY: _key_error,
     Verdict.MODEL_DENIED: _denied_error,
+    Verdict.FORBIDDEN: _denied_error,
 }

@@ -44,12 +44,14 @@ from gemproxy.errors import (
     UnusableAnswer,
     UpstreamFailed,
     UpstreamRejected,
+    UpstreamUnavailable,
 )
 from gemproxy.exchange import AttemptRecord, Exchange, Refusal
 from gemproxy.interfaces import ReplyWriter, Upstream, UpstreamRequest, UpstreamResponse
 from gemproxy.keys.models import ModelBreakers
 from gemproxy.keys.outcome import SERVED, Charge, Outcome, Verdict
 from gemproxy.keys.pool import KeyPool, Lease, PassedOver
+from gemproxy.pieces import digest
 from gemproxy.relay import StreamRelay
 
 #: Google's error bodies are a few KB; a front end's HTML page may be more.
@@ -62,7 +64,9 @@ MAX_HOPS = 40
 #: Ends of a stream that say nothing but that it ended.
 _JUST_STOPPED = frozenset({FailureKind.TRUNCATED.name.lower(), FailureKind.RESET.name.lower()})
 #: What these mean for the client depends on the keys that are left.
-_ANSWERED_BY_THE_POOL = frozenset({Verdict.QUOTA_MINUTE, Verdict.QUOTA_DAY, Verdict.KEY})
+_ANSWERED_BY_THE_POOL = frozenset(
+    {Verdict.QUOTA_MINUTE, Verdict.QUOTA_DAY, Verdict.KEY, Verdict.FORBIDDEN}
+)
 #: Looked up once: an Enum takes its time to tell a member, or a member's value.
 _KEY = Charge.KEY
 _WORDS: dict[Verdict, str] = {verdict: verdict.value for verdict in Verdict}
@@ -122,13 +126,19 @@ class Forwarder:
             while True:
                 outcome = await self._attempt(call, lease)
                 if outcome.verdict in SERVED:
-                    return
+                    break
                 if call.writer.started:
                     self._break_off(call, outcome)
-                    return
+                    break
                 lease = await self._choose_again(call, outcome)
-        finally:
+        except UpstreamUnavailable as error:
             self._settle(call)
+            self._advise(call, error)
+            raise
+        except BaseException:
+            self._settle(call)
+            raise
+        self._settle(call)
 
     # -- choose ----------------------------------------------------------------------------------
 
@@ -318,6 +328,12 @@ class Forwarder:
             return self._pool.refusal(call.model, self._seconds(), outcome)
         return error_for(outcome)
 
+    def _advise(self, call: Call, error: UpstreamUnavailable) -> None:
+        """Nobody should come back before the model is tried again."""
+        delay = self._models.delay(call.model, self._seconds())
+        if delay > (error.retry_after or 0.0):
+            error.retry_after = delay
+
     def _settle(self, call: Call) -> None:
         """The request is over and its failures can be attributed: now it is known who pays."""
         now = self._seconds()
@@ -336,8 +352,11 @@ class Forwarder:
                 self._pool.release(lease, now)
         if paid.model_served is None:
             self._models.release(call.permit, now)
+        elif paid.model_served:
+            self._models.record(call.permit, success=True, now=now)
         else:
-            self._models.record(call.permit, paid.model_served, now)
+            body = digest(call.translated.body)
+            self._models.record(call.permit, success=False, now=now, body=body)
         if attempts:
             exchange.outcome = _WORDS[attempts[-1].outcome.verdict]
 

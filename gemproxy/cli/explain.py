@@ -36,6 +36,7 @@ _VERDICTS = {
     Verdict.QUOTA_DAY: "had used up its quota per day",
     Verdict.KEY: "was refused by Google",
     Verdict.MODEL_DENIED: "may not use this model",
+    Verdict.FORBIDDEN: "was forbidden this model",
     Verdict.SERVICE: "met an error of Google's own",
     Verdict.NETWORK: "got no answer from Google",
     Verdict.BROKEN_OFF: "began to serve the request, and Google broke off",

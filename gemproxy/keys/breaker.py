@@ -141,13 +141,16 @@ class CircuitBreaker:
         if self.state is _HALF_OPEN:
             self._enter(_CLOSED)
 
-    def record_failure(self, permit: Permit, now: float) -> None:
-        """The attempt failed, and the fault is the owner's of this breaker."""
+    def record_failure(self, permit: Permit, now: float, *, longer: bool = True) -> None:
+        """The attempt failed, and the fault is the owner's of this breaker.
+
+        Where it was a trial, ``longer`` doubles the cooldown; else it is the first one again.
+        """
         if permit.generation != self._generation:
             return
         self.consecutive_failures += 1
         if self.state is _HALF_OPEN:
-            self._open_for(now, self._cooldown * 2)
+            self._open_for(now, self._cooldown * 2 if longer else self.settings.cooldown)
         elif self.consecutive_failures >= self.settings.failure_threshold:
             self._open_for(now, self.settings.cooldown)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gemproxy.keys.breaker import Permit
-from gemproxy.keys.cooldowns import ALL_MODELS, Cooldown
+from gemproxy.keys.cooldowns import ALL_MODELS, FORBIDDEN, Cooldown
 from gemproxy.keys.eligibility import Eligibility
 from gemproxy.keys.outcome import Outcome, Verdict
 from gemproxy.keys.pooled import PooledKey
@@ -42,6 +42,7 @@ def _succeeded(
     if entry.needs_attention and permit.generation == entry.breaker.generation:
         # What was sent before the breaker opened does not show that the key is well again.
         entry.needs_attention = None
+    entry.forbidden_model = None
     entry.window.record(success=True, now=now)
     entry.breaker.record_success(permit)
 
@@ -102,6 +103,29 @@ def _denied(
     eligibility.denials.add(Cooldown(entry.key.project, model, until, "denied"), now)
 
 
+def _forbidden(
+    entry: PooledKey,
+    permit: Permit,
+    model: str,
+    outcome: Outcome,
+    now: float,
+    eligibility: Eligibility,
+) -> None:
+    """Google forbids the model without a word about the key.
+
+    So the key is kept from this model only. A second model that is forbidden, without a success of
+    the key between the two, says that the key itself is meant.
+    """
+    if entry.forbidden_model not in (None, model):
+        _rejected(entry, permit, model, outcome, now, eligibility)
+        return
+    entry.forbidden_model = model
+    entry.note(outcome, now)
+    entry.breaker.release(permit)
+    until = now + eligibility.settings.recovery_time
+    eligibility.key_denials.add(Cooldown(entry.id, model, until, FORBIDDEN), now)
+
+
 _CONSEQUENCES: dict[Verdict, Consequence] = {
     Verdict.SUCCESS: _succeeded,
     Verdict.BLOCKED: _succeeded,
@@ -109,6 +133,7 @@ _CONSEQUENCES: dict[Verdict, Consequence] = {
     Verdict.QUOTA_DAY: _out_of_quota,
     Verdict.KEY: _rejected,
     Verdict.MODEL_DENIED: _denied,
+    Verdict.FORBIDDEN: _forbidden,
     Verdict.SERVICE: _failed,
     Verdict.NETWORK: _failed,
     Verdict.BROKEN_OFF: _broke_off,

@@ -15,6 +15,8 @@ from zoneinfo import ZoneInfo
 
 ALL_MODELS = "*"
 """In the place of a model's name: every model of the project."""
+FORBIDDEN = "forbidden"
+"""Reason of a :class:`Cooldown` of one key alone, whose ``project`` is then the key's id."""
 
 _PACIFIC = ZoneInfo("America/Los_Angeles")
 
@@ -31,7 +33,10 @@ def next_pacific_midnight(now: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Cooldown:
-    """A rest that ends by itself. ``reason``: ``quota_minute``, ``quota_day`` or ``denied``."""
+    """A rest that ends by itself.
+
+    ``reason``: ``quota_minute``, ``quota_day``, ``denied``, or :data:`FORBIDDEN`.
+    """
 
     project: str
     model: str

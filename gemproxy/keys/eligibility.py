@@ -32,13 +32,14 @@ class Eligibility:
     """Knows the rests of projects and asks keys for the remainder.
 
     ``cooldowns`` are projects whose quota for a model is used up, ``denials`` are projects that
-    Google refuses a model.
+    Google refuses a model, ``key_denials`` are single keys, by their ids, to which it does.
     """
 
     def __init__(self, settings: PoolSettings) -> None:
         self.settings = settings
         self.cooldowns = Cooldowns()
         self.denials = Cooldowns()
+        self.key_denials = Cooldowns()
 
     def hindrance(
         self,
@@ -69,19 +70,43 @@ class Eligibility:
 
     def beyond_doubt(self, key: PooledKey, model: str) -> bool:
         """Whether nothing at all could keep ``key`` from ``model``, seen at a glance."""
-        return _is_spotless(key) and not self.may_rest(key.key.project, model)
+        return _is_spotless(key) and not self.may_rest(key, model)
 
-    def may_rest(self, project: str, model: str) -> bool:
-        """Whether ``project`` is kept from ``model``, or was until a moment ago."""
-        cooldowns, denials = self.cooldowns, self.denials
-        return (cooldowns.size > 0 and cooldowns.may_find(project, model)) or (
-            denials.size > 0 and denials.may_find(project, model)
+    def may_rest(self, key: PooledKey, model: str) -> bool:
+        """Whether ``key`` or its project is kept from ``model``, or was until a moment ago."""
+        cooldowns, denials, key_denials = self.cooldowns, self.denials, self.key_denials
+        return (
+            (cooldowns.size > 0 and cooldowns.may_find(key.key.project, model))
+            or (denials.size > 0 and denials.may_find(key.key.project, model))
+            or (key_denials.size > 0 and key_denials.may_find(key.id, model))
         )
+
+    def concern(self, model: str) -> bool:
+        """Whether any key may be kept from ``model`` in particular."""
+        return (
+            self.cooldowns.concern(model)
+            or self.denials.concern(model)
+            or self.key_denials.concern(model)
+        )
+
+    def forget(self, key: PooledKey) -> None:
+        """End every rest of a key and of its project."""
+        for rests in (self.cooldowns, self.denials):
+            rests.forget_project(key.key.project)
+        self.key_denials.forget_project(key.id)
+
+    def denied_models(self, key: PooledKey, now: float) -> tuple[str, ...]:
+        """The models that Google refuses to a key or to its project, sorted."""
+        if not (self.denials.size or self.key_denials.size):
+            return ()
+        found = self.denials.of_project(key.key.project, now)
+        found += self.key_denials.of_project(key.id, now)
+        return tuple(sorted({denial.model for denial in found}))
 
     @property
     def rests(self) -> bool:
         """Whether any project is kept from any model."""
-        return self.cooldowns.size > 0 or self.denials.size > 0
+        return self.cooldowns.size > 0 or self.denials.size > 0 or self.key_denials.size > 0
 
     def doubtful(
         self, keys: Iterable[PooledKey], model: str, tried: Collection[str]
@@ -129,6 +154,8 @@ class Eligibility:
             found.append(_NOT_ALLOWED)
         if self.denials.size and (denial := self.denials.find(key.key.project, model, now)):
             found.append(Hindrance(_MODEL_NOT_ALLOWED, denial.until))
+        if self.key_denials.size and (denial := self.key_denials.find(key.id, model, now)):
+            found.append(Hindrance(_MODEL_NOT_ALLOWED, denial.until))
         if self.cooldowns.size and (rest := self.cooldowns.find(key.key.project, model, now)):
             found.append(Hindrance(_COOLING_DOWN, rest.until, rest.reason == "quota_day"))
         if shortage is not None and not shortage.momentary:
@@ -138,7 +165,7 @@ class Eligibility:
     def _breaker(self, key: PooledKey, now: float, probe: bool) -> Hindrance | None:
         if key.breaker.state_at(now) is _OPEN:
             return Hindrance(_CIRCUIT_OPEN, key.breaker.until)
-        busy = key.breaker.trial_running or (self.settings.probe and not probe)
+        busy = key.breaker.trial_running or (not probe and key.waits_for_probe(self.settings))
         return _BUSY if busy else None
 
     def _is_weak(self, key: PooledKey, now: float) -> bool:

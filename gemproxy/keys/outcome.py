@@ -16,6 +16,7 @@ class Verdict(Enum):
     QUOTA_DAY = "quota_day"
     KEY = "key"  # invalid, expired, leaked, forbidden
     MODEL_DENIED = "model_denied"  # this key's project may not use this model
+    FORBIDDEN = "forbidden"  # this key may not use this model, and Google does not say why
     SERVICE = "service"  # the upstream answered 5xx
     NETWORK = "network"  # the upstream did not answer
     BROKEN_OFF = "broken_off"  # either of the two, after the client had seen the beginning

@@ -14,6 +14,7 @@ from itertools import count, islice
 from gemproxy.errors import ProxyError
 from gemproxy.keys.breaker import State
 from gemproxy.keys.consequences import apply_outcome
+from gemproxy.keys.cooldowns import FORBIDDEN
 from gemproxy.keys.difference import Difference
 from gemproxy.keys.eligibility import Eligibility, is_alone
 from gemproxy.keys.explanations import passed_over
@@ -115,6 +116,16 @@ class KeyPool:
             return None
         permit = entry.breaker.try_acquire(now)
         return Lease(entry, entry.key, "", permit, None) if permit is not None else None
+
+    def waive_probe(self, lease: Lease) -> None:
+        """Probes say nothing of this half-open key: a client's request may make its trial.
+
+        ``lease`` is a probe's, and is still to be settled.
+        """
+        entry = lease.entry
+        if lease.permit.generation == entry.breaker.generation:
+            entry.probe_waived = entry.breaker.generation
+            self._turns.free(entry)
 
     def record(
         self,
@@ -255,9 +266,15 @@ class KeyPool:
 
     def can_serve(self, now: float) -> bool:
         """Whether some key is enabled and its breaker admits requests. Ends at the first one."""
-        serving = {State.CLOSED} if self._settings.probe else {State.CLOSED, State.HALF_OPEN}
         return any(
-            entry.enabled and entry.breaker.state_at(now) in serving
+            entry.enabled
+            and (
+                entry.breaker.state is State.CLOSED
+                or (
+                    entry.breaker.state_at(now) is State.HALF_OPEN
+                    and not entry.waits_for_probe(self._settings)
+                )
+            )
             for entry in self._entries.values()
         )
 
@@ -318,8 +335,8 @@ class KeyPool:
         entry.breaker.close()
         entry.needs_attention = None
         entry.stored = None
-        self._eligibility.cooldowns.forget_project(entry.key.project)
-        self._eligibility.denials.forget_project(entry.key.project)
+        entry.forbidden_model = None
+        self._eligibility.forget(entry)
         self._turns.free_project(entry)
 
     # -- reload, restart -------------------------------------------------------------------------
@@ -364,7 +381,10 @@ class KeyPool:
             taken_at=now,
             keys=tuple(entry.snapshot() for entry in self._entries.values()),
             cooldowns=tuple(self._eligibility.cooldowns.all(now)),
-            denials=tuple(self._eligibility.denials.all(now)),
+            denials=(
+                *self._eligibility.denials.all(now),
+                *self._eligibility.key_denials.all(now),
+            ),
             overrides=tuple(self._overrides.items()),
         )
 
@@ -387,7 +407,8 @@ class KeyPool:
             (self._eligibility.denials, snapshot.denials),
         ):
             for rest in kept_rests:
-                rests.add(rest, now)
+                of_key = rest.reason == FORBIDDEN
+                (self._eligibility.key_denials if of_key else rests).add(rest, now)
         for entry in self._entries.values():
             entry.configure(entry.key, self._settings, self._override_of(entry.id))
         self._turns = Turns(self._entries, self._eligibility)

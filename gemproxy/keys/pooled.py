@@ -50,6 +50,7 @@ class PooledKey:
         "_latency_count",
         "breaker",
         "enabled",
+        "forbidden_model",
         "full_stride",
         "id",
         "key",
@@ -58,6 +59,7 @@ class PooledKey:
         "ledger",
         "needs_attention",
         "order",
+        "probe_waived",
         "removed",
         "requests_total",
         "stored",
@@ -82,6 +84,10 @@ class PooledKey:
         self.window = SlidingWindow(settings.window)
         self.ledger: Ledger | None = None
         self.needs_attention: str | None = None
+        #: The model that Google forbade this key since its last success.
+        self.forbidden_model: str | None = None
+        #: The generation of the breaker whose trial a client's request may make, probes or not.
+        self.probe_waived = -1
         self.requests_total = 0
         self.last_used: float | None = None
         self.last_error: LastError | None = None
@@ -122,6 +128,10 @@ class PooledKey:
         """Seconds of this key's first rest."""
         own = self.key.cooldown_seconds
         return settings.cooldown if own is None else own
+
+    def waits_for_probe(self, settings: PoolSettings) -> bool:
+        """Whether the trial of its half-open breaker is a probe's to make, and no client's."""
+        return settings.probe and self.probe_waived != self.breaker.generation
 
     def allows(self, model: str) -> bool:
         """Whether the operator lets this key serve ``model``."""

@@ -47,7 +47,7 @@ def key_status(entry: PooledKey, eligibility: Eligibility, now: float) -> KeySta
             CooldownStatus(rest.model, rest.until, rest.reason)
             for rest in eligibility.cooldowns.of_project(project, now)
         ),
-        denied_models=tuple(rest.model for rest in eligibility.denials.of_project(project, now)),
+        denied_models=eligibility.denied_models(entry, now),
         recent_latencies_ms=entry.recent_latencies_ms(),
     )
 

@@ -45,7 +45,7 @@ class PoolSnapshot:
     taken_at: float
     keys: tuple[KeySnapshot, ...] = ()
     cooldowns: tuple[Cooldown, ...] = ()
-    #: Models that projects were refused.
+    #: Models that projects were refused, and single keys (see ``cooldowns.FORBIDDEN``).
     denials: tuple[Cooldown, ...] = ()
     #: By key id; also of keys that are not in the file at present.
     overrides: tuple[tuple[str, Override], ...] = ()

@@ -25,6 +25,7 @@ from gemproxy.keys.rotations import Rotations
 from gemproxy.keys.selection import Hindrance, Judge, Reason, Rotation
 
 _RESTS = frozenset({Verdict.QUOTA_MINUTE, Verdict.QUOTA_DAY, Verdict.MODEL_DENIED})
+_FORBIDDEN = Verdict.FORBIDDEN
 _TRIED = Hindrance(Reason.ALREADY_TRIED)
 _FEW_SIBLINGS = 16
 _MOST_JUDGED = 500
@@ -80,9 +81,11 @@ class Turns:
         if outcome.verdict in _RESTS:
             self._rest(entry, ALL_MODELS if outcome.all_models else lease.model, now)
             return
-        if lease.permit.trial or entry.ledger is not None:
+        if lease.permit.trial or entry.ledger is not None or outcome.verdict is _FORBIDDEN:
             self._rotations.free(entry)
         self.exclude_unfit(entry, now)
+        if outcome.verdict is _FORBIDDEN:
+            self._rotations.stand_aside(entry, self._hindrance_of(entry, now), lease.model)
 
     def exclude_unfit(self, entry: PooledKey, now: float) -> None:
         """Keep a key out of all turns if its breaker is open or its limits are reached."""
@@ -179,7 +182,7 @@ class Turns:
         rotation = self._rotations.begin(model)
         if self._rests_concern(model):
             find = self._eligibility.may_rest
-            resting = (entry for entry in rotation.hindered() if find(entry.key.project, model))
+            resting = (entry for entry in rotation.hindered() if find(entry, model))
             for entry in list(islice(resting, _MOST_JUDGED)):
                 hindrance = self._hindrance_of(entry, now)(model)
                 if hindrance is not None:
@@ -187,8 +190,7 @@ class Turns:
         return rotation
 
     def _rests_concern(self, model: str) -> bool:
-        rests = self._eligibility
-        return rests.cooldowns.concern(model) or rests.denials.concern(model)
+        return self._eligibility.concern(model)
 
     def _choose(
         self,

@@ -9,29 +9,39 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 
 from gemproxy.classification import classify_failure, classify_response
-from gemproxy.errors import UpstreamFailed
+from gemproxy.dialects.translation.model_list import decode_page
+from gemproxy.errors import UnusableAnswer, UpstreamFailed
 from gemproxy.interfaces import Upstream, UpstreamRequest
 from gemproxy.keys.key import Key
 from gemproxy.keys.outcome import Outcome, Verdict
-from gemproxy.keys.pool import KeyPool
+from gemproxy.keys.pool import KeyPool, Lease
+from gemproxy.sentences import first_sentence
 
 #: One page with one model: Google answers it from its own list and bills nothing for it.
 PROBE_PATH = b"/v1beta/models?pageSize=1"
 PROBE_SECONDS = 10.0
-_MAX_ANSWER_BYTES = 64 * 1024
+#: A gateway may send its whole list.
+_MAX_ANSWER_BYTES = 4 * 1024 * 1024
 #: So many are tried at the same time, however many wait.
 _AT_ONCE = 8
 
-#: What a probe can tell of its key. Whatever else went wrong may be Google's doing or the way's,
-#: and is not the key's as long as nobody else was served: it is tried again in the next round.
+#: What a probe can tell of its key.
 _TELLING = frozenset({Verdict.SUCCESS, Verdict.KEY})
+#: What may be Google's doing or the way's, and will pass: the key is probed again in the next
+#: round. Any other answer is about the list of models, which an upstream need not have.
+_PASSING = frozenset(
+    {Verdict.SERVICE, Verdict.NETWORK, Verdict.QUOTA_MINUTE, Verdict.QUOTA_DAY, Verdict.UNUSABLE}
+)
+#: So often in a row; a key must not stay out for ever because its probes lead nowhere.
+_PATIENCE = 3
 
 
 class ActiveHealthCheck:
     """Probes the half-open keys of ``pool``, when ``enabled()``; see ``monitoring.probe``.
 
     A key that Google accepts is closed and serves again; one that it rejects stays out for another
-    ``recoveryTime``. ``seconds`` tells epoch time; ``scrub`` masks secrets in what Google says.
+    ``recoveryTime``. Where probes tell neither, a client's request makes the trial, as without
+    them. ``seconds`` tells epoch time; ``scrub`` masks secrets in what Google says.
     """
 
     _log = Logger()
@@ -50,12 +60,17 @@ class ActiveHealthCheck:
         self._enabled = enabled
         self._seconds = seconds
         self._scrub = scrub
+        #: How many probes in a row led nowhere, by the ids of the keys that wait.
+        self._vain: dict[str, int] = {}
+        self._told = False
 
     async def round(self) -> None:
         """Probe every key that waits for its trial now."""
         if not self._enabled():
             return
-        waiting = iter(list(self._pool.half_open_keys(self._seconds())))
+        keys = list(self._pool.half_open_keys(self._seconds()))
+        self._vain = {key.id: self._vain[key.id] for key in keys if key.id in self._vain}
+        waiting = iter(keys)
         await gatherResults(
             [Deferred.fromCoroutine(self._probe_each(waiting)) for _ in range(_AT_ONCE)],
             consumeErrors=True,
@@ -76,9 +91,25 @@ class ActiveHealthCheck:
             raise
         self._log.info("key probed", key=key.name, outcome=outcome.verdict.value)
         if outcome.verdict in _TELLING:
+            self._told = False
             self._pool.record(lease, outcome, self._seconds())
-        else:
-            self._pool.release(lease, self._seconds())
+            return
+        vain = self._vain[key.id] = self._vain.get(key.id, 0) + 1
+        if outcome.verdict not in _PASSING or vain >= _PATIENCE:
+            self._leave_to_clients(lease, outcome)
+        self._pool.release(lease, self._seconds())
+
+    def _leave_to_clients(self, lease: Lease, outcome: Outcome) -> None:
+        self._pool.waive_probe(lease)
+        if not self._told:
+            self._told = True
+            self._log.warn(
+                "probes say nothing of the keys: clients' requests try half-open keys instead",
+                key=lease.key.name,
+                outcome=outcome.verdict.value,
+                status=outcome.status,
+                message=first_sentence(outcome.message),
+            )
 
     async def _ask(self, key: Key) -> Outcome:
         deadline = self._seconds() + PROBE_SECONDS
@@ -89,7 +120,16 @@ class ActiveHealthCheck:
         except UpstreamFailed as failure:
             return classify_failure(failure)
         if response.status == 200:
-            return Outcome(Verdict.SUCCESS, 200)
+            return _judged(body)
         now = self._seconds()
         outcome = classify_response(response.status, response.headers, body, now=now)
         return replace(outcome, message=self._scrub(outcome.message))
+
+
+def _judged(body: bytes) -> Outcome:
+    """A portal's page comes with status 200 as well."""
+    try:
+        decode_page(body)
+    except UnusableAnswer as answer:
+        return Outcome(Verdict.UNUSABLE, 200, reason="no_list", message=answer.reason)
+    return Outcome(Verdict.SUCCESS, 200)

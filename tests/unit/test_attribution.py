@@ -26,6 +26,7 @@ def attempts(*pairs):
         (Verdict.NETWORK, Charge.MODEL),
         (Verdict.REQUEST, Charge.NOBODY),
         (Verdict.MODEL_DENIED, Charge.NOBODY),
+        (Verdict.FORBIDDEN, Charge.KEY),
         (Verdict.REGION, Charge.NOBODY),
         (Verdict.UNUSABLE, Charge.NOBODY),
         (Verdict.CLIENT_GONE, Charge.NOBODY),

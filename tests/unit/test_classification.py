@@ -69,7 +69,7 @@ SAMPLE_VERDICTS = {
     "err_400_user_location": (Verdict.REGION, "location"),
     "err_401_access_token_type_unsupported": (Verdict.KEY, "invalid"),
     "err_403_api_key_service_blocked": (Verdict.KEY, "blocked"),
-    "err_403_caller_no_permission": (Verdict.KEY, "forbidden"),
+    "err_403_caller_no_permission": (Verdict.FORBIDDEN, "forbidden"),
     "err_403_consumer_suspended": (Verdict.KEY, "suspended"),
     "err_403_leaked_key": (Verdict.KEY, "leaked"),
     "err_403_referrer_blocked": (Verdict.KEY, "blocked"),
@@ -122,8 +122,7 @@ class TestKey:
             (401, b"", "invalid"),
             (401, body(401, "Request had invalid credentials."), "invalid"),
             (402, b"", "billing"),
-            (403, b"", "forbidden"),
-            (403, body(403, "Something new."), "forbidden"),
+            (403, body(403, "x", "", [info("API_KEY_SOMETHING_NEW")]), "blocked"),
             (403, body(403, "Your API key was reported as leaked. Use another."), "leaked"),
             (403, body(403, "x", "", [info("CONSUMER_SUSPENDED")]), "suspended"),
             (403, body(403, "x", "", [info("API_KEY_IP_ADDRESS_BLOCKED")]), "blocked"),
@@ -189,11 +188,32 @@ class TestRequest:
     def test_foreign_file_is_the_requests_where_it_names_files(self):
         content = body(403, "The caller does not have permission", "PERMISSION_DENIED")
         assert classify(403, content, names_resources=True).verdict is Verdict.REQUEST
-        assert classify(403, content).verdict is Verdict.KEY
+        assert classify(403, content).verdict is Verdict.FORBIDDEN
+
+    def test_any_403_without_a_reason_is_the_requests_where_it_names_files(self):
+        content = body(403, "Something new.", "PERMISSION_DENIED")
+        assert classify(403, content, names_resources=True).verdict is Verdict.REQUEST
+        leaked = body(403, "Your API key was reported as leaked. Use another.")
+        assert classify(403, leaked, names_resources=True).verdict is Verdict.KEY
 
     def test_file_that_is_named_by_google_is_the_requests(self):
         text = "You do not have permission to access the File abc or it may not exist."
         assert classify(403, body(403, text)).verdict is Verdict.REQUEST
+
+
+class TestForbidden:
+    @pytest.mark.parametrize(
+        "content",
+        [
+            body(403, "The caller does not have permission", "PERMISSION_DENIED"),
+            body(403, "Something new.", "PERMISSION_DENIED"),
+            body(403, "Denied.", "PERMISSION_DENIED", [info("IAM_PERMISSION_DENIED")]),
+        ],
+    )
+    def test_403_that_does_not_speak_of_the_key_is_about_key_and_model(self, content):
+        outcome = classify(403, content)
+        assert (outcome.verdict, outcome.reason) == (Verdict.FORBIDDEN, "forbidden")
+        assert isinstance(error_for(outcome), errors.ModelNotFound)
 
 
 class TestModelDenied:

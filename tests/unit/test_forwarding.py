@@ -74,11 +74,11 @@ class Proxy:
         self.slept.append(seconds)
         self.now += seconds
 
-    def ask(self, *, stream=False, model="gemini-2.5-flash", body=b"", **more):
+    def ask(self, said="Hi", *, stream=False, model="gemini-2.5-flash", body=b"", **more):
         fields = b'"stream":true,' if stream else b""
         raw = body or (
-            b'{"model":"%b",%b"messages":[{"role":"user","content":"Hi"}]}'
-            % (model.encode(), fields)
+            b'{"model":"%b",%b"messages":[{"role":"user","content":"%b"}]}'
+            % (model.encode(), fields, said.encode())
         )
         self.exchange = Exchange("r", "/v1/chat/completions", self.now)
         writer = RecordingWriter()
@@ -241,9 +241,9 @@ def test_a_mistake_found_here_reaches_no_upstream():
 
 def test_every_keys_overload_is_the_models_and_opens_no_key():
     proxy = Proxy(FakeGemini(**{name: [OVERLOADED] for name in "abcd"}))
-    for _ in range(3):
+    for prompt in ("one", "two", "three"):
         with pytest.raises(UpstreamUnavailable) as caught:
-            proxy.ask()
+            proxy.ask(prompt)
         assert caught.value.status == 503
         assert caught.value.retry_after is not None
     assert {proxy.status(name).failure_count for name in "abcd"} == {0}
@@ -253,6 +253,75 @@ def test_every_keys_overload_is_the_models_and_opens_no_key():
     proxy.now += 1.5
     proxy.ask()
     assert proxy.exchange.outcome == "success"
+
+
+@pytest.mark.parametrize("failure", [OVERLOADED, FailureKind.RESET, FailureKind.FIRST_BYTE_TIMEOUT])
+def test_one_prompt_that_always_fails_takes_the_model_from_nobody(failure):
+    proxy = Proxy(FakeGemini(**{name: [failure] for name in "abcd"}))
+    for number in range(20):
+        # Its stream and its retries are the same prompt.
+        with pytest.raises(UpstreamUnavailable):
+            proxy.ask("an odd one", stream=number % 2 == 1)
+    proxy.upstream.scripts = {name: [whole()] for name in "abcd"}
+    proxy.ask("another one")
+    assert {proxy.status(name).status for name in "abcd"} == {"active"}
+
+
+def test_the_request_that_opens_a_models_breaker_learns_when_it_is_tried_again():
+    proxy = Proxy(FakeGemini(**{name: [OVERLOADED] for name in "abcd"}))
+    prompts = map("prompt {}".format, itertools.count())
+
+    def asked():
+        with pytest.raises((UpstreamUnavailable, ModelUnavailable)) as caught:
+            proxy.ask(next(prompts))
+        return caught.value.retry_after
+
+    assert [asked() for _ in range(3)] == [1.0, 1.0, 1.0]
+    delays = []
+    for _ in range(5):
+        proxy.now += delays[-1] if delays else 1.0
+        delays.append(asked())
+        # Whoever is refused meanwhile is told the same moment.
+        proxy.now += 0.5
+        assert asked() == max(1.0, delays[-1] - 0.5)
+        proxy.now -= 0.5
+    assert delays == [2.0, 4.0, 8.0, 10.0, 10.0]
+
+
+@pytest.mark.parametrize("failure", [FailureKind.REFUSED, FailureKind.CONNECT_TIMEOUT])
+def test_so_does_the_one_that_nobody_answered(failure):
+    proxy = Proxy(FakeGemini(a=[failure]), max_attempts=1)
+    for prompt in ("one", "two", "three"):
+        with pytest.raises(UpstreamUnavailable) as caught:
+            proxy.ask(prompt)
+    assert caught.value.retry_after == 1.0
+    proxy.now += 1.0
+    with pytest.raises(UpstreamUnavailable) as caught:
+        proxy.ask("four")
+    assert dict(caught.value.headers())[b"Retry-After"] == b"2"
+
+
+def test_a_model_that_is_forbidden_to_one_key_is_served_by_another():
+    forbidden = error(403, "The caller does not have permission", "PERMISSION_DENIED")
+    proxy = Proxy(FakeGemini(a=[forbidden], b=[whole()]))
+    for _ in range(4):
+        proxy.ask()
+    assert proxy.upstream.keys_used == ["a", "b", "b", "b", "b"]
+    proxy.upstream.scripts["a"] = [whole()]
+    proxy.ask(model="gemini-2.5-pro")
+    proxy.ask(model="gemini-2.5-pro")
+    assert proxy.upstream.keys_used[-2:] in (["a", "b"], ["b", "a"])
+    assert proxy.status("a").needs_attention is None
+
+
+def test_a_model_that_is_forbidden_to_every_key_is_not_found():
+    forbidden = error(403, "The caller does not have permission", "PERMISSION_DENIED")
+    proxy = Proxy(FakeGemini(a=[forbidden], b=[forbidden]))
+    for _ in range(2):
+        with pytest.raises(ModelNotFound):
+            proxy.ask()
+    assert proxy.upstream.keys_used == ["a", "b"]
+    assert {proxy.status(name).status for name in "ab"} == {"active"}
 
 
 def test_a_failure_that_another_key_made_good_is_the_keys():
@@ -389,9 +458,9 @@ def test_a_secret_in_the_words_of_a_block_is_scrubbed():
 
 def test_the_trial_of_a_model_is_over_with_the_first_chunk():
     proxy = Proxy(FakeGemini(a=[OVERLOADED]), max_attempts=1)
-    for _ in range(3):
+    for prompt in ("one", "two", "three"):
         with pytest.raises(UpstreamUnavailable):
-            proxy.ask()
+            proxy.ask(prompt)
     proxy.now += 1.5
 
     class Slow(Reply):

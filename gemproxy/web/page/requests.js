@@ -20,6 +20,7 @@ const VERDICTS = {
   quota_day: "had used up its quota per day",
   key: "was refused by Google",
   model_denied: "may not use this model",
+  forbidden: "was forbidden this model",
   service: "met an error of Google's own",
   network: "got no answer from Google",
   broken_off: "began to serve the request, and Google broke off",

@@ -27,6 +27,7 @@ BUSY = Outcome(Verdict.QUOTA_MINUTE, 429, retry_after=34.0, message="Slow down."
 USED_UP = Outcome(Verdict.QUOTA_DAY, 429, until=MIDNIGHT)
 INVALID = Outcome(Verdict.KEY, 400, reason="invalid", message="API key not valid.")
 DENIED = Outcome(Verdict.MODEL_DENIED, 404, until=MIDNIGHT)
+FORBIDDEN = Outcome(Verdict.FORBIDDEN, 403, reason="forbidden", message="No permission.")
 OVERLOADED = Outcome(Verdict.SERVICE, 503, message="Overloaded.")
 
 
@@ -356,6 +357,92 @@ class TestModels:
         with pytest.raises(ModelNotFound):
             pool.acquire("m", NOON + 299)
         assert serve(pool, now=NOON + 300) == "a"
+
+
+class TestForbidden:
+    def test_forbidden_model_is_left_to_the_other_keys_and_the_key_to_other_models(self):
+        pool = pool_of(key("a", project="p"), key("b", project="p"))
+        fail_key(pool, "a", FORBIDDEN)
+        assert served(pool, 4) == {"b": 4}
+        assert served(pool, 4, model="other") == {"a": 2, "b": 2}
+        assert (status(pool, "a").status, status(pool, "a").needs_attention) == ("active", None)
+        assert (status(pool, "a").denied_models, status(pool, "b").denied_models) == (("m",), ())
+        assert status(pool, "a").last_error.status == 403
+        (told,) = pool.passed_over("m", NOON)
+        assert (told.key, told.reason.value) == ("a", "model_not_allowed")
+        assert told.until == NOON + 300
+
+    def test_ends_by_itself_and_is_tried_again(self):
+        pool = pool_of("a", "b", recovery_time=300.0)
+        fail_key(pool, "a", FORBIDDEN)
+        assert served(pool, 2, now=NOON + 299) == {"b": 2}
+        assert served(pool, 4, now=NOON + 300) == {"a": 2, "b": 2}
+
+    def test_forbidden_to_every_key_is_not_found(self):
+        pool = pool_of("a", "b")
+        for name in "ab":
+            fail_key(pool, name, FORBIDDEN)
+        with pytest.raises(ModelNotFound):
+            pool.acquire("m", NOON)
+        assert isinstance(pool.refusal("m", NOON, FORBIDDEN), ModelNotFound)
+        assert served(pool, 2, model="other") == {"a": 1, "b": 1}
+
+    def test_keys_that_were_not_tried_yet_are_worth_another_request(self):
+        pool = pool_of("a", "b")
+        fail_key(pool, "a", FORBIDDEN)
+        refused = pool.refusal("m", NOON, FORBIDDEN)
+        assert isinstance(refused, NoHealthyKeys)
+        assert refused.retry_after == 1.0
+
+    def test_second_model_without_a_success_between_is_the_keys_fault(self):
+        pool = pool_of("a", "b")
+        fail_key(pool, "a", FORBIDDEN, model="one")
+        fail_key(pool, "a", FORBIDDEN, model="two")
+        assert (status(pool, "a").status, status(pool, "a").needs_attention) == (
+            "circuit_open",
+            "forbidden",
+        )
+        assert status(pool, "a").next_retry == NOON + 300
+        assert served(pool, 2, model="three") == {"b": 2}
+
+    def test_success_between_two_models_speaks_for_the_key(self):
+        pool = pool_of("a", "b")
+        for model in ("one", "two", "three"):
+            fail_key(pool, "a", FORBIDDEN, model=model)
+            fail_key(pool, "a", SUCCESS, model="other")
+        assert status(pool, "a").status == "active"
+        assert status(pool, "a").denied_models == ("one", "three", "two")
+
+    def test_same_model_again_is_no_second_one(self):
+        pool = pool_of("a", "b")
+        leases = [pool.acquire_again(status(pool, "a").id, "m", NOON) for _ in range(5)]
+        for lease in leases:
+            pool.record(lease, FORBIDDEN, NOON)
+        assert status(pool, "a").status == "active"
+
+    def test_forbidden_trial_leaves_the_trial_to_another_model(self):
+        pool = pool_of("a", failure_threshold=1)
+        fail_key(pool, "a", OVERLOADED)
+        fail_key(pool, "a", FORBIDDEN, now=NOON + 30)
+        assert serve(pool, model="other", now=NOON + 30) == "a"
+        assert status(pool, "a", NOON + 30).status == "active"
+
+    def test_reset_forgets_it(self):
+        pool = pool_of("a", "b")
+        fail_key(pool, "a", FORBIDDEN, model="one")
+        pool.reset("a")
+        assert status(pool, "a").denied_models == ()
+        assert served(pool, 2, model="one") == {"a": 1, "b": 1}
+        fail_key(pool, "a", FORBIDDEN, model="two")
+        assert status(pool, "a").status == "active"
+
+    def test_outlives_a_restart(self):
+        pool = pool_of(key("a", project="p"), key("b", project="p"))
+        fail_key(pool, "a", FORBIDDEN)
+        again = pool_of(key("a", project="p"), key("b", project="p"))
+        again.restore(pool.snapshot(NOON), NOON)
+        assert served(again, 2) == {"b": 2}
+        assert again.snapshot(NOON).denials == pool.snapshot(NOON).denials
 
 
 class TestLimits:

@@ -110,6 +110,66 @@ def test_what_may_be_googles_doing_leaves_the_key_for_the_next_round(trouble):
     assert stage.status() == "active"
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        error(404, "Not found.", "NOT_FOUND"),
+        Reply(404, b"<html>nothing here</html>", headers={"content-type": "text/html"}),
+        Reply(405, b""),
+        Reply(501, b"{}"),
+        error(400, "Request contains an invalid argument.", "INVALID_ARGUMENT"),
+        error(403, "The caller does not have permission", "PERMISSION_DENIED"),
+    ],
+)
+def test_an_upstream_without_a_list_of_models_leaves_the_trial_to_a_client(answer):
+    stage = Stage(names="ab", a=[answer], b=[answer])
+    with capturedLogs() as events:
+        stage.probe()
+        assert stage.status() == "circuit_half_open"
+        assert stage.pool.can_serve(stage.now)
+        lease = stage.pool.acquire(MODEL, stage.now)
+        assert lease.permit.trial
+        stage.pool.record(lease, Outcome(Verdict.SUCCESS, 200), stage.now)
+        stage.probe()
+    assert sorted(stage.status(name) for name in "ab") == ["active", "circuit_half_open"]
+    told = [event for event in events if event["log_format"].startswith("probes say nothing")]
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        error(503, "Overloaded.", "UNAVAILABLE"),
+        error(429, "Slow down.", "RESOURCE_EXHAUSTED"),
+        Reply(503, b"<html>Gateway</html>", headers={"content-type": "text/html"}),
+        FailureKind.REFUSED,
+        FailureKind.FIRST_BYTE_TIMEOUT,
+        Reply(302, b""),
+        Reply(200, b"<html>Sign in to this network</html>"),
+    ],
+)
+def test_trouble_that_does_not_pass_keeps_no_key_out_for_ever(trouble):
+    stage = Stage(a=[trouble])
+    for _ in range(2):
+        stage.probe()
+        with pytest.raises(NoHealthyKeys):
+            stage.pool.acquire(MODEL, stage.now)
+    stage.probe()
+    assert stage.pool.acquire(MODEL, stage.now).permit.trial
+
+
+def test_a_key_that_fails_its_trial_waits_for_a_probe_again():
+    stage = Stage(a=[Reply(405, b"")])
+    stage.probe()
+    lease = stage.pool.acquire(MODEL, stage.now)
+    stage.pool.record(lease, Outcome(Verdict.SERVICE, 500), stage.now)
+    stage.now = stage.pool.status("a", stage.now).next_retry
+    with pytest.raises(NoHealthyKeys):
+        stage.pool.acquire(MODEL, stage.now)
+    stage.probe()
+    assert stage.pool.acquire(MODEL, stage.now).permit.trial
+
+
 def test_a_key_that_is_bound_to_models_or_limits_is_probed_as_well():
     """A list of models uses no model's quota, and its probe does not count as a request."""
     limits = Limits(rpm=1)
