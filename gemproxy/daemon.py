@@ -62,6 +62,7 @@ from gemproxy.web.api import ModelNames, OpenAIAPI
 from gemproxy.web.auth import TokenAuth
 from gemproxy.web.entrance import Entrance, EntranceSettings
 from gemproxy.web.health import ServiceStatus
+from gemproxy.web.origins import HeadGuard, OriginSettings, reach_of
 from gemproxy.web.site import ProxySite, new_request_id
 from gemproxy.web.tls import tls_factory
 
@@ -108,6 +109,8 @@ class Daemon:
         self._catalogue.request_timeout = settings.upstream.request_timeout_seconds
         self._entrance.settings = entrance_settings(settings)
         self._entrance.auth = self._door.auth = token_auth(settings.proxy)
+        for guard in self._guards:
+            guard.apply(origin_settings(settings.proxy))
         self._api.names = model_names(settings)
         self._checkpoint.interval = settings.persistence.checkpoint_seconds
         self._health.interval = settings.monitoring.health_check_interval
@@ -171,6 +174,7 @@ class Daemon:
 
     def _make_web(self, settings: Settings, source: SettingsSource, seen: bytes) -> None:
         reactor = self._reactor
+        self._guards: list[HeadGuard] = []
         auth = token_auth(settings.proxy)
         self._entrance = Entrance(
             reactor,
@@ -223,8 +227,15 @@ class Daemon:
             self._in_thread,
             None if settings.proxy.admin_endpoint else self._admin,
         )
-        self._site = ProxySite(self._api.app.resource(), reactor, door=self._api)
+        self._site = ProxySite(
+            self._api.app.resource(), reactor, door=self._api, guard=self._guard(settings.proxy)
+        )
         self._site.routes = self._api.short_ways()
+
+    def _guard(self, proxy: ProxySettings) -> HeadGuard:
+        guard = HeadGuard(origin_settings(proxy))
+        self._guards.append(guard)
+        return guard
 
     def _admin_parts(self) -> AdminParts:
         return AdminParts(
@@ -262,6 +273,7 @@ class Daemon:
             with_tls(self._site, settings.proxy),
             settings.proxy.endpoint or f"{settings.proxy.host}:{settings.proxy.port}",
         )
+        self.listener.listening.addCallback(stand_at, self._site)
         self.listener.listening.addCallback(self._ready)
         self._frozen = FrozenStart()
         sequence = ServiceSequence()
@@ -291,9 +303,13 @@ class Daemon:
     def _admin_listener(self, proxy: ProxySettings) -> list[Service]:
         if proxy.admin_endpoint is None:
             return []
-        site = ProxySite(self._admin.resource(), self._reactor, door=self._admin)
+        site = ProxySite(
+            self._admin.resource(), self._reactor, door=self._admin, guard=self._guard(proxy)
+        )
         endpoint = described_endpoint(self._reactor, proxy.admin_endpoint, "proxy.adminEndpoint")
-        return [Listener(self._reactor, endpoint, site, proxy.admin_endpoint)]
+        listener = Listener(self._reactor, endpoint, site, proxy.admin_endpoint)
+        listener.listening.addCallback(stand_at, site)
+        return [listener]
 
     # -- what they ask of one another ------------------------------------------------------------
 
@@ -389,6 +405,23 @@ def token_auth(proxy: ProxySettings) -> TokenAuth:
         anonymous=proxy.anonymous_allowed,
         admin_open=proxy.admin_auth == "disabled",
     )
+
+
+def origin_settings(proxy: ProxySettings) -> OriginSettings:
+    """Which hosts are answered for, and which pages may call."""
+    return OriginSettings(
+        allowed_hosts=frozenset(proxy.allowed_hosts),
+        cors_origins=frozenset(proxy.cors_origins),
+        anonymous=proxy.anonymous_allowed,
+        admin_open=proxy.admin_auth == "disabled",
+    )
+
+
+def stand_at(port: Any, site: ProxySite) -> Any:
+    """Tell ``site`` who can connect to ``port``, on which it listens."""
+    if site.guard is not None:
+        site.guard.stand_at(reach_of(getattr(port.getHost(), "host", None)))
+    return port
 
 
 def model_names(settings: Settings) -> ModelNames:

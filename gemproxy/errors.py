@@ -16,7 +16,8 @@
         │   └── ContextTooLong  400, the prompt is larger than the model or the quota admits
         ├── RequestTooLarge     413
         ├── Unauthorized        401, the client's token for this proxy
-        ├── Forbidden           403, a page of another site asks an admin API that is open
+        ├── Forbidden           403, a page of another site asks where no token is needed
+        ├── MisdirectedRequest  421, made for a host that the listener does not answer for
         ├── LockedOut           429, the address brought too many wrong tokens
         ├── UnknownURL          404
         ├── NotFound            404, the route exists, the key or request that it names does not
@@ -224,6 +225,14 @@ class Forbidden(ProxyError):
     status = 403
     type = "invalid_request_error"
     code = "forbidden"
+
+
+class MisdirectedRequest(ProxyError):
+    """The request was made for a host that this listener does not answer for."""
+
+    status = 421
+    type = "invalid_request_error"
+    code = "misdirected_request"
 
 
 class LockedOut(ProxyError):

@@ -19,7 +19,7 @@ from twisted.logger import Logger
 
 from gemproxy.audit import Actor
 from gemproxy.dialects.openai.errors import encode_error
-from gemproxy.errors import Forbidden, InternalError, LockedOut, ProxyError, Unauthorized
+from gemproxy.errors import InternalError, LockedOut, ProxyError, Unauthorized
 from gemproxy.exchange import Exchange
 from gemproxy.web.auth import TokenAuth, brings_token
 from gemproxy.web.dashboard import Document
@@ -147,8 +147,6 @@ class AdminDoor:
             self._surroundings.refused()
             self._refuse(address, brings_token(authorization), exchange)
             raise
-        if self.auth.admin_open:
-            _check_origin(request)
         return Actor(address, client.name or "")
 
     def _refuse(self, address: str, brought_token: bool, exchange: Exchange) -> None:
@@ -205,10 +203,3 @@ def address_of(request: ProxyRequest) -> str:
     """The peer's address; what a header says of another one may be made up."""
     address = request.getClientAddress()
     return str(getattr(address, "host", "unix socket"))
-
-
-def _check_origin(request: ProxyRequest) -> None:
-    """Where no token is asked, a page of any site that the operator visits could send requests."""
-    origin, host = request.header(b"origin"), request.header(b"host")
-    if origin is not None and origin.partition(b"://")[2] != host:
-        raise Forbidden("The admin API does not serve pages of another site.")

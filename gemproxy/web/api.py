@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -41,6 +42,9 @@ _ROUTES: Final = {CHAT: _CHAT_ROUTE, MODELS: Route(MODELS, (b"GET", b"HEAD"))}
 _NO_ROUTE: Final = Route("unknown", ())
 _PROBES: Final = frozenset({"/livez", "/healthz", "/readyz"})
 _READING: Final = (b"GET", b"HEAD")
+#: Media types of JSON, and the characters that it may be said to have.
+_JSON_TYPE = re.compile(rb"application/json|[^/,\s]+/[^/,\s]+\+json")
+_UTF_8 = frozenset({b"utf-8", b"utf8", b"us-ascii", b"ascii"})
 
 
 class AdminRoutes(Door, Protocol):
@@ -228,7 +232,11 @@ def _route(request: ProxyRequest) -> Route:
 
 
 def check_content_type(request: ProxyRequest) -> None:
-    """Raise :class:`InvalidRequest` where the body is said to be anything but plain JSON."""
+    """Raise :class:`InvalidRequest` where the body is not said to be plain JSON.
+
+    A web page may send any other type to any address without being asked whether it may (the Fetch
+    standard, section 2.2.2).
+    """
     encoding = request.header(b"content-encoding")
     if encoding is not None and encoding.strip().lower() not in (b"identity", b""):
         raise InvalidRequest(
@@ -236,10 +244,19 @@ def check_content_type(request: ProxyRequest) -> None:
             " send the JSON as it is."
         )
     content_type = request.header(b"content-type")
-    if content_type == JSON or content_type is None:
+    if content_type == JSON:
         return
-    kind = content_type.partition(b";")[0].strip().lower()
-    if kind and kind != b"application/json" and not kind.endswith(b"+json"):
+    if not content_type:
+        raise InvalidRequest("Content-Type is missing; it must be application/json.")
+    kind, *parameters = content_type.lower().split(b";")
+    if _JSON_TYPE.fullmatch(kind.strip()) is None:
         raise InvalidRequest(
             f"Content-Type must be application/json, not {kind.decode('latin-1')[:100]!r}."
         )
+    for parameter in parameters:
+        name, _, value = parameter.partition(b"=")
+        # RFC 8259 section 8.1: JSON is UTF-8, of which ASCII is a part.
+        if name.strip() == b"charset" and value.strip().strip(b'"') not in _UTF_8:
+            raise InvalidRequest(
+                f"JSON must be UTF-8, not {value.strip().decode('latin-1')[:100]!r}."
+            )

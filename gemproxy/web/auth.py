@@ -51,7 +51,8 @@ class TokenAuth:
         anonymous: bool,
         admin_open: bool = False,
     ) -> None:
-        self._open = anonymous
+        #: Whether clients may come without a token.
+        self.open = anonymous
         #: Whether the admin API asks for no token.
         self.admin_open = admin_open
         self._clients: dict[bytes, tuple[Secret, Client]] = {
@@ -69,7 +70,7 @@ class TokenAuth:
             secret, client = self._clients.get(_digest(token), (None, _ANONYMOUS))
             if secret is not None and secret.matches(token):
                 return client
-        if self._open:
+        if self.open:
             return _ANONYMOUS
         raise Unauthorized(_MISSING if token is None else _WRONG)
 

@@ -175,8 +175,11 @@ class ProxyChannel(Protocol):
         request = self._request = ProxyRequest(self, head)
         self.persistent = head.persistent
         length, buffer = head.length, self._buffer
+        site = self.site
         try:
-            self.site.door.check_head(request)
+            if site.guard is not None:
+                site.guard.check(head.method, head.path, head.values)
+            site.door.check_head(request)
         except ProxyError as error:
             self._turn_away(request, error)
             return

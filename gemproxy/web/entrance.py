@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from gemproxy.interfaces import Telemetry
     from gemproxy.web.auth import TokenAuth
 
+#: What scripts of another origin may read of an answer beside its body: whatever SDKs look at.
+_EXPOSED = b"x-request-id, retry-after, x-should-retry, openai-processing-ms, x-gemproxy-attempts"
 _HEADER_NAMES = re.compile(rb"[A-Za-z0-9_, -]{1,1000}\Z")
 
 
@@ -323,6 +325,6 @@ def cors_headers(request: ProxyRequest, origins: frozenset[str]) -> list[tuple[b
         return [(b"Vary", b"Origin")]
     return [
         (b"Access-Control-Allow-Origin", allowed),
-        (b"Access-Control-Expose-Headers", b"x-request-id, retry-after, openai-processing-ms"),
+        (b"Access-Control-Expose-Headers", _EXPOSED),
         (b"Vary", b"Origin"),
     ]

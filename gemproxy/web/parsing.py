@@ -29,7 +29,7 @@ _LINE_END = b"\r\n"
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([!-~]+) (HTTP/1\.[01])")
 #: Shown to llhttp in the place of the one that came.
 _ANY_REQUEST_LINE = b"POST / HTTP/1.1\r\n"
-_ABSOLUTE_FORM = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
+_ABSOLUTE_FORM = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
 # RFC 3986 section 3.2.2 and 3.2.3; it may be empty.
 _HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
 _CLOSE = re.compile(rb"(?:^|[,\s])close(?:$|[,\s])", re.IGNORECASE)
@@ -45,6 +45,7 @@ class RequestHead(Struct, gc=False):
     """Request line and headers of one request.
 
     ``target`` has origin form (``/path?query``) or is ``*``, ``path`` is it without the query.
+    ``authority`` stood in a target of absolute form, and then in ``values`` in the place of Host.
     ``headers`` is what follows the request line, as it came, ``values`` the last value of each
     header by its name in lower case. ``length`` is the body's, ``None`` where it comes in chunks.
     ``persistent`` tells whether the connection may serve another request, ``expects_continue``
@@ -55,6 +56,7 @@ class RequestHead(Struct, gc=False):
     target: bytes
     path: bytes
     version: bytes
+    authority: bytes | None
     headers: bytes
     values: dict[bytes, bytes]
     length: int | None = 0
@@ -105,16 +107,16 @@ def read_head(data: bytes) -> RequestHead:
 
 
 @lru_cache(maxsize=64)  # Clients ask for the same things again and again.
-def _asked_for(line: bytes) -> tuple[bytes, bytes, bytes, bytes]:
-    """Method, target, path and version of a request line."""
+def _asked_for(line: bytes) -> tuple[bytes, bytes, bytes, bytes, bytes | None]:
+    """Method, target, path and version of a request line, and the authority that it names."""
     match = _REQUEST_LINE.fullmatch(line)
     if match is None:
         raise MalformedRequest("request line")
     method, target, version = match.groups()
     if method == b"CONNECT":
         raise MalformedRequest("no tunnels here")
-    target = _origin_form(target)
-    return method, target, target.partition(b"?")[0], version
+    target, authority = _origin_form(target)
+    return method, target, target.partition(b"?")[0], version, authority
 
 
 def _show(listener: RequestHead | _Fields, headers: bytes) -> None:
@@ -136,6 +138,8 @@ def _understand(head: RequestHead) -> None:
             raise MalformedRequest("no Host")  # RFC 9112 section 3.2
     elif not _is_host(host):
         raise MalformedRequest("Host")
+    if head.authority is not None:
+        head.values[b"host"] = head.authority
     encoding = get(b"transfer-encoding")
     if encoding is None:
         # llhttp refused two lengths, a length beside an encoding, and what is no number.
@@ -173,15 +177,19 @@ def _gathered(fields: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     return values
 
 
-def _origin_form(target: bytes) -> bytes:
-    """RFC 9112 section 3.2: a server takes the absolute form as well; its host is of no use."""
+def _origin_form(target: bytes) -> tuple[bytes, bytes | None]:
+    """``target`` in origin form, and the authority of one that has absolute form.
+
+    RFC 9112 section 3.2.2: a server takes the absolute form as well, and then does not look at
+    Host. RFC 9110 section 4.2: the authority has a host and no user.
+    """
     if target.startswith(b"/") or target == b"*":
-        return target
+        return target, None
     absolute = _ABSOLUTE_FORM.match(target)
-    if absolute is None:
+    if absolute is None or not _is_host(absolute[1]):
         raise MalformedRequest("request target")
     rest = target[absolute.end() :]
-    return rest if rest.startswith(b"/") else b"/" + rest
+    return rest if rest.startswith(b"/") else b"/" + rest, absolute[1]
 
 
 class SizedBody:

@@ -23,6 +23,7 @@ from zope.interface import implementer
 
 from gemproxy.errors import ProxyError
 from gemproxy.web.channel import LINGER_SECONDS, ProxyChannel
+from gemproxy.web.origins import HeadGuard
 from gemproxy.web.request import ProxyRequest, new_request_id, request_id_of
 
 __all__ = [
@@ -69,7 +70,7 @@ class ProxySite(Factory):
     """The factory of connections.
 
     ``routes`` are the short ways: (method, path) to what serves the request. Every request comes
-    through the ``door`` first.
+    through the ``door`` first, and before that past the ``guard``.
     """
 
     noisy = False
@@ -81,9 +82,11 @@ class ProxySite(Factory):
         resource: Resource,
         reactor: IReactorTime,
         door: Door,
+        guard: HeadGuard | None = None,
     ) -> None:
         self._resource = resource
         self.door = door
+        self.guard = guard
         self.now = reactor.seconds
         self.routes: dict[tuple[bytes, bytes], Callable[[ProxyRequest], object]] = {}
         #: The connections that are open.

@@ -27,6 +27,7 @@ from gemproxy.web.admin import AdminAPI, AdminParts
 from gemproxy.web.admin_door import AdminDoor, Surroundings
 from gemproxy.web.auth import TokenAuth
 from gemproxy.web.health import ServiceStatus
+from gemproxy.web.origins import HeadGuard, OriginSettings
 from gemproxy.web.site import ProxySite
 
 #: 2026-11-22 20:00 in UTC.
@@ -113,6 +114,7 @@ class AdminStage:
             self.admin.resource(),
             clock,
             door=self.admin,
+            guard=HeadGuard(OriginSettings(admin_open=admin_open)),
         )
 
     def _door(self, admin_open: bool) -> AdminDoor:

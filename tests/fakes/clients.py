@@ -85,7 +85,7 @@ def send_only(
     client.connect((daemon.host, daemon.port))
     content = json.dumps(body).encode()
     client.sendall(
-        b"POST /v1/chat/completions HTTP/1.1\r\nHost: proxy\r\nConnection: close\r\n"
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
         b"Content-Type: application/json\r\nx-request-id: %b\r\nContent-Length: %d\r\n\r\n%b"
         % (request_id.encode(), len(content), content)
     )

@@ -142,7 +142,7 @@ def request(
     """The bytes of a request; ``x_request_id="a"`` is the header ``x-request-id: a``."""
     if isinstance(body, dict):
         body = json.dumps(body).encode()
-    given = {"host": "proxy", **{name.replace("_", "-"): v for name, v in headers.items()}}
+    given = {"host": "localhost", **{name.replace("_", "-"): v for name, v in headers.items()}}
     if body is not None:
         given.setdefault("content-type", "application/json")
         given.setdefault("content-length", str(len(body)))

@@ -110,6 +110,19 @@ def test_the_absolute_form_is_taken_for_its_path(target, path):
     assert read.target.startswith(path)
 
 
+def test_the_authority_of_a_target_stands_for_the_host():
+    """RFC 9112 section 3.2.2: Host is not looked at then, as little as there may be of it."""
+    line = b"GET http://Good.example:80/v1 HTTP/1.%d"
+    assert head(line=line % 1, host=b"Host: evil\r\n").values[b"host"] == b"Good.example:80"
+    assert head(line=line % 0, host=b"").values[b"host"] == b"Good.example:80"
+    assert head(line=b"GET /http://good/ HTTP/1.1").values[b"host"] == b"x"
+    for target in (b"http://user@good/", b"http://go\\od/", b"http://x@/"):
+        with pytest.raises(MalformedRequest):
+            head(line=b"GET " + target + b" HTTP/1.1")
+    with pytest.raises(MalformedRequest):  # Section 3.2: it has to be there all the same.
+        head(line=line % 1, host=b"")
+
+
 @pytest.mark.parametrize(
     "headers",
     [
