@@ -283,7 +283,8 @@ def test_who_asks_before_a_too_large_upload_gets_the_refusal_and_no_leave(daemon
 def test_who_asks_before_a_right_upload_is_told_to_go_on(daemon):
     body = json.dumps(said("hi")).encode()
     with Wire(daemon) as wire:
-        wire.send(request("POST", CHAT, content_length=str(len(body)), expect="100-continue"))
+        about = {"content_length": str(len(body)), "content_type": "application/json"}
+        wire.send(request("POST", CHAT, expect="100-continue", **about))
         assert wire.receive().status == 100
         wire.send(body)
         assert wire.receive().status == 200

@@ -101,7 +101,10 @@ class Stage:
     def post(self, content):
         body = json.dumps(content).encode()
         assert len(body) >= LARGE_BODY
-        head = b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+        head = (
+            b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Content-Length: %d\r\n\r\n"
+        )
         self.channel.dataReceived(head % (CHAT.encode(), len(body)) + body)
 
     def leave(self):
