@@ -1,12 +1,14 @@
 # The first two targets are the README's commands; each installs what it needs into .venv.
+# Another Python than python3: make PYTHON=python3.12 demo
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo run test kill-test reloads lint bench bench-quick screenshots lock clean
+.PHONY: demo run test test-versions kill-test reloads lint bench bench-quick screenshots lock clean
 
 demo: $(VENV)/run.stamp      ## try it: no key and no internet needed
+	@echo "starting the demo; Ctrl-C ends it"
 	$(BIN)/twistd -n --pidfile= gemproxy --demo
 
 run: $(VENV)/run.stamp       ## serve with the key in GEMINI_API_KEY, or with config/*.yaml
@@ -15,6 +17,9 @@ run: $(VENV)/run.stamp       ## serve with the key in GEMINI_API_KEY, or with co
 
 test: $(VENV)/dev.stamp      ## every test
 	$(BIN)/python -m pytest $(TESTS)
+
+test-versions:               ## the tests with the lowest, locked and newest dependencies
+	.ci/versions
 
 kill-test: $(VENV)/dev.stamp ## fifty kills in a row of the real daemon
 	GEMPROXY_KILLS=50 $(BIN)/python -m pytest tests/integration/test_state.py -k kill_after_kill
@@ -39,22 +44,38 @@ screenshots: $(VENV)/dev.stamp ## the README's pictures of the dashboard (needs 
 
 lock:                        ## renew the pinned versions (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
-	  --no-emit-index-url requirements/build.in setup.py -o requirements/run.txt
+	  --no-emit-index-url requirements/build.in pyproject.toml -o requirements/run.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
-	  --no-emit-index-url --extra test --extra lint requirements/build.in setup.py \
+	  --no-emit-index-url --extra test --extra lint requirements/build.in pyproject.toml \
 	  -o requirements/dev.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-emit-index-url --upgrade --resolution lowest-direct pyproject.toml \
+	  -o requirements/lowest.txt
 
-$(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV)
-
-$(VENV)/run.stamp: requirements/run.txt setup.py | $(VENV)/bin/python
-	$(PIP) install --require-hashes -r requirements/run.txt
-	$(PIP) install --no-build-isolation --no-deps -e .
+# A new enough Python with venv, or a word on what is missing; and no half-made .venv.
+$(VENV)/venv.stamp:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  found=$$($(PYTHON) --version 2>&1) || found="not found"; \
+	  echo "gemproxy needs Python 3.11 or newer, and $(PYTHON) is: $$found" >&2; \
+	  echo "name another one, such as: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "$(PYTHON) lacks its modules venv and ensurepip; on Debian: apt install python3-venv" >&2; \
+	  exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
+	  echo "making $(VENV) with $$($(PYTHON) --version)"; \
+	  $(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); exit 1; }; }
 	@touch $@
 
-$(VENV)/dev.stamp: requirements/dev.txt setup.py | $(VENV)/bin/python
-	$(PIP) install --require-hashes -r requirements/dev.txt
-	$(PIP) install --no-build-isolation --no-deps -e .
+$(VENV)/run.stamp: requirements/run.txt setup.py pyproject.toml | $(VENV)/venv.stamp
+	@echo "installing gemproxy and what it needs into $(VENV): up to a minute, the first time only"
+	@$(PIP) install --require-hashes -r requirements/run.txt
+	@$(PIP) install --no-build-isolation --no-deps -e .
+	@touch $@
+
+$(VENV)/dev.stamp: requirements/dev.txt setup.py pyproject.toml | $(VENV)/venv.stamp
+	@echo "installing gemproxy and its tests' tools into $(VENV): a minute, the first time only"
+	@$(PIP) install --require-hashes -r requirements/dev.txt
+	@$(PIP) install --no-build-isolation --no-deps -e .
 	@touch $@ $(VENV)/run.stamp
 
 clean:
