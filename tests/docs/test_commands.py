@@ -282,6 +282,13 @@ def installed(reader, simulator):
     return Installed(reader, simulator)
 
 
+def a_client(reader, simulator):
+    """The same, and the shell of whoever calls it has the access token."""
+    stage = installed(reader, simulator)
+    stage.run(f"export GEMPROXY_TOKEN={CLIENT_TOKEN}\n")
+    return stage
+
+
 def at_work(reader, simulator):
     """The same, and the operator's shell knows where it is and brings its token."""
     stage = installed(reader, simulator)
@@ -301,6 +308,7 @@ STAGES = {
     "docs/quotas.md": installed,
     "docs/runbook.md": at_work,
     "docs/security.md": installed,
+    "docs/switching.md": a_client,
 }
 
 

@@ -247,7 +247,7 @@ def commands(text: str) -> list[tuple[str, str]]:
     for line in text.splitlines():
         if line.startswith("$ "):
             found.append((line[2:], []))
-        elif going_on:
+        elif going_on or (found and line.startswith("> ") and not found[-1][1]):
             found[-1] = (f"{found[-1][0]}\n{line.removeprefix('> ')}", [])
         else:
             assert found, f"a session begins with $: {line!r}"
