@@ -393,6 +393,7 @@ def entrance_settings(settings: Settings) -> EntranceSettings:
         max_body=settings.proxy.max_payload_size,
         max_buffered=settings.proxy.max_buffered_bytes,
         heartbeat=settings.streaming.heartbeat_seconds,
+        headers_after=settings.streaming.headers_after_seconds,
         cors_origins=frozenset(settings.proxy.cors_origins),
     )
 

@@ -116,13 +116,16 @@ class Forwarder:
     async def forward(self, call: Call) -> None:
         """Serve what ``call`` asks for and write the answer.
 
-        Raises :class:`ProxyError` as long as the client has seen nothing; once its writer has
-        started, a failure becomes the stream's last event.
+        Raises :class:`ProxyError` as long as the client has seen nothing of an answer; once its
+        writer has started, a failure becomes the stream's last event.
         """
         now = self._seconds()
         call.permit = self._models.acquire(call.model, now)
         try:
             lease = self._choose(call, now)
+            # What is refused without a wait was refused by now, with a status of its own.
+            if call.translated.stream:
+                call.writer.await_stream()
             while True:
                 outcome = await self._attempt(call, lease)
                 if outcome.verdict in SERVED:

@@ -87,13 +87,19 @@ class ReplyWriter(Protocol):
 
     @property
     def started(self) -> bool:
-        """Whether status and headers are out: from then on no other key is tried."""
+        """Whether anything of the answer is out: from then on no other key is tried."""
 
     def answer(self, body: bytes) -> None:
         """Send status 200 and the whole JSON body, and end the exchange."""
 
+    def await_stream(self) -> None:
+        """A stream will follow, sooner or later. Whoever waits for it too long may get its head.
+
+        That commits to nothing: another key may still be tried.
+        """
+
     def begin_stream(self) -> None:
-        """Send status 200 and the headers of an event stream. The commit point."""
+        """Content follows. The commit point; status 200 and headers go out, unless they are."""
 
     def write(self, events: bytes) -> None:
         """Send whole events."""

@@ -44,13 +44,15 @@ class EntranceSettings:
     """Limits of the public API.
 
     ``max_body`` bytes may come with one request, ``max_buffered`` with all that are incomplete or
-    not yet answered. ``heartbeat`` is in seconds, 0 for none.
+    not yet answered. ``heartbeat`` is in seconds, 0 for none, and ``headers_after`` as well, None
+    for never.
     """
 
     max_in_flight: int = 1000
     max_body: int = 10 * 1024 * 1024
     max_buffered: int = 256 * 1024 * 1024
     heartbeat: float = 15.0
+    headers_after: float | None = 20.0
     cors_origins: frozenset[str] = frozenset()
 
 
@@ -251,7 +253,13 @@ class Entrance:
         origins = self.settings.cors_origins
         headers = lines(cors_headers(request, origins)) if origins else b""
         writer = RequestWriter(
-            self._reactor, request, exchange, headers, self.settings.heartbeat, self._scrub
+            self._reactor,
+            request,
+            exchange,
+            headers,
+            self.settings.heartbeat,
+            self._scrub,
+            self.settings.headers_after,
         )
         if request.caller is not None and request.caller.debug:
             writer.tells_key = True
@@ -260,7 +268,7 @@ class Entrance:
     def _fail(self, exchange: Exchange, writer: RequestWriter, error: ProxyError) -> int:
         if not exchange.outcome:
             exchange.outcome = error.code or error.type
-        if writer.started:
+        if writer.opened:
             writer.break_off(error)
             return error.status
         writer.error(error)
@@ -271,7 +279,7 @@ class Entrance:
         error = Draining("The proxy stopped before this request was complete.", retry_after=1)
         exchange.outcome = "draining"
         request.channel.persistent = False
-        if writer.started:
+        if writer.opened:
             writer.break_off(error)
         else:
             writer.error(error)

@@ -94,8 +94,12 @@ class RequestWriter:
     """One exchange's way to its client; the core's ``ReplyWriter``.
 
     ``headers`` are further :func:`lines` of every answer; ``heartbeat`` is the seconds of silence
-    after which a stream gets a comment, 0 for none; ``scrub`` is the last look at an error.
-    Comments stand between events, because only whole events are ever written.
+    after which a stream gets a comment, 0 for none; ``headers_after`` those after which a stream
+    that has not begun gets its head and the first comment, ``None`` for never; ``scrub`` is the
+    last look at an error. Comments stand between events, because only whole events are ever
+    written.
+
+    ``opened`` tells whether a head is out, ``started`` whether anything of an answer is.
     """
 
     def __init__(
@@ -106,6 +110,7 @@ class RequestWriter:
         headers: bytes,
         heartbeat: float,
         scrub: Callable[[bytes], bytes] = bytes,
+        headers_after: float | None = None,
     ) -> None:
         self._reactor = reactor
         self._request = request
@@ -113,6 +118,8 @@ class RequestWriter:
         self._headers = headers
         self._heartbeat = heartbeat
         self._scrub = scrub
+        self._headers_after = headers_after
+        self._opens_at = 0.0
         self._flow: Flow | None = None
         self._paused = False
         self._pending = b""
@@ -120,6 +127,7 @@ class RequestWriter:
         self._written_at = 0.0
         self._pulse: IDelayedCall | None = None
         self.started = False
+        self.opened = False
         self._streaming = False
         #: Whether a key's name may be told to this client.
         self.tells_key = False
@@ -143,27 +151,55 @@ class RequestWriter:
 
     def answer(self, body: bytes) -> None:
         """See :class:`gemproxy.interfaces.ReplyWriter`."""
-        self.started = True
+        self.started = self.opened = True
         now = self._reactor.seconds()
         write_whole(self._request, 200, self.headers(now), body, now)
 
     def error(self, error: ProxyError) -> None:
         """Send ``error`` as the whole answer."""
-        self.started = True
+        self.started = self.opened = True
         now = self._reactor.seconds()
         headers = self.headers(now) + lines(error.headers())
         write_whole(self._request, error.status, headers, self._scrub(encode_error(error)), now)
 
     def break_off(self, error: ProxyError) -> None:
-        """End a stream that had begun with an event on which the official SDKs raise."""
+        """End a stream whose head is out with an event on which the official SDKs raise."""
         if self._streaming:
             self.write(self._scrub(encode_error_event(error)))
             self.finish()
 
+    def await_stream(self) -> None:
+        """See :class:`gemproxy.interfaces.ReplyWriter`."""
+        after, heartbeat = self._headers_after, self._heartbeat
+        if after is None:
+            return
+        if after > 0:
+            self._opens_at = self._reactor.seconds() + after
+            # One timer for both, since nearly every stream begins before either is due.
+            first = min(after, heartbeat) if heartbeat else after
+            self._pulse = self._reactor.callLater(first, self._beat)
+        else:
+            self._open_silent()
+
     def begin_stream(self) -> None:
-        """The commit point: status and headers leave with the first events."""
+        """The commit point: status and headers leave with the first events, unless they have."""
+        self.started = True
+        if not self.opened:
+            self._open()
+
+    def _open_silent(self) -> None:
+        """Send the head before there is anything to follow it."""
+        self._open()
+        if self._heartbeat:
+            self.write(_HEARTBEAT)
+        elif not self._request._disconnected:
+            send(self._request.channel.transport, self._pending)
+            self._pending = b""
+
+    def _open(self) -> None:
+        """The head, which leaves with what is written next."""
         request = self._request
-        self.started = self._streaming = True
+        self.opened = self._streaming = True
         self._chunked = request.clientproto == b"HTTP/1.1"
         if not self._chunked:
             request.channel.persistent = False
@@ -171,7 +207,7 @@ class RequestWriter:
         headers = _STREAM + self.headers(now) + (_CHUNKED if self._chunked else b"")
         self._pending = _head(request, 200, headers, now)
         request.registerProducer(self, True)
-        if self._heartbeat:
+        if self._heartbeat and self._pulse is None:
             self._pulse = self._reactor.callLater(self._heartbeat, self._beat)
 
     def write(self, events: bytes) -> None:
@@ -225,7 +261,16 @@ class RequestWriter:
         self.close()
 
     def _beat(self) -> None:
+        self._pulse = None
         now = self._reactor.seconds()
+        if not self.opened:
+            if now < self._opens_at:
+                self._pulse = self._reactor.callLater(self._opens_at - now, self._beat)
+            else:
+                self._open_silent()
+            return
+        if not self._heartbeat:
+            return
         due = self._written_at + self._heartbeat
         if now >= due and not self._paused:
             self.write(_HEARTBEAT)

@@ -146,10 +146,15 @@ class RecordingWriter:
         self.streamed = False
         self.sent = b""
         self.flows: list[object] = []
+        self.stream_awaited = False
 
     def answer(self, body: bytes) -> None:
         self.started = self.finished = True
         self.sent = body
+
+    def await_stream(self) -> None:
+        assert not self.started
+        self.stream_awaited = True
 
     def begin_stream(self) -> None:
         assert not self.started

@@ -227,6 +227,75 @@ def test_first_chunk_is_not_held_back(client):
     assert took < 1.0 < time.monotonic() - started
 
 
+# ---- a stream that does not begin ---------------------------------------------------------------
+
+PATIENCE_UPSTREAM = 1.5
+
+
+@pytest.fixture(scope="module")
+def early(simulator, tmp_path_factory):
+    """A daemon that sends the head of a silent stream soon, long before it gives a key up."""
+    running = RunningDaemon(
+        tmp_path_factory.mktemp("daemon"),
+        simulator.url,
+        keys_of("alpha", "beta"),
+        upstream={"firstByteTimeoutSeconds": PATIENCE_UPSTREAM},
+        streaming={"heartbeatSeconds": HEARTBEAT, "headersAfterSeconds": 0.3},
+        monitoring={"failureThreshold": 1000},
+    )
+    yield running
+    running.stop()
+
+
+def test_a_silent_stream_gets_its_head_and_heartbeats_and_then_its_content(early, simulator):
+    simulator.reset()
+    body = said("[simulate:slow delay=1] Hello", PLAIN, stream=True)
+    with send_only(early, body, "early-1") as client:
+        began = client.recv(65536)
+        assert began.startswith(b"HTTP/1.1 200 ")
+        assert b"\r\nx-gemproxy-attempts: 1\r\n" in began
+        rest = began + b"".join(iter(lambda: client.recv(65536), b""))
+    assert rest.partition(b"\r\n\r\n")[2].startswith(b"d\r\n: heartbeat\n\n\r\n")
+    assert rest.count(b": heartbeat\n\n") > 1
+    assert rest.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+    assert early.request_line("early-1")["outcome"] == "success"
+
+
+def test_another_key_is_tried_behind_the_head(early, simulator):
+    simulator.reset()
+    simulator.behave("alpha", "hang")
+    body = said("Hello", PLAIN, stream=True)
+    with sdk_of(early) as client:
+        for _ in range(2):  # One of them comes to the hanging key first.
+            chunks = list(client.chat.completions.create(**body))
+            assert chunks[-1].choices[0].finish_reason == "stop"
+    assert {request["key"] for request in simulator.requests()} == {"alpha", "beta"}
+
+
+def test_what_fails_behind_the_head_raises_in_the_sdk(early, simulator):
+    simulator.reset()
+    simulator.behave_all("hang")
+    answer = streamed(early, "Hello")
+    assert answer.status == 200
+    (event,) = answer.events
+    assert json.loads(event)["error"]["code"] == "upstream_timeout"
+    line = early.request_line(answer.headers["x-request-id"])
+    assert (line["status"], line["attempts"]) == (504, 3)
+    with sdk_of(early) as client:
+        stream = client.chat.completions.create(**said("Hello", PLAIN, stream=True))
+        with pytest.raises(openai.APIError) as caught:
+            list(stream)
+    assert caught.value.code == "upstream_timeout"
+
+
+def test_what_is_refused_before_that_keeps_its_status(early, simulator):
+    simulator.reset()
+    simulator.behave_all("bad-request")
+    assert streamed(early, "Hello").status == 400
+    simulator.reset()
+    assert post(early, said("[simulate:slow delay=0.7] Hello", PLAIN)).status == 200
+
+
 # ---- a client that reads slowly ----------------------------------------------------------------
 
 MEBIBYTES = 3

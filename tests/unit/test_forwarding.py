@@ -188,6 +188,22 @@ def test_an_event_with_an_error_before_any_content_is_retried():
     assert proxy.ask(stream=True).text == "Hello."
 
 
+def test_only_a_stream_with_a_key_to_wait_for_may_get_its_head_early():
+    proxy = Proxy(FakeGemini(a=[streamed("Hello."), whole()]))
+    assert proxy.ask(stream=True).stream_awaited
+    assert not proxy.ask().stream_awaited
+    # What is refused without a wait keeps its status, whatever the settings say.
+    proxy.pool.disable("a")
+    call = proxy.forwarder.translate(
+        b'{"model":"m","stream":true,"messages":[{"role":"user","content":"Hi"}]}',
+        Exchange("r", "/", NOON),
+        writer := RecordingWriter(),
+    )
+    with pytest.raises(NoHealthyKeys):
+        asyncio.run(proxy.forwarder.forward(call))
+    assert not writer.stream_awaited
+
+
 def test_without_first_chunk_retry_such_a_stream_fails():
     bad = Reply(pieces=[event({"error": {"code": 503, "message": "x", "status": "UNAVAILABLE"}})])
     proxy = Proxy(FakeGemini(a=[bad], b=[streamed("Hello.")]), first_chunk_retry=False)

@@ -6,14 +6,14 @@ import json
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from twisted.internet.testing import StringTransport
 from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 
 from gemproxy.config.settings import LoggingSettings
-from gemproxy.errors import InvalidRequest, UpstreamUnavailable
+from gemproxy.errors import InvalidRequest, NoHealthyKeys, UpstreamUnavailable
 from gemproxy.observability.logs import LogSink
 from gemproxy.observability.scrubbing import Scrubber
 from gemproxy.secret import Secret
@@ -251,6 +251,46 @@ def test_a_stream_that_is_cut_off_ends_with_an_error_event(door):
     assert b'"code":"draining"' in door.sent
     assert door.sent.endswith(b"0\r\n\r\n")
     assert door.transport.disconnecting
+
+
+def failing_late(clock, seconds):
+    async def serve(_exchange, writer):
+        writer.await_stream()
+        await deferLater(clock, seconds)
+        raise NoHealthyKeys("No key can serve.", retry_after=7)
+
+    return serve
+
+
+def test_a_stream_whose_head_is_out_fails_by_an_event(door):
+    door.serve = failing_late(door.clock, 30)
+    door.ask()
+    door.clock.advance(20)
+    door.clock.advance(20)
+    assert door.sent.startswith(b"HTTP/1.1 200 ")
+    assert b'"code":"no_healthy_keys"' in door.sent
+    assert door.sent.endswith(b"\n\n\r\n0\r\n\r\n")
+    # The log tells what became of it, since the status on the wire says nothing any more.
+    assert door.told.requests[0][1:3] == (503, "no_healthy_keys")
+    door.ask()
+    assert door.sent.count(b"HTTP/1.1 200 ") == 1  # the connection serves on
+
+
+def test_a_stream_whose_head_is_not_out_fails_by_its_status(door):
+    door.serve = failing_late(door.clock, 19)
+    door.ask()
+    door.clock.advance(19)
+    assert door.sent.startswith(b"HTTP/1.1 503 ")
+    assert b"Retry-After: 7" in door.sent
+
+
+def test_a_stream_that_waits_for_its_beginning_is_cut_off_by_an_event_too(door):
+    door.serve = failing_late(door.clock, 1000)
+    door.ask()
+    door.clock.advance(20)
+    door.entrance.abort()
+    assert b'"code":"draining"' in door.sent
+    assert door.sent.count(b"HTTP/1.1") == 1
 
 
 def test_idle_is_told_once_nothing_is_in_flight(door):

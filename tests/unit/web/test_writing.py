@@ -6,6 +6,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.web.resource import Resource
 
+from gemproxy.errors import Draining
 from gemproxy.exchange import AttemptRecord, Exchange
 from gemproxy.web.site import ProxySite
 from gemproxy.web.writing import RequestWriter
@@ -27,13 +28,14 @@ class Flow:
 class Stage:
     """A writer whose client sits on a transport in memory."""
 
-    def __init__(self, heartbeat=15.0, version=b"HTTP/1.1"):
+    def __init__(self, heartbeat=15.0, version=b"HTTP/1.1", headers_after=None):
         self.clock = Clock()
         self.clock.advance(1_790_000_000)
         self.exchange = Exchange("req_1", "/", self.clock.seconds())
         self.site = ProxySite(Resource(), self.clock, door=OpenDoor(self.clock))
         self.site.routes[b"POST", b"/"] = self.begin
         self.heartbeat = heartbeat
+        self.headers_after = headers_after
         self.transport = StringTransport()
         self.channel = self.site.buildProtocol(None)
         self.channel.makeConnection(self.transport)
@@ -41,7 +43,14 @@ class Stage:
 
     def begin(self, request):
         self.request = request
-        self.writer = RequestWriter(self.clock, request, self.exchange, b"", self.heartbeat)
+        self.writer = RequestWriter(
+            self.clock,
+            request,
+            self.exchange,
+            b"",
+            self.heartbeat,
+            headers_after=self.headers_after,
+        )
 
     @property
     def sent(self):
@@ -176,3 +185,119 @@ def test_the_transport_itself_asks_to_hold_back():
     stage.transport.producer.pauseProducing()
     stage.transport.producer.resumeProducing()
     assert flow.calls == ["pause", "resume"]
+
+
+# -- a stream that has not begun ------------------------------------------------------------------
+
+
+def test_a_stream_that_is_silent_for_long_gets_its_head_and_a_comment():
+    stage = Stage(heartbeat=15.0, headers_after=20.0)
+    stage.writer.await_stream()
+    stage.clock.advance(19.9)
+    assert stage.sent == b""
+    stage.clock.advance(0.2)
+    assert stage.sent.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert stage.body == b"d\r\n: heartbeat\n\n\r\n"
+    assert stage.writer.opened
+    assert not stage.writer.started  # another key may still be tried
+    stage.clock.advance(15)
+    assert stage.sent.count(b": heartbeat\n\n") == 2
+
+    stage.writer.begin_stream()
+    stage.writer.write(b"data: 1\n\n")
+    stage.writer.finish()
+    assert stage.sent.count(b"HTTP/1.1") == 1
+    assert stage.body.endswith(b"9\r\ndata: 1\n\n\r\n0\r\n\r\n")
+    assert stage.clock.getDelayedCalls() == [stage.site._sweeping]
+
+
+def test_the_head_may_go_out_at_once_or_never():
+    stage = Stage(headers_after=0.0)
+    stage.writer.await_stream()
+    assert stage.sent.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert stage.body == b"d\r\n: heartbeat\n\n\r\n"
+
+    stage = Stage(headers_after=None)
+    stage.writer.await_stream()
+    stage.clock.advance(3600)
+    assert stage.sent == b""
+
+
+def test_without_heartbeats_the_head_goes_out_alone_and_once():
+    stage = Stage(heartbeat=0, headers_after=20.0)
+    stage.writer.await_stream()
+    stage.clock.advance(20)
+    assert stage.sent.endswith(b"\r\n\r\n")
+    head = stage.sent
+    stage.clock.advance(100)
+    stage.writer.begin_stream()
+    stage.writer.write(b"data: 1\n\n")
+    assert stage.sent == head + b"9\r\ndata: 1\n\n\r\n"
+
+
+@pytest.mark.parametrize(("heartbeat", "after"), [(15.0, 20.0), (15.0, 2.0), (15.0, 15.0)])
+def test_a_stream_that_begins_in_time_has_one_timer_and_beats_as_ever(heartbeat, after):
+    stage = Stage(heartbeat=heartbeat, headers_after=after)
+    stage.writer.await_stream()
+    stage.clock.advance(1.0)
+    stage.writer.begin_stream()
+    stage.writer.write(b"data: 1\n\n")
+    assert len(stage.clock.getDelayedCalls()) == 2  # with the site's
+    stage.clock.advance(14.9)
+    assert b"heartbeat" not in stage.sent
+    for seconds in (0.2, 15, 15):
+        before = stage.sent.count(b"heartbeat")
+        stage.clock.advance(seconds)
+        assert stage.sent.count(b"heartbeat") == before + 1
+        assert len(stage.clock.getDelayedCalls()) == 2
+
+
+def test_what_fails_behind_the_head_is_told_by_an_event():
+    stage = Stage(headers_after=20.0)
+    stage.writer.await_stream()
+    stage.clock.advance(20)
+    stage.writer.break_off(Draining("No more.", retry_after=1))
+    assert b'data: {"error":{"message":"No more."' in stage.body
+    assert stage.body.endswith(b"\n\n\r\n0\r\n\r\n")
+    assert b"[DONE]" not in stage.sent
+    assert stage.sent.count(b"HTTP/1.1") == 1
+
+
+def test_the_head_is_not_sent_to_a_client_that_left():
+    stage = Stage(headers_after=20.0)
+    stage.writer.await_stream()
+    stage.request._disconnected = True
+    stage.clock.advance(100)
+    assert stage.sent == b""
+
+
+def test_a_request_that_is_over_opens_nothing():
+    stage = Stage(headers_after=20.0)
+    stage.writer.await_stream()
+    stage.writer.error(Draining("No more."))
+    stage.writer.close()
+    sent = stage.sent
+    stage.clock.advance(25)
+    assert stage.sent == sent
+
+
+def test_an_old_client_gets_its_early_head_without_chunks():
+    stage = Stage(version=b"HTTP/1.0", headers_after=20.0)
+    stage.writer.await_stream()
+    stage.clock.advance(20)
+    stage.writer.begin_stream()
+    stage.writer.write(b"data: 1\n\n")
+    stage.writer.finish()
+    assert stage.body == b": heartbeat\n\ndata: 1\n\n"
+    assert stage.transport.disconnecting
+
+
+def test_a_client_that_does_not_read_the_early_head_holds_back_whatever_comes():
+    stage, flow = Stage(headers_after=20.0), Flow()
+    stage.writer.await_stream()
+    stage.clock.advance(20)
+    stage.transport.producer.pauseProducing()
+    stage.clock.advance(100)
+    assert stage.sent.count(b"heartbeat") == 1
+    stage.writer.attach(flow)
+    assert flow.calls == ["pause"]
