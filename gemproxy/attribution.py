@@ -58,12 +58,19 @@ def attribute(attempts: Sequence[Attempt]) -> Attribution:
     else look like an outage of its model, or like nothing at all. A failure of the service or of
     the network is the key's if *another* key then served; if the *same* key then served it was
     nobody's, since neither the key nor the model was out of order; otherwise it is the model's.
+    An outcome that spares the key is never charged to one: it did not get as far as Google.
     Everything else (the client's request, a refused model or region, an empty answer) is nobody's.
     """
     if len(attempts) == 1:
-        return _ALONE[attempts[0].outcome.verdict]
+        only = attempts[0].outcome
+        alone = _ALONE[only.verdict]
+        return _SPARED if only.spares_key and alone.charges[0] is Charge.KEY else alone
     served_by = {attempt.key_id for attempt in attempts if attempt.outcome.verdict in SERVED}
     charges = [_charge(each.outcome.verdict, each.key_id, served_by) for each in attempts]
+    charges = [
+        Charge.NOBODY if charge is Charge.KEY and each.outcome.spares_key else charge
+        for charge, each in zip(charges, attempts, strict=True)
+    ]
     if attempts and attempts[-1].outcome.verdict is Verdict.CLIENT_GONE:
         # The client left before it was known whether another key would have served.
         charges = [Charge.NOBODY if charge is Charge.MODEL else charge for charge in charges]
@@ -91,5 +98,7 @@ def _alone(verdict: Verdict) -> Attribution:
     return _attribution([_charge(verdict, "", served_by)], served_by)
 
 
+#: Of an only attempt whose key would pay for what was on the way.
+_SPARED = Attribution((Charge.NOBODY,), None)
 #: Of the only attempt of a request, as nearly all are.
 _ALONE = {verdict: _alone(verdict) for verdict in Verdict}

@@ -77,6 +77,8 @@ def classify_response(
         names_resources,
         _retry_after(named.get("retry-after", ""), now),
     )
+    if (stranger := _stranger(evidence, named, body)) is not None:
+        return replace(stranger, status=status)
     if error is None and _is_page(named, body):
         outcome = _front_end(evidence)
     else:
@@ -98,16 +100,28 @@ def classify_error_event(payload: bytes, *, now: float) -> Outcome:
     return classify_response(status, {}, payload, now=now)
 
 
+def classify_page(headers: Mapping[str, str]) -> Outcome | None:
+    """The judgement on a success that is an HTML page, as captive portals send; else ``None``."""
+    if not _is_page(headers, b""):
+        return None
+    return replace(_foreign(200, ""), status=200)
+
+
 def classify_failure(failure: UpstreamFailed) -> Outcome:
     """The judgement on an exchange that brought no HTTP answer."""
     kind = failure.kind
-    verdict = Verdict.UNUSABLE if kind is FailureKind.TOO_LARGE else Verdict.NETWORK
+    public = f"The upstream could not be used: {failure}."
     return Outcome(
-        verdict,
+        _FAILURES.get(kind, Verdict.NETWORK),
         reason=kind.name.lower(),
-        message=f"The upstream could not be used: {failure}.",
+        message=f"{public[:-1]}: {failure.detail}" if failure.detail else public,
+        public=public,
         timed_out=kind.is_timeout,
+        spares_key=failure.spares_key,
     )
+
+
+_FAILURES = {FailureKind.TOO_LARGE: Verdict.UNUSABLE, FailureKind.EXHAUSTED: Verdict.HOST}
 
 
 # -- one function for each status ----------------------------------------------------------------
@@ -249,7 +263,7 @@ def _request(reason: str, code: str | None = None) -> Callable[[_Evidence], Outc
 
 
 def _front_end(evidence: _Evidence) -> Outcome:
-    """An HTML page: Google's front end spoke (or a captive portal), and not the Gemini API.
+    """An HTML page of Google's front end, or of a gateway that does not reach it.
 
     It refuses what is no proper HTTP request. Everything else it says is about its own state or
     this host's address ("unusual traffic"), never about a key.
@@ -261,10 +275,62 @@ def _front_end(evidence: _Evidence) -> Outcome:
         reason="front_end",
         retry_after=_clamped(evidence.retry_after),
         timed_out=evidence.status == 504,
+        spares_key=True,
     )
 
 
 _REFUSED_BY_FRONT_END = frozenset({400, 404, 405, 411, 413, 414, 431})
+
+
+# -- what stands between us and Google -----------------------------------------------------------
+
+
+def _stranger(evidence: _Evidence, headers: Mapping[str, str], body: bytes) -> Outcome | None:
+    """The outcome, where something between us and Google answered in its place.
+
+    A proxy, a firewall, a captive portal: what they refuse with 401 and 403 would otherwise look
+    like dead keys, one after the other. Google says both in a form of its own.
+    """
+    status, error = evidence.status, evidence.error
+    if status in (401, 403):
+        if error.status in _HTTP_STATUS or error.reasons or _about_key(error) is not None:
+            return None
+    elif status in (400, 404, 405, 411):
+        if error.status or not _is_page(headers, body) or _GOOGLES_PAGE.search(body):
+            return None
+    elif status not in (407, 511) and not 300 <= status <= 399:
+        return None
+    return _foreign(status, _said(headers, body, error))
+
+
+def _foreign(status: int, said: str) -> Outcome:
+    return Outcome(
+        Verdict.NETWORK,
+        reason="middlebox",
+        message=f"answered {status} not in Google's form" + (f": {said}" if said else ""),
+        public=f"Something between this proxy and the upstream answered with status {status}.",
+        spares_key=True,
+    )
+
+
+def _said(headers: Mapping[str, str], body: bytes, error: GeminiError) -> str:
+    """Where it redirects to, or what its page or its text says; no more than a line."""
+    if location := headers.get("location", ""):
+        said = f"redirects to {location.partition('?')[0]}"
+    elif title := _TITLE.search(body):
+        said = title[1].decode("utf-8", "replace")
+    else:
+        said = error.message or _TAGS.sub(b" ", body[:4096]).decode("utf-8", "replace")
+    return "".join(filter(str.isprintable, " ".join(said.split())))[:_LONGEST_SAYING]
+
+
+_LONGEST_SAYING = 200
+_TITLE = re.compile(rb"<title[^>]{0,100}>([^<]{1,1000})", re.IGNORECASE)
+_TAGS = re.compile(rb"<[^<>]{0,1000}>")
+#: Google's front end says so in each of its pages: "Error 404 (Not Found)!!1".
+_GOOGLES_PAGE = re.compile(rb"//www\.google\.com/|<title>Error \d{3} \(", re.IGNORECASE)
+
+# -- the functions by status ---------------------------------------------------------------------
 
 _BY_STATUS: dict[int, Callable[[_Evidence], Outcome]] = {
     400: _bad_request,
@@ -272,7 +338,6 @@ _BY_STATUS: dict[int, Callable[[_Evidence], Outcome]] = {
     402: lambda _: Outcome(Verdict.KEY, reason="billing"),
     403: _permission_denied,
     404: _not_found,
-    407: _service("proxy_authentication"),
     408: _service("timeout"),
     409: _service("aborted"),
     413: _request("too_large", "request_too_large"),
@@ -315,8 +380,7 @@ def _judge_of(status: int) -> Callable[[_Evidence], Outcome]:
         return lambda _: Outcome(Verdict.UNUSABLE, reason="unexpected_status")
     if 400 <= status <= 499:
         return _request("rejected")
-    # Gemini redirects nobody, so whoever does is not Gemini.
-    return _service("redirect" if 300 <= status <= 399 else "unexpected_status")
+    return _service("unexpected_status")
 
 
 def _about_key(error: GeminiError) -> Outcome | None:
@@ -390,9 +454,16 @@ def _service_error(outcome: Outcome) -> ProxyError:
 
 
 def _network_error(outcome: Outcome) -> ProxyError:
+    message = outcome.public or outcome.message
     if outcome.timed_out:
-        return UpstreamUnavailable(outcome.message, status=504, code="upstream_timeout")
-    return UpstreamUnavailable(outcome.message, status=502)
+        return UpstreamUnavailable(message, status=504, code="upstream_timeout")
+    return UpstreamUnavailable(message, status=502)
+
+
+def _host_error(_outcome: Outcome) -> ProxyError:
+    return UpstreamUnavailable(
+        "This proxy is out of resources for another connection.", status=503, retry_after=1
+    )
 
 
 def _unusable_error(outcome: Outcome) -> ProxyError:
@@ -428,6 +499,7 @@ _ERRORS: dict[Verdict, Callable[[Outcome], ProxyError]] = {
     Verdict.REGION: _request_error,
     Verdict.SERVICE: _service_error,
     Verdict.NETWORK: _network_error,
+    Verdict.HOST: _host_error,
     Verdict.UNUSABLE: _unusable_error,
     Verdict.QUOTA_MINUTE: _quota_error,
     Verdict.QUOTA_DAY: _daily_quota_error,

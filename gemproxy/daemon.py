@@ -48,7 +48,7 @@ from gemproxy.services.notifying import SystemdNotifier, status_line
 from gemproxy.services.periodic import PeriodicService
 from gemproxy.services.probing import ActiveHealthCheck
 from gemproxy.services.reactor_lag import ReactorLag
-from gemproxy.services.reload import ConfigReload, SettingsSource
+from gemproxy.services.reload import ConfigReload, ReloadStatus, SettingsSource
 from gemproxy.services.rounds import HealthRound
 from gemproxy.services.sequence import ServiceSequence
 from gemproxy.services.threads import in_thread
@@ -199,7 +199,7 @@ class Daemon:
             in_thread=self._in_thread,
             prepare=self._learn_secrets,
             begun=self._notifier.reloading,
-            ended=lambda _: self._notifier.ready(),
+            ended=self._reloaded,
         )
         self._metrics.watch_keys(self._pool.each_status, reactor.seconds)
         self._metrics.watch_service(
@@ -319,6 +319,11 @@ class Daemon:
     def _ready(self, port: Any) -> Any:
         self._notifier.ready()
         return port
+
+    def _reloaded(self, _status: ReloadStatus) -> None:
+        """Also where nothing has changed: an operator may have moved the upstream's name."""
+        self._upstream.look_up_again()
+        self._notifier.ready()
 
     def _learn_secrets(self, settings: Settings) -> None:
         """Know the secrets of ``settings``, beside those in force: they may yet be refused."""

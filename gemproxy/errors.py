@@ -78,14 +78,18 @@ class FailureKind(Enum):
     """How an exchange with the upstream failed below HTTP."""
 
     REFUSED = "connection refused"
+    UNREACHABLE = "host unreachable"
     DNS = "name not resolved"
     TLS = "TLS failed"
     RESET = "connection reset"
+    VANISHED = "connection died in silence"
+    EXHAUSTED = "this host is out of resources"
     CONNECT_TIMEOUT = "connect timed out"
     FIRST_BYTE_TIMEOUT = "no answer in time"
     IDLE_TIMEOUT = "answer stalled"
     DEADLINE = "request deadline passed"
     GARBAGE = "answer is not HTTP, or not Gemini's"
+    CODING = "answer has a content coding that nobody asked for"
     TRUNCATED = "answer ended early"
     TOO_LARGE = "answer is too large"
 
@@ -101,17 +105,32 @@ _TIMEOUTS = frozenset(
         FailureKind.FIRST_BYTE_TIMEOUT,
         FailureKind.IDLE_TIMEOUT,
         FailureKind.DEADLINE,
+        FailureKind.VANISHED,
     }
 )
 
 
 class UpstreamFailed(GemproxyError):
-    """No usable HTTP answer. ``setting`` names the timeout that struck, or the way barred."""
+    """No usable HTTP answer. ``setting`` names the timeout that struck, or the way barred.
 
-    def __init__(self, kind: FailureKind, setting: str | None = None) -> None:
+    ``detail`` is the cause in words, for the operator: it may quote others and is to be scrubbed.
+    ``spares_key`` tells that it says nothing against the key, whoever serves the request later: the
+    upstream was not reached, or something that stands before it spoke.
+    """
+
+    def __init__(
+        self,
+        kind: FailureKind,
+        setting: str | None = None,
+        *,
+        detail: str = "",
+        spares_key: bool = False,
+    ) -> None:
         super().__init__(f"{kind.value} (upstream.{setting})" if setting else kind.value)
         self.kind = kind
         self.setting = setting
+        self.detail = detail
+        self.spares_key = spares_key
 
 
 class UnusableAnswer(GemproxyError):

@@ -23,6 +23,7 @@ from gemproxy.call import (
 from gemproxy.classification import (
     classify_error_event,
     classify_failure,
+    classify_page,
     classify_response,
     error_for,
 )
@@ -198,6 +199,7 @@ class Forwarder:
 
     async def _attempt(self, call: Call, lease: Lease) -> Outcome:
         record = call.exchange.attempts[-1]
+        response: UpstreamResponse | None = None
         try:
             response = await self._send(call, lease)
             if response.status != 200:
@@ -210,12 +212,9 @@ class Forwarder:
             outcome = classify_failure(failure)
         except UpstreamErrorEvent as event:
             outcome = classify_error_event(event.payload, now=self._seconds())
-        except StreamIncomplete:
-            outcome = classify_failure(UpstreamFailed(FailureKind.TRUNCATED))
-        except GarbledAnswer:
-            outcome = classify_failure(UpstreamFailed(FailureKind.GARBAGE))
-        except UnusableAnswer as answer:
-            outcome = Outcome(Verdict.UNUSABLE, 200, reason=answer.reason)
+        except (StreamIncomplete, UnusableAnswer) as answer:
+            page = None if response is None else classify_page(response.headers)
+            outcome = page or _no_answer(answer)
         except UpstreamRejected as rejected:
             outcome = _missing_signature(rejected)
         finally:
@@ -369,6 +368,15 @@ def _missing_signature(rejected: UpstreamRejected) -> Outcome:
     return Outcome(
         Verdict.REQUEST, 400, reason=SIGNATURE_REFUSED, message=rejected.message, param="messages"
     )
+
+
+def _no_answer(said: StreamIncomplete | UnusableAnswer) -> Outcome:
+    """A 200 whose body broke off, is not Gemini's, or holds nothing."""
+    if isinstance(said, StreamIncomplete):
+        return classify_failure(UpstreamFailed(FailureKind.TRUNCATED))
+    if isinstance(said, GarbledAnswer):
+        return classify_failure(UpstreamFailed(FailureKind.GARBAGE, detail=said.reason))
+    return Outcome(Verdict.UNUSABLE, 200, reason=said.reason)
 
 
 def _decoded(body: bytes) -> GenerateContentResponse:

@@ -8,13 +8,17 @@ connection ends with ``ETIMEDOUT``.
 
 from __future__ import annotations
 
+import fcntl
 import math
 import socket
+import struct
+import termios
 from contextlib import suppress
 from typing import Any
 
 #: Questions that may stay unanswered, each a quarter of the silence after the one before.
 _PROBES = 3
+_INT = struct.Struct("i")
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
 
 
@@ -51,6 +55,18 @@ def notice_silence(transport: Any, seconds: float, *, stalled_seconds: float = 0
 def gone_after(seconds: float) -> float:
     """The seconds of silence after which a connection ends that was made to notice it."""
     return _whole(seconds) + _PROBES * _interval(seconds)
+
+
+def unacknowledged(transport: Any) -> int:
+    """Bytes that the kernel has sent, or holds, and the peer has not acknowledged; 0 if unknown."""
+    connection = _socket_of(transport)
+    if connection is None:
+        return 0
+    try:
+        (waiting,) = _INT.unpack(fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(_INT.size)))
+    except (OSError, ValueError):
+        return 0
+    return int(waiting)
 
 
 def _interval(seconds: float) -> int:

@@ -22,6 +22,7 @@ class Verdict(Enum):
     BROKEN_OFF = "broken_off"  # either of the two, after the client had seen the beginning
     REGION = "region"  # this host's address is refused, whatever the key
     UNUSABLE = "unusable"  # HTTP 200 without an answer in it: retried, charged to nobody
+    HOST = "host"  # this machine is out of descriptors, ports or threads
     CLIENT_GONE = "client_gone"
 
     # There is one object for each, and Enum's own hash is Python code: some ten calls a request.
@@ -52,7 +53,8 @@ class Outcome:
     ``needs_attention`` (``invalid``, ``expired``, ``leaked``, ``suspended``, ``forbidden``,
     ``service_disabled``, ``billing``, ``spend_limit``, ``thought_signature`` …).
     ``message`` is the upstream's own text, for the client; it may echo a secret and goes through
-    the scrubber before it goes anywhere.
+    the scrubber before it goes anywhere. Where it holds what only the operator should see (the
+    network's causes), ``public`` is what the client sees in its place.
     """
 
     verdict: Verdict
@@ -67,6 +69,10 @@ class Outcome:
     token_quota: int | None = None
     #: Where the failure was a timeout, so that the client sees 504 and not 502.
     timed_out: bool = False
+    #: Says nothing against the key, though another one may serve: the upstream was not reached, or
+    #: something that stands before it answered.
+    spares_key: bool = False
+    public: str = ""
     #: OpenAI error ``code`` and ``param`` for a refused request, where the evidence tells.
     code: str | None = None
     param: str | None = None

@@ -25,13 +25,16 @@ _WITHOUT_BODY = frozenset({204, 304})
 _CHUNKED = b"chunked"
 _TRANSFER_ENCODING = b"transfer-encoding"
 _CONTENT_LENGTH = b"content-length"
+_CONTENT_ENCODING = b"content-encoding"
 _H = ord("H")
-#: A head in which :meth:`Head.check` would find nothing: a final answer's, and the only line that
-#: begins with a T is the one that is allowed. Whatever else there is, is for the parser to judge.
+#: A head in which :meth:`Head.check` would find nothing: a final answer's, the only line that
+#: begins with a T is the one that is allowed, and none tells of a content coding. Whatever else
+#: there is, is for the parser to judge.
 _USUAL_HEAD = re.compile(
     rb"HTTP/1\.1 [2-5][^\n]*+"
-    rb"(?:\n[^\r\nTt][^\n]*+){0,200}+"
-    rb"(?:\n[Tt]ransfer-[Ee]ncoding: chunked\r(?:\n[^\r\nTt][^\n]*+){0,200}+)?+"
+    rb"(?:\n(?:[^\r\nTtCc]|[Cc](?!(?i:ontent-encoding)))[^\n]*+){0,200}+"
+    rb"(?:\n[Tt]ransfer-[Ee]ncoding: chunked\r"
+    rb"(?:\n(?:[^\r\nTtCc]|[Cc](?!(?i:ontent-encoding)))[^\n]*+){0,200}+)?+"
     rb"\n\r\n"
 )
 
@@ -58,6 +61,7 @@ class Answer:
         "_parser",
         "_turns",
         "begun",
+        "coding",
         "complete",
         "keep_alive",
         "on_body",
@@ -72,6 +76,8 @@ class Answer:
         self.begun = False
         #: 0 until all headers of the final answer are here.
         self.status = 0
+        #: The value of Content-Encoding, where there is one.
+        self.coding: bytes | None = None
         #: What has come of the body and was not taken.
         self.pieces: list[bytes] = []
         self.complete = False
@@ -192,6 +198,7 @@ class Answer:
         else:
             self._head = Head(self._head_bytes)
             self._head.check()
+            self.coding = self._head.coding()
             self._head_bytes = b""
         self.status = status
         self.keep_alive = parser.should_keep_alive()
@@ -225,6 +232,11 @@ class Head:
         for name, value in self.headers:
             if name.lower() == _TRANSFER_ENCODING and value.lower() != _CHUNKED:
                 raise NotHttp("a transfer encoding that nobody asked for")
+
+    def coding(self) -> bytes | None:
+        """What Content-Encoding says, which may say it in several lines."""
+        values = [value for name, value in self.headers if name.lower() == _CONTENT_ENCODING]
+        return b", ".join(values) if values else None
 
     def on_message_begin(self) -> None:
         self.phrase = b""

@@ -13,7 +13,8 @@ from twisted.web.client import URI
 from gemproxy.interfaces import UpstreamRequest
 from gemproxy.upstream.agent import UpstreamAgent
 from gemproxy.upstream.deadlines import Deadlines
-from gemproxy.upstream.endpoint import upstream_endpoint
+from gemproxy.upstream.endpoint import UpstreamEndpoint
+from gemproxy.upstream.names import Names
 from gemproxy.upstream.pool import ConnectionPool
 from gemproxy.upstream.response import Limits, TreqResponse
 
@@ -50,8 +51,8 @@ class UpstreamClient(HTTPClient):
         url = URI.fromBytes(base_url.encode("ascii"))
         self._prefix = url.path.rstrip(b"/")
         self._common = (
-            b" HTTP/1.1\r\nHost: %b\r\nUser-Agent: %b\r\nContent-Type: application/json\r\n"
-            b"X-Goog-Api-Key: " % (url.netloc, user_agent)
+            b" HTTP/1.1\r\nHost: %b\r\nUser-Agent: %b\r\nAccept-Encoding: identity\r\n"
+            b"Content-Type: application/json\r\nX-Goog-Api-Key: " % (url.netloc, user_agent)
         )
         self._beginnings: dict[tuple[bytes, bytes], bytes] = {}
 
@@ -93,7 +94,11 @@ def _reach(settings: UpstreamSettings) -> tuple[object, ...]:
         settings.base_url,
         settings.ca_file,
         settings.http_proxy,
+        settings.http_proxy_user,
+        settings.http_proxy_password,
         settings.connect_timeout_seconds,
+        settings.connection_max_age_seconds,
+        settings.keepalive_seconds,
         settings.max_connections_per_host,
     )
 
@@ -110,6 +115,7 @@ class TreqUpstream:
         self._settings, self._limits = settings, _limits(settings)
         self._user_agent = user_agent.encode("ascii")
         self._deadlines = Deadlines(reactor)
+        self._names = Names(reactor, settings.connection_max_age_seconds)
         self._started = False
         self._client = self._make_client(settings)
 
@@ -136,7 +142,16 @@ class TreqUpstream:
             if self._started:
                 self._client.pool.start()
                 old.pool.stop()
+        self._names.max_age = settings.connection_max_age_seconds
         self._settings, self._limits = settings, _limits(settings)
+
+    def look_up_again(self) -> None:
+        """Ask the name servers anew, and let the present connections end with their requests.
+
+        For an operator who asks for a reload after something on the way has changed.
+        """
+        self._names.forget()
+        self._client.pool.retire()
 
     def send(self, request: UpstreamRequest) -> Deferred[TreqResponse]:
         """See :meth:`gemproxy.interfaces.Upstream.send`."""
@@ -145,8 +160,10 @@ class TreqUpstream:
     def _make_client(self, settings: UpstreamSettings) -> UpstreamClient:
         pool = ConnectionPool(
             self._reactor,
-            upstream_endpoint(self._reactor, settings),
+            UpstreamEndpoint(self._reactor, settings, self._names),
             settings.max_connections_per_host,
+            max_age=settings.connection_max_age_seconds,
+            keepalive=settings.keepalive_seconds,
         )
         return UpstreamClient(
             self._reactor, pool, settings.base_url, self._user_agent, self._deadlines

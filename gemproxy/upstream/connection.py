@@ -17,7 +17,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gemproxy.sockets import is_waiting
+from gemproxy.tcp_keepalive import notice_silence
 from gemproxy.upstream.answer import NotHttp
+from gemproxy.upstream.tls_faults import tls_fault
 
 if TYPE_CHECKING:
     from gemproxy.upstream.pool import ConnectionPool
@@ -29,12 +31,14 @@ class UpstreamConnection(Protocol):
     """One HTTP/1.1 connection of ``pool``."""
 
     transport: Any
+    #: When its last answer was complete, which is when the other side was last known to be there.
     idle_since = 0.0
-    #: Whether it was idle before: then the upstream may have closed it meanwhile.
-    used = False
 
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
+        #: When it takes no more requests; pool's seconds.
+        self.retires_at = pool.retirement()
+        self.generation = pool.generation
         #: The round trip that it serves, which then writes its request to the transport.
         self.trip: RoundTrip | None = None
         self._held = False
@@ -43,6 +47,7 @@ class UpstreamConnection(Protocol):
     def connectionMade(self) -> None:
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
+            notice_silence(self.transport, self._pool.keepalive)
         if type(self.transport) is tcp.Client:
             # Past the endpoint's wrapper, whose work is done.
             self.transport.protocol = self
@@ -87,7 +92,8 @@ class UpstreamConnection(Protocol):
         trip.advance()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._settle(reason)
+        if self._secured is not None:
+            self._settle(tls_fault(self.transport, reason))
         self._pool.forget(self)
         trip, self.trip = self.trip, None
         if trip is None:

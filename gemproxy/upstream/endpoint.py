@@ -2,86 +2,124 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from OpenSSL import SSL
 from twisted.internet._sslverify import IOpenSSLTrustRoot
+from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import TimeoutError  # noqa: A004
-from twisted.internet.interfaces import (
-    IProtocol,
-    IProtocolFactory,
-    IReactorTime,
-    IStreamClientEndpoint,
-)
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.ssl import optionsForClientTLS, platformTrust
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gemproxy.errors import ConfigError, Fault
 from gemproxy.upstream.connection import UpstreamConnection
-from gemproxy.upstream.tunnel import TunnelEndpoint
+from gemproxy.upstream.dialing import AddressesEndpoint
+from gemproxy.upstream.names import Address, Names
+from gemproxy.upstream.tunnel import TunnelEndpoint, basic
 
 if TYPE_CHECKING:
     from gemproxy.config.settings import UpstreamSettings
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-
-
-def upstream_endpoint(reactor: Any, settings: UpstreamSettings) -> IStreamClientEndpoint:
-    """The way to ``settings.base_url``.
-
-    Raises :class:`ConfigError` where ``settings.ca_file`` cannot be used.
-    """
-    url = urlsplit(settings.base_url)
-    host, port = url.hostname or "", url.port or _DEFAULT_PORTS[url.scheme]
-    timeout = settings.connect_timeout_seconds
-    endpoint: IStreamClientEndpoint
-    if settings.http_proxy:
-        proxy = urlsplit(settings.http_proxy)
-        endpoint = TunnelEndpoint(
-            reactor,
-            HostnameEndpoint(reactor, proxy.hostname or "", proxy.port or 3128, timeout=timeout),
-            f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
-            timeout,
-        )
-    else:
-        endpoint = HostnameEndpoint(reactor, host, port, timeout=timeout)
-    if url.scheme == "http":
-        return endpoint
-    trust = _trust_in(settings.ca_file) if settings.ca_file else platformTrust()
-    secured = wrapClientTLS(optionsForClientTLS(host, trustRoot=trust), endpoint)
-    return HandshakeEndpoint(reactor, secured, timeout)
+_PROXY_PORT = 3128
 
 
 @implementer(IStreamClientEndpoint)
-class HandshakeEndpoint:
-    """Connects to ``endpoint``, which speaks TLS, and waits ``timeout`` seconds for its handshake.
+class UpstreamEndpoint:
+    """The way to ``settings.base_url``; ``names`` finds addresses.
 
-    Twisted's connects as soon as TCP does, and a peer that is silent then would keep a request
-    until its first-byte timeout.
+    All of it, from the name's look-up to the TLS handshake, has ``connectTimeoutSeconds``. Making
+    one raises :class:`ConfigError` where ``settings.ca_file`` cannot be used.
     """
 
-    def __init__(
-        self, reactor: IReactorTime, endpoint: IStreamClientEndpoint, timeout: float
-    ) -> None:
+    def __init__(self, reactor: Any, settings: UpstreamSettings, names: Names) -> None:
+        url = urlsplit(settings.base_url)
+        host, port = url.hostname or "", url.port or _DEFAULT_PORTS[url.scheme]
         self._reactor = reactor
-        self._endpoint = endpoint
-        self._timeout = timeout
+        self._names = names
+        self._timeout = settings.connect_timeout_seconds
+        self._host, self._port = host, port
+        self._target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._authorization = b""
+        self._through_proxy = settings.http_proxy is not None
+        if settings.http_proxy is not None:
+            proxy = urlsplit(settings.http_proxy)
+            self._host, self._port = proxy.hostname or "", proxy.port or _PROXY_PORT
+            password = settings.http_proxy_password
+            if settings.http_proxy_user is not None:
+                self._authorization = basic(
+                    settings.http_proxy_user, "" if password is None else password.reveal()
+                )
+        self._tls: Any = None
+        if url.scheme == "https":
+            trust = _trust_in(settings.ca_file) if settings.ca_file else platformTrust()
+            self._tls = optionsForClientTLS(host, trustRoot=trust)
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        """A connection that is secured. Fails with ``TimeoutError`` or what TLS says."""
-        connecting: Deferred[Any] = self._endpoint.connect(protocolFactory)
-        return connecting.addCallback(self._secured)
+        """A connection that may be written to.
 
-    def _secured(self, connection: UpstreamConnection) -> Deferred[IProtocol]:
+        Fails with ``TimeoutError``, whose text says what took too long, or with what went wrong.
+        """
+        stage = _Stage(f"the look-up of the name {self._host}")
+
         def expired(_failure: object, seconds: float) -> Failure:
-            return Failure(TimeoutError(string=f"no TLS handshake in {seconds} s"))
+            return Failure(TimeoutError(string=f"{stage.name} took longer than {seconds:g} s"))
 
-        return connection.when_secured().addTimeout(self._timeout, self._reactor, expired)
+        connecting: Deferred[IProtocol] = Deferred.fromCoroutine(
+            self._connect(protocolFactory, stage)
+        )
+        return connecting.addTimeout(self._timeout, self._reactor, expired)
+
+    async def _connect(self, factory: Any, stage: _Stage) -> IProtocol:
+        addresses = _literal(self._host) or await self._names.addresses(
+            self._host, self._timeout / 2
+        )
+        stage.name = f"TCP to {self._host} port {self._port}"
+        if self._through_proxy:
+            after_tcp = f"the HTTP proxy's answer to CONNECT {self._target}"
+        else:
+            after_tcp = "the TLS handshake"
+        endpoint: IStreamClientEndpoint = AddressesEndpoint(
+            self._reactor, addresses, self._port, self._timeout, lambda: stage.enter(after_tcp)
+        )
+        if self._through_proxy:
+            endpoint = TunnelEndpoint(
+                self._reactor, endpoint, self._target, self._timeout, self._authorization
+            )
+        if self._tls is None:
+            plain: IProtocol = await endpoint.connect(factory)
+            return plain
+        secured: Any = await endpoint.connect(TLSMemoryBIOFactory(self._tls, True, factory))
+        stage.name = "the TLS handshake"
+        connection: UpstreamConnection = secured.wrappedProtocol
+        await connection.when_secured()
+        return connection
+
+
+class _Stage:
+    """How far a connection has come."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def enter(self, name: str) -> None:
+        self.name = name
+
+
+def _literal(host: str) -> list[Address]:
+    """The address that ``host`` is; none where it is a name."""
+    if isIPAddress(host):
+        return [(socket.AF_INET, host)]
+    if isIPv6Address(host):
+        return [(socket.AF_INET6, host)]
+    return []
 
 
 @implementer(IOpenSSLTrustRoot)

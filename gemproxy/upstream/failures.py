@@ -1,12 +1,15 @@
-"""Each failure of an exchange, given a kind: nobody else has heard of Twisted's exceptions."""
+"""Each failure of an exchange, given a kind and words: nobody else knows Twisted's exceptions."""
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 from OpenSSL import SSL
 from twisted.internet.error import (
+    ConnectError,
     ConnectionClosed,
+    ConnectionDone,
     ConnectionRefusedError,  # noqa: A004
     DNSLookupError,
     TCPTimedOutError,
@@ -16,7 +19,12 @@ from twisted.python.failure import Failure
 from twisted.web._newclient import ParseError
 
 from gemproxy.errors import FailureKind, UpstreamFailed
-from gemproxy.upstream.tunnel import TunnelRefused
+from gemproxy.upstream.content_coding import UnknownCoding
+from gemproxy.upstream.dialing import NobodyAnswered
+from gemproxy.upstream.exhaustion import Exhausted, exhaustion_of
+from gemproxy.upstream.names import NameNotFound
+from gemproxy.upstream.tls_faults import TlsFailed
+from gemproxy.upstream.tunnel import TunnelLost, TunnelRefused
 
 FIRST_BYTE = (FailureKind.FIRST_BYTE_TIMEOUT, "firstByteTimeoutSeconds")
 IDLE = (FailureKind.IDLE_TIMEOUT, "idleTimeoutSeconds")
@@ -24,41 +32,112 @@ DEADLINE = (FailureKind.DEADLINE, "requestTimeoutSeconds")
 
 #: The first class that an exception, or one of the reasons that it wraps, is an instance of.
 _KINDS: tuple[tuple[type[BaseException], FailureKind], ...] = (
+    (Exhausted, FailureKind.EXHAUSTED),
     (ConnectionRefusedError, FailureKind.REFUSED),
     (DNSLookupError, FailureKind.DNS),
     (TCPTimedOutError, FailureKind.CONNECT_TIMEOUT),
     (TimeoutError, FailureKind.CONNECT_TIMEOUT),
     (SSL.Error, FailureKind.TLS),
+    (UnknownCoding, FailureKind.CODING),
     (ParseError, FailureKind.GARBAGE),
     (ConnectionClosed, FailureKind.RESET),
     (ValueError, FailureKind.GARBAGE),
 )
+#: Whose text says what happened, in words that are ours.
+_WORDED = (Exhausted, NobodyAnswered, NameNotFound, TlsFailed, TunnelRefused, TunnelLost)
+_BARRED = frozenset(
+    {
+        errno.EHOSTUNREACH,
+        errno.ENETUNREACH,
+        errno.EHOSTDOWN,
+        errno.ENETDOWN,
+        errno.EADDRNOTAVAIL,
+        # A firewall on this machine.
+        errno.EPERM,
+        errno.EACCES,
+    }
+)
+#: Characters; of others some may be quoted.
+_LONGEST_DETAIL = 240
 
 
-def upstream_failure(failure: Failure, *, answered: bool) -> UpstreamFailed:
-    """What became of an exchange that ended with ``failure``, after the headers or before."""
-    error = failure.value
+def upstream_failure(
+    failure: Failure, *, answered: bool, reached: bool = True, silent: float = 0.0
+) -> UpstreamFailed:
+    """What became of an exchange that ended with ``failure``, after the headers or before.
+
+    ``reached`` tells whether there was a connection that the request could be written to;
+    ``silent`` for how many seconds nothing had come over it, where that is long enough for TCP to
+    give the peer up, else 0.
+    """
+    error: Any = failure.value
     if isinstance(error, UpstreamFailed):
+        if not reached:
+            error.spares_key = True
         return error
-    if isinstance(error, TunnelRefused):
-        failed = UpstreamFailed(FailureKind.REFUSED, "httpProxy")
-    else:
-        kind = _kind(failure)
-        if answered and kind is FailureKind.RESET:
-            kind = FailureKind.TRUNCATED
-        failed = UpstreamFailed(kind)
+    kind, setting = _kind(failure, answered=answered, silent=silent)
+    detail = _detail(error, kind, silent)
+    spares_key = not reached or kind in _NOBODYS
+    failed = UpstreamFailed(kind, setting, detail=detail, spares_key=spares_key)
     failed.__cause__ = error
     return failed
 
 
-def _kind(failure: Failure) -> FailureKind:
+#: What happens to bytes on their way, or to what this side asked for, whichever key they carry.
+_NOBODYS = frozenset({FailureKind.VANISHED, FailureKind.CODING, FailureKind.EXHAUSTED})
+
+
+def _kind(failure: Failure, *, answered: bool, silent: float) -> tuple[FailureKind, str | None]:
+    error = failure.value
+    if isinstance(error, TunnelRefused | TunnelLost):
+        return FailureKind.REFUSED, "httpProxy"
     causes = _causes(failure)
     if any(type(cause).__module__.startswith("service_identity") for cause in causes):
-        return FailureKind.TLS
+        return FailureKind.TLS, None
+    kind = _kind_of(causes)
+    if kind is FailureKind.CONNECT_TIMEOUT:
+        return kind, "connectTimeoutSeconds"
+    if kind is FailureKind.RESET:
+        if silent and not any(isinstance(cause, ConnectionDone) for cause in causes):
+            return FailureKind.VANISHED, None
+        if answered:
+            return FailureKind.TRUNCATED, None
+    return kind, None
+
+
+def _kind_of(causes: list[BaseException]) -> FailureKind:
     for kind_of, kind in _KINDS:
         if any(isinstance(cause, kind_of) for cause in causes):
             return kind
+    if any(getattr(cause, "osError", None) in _BARRED for cause in causes):
+        return FailureKind.UNREACHABLE
+    if any(exhaustion_of(cause) for cause in causes if isinstance(cause, ConnectError)):
+        return FailureKind.EXHAUSTED
     return FailureKind.RESET
+
+
+def _detail(error: BaseException, kind: FailureKind, silent: float) -> str:
+    """The cause in words, where there are more than the kind has."""
+    if kind is FailureKind.VANISHED:
+        text = f"nothing was heard or acknowledged for {silent:.0f} s"
+    elif isinstance(error, TimeoutError) and error.args:
+        text = " ".join(map(str, error.args))
+    elif isinstance(error, _WORDED):
+        text = _text_of(error)
+    elif kind is FailureKind.EXHAUSTED and (exhausted := exhaustion_of(error)) is not None:
+        text = _text_of(exhausted)
+    elif isinstance(error, UnknownCoding | ParseError):
+        text = str(error.args[0]) if error.args else ""
+    elif isinstance(error, ConnectionDone) and kind is FailureKind.RESET:
+        text = "closed before an answer"
+    else:
+        text = ""
+    return "".join(filter(str.isprintable, text))[:_LONGEST_DETAIL]
+
+
+def _text_of(error: BaseException) -> str:
+    """Without what Twisted's classes put before it."""
+    return str(error) if isinstance(error, NameNotFound) else " ".join(map(str, error.args))
 
 
 def _causes(failure: Failure) -> list[BaseException]:

@@ -15,14 +15,18 @@ from twisted.python.failure import Failure
 from gemproxy.errors import FailureKind, UpstreamFailed
 from gemproxy.pieces import Pieces
 from gemproxy.sockets import send, send_now
+from gemproxy.tcp_keepalive import gone_after, unacknowledged
 from gemproxy.upstream.answer import Answer
 from gemproxy.upstream.connection import UpstreamConnection
+from gemproxy.upstream.content_coding import Compressed, Decoder, UnknownCoding, decoder_of
 from gemproxy.upstream.deadlines import Deadlines
 from gemproxy.upstream.failures import DEADLINE, FIRST_BYTE, IDLE, upstream_failure
 from gemproxy.upstream.pool import ConnectionPool
 from gemproxy.upstream.round_trip import RoundTrip
 from gemproxy.upstream.upload import Upload
 
+#: RFC 9110 section 15.5.9: the server closes a connection on which it got no request in time.
+_HEARD_NOTHING = 408
 #: A longer body is not copied behind its headers, nor handed to the transport in one piece.
 _AT_ONCE = 64 * 1024
 
@@ -49,11 +53,12 @@ class TreqResponse(RoundTrip):
         "_body",
         "_deadline",
         "_deadlines",
+        "_decoder",
         "_done",
         "_failure",
         "_head",
         "_heard",
-        "_idle",
+        "_limits",
         "_paused",
         "_receive",
         "_seconds",
@@ -78,7 +83,7 @@ class TreqResponse(RoundTrip):
         self._seconds = seconds
         self._deadlines = deadlines
         self._deadline = deadline
-        self._idle = limits.idle
+        self._limits = limits
         # When nothing has come for too long.
         self._silent_at = seconds() + limits.first_byte
         #: HTTP's; 0 before the headers are here.
@@ -89,6 +94,8 @@ class TreqResponse(RoundTrip):
         self._done: Deferred[None] | None = None
         self._receive: Callable[[bytes], None] | None = None
         self._failure: UpstreamFailed | None = None
+        # Where the body comes in a content coding.
+        self._decoder: Decoder | None = None
         self._paused = False
         self._settled = False
 
@@ -113,7 +120,12 @@ class TreqResponse(RoundTrip):
     def take(self, limit: int) -> bytes:
         """The whole body where it came with its headers, as most do; else nothing."""
         answer = self.answer
-        if not answer.complete or not answer.pieces or self._failure is not None:
+        if (
+            not answer.complete
+            or not answer.pieces
+            or self._failure is not None
+            or self._decoder is not None
+        ):
             return b""
         self._settled = True
         self._deadlines.release(self)
@@ -149,7 +161,7 @@ class TreqResponse(RoundTrip):
         if self._settled:
             return
         if self._heard:
-            self._silent_at = self._seconds() + self._idle
+            self._silent_at = self._seconds() + self._limits.idle
             self._deadlines.watch(self)
         self._hand_over()
         self._flow()
@@ -172,7 +184,7 @@ class TreqResponse(RoundTrip):
     def advance(self) -> None:
         answer = self.answer
         if answer.pieces and not answer.complete:
-            self._silent_at = self._seconds() + self._idle
+            self._silent_at = self._seconds() + self._limits.idle
             if not self._heard:
                 self._heard = True
                 self._deadlines.watch(self)
@@ -180,6 +192,13 @@ class TreqResponse(RoundTrip):
         if answered is None:
             self._hand_over()
         elif answer.status:
+            if answer.status == _HEARD_NOTHING and self.reused:
+                # It was for a request that did not come in time, on a connection that was idle.
+                self._heard = False
+                self.again()
+                return
+            if answer.coding is not None and not self._decodes(answer.coding):
+                return
             self._answered = None
             self.status = answer.status
             # Whoever waits begins to read in here.
@@ -191,7 +210,12 @@ class TreqResponse(RoundTrip):
         if self._settled or self._failure is not None:
             return
         answered, self._answered = self._answered, None
-        error = upstream_failure(failure, answered=answered is None)
+        error = upstream_failure(
+            failure,
+            answered=answered is None,
+            reached=self.connection is not None,
+            silent=self._silence(),
+        )
         if answered is not None:
             self._settle()
             answered.errback(error)
@@ -217,9 +241,25 @@ class TreqResponse(RoundTrip):
             expired = FIRST_BYTE
         else:
             expired = IDLE
+        failed = UpstreamFailed(*expired)
+        connection = self.connection
+        if connection is None:
+            failed.detail = "while connecting"
+        elif not self._heard and unacknowledged(connection.transport):
+            failed.detail, failed.spares_key = "the other side did not acknowledge it", True
+            self._pool.doubt(connection)
         self.abandon()
         self._deadlines.release(self)
-        self.fail(Failure(UpstreamFailed(*expired)))
+        self.fail(Failure(failed))
+
+    def _silence(self) -> float:
+        """For how many seconds nothing was heard, where TCP would have given the peer up; else 0.
+
+        Twisted does not say what ended a connection: a reset, or a peer that does not answer.
+        """
+        patience = self._limits.idle if self._heard else self._limits.first_byte
+        silent = self._seconds() - (self._silent_at - patience)
+        return silent if silent >= gone_after(self._pool.keepalive) - 1.0 else 0.0
 
     # -- inside ----------------------------------------------------------------------------------
 
@@ -229,10 +269,13 @@ class TreqResponse(RoundTrip):
         if done is None or receive is None or (self._paused and self._failure is None):
             return
         answer = self.answer
-        pieces = answer.pieces
-        if pieces:
+        pieces, decoder = answer.pieces, self._decoder
+        if pieces or decoder is not None:
             try:
-                receive(pieces.pop() if len(pieces) == 1 else answer.take())
+                if decoder is None:
+                    receive(pieces.pop() if len(pieces) == 1 else answer.take())
+                else:
+                    self._decode(decoder, receive)
             except Exception:  # noqa: BLE001 - the receiver's failure ends this exchange, and says why
                 if self._settled:
                     return
@@ -245,9 +288,44 @@ class TreqResponse(RoundTrip):
         if self._failure is not None:
             self._settle()
             done.errback(self._failure)
-        elif answer.complete and not pieces:
+        elif answer.complete and not pieces and (decoder is None or self._decoded(decoder, done)):
             self._settle()
             done.callback(None)
+
+    # -- content codings -------------------------------------------------------------------------
+
+    def _decodes(self, coding: bytes) -> bool:
+        """Be ready to undo ``coding``; else the exchange has failed."""
+        try:
+            self._decoder = decoder_of(coding)
+        except UnknownCoding:
+            self._distrust()
+            self.fail(Failure())
+            return False
+        return True
+
+    def _decode(self, decoder: Decoder, receive: Callable[[bytes], None]) -> None:
+        """Hand over what has come, piece by piece, as long as somebody takes it."""
+        decoder.feed(self.answer.take())
+        try:
+            while not self._settled and (not self._paused or self._failure is not None):
+                piece = decoder.take()
+                if not piece:
+                    return
+                receive(piece)
+        except Compressed as error:
+            detail = str(error)
+            raise UpstreamFailed(FailureKind.GARBAGE, detail=detail, spares_key=True) from None
+
+    def _decoded(self, decoder: Decoder, done: Deferred[None]) -> bool:
+        """Whether all is handed over; where the coding lacks its end, the exchange fails."""
+        if decoder.complete:
+            return True
+        if not decoder.pending:
+            self._settle()
+            detail = "the content coding has no end"
+            done.errback(UpstreamFailed(FailureKind.TRUNCATED, detail=detail))
+        return False
 
     def _flow(self) -> None:
         """Let the socket be read as long as somebody takes what comes."""

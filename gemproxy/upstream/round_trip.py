@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionLost
 from twisted.python.failure import Failure
 
 from gemproxy.upstream.answer import Answer
@@ -16,11 +17,13 @@ from gemproxy.upstream.pool import ConnectionPool
 class RoundTrip(ABC):
     """A request and its answer. Subclasses say how it is written and who is told of the answer."""
 
-    __slots__ = ("_connecting", "_left", "_pool", "answer", "connection", "sent")
+    __slots__ = ("_connecting", "_left", "_pool", "answer", "connection", "reused", "sent")
 
     def __init__(self, pool: ConnectionPool, answer: Answer) -> None:
         self.answer = answer
         self.connection: UpstreamConnection | None = None
+        #: Whether the connection was idle before: then it may have died meanwhile.
+        self.reused = False
         #: Whether all of the request went out.
         self.sent = False
         self._pool = pool
@@ -34,6 +37,7 @@ class RoundTrip(ABC):
             self._connect()
             return
         connection = self.connection = idle.pop()
+        self.reused = True
         connection.trip = self
         self.write_to(connection)
 
@@ -47,20 +51,31 @@ class RoundTrip(ABC):
 
     def lost(self, reason: Failure) -> None:
         """The connection ended before the answer did."""
-        if (
-            self.connection is not None
-            and self.connection.used
-            and not self.answer.begun
-            and self.repeatable
-        ):
-            # The upstream closed a kept connection just as it was used again, and has said nothing
-            # to the request: that is nobody's failure, and safe to send anew.
-            self._connect()
-        else:
-            self.fail(reason)
+        connection = self.connection
+        if connection is not None and self.reused and not self.answer.begun:
+            # A kept connection closed just as it was used again, or had been dead for some time,
+            # and nothing was said to the request: that is nobody's failure, and safe to send anew.
+            if reason.check(ConnectionLost):
+                self._pool.doubt(connection)
+            if self.repeatable:
+                self._connect()
+                return
+        self.fail(reason)
+
+    def again(self) -> None:
+        """Send the request once more, on a new connection; what has come of an answer is nothing.
+
+        For an answer that says that the request was not heard, on a connection that was idle.
+        """
+        connection = self.connection
+        if connection is not None:
+            connection.distrust(self)
+        self.answer = Answer()
+        self._connect()
 
     def _connect(self) -> None:
         self.connection = None
+        self.reused = False
         connecting = self._connecting = self._pool.connect()
         connecting.addCallbacks(self._connected, self._unreachable)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from base64 import b64encode
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -20,8 +22,39 @@ from zope.interface import implementer
 _MAX_ANSWER_BYTES = 16 * 1024
 
 
+_LONGEST_QUOTE = 150
+_STATUS = re.compile(r"HTTP/1\.[01] ([1-5]\d\d)(?: (.*))?")
+
+
 class TunnelRefused(ConnectError):
-    """The proxy did not open the tunnel; the text is its status line."""
+    """The proxy did not open the tunnel; the text has its status line."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(string=text)
+
+
+class TunnelLost(ConnectError):
+    """The proxy closed the connection before it said anything."""
+
+    def __init__(self, reason: Failure) -> None:
+        super().__init__(string="proxy closed the connection before it answered")
+        self.reasons = [reason]
+
+
+def basic(user: str, password: str) -> bytes:
+    """The value of an Authorization header; RFC 7617."""
+    return b"Basic " + b64encode(f"{user}:{password}".encode())
+
+
+def _schemes(lines: list[str]) -> str:
+    """What the proxy would take instead, as far as it says so."""
+    fields = [line.partition(":") for line in lines]
+    offered = [
+        word[0]
+        for name, _, value in fields
+        if name.strip().lower() == "proxy-authenticate" and (word := value.split())
+    ]
+    return f" (it asks for {', '.join(offered)})" if offered else ""
 
 
 class _Tunnel(Protocol):
@@ -29,17 +62,19 @@ class _Tunnel(Protocol):
 
     transport: ITCPTransport
 
-    def __init__(self, target: str, factory: IProtocolFactory) -> None:
+    def __init__(self, target: str, factory: IProtocolFactory, authorization: bytes) -> None:
         self._target = target
+        self._authorization = authorization
         self._factory = factory
         self._answer = b""
         self._inner: IProtocol | None = None
         self.opened: Deferred[IProtocol] = Deferred(self._abort)
 
     def connectionMade(self) -> None:
-        self.transport.write(
-            f"CONNECT {self._target} HTTP/1.1\r\nHost: {self._target}\r\n\r\n".encode("ascii")
-        )
+        head = f"CONNECT {self._target} HTTP/1.1\r\nHost: {self._target}\r\n".encode("ascii")
+        if self._authorization:
+            head += b"Proxy-Authorization: %b\r\n" % self._authorization
+        self.transport.write(head + b"\r\n")
 
     def dataReceived(self, data: bytes) -> None:
         if self._inner is not None:
@@ -48,24 +83,29 @@ class _Tunnel(Protocol):
         self._answer += data
         head, end, rest = self._answer.partition(b"\r\n\r\n")
         if end:
-            self._judge(head.split(b"\r\n", 1)[0].decode("latin-1"), rest)
+            self._judge(head, rest)
         elif len(self._answer) > _MAX_ANSWER_BYTES:
-            self._refuse("an endless answer")
+            self._refuse("with a head that does not end")
 
     def connectionLost(self, reason: Failure = Failure(ConnectError())) -> None:  # noqa: B008
         if self._inner is not None:
             self._inner.connectionLost(reason)
         elif not self.opened.called:
-            self.opened.errback(reason)
+            self.opened.errback(Failure(TunnelLost(reason)))
 
-    def _judge(self, status_line: str, rest: bytes) -> None:
-        parts = status_line.split(" ", 2)
-        if len(parts) < 2 or not parts[1].startswith("2"):
-            self._refuse(status_line)
+    def _judge(self, head: bytes, rest: bytes) -> None:
+        status_line, *lines = head.decode("latin-1").split("\r\n")
+        status = _STATUS.match(status_line)
+        if status is None:
+            self._refuse(f"{status_line!r}, which is not HTTP")
+            return
+        if not status[1].startswith("2"):
+            offered = _schemes(lines) if status[1] == "407" else ""
+            self._refuse(f"{status[1]} {status[2] or ''}".rstrip() + offered)
             return
         inner = self._factory.buildProtocol(self.transport.getPeer())
         if inner is None:
-            self._refuse("nobody wants the connection any more")
+            self._refuse("too late: nobody wants the connection any more")
             return
         self._inner = inner
         inner.makeConnection(self.transport)
@@ -74,7 +114,11 @@ class _Tunnel(Protocol):
             inner.dataReceived(rest)
 
     def _refuse(self, why: str) -> None:
-        self.opened.errback(TunnelRefused(string=f"the HTTP proxy answered: {why[:100]}"))
+        why = "".join(filter(str.isprintable, why))
+        if self._authorization:
+            # It may echo what it was sent, in a form that no scrubber knows.
+            why = why.replace(self._authorization.decode("ascii").removeprefix("Basic "), "…")
+        self.opened.errback(TunnelRefused(f"proxy answered {why[:_LONGEST_QUOTE]}"))
         self.transport.abortConnection()
 
     def _abort(self, _: Deferred[IProtocol]) -> None:
@@ -85,20 +129,29 @@ class _Tunnel(Protocol):
 class TunnelEndpoint:
     """Connects to ``target`` (``host:port``) through the HTTP proxy at ``proxy``.
 
-    The tunnel has ``timeout`` seconds to open, once the proxy is reached.
+    The tunnel has ``timeout`` seconds to open, once the proxy is reached. ``authorization`` is the
+    value of ``Proxy-Authorization``; nothing sends none.
     """
 
     def __init__(
-        self, reactor: Any, proxy: IStreamClientEndpoint, target: str, timeout: float
+        self,
+        reactor: Any,
+        proxy: IStreamClientEndpoint,
+        target: str,
+        timeout: float,
+        authorization: bytes = b"",
     ) -> None:
         self._reactor = reactor
         self._proxy = proxy
         self._target = target
         self._timeout = timeout
+        self._authorization = authorization
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """A connected protocol of the factory. Fails with :class:`TunnelRefused`."""
-        tunnels = Factory.forProtocol(lambda: _Tunnel(self._target, protocolFactory))
+        tunnels = Factory.forProtocol(
+            lambda: _Tunnel(self._target, protocolFactory, self._authorization)
+        )
         tunnels.noisy = False
         connecting: Deferred[Any] = self._proxy.connect(tunnels)
         return connecting.addCallback(self._open)

@@ -29,6 +29,7 @@ def attempts(*pairs):
         (Verdict.FORBIDDEN, Charge.KEY),
         (Verdict.REGION, Charge.NOBODY),
         (Verdict.UNUSABLE, Charge.NOBODY),
+        (Verdict.HOST, Charge.NOBODY),
         (Verdict.CLIENT_GONE, Charge.NOBODY),
     ],
 )
@@ -79,3 +80,24 @@ def test_model_fails_exactly_where_it_is_charged(pairs):
 def test_client_that_leaves_early_leaves_the_model_alone():
     story = attempts(("a", Verdict.SERVICE), ("b", Verdict.CLIENT_GONE))
     assert attribute(story) == Attribution((Charge.NOBODY, Charge.NOBODY), None)
+
+
+def spared(key_id, verdict):
+    return AttemptRecord(key_id, key_id, 0.0, Outcome(verdict, spares_key=True))
+
+
+def test_what_happened_on_the_way_is_no_keys_though_another_key_served():
+    served = attempts(("c", Verdict.SUCCESS))
+    story = [spared("a", Verdict.NETWORK), spared("b", Verdict.SERVICE), *served]
+    charges = (Charge.NOBODY, Charge.NOBODY, Charge.KEY)
+    assert attribute(story) == Attribution(charges, model_served=True)
+
+
+def test_what_happened_on_the_way_is_the_models_where_nobody_served():
+    story = [spared("a", Verdict.NETWORK), spared("b", Verdict.NETWORK)]
+    assert attribute(story) == Attribution((Charge.MODEL,) * 2, model_served=False)
+    assert attribute(story[:1]) == Attribution((Charge.MODEL,), model_served=False)
+
+
+def test_a_stream_that_lost_its_way_is_nobodys():
+    assert attribute([spared("a", Verdict.BROKEN_OFF)]) == Attribution((Charge.NOBODY,), None)

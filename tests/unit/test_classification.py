@@ -12,6 +12,7 @@ from gemproxy import errors
 from gemproxy.classification import (
     classify_error_event,
     classify_failure,
+    classify_page,
     classify_response,
     error_for,
 )
@@ -119,8 +120,7 @@ class TestKey:
             (400, body(400, "API Key not found."), "invalid"),
             (400, body(400, "API key expired. Renew it."), "expired"),
             (400, body(400, "x", "", [info("API_KEY_EXPIRED")]), "expired"),
-            (401, b"", "invalid"),
-            (401, body(401, "Request had invalid credentials."), "invalid"),
+            (401, body(401, "Request had invalid credentials.", "UNAUTHENTICATED"), "invalid"),
             (402, b"", "billing"),
             (403, body(403, "x", "", [info("API_KEY_SOMETHING_NEW")]), "blocked"),
             (403, body(403, "Your API key was reported as leaked. Use another."), "leaked"),
@@ -198,7 +198,7 @@ class TestRequest:
 
     def test_file_that_is_named_by_google_is_the_requests(self):
         text = "You do not have permission to access the File abc or it may not exist."
-        assert classify(403, body(403, text)).verdict is Verdict.REQUEST
+        assert classify(403, body(403, text, "PERMISSION_DENIED")).verdict is Verdict.REQUEST
 
 
 class TestForbidden:
@@ -323,7 +323,7 @@ class TestService:
         error = error_for(outcome)
         assert (error.status, error.message, error.retry_after) == (status, "Overloaded.", 1.0)
 
-    @pytest.mark.parametrize("status", [301, 302, 408, 409, 425, 499, 505, 599, 700])
+    @pytest.mark.parametrize("status", [408, 409, 425, 499, 505, 599, 700])
     def test_other_statuses_become_a_bad_gateway(self, status):
         outcome = classify(status)
         assert outcome.verdict is Verdict.SERVICE
@@ -334,19 +334,96 @@ class TestService:
         assert outcome.timed_out
         assert error_for(outcome).code == "upstream_timeout"
 
-    @pytest.mark.parametrize("status", [302, 401, 403, 429, 502, 503])
+    @pytest.mark.parametrize("status", [429, 502, 503])
     def test_html_is_no_keys_fault_and_is_not_shown(self, status):
         page = b"<!DOCTYPE html><title>Sorry</title>"
         outcome = classify(status, page, {"Content-Type": "text/html"})
-        assert outcome.verdict is Verdict.SERVICE
+        assert (outcome.verdict, outcome.spares_key) == (Verdict.SERVICE, True)
         assert outcome.message == (
             f"The upstream answered with HTTP status {status} and no explanation."
         )
         assert classify(status, b"\n" + page).verdict is Verdict.SERVICE
 
     @pytest.mark.parametrize("status", [400, 404, 413])
-    def test_html_that_refuses_the_request_is_the_clients(self, status):
-        assert classify(status, b"<html>").verdict is Verdict.REQUEST
+    def test_googles_page_that_refuses_the_request_is_the_clients(self, status):
+        page = b"<!DOCTYPE html><html lang=en><title>Error %d (Whatever)!!1</title>" % status
+        assert classify(status, page).verdict is Verdict.REQUEST
+
+    def test_a_body_that_a_gateway_finds_too_large_is_the_clients(self):
+        page = b"<html><head><title>413 Request Entity Too Large</title></head>"
+        outcome = classify(413, page, {"Content-Type": "text/html"})
+        assert outcome.verdict is Verdict.REQUEST
+
+
+class TestStranger:
+    """Something between us and Google answers in its place: never a key's fault."""
+
+    @pytest.mark.parametrize(
+        ("status", "content", "headers", "said"),
+        [
+            (401, b"", {}, ""),
+            (403, b"", {}, ""),
+            (403, b"RBAC: access denied", {}, ": RBAC: access denied"),
+            (403, b'{"message": "Forbidden"}', {}, ': {"message": "Forbidden"}'),
+            (401, b'{"error": "no token"}', {}, ': {"error": "no token"}'),
+            (403, body(403, "Not from here."), {}, ": Not from here."),
+            (
+                403,
+                b"<html><TITLE>\n Blocked by\tACME </TITLE><p>Call 1234.",
+                {"Content-Type": "text/html"},
+                ": Blocked by ACME",
+            ),
+            (400, b"<h1>400 Bad Request</h1><hr>nginx", {}, ": 400 Bad Request nginx"),
+            (404, b" <!doctype html><title>404 Not Found</title>", {}, ": 404 Not Found"),
+            (
+                302,
+                b"",
+                {"Location": "http://portal.example/in?x=1"},
+                ": redirects to http://portal.example/in",
+            ),
+            (307, b"", {}, ""),
+            (511, b"<title>Log in</title>", {}, ": Log in"),
+            (407, b"Who are you?", {}, ": Who are you?"),
+        ],
+    )
+    def test_is_the_networks_and_told_as_such(self, status, content, headers, said):
+        outcome = classify(status, content, headers)
+        assert (outcome.verdict, outcome.status) == (Verdict.NETWORK, status)
+        assert outcome.spares_key
+        assert outcome.message == f"answered {status} not in Google's form{said}"
+        error = error_for(outcome)
+        assert (error.status, error.code) == (502, "upstream_error")
+        assert said.strip(": ") not in error.message or not said
+
+    @pytest.mark.parametrize("status", [401, 403])
+    @pytest.mark.parametrize(
+        "content",
+        [
+            body(403, "x", "PERMISSION_DENIED"),
+            body(401, "x", "UNAUTHENTICATED"),
+            body(403, "x", "", [info("SERVICE_DISABLED")]),
+            body(403, "Your API key was reported as leaked."),
+        ],
+    )
+    def test_googles_form_is_googles(self, status, content):
+        outcome = classify(status, content)
+        assert not outcome.spares_key
+        assert outcome.verdict is not Verdict.NETWORK
+
+    def test_what_it_says_is_one_line_and_bounded(self):
+        outcome = classify(403, b"<title>" + b"a\x07\n" * 300 + b"</title>")
+        assert outcome.message.isprintable()
+        assert len(outcome.message) < 250
+
+    def test_a_page_with_status_200_is_no_answer(self):
+        outcome = classify_page({"content-type": "text/html; charset=utf-8"})
+        assert (outcome.verdict, outcome.status, outcome.spares_key) == (
+            Verdict.NETWORK,
+            200,
+            True,
+        )
+        assert classify_page({"content-type": "application/json"}) is None
+        assert classify_page({}) is None
 
 
 class TestErrorEvent:
@@ -370,11 +447,29 @@ class TestFailure:
     @pytest.mark.parametrize("kind", sorted(FailureKind, key=str))
     def test_is_the_networks(self, kind):
         outcome = classify_failure(UpstreamFailed(kind))
-        expected = Verdict.UNUSABLE if kind is FailureKind.TOO_LARGE else Verdict.NETWORK
+        others = {FailureKind.TOO_LARGE: Verdict.UNUSABLE, FailureKind.EXHAUSTED: Verdict.HOST}
+        expected = others.get(kind, Verdict.NETWORK)
         assert (outcome.verdict, outcome.timed_out) == (expected, kind.is_timeout)
         error = error_for(outcome)
+        if kind is FailureKind.EXHAUSTED:
+            assert (error.status, error.retry_after) == (503, 1)
+            return
         assert (error.status, error.code) == (
             (504, "upstream_timeout") if kind.is_timeout else (502, "upstream_error")
+        )
+
+    def test_the_cause_is_for_the_operator_and_the_kind_for_the_client(self):
+        failure = UpstreamFailed(
+            FailureKind.REFUSED, "httpProxy", detail="proxy answered 407 No", spares_key=True
+        )
+        outcome = classify_failure(failure)
+        assert outcome.message == (
+            "The upstream could not be used: connection refused (upstream.httpProxy): "
+            "proxy answered 407 No"
+        )
+        assert outcome.spares_key
+        assert error_for(outcome).message == (
+            "The upstream could not be used: connection refused (upstream.httpProxy)."
         )
 
     def test_names_the_setting(self):

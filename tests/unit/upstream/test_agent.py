@@ -19,7 +19,8 @@ from zope.interface.verify import verifyObject
 
 from gemproxy.config.settings import UpstreamSettings
 from gemproxy.upstream.agent import UpstreamAgent
-from gemproxy.upstream.endpoint import upstream_endpoint
+from gemproxy.upstream.endpoint import UpstreamEndpoint
+from gemproxy.upstream.names import Names
 from gemproxy.upstream.pool import ConnectionPool
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -49,7 +50,7 @@ class Stage:
         self.reactor = reactor
         self.server = ScriptedServer(script)
         self.url = self.server.listen(reactor)
-        endpoint = upstream_endpoint(reactor, UpstreamSettings(base_url=self.url))
+        endpoint = UpstreamEndpoint(reactor, UpstreamSettings(base_url=self.url), Names(reactor))
         self.pool = ConnectionPool(reactor, endpoint, 10)
         self.theirs = HTTPConnectionPool(reactor)
         self.agents = [Agent(reactor, pool=self.theirs), UpstreamAgent(self.pool, self.url)]

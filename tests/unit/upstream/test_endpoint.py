@@ -10,7 +10,8 @@ from gemproxy.errors import FailureKind, UpstreamFailed
 from gemproxy.interfaces import UpstreamRequest
 from gemproxy.secret import Secret
 from gemproxy.upstream.client import TreqUpstream
-from gemproxy.upstream.endpoint import upstream_endpoint
+from gemproxy.upstream.endpoint import UpstreamEndpoint
+from gemproxy.upstream.names import Names
 from gemproxy.upstream.tunnel import TunnelRefused
 
 
@@ -31,8 +32,9 @@ async def test_the_proxy_is_asked_for_host_and_port(base_url, target):
         lambda connection, _: connection.transport.write(b"HTTP/1.1 407 No\r\n\r\n")
     )
     settings = UpstreamSettings(base_url=base_url, http_proxy=proxy.listen(reactor))
+    endpoint = UpstreamEndpoint(reactor, settings, Names(reactor))
     with pytest.raises(TunnelRefused, match="407"):
-        await upstream_endpoint(reactor, settings).connect(Factory.forProtocol(Protocol))
+        await endpoint.connect(Factory.forProtocol(Protocol))
     assert proxy.connections[0].requests[0].startswith(b"CONNECT %b HTTP/1.1\r\n" % target)
     await proxy.stop()
 

@@ -30,6 +30,7 @@ from gemproxy.upstream.tunnel import TunnelRefused
 KEY = Secret("test-key-0123456789abcdef")
 HEAD = (
     b"POST /v1/x HTTP/1.1\r\nHost: h\r\nUser-Agent: gemproxy/test\r\n"
+    b"Accept-Encoding: identity\r\n"
     b"Content-Type: application/json\r\nX-Goog-Api-Key: test-key-0123456789abcdef\r\n"
     b"Content-Length: %d\r\n\r\n"
 )
@@ -350,7 +351,7 @@ def test_a_reader_that_pauses_at_each_piece_gets_them_one_by_one(stage):
         (SSL.Error([("SSL", "", "certificate verify failed")]), FailureKind.TLS),
         (ConnectionLost(), FailureKind.RESET),
         (ConnectError(), FailureKind.RESET),
-        (TunnelRefused(string="407"), FailureKind.REFUSED),
+        (TunnelRefused("407"), FailureKind.REFUSED),
     ],
 )
 def test_what_keeps_a_connection_from_coming_about_has_a_kind(stage, error, kind):
@@ -361,7 +362,7 @@ def test_what_keeps_a_connection_from_coming_about_has_a_kind(stage, error, kind
 
 
 def test_a_proxy_that_refuses_is_named_by_its_setting(stage):
-    stage.endpoint.refuse = TunnelRefused(string="the HTTP proxy answered: HTTP/1.1 407")
+    stage.endpoint.refuse = TunnelRefused("proxy answered 407")
     assert str(stage.send().result.value) == "connection refused (upstream.httpProxy)"
 
 

@@ -1,5 +1,7 @@
 """The way through an HTTP proxy, byte by byte."""
 
+from base64 import b64encode
+
 import pytest
 from twisted.internet.defer import CancelledError, succeed
 from twisted.internet.error import ConnectionLost, TimeoutError  # noqa: A004
@@ -8,7 +10,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from gemproxy.upstream.tunnel import TunnelEndpoint, TunnelRefused
+from gemproxy.upstream.tunnel import TunnelEndpoint, TunnelLost, TunnelRefused, basic
 
 
 class Inner(Protocol):
@@ -45,9 +47,9 @@ class Proxy:
 
 
 class Stage:
-    def __init__(self):
+    def __init__(self, authorization=b""):
         self.clock, self.proxy = Clock(), Proxy()
-        endpoint = TunnelEndpoint(self.clock, self.proxy, "example.com:443", 10.0)
+        endpoint = TunnelEndpoint(self.clock, self.proxy, "example.com:443", 10.0, authorization)
         self.results = []
         self.opening = endpoint.connect(Factory.forProtocol(Inner))
         self.opening.addBoth(self.results.append)
@@ -92,20 +94,29 @@ def test_any_2xx_opens(stage):
 
 
 @pytest.mark.parametrize(
-    "answer",
+    ("answer", "told"),
     [
-        b"HTTP/1.1 403 Forbidden\r\nContent-Length: 5\r\n\r\nnever",
-        b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n",
-        b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1/\r\n\r\n",
-        b"HTTP/1.1\r\n\r\n",
-        b"\r\n\r\n",
-        b"SSH-2.0-OpenSSH\r\n\r\n",
+        (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 5\r\n\r\nnever", "403 Forbidden"),
+        (
+            b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n",
+            "407 Proxy Authentication Required",
+        ),
+        (
+            b"HTTP/1.1 407 No\r\nProxy-Authenticate: NTLM\r\nproxy-authenticate: X y\r\n\r\n",
+            "407 No (it asks for NTLM, X)",
+        ),
+        (b"HTTP/1.0 502\r\n\r\n", "502"),
+        (b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1/\r\n\r\n", "302 Found"),
+        (b"HTTP/1.1\r\n\r\n", "'HTTP/1.1', which is not HTTP"),
+        (b"\r\n\r\n", "'', which is not HTTP"),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", "'SSH-2.0-OpenSSH', which is not HTTP"),
+        (b"HTTP/1.1 503 " + b"x" * 9000 + b"\r\n\r\n", "503 " + "x" * 146),
     ],
 )
-def test_anything_else_is_a_refusal_that_quotes_the_status_line(stage, answer):
+def test_anything_else_is_a_refusal_that_quotes_the_status_line(stage, answer, told):
     stage.hears(answer)
     assert isinstance(stage.failure, TunnelRefused)
-    assert answer.split(b"\r\n")[0].decode() in str(stage.failure)
+    assert stage.failure.args == (f"proxy answered {told}",)
     assert stage.proxy.transport.aborted
 
 
@@ -118,10 +129,22 @@ def test_an_endless_answer_is_a_refusal(stage):
     assert stage.proxy.transport.aborted
 
 
-def test_a_proxy_that_closes_without_an_answer_is_a_lost_connection(stage):
+def test_a_proxy_that_closes_without_an_answer_is_named(stage):
     stage.hears(b"HTTP/1.1 200")
     stage.proxy.protocol.connectionLost(Failure(ConnectionLost()))
-    assert isinstance(stage.failure, ConnectionLost)
+    assert isinstance(stage.failure, TunnelLost)
+    assert stage.failure.args == ("proxy closed the connection before it answered",)
+
+
+def test_credentials_go_to_the_proxy_and_stay_out_of_what_it_says():
+    authorization = basic("ann", "p:ß")
+    stage = Stage(authorization)
+    assert stage.proxy.transport.value() == (
+        b"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n"
+        b"Proxy-Authorization: Basic " + b64encode("ann:p:ß".encode()) + b"\r\n\r\n"
+    )
+    stage.hears(b"HTTP/1.1 407 Not with " + authorization + b"\r\n\r\n")
+    assert stage.failure.args == ("proxy answered 407 Not with Basic …",)
 
 
 def test_a_silent_proxy_times_out(stage):

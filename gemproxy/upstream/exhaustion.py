@@ -1,0 +1,28 @@
+"""This machine has no descriptor, port or thread left for a connection: nobody else's fault."""
+
+from __future__ import annotations
+
+import errno
+
+from twisted.internet.error import ConnectError
+
+_WORDS = {
+    errno.EMFILE: "out of file descriptors",
+    errno.ENFILE: "out of file descriptors in the whole system",
+    errno.EADDRNOTAVAIL: "out of local ports",
+    errno.ENOBUFS: "out of memory for sockets",
+    errno.ENOMEM: "out of memory for sockets",
+}
+
+
+class Exhausted(ConnectError):
+    """The text says of what."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(string=text)
+
+
+def exhaustion_of(error: BaseException) -> Exhausted | None:
+    """What this machine is out of, where that is what ``error`` says."""
+    number = getattr(error, "osError", None) or getattr(error, "errno", None)
+    return Exhausted(_WORDS[number]) if number in _WORDS else None

@@ -1,0 +1,251 @@
+"""Names to addresses: in threads of their own, one look-up for all who ask, kept for a while.
+
+``getaddrinfo`` is the only one that knows all of the system's ways to find a name, and it blocks:
+half a minute where a name server does not answer. In the reactor's pool of threads a few such
+look-ups would hold up reloads and the exit; here they are bounded by themselves, in threads that
+nobody waits for.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+from msgspec import Struct, field
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import DNSLookupError
+
+from gemproxy.upstream.exhaustion import Exhausted, exhaustion_of
+
+#: An answer is not kept for longer, whatever the age of connections.
+MOST_SECONDS = 60.0
+#: For so long an answer serves while the name servers do not.
+STALE_SECONDS = 86_400.0
+#: After a look-up that failed or hung, so long nobody waits for another where there is an answer.
+DOUBT_SECONDS = 10.0
+#: A look-up that has taken so long hangs: another one may find a name server that works again.
+HUNG_SECONDS = 10.0
+#: Threads, for all names and for one of them.
+MOST_THREADS = 8
+MOST_FOR_ONE_NAME = 2
+#: The settings hold two names at most; those of settings before are remembered as well.
+_MOST_NAMES = 16
+#: Each may become a socket.
+MOST_ADDRESSES = 16
+
+#: ``socket.getaddrinfo``'s answer, of which the family and the address count.
+_Found = list[tuple[Any, ...]]
+#: An address with the family it is of.
+Address = tuple[int, str]
+
+_NO_SUCH_NAME = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
+_NEVER = float("-inf")
+
+
+class NameNotFound(DNSLookupError):
+    """The name has no address, or nobody could be asked for one; the text says which.
+
+    ``number`` is ``getaddrinfo``'s, such as ``socket.EAI_NONAME``; 0 where there is none.
+    """
+
+    def __init__(self, text: str, number: int = 0) -> None:
+        super().__init__(text)
+        self.text = text
+        self.number = number
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class _Name(Struct, eq=False):
+    """What is known of one name. Times are the reactor's seconds."""
+
+    host: str
+    addresses: list[Address] = field(default_factory=list)
+    fresh_until: float = _NEVER
+    stale_until: float = _NEVER
+    #: Until then the last look-up's failure stands, and an old answer is given at once.
+    doubted_until: float = _NEVER
+    waiting: list[Deferred[list[Address]]] = field(default_factory=list)
+    #: When each of the look-ups began that have not ended.
+    running: list[float] = field(default_factory=list)
+
+
+class Names:
+    """Finds the addresses of names; ``look_up`` is ``socket.getaddrinfo`` or does its work.
+
+    An answer is kept for ``max_age`` seconds, at most a minute. It serves on for a day while no
+    name server gives another one: the addresses of a service outlive an outage of name servers
+    nearly always, and TLS tells who is there. A name server that says that the name does not exist
+    is believed at once.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        max_age: float = MOST_SECONDS,
+        look_up: Callable[..., _Found] | None = None,
+    ) -> None:
+        self._reactor = reactor
+        self.max_age = max_age
+        self._look_up = look_up or socket.getaddrinfo
+        self._names: dict[str, _Name] = {}
+        self._busy = 0
+        self._queue: list[_Name] = []
+
+    def addresses(self, host: str, patience: float) -> Deferred[list[Address]]:
+        """The addresses of ``host``, best first.
+
+        Fails with :class:`NameNotFound`, or :class:`~gemproxy.upstream.exhaustion.Exhausted`. An
+        answer that is out of date is given after ``patience`` seconds, if no other has come.
+        """
+        now = self._reactor.seconds()
+        name = self._names.get(host)
+        if name is None:
+            name = self._names[host] = _Name(host)
+            while len(self._names) > _MOST_NAMES:
+                del self._names[next(iter(self._names))]
+        if now < name.fresh_until:
+            return succeed(name.addresses)
+        self._begin(name, now)
+        stale = now < name.stale_until
+        if stale and now < name.doubted_until:
+            return succeed(name.addresses)
+        waiting: Deferred[list[Address]] = Deferred(name.waiting.remove)
+        name.waiting.append(waiting)
+        if stale:
+
+            def outdated(_failure: object, _seconds: float) -> list[Address]:
+                name.doubted_until = self._reactor.seconds() + DOUBT_SECONDS
+                return name.addresses
+
+            waiting.addTimeout(patience, self._reactor, outdated)
+        return waiting
+
+    def forget(self) -> None:
+        """Look every name up anew; what is known serves only while nothing else is found."""
+        for host, old in list(self._names.items()):
+            name = self._names[host] = _Name(
+                host, old.addresses, stale_until=old.stale_until, waiting=old.waiting
+            )
+            old.waiting = []
+            if name.waiting:
+                # Theirs began before, and may hang at a name server that is no more.
+                self._begin(name, self._reactor.seconds())
+
+    # -- the threads -----------------------------------------------------------------------------
+
+    def _begin(self, name: _Name, now: float) -> None:
+        """Let a look-up of ``name`` be under way, as soon as there is a thread for it."""
+        running = name.running
+        if running and (now < running[-1] + HUNG_SECONDS or len(running) >= MOST_FOR_ONE_NAME):
+            return
+        if self._busy >= MOST_THREADS:
+            if name not in self._queue:
+                self._queue = [each for each in self._queue if self._names.get(each.host) is each]
+                self._queue.append(name)
+            return
+        self._busy += 1
+        running.append(now)
+        try:
+            threading.Thread(
+                target=self._work, args=(name, now), name="name look-up", daemon=True
+            ).start()
+        except RuntimeError:
+            error = Exhausted("out of threads for a name look-up")
+            self._reactor.callLater(0, self._ended, name, now, error)
+
+    def _work(self, name: _Name, began: float) -> None:
+        """In a thread."""
+        result: list[Address] | Exception
+        try:
+            result = _usable(self._look_up(name.host, None, 0, socket.SOCK_STREAM))
+        except Exception as error:  # noqa: BLE001 - told to those who wait
+            result = _told(name.host, error)
+        # The reactor may be gone by now.
+        with suppress(Exception):
+            self._reactor.callFromThread(self._ended, name, began, result)
+
+    def _ended(self, name: _Name, began: float, result: list[Address] | Exception) -> None:
+        self._busy -= 1
+        name.running.remove(began)
+        if self._queue:
+            self._begin(self._queue.pop(0), self._reactor.seconds())
+        if isinstance(result, Exception):
+            self._failed(name, result)
+            return
+        now = self._reactor.seconds()
+        name.addresses = result
+        name.fresh_until = now + min(self.max_age, MOST_SECONDS)
+        name.stale_until = now + STALE_SECONDS
+        name.doubted_until = _NEVER
+        for waiting in _taken(name):
+            waiting.callback(result)
+
+    def _failed(self, name: _Name, error: Exception) -> None:
+        now = self._reactor.seconds()
+        if isinstance(error, NameNotFound) and error.number in _NO_SUCH_NAME:
+            name.fresh_until = name.stale_until = _NEVER
+        elif now < name.stale_until:
+            name.doubted_until = now + DOUBT_SECONDS
+            for waiting in _taken(name):
+                waiting.callback(name.addresses)
+            return
+        if not name.running:
+            for waiting in _taken(name):
+                waiting.errback(error)
+
+
+def _taken(name: _Name) -> Iterator[Deferred[list[Address]]]:
+    """Those who wait, one by one; one that is told may make another one leave."""
+    waiting, name.waiting = name.waiting, []
+    return (each for each in tuple(waiting) if not each.called)
+
+
+def _usable(found: _Found) -> list[Address]:
+    """The addresses once each, in their order; families that come in a row take turns.
+
+    So a host whose IPv6 leads nowhere costs one attempt and not as many as it has addresses
+    (RFC 8305 section 4).
+    """
+    addresses = dict.fromkeys(
+        (int(each[0]), str(each[4][0]))
+        for each in found
+        if each[0] in (socket.AF_INET, socket.AF_INET6)
+    )
+    if not addresses:
+        raise socket.gaierror(socket.EAI_NONAME, "no address of a family that is known")
+    first = next(iter(addresses))[0]
+    preferred = [each for each in addresses if each[0] == first]
+    others = [each for each in addresses if each[0] != first]
+    mixed: list[Address] = []
+    while preferred or others:
+        mixed += preferred[:1] + others[:1]
+        del preferred[:1], others[:1]
+    return mixed[:MOST_ADDRESSES]
+
+
+def _told(host: str, error: Exception) -> Exception:
+    """What a look-up failed with, in words; in the thread that has met it."""
+    exhausted = exhaustion_of(error) or _no_descriptor_left()
+    if exhausted is not None:
+        return exhausted
+    if isinstance(error, OSError):
+        text = error.strerror or str(error)
+        return NameNotFound(f"name look-up of {host} failed: {text}", error.errno or 0)
+    return NameNotFound(f"name look-up of {host} failed: {error}")
+
+
+def _no_descriptor_left() -> Exception | None:
+    """The C library calls it a name server's failure where it could not open a socket."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            return exhaustion_of(error)
+    return None

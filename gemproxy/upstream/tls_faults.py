@@ -1,0 +1,90 @@
+"""What went wrong in a TLS handshake, in words: OpenSSL's errors name everything but the cause."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from OpenSSL import SSL
+from twisted.internet.error import ConnectError, ConnectionClosed
+from twisted.python.failure import Failure
+
+#: What OpenSSL says to bytes that are no TLS.
+_NO_TLS = ("wrong version number", "packet length too long", "http request", "record layer failure")
+#: X509_V_ERR_* of OpenSSL's x509_vfy.h, for what operators meet; others have OpenSSL's own words.
+_CERTIFICATE = {
+    9: "certificate is not yet valid",
+    10: "certificate has expired",
+    18: "certificate is self-signed",
+    19: "certificate is of an unknown authority (a self-signed root in its chain)",
+    20: "certificate is of an unknown authority",
+    21: "certificate is of an unknown authority (its chain is incomplete)",
+    23: "certificate is revoked",
+}
+
+
+class TlsFailed(ConnectError):
+    """The handshake failed; the text says why, ``reasons`` has what was raised."""
+
+    def __init__(self, text: str, reason: Failure) -> None:
+        super().__init__(string=text)
+        self.reasons = [reason]
+
+
+def tls_fault(transport: Any, reason: Failure) -> Failure:
+    """``reason``, for which a handshake over ``transport`` ended, with its cause in words."""
+    error: Any = reason.value
+    text = _words(transport, error)
+    return Failure(TlsFailed(text, reason)) if text else reason
+
+
+def _words(transport: Any, error: BaseException) -> str:
+    if type(error).__module__.startswith("service_identity"):
+        names = {_name(each) for each in getattr(error, "errors", ())} - {""}
+        return "host name mismatch: the certificate is not for " + (
+            ", ".join(sorted(names)) or "this host"
+        )
+    if isinstance(error, SSL.Error):
+        told = _told(error)
+        if "certificate verify failed" in told:
+            return _verification(transport) or told
+        if any(each in told for each in _NO_TLS):
+            return f"the other side does not speak TLS ({told})"
+        return f"TLS handshake failed: {told or type(error).__name__}"
+    if isinstance(error, ConnectionClosed):
+        return "connection closed during the TLS handshake"
+    return ""
+
+
+def _told(error: SSL.Error) -> str:
+    """The reasons in OpenSSL's queue of errors: triples of library, function and reason."""
+    queue = error.args[0] if error.args else ()
+    if not isinstance(queue, list | tuple):
+        return ""
+    return ", ".join(str(each[-1]) for each in queue if isinstance(each, tuple) and each)
+
+
+def _verification(transport: Any) -> str:
+    """What the verification of the certificates came to.
+
+    OpenSSL knows, and pyOpenSSL has no public way to ask. This only reads it, so that another
+    pyOpenSSL can cost the words and never the verification.
+    """
+    try:
+        bindings: Any = SSL
+        number = bindings._lib.SSL_get_verify_result(transport.getHandle()._ssl)
+        if not number:
+            return ""
+        known = _CERTIFICATE.get(number)
+        if known is not None:
+            return known
+        text = bindings._ffi.string(bindings._lib.X509_verify_cert_error_string(number))
+        return f"certificate refused: {text.decode('latin-1')}"
+    except Exception:  # noqa: BLE001 - the words are a comfort, and the failure stands without them
+        return ""
+
+
+def _name(mismatch: object) -> str:
+    """The name or address that was expected of the certificate."""
+    expected = getattr(mismatch, "mismatched_id", None)
+    name = getattr(expected, "hostname", None) or getattr(expected, "ip", None)
+    return name.decode("latin-1") if isinstance(name, bytes) else str(name or "")
