@@ -19,10 +19,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString
 from twisted.internet.interfaces import IProtocolFactory, IStreamServerEndpoint
 from twisted.internet.task import deferLater
+from twisted.protocols.haproxy import proxyEndpoint
 
 from gemproxy import __version__
 from gemproxy.call import ForwardingSettings
 from gemproxy.catalogue import ModelCatalogue
+from gemproxy.config import endpoints
 from gemproxy.config.changes import SettingsChange
 from gemproxy.config.settings import PersistenceSettings, ProxySettings, Settings
 from gemproxy.dialects.translation.signatures import SignatureStore
@@ -41,6 +43,7 @@ from gemproxy.observability.requests import RequestLog
 from gemproxy.observability.scrubbing import Scrubber
 from gemproxy.observability.telemetry import Telemetries, tell_all
 from gemproxy.services.checkpoint import Checkpoint
+from gemproxy.services.handed_over import HandedOver
 from gemproxy.services.lifetimes import FrozenStart, GracefulExit, Lifetime
 from gemproxy.services.listening import Draining, Listener
 from gemproxy.services.live_state import LiveState
@@ -74,8 +77,9 @@ class Daemon:
     """All parts, wired.
 
     ``source`` is where ``settings`` came from and ``seen`` its fingerprint from before they were
-    read. What is ``underneath`` starts before the parts and stops after them. Run
-    :attr:`service`.
+    read. What is ``underneath`` starts before the parts and stops after them. ``handed`` are the
+    sockets of systemd's that endpoints may name; ``sink`` is the log of a process that has one
+    already. Run :attr:`service`.
     """
 
     def __init__(
@@ -85,15 +89,21 @@ class Daemon:
         source: SettingsSource,
         seen: bytes,
         underneath: Sequence[Service] = (),
+        *,
+        handed: HandedOver | None = None,
+        sink: logs.LogSink | None = None,
     ) -> None:
         self._reactor = reactor
+        self._handed = handed or HandedOver()
         self._started_at = reactor.seconds()
-        self._make_observers(settings)
+        self._make_observers(settings, sink)
         self._make_core(settings)
         self._make_state(settings)
         self._make_web(settings, source, seen)
         self.service = logs.LoggedServices(self._sink)
-        self._sequence(settings, underneath).setServiceParent(self.service)
+        #: The parts in their order, for whoever starts them without the log.
+        self.parts = self._sequence(settings, underneath)
+        self.parts.setServiceParent(self.service)
 
     def apply(self, settings: Settings, _changes: SettingsChange) -> None:
         """Take over new settings, all of them between two requests.
@@ -119,11 +129,24 @@ class Daemon:
         self._sink.apply(settings.logging)
         self._frozen.freeze_again()
 
+    def abandon(self) -> None:
+        """Undo a start that was refused: what listens, and what speaks to systemd.
+
+        Nothing else has begun by then, and the state is as it was.
+        """
+        for part in self.parts:
+            if isinstance(part, Listener | SystemdNotifier):
+                part.stopService()
+
     # -- the parts -------------------------------------------------------------------------------
 
-    def _make_observers(self, settings: Settings) -> None:
-        self._scrubber = Scrubber(settings.secrets())
-        self._sink = logs.install(settings.logging, self._scrubber, sys.stdout)
+    def _make_observers(self, settings: Settings, sink: logs.LogSink | None) -> None:
+        if sink is None:
+            sink = logs.install(settings.logging, Scrubber(settings.secrets()), sys.stdout)
+        else:
+            sink.scrubber.replace(settings.secrets())
+            sink.apply(settings.logging)
+        self._sink, self._scrubber = sink, sink.scrubber
         self._request_log = RequestLog(self._sink)
         self._history = RequestHistory()
         self._metrics = Metrics(CollectorRegistry(), self._knows_model)
@@ -269,7 +292,7 @@ class Daemon:
         )
         self.listener = Listener(
             reactor,
-            server_endpoint(reactor, settings.proxy),
+            server_endpoint(reactor, settings.proxy, self._handed),
             with_tls(self._site, settings.proxy),
             settings.proxy.endpoint or f"{settings.proxy.host}:{settings.proxy.port}",
         )
@@ -306,7 +329,9 @@ class Daemon:
         site = ProxySite(
             self._admin.resource(), self._reactor, door=self._admin, guard=self._guard(proxy)
         )
-        endpoint = described_endpoint(self._reactor, proxy.admin_endpoint, "proxy.adminEndpoint")
+        endpoint = described_endpoint(
+            self._reactor, proxy.admin_endpoint, "proxy.adminEndpoint", self._handed
+        )
         listener = Listener(self._reactor, endpoint, site, proxy.admin_endpoint)
         listener.listening.addCallback(stand_at, site)
         return [listener]
@@ -440,22 +465,35 @@ def retention(persistence: PersistenceSettings) -> Retention:
     return Retention(days=persistence.metrics_retention_days)
 
 
-def server_endpoint(reactor: Any, proxy: ProxySettings) -> IStreamServerEndpoint:
+def server_endpoint(
+    reactor: Any, proxy: ProxySettings, handed: HandedOver
+) -> IStreamServerEndpoint:
     """Where the public API listens."""
     if proxy.endpoint is not None:
-        return described_endpoint(reactor, proxy.endpoint, "proxy.endpoint")
+        return described_endpoint(reactor, proxy.endpoint, "proxy.endpoint", handed)
     kind: Callable[..., IStreamServerEndpoint] = (
         TCP6ServerEndpoint if ":" in proxy.host else TCP4ServerEndpoint
     )
     return kind(reactor, proxy.port, _BACKLOG, proxy.host)
 
 
-def described_endpoint(reactor: Any, description: str, setting: str) -> IStreamServerEndpoint:
-    """The endpoint of a description. Raises :class:`ConfigError` where it cannot be opened."""
+def described_endpoint(
+    reactor: Any, description: str, setting: str, handed: HandedOver
+) -> IStreamServerEndpoint:
+    """The endpoint of a description; ``systemd:`` names one of the sockets ``handed`` over.
+
+    Raises :class:`ConfigError` where it cannot be opened.
+    """
+    kind, *rest = parts = endpoints.split_description(description)
     try:
+        if kind == "systemd":
+            return handed.endpoint(reactor, parts)
+        if kind == "haproxy" and rest[:1] == ["systemd"]:
+            wrapped: IStreamServerEndpoint = proxyEndpoint(handed.endpoint(reactor, rest))
+            return wrapped
         endpoint: IStreamServerEndpoint = serverFromString(reactor, description)
     except Exception as error:
-        reason = f"cannot be opened: {error}; a socket of systemd's must have been handed over"
+        reason = f"cannot be opened: {error}"
         raise ConfigError((Fault("proxy.yaml", 0, setting, reason),)) from error
     return endpoint
 

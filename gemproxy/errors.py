@@ -32,6 +32,7 @@
         ├── UpstreamUnavailable 5xx, Google or the way to it is out of order
         ├── StreamIncomplete    a stream that had begun stopped without a finish reason
         ├── Draining            503, this process is about to stop
+        ├── ConfigurationInvalid  503, the files have mistakes and nothing is served until then
         └── InternalError       500, a defect of this program
 
 A :class:`ProxyError` carries everything that its envelope and headers need; the web asks the
@@ -65,6 +66,21 @@ class Fault:
         place = f"{self.file}:{self.line}" if self.line else self.file
         return f"{place}: {self.path}: {self.message}" if self.path else f"{place}: {self.message}"
 
+    def told(self) -> str:
+        """The line as a process tells it that goes on without the file."""
+        return str(self)
+
+
+class FixedFault(Fault):
+    """A mistake in what a process is given once, when it starts: a credential, a variable.
+
+    Where it is not to be mended in the file, only a restart mends it.
+    """
+
+    def told(self) -> str:
+        """See :meth:`Fault.told`."""
+        return f"{self} (needs a restart, unless the file itself is to be changed)"
+
 
 class ConfigError(GemproxyError):
     """The configuration cannot be used; ``faults`` holds every mistake that was found."""
@@ -72,6 +88,17 @@ class ConfigError(GemproxyError):
     def __init__(self, faults: tuple[Fault, ...]) -> None:
         super().__init__("\n".join(map(str, faults)))
         self.faults = faults
+
+
+class StartRefused(SystemExit):
+    """A start that cannot go on, for a reason that is no mistake in a file; ``reason`` is one line.
+
+    Ends the process with ``status``, unless somebody catches it who can wait for better times.
+    """
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(status)
+        self.reason = reason
 
 
 class FailureKind(Enum):
@@ -385,6 +412,14 @@ class Draining(ProxyError):
     status = 503
     type = "server_error"
     code = "draining"
+
+
+class ConfigurationInvalid(ProxyError):
+    """The files cannot be used; the log and the status line name the mistakes, clients do not."""
+
+    status = 503
+    type = "server_error"
+    code = "configuration_invalid"
 
 
 class InternalError(ProxyError):

@@ -12,10 +12,15 @@ from twisted.application.service import IService
 from twisted.python import usage
 
 from gemproxy import __version__
+from gemproxy.activation import Activation, StartFiles
 from gemproxy.config.loading import locate_files
+from gemproxy.config.settings import LoggingSettings
 from gemproxy.daemon import Daemon
 from gemproxy.errors import ConfigError
+from gemproxy.observability import logs
+from gemproxy.observability.scrubbing import Scrubber
 from gemproxy.services.config_files import ConfigFiles
+from gemproxy.services.handed_over import HandedOver
 from gemproxy.services.open_files import raise_open_file_limit
 
 #: EX_CONFIG of sysexits.h; the systemd unit does not restart on it.
@@ -54,6 +59,12 @@ def makeService(options: Options) -> IService:
 
         demo: IService = make_demo(reactor)
         return demo
+    # Twisted has taken two of the variables out of the environment while it loaded its plugins.
+    handed = HandedOver.take(os.environ, os.getpid())
+    if handed:
+        start = StartFiles(options["config"], options["keys"], os.environ)
+        sink = logs.install(LoggingSettings(), Scrubber([]), sys.stdout)
+        return Activation(reactor, handed, start, sink, os.environ).in_log()
     try:
         files = ConfigFiles(
             *locate_files(options["config"], options["keys"], os.environ), os.environ

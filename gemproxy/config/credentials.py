@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from gemproxy.config import documents
 from gemproxy.config.files import read_regular
 from gemproxy.config.kinds import Unfit
-from gemproxy.config.reading import FileReader, shown_variable
+from gemproxy.config.reading import FileReader, Ungiven, shown_variable
 from gemproxy.secret import Secret
 
 if TYPE_CHECKING:
@@ -95,7 +95,8 @@ def read_source(
         return None
     place, node = f"{path}.{given[0]}", entries[given[0]].value
     read = {names[0]: _direct, names[1]: _from_environment, names[2]: _from_file}[given[0]]
-    return accept(reader, read(reader, node, place), place, known, least)
+    fixed = given[0] == names[1] or (given[0] == names[2] and _is_credential(reader, node))
+    return accept(reader, read(reader, node, place), place, known, least, fixed=fixed)
 
 
 def source_names(name: str) -> tuple[str, str, str]:
@@ -121,16 +122,25 @@ def read_bare(
 
 
 def accept(
-    reader: FileReader, value: str | None, place: str, known: KnownSecrets, least: int = 1
+    reader: FileReader,
+    value: str | None,
+    place: str,
+    known: KnownSecrets,
+    least: int = 1,
+    *,
+    fixed: bool = False,
 ) -> Secret | None:
-    """``value`` as a secret, if it can be one and is new; else ``None``, and the fault is noted."""
+    """``value`` as a secret, if it can be one and is new; else ``None``, and the fault is noted.
+
+    ``fixed``: this process was given it when it started.
+    """
     if value is None:
         return None
     reason = _why_unusable(value, least)
     if reason != _IS_PLACEHOLDER:
         known.keep_from_messages(value)
     if reason is not None:
-        reader.fault(place, reason)
+        reader.fault(place, reason, fixed=fixed)
         return None
     secret = Secret(value)
     twin = known.place_of_twin(secret, place)
@@ -176,7 +186,8 @@ def _from_environment(reader: FileReader, node: yaml.Node, place: str) -> str | 
         return None
     value = reader.environment(name)
     if value is None:
-        reader.fault(place, f"the environment variable {shown_variable(name)} is not set")
+        message = f"the environment variable {shown_variable(name)} is not set"
+        reader.fault(place, message, fixed=True)
     return value
 
 
@@ -188,12 +199,22 @@ def _from_file(reader: FileReader, node: yaml.Node, place: str) -> str | None:
         data = read_regular(reader.resolved(Path(name)), _LONGEST + 3)
         return data.decode().rstrip("\r\n")
     except Unfit as unfit:
-        reader.refuse(node, place, str(unfit), secret=True)
+        fixed = isinstance(unfit, Ungiven)
+        reader.refuse(node, place, str(unfit), secret=True, fixed=fixed)
     except UnicodeDecodeError:
-        reader.fault(place, "the file holds no text")
+        reader.fault(place, "the file holds no text", fixed=_is_credential(reader, node))
     except OSError as error:
-        reader.fault(place, f"the file cannot be read: {error.strerror}")
+        message = f"the file cannot be read: {error.strerror}"
+        reader.fault(place, message, fixed=_is_credential(reader, node))
     return None
+
+
+def _is_credential(reader: FileReader, node: yaml.Node) -> bool:
+    """Whether the path in ``node`` leads to what systemd handed over at the start."""
+    try:
+        return reader.is_credential(reader.resolved(Path(str(node.value))))
+    except (Unfit, ValueError):
+        return False
 
 
 def _text(reader: FileReader, node: yaml.Node, place: str, expected: str) -> str | None:

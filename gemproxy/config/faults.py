@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from gemproxy.errors import Fault
+from gemproxy.errors import Fault, FixedFault
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,16 +23,17 @@ class Faults:
         self.file = file
         self._found: list[Fault] = []
 
-    def add(self, line: int, path: str, message: str) -> None:
-        """Note one mistake; ``line`` 0 where there is none."""
-        self._found.append(Fault(self.file, line, path, message))
+    def add(self, line: int, path: str, message: str, *, fixed: bool = False) -> None:
+        """Note one mistake; ``line`` 0 where there is none. ``fixed``: see :class:`FixedFault`."""
+        kind = FixedFault if fixed else Fault
+        self._found.append(kind(self.file, line, path, message))
 
     def found(self, secrets: Iterable[str] = ()) -> list[Fault]:
         """All faults, first line first, with any of the ``secrets`` masked."""
         hidden = sorted((s for s in secrets if len(s) >= _SHORTEST_MASKED), key=len, reverse=True)
         ordered = sorted(self._found, key=lambda fault: fault.line)
         return [
-            Fault(f.file, f.line, _masked(f.path, hidden), _masked(f.message, hidden))
+            replace(f, path=_masked(f.path, hidden), message=_masked(f.message, hidden))
             for f in ordered
         ]
 

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})", re.ASCII)
 
 
+class Ungiven(Unfit):
+    """The path leads to what this process was not given when it started: a variable, a file."""
+
+
 class FileReader:
     """The reading of one file; ``path`` is shown in its faults as it was given."""
 
@@ -78,17 +82,28 @@ class FileReader:
             value = shape.read(node)
             return self._located(shape, value) if isinstance(value, Path) else value
         except Unfit as unfit:
-            self.refuse(node, path, str(unfit))
+            self.refuse(node, path, str(unfit), fixed=isinstance(unfit, Ungiven))
             return default
 
-    def refuse(self, node: yaml.Node, path: str, expected: str, *, secret: bool = False) -> None:
-        """Note that the value is not what was expected; a ``secret`` one is not repeated."""
-        got = documents.kind_of(node) if secret else documents.described(node)
-        self._fault(documents.line_of(node), path, f"expected {expected}, got {got}")
+    def refuse(
+        self,
+        node: yaml.Node,
+        path: str,
+        expected: str,
+        *,
+        secret: bool = False,
+        fixed: bool = False,
+    ) -> None:
+        """Note that the value is not what was expected; a ``secret`` one is not repeated.
 
-    def fault(self, path: str, message: str) -> None:
+        ``fixed``: it comes with a restart only, see :class:`gemproxy.errors.FixedFault`.
+        """
+        got = documents.kind_of(node) if secret else documents.described(node)
+        self._fault(documents.line_of(node), path, f"expected {expected}, got {got}", fixed=fixed)
+
+    def fault(self, path: str, message: str, *, fixed: bool = False) -> None:
         """Note a mistake at a path that was read, or at the nearest one above it."""
-        self._fault(self.line(path), path, message)
+        self._fault(self.line(path), path, message, fixed=fixed)
 
     def line(self, path: str) -> int:
         """The line of the setting, or of the nearest one above it that the file has; else 0."""
@@ -117,9 +132,14 @@ class FileReader:
     def resolved(self, path: Path) -> Path:
         """``path`` from the folder of this file, ``$NAME`` and ``${NAME}`` replaced.
 
-        Raises :class:`Unfit` for a variable that is not set.
+        Raises :class:`Ungiven` for a variable that is not set.
         """
         return self._path.parent / self._expanded(path)
+
+    def is_credential(self, path: Path) -> bool:
+        """Whether systemd put this file there when it started the process."""
+        folder = self._environ.get("CREDENTIALS_DIRECTORY")
+        return bool(folder) and path.is_relative_to(folder or "")
 
     def environment(self, name: str) -> str | None:
         """A variable of the environment."""
@@ -131,7 +151,8 @@ class FileReader:
             return self._expanded(path)
         resolved = self.resolved(path)
         if not resolved.is_file():
-            raise Unfit("the path of a file that is there")
+            missing = Ungiven if self.is_credential(resolved) else Unfit
+            raise missing("the path of a file that is there")
         return resolved
 
     def _expanded(self, path: Path) -> Path:
@@ -142,11 +163,11 @@ class FileReader:
         name = match[1] or match[2]
         value = self._environ.get(name)
         if not value:
-            raise Unfit(f"a path whose variable {shown_variable(name)} is set")
+            raise Ungiven(f"a path whose variable {shown_variable(name)} is set")
         return value
 
-    def _fault(self, line: int, path: str, message: str) -> None:
-        self.faults.add(line, path, message)
+    def _fault(self, line: int, path: str, message: str, *, fixed: bool = False) -> None:
+        self.faults.add(line, path, message, fixed=fixed)
         self._unusable.add(path)
 
     def _list(self, kind: Kind, node: yaml.Node, path: str, default: Any) -> Any:

@@ -13,9 +13,11 @@ the service that ``makeService`` returns, and twistd adds it to the application.
 from __future__ import annotations
 
 import json
+import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import Enum
 from functools import partial
@@ -35,6 +37,7 @@ from twisted.python.components import Componentized
 from twisted.python.reflect import safe_repr
 from zope.interface import implementer
 
+from gemproxy.errors import StartRefused
 from gemproxy.observability.output import LineOutput
 from gemproxy.observability.repeats import INTERVAL, RepeatLimiter, Suppressed
 from gemproxy.observability.timestamps import timestamp
@@ -213,6 +216,26 @@ class LoggedServices(MultiService):
         if isinstance(parent, Componentized):
             parent.setComponent(ILogObserver, self._sink)
         super().setServiceParent(parent)
+
+    def privilegedStartService(self) -> None:  # noqa: N802 - Twisted's name
+        """Start; why a start is refused is told at the terminal, which twistd would not do."""
+        with _telling_why():
+            super().privilegedStartService()
+
+    def startService(self) -> None:  # noqa: N802 - Twisted's name
+        """See :meth:`privilegedStartService`."""
+        with _telling_why():
+            super().startService()
+
+
+@contextmanager
+def _telling_why() -> Iterator[None]:
+    try:
+        yield
+    except StartRefused as refused:
+        # Not sys.stderr, which twistd has made a part of the log.
+        print(f"gemproxy: {refused.reason}", file=sys.__stderr__)
+        raise
 
 
 def install(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from queue import SimpleQueue
 from threading import Thread
@@ -17,7 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
-from gemproxy.errors import SchemaTooNew
+from gemproxy.errors import SchemaTooNew, StartRefused
 from gemproxy.interfaces import ResilientStateStore, StoreStatus
 from gemproxy.services.live_state import LiveState
 from gemproxy.services.periodic import PeriodicService
@@ -156,9 +155,7 @@ class Checkpoint(Service):
 
     def _refuse(self, refusal: SchemaTooNew) -> NoReturn:
         self._threads.stop()
-        # Not sys.stderr, which twistd has made a part of the log.
-        print(f"gemproxy: {refusal}", file=sys.__stderr__)
-        raise SystemExit(_REFUSED)
+        raise StartRefused(_REFUSED, str(refusal)) from None
 
     def _tell_changes(self) -> None:
         """One line when the store goes another way, or fails in another way than before."""

@@ -28,18 +28,27 @@ if TYPE_CHECKING:
 _FILE_SETTINGS = frozenset(
     credentials.source_names(secret)[2] for secret in ("adminToken", "token", "key")
 )
+#: Those, and the files of certificates, which a start needs and a reload leaves as they are.
+FILES_OF_A_START = _FILE_SETTINGS | {"certFile", "caFile"}
 #: What is larger is no configuration, and no secret; a look must not read without an end.
 _LOOKED_AT = 16 * 1024 * 1024
 _MISSING = b"missing"
 
 
 class ConfigFiles:
-    """``proxy.yaml`` and ``keys.yaml``, and the files of secrets that they name."""
+    """``proxy.yaml`` and ``keys.yaml``, and the files that their ``watched`` settings name."""
 
-    def __init__(self, config: Path, keys: Path, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        config: Path,
+        keys: Path,
+        environ: Mapping[str, str],
+        watched: frozenset[str] = _FILE_SETTINGS,
+    ) -> None:
         self._config = config
         self._keys = keys
         self._environ = environ
+        self._watched = watched
         self._named: dict[Path, _Named] = {}
         self._secrets: dict[Path, _Seen] = {}
 
@@ -85,7 +94,8 @@ class ConfigFiles:
         known = self._named.get(path)
         if known is None or known.digest != digest:
             reader = FileReader(path, self._environ)
-            known = self._named[path] = _Named(digest, tuple(_named_files(reader, content)))
+            named = tuple(_named_files(reader, content, self._watched))
+            known = self._named[path] = _Named(digest, named)
         return known.files
 
     def _look_at(self, path: Path) -> _Seen:
@@ -155,12 +165,12 @@ def _inode(path: Path) -> tuple[int, ...] | None:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
-def _named_files(reader: FileReader, content: bytes) -> Iterator[Path]:
+def _named_files(reader: FileReader, content: bytes, settings: frozenset[str]) -> Iterator[Path]:
     try:
         root = documents.compose(content)
     except documents.Unreadable:
         return
-    for name in _values_of(root, _FILE_SETTINGS):
+    for name in _values_of(root, settings):
         try:
             yield reader.resolved(Path(name))
         except Unfit:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 from collections.abc import Callable
 from typing import Any, NoReturn, Protocol
 
@@ -19,6 +18,8 @@ from twisted.internet.interfaces import (
 )
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+
+from gemproxy.errors import StartRefused
 
 
 class Drainable(Protocol):
@@ -89,9 +90,7 @@ class Listener(Service):
         text = os.strerror(reason.errno) if getattr(reason, "errno", None) else str(reason)
         if getattr(reason, "errno", None) == errno.EADDRINUSE:
             text = "another process listens there"
-        # Not sys.stderr, which twistd has made a part of the log.
-        print(f"gemproxy: cannot listen on {self._address}: {text}", file=sys.__stderr__)
-        raise SystemExit(1)
+        raise StartRefused(1, f"cannot listen on {self._address}: {text}")
 
 
 class Draining(Service):

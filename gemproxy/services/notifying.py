@@ -98,6 +98,7 @@ class SystemdNotifier(Service):
         self._stops_by = 0.0
         self._loop = LoopingCall(self._pulse)
         self._loop.clock = reactor
+        self._at_shutdown: object = None
 
     def startService(self) -> None:
         """Begin to ping."""
@@ -105,13 +106,17 @@ class SystemdNotifier(Service):
         if not self._socket.connected:
             return
         # Not when this service stops, which is after the drain.
-        self._reactor.addSystemEventTrigger("before", "shutdown", self.stopping)
+        self._at_shutdown = self._reactor.addSystemEventTrigger("before", "shutdown", self.stopping)
         self._loop.start(min(_PULSE_SECONDS, (self._watchdog or _PULSE_SECONDS * 2) / 2))
 
     def stopService(self) -> None:
         super().stopService()
         if self._loop.running:
             self._loop.stop()
+        if self._at_shutdown is not None and self._phase is not _Phase.STOPPING:
+            # Another one speaks from now on.
+            self._reactor.removeSystemEventTrigger(self._at_shutdown)
+        self._at_shutdown = None
 
     def ready(self) -> None:
         """Requests are served: for the first time, or again after a reload."""

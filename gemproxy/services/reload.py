@@ -115,7 +115,7 @@ class ConfigReload(Service):
         self._begun = begun
         self._ended = ended
         self._lock = DeferredLock()
-        self._watch = _Watch(seen)
+        self._watch = Watch(seen)
         self._looks = PeriodicService(reactor, LOOK_SECONDS, self._look, "watching the files")
 
     def startService(self) -> None:
@@ -217,7 +217,7 @@ class ConfigReload(Service):
             self._log.warn("settings wait for a restart", settings=changes.restart_required)
 
     def _log_faults(self, error: ConfigError) -> None:
-        faults = [str(fault) for fault in error.faults]
+        faults = [fault.told() for fault in error.faults]
         for begin in range(0, len(faults), _FAULTS_TOLD):
             self._log.error(
                 "configuration not applied, the running one stays",
@@ -247,7 +247,7 @@ class ConfigReload(Service):
             await self._serialised()
 
 
-class _Watch:
+class Watch:
     """Tells when the files are worth a try; ``tried`` is their fingerprint at the last one."""
 
     def __init__(self, tried: bytes) -> None:
@@ -268,6 +268,6 @@ class _Watch:
 
 
 def _told(error: ConfigError) -> str:
-    lines = [str(fault) for fault in error.faults[:_FAULTS_TOLD]]
+    lines = [fault.told() for fault in error.faults[:_FAULTS_TOLD]]
     left = len(error.faults) - len(lines)
     return "\n".join([*lines, f"and {left} more"] if left else lines)

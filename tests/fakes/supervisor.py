@@ -1,8 +1,9 @@
-"""What systemd does for a service with a socket, as a small program: it holds the socket.
+"""What systemd does for a service with sockets, as a small program: it holds them.
 
-``python supervisor.py NAME COMMAND...`` listens on a free loopback port, prints the address and
-runs the command, which finds the socket under NAME as by sd_listen_fds(3). SIGUSR1 restarts the
-command as ``systemctl restart`` does; SIGTERM stops it and ends.
+``python supervisor.py NAMES COMMAND...`` listens, prints each address and runs the command, which
+finds the sockets under their names as by sd_listen_fds(3). NAMES are separated by commas:
+``gemproxy`` is a free loopback port, ``gemproxy@PATH`` a Unix socket. SIGUSR1 restarts the command
+as ``systemctl restart`` does; SIGTERM stops it and ends.
 """
 
 from __future__ import annotations
@@ -18,16 +19,18 @@ _FIRST = 3
 
 def main() -> None:
     """Run until SIGTERM."""
-    name, command = sys.argv[1], sys.argv[2:]
-    listening = socket.create_server(("127.0.0.1", 0), backlog=4096)
+    command = sys.argv[2:]
+    sockets = {}
+    for wanted in sys.argv[1].split(","):
+        name, _, path = wanted.partition("@")
+        sockets[name] = listen(path)
     signals = {signal.SIGUSR1, signal.SIGTERM}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    say("address {}:{}".format(*listening.getsockname()))
     while True:
         child = os.fork()
         if child == 0:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
-            become(name, command, listening)
+            become(command, sockets)
         asked = signal.sigwait(signals)
         os.kill(child, signal.SIGTERM)
         _, status = os.waitpid(child, 0)
@@ -36,17 +39,39 @@ def main() -> None:
             return
 
 
+def listen(path: str) -> socket.socket:
+    """A socket that listens, at ``path`` or at a free port."""
+    if path:
+        listening = socket.socket(socket.AF_UNIX)
+        listening.bind(path)
+        os.chmod(path, 0o600)
+        listening.listen(4096)
+        say(f"address unix:{path}")
+        return listening
+    listening = socket.create_server(("127.0.0.1", 0), backlog=4096)
+    say("address {}:{}".format(*listening.getsockname()))
+    return listening
+
+
 def say(line: str) -> None:
     """Tell whoever reads along."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
 
-def become(name: str, command: list[str], listening: socket.socket) -> None:
+def become(command: list[str], sockets: dict[str, socket.socket]) -> None:
     """Turn this process into the service."""
-    os.dup2(listening.fileno(), _FIRST)
-    os.set_inheritable(_FIRST, True)  # dup2 onto itself changes nothing
-    activation = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": name}
+    # First out of the way of each other, then to their places.
+    high = [os.dup(each.fileno()) for each in sockets.values()]
+    high = [os.dup(number) if number < _FIRST + len(high) else number for number in high]
+    for place, number in enumerate(high, _FIRST):
+        os.dup2(number, place)
+        os.set_inheritable(place, True)
+    activation = {
+        "LISTEN_PID": str(os.getpid()),
+        "LISTEN_FDS": str(len(sockets)),
+        "LISTEN_FDNAMES": ":".join(sockets),
+    }
     os.execve(command[0], command, {**os.environ, **activation})
 
 

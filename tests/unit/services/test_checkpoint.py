@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from time import perf_counter
 
 import pytest
@@ -204,14 +203,13 @@ class TestRestart:
         ]
         assert len(running.live.audit.events()) == 2
 
-    def test_newer_schema_ends_the_start_with_one_line_and_status_78(self, capsys, monkeypatch):
-        monkeypatch.setattr(sys, "__stderr__", sys.stderr)
+    def test_newer_schema_ends_the_start_with_one_line_and_status_78(self):
         running = Running()
         running.store.failure = SchemaTooNew("state/gemproxy.db: its schema has version 9")
         with pytest.raises(SystemExit) as end:
             running.checkpoint.startService()
         assert end.value.code == 78
-        assert capsys.readouterr().err == "gemproxy: state/gemproxy.db: its schema has version 9\n"
+        assert end.value.reason == "state/gemproxy.db: its schema has version 9"
         assert not running.threads.running
 
 
