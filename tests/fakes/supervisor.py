@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+from pathlib import Path
 
 #: The first descriptor that is handed over, by the protocol.
 _FIRST = 3
@@ -44,7 +45,7 @@ def listen(path: str) -> socket.socket:
     if path:
         listening = socket.socket(socket.AF_UNIX)
         listening.bind(path)
-        os.chmod(path, 0o600)
+        Path(path).chmod(0o600)
         listening.listen(4096)
         say(f"address unix:{path}")
         return listening
