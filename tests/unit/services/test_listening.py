@@ -78,13 +78,12 @@ def test_it_has_stopped_when_the_port_is_closed():
         (ValueError("an odd endpoint"), "an odd endpoint"),
     ],
 )
-def test_a_place_that_cannot_be_had_ends_the_process_with_a_line(capfd, monkeypatch, failure, told):
+def test_a_place_that_cannot_be_had_ends_the_process_with_a_line(failure, told):
     _, service = listener(fail(failure))
     with pytest.raises(SystemExit) as ended:
         service.privilegedStartService()
     assert ended.value.code == 1
-    out, err = capfd.readouterr()
-    assert (out, err) == ("", f"gemproxy: cannot listen on 127.0.0.1:4242: {told}\n")
+    assert ended.value.reason == f"cannot listen on 127.0.0.1:4242: {told}"
 
 
 class Requests:
