@@ -34,6 +34,7 @@ from gemproxy.keys.cooldowns import next_pacific_midnight
 from gemproxy.keys.outcome import Outcome, Verdict
 
 _LONGEST_MESSAGE = 2000
+_WORD = re.compile(r"[A-Za-z0-9_./:-]{1,120}")
 # Google's own client gives up on longer waits, and the daily limits are told apart by their ids.
 _SHORTEST_WAIT, _LONGEST_WAIT = 1.0, 120.0
 # ai.google.dev "Billing": spending is limited in a rolling window of ten minutes.
@@ -86,7 +87,20 @@ def classify_response(
     message = (
         evidence.text or f"The upstream answered with HTTP status {status} and no explanation."
     )
-    return replace(outcome, status=status, message=message[:_LONGEST_MESSAGE])
+    said = evidence.error
+    return replace(
+        outcome,
+        status=status,
+        message=message[:_LONGEST_MESSAGE],
+        google_status=_word(said.status),
+        google_reason=_word(next(iter(said.reasons), "")),
+        quota_id=_word(read_quota(said).id) if status == 429 else "",
+    )
+
+
+def _word(text: str) -> str:
+    """A name of Google's; what is none is not kept."""
+    return text if _WORD.fullmatch(text) else ""
 
 
 def classify_error_event(payload: bytes, *, now: float) -> Outcome:

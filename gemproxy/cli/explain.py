@@ -101,11 +101,28 @@ def _sentence(attempt: AttemptAnswer, request: RequestAnswer) -> str:
     if attempt.key is None:
         return f"No key was left ({attempt.outcome})."
     words = _words(attempt.outcome)
-    seen = f"{attempt.outcome}, status {attempt.status}" if attempt.status else attempt.outcome
     return (
-        f"The key {attempt.key} {words} ({seen}) after {attempt.duration_ms:.0f} ms; "
-        f"charged to {_payer(attempt, request)}."
+        f"The key {attempt.key} {words} ({_seen(attempt)}) after {attempt.duration_ms:.0f} ms; "
+        f"charged to {_payer(attempt, request)}.{_said(attempt)}"
     )
+
+
+def _seen(attempt: AttemptAnswer) -> str:
+    """``quota_minute, status 429 RESOURCE_EXHAUSTED, quota …``."""
+    seen = [attempt.outcome]
+    if attempt.status:
+        google = [attempt.google_status] if attempt.google_status else []
+        seen.append(" ".join([f"status {attempt.status}", *google]))
+    seen += [attempt.google_reason] if attempt.google_reason else []
+    seen += [f"quota {attempt.quota_id}"] if attempt.quota_id else []
+    return ", ".join(seen)
+
+
+def _said(attempt: AttemptAnswer) -> str:
+    """What Google said, or why it said nothing, in its own sentence."""
+    if not attempt.message:
+        return ""
+    return f" {'Why' if attempt.status is None else 'Google said'}: {attempt.message}"
 
 
 def _aside(attempt: AttemptAnswer) -> str:

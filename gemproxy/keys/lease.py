@@ -10,6 +10,7 @@ from gemproxy.keys.breaker import Permit, State
 from gemproxy.keys.key import Key
 from gemproxy.keys.limits import Use
 from gemproxy.keys.pooled import PooledKey
+from gemproxy.keys.status import LastError
 
 
 class Lease(Struct, eq=False):
@@ -28,8 +29,14 @@ class Lease(Struct, eq=False):
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """The breaker of the key named ``key`` went from one state to another."""
+    """The breaker of the key named ``key`` went from one state to another.
+
+    Where it opened, ``last_error`` is what opened it, and ``needs_attention`` says why a person
+    must look at the key, if one must.
+    """
 
     key: str
     before: State
     after: State
+    needs_attention: str | None = None
+    last_error: LastError | None = None

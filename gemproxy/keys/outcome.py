@@ -73,6 +73,10 @@ class Outcome:
     #: something that stands before it answered.
     spares_key: bool = False
     public: str = ""
+    #: Google's canonical word for the status, ``ErrorInfo.reason`` and the quota that was passed.
+    google_status: str = ""
+    google_reason: str = ""
+    quota_id: str = ""
     #: OpenAI error ``code`` and ``param`` for a refused request, where the evidence tells.
     code: str | None = None
     param: str | None = None

@@ -480,7 +480,12 @@ class KeyPool:
         self._all_spotless = False
         self._turns.free(entry)
         if self._on_transition is not None:
-            self._on_transition(Transition(entry.key.name, before, after))
+            told = Transition(entry.key.name, before, after)
+            if after is State.OPEN:
+                told = replace(
+                    told, needs_attention=entry.needs_attention, last_error=entry.last_error
+                )
+            self._on_transition(told)
 
     def _find(self, id_or_name: str) -> PooledKey:
         entry = self._entries.get(id_or_name)

@@ -10,6 +10,7 @@ from itertools import islice
 from gemproxy.exchange import AttemptRecord, Exchange, Refusal
 from gemproxy.keys.outcome import Charge
 from gemproxy.keys.status import PassedOver
+from gemproxy.sentences import first_sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,9 @@ class RequestRecord:
 class AttemptExplanation:
     """One attempt, or with ``key`` ``None`` the moment when no key was left.
 
-    ``status`` is the upstream's. ``passed_over`` are keys that were not eligible, at most 20.
+    ``status`` is the upstream's. ``reason`` is our word for what it said, the next three are
+    Google's own, and ``message`` is its first sentence, or why there was no answer; ``None`` where
+    there is nothing of the kind. ``passed_over`` are keys that were not eligible, at most 20.
     """
 
     key: str | None
@@ -47,6 +50,11 @@ class AttemptExplanation:
     charged_to: Charge
     duration_ms: float
     passed_over: tuple[PassedOver, ...]
+    reason: str | None = None
+    google_status: str | None = None
+    google_reason: str | None = None
+    quota_id: str | None = None
+    message: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +118,19 @@ def _attempts(exchange: Exchange) -> Iterator[AttemptExplanation]:
 
 
 def _attempt(attempt: AttemptRecord) -> AttemptExplanation:
+    outcome = attempt.outcome
     return AttemptExplanation(
         key=attempt.key_name,
-        outcome=attempt.outcome.verdict.value,
-        status=attempt.outcome.status,
+        outcome=outcome.verdict.value,
+        status=outcome.status,
         charged_to=attempt.charge,
         duration_ms=_ms(attempt.seconds),
         passed_over=tuple(attempt.passed_over),
+        reason=outcome.reason or None,
+        google_status=outcome.google_status or None,
+        google_reason=outcome.google_reason or None,
+        quota_id=outcome.quota_id or None,
+        message=first_sentence(outcome.message) or None,
     )
 
 

@@ -95,7 +95,11 @@ class Line(msgspec.Struct, kw_only=True, gc=False):
             "log_time": now,
             "log_namespace": self.logger,
             "log_format": self.event,
-            **{name: getattr(self, name) for name in self.__struct_fields__[len(_HEAD) :]},
+            **{
+                name: value
+                for name in self.__struct_fields__[len(_HEAD) :]
+                if (value := getattr(self, name)) is not msgspec.UNSET
+            },
         }
 
 

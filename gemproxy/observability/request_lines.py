@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-from msgspec import Raw
+from msgspec import UNSET, Raw, UnsetType
 
 from gemproxy.exchange import AttemptRecord, Exchange
+from gemproxy.keys.outcome import SERVED, Verdict
 from gemproxy.observability.logs import Line
 from gemproxy.observability.timestamps import timestamp
+from gemproxy.sentences import first_sentence
 
 if TYPE_CHECKING:
     from gemproxy.observability.scrubbing import Scrubber
@@ -26,6 +28,9 @@ _MOST: Final = 2**63 - 1
 _YEAR: Final = 366 * 86_400.0
 #: Kinds of requests that are remembered; there are so many only with thousands of keys.
 _MOST_KINDS: Final = 16_384
+#: Attempts whose failure is told in a line.
+_MOST_FAILURES: Final = 5
+_NO_FAILURE: Final = SERVED | {Verdict.CLIENT_GONE}
 #: Bytes of a line that is worth its preparation.
 _LONGEST: Final = 2000
 #: Twelve bytes tell a secret; where they touch one part of a line they cover no more of the next.
@@ -52,6 +57,8 @@ class RequestLine(Line, kw_only=True, gc=False):
     first_byte_ms: float | None
     prompt_tokens: int | None
     completion_tokens: int | None
+    #: What came of the attempts that failed; left out where none did.
+    failures: list[dict[str, str | int]] | UnsetType = UNSET
 
 
 def line_of(exchange: Exchange, status: int, seconds: float) -> RequestLine:
@@ -71,6 +78,7 @@ def line_of(exchange: Exchange, status: int, seconds: float) -> RequestLine:
         first_byte_ms=None if first_byte is None else _ms(first_byte - exchange.started),
         prompt_tokens=None if usage is None else min(usage.input, _MOST),
         completion_tokens=None if usage is None else min(usage.output, _MOST),
+        failures=_failures(attempts) or UNSET,
     )
 
 
@@ -81,6 +89,28 @@ def _ms(seconds: float) -> float:
 
 def _tried(attempts: Sequence[AttemptRecord]) -> list[str]:
     return [f"{attempt.key_name}:{attempt.outcome.verdict.value}" for attempt in attempts]
+
+
+def _failures(attempts: Sequence[AttemptRecord]) -> list[dict[str, str | int]]:
+    """The latest attempts that failed, each with what Google said or why it said nothing."""
+    failed = [attempt for attempt in attempts if attempt.outcome.verdict not in _NO_FAILURE]
+    return [_failure(attempt) for attempt in failed[-_MOST_FAILURES:]]
+
+
+def _failure(attempt: AttemptRecord) -> dict[str, str | int]:
+    outcome = attempt.outcome
+    said: dict[str, str | int | None] = {
+        "key": attempt.key_name,
+        "outcome": outcome.verdict.value,
+        "status": outcome.status,
+        "reason": outcome.reason,
+        "google_status": outcome.google_status,
+        "google_reason": outcome.google_reason,
+        "quota_id": outcome.quota_id,
+        "message": first_sentence(outcome.message),
+        "charged_to": attempt.charge.value,
+    }
+    return {name: value for name, value in said.items() if value}
 
 
 class PreparedLines:
@@ -143,7 +173,9 @@ class PreparedLines:
         return data + b"\n"
 
     def _remember(self, kind: _Kind, line: RequestLine) -> Raw:
-        middle = _UNPREPARED if self._is_suspicious else self._prepared(line)
+        # What a failed attempt brings differs each time.
+        unlike = self._is_suspicious or kind[-1] not in _SERVED_WORDS
+        middle = _UNPREPARED if unlike else self._prepared(line)
         if len(self._middles) >= _MOST_KINDS:
             self._middles.clear()
         self._middles[kind] = middle
@@ -210,6 +242,7 @@ _Kind = tuple[str, str, str | None, bool, int, str]
 _encode: Final = msgspec.json.Encoder().encode
 
 _UNPREPARED: Final = Raw()
+_SERVED_WORDS: Final = frozenset({verdict.value for verdict in SERVED})
 _BEGINNING: Final = Raw(b'"info","logger":"gemproxy.requests","event":"request finished"')
 _AFTER_ID: Final = b'","route":'
 _BEFORE_NUMBERS: Final = b',"ms":'

@@ -7,6 +7,7 @@ from twisted.logger import Logger
 from gemproxy.exchange import Exchange
 from gemproxy.keys.outcome import Verdict
 from gemproxy.keys.pool import Transition
+from gemproxy.keys.status import LastError
 from gemproxy.observability.logs import LogSink, publish
 from gemproxy.observability.request_lines import PreparedLines, line_of
 from gemproxy.sentences import first_sentence
@@ -57,7 +58,15 @@ class RequestLog:
             key=change.key,
             before=change.before.value,
             after=change.after.value,
+            **_cause(change.last_error),
         )
+        if change.needs_attention is not None:
+            self._log.error(
+                "a key needs attention: Google rejects it",
+                key=change.key,
+                reason=change.needs_attention,
+                **_cause(change.last_error),
+            )
 
     def _tell_region(self, exchange: Exchange) -> None:
         """Every key meets this alike: it is this host's address that Google refuses."""
@@ -70,3 +79,11 @@ class RequestLog:
             request_id=exchange.id,
             message=first_sentence(exchange.attempts[-1].outcome.message),
         )
+
+
+def _cause(error: LastError | None) -> dict[str, str | int]:
+    """What opened a breaker, as fields of a line."""
+    if error is None:
+        return {}
+    said = {"outcome": error.outcome, "status": error.status, "message": error.message}
+    return {name: value for name, value in said.items() if value}

@@ -181,7 +181,11 @@ class PassedOverAnswer(_Answer, frozen=True):
 
 
 class AttemptAnswer(_Answer, frozen=True):
-    """One attempt; ``key`` is ``None`` where no key was left."""
+    """One attempt; ``key`` is ``None`` where no key was left.
+
+    ``google_status``, ``google_reason`` and ``quota_id`` are Google's words, ``reason`` is ours,
+    ``message`` is the first sentence of what was said.
+    """
 
     key: str | None
     outcome: str
@@ -189,6 +193,11 @@ class AttemptAnswer(_Answer, frozen=True):
     charged_to: Charge
     duration_ms: float
     passed_over: tuple[PassedOverAnswer, ...]
+    reason: str | None = None
+    google_status: str | None = None
+    google_reason: str | None = None
+    quota_id: str | None = None
+    message: str | None = None
 
 
 class ExplanationAnswer(_Answer, frozen=True):

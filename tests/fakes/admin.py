@@ -47,7 +47,15 @@ CHANGES = SettingsChange(
 def exchange(request_id: str = "req_1") -> Exchange:
     """A request that one key refused and another served, ten seconds ago."""
     began = NOON - 10
-    busy = Outcome(Verdict.QUOTA_MINUTE, 429, retry_after=40.0)
+    busy = Outcome(
+        Verdict.QUOTA_MINUTE,
+        429,
+        "per_minute",
+        "You exceeded your current quota. Please retry in 40s.",
+        retry_after=40.0,
+        google_status="RESOURCE_EXHAUSTED",
+        quota_id="GenerateRequestsPerMinutePerProjectPerModel-FreeTier",
+    )
     rests = [
         PassedOver("alpha", Reason.COOLING_DOWN, NOON + 30),
         PassedOver("gamma", Reason.DISABLED),

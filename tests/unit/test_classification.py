@@ -512,3 +512,37 @@ def test_never_raises(status, headers, content):
     assert outcome.status == status
     assert error_for(outcome).message.encode()
     classify_error_event(content, now=NOON)
+
+
+class TestGooglesWords:
+    def test_are_kept_for_whoever_asks_why(self):
+        quota = {
+            "@type": "type.googleapis.com/google.rpc.QuotaFailure",
+            "violations": [
+                {"quotaId": "GenerateRequestsPerMinutePerProjectPerModel-FreeTier"},
+                {"quotaId": "GenerateRequestsPerDayPerProjectPerModel-FreeTier"},
+            ],
+        }
+        outcome = classify(429, body(429, "Out.", "RESOURCE_EXHAUSTED", [quota]))
+        assert outcome.google_status == "RESOURCE_EXHAUSTED"
+        # The one that decided.
+        assert outcome.quota_id == "GenerateRequestsPerDayPerProjectPerModel-FreeTier"
+        expired = classify(400, body(400, "x", "INVALID_ARGUMENT", [info("API_KEY_INVALID")]))
+        assert expired.google_status == "INVALID_ARGUMENT"
+        assert expired.google_reason == "API_KEY_INVALID"
+        assert expired.quota_id == ""
+
+    def test_old_style_quota(self):
+        old = {**info("RATE_LIMIT_EXCEEDED"), "metadata": {"quota_limit": "RequestsPerMinute"}}
+        outcome = classify(429, body(429, "x", "RESOURCE_EXHAUSTED", [old]))
+        assert outcome.google_reason == "RATE_LIMIT_EXCEEDED"
+        assert outcome.quota_id == "RequestsPerMinute"
+
+    @pytest.mark.parametrize("word", ["two words", "x" * 1000, "<b>", "a\nb", ""])
+    def test_what_is_no_word_is_not_kept(self, word):
+        outcome = classify(503, body(503, "x", word, [info(word)]))
+        assert outcome.google_status == outcome.google_reason == ""
+
+    def test_of_an_error_in_a_stream(self):
+        outcome = classify_error_event(body(503, "Overloaded.", "UNAVAILABLE"), now=NOON)
+        assert (outcome.status, outcome.google_status) == (503, "UNAVAILABLE")

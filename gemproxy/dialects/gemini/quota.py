@@ -10,7 +10,7 @@ Sources: ai.google.dev "Rate limits"; google.rpc ``error_details.proto``; record
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from gemproxy.dialects.gemini.errors import GeminiError, QuotaViolation
@@ -47,6 +47,8 @@ class QuotaEvidence:
     delay: float | None
     #: The smallest token limit among those passed.
     token_quota: int | None
+    #: The name of a limit that was passed, of a daily one first; empty where none is told.
+    id: str = ""
 
 
 def read_quota(error: GeminiError) -> QuotaEvidence:
@@ -61,7 +63,13 @@ def read_quota(error: GeminiError) -> QuotaEvidence:
         no_capacity="MODEL_CAPACITY_EXHAUSTED" in error.reasons,
         delay=_delay_in_text(error.message) if error.retry_delay is None else error.retry_delay,
         token_quota=min(tokens, default=None),
+        id=_name_of(violations),
     )
+
+
+def _name_of(violations: Sequence[QuotaViolation]) -> str:
+    names = [violation.id for violation in violations if violation.id]
+    return next(filter(_PER_DAY.search, names), names[0] if names else "")
 
 
 def _is_zero(violation: QuotaViolation) -> bool:

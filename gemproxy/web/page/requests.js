@@ -175,18 +175,33 @@ function whole(text) {
 
 function step(attempt, request) {
   const { key, outcome, status, duration_ms: took } = attempt;
-  const seen = status === null ? outcome : `${outcome}, status ${status}`;
+  const seen = [
+    outcome,
+    status === null ? "" : ["status", status, attempt.google_status].filter(Boolean).join(" "),
+    attempt.google_reason,
+    attempt.quota_id && `quota ${attempt.quota_id}`,
+  ];
   const said =
     key === null
       ? [`No key was left (${outcome}).`]
       : [
           element("strong", {}, foreign(key)),
-          ` ${VERDICTS[outcome] ?? "came to an end"} (${seen}) after ${milliseconds(took)};`,
+          ` ${VERDICTS[outcome] ?? "came to an end"} (${seen.filter(Boolean).join(", ")})`,
+          ` after ${milliseconds(took)};`,
           " charged to ",
           ...payer(attempt, request),
           ".",
+          ...words(attempt),
         ];
   return element("li", {}, element("p", {}, ...said), passedOver(attempt.passed_over));
+}
+
+/** What Google said, or why it said nothing. */
+function words({ message, status }) {
+  if (!message) {
+    return [];
+  }
+  return [status === null ? " Why: " : " Google said: ", foreign(message, "q", { title: null })];
 }
 
 function payer({ charged_to: charged, key }, { model }) {

@@ -22,8 +22,9 @@ def test_the_story_of_a_request_that_failed_over(daemon, gemproxy):
             "for an answer of gemini-3.8-flash."
         ),
         (
-            "1. The key alpha had used up its quota per minute (quota_minute, status 429) "
-            "after 102 ms; charged to the key alpha."
+            "1. The key alpha had used up its quota per minute (quota_minute, status 429 "
+            "RESOURCE_EXHAUSTED, quota GenerateRequestsPerMinutePerProjectPerModel-FreeTier) "
+            "after 102 ms; charged to the key alpha. Google said: You exceeded your current quota."
         ),
         (
             "2. The key beta served the request (success, status 200) after 600 ms; "
@@ -83,13 +84,13 @@ def test_no_key_was_left(daemon, gemproxy):
 def test_an_outage_is_charged_to_the_model(daemon, gemproxy):
     told = exchange("req_3")
     for attempt in told.attempts:
-        attempt.outcome = Outcome(Verdict.NETWORK)
+        attempt.outcome = Outcome(Verdict.NETWORK, message="Connection refused.\n\x1b[31mX")
         attempt.charge = Charge.MODEL
     daemon.stage.history.request_finished(told, 502, 1.0)
     _, out, _ = gemproxy("explain", "req_3")
     assert (
         "The key alpha got no answer from Google (network) after 102 ms; "
-        "charged to the model gemini-3.8-flash." in out
+        "charged to the model gemini-3.8-flash. Why: Connection refused.\n" in out
     )
 
 

@@ -13,7 +13,9 @@ from twisted.logger import LogLevel, globalLogPublisher
 from gemproxy.config.settings import LoggingSettings
 from gemproxy.dialects.translation.usage import TokenUsage
 from gemproxy.exchange import AttemptRecord, Exchange
-from gemproxy.keys.outcome import Outcome, Verdict
+from gemproxy.keys.key import Key
+from gemproxy.keys.outcome import Charge, Outcome, Verdict
+from gemproxy.keys.pool import KeyPool, PoolSettings
 from gemproxy.observability.logs import LogSink
 from gemproxy.observability.requests import RequestLog
 from gemproxy.observability.scrubbing import Scrubber
@@ -99,7 +101,51 @@ class TestLine:
             "first_byte_ms": 40.4,
             "prompt_tokens": 3,
             "completion_tokens": 4,
+            "failures": [{"key": "one", "outcome": "quota_minute", "charged_to": "nobody"}],
         }
+
+    @pytest.mark.parametrize("settings", [{}, {"format": "text"}])
+    def test_tells_what_google_said_to_each_attempt_that_failed(self, settings):
+        expired = Outcome(
+            Verdict.KEY,
+            400,
+            "expired",
+            'API key expired. The prompt was "Dear diary".',
+            google_status="INVALID_ARGUMENT",
+            google_reason="API_KEY_INVALID",
+        )
+        refused = Outcome(Verdict.NETWORK, reason="refused", message="Connection refused.")
+        attempts = [
+            AttemptRecord("1", "one", NOON, expired, 0.1, Charge.KEY),
+            AttemptRecord("2", "two", NOON, refused, 0.1, Charge.MODEL),
+        ]
+        told = request(attempts=attempts, outcome="network", usage=None, first_byte=None)
+        line = Log(**settings).finish(told)
+        assert line == by_way_of_an_event(told, **settings)
+        for words in ("expired", "INVALID_ARGUMENT", "API_KEY_INVALID", "API key expired."):
+            assert words in line
+        assert "Connection refused." in line
+        assert "diary" not in line
+
+    def test_tells_it_of_the_only_attempt_as_well(self):
+        """As of a stream that broke off, of which tokens and first byte are known."""
+        log = Log()
+        log.finish(request(attempts=[AttemptRecord("1", "one", NOON, Outcome(Verdict.SUCCESS))]))
+        for reason in ("reset", "truncated"):
+            log.forget()
+            broken = Outcome(Verdict.BROKEN_OFF, reason=reason)
+            attempts = [AttemptRecord("1", "one", NOON, broken)]
+            line = json.loads(log.finish(request(attempts=attempts, outcome="broken_off")))
+            assert [each["reason"] for each in line["failures"]] == [reason]
+
+    def test_tells_of_few_of_many_attempts(self):
+        failed = Outcome(Verdict.SERVICE, 503, message="x " * 900)
+        attempts = [AttemptRecord(str(n), f"k{n}", NOON, failed) for n in range(50)]
+        line = Log().finish(request(attempts=attempts, outcome="service"))
+        assert [each["key"] for each in json.loads(line)["failures"]] == [
+            f"k{n}" for n in range(45, 50)
+        ]
+        assert len(line) < 5000
 
     @pytest.mark.parametrize("settings", [{}, {"format": "text"}, {"level": "debug"}])
     @pytest.mark.parametrize(
@@ -194,3 +240,39 @@ class TestRegion:
         finish(log, Verdict.REGION, NOON)
         finish(log, Verdict.SUCCESS, NOON + 1)
         assert not log.region_refused(NOON + 2)
+
+
+class TestBreaker:
+    def pool(self, *settings):
+        keys = [Key("one", Secret(SECRET), project="one")]
+        return KeyPool(keys, PoolSettings(*settings), RequestLog().breaker_changed)
+
+    def fail(self, pool, outcome):
+        pool.record(pool.acquire("m", NOON), outcome, NOON)
+
+    def test_tells_why_google_rejects_a_key(self):
+        pool = self.pool()
+        expired = Outcome(Verdict.KEY, 400, "expired", "API key expired. Please renew the API key.")
+        changed, attention = published(lambda: self.fail(pool, expired))
+        assert changed["log_format"] == "breaker of a key changed"
+        assert (changed["key"], changed["after"]) == ("one", "open")
+        assert attention["log_format"] == "a key needs attention: Google rejects it"
+        assert attention["log_level"] is LogLevel.error
+        for event in (changed, attention):
+            assert (event["outcome"], event["status"]) == ("key", 400)
+            assert event["message"] == "API key expired."
+        assert (attention["key"], attention["reason"]) == ("one", "expired")
+
+    def test_tells_what_opened_a_breaker(self):
+        pool = self.pool(1)
+        overloaded = Outcome(Verdict.SERVICE, 503, message="The model is overloaded.")
+        (changed,) = published(lambda: self.fail(pool, overloaded))
+        assert (changed["outcome"], changed["status"]) == ("service", 503)
+        assert changed["message"] == "The model is overloaded."
+
+    def test_has_no_cause_for_what_is_no_failure(self):
+        pool = self.pool(1)
+        self.fail(pool, Outcome(Verdict.SERVICE, 503))
+        (closed,) = published(lambda: pool.reset("one"))
+        assert (closed["before"], closed["after"]) == ("open", "closed")
+        assert "outcome" not in closed

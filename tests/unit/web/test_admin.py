@@ -311,8 +311,9 @@ def test_health_follows_the_keys(stage):
 
 
 def test_health_follows_the_models(stage):
-    permit = stage.models.acquire("gemini-3.8-flash", NOON)
-    stage.models.record(permit, False, NOON)
+    for _ in range(2):
+        permit = stage.models.acquire("gemini-3.8-flash", NOON)
+        stage.models.record(permit, False, NOON)
     found = health(stage)
     assert found["status"] == "degraded"
     (model,) = found["models"]
@@ -756,6 +757,11 @@ def test_one_request_is_explained(stage):
             "charged_to": "key",
             "duration_ms": 101.5,
             "passed_over": [],
+            "reason": "per_minute",
+            "google_status": "RESOURCE_EXHAUSTED",
+            "google_reason": None,
+            "quota_id": "GenerateRequestsPerMinutePerProjectPerModel-FreeTier",
+            "message": "You exceeded your current quota.",
         },
         {
             "key": "beta",
@@ -767,6 +773,11 @@ def test_one_request_is_explained(stage):
                 {"key": "alpha", "reason": "cooling_down", "until": "2026-11-22T20:00:30Z"},
                 {"key": "gamma", "reason": "disabled", "until": None},
             ],
+            "reason": None,
+            "google_status": None,
+            "google_reason": None,
+            "quota_id": None,
+            "message": None,
         },
     ]
 

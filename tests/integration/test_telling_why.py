@@ -1,0 +1,66 @@
+"""Why a request failed, and which key is at fault: in the log, in the explanation, in health."""
+
+import pytest
+from fakes.clients import post, said
+from fakes.running import eventually, keys_of
+
+MODEL = "gemini-2.5-flash-lite"
+#: What the simulator says, in Google's words.
+CASES = {
+    "expired": (400, "INVALID_ARGUMENT", "API_KEY_INVALID", "API key expired."),
+    "leaked": (403, "PERMISSION_DENIED", None, "Your API key was reported as leaked."),
+    "unauthenticated": (401, "UNAUTHENTICATED", "ACCESS_TOKEN_TYPE_UNSUPPORTED", ""),
+    "rate-limited-day": (429, "RESOURCE_EXHAUSTED", None, "You exceeded your current quota"),
+    "overloaded": (503, "UNAVAILABLE", None, "This model is currently experiencing high demand."),
+    "internal-error": (500, "INTERNAL", None, "An internal error has occurred."),
+}
+
+
+@pytest.mark.parametrize("behaviour", CASES)
+@pytest.mark.parametrize("rescued", [False, True], ids=["failed", "rescued"])
+def test_googles_words_are_in_the_log_and_in_the_explanation(
+    start_daemon, simulator, behaviour, rescued
+):
+    daemon = start_daemon(keys_of("alpha", "beta", weight=1))
+    simulator.behave("alpha", behaviour)
+    if not rescued:
+        simulator.behave("beta", behaviour)
+    status, canonical, reason, words = CASES[behaviour]
+    answer = post(daemon, said("Hello", MODEL))
+    assert (answer.status == 200) is rescued
+    request_id = answer.headers["x-request-id"]
+    told = daemon.admin("GET", f"requests/{request_id}").json["attempts"][0]
+    assert (told["key"], told["status"]) == ("alpha", status)
+    assert (told["google_status"], told["google_reason"]) == (canonical, reason)
+    assert words in told["message"]
+    (failure, *_) = daemon.request_line(request_id)["failures"]
+    assert failure["google_status"] == canonical
+    assert failure.get("google_reason") == reason
+    assert words in failure["message"]
+    quota = "GenerateRequestsPerDayPerProjectPerModel-FreeTier"
+    expected = quota if behaviour == "rate-limited-day" else None
+    assert failure.get("quota_id") == told["quota_id"] == expected
+    assert "test-key-of-" not in daemon.output
+
+
+def test_why_nobody_answered_is_told_as_well(start_daemon):
+    daemon = start_daemon(keys_of("alpha"), base_url="http://127.0.0.1:9")
+    answer = post(daemon, said("Hello", MODEL))
+    request_id = answer.headers["x-request-id"]
+    told = daemon.admin("GET", f"requests/{request_id}").json["attempts"]
+    assert {each["reason"] for each in told} == {"refused"}
+    assert all("refused" in each["message"] for each in told)
+    failures = daemon.request_line(request_id)["failures"]
+    assert [each["reason"] for each in failures] == ["refused"] * len(told)
+
+
+def test_a_rejected_keys_reason_is_in_the_log(start_daemon, simulator):
+    daemon = start_daemon(keys_of("alpha", "beta"))
+    simulator.behave("alpha", "expired")
+    for _ in range(2):
+        assert post(daemon, said("Hello", MODEL)).status == 200
+    (line,) = eventually(
+        lambda: [e for e in daemon.events() if e["event"].startswith("a key needs attention")]
+    )
+    assert (line["level"], line["key"], line["reason"]) == ("error", "alpha", "expired")
+    assert line["message"] == "API key expired."
