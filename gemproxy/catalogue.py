@@ -33,7 +33,8 @@ _FINAL = frozenset({Verdict.REQUEST, Verdict.REGION})
 class ModelCatalogue:
     """The upstream's models, fetched when asked for and older than ``cache_seconds``.
 
-    While the upstream cannot be asked, the last list that it gave stands.
+    While the upstream cannot be asked, the last list that it gave stands. ``seconds`` gives
+    monotonic time, ``wall`` epoch time (by default the same).
     """
 
     def __init__(
@@ -45,12 +46,14 @@ class ModelCatalogue:
         request_timeout: float,
         seconds: Callable[[], float],
         scrub: Callable[[str], str],
+        wall: Callable[[], float] | None = None,
     ) -> None:
         self.cache_seconds = cache_seconds
         self.request_timeout = request_timeout
         self._pool = pool
         self._upstream = upstream
         self._seconds = seconds
+        self._wall = wall or seconds
         self._scrub = scrub
         self._models: list[GeminiModel] = []
         self._names: frozenset[str] = frozenset()
@@ -150,9 +153,7 @@ class ModelCatalogue:
         body = await response.read(MAX_PAGE_BYTES)
         if response.status == 200:
             return decode_page(body)
-        raise _Refused(
-            classify_response(response.status, response.headers, body, now=self._seconds())
-        )
+        raise _Refused(classify_response(response.status, response.headers, body, now=self._wall()))
 
 
 class _Refused(Exception):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import secrets
 import sys
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -24,6 +23,7 @@ from twisted.protocols.haproxy import proxyEndpoint
 from gemproxy import __version__
 from gemproxy.call import ForwardingSettings
 from gemproxy.catalogue import ModelCatalogue
+from gemproxy.clock import wall_clock
 from gemproxy.config import endpoints
 from gemproxy.config.changes import SettingsChange
 from gemproxy.config.settings import PersistenceSettings, ProxySettings, Settings
@@ -43,6 +43,7 @@ from gemproxy.observability.requests import RequestLog
 from gemproxy.observability.scrubbing import Scrubber
 from gemproxy.observability.telemetry import Telemetries, tell_all
 from gemproxy.services.checkpoint import Checkpoint
+from gemproxy.services.clock_watch import ClockWatch
 from gemproxy.services.handed_over import HandedOver
 from gemproxy.services.lifetimes import FrozenStart, GracefulExit, Lifetime
 from gemproxy.services.listening import Draining, Listener
@@ -95,6 +96,7 @@ class Daemon:
     ) -> None:
         self._reactor = reactor
         self._handed = handed or HandedOver()
+        self._wall = wall_clock(reactor)
         self._started_at = reactor.seconds()
         self._make_observers(settings, sink)
         self._make_core(settings)
@@ -158,6 +160,7 @@ class Daemon:
             pool_settings(settings),
             tell_all(self._request_log.breaker_changed, self._metrics.breaker_changed),
         )
+        self._clock_watch = ClockWatch(reactor, self._pool.set_wall_clock)
         self._models = ModelBreakers(settings.monitoring.failure_threshold)
         self._signatures = SignatureStore()
         self._upstream = TreqUpstream(reactor, settings.upstream, f"gemproxy/{__version__}")
@@ -171,6 +174,7 @@ class Daemon:
             sleep=lambda seconds: deferLater(reactor, seconds),
             new_id=new_call_id,
             scrub=scrub,
+            wall=self._wall,
         )
         self._catalogue = ModelCatalogue(
             self._pool,
@@ -179,6 +183,7 @@ class Daemon:
             request_timeout=settings.upstream.request_timeout_seconds,
             seconds=reactor.seconds,
             scrub=scrub,
+            wall=self._wall,
         )
 
     def _make_state(self, settings: Settings) -> None:
@@ -190,7 +195,7 @@ class Daemon:
         self._checkpoint = Checkpoint(
             self._reactor,
             persistence.checkpoint_seconds,
-            LiveState(self._pool, self._signatures, self._ledger, self._trail),
+            LiveState(self._pool, self._signatures, self._ledger, self._trail, self._wall),
             self._store,
             self._metrics.checkpoint_finished,
         )
@@ -224,7 +229,7 @@ class Daemon:
             begun=self._notifier.reloading,
             ended=self._reloaded,
         )
-        self._metrics.watch_keys(self._pool.each_status, reactor.seconds)
+        self._metrics.watch_keys(self._pool.each_status, reactor.seconds, self._wall)
         self._metrics.watch_service(
             lambda: self._entrance.in_flight, lambda: self._reload.status, self._store.status
         )
@@ -269,9 +274,10 @@ class Daemon:
             render_metrics=lambda accept: self._metrics.render_in_turns(accept, self._pause),
             reload=self._reload.reload,
             audit=AuditLog(self._trail.keep).changed,
-            minute_rows=lambda: self._ledger.rows_of(MINUTE, self._reactor.seconds()),
+            minute_rows=lambda: self._ledger.rows_of(MINUTE),
             seconds=self._reactor.seconds,
             pause=self._pause,
+            wall=self._wall,
         )
 
     # -- their order -----------------------------------------------------------------------------
@@ -285,6 +291,7 @@ class Daemon:
             enabled=lambda: self._reload.settings.monitoring.probe,
             seconds=reactor.seconds,
             scrub=self._scrubber.scrub,
+            wall=self._wall,
         )
         work = HealthRound({"probes": check.round, "models": self._refresh_models})
         self._health = PeriodicService(
@@ -304,10 +311,11 @@ class Daemon:
             *underneath,
             self._notifier,
             GracefulExit(reactor),
+            self._clock_watch,
             self._checkpoint,
             Lifetime(self._upstream),
             self._health,
-            ReactorLag(reactor, self._metrics.reactor_lagged, time.monotonic),
+            ReactorLag(reactor, self._metrics.reactor_lagged),
             # Above the drain, which it outlives: the operator comes when the house is on fire.
             *self._admin_listener(settings.proxy),
             Draining(

@@ -18,8 +18,8 @@ _UNDECIDED = Outcome(Verdict.CLIENT_GONE)
 class AttemptRecord(Struct):
     """One attempt: with which key, what came of it, and who paid.
 
-    ``started`` is epoch time, ``seconds`` how long the attempt took. An attempt that never came to
-    an outcome was cancelled, because the client had left.
+    ``started`` is monotonic time, ``seconds`` how long the attempt took. An attempt that never came
+    to an outcome was cancelled, because the client had left.
     """
 
     key_id: str
@@ -58,7 +58,7 @@ class Refusal(Struct, frozen=True):
 
 
 class Exchange(Struct):
-    """The story of one request. Times are epoch seconds."""
+    """The story of one request. Times are monotonic; ``started_at`` is the epoch second."""
 
     id: str
     route: str
@@ -74,6 +74,13 @@ class Exchange(Struct):
     #: When the first byte of the answer's body went to the client.
     first_byte: float | None = None
     usage: TokenUsage | None = None
+    #: What is to be added to the times here for epoch seconds, by the wall clock of now.
+    epoch_offset: float = 0.0
+
+    @property
+    def started_at(self) -> float:
+        """When the request came, in epoch seconds."""
+        return self.started + self.epoch_offset
 
     @property
     def key_name(self) -> str | None:

@@ -79,9 +79,9 @@ _BLOCKED = Outcome(Verdict.BLOCKED, 200)
 class Forwarder:
     """Carries requests to Gemini with the keys of the pool.
 
-    ``seconds`` gives epoch time, ``sleep`` waits, ``new_id`` gives a fresh id for a function call,
-    ``scrub`` takes secrets out of a text. ``settings`` may be replaced between two requests; a
-    request ends with those that it began with.
+    ``seconds`` gives monotonic time, ``wall`` epoch time (by default the same), ``sleep`` waits,
+    ``new_id`` gives a fresh id for a function call, ``scrub`` takes secrets out of a text.
+    ``settings`` may be replaced between two requests; a request ends with those that it began with.
     """
 
     def __init__(
@@ -96,6 +96,7 @@ class Forwarder:
         sleep: Callable[[float], Awaitable[None]],
         new_id: Callable[[], str],
         scrub: Callable[[str], str],
+        wall: Callable[[], float] | None = None,
     ) -> None:
         self.settings = settings
         self._pool = pool
@@ -103,6 +104,7 @@ class Forwarder:
         self._upstream = upstream
         self._signatures = signatures
         self._seconds = seconds
+        self._wall = wall or seconds
         self._sleep = sleep
         self._new_id = new_id
         self._scrub = scrub
@@ -211,7 +213,7 @@ class Forwarder:
         except UpstreamFailed as failure:
             outcome = classify_failure(failure)
         except UpstreamErrorEvent as event:
-            outcome = classify_error_event(event.payload, now=self._seconds())
+            outcome = classify_error_event(event.payload, now=self._wall())
         except (StreamIncomplete, UnusableAnswer) as answer:
             page = None if response is None else classify_page(response.headers)
             outcome = page or _no_answer(answer)
@@ -244,7 +246,7 @@ class Forwarder:
             response.status,
             response.headers,
             await response.read(MAX_ERROR_BYTES),
-            now=self._seconds(),
+            now=self._wall(),
             names_resources=call.translated.names_resources,
         )
 
@@ -266,7 +268,7 @@ class Forwarder:
         completed = to_openai(
             answers,
             call.translated.context,
-            created=int(call.exchange.started),
+            created=int(call.exchange.started_at),
             new_id=self._new_id,
             signatures=self._signatures,
         )
@@ -284,7 +286,7 @@ class Forwarder:
         call.stream_answered = True
         translator = ChatStreamTranslator(
             call.translated.context,
-            created=int(call.exchange.started),
+            created=int(call.exchange.started_at),
             new_id=self._new_id,
             signatures=self._signatures,
         )

@@ -26,7 +26,7 @@ class UpstreamRequest(Struct, frozen=True):
     path: bytes
     key: Secret
     body: bytes | Pieces | None = None
-    #: Epoch time at which the client's whole request is over.
+    #: Monotonic time at which the client's whole request is over.
     deadline: float = float("inf")
 
 

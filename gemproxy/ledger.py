@@ -45,7 +45,7 @@ class MetricsLedger:
 
     def request_finished(self, exchange: Exchange, status: int, seconds: float) -> None:
         """See :class:`gemproxy.interfaces.Telemetry`. Counts where the request ended."""
-        now = exchange.started + seconds
+        now = exchange.started_at + seconds
         present = self._present
         if not present.begin <= now < present.end:
             present = self._present_at(now)
@@ -57,23 +57,34 @@ class MetricsLedger:
             counts = present.counts_of((exchange.route, model, status, key))
         counts.count(exchange, status, seconds)
 
-    def rows(self, now: float) -> tuple[MetricsRow, ...]:
+    def rows(self) -> tuple[MetricsRow, ...]:
         """All rows in memory, by period and time; unchanged ones are the same objects again."""
-        return tuple(row for period in PERIODS for row in self.rows_of(period, now))
+        return tuple(row for period in PERIODS for row in self.rows_of(period))
 
-    def rows_of(self, period: Period, now: float) -> tuple[MetricsRow, ...]:
-        """The rows of one period, oldest first, the unfinished last one included."""
+    def rows_of(self, period: Period) -> tuple[MetricsRow, ...]:
+        """The rows of one period, oldest first, the unfinished last one included.
+
+        Also those that are to be forgotten (:meth:`forget`): nobody may have stored them yet.
+        """
         self._present.pour()
-        self._forget(period, now)
         spans = sorted(self._spans[period].items())
         return tuple(row for _, span in spans for row in span.rows())
+
+    def forget(self, now: float) -> None:
+        """Drop what is too old, once the rows have been taken to be stored.
+
+        What a clock that was set back has left in the future stays for a while: when the clock
+        comes by again, its minutes are counted on.
+        """
+        for period in PERIODS:
+            self._forget(period, now)
 
     def restore(self, rows: Iterable[MetricsRow], now: float) -> None:
         """Take back what :meth:`rows` gave; counts of the same minute or hour are added up."""
         periods = {period.seconds: period for period in PERIODS}
         for row in rows:
             period = periods.get(row.period)
-            if period is not None and _is_remembered(period, row.start, now):
+            if period is not None and now - period.remembered < row.start <= now:
                 span = self._spans[period].get(row.start) or self._begin(period, row.start)
                 span.tally(row.series).add(row)
                 self._know(row.model)
@@ -104,7 +115,8 @@ class MetricsLedger:
         start = int(now // period.seconds) * period.seconds
         span = self._spans[period].get(start)
         if span is None:
-            self._forget(period, now)
+            if len(self._spans[period]) >= _MOST_SPANS:
+                self._forget(period, now)
             span = self._begin(period, start)
         return span
 
@@ -113,7 +125,7 @@ class MetricsLedger:
         return span
 
     def _forget(self, period: Period, now: float) -> None:
-        """Drop what is too old, and what a clock that was set back has left in the future."""
+        self._present.pour()
         spans = self._spans[period]
         old = [start for start in spans if not _is_remembered(period, start, now)]
         for start in old:
@@ -162,6 +174,9 @@ class _Present:
 _Kind = tuple[str, str | None, int, str]
 
 _NO_TIME: Final = _Present(0.0, 0.0, ())
+#: Of one period; twice as many as are remembered, and some. More are seen only where nobody takes
+#: the rows while the clock goes on, or is set again and again.
+_MOST_SPANS: Final = 160
 #: Poured in a millisecond; there are more than that only with many hundred keys.
 _MOST_REMEMBERED: Final = 1024
 
@@ -277,7 +292,7 @@ class _Tally(_Counts):
 
 
 def _is_remembered(period: Period, start: int, now: float) -> bool:
-    return now - period.remembered < start <= now
+    return now - period.remembered < start <= now + period.remembered
 
 
 def _is_failure(exchange: Exchange, status: int) -> bool:

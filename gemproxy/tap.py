@@ -13,6 +13,7 @@ from twisted.python import usage
 
 from gemproxy import __version__
 from gemproxy.activation import Activation, StartFiles
+from gemproxy.clock import use_monotonic_time
 from gemproxy.config.loading import locate_files
 from gemproxy.config.settings import LoggingSettings
 from gemproxy.daemon import Daemon
@@ -52,6 +53,7 @@ def makeService(options: Options) -> IService:
     """The daemon as a service. A mistake in the configuration ends the process with status 78."""
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
+    use_monotonic_time(reactor)
     raise_open_file_limit()
     sys.setswitchinterval(SWITCH_SECONDS)
     if options["demo"]:

@@ -16,7 +16,16 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from fakes.running import RunningDaemon, RunningSimulator, keys_of
 
+from gemproxy.clock import use_monotonic_time
+
 NAMES = ("alpha", "beta", "gamma", "delta")
+
+
+def pytest_sessionstart():
+    """As every program of ours does, before anything is scheduled."""
+    from twisted.internet import reactor
+
+    use_monotonic_time(reactor)
 
 
 @pytest.fixture(scope="module")

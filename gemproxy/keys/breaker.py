@@ -60,7 +60,7 @@ class BreakerSnapshot:
 
 
 class CircuitBreaker:
-    """See the module. Times are epoch seconds.
+    """See the module. Times are monotonic.
 
     ``on_transition`` is called with the old and the new state, after the change.
     """
@@ -189,11 +189,16 @@ class CircuitBreaker:
         until = None if self.state is _CLOSED else self._until
         return BreakerSnapshot(until, self._cooldown, self.consecutive_failures)
 
-    def restore(self, snapshot: BreakerSnapshot) -> None:
-        """Take back what :meth:`snapshot` gave; no transition is reported."""
+    def restore(self, snapshot: BreakerSnapshot, now: float) -> None:
+        """Take back what :meth:`snapshot` gave; no transition is reported.
+
+        The breaker is not open for longer than ``recovery_time``, whatever the snapshot says.
+        """
+        longest = self.settings.recovery_time
         self.consecutive_failures = snapshot.consecutive_failures
         if snapshot.until is not None:
-            self._until, self._cooldown = snapshot.until, snapshot.cooldown
+            self._until = min(snapshot.until, now + longest)
+            self._cooldown = min(snapshot.cooldown, longest)
             self._enter(_OPEN, report=False)
 
     def _open_for(self, now: float, cooldown: float) -> None:

@@ -80,8 +80,9 @@ def _out_of_quota(
 ) -> None:
     entry.failed(outcome, now)
     entry.breaker.release(permit)
-    until = outcome.until
-    if until is None:
+    if outcome.until is not None:
+        until = eligibility.calendar.monotonic(outcome.until)
+    else:
         delay = outcome.retry_after
         until = now + (entry.cooldown(eligibility.settings) if delay is None else delay)
     concerned = ALL_MODELS if outcome.all_models else model
@@ -99,7 +100,10 @@ def _denied(
 ) -> None:
     entry.note(outcome, now)
     entry.breaker.release(permit)
-    until = now + eligibility.settings.recovery_time if outcome.until is None else outcome.until
+    if outcome.until is not None:
+        until = eligibility.calendar.monotonic(outcome.until)
+    else:
+        until = now + eligibility.settings.recovery_time
     eligibility.denials.add(Cooldown(entry.key.project, model, until, "denied"), now)
 
 

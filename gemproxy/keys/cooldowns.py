@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
@@ -17,6 +17,12 @@ ALL_MODELS = "*"
 """In the place of a model's name: every model of the project."""
 FORBIDDEN = "forbidden"
 """Reason of a :class:`Cooldown` of one key alone, whose ``project`` is then the key's id."""
+
+#: The longest time, in seconds, that a used-up quota of a minute or of a day keeps a model from a
+#: project, and that a refused model does; whatever the upstream, a clock or a stored state says.
+#: A day on which daylight saving ends has 25 hours.
+LONGEST_MINUTE = 600.0
+LONGEST_DAY = 25 * 3600.0
 
 _PACIFIC = ZoneInfo("America/Los_Angeles")
 
@@ -35,7 +41,8 @@ def next_pacific_midnight(now: float) -> float:
 class Cooldown:
     """A rest that ends by itself.
 
-    ``reason``: ``quota_minute``, ``quota_day``, ``denied``, or :data:`FORBIDDEN`.
+    ``reason``: ``quota_minute``, ``quota_day``, ``denied``, or :data:`FORBIDDEN`. ``until`` is
+    monotonic time within the pool, and epoch seconds in what outlives a restart.
     """
 
     project: str
@@ -43,9 +50,34 @@ class Cooldown:
     until: float
     reason: str
 
+    @property
+    def longest(self) -> float:
+        """How long a cooldown for this reason may last, in seconds."""
+        return LONGEST_MINUTE if self.reason == "quota_minute" else LONGEST_DAY
+
+
+class _Entry:
+    """A cooldown, when it began (``None``: in an earlier run), and its copy in epoch seconds."""
+
+    __slots__ = ("begun", "cooldown", "epoch_offset", "stored")
+
+    def __init__(self, cooldown: Cooldown, begun: float | None) -> None:
+        self.cooldown = cooldown
+        self.begun = begun
+        self.stored: Cooldown | None = None
+        self.epoch_offset = 0.0
+
+    def stored_with(self, epoch_offset: float) -> Cooldown:
+        """The same object as long as nothing changes, so that a store need not write it again."""
+        if self.stored is None or self.epoch_offset != epoch_offset:
+            kept = self.cooldown
+            self.stored = replace(kept, until=kept.until + epoch_offset) if epoch_offset else kept
+            self.epoch_offset = epoch_offset
+        return self.stored
+
 
 class Cooldowns:
-    """The rests of all projects.
+    """The rests of all projects. Times are monotonic.
 
     At most ``capacity`` are kept; beyond it those of the model that was longest without a new one
     are dropped, so that clients who invent model names cannot fill the memory.
@@ -53,21 +85,27 @@ class Cooldowns:
 
     def __init__(self, capacity: int = 200_000) -> None:
         self._capacity = capacity
-        self._by_model: OrderedDict[str, dict[str, Cooldown]] = OrderedDict()
+        self._by_model: OrderedDict[str, dict[str, _Entry]] = OrderedDict()
         self._ends: list[tuple[float, str, str]] = []  # heap; may name what was since replaced
         #: How many there are; some may just have ended.
         self.size = 0
 
-    def add(self, cooldown: Cooldown, now: float) -> None:
-        """Begin a rest; one that lasts longer already stays as it is."""
+    def add(self, cooldown: Cooldown, now: float, *, restored: bool = False) -> None:
+        """Begin a rest; one that lasts longer already stays as it is.
+
+        None lasts longer than its reason allows. ``restored``: it began in an earlier run.
+        """
         self._forget_past(now)
+        if not cooldown.until <= now + cooldown.longest:
+            cooldown = replace(cooldown, until=now + cooldown.longest)
         projects = self._by_model.setdefault(cooldown.model, {})
-        present = projects.get(cooldown.project)
+        entry = projects.get(cooldown.project)
+        present = entry.cooldown if entry is not None else None
         if cooldown.until <= now or (present and present.until >= cooldown.until):
             if not projects:
                 del self._by_model[cooldown.model]
             return
-        projects[cooldown.project] = cooldown
+        projects[cooldown.project] = _Entry(cooldown, None if restored else now)
         self._by_model.move_to_end(cooldown.model)
         heapq.heappush(self._ends, (cooldown.until, cooldown.model, cooldown.project))
         self.size += present is None
@@ -107,20 +145,48 @@ class Cooldowns:
     def all(self, now: float) -> Iterator[Cooldown]:
         """Every rest that is not over."""
         for projects in self._by_model.values():
-            yield from (cooldown for cooldown in projects.values() if cooldown.until > now)
+            yield from (entry.cooldown for entry in projects.values() if entry.cooldown.until > now)
+
+    def stored(self, now: float, epoch_offset: float) -> Iterator[Cooldown]:
+        """As :meth:`all`, in epoch seconds; what has not changed is the same object again."""
+        for projects in self._by_model.values():
+            for entry in projects.values():
+                if entry.cooldown.until > now:
+                    yield entry.stored_with(epoch_offset)
+
+    def end_days(self, now: float, next_midnight: Callable[[float], float]) -> None:
+        """The wall clock was set: let a day's quota return at the midnight that it tells now.
+
+        ``next_midnight`` gives the first one after a moment. Of a rest of an earlier run it is not
+        known when it began, so it is not made longer.
+        """
+        entries = [entry for projects in self._by_model.values() for entry in projects.values()]
+        for entry in entries:
+            kept = entry.cooldown
+            if kept.reason != "quota_day":
+                continue
+            if entry.begun is None:
+                until = min(kept.until, next_midnight(now))
+            else:
+                until = next_midnight(entry.begun)
+            if until <= now:
+                self._remove(kept.model, kept.project)
+            elif until != kept.until:
+                entry.cooldown, entry.stored = replace(kept, until=until), None
+                heapq.heappush(self._ends, (until, kept.model, kept.project))
 
     def _present(self, project: str, model: str, now: float) -> Cooldown | None:
         projects = self._by_model.get(model)
         if projects is None:
             return None
-        cooldown = projects.get(project)
-        return cooldown if cooldown is not None and cooldown.until > now else None
+        entry = projects.get(project)
+        return entry.cooldown if entry is not None and entry.cooldown.until > now else None
 
     def _forget_past(self, now: float) -> None:
         while self._ends and self._ends[0][0] <= now:
             until, model, project = heapq.heappop(self._ends)
             present = self._by_model.get(model, {}).get(project)
-            if present is not None and present.until <= until:
+            if present is not None and present.cooldown.until <= until:
                 self._remove(model, project)
 
     def _remove(self, model: str, project: str) -> None:

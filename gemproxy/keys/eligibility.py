@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from gemproxy.keys.breaker import State
+from gemproxy.keys.calendar import Calendar
 from gemproxy.keys.cooldowns import Cooldowns
 from gemproxy.keys.difference import Difference
 from gemproxy.keys.key import Key
@@ -33,10 +34,12 @@ class Eligibility:
 
     ``cooldowns`` are projects whose quota for a model is used up, ``denials`` are projects that
     Google refuses a model, ``key_denials`` are single keys, by their ids, to which it does.
+    ``calendar`` relates the pool's time to the wall clock's.
     """
 
     def __init__(self, settings: PoolSettings) -> None:
         self.settings = settings
+        self.calendar = Calendar()
         self.cooldowns = Cooldowns()
         self.denials = Cooldowns()
         self.key_denials = Cooldowns()

@@ -23,6 +23,7 @@ def passed_over(
     for entry in entries:
         hindrance = eligibility.hindrance(entry, model, now, tokens=tokens)
         if hindrance is not None:
-            yield PassedOver(entry.key.name, hindrance.reason, hindrance.until)
+            until = eligibility.calendar.optional_epoch(hindrance.until)
+            yield PassedOver(entry.key.name, hindrance.reason, until)
         elif entry.id in tried:
             yield PassedOver(entry.key.name, Reason.ALREADY_TRIED)

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 
 Bucket = tuple[float, int, int]
-"""Middle of a slice of the window in epoch seconds, its successes, its failures."""
+"""Middle of a slice of the window (monotonic time), its successes, its failures."""
 
 _BUCKETS = 10
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 
-from gemproxy.keys.cooldowns import next_pacific_midnight
+from gemproxy.keys.calendar import Calendar
 from gemproxy.keys.key import Limits
 
 _MINUTE = 60.0
@@ -37,7 +38,10 @@ class Shortage:
 
 @dataclass(frozen=True, slots=True)
 class LedgerSnapshot:
-    """What outlives a restart: (time, tokens) of the last minute, and the day's count and end."""
+    """What outlives a restart: (time, tokens) of the last minute, and the day's count and end.
+
+    Epoch seconds in what is stored.
+    """
 
     uses: tuple[tuple[float, int], ...] = ()
     today: int = 0
@@ -48,17 +52,18 @@ class Ledger:
     """The uses of one key: of the last 60 seconds one by one, of the Pacific day as a number.
 
     A request whose tokens alone pass ``tpm`` is admitted when the minute is otherwise empty: the
-    number is an estimate, and Google has the last word.
+    number is an estimate, and Google has the last word. ``calendar`` tells when a day ends.
     """
 
-    __slots__ = ("_day_ends", "_today", "_tokens", "_uses", "limits")
+    __slots__ = ("_calendar", "_day_ends", "_today", "_tokens", "_uses", "limits")
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, calendar: Calendar | None = None) -> None:
         self.limits = limits
+        self._calendar = calendar or Calendar()
         self._uses: deque[Use] = deque()
         self._tokens = 0
         self._today = 0
-        self._day_ends = 0.0
+        self._day_ends = -math.inf
 
     def shortage(self, now: float, tokens: int = 0) -> Shortage | None:
         """Why a request of about ``tokens`` tokens must wait; ``None`` where it need not."""
@@ -91,16 +96,26 @@ class Ledger:
         for use in self._uses:
             use.counts = False
 
+    def wall_clock_set(self, now: float) -> None:
+        """The day ends at the midnight that the wall clock tells now; what was used stays used."""
+        self._forget(now)
+        self._day_ends = self._calendar.next_midnight(now)
+
     def snapshot(self) -> LedgerSnapshot:
         """What has to be kept over a restart."""
         uses = tuple((use.time, use.tokens) for use in self._uses)
+        if self._day_ends == -math.inf:
+            return LedgerSnapshot(uses)
         return LedgerSnapshot(uses, self._today, self._day_ends)
 
     def restore(self, snapshot: LedgerSnapshot, now: float) -> None:
-        """Take back what :meth:`snapshot` gave."""
-        self._uses = deque(Use(time, tokens) for time, tokens in snapshot.uses)
+        """Take back what :meth:`snapshot` gave; nothing of it counts for longer than a day."""
+        # In the order of time, and none in the future: the first one is the first to be forgotten.
+        uses = sorted((min(time, now), tokens) for time, tokens in snapshot.uses)
+        self._uses = deque(Use(time, tokens) for time, tokens in uses)
         self._tokens = sum(use.tokens for use in self._uses)
-        self._today, self._day_ends = snapshot.today, snapshot.day_ends
+        self._today = snapshot.today
+        self._day_ends = min(snapshot.day_ends, self._calendar.next_midnight(now))
         self._forget(now)
 
     def _forget(self, now: float) -> None:
@@ -109,7 +124,7 @@ class Ledger:
             self._tokens -= use.tokens
             use.counts = False
         if now >= self._day_ends:
-            self._today, self._day_ends = 0, next_pacific_midnight(now)
+            self._today, self._day_ends = 0, self._calendar.next_midnight(now)
 
     def _free_of_requests(self, now: float) -> float:
         limit = self.limits.rpm

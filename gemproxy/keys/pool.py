@@ -1,8 +1,8 @@
 """The pool: which key serves next, and what each outcome does to it.
 
 :meth:`KeyPool.acquire` gives a :class:`Lease`, which is settled once, by :meth:`KeyPool.record` or
-:meth:`KeyPool.release`. Whose turn it is, :class:`~gemproxy.keys.turns.Turns` knows. Time is epoch
-seconds and always an argument.
+:meth:`KeyPool.release`. Whose turn it is, :class:`~gemproxy.keys.turns.Turns` knows. Time is
+monotonic and always an argument; what is shown or stored has epoch seconds (see ``calendar``).
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class KeyPool:
         self._on_transition = on_transition
         self._orders = count()
         self._overrides: dict[str, Override] = {}
-        #: What was known of keys that have left the file: they may come back.
+        #: What was known of keys that have left the file, in the pool's time: they may come back.
         self._departed: dict[str, KeySnapshot] = {}
         self._eligibility = Eligibility(self._settings)
         self._entries = {key.id: self._new_entry(key) for key in keys}
@@ -361,6 +361,20 @@ class KeyPool:
             self._turns.update(self._entries, difference)
         return difference.told()
 
+    def set_wall_clock(self, now: float, wall: float) -> None:
+        """The wall clock says ``wall``, in epoch seconds: at the start, and when it was set.
+
+        No cooldown changes by that, apart from those that end at a midnight.
+        """
+        calendar = self._eligibility.calendar
+        calendar.epoch_offset = wall - now
+        for rests in (self._eligibility.cooldowns, self._eligibility.denials):
+            rests.end_days(now, calendar.next_midnight)
+        for entry in self._entries.values():
+            entry.wall_clock_set(now)
+        # Who was passed over until the midnight of before has to be looked at again.
+        self._turns = Turns(self._entries, self._eligibility)
+
     def prepare_snapshot(self, batch: int) -> Iterator[None]:
         """Do the work of :meth:`snapshot` ahead, in steps of ``batch`` keys that have news.
 
@@ -377,13 +391,14 @@ class KeyPool:
 
     def snapshot(self, now: float) -> PoolSnapshot:
         """What has to be kept over a restart."""
+        epoch_offset = self._eligibility.calendar.epoch_offset
         return PoolSnapshot(
-            taken_at=now,
+            taken_at=now + epoch_offset,
             keys=tuple(entry.snapshot() for entry in self._entries.values()),
-            cooldowns=tuple(self._eligibility.cooldowns.all(now)),
+            cooldowns=tuple(self._eligibility.cooldowns.stored(now, epoch_offset)),
             denials=(
-                *self._eligibility.denials.all(now),
-                *self._eligibility.key_denials.all(now),
+                *self._eligibility.denials.stored(now, epoch_offset),
+                *self._eligibility.key_denials.stored(now, epoch_offset),
             ),
             overrides=tuple(self._overrides.items()),
         )
@@ -392,11 +407,15 @@ class KeyPool:
         """Take back what :meth:`snapshot` gave, before the first lease.
 
         What has ended meanwhile is left out; so are keys that are no longer configured, apart from
-        the operator's words on them, which hold should they come back.
+        the operator's words on them, which hold should they come back. Nothing lasts for longer
+        than its rule allows, whatever the clock said when the snapshot was taken; where it was
+        ahead of the present one, no time has passed since.
         """
         self._all_spotless = False
+        to_pool_time = now - max(self._eligibility.calendar.epoch(now), snapshot.taken_at)
         self._overrides = dict(snapshot.overrides)
-        for kept in snapshot.keys:
+        for stored in snapshot.keys:
+            kept = stored.shifted(to_pool_time)
             entry = self._entries.get(kept.id)
             if entry is not None:
                 entry.restore(kept, self._settings, now)
@@ -408,7 +427,9 @@ class KeyPool:
         ):
             for rest in kept_rests:
                 of_key = rest.reason == FORBIDDEN
-                (self._eligibility.key_denials if of_key else rests).add(rest, now)
+                (self._eligibility.key_denials if of_key else rests).add(
+                    replace(rest, until=rest.until + to_pool_time), now, restored=True
+                )
         for entry in self._entries.values():
             entry.configure(entry.key, self._settings, self._override_of(entry.id))
         self._turns = Turns(self._entries, self._eligibility)
@@ -423,7 +444,8 @@ class KeyPool:
     def _new_entry(self, key: Key) -> PooledKey:
         override = self._override_of(key.id)
         order = next(self._orders)
-        return PooledKey(key, self._settings, override, order, self._breaker_changed)
+        calendar = self._eligibility.calendar
+        return PooledKey(key, self._settings, override, order, self._breaker_changed, calendar)
 
     def _take(self, keys: Sequence[Key]) -> Difference:
         """Make ``keys`` those of the pool, in their order.
@@ -459,7 +481,7 @@ class KeyPool:
                 entry.restore(kept, settings, now)
         for entry in difference.removed:
             entry.leave()
-            self._depart(entry.snapshot())
+            self._depart(entry.history())
 
     def _lease(self, entry: PooledKey, model: str, now: float, tokens: int) -> Lease:
         permit = entry.breaker.try_acquire(now)

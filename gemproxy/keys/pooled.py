@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from gemproxy.keys.breaker import BreakerSettings, CircuitBreaker, State
+from gemproxy.keys.calendar import Calendar
 from gemproxy.keys.health import SlidingWindow
 from gemproxy.keys.key import Key, Limits
 from gemproxy.keys.limits import Ledger
@@ -46,6 +47,7 @@ class PooledKey:
     """A key and its history. ``order`` is its serial number in the pool."""
 
     __slots__ = (
+        "_calendar",
         "_latencies",
         "_latency_count",
         "breaker",
@@ -74,7 +76,9 @@ class PooledKey:
         override: Override,
         order: int,
         on_transition: Callable[[PooledKey, State, State], None],
+        calendar: Calendar | None = None,
     ) -> None:
+        self._calendar = calendar or Calendar()
         self.id = key.id
         self.order = order
         self.removed = False
@@ -113,7 +117,7 @@ class PooledKey:
                 self.ledger.close()
             self.ledger = None
         elif self.ledger is None:
-            self.ledger = Ledger(key.limits)
+            self.ledger = Ledger(key.limits, self._calendar)
         else:
             self.ledger.limits = key.limits
         self.stored = None
@@ -193,22 +197,33 @@ class PooledKey:
     def snapshot(self) -> KeySnapshot:
         """What has to be kept over a restart; the same object while nothing has happened."""
         if self.stored is None:
-            self.stored = KeySnapshot(
-                id=self.id,
-                name=self.key.name,
-                breaker=self.breaker.snapshot(),
-                buckets=self.window.buckets(),
-                needs_attention=self.needs_attention,
-                requests_total=self.requests_total,
-                last_used=self.last_used,
-                last_error=self.last_error,
-                usage=self.ledger.snapshot() if self.ledger else None,
-            )
+            self.stored = self.history().shifted(self._calendar.epoch_offset)
         return self.stored
 
+    def history(self) -> KeySnapshot:
+        """What has happened, in the pool's own time."""
+        return KeySnapshot(
+            id=self.id,
+            name=self.key.name,
+            breaker=self.breaker.snapshot(),
+            buckets=self.window.buckets(),
+            needs_attention=self.needs_attention,
+            requests_total=self.requests_total,
+            last_used=self.last_used,
+            last_error=self.last_error,
+            usage=self.ledger.snapshot() if self.ledger else None,
+        )
+
+    def wall_clock_set(self, now: float) -> None:
+        """The calendar has changed: nothing else does, but what is stored has to be told anew."""
+        self.stored = None
+        if self.ledger is not None:
+            self.ledger.wall_clock_set(now)
+
     def restore(self, snapshot: KeySnapshot, settings: PoolSettings, now: float) -> None:
-        """Take back what :meth:`snapshot` gave."""
-        self.breaker.restore(snapshot.breaker)
+        """Take back what :meth:`history` gave, or a snapshot in the pool's own time."""
+        snapshot = snapshot.no_later_than(now)
+        self.breaker.restore(snapshot.breaker, now)
         self.window = SlidingWindow(settings.window, snapshot.buckets)
         self.needs_attention = snapshot.needs_attention
         self.requests_total = snapshot.requests_total

@@ -32,7 +32,7 @@ _SOON = 1.0
 
 @dataclass
 class Census:
-    """The keys of a pool by what hinders them. The soonest moments are epoch seconds."""
+    """The keys of a pool by what hinders them. The soonest moments are monotonic."""
 
     counts: Counter[Reason] = field(default_factory=Counter)
     out_for_the_day: int = 0

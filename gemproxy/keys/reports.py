@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from gemproxy.keys.breaker import State
 from gemproxy.keys.eligibility import Eligibility
@@ -18,6 +19,7 @@ _STATUS = {
 
 def key_status(entry: PooledKey, eligibility: Eligibility, now: float) -> KeyStatus:
     """Everything that an operator sees of one key."""
+    calendar, error = eligibility.calendar, entry.last_error
     successes, failures = entry.window.tally(now)
     average, p95 = entry.latencies_ms()
     state = entry.breaker.state_at(now)
@@ -40,11 +42,11 @@ def key_status(entry: PooledKey, eligibility: Eligibility, now: float) -> KeySta
         requests_total=entry.requests_total,
         avg_latency_ms=average,
         p95_latency_ms=p95,
-        last_used=entry.last_used,
-        last_error=entry.last_error,
-        next_retry=entry.breaker.until if state is State.OPEN else None,
+        last_used=calendar.optional_epoch(entry.last_used),
+        last_error=error and replace(error, at=calendar.epoch(error.at)),
+        next_retry=calendar.optional_epoch(entry.breaker.until) if state is State.OPEN else None,
         cooldowns=tuple(
-            CooldownStatus(rest.model, rest.until, rest.reason)
+            CooldownStatus(rest.model, calendar.epoch(rest.until), rest.reason)
             for rest in eligibility.cooldowns.of_project(project, now)
         ),
         denied_models=eligibility.denied_models(entry, now),

@@ -1,8 +1,11 @@
-"""What of the pool outlives a restart. Plain frozen data, by key id, without any secret."""
+"""What of the pool outlives a restart. Plain frozen data, by key id, without any secret.
+
+Times are epoch seconds, since the monotonic clock means nothing to another process.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gemproxy.keys.breaker import BreakerSnapshot
 from gemproxy.keys.cooldowns import Cooldown
@@ -36,6 +39,35 @@ class KeySnapshot:
     last_used: float | None
     last_error: LastError | None
     usage: LedgerSnapshot | None
+
+    def shifted(self, seconds: float) -> KeySnapshot:
+        """The same history with every time so much later: from one clock to another."""
+        if not seconds:
+            return self
+        until, error, usage = self.breaker.until, self.last_error, self.usage
+        return replace(
+            self,
+            breaker=replace(self.breaker, until=None if until is None else until + seconds),
+            buckets=tuple((middle + seconds, won, lost) for middle, won, lost in self.buckets),
+            last_used=None if self.last_used is None else self.last_used + seconds,
+            last_error=error and replace(error, at=error.at + seconds),
+            usage=usage
+            and LedgerSnapshot(
+                tuple((time + seconds, tokens) for time, tokens in usage.uses),
+                usage.today,
+                usage.day_ends + seconds,
+            ),
+        )
+
+    def no_later_than(self, now: float) -> KeySnapshot:
+        """What has happened has happened by ``now``, whatever a clock said at that time."""
+        error = self.last_error
+        return replace(
+            self,
+            buckets=tuple((min(middle, now), won, lost) for middle, won, lost in self.buckets),
+            last_used=None if self.last_used is None else min(self.last_used, now),
+            last_error=error and replace(error, at=min(error.at, now)),
+        )
 
 
 @dataclass(frozen=True, slots=True)

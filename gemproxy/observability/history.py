@@ -96,7 +96,7 @@ def _record(exchange: Exchange, status: int, seconds: float) -> RequestRecord:
     first_byte, usage = exchange.first_byte, exchange.usage
     return RequestRecord(
         id=exchange.id,
-        time=exchange.started,
+        time=exchange.started_at,
         route=exchange.route,
         model=exchange.model,
         stream=exchange.stream,

@@ -36,12 +36,20 @@ class KeyGauges(Collector):
     ) -> None:
         self._model_label = model_label
         self._mark_keys = mark_keys
-        self._watched: tuple[_Statuses, Callable[[], float]] | None = None
+        self._watched: tuple[_Statuses, Callable[[], float], Callable[[], float]] | None = None
         registry.register(self)
 
-    def watch(self, statuses: _Statuses, seconds: Callable[[], float]) -> None:
-        """Ask ``statuses`` from now on, with the epoch time from ``seconds``."""
-        self._watched = (statuses, seconds)
+    def watch(
+        self,
+        statuses: _Statuses,
+        seconds: Callable[[], float],
+        wall: Callable[[], float] | None = None,
+    ) -> None:
+        """Ask ``statuses`` from now on, with the time from ``seconds``, which is monotonic.
+
+        ``wall`` gives the epoch time in which a status tells its times; by default the same.
+        """
+        self._watched = (statuses, seconds, wall or seconds)
 
     def describe(self) -> Iterable[Metric]:
         """Let the registry know the names."""
@@ -56,8 +64,10 @@ class KeyGauges(Collector):
             return self.describe()
         return self._collect(*self._watched)
 
-    def _collect(self, ask: _Statuses, seconds: Callable[[], float]) -> Iterator[Metric]:
-        now = seconds()
+    def _collect(
+        self, ask: _Statuses, seconds: Callable[[], float], wall: Callable[[], float]
+    ) -> Iterator[Metric]:
+        now, wall_now = seconds(), wall()
         forget_others = self._mark_keys()
         asked: list[KeyStatus] = []
         yield from in_parts(_states, _kept(ask(now), asked), PART // len(_STATES))
@@ -66,7 +76,7 @@ class KeyGauges(Collector):
         yield from in_parts(_WEIGHT, (((s.name,), s.weight) for s in asked))
         # First without the keys that have none: to pass all of them by takes milliseconds.
         cooling = [status for status in asked if status.cooldowns]
-        cooldowns = (self._cooldowns(status, now).items() for status in cooling)
+        cooldowns = (self._cooldowns(status, wall_now).items() for status in cooling)
         yield from in_parts(_COOLDOWN, chain.from_iterable(cooldowns))
         yield from in_parts(_ATTENTION, (((s.name,), s.needs_attention is not None) for s in asked))
 

@@ -75,13 +75,17 @@ class Metrics:
     # -- what is watched -------------------------------------------------------------------------
 
     def watch_keys(
-        self, statuses: Callable[[float], Iterable[KeyStatus]], seconds: Callable[[], float]
+        self,
+        statuses: Callable[[float], Iterable[KeyStatus]],
+        seconds: Callable[[], float],
+        wall: Callable[[], float] | None = None,
     ) -> None:
         """Read the keys' gauges from ``statuses`` (``KeyPool.each_status``) at each scrape.
 
-        ``seconds`` gives epoch time. The series of keys that are gone are dropped then.
+        ``seconds`` gives monotonic time, ``wall`` epoch time (by default the same). The series of
+        keys that are gone are dropped then.
         """
-        self._keys.watch(statuses, seconds)
+        self._keys.watch(statuses, seconds, wall)
 
     def watch_service(
         self,

@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
+from gemproxy.clock import wall_clock
 from gemproxy.errors import SchemaTooNew, StartRefused
 from gemproxy.interfaces import ResilientStateStore, StoreStatus
 from gemproxy.services.live_state import LiveState
@@ -66,6 +67,7 @@ class Checkpoint(Service):
         threads: Any = None,
     ) -> None:
         self._reactor = reactor
+        self._wall = wall_clock(reactor)
         self._live = live
         self._store = store
         self._observe = observe
@@ -89,9 +91,9 @@ class Checkpoint(Service):
         """
         super().startService()
         self._threads.start()
-        now = self._reactor.seconds()
+        now, wall = self._reactor.seconds(), self._wall()
         try:
-            state = self._wait_for(lambda: self._store.load(now))
+            state = self._wait_for(lambda: self._store.load(wall))
         except SchemaTooNew as refusal:
             self._refuse(refusal)
         if state is not None:
@@ -117,7 +119,7 @@ class Checkpoint(Service):
             await self._save_once()
 
     async def _save_once(self) -> None:
-        for _ in self._live.prepare(self._reactor.seconds()):
+        for _ in self._live.prepare():
             await deferLater(self._reactor, 0)
         state = self._live.take(self._reactor.seconds())
         seconds = await self._in_thread(self._save_timed, state)

@@ -19,36 +19,42 @@ _BATCH = 100
 
 @dataclass(frozen=True)
 class LiveState:
-    """Takes a :class:`State` of the running parts, and gives them one back."""
+    """Takes a :class:`State` of the running parts, and gives them one back.
+
+    ``now`` is monotonic time, ``wall`` gives epoch time (by default the same).
+    """
 
     pool: KeyPool
     signatures: SignatureStore
     metrics: MetricsLedger
     audit: AuditTrail
+    wall: Callable[[], float] | None = None
 
     _log = Logger()
 
-    def prepare(self, now: float) -> Iterator[None]:
+    def prepare(self) -> Iterator[None]:
         """Do most of the work of :meth:`take` ahead, in steps that are short."""
         # The rows that have changed are made here, and found made by take().
-        self.metrics.rows(now)
+        self.metrics.rows()
         yield from self.pool.prepare_snapshot(_BATCH)
 
     def take(self, now: float) -> State:
         """The state at ``now``."""
-        return State(
+        state = State(
             self.pool.snapshot(now),
             dict(self.signatures.items()),
-            self.metrics.rows(now),
+            self.metrics.rows(),
             self.audit.events(),
         )
+        self.metrics.forget(self._wall(now))
+        return state
 
     def restore(self, state: State, now: float) -> None:
         """Go on from ``state``, before the first request."""
         self._each(
             lambda: self.pool.restore(state.pool, now),
             lambda: self._remember(state.signatures),
-            lambda: self.metrics.restore(state.metrics, now),
+            lambda: self.metrics.restore(state.metrics, self._wall(now)),
             lambda: self.audit.restore(state.events),
         )
 
@@ -61,9 +67,12 @@ class LiveState:
         self._each(
             lambda: self._apply_overrides(state.pool.overrides, now),
             lambda: self._remember(state.signatures),
-            lambda: self.metrics.restore(state.metrics, now),
+            lambda: self.metrics.restore(state.metrics, self._wall(now)),
             lambda: self.audit.restore(state.events),
         )
+
+    def _wall(self, now: float) -> float:
+        return now if self.wall is None else self.wall()
 
     def _each(self, *steps: Callable[[], None]) -> None:
         """Do all of it; a state that makes no sense must not keep the daemon from starting."""

@@ -41,7 +41,8 @@ class ActiveHealthCheck:
 
     A key that Google accepts is closed and serves again; one that it rejects stays out for another
     ``recoveryTime``. Where probes tell neither, a client's request makes the trial, as without
-    them. ``seconds`` tells epoch time; ``scrub`` masks secrets in what Google says.
+    them. ``seconds`` tells monotonic time, ``wall`` epoch time (by default the same); ``scrub``
+    masks secrets in what Google says.
     """
 
     _log = Logger()
@@ -54,11 +55,13 @@ class ActiveHealthCheck:
         enabled: Callable[[], bool],
         seconds: Callable[[], float],
         scrub: Callable[[str], str],
+        wall: Callable[[], float] | None = None,
     ) -> None:
         self._pool = pool
         self._upstream = upstream
         self._enabled = enabled
         self._seconds = seconds
+        self._wall = wall or seconds
         self._scrub = scrub
         #: How many probes in a row led nowhere, by the ids of the keys that wait.
         self._vain: dict[str, int] = {}
@@ -121,7 +124,7 @@ class ActiveHealthCheck:
             return classify_failure(failure)
         if response.status == 200:
             return _judged(body)
-        now = self._seconds()
+        now = self._wall()
         outcome = classify_response(response.status, response.headers, body, now=now)
         return replace(outcome, message=self._scrub(outcome.message))
 

@@ -13,21 +13,18 @@ class ReactorLag(Service):
 
     A block that falls between two appointments is not seen: with the default one of 50 ms always
     is, and of those of 5 ms every tenth, for 0.05% of a core.
-
-    ``seconds`` is a clock that nobody sets (``time.monotonic``): the reactor's own follows the
-    wall clock, and a correction of that would look like a block.
     """
 
     def __init__(
         self,
         reactor: IReactorTime,
         observe: Callable[[float], None],
-        seconds: Callable[[], float],
+        seconds: Callable[[], float] | None = None,
         interval: float = 0.05,
     ) -> None:
         self._reactor = reactor
         self._observe = observe
-        self._seconds = seconds
+        self._seconds = seconds or reactor.seconds
         self._interval = interval
         self._due = 0.0
         self._appointment: IDelayedCall | None = None

@@ -20,6 +20,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
 
+from gemproxy.clock import wall_clock
 from gemproxy.config.changes import SettingsChange, compare, with_kept_keys
 from gemproxy.config.settings import Settings
 from gemproxy.errors import ConfigError
@@ -108,7 +109,8 @@ class ConfigReload(Service):
         self._source = source
         #: The settings that are in force.
         self.settings = settings
-        self.status = ReloadStatus(loaded_at=reactor.seconds())
+        self._wall = wall_clock(reactor)
+        self.status = ReloadStatus(loaded_at=self._wall())
         self._apply = apply
         self._in_thread = in_thread
         self._prepare = prepare
@@ -180,7 +182,7 @@ class ConfigReload(Service):
         return with_kept_keys(applicable, running), changes
 
     def _succeeded(self, changes: SettingsChange, *, applied: bool) -> Reloaded:
-        now, before = self._reactor.seconds(), self.status
+        now, before = self._wall(), self.status
         self.status = replace(
             before,
             generation=before.generation + applied,
@@ -197,7 +199,7 @@ class ConfigReload(Service):
         self.status = replace(
             self.status,
             failures=self.status.failures + 1,
-            last_reload_at=self._reactor.seconds(),
+            last_reload_at=self._wall(),
             last_error=reason,
         )
 

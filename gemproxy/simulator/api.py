@@ -93,7 +93,7 @@ class Api:
     def respond(self, exchange: Exchange, body: bytes, now: float) -> Iterable[Step]:
         """The script of the answer to ``exchange``, whose decoded facts are filled in on the way.
 
-        ``now`` is epoch seconds.
+        ``now`` is monotonic.
         """
         framing = _framing(exchange)
         try:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from twisted.web.resource import Resource
 
+from gemproxy.clock import wall_clock
 from gemproxy.simulator import script
 from gemproxy.simulator.behaviours import CATALOGUE, Assignment, BehaviourError
 from gemproxy.simulator.config import parse_assignment
@@ -37,7 +38,7 @@ class ControlResource(Resource):
     def __init__(self, simulator: Simulator, reactor: IReactorTime) -> None:
         super().__init__()
         self._simulator = simulator
-        self._reactor = reactor
+        self._wall = wall_clock(reactor)
 
     def render(self, request: Request) -> bytes:
         try:
@@ -52,7 +53,7 @@ class ControlResource(Resource):
         steps = [step.decode("utf-8", "replace") for step in request.postpath or () if step]
         match request.method, steps:
             case b"GET", []:
-                return {"inFlight": self._simulator.in_flight, "time": self._reactor.seconds()}
+                return {"inFlight": self._simulator.in_flight, "time": self._wall()}
             case b"GET", ["keys"]:
                 return {"keys": self._simulator.describe_keys()}
             case b"PUT", ["keys", name]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.error import CannotListenError
 
+from gemproxy.clock import use_monotonic_time
 from gemproxy.errors import ConfigError
 from gemproxy.simulator.config import DEMO_KEYS, SimulatorConfig, demo_config, load
 from gemproxy.simulator.server import Simulator
@@ -62,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
     # The one place where the simulator takes the global reactor.
     from twisted.internet import reactor  # noqa: PLC0415
 
+    use_monotonic_time(reactor)
     return serve(reactor, config, args.port, sys.stdout.write)
 
 

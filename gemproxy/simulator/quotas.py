@@ -7,6 +7,7 @@ Google counts per project, not per key, and a day ends at midnight in Los Angele
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
@@ -48,18 +49,20 @@ class _Ledger:
     day: str = ""
     today: int = 0
 
-    def advance(self, now: float) -> None:
+    def advance(self, now: float, wall: float) -> None:
         while self.recent and self.recent[0][0] <= now - _MINUTE:
             self.recent.popleft()
-        day = datetime.fromtimestamp(now, UTC).astimezone(_PACIFIC).date().isoformat()
+        day = datetime.fromtimestamp(wall, UTC).astimezone(_PACIFIC).date().isoformat()
         if day != self.day:
             self.day, self.today = day, 0
 
 
 class Quotas:
-    """The ledgers of all projects. ``now`` is epoch seconds."""
+    """The ledgers of all projects. ``now`` is monotonic; ``wall`` gives epoch seconds for days."""
 
     def __init__(self) -> None:
+        #: ``None``: as ``now``.
+        self.wall: Callable[[], float] | None = None
         self._ledgers: dict[tuple[str, str], _Ledger] = {}
 
     def take(
@@ -69,7 +72,7 @@ class Quotas:
         if limits == UNLIMITED:
             return None
         ledger = self._ledgers.setdefault((project, model), _Ledger())
-        ledger.advance(now)
+        ledger.advance(now, self.wall() if self.wall else now)
         exceeded = _exceeded(ledger, limits, tokens, now)
         if exceeded is None:
             ledger.recent.append((now, tokens))

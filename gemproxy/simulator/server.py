@@ -10,6 +10,7 @@ from twisted.web import http
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
+from gemproxy.clock import wall_clock
 from gemproxy.simulator import errors, script
 from gemproxy.simulator.api import Api
 from gemproxy.simulator.behaviours import Assignment, assignment, behaviour
@@ -39,6 +40,7 @@ class Simulator:
         self._reactor = reactor
         self._keyring = Keyring(config)
         self._api = Api(config, self._keyring)
+        self._wall = self._api.quotas.wall = wall_clock(reactor)
         self._playing: set[Player] = set()
         self._received = 0
 
@@ -132,8 +134,7 @@ class Simulator:
             for name, values in (request.args or {}).items()
         }
         path, method = request.path.decode("latin-1"), request.method.decode("latin-1")
-        now = self._reactor.seconds()
-        exchange = received(self._received, now, method, path, query, headers)
+        exchange = received(self._received, self._wall(), method, path, query, headers)
         if request.content is not None:
             exchange.size = request.content.seek(0, 2)
             request.content.seek(0)

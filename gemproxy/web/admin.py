@@ -95,8 +95,8 @@ class AdminParts:
     ``service`` tells how the parts other than the pool are doing. ``render_metrics`` takes the
     header ``Accept`` and gives content type and body. ``reload`` raises
     :class:`~gemproxy.errors.ConfigError` where nothing was applied. ``audit`` hears of every
-    change. ``minute_rows`` gives the metrics of the last hour. ``pause`` gives others their turn
-    in the middle of long work.
+    change. ``minute_rows`` gives the metrics of the last hour. ``seconds`` gives monotonic time.
+    ``pause`` gives others their turn in the middle of long work.
     """
 
     pool: KeyPool
@@ -109,6 +109,8 @@ class AdminParts:
     minute_rows: Callable[[], Sequence[MetricsRow]]
     seconds: Callable[[], float]
     pause: Callable[[], Awaitable[None]]
+    #: Epoch time; ``None``: ``seconds`` gives it.
+    wall: Callable[[], float] | None = None
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,7 @@ class AdminAPI:
     def __init__(self, door: AdminDoor, parts: AdminParts) -> None:
         self.door = door
         self._parts = parts
+        self._wall = parts.wall or parts.seconds
         self._dashboard = Dashboard()
         self._routes: RouteTable[_Action] = RouteTable(
             {
@@ -209,7 +212,7 @@ class AdminAPI:
             can_serve=parts.pool.can_serve(now),
             resting=parts.pool.resting(now),
         )
-        return _page(answers.health(service, counts, unavailable, diagnosis, now))
+        return _page(answers.health(service, counts, unavailable, diagnosis, now, self._wall()))
 
     async def _keys(self, _visit: Visit) -> Page:
         statuses = self._parts.pool.each_status(self._parts.seconds())
@@ -225,7 +228,7 @@ class AdminAPI:
         return Page(tuple(_lines(body)), content_type.encode("ascii"))
 
     async def _series(self, _visit: Visit) -> Page:
-        now = self._parts.seconds()
+        now = self._wall()
         hour, rows = LastHour(now), iter(self._parts.minute_rows())
         while some := list(islice(rows, _ROWS_AT_ONCE)):
             hour.add(some)
@@ -282,7 +285,7 @@ class AdminAPI:
         told = _TOLD[action]
         self._parts.audit(
             AuditEvent(
-                at=now,
+                at=self._wall(),
                 actor=visit.actor,
                 action=action,
                 target=after.name,

@@ -1,7 +1,8 @@
 """The admin API's bodies: the shapes of its contract, and how plain values become them.
 
 The shapes name their fields as the values of the pool and of the history do, so that
-:func:`msgspec.convert` is all the mapping there is. Times are epoch seconds until they are here;
+:func:`msgspec.convert` is all the mapping there is. Times are epoch seconds until they are here
+(those of :func:`health` apart);
 a ``datetime`` leaves as RFC 3339 in UTC with ``Z``.
 """
 
@@ -243,12 +244,16 @@ def health(
     unavailable: Sequence[tuple[str, float]],
     diagnosis: Diagnosis,
     now: float,
+    wall: float,
 ) -> HealthAnswer:
-    """Everything about the whole; ``unavailable`` are models with the time of their next trial."""
+    """Everything about the whole; ``unavailable`` are models with the time of their next trial.
+
+    That time and ``now`` are monotonic, ``wall`` is the epoch time of ``now``.
+    """
     return _convert(
         {
             "status": diagnosis.status,
-            "timestamp": now,
+            "timestamp": wall,
             "uptime": int(max(0.0, now - service.started_at)),
             "version": service.version,
             "draining": service.draining,
@@ -256,7 +261,7 @@ def health(
             "keys": counts,
             "reasons": diagnosis.reasons,
             "models": [
-                {"model": model, "status": "unavailable", "until": until}
+                {"model": model, "status": "unavailable", "until": wall + until - now}
                 for model, until in unavailable
             ],
             "persistence": service.persistence,

@@ -18,6 +18,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from gemproxy.audit import Actor
+from gemproxy.clock import wall_clock
 from gemproxy.dialects.openai.errors import encode_error
 from gemproxy.errors import InternalError, LockedOut, ProxyError, Unauthorized
 from gemproxy.exchange import Exchange
@@ -75,6 +76,7 @@ class AdminDoor:
     def __init__(self, reactor: IReactorTime, auth: TokenAuth, surroundings: Surroundings) -> None:
         self.auth = auth
         self._reactor = reactor
+        self._wall = wall_clock(reactor)
         self._surroundings = surroundings
         self._lockout = Lockout()
 
@@ -190,6 +192,7 @@ class AdminDoor:
         headers: Iterable[tuple[bytes, bytes]],
     ) -> None:
         now = self._reactor.seconds()
+        exchange.epoch_offset = self._wall() - now
         if request._disconnected:
             status, exchange.outcome = CLIENT_CLOSED_REQUEST, "client_gone"
         else:

@@ -15,6 +15,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from gemproxy.clock import wall_clock
 from gemproxy.errors import (
     Draining,
     InternalError,
@@ -97,6 +98,7 @@ class Entrance:
         self.buffered_bytes = 0
         self.draining = False
         self._reactor = reactor
+        self._wall = wall_clock(reactor)
         self._telemetry = telemetry
         self._new_request_id = new_request_id
         self._scrub = scrub
@@ -249,7 +251,9 @@ class Entrance:
 
     def _begin(self, request: ProxyRequest, route: str) -> tuple[Exchange, RequestWriter]:
         request_id = request_id_of(request, self._new_request_id)
-        exchange = Exchange(request_id, route, self._reactor.seconds())
+        now = self._reactor.seconds()
+        exchange = Exchange(request_id, route, now)
+        exchange.epoch_offset = self._wall() - now
         origins = self.settings.cors_origins
         headers = lines(cors_headers(request, origins)) if origins else b""
         writer = RequestWriter(
@@ -286,9 +290,10 @@ class Entrance:
         return error.status
 
     def _tell(self, exchange: Exchange, status: int) -> None:
-        self._telemetry.request_finished(
-            exchange, status, self._reactor.seconds() - exchange.started
-        )
+        now = self._reactor.seconds()
+        # Anew: the wall clock may have been set since the request came.
+        exchange.epoch_offset = self._wall() - now
+        self._telemetry.request_finished(exchange, status, now - exchange.started)
 
     def _tell_if_idle(self) -> None:
         if self._works if self._aborted else self.in_flight:

@@ -32,7 +32,7 @@ class ConfigStatus(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ServiceStatus:
-    """What the parts other than the pool say of themselves. Times are epoch seconds.
+    """What the parts other than the pool say of themselves. ``started_at`` is monotonic.
 
     ``region_refused``: Google refused a request of late for where this host is.
     """

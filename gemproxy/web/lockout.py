@@ -18,7 +18,7 @@ class Lockout:
 
     It stays locked until the first of these is older than ``window``; tries in the meantime are
     not counted, so that the time that was told holds. Of more than ``capacity`` addresses the one
-    is forgotten that has been quiet for longest. ``now`` is epoch seconds.
+    is forgotten that has been quiet for longest. ``now`` is monotonic.
     """
 
     def __init__(
@@ -38,9 +38,7 @@ class Lockout:
         times = self._wrong.get(address)
         if times is None or len(times) < self._limit:
             return 0.0
-        age = now - times[0]
-        # A clock that was set back must not lock anybody out for hours.
-        return self._window - age if 0 <= age < self._window else 0.0
+        return max(0.0, self._window - (now - times[0]))
 
     def count(self, address: str, now: float) -> None:
         """``address`` brought a wrong token."""

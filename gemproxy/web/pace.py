@@ -9,7 +9,7 @@ MIN_BODY_BYTES = 1024
 
 
 class Pace:
-    """How one body comes in, from ``now`` (epoch seconds) on."""
+    """How one body comes in, from ``now`` (monotonic) on."""
 
     def __init__(self, now: float) -> None:
         self._heard = now

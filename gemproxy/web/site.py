@@ -21,10 +21,12 @@ from twisted.internet.protocol import Factory
 from twisted.web.resource import IResource, Resource
 from zope.interface import implementer
 
+from gemproxy.clock import wall_clock
 from gemproxy.errors import ProxyError
 from gemproxy.web.channel import LINGER_SECONDS, ProxyChannel
 from gemproxy.web.origins import HeadGuard
 from gemproxy.web.request import ProxyRequest, new_request_id, request_id_of
+from gemproxy.web.writing import Clockface
 
 __all__ = [
     "CLIENT_CLOSED_REQUEST",
@@ -88,6 +90,7 @@ class ProxySite(Factory):
         self.door = door
         self.guard = guard
         self.now = reactor.seconds
+        self.clockface = Clockface(wall_clock(reactor))
         self.routes: dict[tuple[bytes, bytes], Callable[[ProxyRequest], object]] = {}
         #: The connections that are open.
         self.channels: set[ProxyChannel] = set()

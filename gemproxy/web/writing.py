@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -32,21 +33,21 @@ _CHUNKED = b"Transfer-Encoding: chunked\r\n"
 _HEARTBEAT = b": heartbeat\n\n"
 
 
-class _Clockface:
-    """The ``Date`` header, worked out once a second."""
+class Clockface:
+    """The ``Date`` header, worked out once a second; ``wall`` gives epoch time."""
 
-    def __init__(self) -> None:
-        self._second = -1.0
+    def __init__(self, wall: Callable[[], float]) -> None:
+        self._wall = wall
+        self._until = -math.inf
         self._line = b""
 
     def line(self, now: float) -> bytes:
-        if not 0.0 <= now - self._second < 1.0:
-            self._second = now // 1.0
-            self._line = b"Server: gemproxy\r\nDate: %b\r\n" % datetimeToString(now)
+        """The header's line; ``now`` is monotonic time."""
+        if now >= self._until:
+            wall = self._wall()
+            self._until = now + 1.0 - wall % 1.0
+            self._line = b"Server: gemproxy\r\nDate: %b\r\n" % datetimeToString(wall)
         return self._line
-
-
-_clockface = _Clockface()
 
 
 def lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
@@ -58,7 +59,7 @@ def _head(request: ProxyRequest, status: int, headers: bytes, now: float) -> byt
     """Status line and headers, up to and with the empty line."""
     return b"%b%b%b%b" % (
         _STATUS_LINES.get(status) or b"HTTP/1.1 %d Unknown\r\n" % status,
-        _clockface.line(now),
+        request.channel.site.clockface.line(now),
         headers,
         b"\r\n" if request.channel.persistent else b"Connection: close\r\n\r\n",
     )

@@ -126,14 +126,14 @@ def test_restored_breaker_goes_on_where_it_was(breaker):
     fail(breaker, 0.0, 3)
     trial = breaker.try_acquire(30.0)
     restored = CircuitBreaker(SETTINGS)
-    restored.restore(breaker.snapshot())
+    restored.restore(breaker.snapshot(), 30.0)
     assert restored.state_at(30.0) is State.HALF_OPEN
     assert restored.try_acquire(30.0) is not None
     breaker.record_failure(trial, 30.0)
-    restored.restore(breaker.snapshot())
+    restored.restore(breaker.snapshot(), 30.0)
     assert (restored.state, restored.until) == (State.OPEN, 90.0)
     fail(restored, 90.0)
     assert restored.until == 190.0
     restored = CircuitBreaker(SETTINGS)
-    restored.restore(CircuitBreaker(SETTINGS).snapshot())
+    restored.restore(CircuitBreaker(SETTINGS).snapshot(), 30.0)
     assert restored.state is State.CLOSED

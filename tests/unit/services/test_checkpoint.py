@@ -177,7 +177,7 @@ class TestRestart:
         assert again.live.signatures.recall("call_1") == RememberedCall(
             "c2ln", issued_upstream=True
         )
-        assert again.live.metrics.rows(NOON) == running.live.metrics.rows(NOON)
+        assert again.live.metrics.rows() == running.live.metrics.rows()
         assert again.live.audit.events() == (audit_event(),)
 
     def test_without_a_state_it_begins_afresh(self, running):
@@ -307,8 +307,9 @@ def test_real_thread_and_files(tmp_path):
             function, arguments = running.queue.get(timeout=10)
             function(*arguments)
 
-    def start():
+    def start(later=0.0):
         running = Running(store(), threads=StorageThread())
+        running.clock.advance(later)
         running.queue = Queue()
         running.clock.callFromThread = lambda f, *a: running.queue.put((f, a))
         running.checkpoint.startService()
@@ -324,7 +325,7 @@ def test_real_thread_and_files(tmp_path):
     running.checkpoint.stopService().addCallback(stopped.append)
     run_until(running, lambda: stopped)
 
-    again = start()
+    again = start(5.0)
     assert again.pool.statuses(NOON + 5) == running.pool.statuses(NOON + 5)
     again.checkpoint.stopService().addCallback(stopped.append)
     run_until(again, lambda: len(stopped) == 2)
@@ -342,7 +343,7 @@ def _longest_step():
         running.live.signatures.remember(f"call_{n}", RememberedCall("c2ln", issued_upstream=True))
         running.serve()
     longest = 0.0
-    steps = running.live.prepare(now)
+    steps = running.live.prepare()
     while True:
         began = perf_counter()
         more = next(steps, 1)

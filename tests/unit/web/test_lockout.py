@@ -52,12 +52,6 @@ def test_wrong_tokens_that_come_slowly_lock_nobody_out():
         assert lockout.wait(HERE, 100.0 + 7 * n) == 0
 
 
-def test_a_clock_that_is_set_back_locks_nobody_out():
-    lockout = Lockout()
-    guess(lockout, 10, now=100_000.0)
-    assert lockout.wait(HERE, 50_000.0) == 0
-
-
 def test_of_too_many_addresses_the_one_is_forgotten_that_is_quiet_for_longest():
     lockout = Lockout(capacity=3)
     guess(lockout, 10, now=100.0, address="a")

@@ -112,8 +112,8 @@ def test_what_the_ledger_counts_is_what_the_curves_show():
     ledger, restarted = MetricsLedger(), MetricsLedger()
     ledger.request_finished(Exchange("a", "/v1/chat/completions", NOON - 50), 200, 0.5)
     ledger.request_finished(Exchange("b", "/v1/chat/completions", NOON + 1), 503, 0.5)
-    restarted.restore(ledger.rows(NOW), NOW)
+    restarted.restore(ledger.rows(), NOW)
     for each in (ledger, restarted):
-        minutes = hour_of(*each.rows_of(MINUTE, NOW))
+        minutes = hour_of(*each.rows_of(MINUTE))
         assert [minutes[-3].requests, minutes[-2].requests, minutes[-1].requests] == [0, 1, 1]
         assert minutes[-1].failures == 1
