@@ -426,10 +426,12 @@ class KeyPool:
             (self._eligibility.denials, snapshot.denials),
         ):
             for rest in kept_rests:
-                of_key = rest.reason == FORBIDDEN
-                (self._eligibility.key_denials if of_key else rests).add(
-                    replace(rest, until=rest.until + to_pool_time), now, restored=True
-                )
+                kept_rest, target = replace(rest, until=rest.until + to_pool_time), rests
+                if rest.reason == FORBIDDEN:
+                    longest = now + self._settings.recovery_time
+                    kept_rest = replace(kept_rest, until=min(kept_rest.until, longest))
+                    target = self._eligibility.key_denials
+                target.add(kept_rest, now, restored=True)
         for entry in self._entries.values():
             entry.configure(entry.key, self._settings, self._override_of(entry.id))
         self._turns = Turns(self._entries, self._eligibility)

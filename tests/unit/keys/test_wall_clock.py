@@ -70,7 +70,7 @@ def key(name, **options):
     return Key(name, Secret(f"test-key-{name}-0123456789abcdef"), project=name, **options)
 
 
-# -- while it runs -----------------------------------------------------------------------------------
+# -- while it runs ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("told", [True, False])
@@ -131,7 +131,7 @@ def test_a_delay_of_days_is_no_days_for_a_minutes_quota(delay, longest):
     assert running.retry_after() == pytest.approx(longest)
 
 
-# -- midnights ---------------------------------------------------------------------------------------
+# -- midnights -------------------------------------------------------------------------------------
 
 
 USED_UP = Outcome(Verdict.QUOTA_DAY, 429)
@@ -185,7 +185,7 @@ def test_a_year_without_a_calendar_has_days_all_the_same():
     assert calendar.next_midnight(5000.0) == 5000.0 + 25 * HOUR
 
 
-# -- over a restart ----------------------------------------------------------------------------------
+# -- over a restart --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seconds", [3.0, 5000.0, 1e9])
@@ -270,7 +270,7 @@ def test_whatever_a_state_says_nothing_cools_down_longer_than_its_rule(
     assert again.pool.statuses(again.clock.seconds())[0].failure_count == 0
 
 
-# -- what has not changed is not written again -------------------------------------------------------
+# -- what has not changed is not written again -----------------------------------------------------
 
 
 def test_what_is_stored_is_the_same_object_until_the_clock_is_set():
