@@ -110,12 +110,18 @@ def _limits(settings: UpstreamSettings) -> Limits:
 class TreqUpstream:
     """Gemini over HTTP. ``start`` before the first request, ``stop`` after the last."""
 
-    def __init__(self, reactor: Any, settings: UpstreamSettings, user_agent: str) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        settings: UpstreamSettings,
+        user_agent: str,
+        names: Names | None = None,
+    ) -> None:
         self._reactor = reactor
         self._settings, self._limits = settings, _limits(settings)
         self._user_agent = user_agent.encode("ascii")
         self._deadlines = Deadlines(reactor)
-        self._names = Names(reactor, settings.connection_max_age_seconds)
+        self._names = names or Names(reactor, settings.connection_max_age_seconds)
         self._started = False
         self._client = self._make_client(settings)
 

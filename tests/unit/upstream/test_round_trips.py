@@ -2,7 +2,7 @@
 
 import pytest
 from fakes.scripted_server import chunked, ok
-from fakes.upstream_wire import WireEndpoint
+from fakes.upstream_stage import Stage, Told
 from hypothesis import given
 from hypothesis import strategies as st
 from OpenSSL import SSL
@@ -15,19 +15,12 @@ from twisted.internet.error import (
     TCPTimedOutError,
     TimeoutError,  # noqa: A004
 )
-from twisted.internet.task import Clock
 
 from gemproxy.errors import FailureKind, UpstreamFailed
-from gemproxy.interfaces import UpstreamRequest
 from gemproxy.pieces import Pieces
-from gemproxy.secret import Secret
-from gemproxy.upstream.client import UpstreamClient
-from gemproxy.upstream.deadlines import Deadlines
-from gemproxy.upstream.pool import IDLE_SECONDS, ConnectionPool
-from gemproxy.upstream.response import Limits
+from gemproxy.upstream.pool import IDLE_SECONDS
 from gemproxy.upstream.tunnel import TunnelRefused
 
-KEY = Secret("test-key-0123456789abcdef")
 HEAD = (
     b"POST /v1/x HTTP/1.1\r\nHost: h\r\nUser-Agent: gemproxy/test\r\n"
     b"Accept-Encoding: identity\r\n"
@@ -35,52 +28,6 @@ HEAD = (
     b"Content-Length: %d\r\n\r\n"
 )
 HEADERS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-
-
-class Stage:
-    """A client of an upstream that is a list of wires."""
-
-    def __init__(self, keep=2):
-        self.clock, self.endpoint = Clock(), WireEndpoint()
-        self.pool = ConnectionPool(self.clock, self.endpoint, keep)
-        self.pool.start()
-        self.client = UpstreamClient(
-            self.clock, self.pool, "http://h/v1/", b"gemproxy/test", Deadlines(self.clock)
-        )
-
-    def send(self, body=b"{}", first_byte=10.0, idle=5.0, deadline=100.0):
-        request = UpstreamRequest(b"POST", b"/x", KEY, body, self.clock.seconds() + deadline)
-        return Told(self.client.exchange(request, Limits(first_byte, idle)))
-
-    @property
-    def wires(self):
-        return self.endpoint.wires
-
-    def ask(self, answer=None):
-        """One whole exchange; gives its body."""
-        sent = self.send()
-        used = next(wire for wire in reversed(self.wires) if wire.value())
-        used.clear()
-        used.says(answer or ok(b"{}"))
-        return Told(sent.result.read(1000)).result
-
-
-class Told:
-    """What a Deferred has told so far."""
-
-    def __init__(self, deferred):
-        self.deferred, self.results = deferred, []
-        deferred.addBoth(self.results.append)
-
-    @property
-    def result(self):
-        (result,) = self.results
-        return result
-
-    @property
-    def kind(self):
-        assert isinstance(self.result.value, UpstreamFailed), self.result
-        return self.result.value.kind
 
 
 @pytest.fixture
@@ -666,3 +613,181 @@ def test_the_second_try_may_find_nobody(stage):
     stage.endpoint.refuse = ConnectionRefusedError()
     stage.wires[0].closes()
     assert sent.kind is FailureKind.REFUSED
+
+
+REQUEST_TIMEOUT = (
+    b"HTTP/1.1 408 Request Time-out\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno"
+)
+
+
+@pytest.mark.parametrize("cut", [len(REQUEST_TIMEOUT), len(REQUEST_TIMEOUT) - 2])
+def test_a_kept_connection_that_waited_too_long_for_a_request_is_replaced_once(stage, cut):
+    """Its 408 left before the request came, and is no answer to it."""
+    stage.ask()
+    sent = stage.send()
+    stage.wires[0].says(REQUEST_TIMEOUT[:cut])
+    assert sent.results == []
+    assert stage.wires[0].closed
+    assert stage.wires[1].value() == HEAD % 2 + b"{}"
+    stage.wires[1].says(ok(b"{}"))
+    assert Told(sent.result.read(9)).result == b"{}"
+
+
+def test_a_408_on_the_second_connection_is_the_answer(stage):
+    stage.ask()
+    sent = stage.send()
+    for wire in range(2):
+        stage.wires[wire].says(REQUEST_TIMEOUT)
+    assert sent.result.status == 408
+    assert Told(sent.result.read(9)).result == b"no"
+    assert len(stage.wires) == 2
+
+
+def test_a_408_on_a_new_connection_is_the_answer(stage):
+    sent = stage.send()
+    stage.wires[0].says(REQUEST_TIMEOUT)
+    assert sent.result.status == 408
+    assert len(stage.wires) == 1
+
+
+def test_the_deadline_stays_that_of_the_request_when_it_is_sent_again(stage):
+    stage.ask()
+    sent = stage.send(first_byte=1000.0, deadline=60.0)
+    stage.clock.advance(35)
+    stage.wires[0].closes(cleanly=False)
+    stage.clock.advance(24)
+    assert sent.results == []
+    stage.clock.advance(1)
+    assert sent.kind is FailureKind.DEADLINE
+    assert stage.wires[1].aborted
+
+
+# -- connections that died in silence ------------------------------------------------------------
+
+
+def crowd(stage, size):
+    """So many idle connections, each answered a second after the one before."""
+    told = [stage.send() for _ in range(size)]
+    for wire in stage.wires[-size:]:
+        stage.clock.advance(0.1)
+        wire.says(ok(b"{}"))
+        wire.clear()
+    assert [Told(each.result.read(9)).result for each in told] == [b"{}"] * size
+
+
+def test_when_one_is_found_dead_those_that_are_silent_for_as_long_are_not_tried():
+    stage = Stage(keep=10)
+    crowd(stage, 5)
+    sent = stage.send()
+    stage.wires[4].closes(cleanly=False)
+    assert [wire.closed for wire in stage.wires] == [True] * 5 + [False]
+    stage.wires[5].says(ok(b"{}"))
+    assert Told(sent.result.read(9)).result == b"{}"
+
+
+def test_those_that_were_heard_later_are_trusted():
+    stage = Stage(keep=10)
+    crowd(stage, 2)
+    sent = [stage.send(), stage.send()]
+    stage.clock.advance(1)
+    stage.wires[1].says(ok(b"{}"))
+    assert Told(sent[0].result.read(9)).result == b"{}"
+    stage.wires[0].closes(cleanly=False)
+    assert not stage.wires[1].closed
+
+
+def test_a_server_that_closes_in_order_says_nothing_of_the_other_connections():
+    stage = Stage(keep=10)
+    crowd(stage, 3)
+    stage.send()
+    stage.wires[2].closes()
+    assert [wire.closed for wire in stage.wires] == [False, False, True, False]
+
+
+def test_a_new_connection_that_dies_in_silence_is_charged_to_no_key(stage):
+    sent = stage.send(first_byte=600.0, deadline=1200.0)
+    stage.clock.advance(35)
+    stage.wires[0].closes(cleanly=False)
+    assert sent.kind is FailureKind.VANISHED
+    assert sent.result.value.spares_key
+    assert sent.result.value.detail == "nothing was heard or acknowledged for 35 s"
+
+
+def test_a_stream_that_dies_in_silence_is_charged_to_no_key(stage):
+    sent = stage.send(idle=300.0, deadline=1200.0)
+    stage.wires[0].says(HEADERS + b"1\r\nx\r\n")
+    body = Told(sent.result.stream(lambda _: None))
+    stage.clock.advance(36)
+    stage.wires[0].closes(cleanly=False)
+    assert body.kind is FailureKind.VANISHED
+
+
+@pytest.mark.parametrize(("seconds", "cleanly"), [(10, False), (60, True)])
+def test_a_reset_and_an_end_in_order_are_what_they_were(stage, seconds, cleanly):
+    sent = stage.send(first_byte=600.0, deadline=1200.0)
+    stage.clock.advance(seconds)
+    stage.wires[0].closes(cleanly=cleanly)
+    assert sent.kind is FailureKind.RESET
+    assert not sent.result.value.spares_key
+
+
+def test_what_could_not_be_connected_in_time_is_charged_to_no_key(stage):
+    stage.endpoint.hold = True
+    sent = stage.send()
+    stage.clock.advance(10)
+    assert sent.kind is FailureKind.FIRST_BYTE_TIMEOUT
+    assert (sent.result.value.spares_key, sent.result.value.detail) == (True, "while connecting")
+
+
+def test_an_answer_that_does_not_come_is_not_spared(stage):
+    sent = stage.send()
+    stage.clock.advance(10)
+    assert sent.kind is FailureKind.FIRST_BYTE_TIMEOUT
+    assert not sent.result.value.spares_key
+
+
+# -- connections grow old ------------------------------------------------------------------------
+
+
+def test_a_connection_that_is_old_ends_with_its_request():
+    stage = Stage(max_age=100.0)
+    asked = stage.send(first_byte=600.0, deadline=600.0)
+    stage.clock.pump([10] * 12)
+    assert not stage.wires[0].closed
+    stage.wires[0].says(ok(b"{}"))
+    assert Told(asked.result.read(9)).result == b"{}"
+    assert stage.wires[0].closed
+
+
+def test_an_idle_connection_that_is_old_is_closed_by_itself():
+    stage = Stage(max_age=100.0)
+    stage.ask()
+    stage.clock.pump([1] * 75)
+    assert not stage.wires[0].closed
+    stage.clock.pump([1] * 36)
+    assert stage.wires[0].closed
+
+
+def test_connections_that_began_together_do_not_end_together():
+    stage = Stage(keep=100, max_age=100.0)
+    crowd(stage, 50)
+    ended = []
+    for _ in range(12):
+        stage.clock.pump([1] * 10)
+        ended.append(sum(wire.closed for wire in stage.wires))
+    assert ended[7] < 20
+    assert 10 < ended[8] < 40
+    assert ended[11] == 50
+
+
+def test_retired_connections_end_with_their_requests_and_are_not_used_again():
+    stage = Stage(keep=10)
+    crowd(stage, 2)
+    busy = stage.send()
+    stage.pool.retire()
+    assert [wire.closed for wire in stage.wires] == [True, False]
+    stage.wires[1].says(ok(b"{}"))
+    assert Told(busy.result.read(9)).result == b"{}"
+    assert stage.wires[1].closed
+    stage.ask()
+    assert not stage.wires[2].closed
