@@ -3,9 +3,12 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+# With the right to it, a network of one's own, where packets can be dropped.
+NETNS   = $(shell unshare --net true 2>/dev/null && echo "unshare --net .ci/with-loopback")
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo run test test-versions kill-test reloads lint bench bench-quick screenshots lock clean
+.PHONY: demo run test test-versions kill-test reloads chaos lint bench bench-quick screenshots
+.PHONY: lock clean
 
 demo: $(VENV)/run.stamp      ## try it: no key and no internet needed
 	@echo "starting the demo; Ctrl-C ends it"
@@ -26,6 +29,10 @@ kill-test: $(VENV)/dev.stamp ## fifty kills in a row of the real daemon
 
 reloads: $(VENV)/dev.stamp   ## a thousand reloads under load: no request lost, memory flat
 	GEMPROXY_RELOADS=1000 $(BIN)/python -m pytest tests/integration/test_reload.py -k under_load
+
+chaos: $(VENV)/dev.stamp     ## half an hour of everything that goes wrong; MINUTES=2 for less
+	GEMPROXY_CHAOS_MINUTES=$(or $(MINUTES),30) $(NETNS) \
+	  $(BIN)/python -m pytest -s tests/chaos $(TESTS)
 
 lint: $(VENV)/dev.stamp      ## style, types, and the arrows between the rooms
 	$(BIN)/ruff check .
