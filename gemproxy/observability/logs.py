@@ -13,8 +13,10 @@ the service that ``makeService`` returns, and twistd adds it to the application.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
@@ -38,6 +40,7 @@ from twisted.python.reflect import safe_repr
 from zope.interface import implementer
 
 from gemproxy.errors import StartRefused
+from gemproxy.observability.destinations import PRIORITIES, Destination, standard
 from gemproxy.observability.output import LineOutput
 from gemproxy.observability.repeats import INTERVAL, RepeatLimiter, Suppressed
 from gemproxy.observability.timestamps import timestamp
@@ -48,7 +51,7 @@ if TYPE_CHECKING:
     from gemproxy.config.settings import LoggingSettings
     from gemproxy.observability.scrubbing import Scrubber
 
-RANKS: Final = {"debug": 0, "info": 1, "warn": 2, "error": 3, "critical": 4}
+RANKS: Final = {level: rank for rank, level in enumerate(PRIORITIES)}
 
 #: journald splits lines at 48 KiB; text is cut where a line would be longer than this.
 _LONGEST_LINE: Final = 32 * 1024
@@ -113,22 +116,37 @@ def publish(line: Line, now: float) -> None:
 
 @implementer(ILogObserver)
 class LogSink:
-    """An observer that writes scrubbed lines to ``stream``; use it from any thread."""
+    """An observer that writes scrubbed lines to ``destination``; use it from any thread.
 
-    def __init__(self, settings: LoggingSettings, scrubber: Scrubber, stream: IO[str]) -> None:
+    A text stream will do as well. Nobody waits for whoever reads the lines.
+    """
+
+    def __init__(
+        self,
+        settings: LoggingSettings,
+        scrubber: Scrubber,
+        destination: Destination | IO[str],
+    ) -> None:
         self.scrubber = scrubber
-        self._output = LineOutput(stream)
+        if not isinstance(destination, Destination):
+            destination = standard(destination, os.environ)
+        self._head = destination.head
+        self._output = LineOutput(destination, self._note_of_lost)
         self._limiter = RepeatLimiter()
         self._lock = threading.RLock()
         self._is_observer = False
         self.apply(settings)
-        #: Writes a line of JSON as it is; see :meth:`takes_json`.
-        self.write_json = self._output.write
+        #: Writes a line of JSON at ``info`` as it is; see :meth:`takes_json`.
+        self.write_json = self._output.write if self._head is None else self._write_info
 
     @property
     def lost(self) -> int:
         """How many lines could not be written."""
         return self._output.lost
+
+    def show(self, text: str) -> None:
+        """Write ``text`` for people as it is; it holds what the log must not hold."""
+        self._output.write(text.encode())
 
     def apply(self, settings: LoggingSettings) -> None:
         """Take over level and format; a reload calls this."""
@@ -169,7 +187,7 @@ class LogSink:
         if data is None or self._limiter.is_due(now):
             self(line.as_event(now))
         else:
-            self._output.write(data)
+            self.write_json(data)
 
     def takes_json(self, now: float) -> bool:
         """Whether a line at ``info`` may at ``now`` go to :meth:`write_json`.
@@ -193,7 +211,26 @@ class LogSink:
         return data + b"\n"
 
     def _write(self, record: Record) -> None:
-        self._output.write(self._safe_line(record).encode("utf-8", "backslashreplace"))
+        self._output.write(self._line_of(record))
+
+    def _write_info(self, line: bytes) -> None:
+        head = self._head
+        self._output.write(line if head is None else head("info") + line)
+
+    def _line_of(self, record: Record) -> bytes:
+        line = self._safe_line(record).encode("utf-8", "backslashreplace")
+        return line if self._head is None else self._head(record["level"]) + line
+
+    def _note_of_lost(self, count: int) -> bytes:
+        return self._line_of(
+            {
+                "time": timestamp(time.time()),
+                "level": "warn",
+                "logger": "gemproxy.observability.output",
+                "event": "log lines were dropped, since nothing took them",
+                "count": count,
+            }
+        )
 
     def _safe_line(self, record: Record) -> str:
         line = self._line(record)
@@ -243,14 +280,18 @@ def _telling_why() -> Iterator[None]:
 
 
 def install(
-    settings: LoggingSettings, scrubber: Scrubber, stream: IO[str], *, begin: bool = False
+    settings: LoggingSettings,
+    scrubber: Scrubber,
+    destination: Destination | IO[str],
+    *,
+    begin: bool = False,
 ) -> LogSink:
     """The sink of a process.
 
     Under twistd hand it to :class:`LoggedServices`. Any other program says ``begin``: logging
     begins at once, and what is printed stays on the terminal.
     """
-    sink = LogSink(settings, scrubber, stream)
+    sink = LogSink(settings, scrubber, destination)
     if begin:
         globalLogBeginner.beginLoggingTo([sink], redirectStandardIO=False)
     return sink
