@@ -140,6 +140,10 @@ class Daemon:
             if isinstance(part, Listener | SystemdNotifier):
                 part.stopService()
 
+    def show(self, text: str) -> None:
+        """Write ``text`` for people among the lines of the log, as it is."""
+        self._sink.show(text)
+
     # -- the parts -------------------------------------------------------------------------------
 
     def _make_observers(self, settings: Settings, sink: logs.LogSink | None) -> None:
@@ -152,6 +156,7 @@ class Daemon:
         self._request_log = RequestLog(self._sink)
         self._history = RequestHistory()
         self._metrics = Metrics(CollectorRegistry(), self._knows_model)
+        self._metrics.watch_log(lambda: self._sink.lost)
 
     def _make_core(self, settings: Settings) -> None:
         reactor, scrub = self._reactor, self._scrubber.scrub

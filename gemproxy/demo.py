@@ -7,7 +7,7 @@ with three made-up keys, and the state goes to a folder that is removed at the e
 from __future__ import annotations
 
 import secrets
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -54,7 +54,7 @@ def make_demo(reactor: Any) -> LoggedServices:
     admin_token = Secret(secrets.token_urlsafe(24))
     settings = demo_settings(f"http://127.0.0.1:{backstage.port}", folder.name, admin_token)
     daemon = Daemon(reactor, settings, FixedSettings(), b"", [backstage])
-    daemon.listener.listening.addCallback(_greet, admin_token)
+    daemon.listener.listening.addCallback(_greet, admin_token, daemon.show)
     return daemon.service
 
 
@@ -80,13 +80,14 @@ class Backstage(Service):
         self._folder.cleanup()
 
 
-def _greet(port: IListeningPort, admin_token: Secret) -> IListeningPort:
+def _greet(
+    port: IListeningPort, admin_token: Secret, show: Callable[[str], None]
+) -> IListeningPort:
     """Tell how to try it. The token is fresh, and as short-lived as the demo."""
     address: Any = port.getHost()
     origin = f"http://{address.host}:{address.port}"
     url = f"{origin}/v1"
-    # Not sys.stdout, which twistd has made a part of the log.
-    print(
+    show(
         f"""
 gemproxy demo: an OpenAI API at {url}, answered by a simulated Gemini API.
 Three made-up keys: one steady, one rate limited, one flaky. Try it a few times:
@@ -97,8 +98,7 @@ Three made-up keys: one steady, one rate limited, one flaky. Try it a few times:
 Watch the keys at {origin}/admin/ with this token:
 
   {admin_token.reveal()}
-""",
-        file=sys.__stdout__,
-        flush=True,
+
+"""
     )
     return port

@@ -145,12 +145,12 @@ def _asking_putter(descriptor: int, room: int) -> Callable[[bytes], int | None]:
 
 
 def _is_journal(mode: os.stat_result, environ: Mapping[str, str]) -> bool:
-    """Whether it is what systemd has connected: a child may have redirected it (systemd.exec(5))."""
+    """Whether systemd has connected it: a shell may have redirected it since (systemd.exec(5))."""
     return environ.get("JOURNAL_STREAM") == f"{mode.st_dev}:{mode.st_ino}"
 
 
 def _journal_head(level: str) -> bytes:
-    """journald takes it off again, so that what it keeps is the line."""
+    """Journald takes it off again, so that what it keeps is the line."""
     return _JOURNAL_HEADS[level]
 
 

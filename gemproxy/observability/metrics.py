@@ -99,6 +99,10 @@ class Metrics:
         if store is not None:
             self._service.store = store
 
+    def watch_log(self, lines_dropped: Callable[[], int]) -> None:
+        """Ask at each scrape how many lines of the log were lost."""
+        self._service.log_lines_dropped = lines_dropped
+
     # -- what is told ----------------------------------------------------------------------------
 
     def request_finished(self, exchange: Exchange, status: int, seconds: float) -> None:

@@ -28,9 +28,9 @@ _LINE_BREAK: Final = b"\n"
 
 
 class _Note(bytes):
-    """The line that tells of ``count`` lines that were dropped."""
+    """The line that tells of so many that were ``dropped``."""
 
-    count: int
+    dropped: int
 
 
 class LineOutput:
@@ -136,7 +136,7 @@ class LineOutput:
         """Tell of what was lost, before what comes after it."""
         if self._untold and self._note is not None:
             note = _Note(self._note(self._untold))
-            note.count = self._untold
+            note.dropped = self._untold
             self._append(note)
         self._untold = 0
 
@@ -183,7 +183,7 @@ class LineOutput:
         """Nothing can be written, and what waits would only grow old."""
         for line in self._waiting:
             if isinstance(line, _Note):
-                self._untold += line.count
+                self._untold += line.dropped
             elif line is not _LINE_BREAK:
                 self.lost += 1
                 self._untold += 1

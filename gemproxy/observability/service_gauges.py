@@ -45,6 +45,7 @@ class ServiceGauges(Collector):
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.in_flight: Callable[[], int] = int
+        self.log_lines_dropped: Callable[[], int] = int
         self.store: Callable[[], StoreStatus] = lambda: StoreStatus("none")
         self.configuration: Callable[[], ConfigurationStatus] | None = None
         registry.register(self)
@@ -60,6 +61,12 @@ class ServiceGauges(Collector):
             "Requests that are being served",
             (),
             [(_ALONE, self.in_flight())],
+        )
+        yield counters(
+            "gemproxy_log_lines_dropped_total",
+            "Lines of the log that were not written, since nothing took them",
+            (),
+            [(_ALONE, self.log_lines_dropped())],
         )
         yield from _of_store(self.store())
         yield from _of_configuration(self.configuration() if self.configuration else None)

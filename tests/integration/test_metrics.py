@@ -98,7 +98,9 @@ def test_every_promised_metric_is_there_with_its_type_and_labels(daemon, source)
     found = shown(daemon)
     assert {name: found.get(name) for name in rows} == rows
     own = {name for name in found if name.startswith("gemproxy_")}
-    assert own == rows.keys()
+    if source == "docs":
+        # The contract's own table does not have those that came after it.
+        assert own == rows.keys()
     assert "process_resident_memory_bytes" in found
     assert "python_gc_collections_total" in found
 
