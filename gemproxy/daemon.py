@@ -64,6 +64,7 @@ from gemproxy.web.admin import AdminAPI, AdminParts
 from gemproxy.web.admin_door import AdminDoor, Surroundings
 from gemproxy.web.api import ModelNames, OpenAIAPI
 from gemproxy.web.auth import TokenAuth
+from gemproxy.web.auth_failures import AuthFailures
 from gemproxy.web.entrance import Entrance, EntranceSettings
 from gemproxy.web.health import ServiceStatus
 from gemproxy.web.origins import HeadGuard, OriginSettings, reach_of
@@ -121,6 +122,7 @@ class Daemon:
         self._catalogue.request_timeout = settings.upstream.request_timeout_seconds
         self._entrance.settings = entrance_settings(settings)
         self._entrance.auth = self._door.auth = token_auth(settings.proxy)
+        self._auth_failures.trusted_proxies = settings.proxy.trusted_proxies
         for guard in self._guards:
             guard.apply(origin_settings(settings.proxy))
         self._api.names = model_names(settings)
@@ -208,6 +210,7 @@ class Daemon:
     def _make_web(self, settings: Settings, source: SettingsSource, seen: bytes) -> None:
         reactor = self._reactor
         self._guards: list[HeadGuard] = []
+        self._auth_failures = AuthFailures(settings.proxy.trusted_proxies)
         auth = token_auth(settings.proxy)
         self._entrance = Entrance(
             reactor,
@@ -216,6 +219,7 @@ class Daemon:
             Telemetries(self._request_log, self._metrics, self._history, self._ledger),
             new_request_id,
             self._scrubber.scrub_bytes,
+            self._auth_failures,
         )
         self._notifier = SystemdNotifier(
             reactor,
@@ -248,6 +252,7 @@ class Daemon:
                 self._pause,
                 lambda: self._metrics.auth_failed("admin"),
             ),
+            self._auth_failures,
         )
         self._admin = AdminAPI(self._door, self._admin_parts())
         self._api = OpenAIAPI(

@@ -74,6 +74,8 @@ class Exchange(Struct):
     #: When the first byte of the answer's body went to the client.
     first_byte: float | None = None
     usage: TokenUsage | None = None
+    #: Whether its head was enough to refuse it: nothing was read or tried.
+    turned_away: bool = False
     #: What is to be added to the times here for epoch seconds, by the wall clock of now.
     epoch_offset: float = 0.0
 

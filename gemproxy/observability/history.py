@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 
 from gemproxy.exchange import AttemptRecord, Exchange, Refusal
 from gemproxy.keys.outcome import Charge
@@ -65,31 +65,52 @@ class RequestExplanation:
     attempts: tuple[AttemptExplanation, ...]
 
 
+#: The exchange, the status that the client got, how many seconds it took.
+_Finished = tuple[Exchange, int, float]
+
+
 class RequestHistory:
     """The latest ``capacity`` requests; the core's ``Telemetry``.
 
+    Those that were turned away by their heads are kept apart, ``turned_away`` of them: anybody can
+    send them, as fast as he likes and with whatever id, and they must push out no other one.
     Holds each exchange as it is and works on it when somebody asks.
     """
 
-    def __init__(self, capacity: int = 500) -> None:
-        self._finished: deque[tuple[Exchange, int, float]] = deque(maxlen=capacity)
+    def __init__(self, capacity: int = 500, turned_away: int = 100) -> None:
+        self._finished: deque[_Finished] = deque(maxlen=capacity)
+        self._turned_away: deque[_Finished] = deque(maxlen=turned_away)
 
     def request_finished(self, exchange: Exchange, status: int, seconds: float) -> None:
         """See :class:`gemproxy.interfaces.Telemetry`."""
-        self._finished.append((exchange, status, seconds))
+        kept = self._turned_away if exchange.turned_away else self._finished
+        kept.append((exchange, status, seconds))
 
     def latest(self, limit: int = 100) -> list[RequestRecord]:
-        """At most ``limit`` requests, newest first."""
-        return [_record(*finished) for finished in islice(reversed(self._finished), limit)]
+        """At most ``limit`` requests, newest first; of those turned away at most each fifth."""
+        served = list(islice(reversed(self._finished), limit))
+        refused = list(islice(reversed(self._turned_away), limit // 5))
+        every = sorted(served + refused, key=_end, reverse=True)[:limit] if refused else served
+        return [_record(*finished) for finished in every]
 
     def find(self, request_id: str) -> RequestExplanation | None:
-        """The newest request with this id, since clients may use one twice."""
-        for exchange, status, seconds in reversed(self._finished):
+        """The newest request with this id, since clients may use one twice.
+
+        One that was turned away only where there is no other.
+        """
+        for exchange, status, seconds in chain(
+            reversed(self._finished), reversed(self._turned_away)
+        ):
             if exchange.id == request_id:
                 return RequestExplanation(
                     _record(exchange, status, seconds), tuple(_attempts(exchange))
                 )
         return None
+
+
+def _end(finished: _Finished) -> float:
+    exchange, _, seconds = finished
+    return exchange.started + seconds
 
 
 def _record(exchange: Exchange, status: int, seconds: float) -> RequestRecord:

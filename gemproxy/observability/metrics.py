@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, Gauge, GCCollector
 from twisted.copyright import version as twisted_version
 
 from gemproxy import __version__
+from gemproxy.errors import LockedOut
 from gemproxy.exchange import AttemptRecord, Exchange
 from gemproxy.interfaces import StoreStatus
 from gemproxy.keys.outcome import Verdict
@@ -45,6 +46,9 @@ _KINDS_HELD = 16_384
 
 _Kind = TypeVar("_Kind")
 _Series = TypeVar("_Series")
+
+#: How requests ended that brought one wrong token too many.
+_LOCKED_OUT = LockedOut.code
 
 
 class Metrics:
@@ -123,7 +127,7 @@ class Metrics:
         series.overheads.observe(own_work if own_work > 0.0 else 0.0)  # noqa: FURB136 - quicker
         if len(attempts) > 1:
             self._count_retries(attempts)
-        elif not attempts and status == 401:
+        elif not attempts and (status == 401 or exchange.outcome == _LOCKED_OUT):
             self.auth_failed("public")
         if exchange.stream:
             self._count_stream(exchange, status, series.model)

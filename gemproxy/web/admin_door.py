@@ -20,11 +20,11 @@ from twisted.logger import Logger
 from gemproxy.audit import Actor
 from gemproxy.clock import wall_clock
 from gemproxy.dialects.openai.errors import encode_error
-from gemproxy.errors import InternalError, LockedOut, ProxyError, Unauthorized
+from gemproxy.errors import InternalError, ProxyError, Unauthorized
 from gemproxy.exchange import Exchange
 from gemproxy.web.auth import TokenAuth, brings_token
+from gemproxy.web.auth_failures import AuthFailures
 from gemproxy.web.dashboard import Document
-from gemproxy.web.lockout import Lockout
 from gemproxy.web.site import CLIENT_CLOSED_REQUEST, ProxyRequest, request_id_of
 from gemproxy.web.writing import JSON, RequestWriter, lines, write_whole
 
@@ -73,12 +73,18 @@ class AdminDoor:
 
     _log = Logger()
 
-    def __init__(self, reactor: IReactorTime, auth: TokenAuth, surroundings: Surroundings) -> None:
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        auth: TokenAuth,
+        surroundings: Surroundings,
+        failures: AuthFailures | None = None,
+    ) -> None:
         self.auth = auth
         self._reactor = reactor
         self._wall = wall_clock(reactor)
         self._surroundings = surroundings
-        self._lockout = Lockout()
+        self._failures = failures or AuthFailures()
 
     def identify(self, request: ProxyRequest, route: str) -> None:
         """Look who it is, before the body is read. Raises :class:`ProxyError`.
@@ -141,26 +147,24 @@ class AdminDoor:
 
     def _identify(self, request: ProxyRequest, exchange: Exchange) -> Actor:
         """Whoever brings the right token is let in, from a locked address as well."""
-        address = address_of(request)
         authorization = request.header(b"authorization")
         try:
             client = self.auth.operator(authorization)
         except Unauthorized:
             self._surroundings.refused()
-            self._refuse(address, brings_token(authorization), exchange)
+            self._refuse(request, brings_token(authorization), exchange)
             raise
-        return Actor(address, client.name or "")
+        return Actor(self._failures.address_of(request), client.name or "")
 
-    def _refuse(self, address: str, brought_token: bool, exchange: Exchange) -> None:
-        wait = self._lockout.wait(address, exchange.started)
-        if wait:
-            raise LockedOut(
-                "Too many wrong tokens came from this address; only the right one is let in.",
-                retry_after=wait,
-            )
+    def _refuse(self, request: ProxyRequest, brought_token: bool, exchange: Exchange) -> None:
+        self._failures.check(request, exchange.started)
         if brought_token:
-            self._lockout.count(address, exchange.started)
-            self._log.warn("wrong token for the admin API", address=address, request_id=exchange.id)
+            self._log.warn(
+                "wrong token for the admin API",
+                address=self._failures.address_of(request),
+                request_id=exchange.id,
+            )
+            self._failures.count(request, exchange.started)
 
     # -- the answer ------------------------------------------------------------------------------
 
@@ -200,9 +204,3 @@ class AdminDoor:
             every = writer.headers(now)
             write_whole(request, status, every, body, now, content_type)
         self._surroundings.telemetry.request_finished(exchange, status, now - exchange.started)
-
-
-def address_of(request: ProxyRequest) -> str:
-    """The peer's address; what a header says of another one may be made up."""
-    address = request.getClientAddress()
-    return str(getattr(address, "host", "unix socket"))

@@ -24,9 +24,12 @@ from gemproxy.errors import (
     ProxyError,
     RequestTooLarge,
     TooManyInFlight,
+    Unauthorized,
     UnknownURL,
 )
 from gemproxy.exchange import Exchange
+from gemproxy.web.auth import brings_token
+from gemproxy.web.auth_failures import AuthFailures
 from gemproxy.web.site import CLIENT_CLOSED_REQUEST, ProxyRequest, request_id_of
 from gemproxy.web.work import Work
 from gemproxy.web.writing import RequestWriter, lines, write_whole
@@ -89,6 +92,7 @@ class Entrance:
         telemetry: Telemetry,
         new_request_id: Callable[[], str],
         scrub: Callable[[bytes], bytes] = bytes,
+        failures: AuthFailures | None = None,
     ) -> None:
         self.settings = settings
         self.auth = auth
@@ -102,6 +106,7 @@ class Entrance:
         self._telemetry = telemetry
         self._new_request_id = new_request_id
         self._scrub = scrub
+        self._failures = failures or AuthFailures()
         #: What is going on, by the writer of its answer.
         self._works: dict[RequestWriter, Work] = {}
         self._idle: list[Deferred[None]] = []
@@ -114,7 +119,11 @@ class Entrance:
         if self.draining:
             request.channel.persistent = False
             raise Draining("The proxy is about to stop. Try again.", retry_after=1)
-        request.caller = self.auth.client(request.header(b"authorization"))
+        try:
+            request.caller = self.auth.client(request.header(b"authorization"))
+        except Unauthorized:
+            self._refuse_token(request)
+            raise
         request.max_body_bytes = settings.max_body
         if length:
             check_size(request, length)
@@ -135,6 +144,13 @@ class Entrance:
         """See :class:`gemproxy.web.site.Door`."""
         check_size(request, size)
         self._buffer(request, size)
+
+    def _refuse_token(self, request: ProxyRequest) -> None:
+        """Whoever guesses gets another answer than who forgot his token."""
+        if brings_token(request.header(b"authorization")):
+            now = self._reactor.seconds()
+            self._failures.check(request, now)
+            self._failures.count(request, now)
 
     def _buffer(self, request: ProxyRequest, size: int) -> None:
         """Count ``size`` bytes of a body, in the place of those that were counted before."""
@@ -199,6 +215,7 @@ class Entrance:
     def turn_away(self, request: ProxyRequest, error: ProxyError) -> None:
         """See :class:`gemproxy.web.site.Door`."""
         exchange, writer = self._begin(request, request.route)
+        exchange.turned_away = True
         exchange.outcome = error.code or error.type
         writer.error(error)
         self._tell(exchange, error.status)

@@ -30,6 +30,45 @@ def ids(history, *limit):
     return [record.id for record in history.latest(*limit)]
 
 
+def turned_away(request_id, outcome="invalid_api_key"):
+    return exchange(request_id, outcome=outcome, turned_away=True)
+
+
+def test_who_is_turned_away_pushes_nobody_else_out():
+    history = RequestHistory(capacity=5, turned_away=3)
+    for number in range(5):
+        history.request_finished(exchange(f"real-{number}"), 200, 1.0)
+    for number in range(600):
+        history.request_finished(turned_away(f"anonymous-{number}"), 401, 0.0)
+    assert [history.find(f"real-{number}").request.status for number in range(5)] == [200] * 5
+    assert history.find("anonymous-599").request.outcome == "invalid_api_key"
+    assert history.find("anonymous-0") is None
+
+
+def test_nor_does_it_take_anothers_id():
+    history = RequestHistory()
+    history.request_finished(turned_away("same"), 401, 0.0)
+    history.request_finished(exchange("same", outcome="success"), 200, 1.0)
+    history.request_finished(turned_away("same"), 401, 0.0)
+    assert history.find("same").request.status == 200
+
+
+def test_the_list_has_them_in_their_order_but_few():
+    history = RequestHistory()
+    for number in range(20):
+        history.request_finished(exchange(f"real-{number}"), 200, float(number))
+        history.request_finished(turned_away(f"not-{number}"), 401, number + 0.5)
+    told = ids(history, 10)
+    assert told[:4] == ["not-19", "real-19", "not-18", "real-18"]
+    assert [name for name in told if name.startswith("not")] == ["not-19", "not-18"]
+    assert len(told) == 10
+    assert ids(history, 1) == ["real-19"]
+    only = RequestHistory()
+    for number in range(20):
+        only.request_finished(turned_away(f"not-{number}"), 421, 0.0)
+    assert len(only.latest()) == 20
+
+
 def test_a_request_is_told_in_plain_values():
     history = RequestHistory()
     served = exchange(

@@ -325,9 +325,11 @@ class TestRequests:
     def test_a_wrong_token_is_counted_for_its_api(self):
         proxy = Proxy("alpha")
         proxy.finish(status=401, model=None)
+        proxy.finish(status=429, model=None, outcome="too_many_wrong_tokens")
+        proxy.finish(status=429, model=None, outcome="rate_limit_exceeded")
         proxy.metrics.auth_failed("admin")
         proxy.metrics.auth_failed("admin")
-        assert proxy.value("gemproxy_auth_failures_total", api="public") == 1
+        assert proxy.value("gemproxy_auth_failures_total", api="public") == 2
         assert proxy.value("gemproxy_auth_failures_total", api="admin") == 2
 
 

@@ -1,0 +1,115 @@
+"""Whose address a request counts for, behind reverse proxies that the operator trusts.
+
+A header says whatever its sender likes. So it is believed only where the peer is one of
+``proxy.trustedProxies``, and read from its end: what the last trusted proxy has added is true, what
+stands before the first address that is not trusted may be made up.
+
+An address is never a permission. It stands in log lines and audit events, and wrong tokens are
+counted by it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+
+_Address = IPv4Address | IPv6Address
+_Network = IPv4Network | IPv6Network
+
+#: The peer of a Unix socket, which has no address.
+UNIX_SOCKET = "unix socket"
+
+#: RFC 7239 section 6: an address, IPv6 in brackets, and perhaps a port, which may be a word.
+_NODE = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::(?:[0-9]{1,5}|_[A-Za-z0-9._-]+))?")
+#: RFC 7239 section 4: pairs of a token and a token or quoted string.
+_PAIR = re.compile(
+    r"""[ \t]*([!#$%&'*+.^_`|~0-9A-Za-z-]+)=([!#$%&'*+.^_`|~0-9A-Za-z-]+|"(?:[^"\\]|\\.)*")[ \t]*"""
+)
+
+
+def client_address(
+    peer: str | None, fields: Iterable[tuple[bytes, bytes]], trusted: Sequence[_Network]
+) -> str:
+    """The address that a request from ``peer`` counts for.
+
+    ``peer`` is ``None`` for a Unix socket, which counts as trusted where any proxy is: who may open
+    it is said by its mode. ``fields`` are the request's headers as they came. Where ``Forwarded``
+    and ``X-Forwarded-For`` say different things, or what counts of them is no address, it is the
+    peer's: a proxy that writes the one may have let the other pass.
+    """
+    address = _read(peer) if peer is not None else None
+    name = UNIX_SOCKET if peer is None else str(address or peer)
+    if not trusted or (peer is not None and not _is_in(address, trusted)):
+        return name
+    forwarded: list[str] = []
+    for_header: list[str] = []
+    for field, value in fields:
+        match field.lower():
+            case b"forwarded":
+                forwarded.append(value.decode("latin-1"))
+            case b"x-forwarded-for":
+                for_header.append(value.decode("latin-1"))
+    said = {
+        _first_untrusted(nodes, trusted)
+        for nodes in (
+            [node for value in forwarded for node in _nodes(value)],
+            [node.strip(" \t") for value in for_header for node in value.split(",")],
+        )
+        if nodes
+    }
+    if len(said) != 1:
+        return name
+    (client,) = said
+    return name if client is None else str(client)
+
+
+def network_of(address: str) -> str:
+    """What is counted as one client: an address, or the /64 that an IPv6 address is out of."""
+    read = _read(address)
+    if isinstance(read, IPv6Address):
+        return str(IPv6Network((int(read) >> 64 << 64, 64)))
+    return str(read or address)
+
+
+def _first_untrusted(nodes: list[str], trusted: Sequence[_Network]) -> _Address | None:
+    """The last node that is no trusted proxy; the first one of all where there is none."""
+    address = None
+    for node in reversed(nodes):
+        match = _NODE.fullmatch(node)
+        # X-Forwarded-For has IPv6 without brackets, too.
+        address = _read((match[1] or match[2]) if match else node)
+        if address is None or not _is_in(address, trusted):
+            break
+    return address
+
+
+def _nodes(value: str) -> list[str]:
+    """The ``for`` of each element of a ``Forwarded`` header; empty where it has none."""
+    nodes, place, node = [], 0, ""
+    while match := _PAIR.match(value, place):
+        place = match.end()
+        if match[1].lower() == "for":
+            node = re.sub(r"\\(.)", r"\1", match[2].strip('"'))
+        end = value[place : place + 1]
+        if end != ";":
+            nodes.append(node)
+            node = ""
+        if not end:
+            return nodes
+        if end not in ",;":
+            break
+        place += 1
+    return [""]
+
+
+def _read(text: str) -> _Address | None:
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _is_in(address: _Address | None, networks: Sequence[_Network]) -> bool:
+    return address is not None and any(address in network for network in networks)
