@@ -20,6 +20,7 @@ from gemproxy.dialects.openai.requests import (
     VoiceID,
 )
 from gemproxy.dialects.translation.schema import schema_text
+from gemproxy.dialects.translation.schema_budget import SchemaBudget
 from gemproxy.errors import InvalidRequest
 
 _JSON: Final = "application/json"
@@ -53,10 +54,13 @@ def generation_config(
     request: ChatCompletionRequest,
     family: ModelFamily,
     thinking: ThinkingConfig | None,
+    budget: SchemaBudget,
     *,
     has_tools: bool,
 ) -> GenerationConfig | None:
     """The ``generationConfig``; ``None`` where everything is left to the model.
+
+    ``budget`` is what the schema of the answer may cost.
 
     Raises :class:`InvalidRequest` for what the model cannot do: several choices, JSON, audio.
     """
@@ -76,7 +80,7 @@ def generation_config(
     if request.logprobs or request.top_logprobs:
         _set_logprobs(config, request)
     if request.response_format is not None:
-        _set_format(config, request, family, has_tools=has_tools)
+        _set_format(config, request, family, budget, has_tools=has_tools)
     if request.modalities or family.image_output or family.speech_output:
         _set_modalities(config, request, family)
     return None if config == _NOTHING else config
@@ -110,6 +114,7 @@ def _set_format(
     config: GenerationConfig,
     request: ChatCompletionRequest,
     family: ModelFamily,
+    budget: SchemaBudget,
     *,
     has_tools: bool,
 ) -> None:
@@ -129,7 +134,7 @@ def _set_format(
     config.response_mime_type = _JSON
     if isinstance(wanted, JSONSchemaFormat) and wanted.json_schema.schema is not None:
         path = "response_format.json_schema.schema"
-        config.response_json_schema = schema_text(wanted.json_schema.schema, path)
+        config.response_json_schema = schema_text(wanted.json_schema.schema, path, budget)
 
 
 def _set_modalities(

@@ -23,6 +23,7 @@ from gemproxy.dialects.openai.messages import (
 )
 from gemproxy.dialects.openai.requests import ChatCompletionRequest
 from gemproxy.dialects.translation.generation import generation_config
+from gemproxy.dialects.translation.schema_budget import SchemaBudget
 
 #: The text and OpenAI's finish reason.
 PlainAnswer = tuple[str, str]
@@ -44,9 +45,11 @@ _FINISH_REASONS: dict[str | int | None, str] = {
 
 
 def plain_request(
-    request: ChatCompletionRequest, family: ModelFamily
+    request: ChatCompletionRequest, family: ModelFamily, budget: SchemaBudget
 ) -> GenerateContentRequest | None:
     """The native request; ``None`` if ``request`` is not plain.
+
+    ``budget`` is what the schema of the answer may cost.
 
     Raises :class:`~gemproxy.errors.InvalidRequest` for options that the model cannot take.
     """
@@ -73,7 +76,7 @@ def plain_request(
     return GenerateContentRequest(
         contents=contents,
         system_instruction=Content(parts=instructions) if instructions else None,
-        generation_config=generation_config(request, family, None, has_tools=False),
+        generation_config=generation_config(request, family, None, budget, has_tools=False),
     )
 
 

@@ -34,6 +34,7 @@ from gemproxy.dialects.translation.google_options import (
 from gemproxy.dialects.translation.media import is_project_file
 from gemproxy.dialects.translation.messages import Conversation, Replay, translate_messages
 from gemproxy.dialects.translation.plain import plain_request
+from gemproxy.dialects.translation.schema_budget import SchemaBudget
 from gemproxy.dialects.translation.signatures import SignatureStore
 from gemproxy.dialects.translation.thinking import thinking_config
 from gemproxy.dialects.translation.tools import location_hint, translate_tools
@@ -95,16 +96,20 @@ def to_gemini(
     signatures: SignatureStore,
     distrust_signatures: bool = False,
     scrub: Callable[[str], str] = str,
+    brief: bool = False,
 ) -> TranslatedRequest:
     """The request for ``model``, the upstream's name without ``models/``.
 
     ``distrust_signatures`` puts the documented dummy in place of every thought signature: for the
     one further try after Google refused one. ``scrub`` takes secrets out of what the answer may
-    echo. Raises :class:`InvalidRequest`, with ``param``, for what Gemini or this model cannot do.
+    echo. Raises :class:`InvalidRequest`, with ``param``, for what Gemini or this model cannot do,
+    and where ``brief`` says that others wait meanwhile :class:`OutOfSteps` for schemas that take
+    long: the request is then to be translated in a thread.
     """
+    budget = SchemaBudget(brief=brief)
     family = family_of(model)
     aside = request.aside if type(request) is LargeChatCompletionRequest else NOTHING
-    if (native := plain_request(request, family)) is not None:
+    if (native := plain_request(request, family, budget)) is not None:
         body = aside.put_back(encode_generate_content(native))
         return TranslatedRequest(
             body=body,
@@ -115,7 +120,7 @@ def to_gemini(
             stream=request.stream is True,
         )
     google = google_options(request)
-    tools = translate_tools(request, family)
+    tools = translate_tools(request, family, budget)
     replay = Replay(family, tools.names, signatures, distrust_signatures)
     hint = location_hint(request.web_search_options) if tools.tools else None
     conversation = translate_messages(request.messages, replay, hint)
@@ -130,7 +135,7 @@ def to_gemini(
         tool_config=tools.config,
         safety_settings=safety_settings(google),
         generation_config=generation_config(
-            request, family, thinking, has_tools=tools.tools is not None
+            request, family, thinking, budget, has_tools=tools.tools is not None
         ),
         cached_content=cached,
         service_tier=_SERVICE_TIERS.get(request.service_tier or ""),

@@ -12,11 +12,13 @@ Source: ai.google.dev, structured output; google-genai, ``response_json_schema``
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import msgspec
 
+from gemproxy.dialects.translation.schema_budget import OutOfSteps, SchemaBudget
 from gemproxy.dialects.translation.schema_keywords import allow_null, clean_bounds, clean_words
 from gemproxy.dialects.translation.schema_merging import merged
 from gemproxy.errors import InvalidRequest
@@ -27,8 +29,6 @@ Schema = dict[str, Any]
 MAX_DEPTH = 64
 #: Nodes of the result; a few references can multiply into more than anybody wants to send.
 MAX_NODES = 20_000
-#: Nodes that may be read while references are followed; hostile schemas make that quadratic.
-MAX_STEPS = 500_000
 #: Results kept for the next request, and the bytes of each and of its schema: 8 MB at most.
 _REMEMBERED_SCHEMAS = 512
 _LONGEST_REMEMBERED = 8192
@@ -47,33 +47,45 @@ _KEPT = (
     "maximum",
     "propertyOrdering",
 )
+_LONGEST_NUMBER = 309
+_TOO_LARGE = 10**_LONGEST_NUMBER
+_DIGIT = re.compile(rb"[0-9]")
+_LONG_NUMBER = re.compile(rb"[0-9]{%d}" % (_LONGEST_NUMBER + 1))
+
 _DEFINITIONS = ("$defs", "definitions")
+#: RFC 6901, section 4. Digits without end are a number that Python does not read.
+_INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 _WITHOUT_REFERENCES = frozenset({*_DEFINITIONS, "enum", "required", "examples", "const", "default"})
 
 
-def clean_schema(schema: Schema, path: str) -> Schema:
+def clean_schema(schema: Schema, path: str, budget: SchemaBudget) -> Schema:
     """``schema`` as Gemini takes it; the argument is left as it is.
 
     Raises :class:`InvalidRequest` with ``param`` ``path`` for a reference that leads nowhere, and
-    for a schema that is nested too deeply or grows too large.
+    for a schema that is nested too deeply, grows too large, or takes more steps than ``budget``
+    has left; :class:`OutOfSteps` instead where the budget is a brief one.
     """
     try:
-        return _Cleaning(schema).result()
+        return _Cleaning(schema, budget).result()
     except _UnusableSchema as reason:
+        raise _refused(str(reason), path) from None
+    except OutOfSteps as reason:
+        if budget.brief:
+            raise
         raise _refused(str(reason), path) from None
 
 
-def schema_text(schema: Schema, path: str) -> msgspec.Raw:
+def schema_text(schema: Schema, path: str, budget: SchemaBudget) -> msgspec.Raw:
     """The cleaned schema as JSON. Raises like :func:`clean_schema`."""
-    return _cleaned_text(schema, path).text
+    return _cleaned_text(schema, path, budget).text
 
 
-def parameters_text(schema: Schema, path: str) -> msgspec.Raw | None:
+def parameters_text(schema: Schema, path: str, budget: SchemaBudget) -> msgspec.Raw | None:
     """The same for a function's parameters; ``None`` where there are none to speak of.
 
     Gemini refuses an object without properties ("should be non-empty").
     """
-    cleaned = _cleaned_text(schema, path)
+    cleaned = _cleaned_text(schema, path, budget)
     return None if cleaned.takes_nothing else cleaned.text
 
 
@@ -86,18 +98,25 @@ class _UnusableSchema(Exception):
     """Why a schema cannot be used; the place is the caller's to tell."""
 
 
-def _cleaned_text(schema: Schema, path: str) -> _CleanedText:
+def _cleaned_text(schema: Schema, path: str, budget: SchemaBudget) -> _CleanedText:
     try:
         text = msgspec.json.encode(schema)
-        return _remembered.get(text) or _clean_text(text)
+        return _remembered.get(text) or _clean_text(text, budget)
     except RecursionError:
         raise _refused("nested too deeply", path) from None
     except _UnusableSchema as reason:
         raise _refused(str(reason), path) from None
+    except OutOfSteps as reason:
+        if budget.brief:
+            raise
+        raise _refused(str(reason), path) from None
 
 
-def _clean_text(text: bytes) -> _CleanedText:
-    schema = _Cleaning(msgspec.json.decode(text)).result()
+def _clean_text(text: bytes, budget: SchemaBudget) -> _CleanedText:
+    budget.nodes(1)
+    root = msgspec.json.decode(text)
+    _refuse_long_numbers(text, root)
+    schema = _Cleaning(root, budget).result()
     made = msgspec.json.encode(schema)
     cleaned = _CleanedText(msgspec.Raw(made), _takes_nothing(schema))
     if len(text) <= _LONGEST_REMEMBERED and len(made) <= _LONGEST_REMEMBERED:
@@ -106,6 +125,22 @@ def _clean_text(text: bytes) -> _CleanedText:
             _remembered.pop(next(iter(_remembered)), None)
         _remembered[text] = cleaned
     return cleaned
+
+
+def _refuse_long_numbers(text: bytes, root: object) -> None:
+    """Refuse what no double can hold: Google would, and to write such a number again takes long."""
+    # Digits at every so many bytes: there is no long number without them.
+    if not _DIGIT.search(text[_LONGEST_NUMBER::_LONGEST_NUMBER]) or not _LONG_NUMBER.search(text):
+        return
+    waiting = [root]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            waiting.extend(value.values())
+        elif isinstance(value, list):
+            waiting.extend(value)
+        elif isinstance(value, int) and abs(value) >= _TOO_LARGE:
+            raise _UnusableSchema(f"it has a number of more than {_LONGEST_NUMBER} digits")
 
 
 #: An agent sends the same tools with each of its requests; the oldest schema makes room.
@@ -129,15 +164,16 @@ def _takes_nothing(schema: Schema) -> bool:
 class _Cleaning:
     """One schema on its way through."""
 
-    def __init__(self, root: Schema) -> None:
+    def __init__(self, root: Schema, budget: SchemaBudget) -> None:
         self._root = root
+        self._budget = budget
         self._nodes = 0
         self._names: dict[str, str] = {}  # reference -> its name under $defs
         self._taken: set[str] = set()
         self._waiting: list[str] = []  # references whose definition is still to be cleaned
         self._refers: dict[str, frozenset[str]] = {}  # reference -> what its target refers to
         self._reaches: dict[str, frozenset[str]] = {}  # the same, followed to the end
-        self._steps = 0
+        self._targets: dict[str, Schema] = {}  # reference -> what it points at
         self._here = "#"  # the definition that is being cleaned
         self._refers_at_all = bool(self._references(root))
 
@@ -160,7 +196,7 @@ class _Cleaning:
                 raise _UnusableSchema(f"$ref '{reference[:60]}' refers to itself")
             seen.add(reference)
             rest = {key: value for key, value in root.items() if key not in ("$ref", *_DEFINITIONS)}
-            root = merged(rest, self._resolve(reference))
+            root = merged(rest, self._resolve(reference), self._budget)
         return root
 
     # One node -------------------------------------------------------------------------------
@@ -174,7 +210,9 @@ class _Cleaning:
         if "$ref" in node:
             return self._reference(node, depth)
         clean: Schema = {key: node[key] for key in _KEPT if key in node}
-        clean_words(clean, node)
+        for value in clean.values():
+            self._budget.copies(value)
+        clean_words(clean, node, self._budget)
         clean_bounds(clean, node)
         self._clean_choices(clean, node, depth)
         self._clean_object(clean, node, depth)
@@ -185,6 +223,7 @@ class _Cleaning:
 
     def _count(self, depth: int, nodes: int) -> None:
         self._nodes += nodes
+        self._budget.nodes(nodes)
         if depth > MAX_DEPTH:
             raise _UnusableSchema(f"nested more than {MAX_DEPTH} levels deep")
         if self._nodes > MAX_NODES:
@@ -199,8 +238,8 @@ class _Cleaning:
             node = {key: value for key, value in node.items() if key != "allOf"}
             for member in members:
                 if isinstance(member, dict):
-                    node = merged(node, self._inlined(member))
-                    self._count(0, 1 + _size(node.get("properties")))
+                    node = merged(node, self._inlined(member), self._budget)
+                    self._count(0, 1)
         raise _UnusableSchema("allOf refers to itself")
 
     def _inlined(self, node: Schema) -> Schema:
@@ -208,7 +247,7 @@ class _Cleaning:
         if not isinstance(reference, str):
             return node
         rest = {key: value for key, value in node.items() if key != "$ref"}
-        return merged(rest, self._resolve(reference))
+        return merged(rest, self._resolve(reference), self._budget)
 
     # References -----------------------------------------------------------------------------
 
@@ -220,7 +259,7 @@ class _Cleaning:
         }
         nullable = siblings.pop("nullable", None) is True
         if siblings and not self._is_cyclic(reference):
-            inlined = merged(siblings, target)
+            inlined = merged(siblings, target, self._budget)
             return self._clean({**inlined, "nullable": True} if nullable else inlined, depth + 1)
         kept = self._kept_reference(reference)
         return {"anyOf": [kept, {"type": "null"}]} if nullable else kept
@@ -246,13 +285,19 @@ class _Cleaning:
             raise _UnusableSchema(
                 f"$ref {str(reference)[:60]!r}: only references within the schema can be followed"
             )
+        known = self._targets.get(reference)
+        if known is not None:
+            return known
         target: object = self._root
+        self._budget.references(1 + len(reference) // 32)
         for token in unquote(reference[1:]).split("/")[1:]:
+            self._budget.references(1)
             target = _step(target, token.replace("~1", "/").replace("~0", "~"))
         if isinstance(target, bool):
-            return {}
+            target = {}
         if not isinstance(target, dict):
             raise _UnusableSchema(f"$ref {reference[:60]!r} leads nowhere")
+        self._targets[reference] = target
         return target
 
     def _is_cyclic(self, reference: str) -> bool:
@@ -271,7 +316,10 @@ class _Cleaning:
             found: set[str] = set()
             waiting = [reference]
             while waiting:
-                new = self._referred(waiting.pop()) - found
+                referred = self._referred(waiting.pop())
+                self._budget.references(1)
+                self._budget.entries(len(referred))
+                new = referred - found
                 found |= new
                 waiting.extend(new)
             self._reaches[reference] = frozenset(found)
@@ -280,7 +328,6 @@ class _Cleaning:
     def _referred(self, reference: str) -> frozenset[str]:
         if reference not in self._refers:
             self._refers[reference] = self._references(self._resolve(reference))
-        self._step()
         return self._refers[reference]
 
     def _references(self, schema: object) -> frozenset[str]:
@@ -288,9 +335,10 @@ class _Cleaning:
         found = set()
         waiting = [schema]
         while waiting:
-            self._step()
             node = waiting.pop()
+            self._budget.references(1)
             if isinstance(node, dict):
+                self._budget.entries(len(node))
                 if isinstance(reference := node.get("$ref"), str):
                     found.add(reference)
                 waiting.extend(
@@ -299,13 +347,9 @@ class _Cleaning:
                     if isinstance(value, dict | list) and key not in _WITHOUT_REFERENCES
                 )
             elif isinstance(node, list):
+                self._budget.entries(len(node))
                 waiting.extend(each for each in node if isinstance(each, dict))
         return frozenset(found)
-
-    def _step(self) -> None:
-        self._steps += 1
-        if self._steps > MAX_STEPS:
-            raise _UnusableSchema("too many references")
 
     # Keywords with schemas in them ------------------------------------------------------------
 
@@ -343,6 +387,7 @@ class _Cleaning:
         """The names that exist, less those whose schema leads back here."""
         if not isinstance(names, list):
             return []
+        self._budget.entries(2 * len(names))
         known = dict.fromkeys(name for name in names if isinstance(name, str))
         return [
             name
@@ -367,10 +412,6 @@ class _Cleaning:
 def _step(target: object, token: str) -> object:
     if isinstance(target, dict):
         return target.get(token)
-    if isinstance(target, list) and token.isdecimal() and int(token) < len(target):
+    if isinstance(target, list) and _INDEX.fullmatch(token) and int(token) < len(target):
         return target[int(token)]
     return None
-
-
-def _size(value: object) -> int:
-    return len(value) if isinstance(value, dict) else 0

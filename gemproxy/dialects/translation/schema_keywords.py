@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from gemproxy.dialects.translation.schema_budget import SchemaBudget
+
 Schema = dict[str, Any]
 
 #: What Gemini does not enforce, but a model can heed when it reads it.
@@ -27,29 +29,32 @@ _ANNOTATIONS = ("description", "title")
 _TYPES = frozenset({"string", "number", "integer", "boolean", "object", "array", "null"})
 
 
-def clean_words(clean: Schema, node: Schema) -> None:
+def clean_words(clean: Schema, node: Schema, budget: SchemaBudget) -> None:
     """``const``, ``type``, the descriptions, and what only a description can ask for."""
     if "const" in node:
+        budget.copies(node["const"])
         clean["enum"] = [node["const"]]
-    _clean_type(clean)
+    _clean_type(clean, budget)
     for key in _ANNOTATIONS:
         if not isinstance(clean.get(key, ""), str):
             del clean[key]
-    told = [
-        f"{key}: {_shown(node[key])}"
-        for key in _TOLD
-        if node.get(key) is not None and node[key] is not False
-    ]
+    told = []
+    for key in _TOLD:
+        value = node.get(key)
+        if value is not None and value is not False:
+            budget.copies(value)
+            told.append(f"{key}: {_shown(value)}")
     if told:
         clean["description"] = f"{clean.get('description', '')} ({', '.join(told)})".lstrip()
 
 
-def _clean_type(clean: Schema) -> None:
+def _clean_type(clean: Schema, budget: SchemaBudget) -> None:
     kind = clean.pop("type", None)
     if isinstance(kind, str) and kind.lower() in _TYPES:
         # Gemini's own older dialect wrote types in capitals.
         clean["type"] = kind.lower()
     elif isinstance(kind, list):
+        budget.entries(2 * len(kind))
         kinds = [each.lower() for each in kind if isinstance(each, str) and each.lower() in _TYPES]
         if kinds:
             clean["type"] = kinds if len(kinds) > 1 else kinds[0]
@@ -71,7 +76,7 @@ def clean_bounds(clean: Schema, node: Schema) -> None:
         if isinstance(limit, bool) or not isinstance(limit, int | float):
             continue
         # For whole numbers there is an exact equivalent, for others the nearest is one too wide.
-        whole = clean.get("type") == "integer" and float(limit).is_integer()
+        whole = clean.get("type") == "integer" and (isinstance(limit, int) or limit.is_integer())
         limit = int(limit) + step if whole else limit
         other = clean.get(bound)
         tighter = max if step > 0 else min

@@ -26,6 +26,7 @@ from gemproxy.dialects.openai.requests import (
     WebSearchOptions,
 )
 from gemproxy.dialects.translation.schema import parameters_text
+from gemproxy.dialects.translation.schema_budget import SchemaBudget
 from gemproxy.dialects.translation.tool_names import ToolNames
 from gemproxy.errors import InvalidRequest
 
@@ -47,8 +48,10 @@ class _Choice(msgspec.Struct, frozen=True):
     path: str = "tool_choice"
 
 
-def translate_tools(request: ChatCompletionRequest, family: ModelFamily) -> TranslatedTools:
-    """Declarations, choice and search of the request.
+def translate_tools(
+    request: ChatCompletionRequest, family: ModelFamily, budget: SchemaBudget
+) -> TranslatedTools:
+    """Declarations, choice and search of the request; ``budget`` is what their schemas may cost.
 
     Raises :class:`InvalidRequest` for custom tools, for a choice that names no declared function,
     and for combinations that the model refuses.
@@ -62,9 +65,13 @@ def translate_tools(request: ChatCompletionRequest, family: ModelFamily) -> Tran
     calling = _calling_config(choice, functions, names)
     if choice.mode == "none" and not family.json_mode_with_tools and _wants_json(request):
         # These models refuse JSON mode beside declarations, even those that must not be called.
-        functions, calling = [], None
+        functions, paths, calling = [], [], None
     searches = request.web_search_options is not None and choice.mode != "none"
-    return _assembled(functions, paths, names, calling, family, searches=searches)
+    declarations = [
+        _declaration(function, path, names, budget)
+        for function, path in zip(functions, paths, strict=True)
+    ]
+    return _assembled(declarations, names, calling, family, searches=searches)
 
 
 def _refuse_call(request: ChatCompletionRequest) -> None:
@@ -79,8 +86,7 @@ def _refuse_call(request: ChatCompletionRequest) -> None:
 
 
 def _assembled(
-    functions: Sequence[FunctionDefinition],
-    paths: Sequence[str],
+    declarations: list[FunctionDeclaration],
     names: ToolNames,
     calling: FunctionCallingConfig | None,
     family: ModelFamily,
@@ -89,20 +95,16 @@ def _assembled(
 ) -> TranslatedTools:
     tools = []
     if searches:
-        if functions and not family.search_with_functions:
+        if declarations and not family.search_with_functions:
             raise InvalidRequest(
                 "web_search_options: this model cannot search the web while tools are given;"
                 " Gemini 3 and later can.",
                 param="web_search_options",
             )
         tools.append(Tool(google_search=GoogleSearch()))
-    if functions:
-        declarations = [
-            _declaration(function, path, names)
-            for function, path in zip(functions, paths, strict=True)
-        ]
+    if declarations:
         tools.append(Tool(function_declarations=declarations))
-    together = searches and bool(functions)
+    together = searches and bool(declarations)
     config = ToolConfig(
         function_calling_config=calling, include_server_side_tool_invocations=together
     )
@@ -144,12 +146,14 @@ def _custom(path: str) -> InvalidRequest:
     )
 
 
-def _declaration(function: FunctionDefinition, path: str, names: ToolNames) -> FunctionDeclaration:
+def _declaration(
+    function: FunctionDefinition, path: str, names: ToolNames, budget: SchemaBudget
+) -> FunctionDeclaration:
     declaration = FunctionDeclaration(name=names.sent(function.name))
     if function.description:
         declaration.description = function.description
     if function.parameters:
-        text = parameters_text(function.parameters, f"{path}.parameters")
+        text = parameters_text(function.parameters, f"{path}.parameters", budget)
         declaration.parameters_json_schema = text
     return declaration
 

@@ -23,6 +23,7 @@ from gemproxy.dialects.translation.answer import to_openai
 from gemproxy.dialects.translation.context import AnswerContext
 from gemproxy.dialects.translation.plain import plain_answer, plain_request
 from gemproxy.dialects.translation.request import to_gemini
+from gemproxy.dialects.translation.schema_budget import SchemaBudget
 from gemproxy.dialects.translation.signatures import SignatureStore
 from gemproxy.errors import GemproxyError, InvalidRequest
 
@@ -120,7 +121,7 @@ def the_long_way(request):
 
 def assert_ways_agree(body):
     request = decode_chat_completion(body)
-    assert plain_request(the_long_way(request), family_of(MODELS[0])) is None
+    assert plain_request(the_long_way(request), family_of(MODELS[0]), SchemaBudget()) is None
     for model in MODELS:
         assert translated(request, model) == translated(the_long_way(request), model), model
 
@@ -161,7 +162,7 @@ def test_common_request_is_plain(extra):
     request = decode_chat_completion(
         json.dumps({"model": "m", "messages": conversation, **extra}).encode()
     )
-    assert plain_request(request, family_of(MODELS[0])) is not None
+    assert plain_request(request, family_of(MODELS[0]), SchemaBudget()) is not None
 
 
 # --- answers --------------------------------------------------------------------------------------
@@ -348,6 +349,6 @@ def test_recorded_requests_come_to_the_same_on_both_ways():
             request = decode_chat_completion(body)
         except InvalidRequest:
             continue
-        plain += plain_request(request, family_of(MODELS[0])) is not None
+        plain += plain_request(request, family_of(MODELS[0]), SchemaBudget()) is not None
         assert_ways_agree(body)
     assert plain > 0

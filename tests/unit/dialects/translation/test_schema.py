@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gemproxy.dialects.translation.schema import MAX_DEPTH, clean_schema, schema_text
+from gemproxy.dialects.translation.schema_budget import SchemaBudget
 from gemproxy.errors import InvalidRequest
 
 
 def cleaned(schema):
     before = copy.deepcopy(schema)
-    made = clean_schema(schema, "p")
+    made = clean_schema(schema, "p", SchemaBudget())
     assert schema == before
     return made
 
@@ -32,7 +33,7 @@ def inner(schema, **more):
 
 def refusal(schema):
     with pytest.raises(InvalidRequest) as caught:
-        clean_schema(schema, "tools[0].function.parameters")
+        clean_schema(schema, "tools[0].function.parameters", SchemaBudget())
     assert caught.value.param == "tools[0].function.parameters"
     return caught.value.message
 
@@ -305,20 +306,22 @@ def test_the_text_of_a_schema_names_its_own_place_each_time():
     schema = wrapped({"$ref": "#/nowhere"})
     for path in ("a", "b"):
         with pytest.raises(InvalidRequest) as caught:
-            schema_text(schema, path)
+            schema_text(schema, path, SchemaBudget())
         assert caught.value.param == path
 
 
 def test_a_long_schema_has_the_same_text_as_a_short_one():
     long = wrapped({"const": "x", "description": "d" * 20_000})
     for _ in range(2):
-        assert json.loads(bytes(schema_text(long, "p"))) == cleaned(long)
+        assert json.loads(bytes(schema_text(long, "p", SchemaBudget()))) == cleaned(long)
 
 
 def test_remembered_schemas_make_room_for_each_other():
     tracemalloc.start()
     for number in range(2_000):
-        schema_text(wrapped({"type": "string", "description": f"{number:07000}"}), "p")
+        schema_text(
+            wrapped({"type": "string", "description": f"{number:07000}"}), "p", SchemaBudget()
+        )
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     # Two thousand would be some 28 MB.
@@ -327,12 +330,12 @@ def test_remembered_schemas_make_room_for_each_other():
 
 def test_absurd_depth_is_refused_before_anything_else():
     with pytest.raises(InvalidRequest) as caught:
-        schema_text(nested(100_000), "p")
+        schema_text(nested(100_000), "p", SchemaBudget())
     assert caught.value.param == "p"
 
 
 def test_depth_is_bounded():
-    assert clean_schema(nested(MAX_DEPTH), "p")
+    assert clean_schema(nested(MAX_DEPTH), "p", SchemaBudget())
     assert "levels deep" in refusal(nested(MAX_DEPTH + 1))
     assert "levels deep" in refusal(nested(900))
 
@@ -348,7 +351,7 @@ def doubling(levels, **siblings):
 
 
 def test_references_that_multiply_are_bounded():
-    assert len(json.dumps(clean_schema(doubling(40), "p"))) < 10_000
+    assert len(json.dumps(clean_schema(doubling(40), "p", SchemaBudget()))) < 10_000
     assert "larger than" in refusal(doubling(20, title="t"))
 
 
@@ -370,7 +373,7 @@ def test_references_that_multiply_are_bounded():
 def test_hostile_schemas_cost_little(schema):
     begun = time.process_time()
     with contextlib.suppress(InvalidRequest):
-        clean_schema(schema, "p")
+        clean_schema(schema, "p", SchemaBudget())
     assert time.process_time() - begun < 2
 
 
@@ -396,7 +399,7 @@ schemas = st.dictionaries(st.sampled_from(KEYWORDS), values, max_size=6)
 def test_any_json_object_is_cleaned_or_refused(schema):
     made = None
     with contextlib.suppress(InvalidRequest):
-        made = clean_schema(schema, "p")
+        made = clean_schema(schema, "p", SchemaBudget())
     if made is not None:
-        assert json.loads(bytes(schema_text(schema, "p"))) == made
+        assert json.loads(bytes(schema_text(schema, "p", SchemaBudget()))) == made
         assert not {"allOf", "oneOf", "const", "nullable", "definitions"} & set(made)

@@ -1,0 +1,87 @@
+"""What the schemas of one request may cost.
+
+A few kilobytes of JSON Schema can ask for hours of work: references copy what they point at,
+``allOf`` merges it, and merging compares. So everything that is done again and again takes steps
+from one budget, which all schemas of a request share, and beyond it the request is refused. A step
+is about half a microsecond on the machine of ``docs/performance.md``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+#: Steps of one request, where its translation may take its time: about 0.2 seconds.
+MOST_STEPS = 400_000
+#: Steps of one request whose translation holds up everybody else: about 25 milliseconds.
+FEW_STEPS = 50_000
+
+#: Steps for one node of the result, and bytes of a copied value for one step.
+_NODE = 10
+_BYTES = 32
+
+_encode = msgspec.json.Encoder().encode
+
+
+class OutOfSteps(Exception):
+    """The budget is used up. The text says what was being done, for people."""
+
+
+class SchemaBudget:
+    """The steps that are left to the schemas of one request.
+
+    Every method raises :class:`OutOfSteps` where there are not enough. ``brief`` tells that the
+    request is translated once more, with :data:`MOST_STEPS`, where :data:`FEW_STEPS` do not do.
+    """
+
+    __slots__ = ("_left", "_limit", "_weights", "brief")
+
+    def __init__(self, *, brief: bool = False) -> None:
+        self.brief = brief
+        self._limit = self._left = FEW_STEPS if brief else MOST_STEPS
+        #: By identity; the value is kept, so that no other one gets its identity.
+        self._weights: dict[int, tuple[Any, int]] = {}
+
+    @property
+    def used(self) -> int:
+        """The steps that were taken."""
+        return self._limit - self._left
+
+    def nodes(self, count: int) -> None:
+        """So many nodes are rewritten."""
+        self._take(_NODE * count, "nodes with their references resolved")
+
+    def entries(self, count: int) -> None:
+        """So many entries of objects and lists are merged or looked through."""
+        self._take(1 + (count >> 2), "entries to merge")
+
+    def references(self, count: int) -> None:
+        """So many nodes or references are looked at while references are followed."""
+        self._take(2 * count, "references to follow")
+
+    def comparisons(self, value: object, count: int) -> None:
+        """``value`` is compared with so many others."""
+        weight = self._weight(value) if isinstance(value, dict | list) else 0
+        self._take(1 + (count >> 4) + (weight + 1) * count // 4, "values to compare")
+
+    def copies(self, value: object) -> None:
+        """``value`` is written once more."""
+        if isinstance(value, str):
+            self._take(len(value) // _BYTES, "values to copy")
+        elif isinstance(value, dict | list):
+            self._take(1 + self._weight(value), "values to copy")
+
+    def _weight(self, value: object) -> int:
+        known = self._weights.get(id(value))
+        if known is None:
+            known = self._weights[id(value)] = value, len(_encode(value)) // _BYTES
+        return known[1]
+
+    def _take(self, steps: int, doing: str) -> None:
+        self._left -= steps
+        if self._left < 0:
+            raise OutOfSteps(
+                f"the schemas of one request may take {self._limit} steps of work, and these go"
+                f" beyond: too many {doing}"
+            )
