@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from gemproxy.dialects.openai.requests import ChatCompletionRequest, decode_chat_completion
 from gemproxy.dialects.translation.request import normalize_model, to_gemini
+from gemproxy.dialects.translation.schema_budget import SchemaBudget
 from gemproxy.dialects.translation.signatures import SignatureStore
 from gemproxy.errors import ModelNotFound
 from gemproxy.exchange import AttemptRecord, Exchange
@@ -106,6 +107,7 @@ class Call:
         writer: ReplyWriter,
         signatures: SignatureStore,
         scrub: Callable[[str], str],
+        budget: SchemaBudget,
     ) -> None:
         request = decode_chat_completion(body)
         upstream = settings.resolve(request.model)
@@ -118,27 +120,33 @@ class Call:
         self.model = exchange.model = upstream.name
         self.deadline = exchange.started + settings.request_timeout
         self.stream_answered = False
+        #: Translating takes so little time that the reactor may do it.
+        self.brief = budget.brief
         self._scrub = scrub
         self._distrusts_signatures = False
-        self._translate(request, signatures)
+        self._translate(request, signatures, budget)
         exchange.stream = self.translated.stream
         self.path = upstream.stream if exchange.stream else upstream.whole
         #: For a second translation; where there can be none, its memory is free from here on.
-        self._request = request if self.translated.signed else None
+        self._request = (request, budget) if self.translated.signed else None
 
     def translate_again(self, signatures: SignatureStore) -> None:
         """Make the native request with the documented dummy in place of every signature."""
         if self._request is not None:
             self._distrusts_signatures = True
-            self._translate(self._request, signatures)
+            request, budget = self._request
+            self._translate(request, signatures, budget)
 
-    def _translate(self, request: ChatCompletionRequest, signatures: SignatureStore) -> None:
+    def _translate(
+        self, request: ChatCompletionRequest, signatures: SignatureStore, budget: SchemaBudget
+    ) -> None:
         self.translated = to_gemini(
             request,
             model=self.model,
             signatures=signatures,
             distrust_signatures=self._distrusts_signatures,
             scrub=self._scrub,
+            budget=budget,
         )
         self.tokens = self.translated.estimated_tokens
 

@@ -55,7 +55,7 @@ from gemproxy.services.reactor_lag import ReactorLag
 from gemproxy.services.reload import ConfigReload, ReloadStatus, SettingsSource
 from gemproxy.services.rounds import HealthRound
 from gemproxy.services.sequence import ServiceSequence
-from gemproxy.services.threads import in_thread
+from gemproxy.services.threads import Threads, in_thread
 from gemproxy.state import MINUTE, AuditTrail
 from gemproxy.storage.fallback import FallbackStateStore, state_store
 from gemproxy.storage.retention import Retention
@@ -72,6 +72,8 @@ from gemproxy.web.site import ProxySite, new_request_id
 from gemproxy.web.tls import tls_factory
 
 _BACKLOG = 1024
+#: Threads that translate large requests.
+_TRANSLATING = 2
 _T = TypeVar("_T")
 
 
@@ -171,6 +173,7 @@ class Daemon:
         self._models = ModelBreakers(settings.monitoring.failure_threshold)
         self._signatures = SignatureStore()
         self._upstream = TreqUpstream(reactor, settings.upstream, f"gemproxy/{__version__}")
+        self._translation = Threads(reactor, _TRANSLATING, "translation")
         self._forwarder = Forwarder(
             forwarding_settings(settings),
             pool=self._pool,
@@ -180,6 +183,7 @@ class Daemon:
             seconds=reactor.seconds,
             sleep=lambda seconds: deferLater(reactor, seconds),
             new_id=new_call_id,
+            in_thread=self._translation.do,
             scrub=scrub,
             wall=self._wall,
         )
@@ -262,7 +266,7 @@ class Daemon:
             model_names(settings),
             lambda: self._pool.can_serve(reactor.seconds()),
             self._pool.allowed_models,
-            self._in_thread,
+            self._translation.do,
             None if settings.proxy.admin_endpoint else self._admin,
         )
         self._site = ProxySite(
@@ -324,6 +328,7 @@ class Daemon:
             self._clock_watch,
             self._checkpoint,
             Lifetime(self._upstream),
+            self._translation,
             self._health,
             ReactorLag(reactor, self._metrics.reactor_lagged),
             # Above the drain, which it outlives: the operator comes when the house is on fire.

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 
 from gemproxy.attribution import attribute
 from gemproxy.call import (
@@ -35,6 +36,7 @@ from gemproxy.dialects.gemini.answers import (
 from gemproxy.dialects.openai.errors import encode_error_event
 from gemproxy.dialects.translation.answer import continuation_token, to_openai
 from gemproxy.dialects.translation.request import with_continuation
+from gemproxy.dialects.translation.schema_budget import SchemaBudget
 from gemproxy.dialects.translation.signatures import SignatureStore
 from gemproxy.dialects.translation.stream import ChatStreamTranslator
 from gemproxy.errors import (
@@ -80,7 +82,8 @@ class Forwarder:
     """Carries requests to Gemini with the keys of the pool.
 
     ``seconds`` gives monotonic time, ``wall`` epoch time (by default the same), ``sleep`` waits,
-    ``new_id`` gives a fresh id for a function call, ``scrub`` takes secrets out of a text.
+    ``new_id`` gives a fresh id for a function call, ``in_thread`` does what would hold up other
+    requests, ``scrub`` takes secrets out of a text.
     ``settings`` may be replaced between two requests; a request ends with those that it began with.
     """
 
@@ -95,6 +98,7 @@ class Forwarder:
         seconds: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]],
         new_id: Callable[[], str],
+        in_thread: Callable[[Callable[[], None]], Awaitable[None]],
         scrub: Callable[[str], str],
         wall: Callable[[], float] | None = None,
     ) -> None:
@@ -107,14 +111,20 @@ class Forwarder:
         self._wall = wall or seconds
         self._sleep = sleep
         self._new_id = new_id
+        self._in_thread = in_thread
         self._scrub = scrub
 
-    def translate(self, body: bytes, exchange: Exchange, writer: ReplyWriter) -> Call:
+    def translate(
+        self, body: bytes, exchange: Exchange, writer: ReplyWriter, *, brief: bool = False
+    ) -> Call:
         """Read the body of a request and translate it, for :meth:`forward`. Any thread may.
 
-        Raises :class:`ProxyError` for a request that cannot be served as it is.
+        Raises :class:`ProxyError` for a request that cannot be served as it is; where it is to be
+        ``brief``, :class:`~gemproxy.dialects.translation.schema_budget.OutOfSteps` for one that
+        takes long.
         """
-        return Call(self.settings, body, exchange, writer, self._signatures, self._scrub)
+        budget = SchemaBudget(brief=brief)
+        return Call(self.settings, body, exchange, writer, self._signatures, self._scrub, budget)
 
     async def forward(self, call: Call) -> None:
         """Serve what ``call`` asks for and write the answer.
@@ -170,7 +180,7 @@ class Forwarder:
         """A key for the next attempt, or the error that the client sees when nothing is left."""
         try:
             if call.should_distrust_signatures(failed):
-                call.translate_again(self._signatures)
+                await self._translate_again(call)
                 return self._choose_same(call)
             now = self._seconds()
             if call.may_try_again(failed, now):
@@ -184,6 +194,13 @@ class Forwarder:
         except ProxyError as refusal:
             raise self._final_error(call, failed) from refusal
         raise self._final_error(call, failed)
+
+    async def _translate_again(self, call: Call) -> None:
+        translate = partial(call.translate_again, self._signatures)
+        if call.brief:
+            translate()
+        else:
+            await self._in_thread(translate)
 
     def _begin_attempt(self, call: Call, lease: Lease, now: float) -> Lease:
         key_id = lease.key.id

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Protocol
@@ -16,6 +17,7 @@ from gemproxy.call import Call
 from gemproxy.catalogue import ModelCatalogue
 from gemproxy.dialects.openai.answers import Model, encode_model, encode_model_list
 from gemproxy.dialects.translation.model_list import to_openai_models
+from gemproxy.dialects.translation.schema_budget import OutOfSteps
 from gemproxy.errors import InvalidRequest, ModelNotFound, ProxyError, UnknownURL
 from gemproxy.exchange import Exchange
 from gemproxy.forwarding import Forwarder
@@ -141,7 +143,9 @@ class OpenAIAPI:
             check_content_type(request)
             body = request.body()
             if len(body) < LARGE_BODY:
-                return self._forwarder.forward(self._forwarder.translate(body, exchange, writer))
+                with suppress(OutOfSteps):
+                    call = self._forwarder.translate(body, exchange, writer, brief=True)
+                    return self._forwarder.forward(call)
             return self._serve_large(partial(self._forwarder.translate, body, exchange, writer))
 
         return self._entrance.admit(request, CHAT, serve)

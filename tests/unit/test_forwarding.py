@@ -54,6 +54,7 @@ class Proxy:
         self.upstream = upstream
         self.now = NOON
         self.slept: list[float] = []
+        self.in_threads = 0
         self.pool = KeyPool(
             [Key(name, Secret(f"secret-of-{name}"), project=name) for name in upstream.scripts],
             PoolSettings(),
@@ -67,8 +68,13 @@ class Proxy:
             seconds=lambda: self.now,
             sleep=self.sleep,
             new_id=map("call_{}".format, itertools.count()).__next__,
+            in_thread=self.in_thread,
             scrub=lambda text: text.replace("secret", "…"),
         )
+
+    async def in_thread(self, work) -> None:
+        self.in_threads += 1
+        work()
 
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
@@ -572,6 +578,8 @@ def test_a_refused_signature_is_replaced_once_on_the_same_key():
         if "functionCall" in part
     ]
     assert signatures == ["b2xk", "skip_thought_signature_validator"]
+    # What a thread has translated, a thread translates again.
+    assert proxy.in_threads == 1
 
 
 def test_a_client_that_leaves_costs_no_key_anything():

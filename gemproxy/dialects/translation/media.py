@@ -82,6 +82,8 @@ _FILES_URI = "https://generativelanguage.googleapis.com/v1beta/files/"
 _FILES_HOST = "generativelanguage.googleapis.com"
 _WHITE_SPACE = re.compile(r"\s+")
 _LONGEST_DATA_URL_HEADER = 512
+#: Characters; signed addresses have some thousands, and what is longer takes long to read.
+_LONGEST_URL = 64 * 1024
 _DATA = "data:"
 
 
@@ -151,6 +153,11 @@ def remote_media(url: str, path: str, *, fallback: str | None) -> FileData:
     YouTube links and files that Google holds already go without a type: Google knows it.
     Raises :class:`InvalidRequest` for schemes other than http, https and gs.
     """
+    if len(url) > _LONGEST_URL:
+        raise InvalidRequest(
+            f"{path}: an address may have {_LONGEST_URL} characters, this one has {len(url)}.",
+            param=path,
+        )
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""

@@ -96,17 +96,18 @@ def to_gemini(
     signatures: SignatureStore,
     distrust_signatures: bool = False,
     scrub: Callable[[str], str] = str,
-    brief: bool = False,
+    budget: SchemaBudget | None = None,
 ) -> TranslatedRequest:
     """The request for ``model``, the upstream's name without ``models/``.
 
     ``distrust_signatures`` puts the documented dummy in place of every thought signature: for the
     one further try after Google refused one. ``scrub`` takes secrets out of what the answer may
-    echo. Raises :class:`InvalidRequest`, with ``param``, for what Gemini or this model cannot do,
-    and where ``brief`` says that others wait meanwhile :class:`OutOfSteps` for schemas that take
-    long: the request is then to be translated in a thread.
+    echo. ``budget`` is what the schemas of the request may cost, and holds what was made of them,
+    for another translation. Raises :class:`InvalidRequest`, with ``param``, for what Gemini or this
+    model cannot do.
     """
-    budget = SchemaBudget(brief=brief)
+    if budget is None:
+        budget = SchemaBudget()
     family = family_of(model)
     aside = request.aside if type(request) is LargeChatCompletionRequest else NOTHING
     if (native := plain_request(request, family, budget)) is not None:

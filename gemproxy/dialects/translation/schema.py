@@ -99,6 +99,13 @@ class _UnusableSchema(Exception):
 
 
 def _cleaned_text(schema: Schema, path: str, budget: SchemaBudget) -> _CleanedText:
+    made: _CleanedText | None = budget.made.get(path)
+    if made is None:
+        made = budget.made[path] = _made_text(schema, path, budget)
+    return made
+
+
+def _made_text(schema: Schema, path: str, budget: SchemaBudget) -> _CleanedText:
     try:
         text = msgspec.json.encode(schema)
         return _remembered.get(text) or _clean_text(text, budget)
@@ -113,7 +120,7 @@ def _cleaned_text(schema: Schema, path: str, budget: SchemaBudget) -> _CleanedTe
 
 
 def _clean_text(text: bytes, budget: SchemaBudget) -> _CleanedText:
-    budget.nodes(1)
+    budget.text(len(text))
     root = msgspec.json.decode(text)
     _refuse_long_numbers(text, root)
     schema = _Cleaning(root, budget).result()

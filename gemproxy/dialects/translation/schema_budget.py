@@ -14,12 +14,15 @@ import msgspec
 
 #: Steps of one request, where its translation may take its time: about 0.2 seconds.
 MOST_STEPS = 400_000
-#: Steps of one request whose translation holds up everybody else: about 25 milliseconds.
-FEW_STEPS = 50_000
+#: Steps of one request whose translation holds up everybody else: about 15 milliseconds.
+FEW_STEPS = 30_000
 
-#: Steps for one node of the result, and bytes of a copied value for one step.
+#: Steps for one node of the result, and for a schema besides its nodes.
 _NODE = 10
+_SCHEMA = 10
+#: Bytes of a copied value, and of the text that the client sent, for one step.
 _BYTES = 32
+_BYTES_READ = 16
 
 _encode = msgspec.json.Encoder().encode
 
@@ -35,18 +38,24 @@ class SchemaBudget:
     request is translated once more, with :data:`MOST_STEPS`, where :data:`FEW_STEPS` do not do.
     """
 
-    __slots__ = ("_left", "_limit", "_weights", "brief")
+    __slots__ = ("_left", "_limit", "_weights", "brief", "made")
 
     def __init__(self, *, brief: bool = False) -> None:
         self.brief = brief
         self._limit = self._left = FEW_STEPS if brief else MOST_STEPS
         #: By identity; the value is kept, so that no other one gets its identity.
         self._weights: dict[int, tuple[Any, int]] = {}
+        #: What was made of each schema, by its path: a second translation needs it again.
+        self.made: dict[str, Any] = {}
 
     @property
     def used(self) -> int:
         """The steps that were taken."""
         return self._limit - self._left
+
+    def text(self, length: int) -> None:
+        """A schema of so many bytes is read."""
+        self._take(_SCHEMA + length // _BYTES_READ, "bytes")
 
     def nodes(self, count: int) -> None:
         """So many nodes are rewritten."""
@@ -58,7 +67,7 @@ class SchemaBudget:
 
     def references(self, count: int) -> None:
         """So many nodes or references are looked at while references are followed."""
-        self._take(2 * count, "references to follow")
+        self._take(3 * count, "references to follow")
 
     def comparisons(self, value: object, count: int) -> None:
         """``value`` is compared with so many others."""

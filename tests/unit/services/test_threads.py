@@ -8,7 +8,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import CancelledError, gatherResults
 
-from gemproxy.services.threads import in_thread
+from gemproxy.services.threads import Threads, in_thread
 
 
 @pytest_twisted.ensureDeferred
@@ -45,3 +45,32 @@ async def test_work_that_nobody_waits_for_is_neither_done_nor_held():
     await gatherResults(busy)
     assert await in_thread(reactor, lambda: "free again") == "free again"
     assert not Work.done
+
+
+@pytest_twisted.ensureDeferred
+async def test_threads_of_their_own_are_few_and_leave_those_of_the_reactor_free():
+    """However much waits for them; a client that leaves takes its work along."""
+    from twisted.internet import reactor
+
+    threads = Threads(reactor, 2, "test")
+    threads.startService()
+    gate, begun = threading.Event(), []
+
+    def work():
+        begun.append(threading.current_thread().name)
+        gate.wait()
+
+    waiting = [threads.do(work) for _ in range(20)]
+    assert await in_thread(reactor, lambda: "free") == "free"
+    while len(begun) < 2:
+        await in_thread(reactor, lambda: None)
+    for left in waiting[5:]:
+        left.cancel()
+        with pytest.raises(CancelledError):
+            await left
+    assert len(begun) == 2
+    gate.set()
+    await gatherResults(waiting[:5])
+    assert len(begun) == 5
+    assert len(set(begun)) <= 2
+    threads.stopService()

@@ -5,6 +5,7 @@ import json
 import weakref
 
 import pytest
+from fakes.hostile_bodies import all_shapes, dumped, request, tool
 from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
@@ -24,6 +25,8 @@ from gemproxy.web.api import CHAT, LARGE_BODY, ModelNames, OpenAIAPI
 from gemproxy.web.auth import TokenAuth
 from gemproxy.web.entrance import Entrance, EntranceSettings
 from gemproxy.web.site import ProxySite
+
+SHAPES = all_shapes()
 
 
 class Stage:
@@ -50,6 +53,7 @@ class Stage:
             seconds=self.clock.seconds,
             sleep=lambda _: Deferred(),
             new_id=lambda: "call_1",
+            in_thread=lambda _: Deferred(),
             scrub=str,
         )
         catalogue = ModelCatalogue(
@@ -99,11 +103,17 @@ class Stage:
         translated.callback(result)
 
     def post(self, content):
-        body = json.dumps(content).encode()
-        assert len(body) >= LARGE_BODY
+        self.post_body(json.dumps(content).encode())
+
+    def post_body(self, body):
         head = (
-            b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-            b"Content-Length: %d\r\n\r\n"
+            b"POST %b HTTP/1.1
+Host: x
+Content-Type: application/json
+"
+            b"Content-Length: %d
+
+"
         )
         self.channel.dataReceived(head % (CHAT.encode(), len(body)) + body)
 
@@ -138,6 +148,32 @@ def test_on_a_unix_socket_a_path_is_found_without_a_host():
 
 
 # -- large bodies ----------------------------------------------------------------------------------
+
+
+def test_a_small_body_whose_schemas_take_long_goes_to_a_thread(stage):
+    """It begins anew there, with the budget of a thread, and may be refused there as well."""
+    honest = SHAPES["schema-names"](120_000)
+    stage.post_body(honest)
+    assert stage.asked == []
+    stage.let_thread_work()
+    assert stage.asked
+    stage.transport.clear()
+    stage = Stage()
+    stage.post_body(SHAPES["schema-merged-enums"](69_000))
+    stage.let_thread_work()
+    assert stage.transport.value().startswith(b"HTTP/1.1 400 ")
+    assert b"steps of work" in stage.transport.value()
+    assert stage.asked == []
+
+
+def test_a_small_body_with_the_schemas_of_an_agent_stays_in_the_reactor(stage):
+    """A hundred tools of ten parameters each."""
+    parameters = {f"p{k}": {"type": "string", "description": "What it is."} for k in range(10)}
+    schema = {"type": "object", "properties": parameters, "required": ["p1", "p2"]}
+    tools = [tool(f"f{k}", {**schema, "title": f"{k}"}) for k in range(100)]
+    stage.post_body(dumped(request(tools=tools)))
+    assert stage.thread == []
+    assert stage.asked
 
 
 CONTENT = {
