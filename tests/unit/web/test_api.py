@@ -107,13 +107,8 @@ class Stage:
 
     def post_body(self, body):
         head = (
-            b"POST %b HTTP/1.1
-Host: x
-Content-Type: application/json
-"
-            b"Content-Length: %d
-
-"
+            b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Content-Length: %d\r\n\r\n"
         )
         self.channel.dataReceived(head % (CHAT.encode(), len(body)) + body)
 
