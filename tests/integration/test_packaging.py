@@ -135,3 +135,25 @@ def test_the_lowest_versions_that_are_tested_are_the_bounds_of_the_metadata():
     for name, bound in declared().items():
         lowest = pinned[name.replace(".", "-")]
         assert re.fullmatch(rf"{re.escape(bound)}(\.0)*", lowest), f"{name}: {lowest}"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "config/proxy.yaml",
+        "config/second-key.txt",
+        "config/a/b.pem",
+        "state/gemproxy.db",
+        "twistd.pid",
+    ],
+)
+def test_what_an_operator_writes_is_ignored_by_git(name):
+    tracked()
+    done = subprocess.run(
+        ["git", "check-ignore", "-q", "--no-index", name], cwd=REPOSITORY, check=False
+    )
+    assert done.returncode == 0
+
+
+def test_the_examples_are_not_ignored_by_git():
+    assert {"config/proxy.example.yaml", "config/keys.example.yaml"} <= tracked()
