@@ -71,6 +71,8 @@ from gemproxy.web.origins import HeadGuard, OriginSettings, reach_of
 from gemproxy.web.site import ProxySite, new_request_id
 from gemproxy.web.tls import tls_factory
 
+#: How often the log is asked for counts that are due, in seconds.
+_SUPPRESSED_SECONDS = 10.0
 _BACKLOG = 1024
 #: Threads that translate large requests.
 _TRANSLATING = 2
@@ -273,6 +275,7 @@ class Daemon:
             self._api.app.resource(), reactor, door=self._api, guard=self._guard(settings.proxy)
         )
         self._site.routes = self._api.short_ways()
+        self._site.malformed = self._metrics.request_malformed
 
     def _guard(self, proxy: ProxySettings) -> HeadGuard:
         guard = HeadGuard(origin_settings(proxy))
@@ -331,6 +334,7 @@ class Daemon:
             self._translation,
             self._health,
             ReactorLag(reactor, self._metrics.reactor_lagged),
+            PeriodicService(reactor, _SUPPRESSED_SECONDS, self._tell_suppressed, "log"),
             # Above the drain, which it outlives: the operator comes when the house is on fire.
             *self._admin_listener(settings.proxy),
             Draining(
@@ -352,6 +356,7 @@ class Daemon:
         site = ProxySite(
             self._admin.resource(), self._reactor, door=self._admin, guard=self._guard(proxy)
         )
+        site.malformed = self._metrics.request_malformed
         endpoint = described_endpoint(
             self._reactor, proxy.admin_endpoint, "proxy.adminEndpoint", self._handed
         )
@@ -360,6 +365,10 @@ class Daemon:
         return [listener]
 
     # -- what they ask of one another ------------------------------------------------------------
+
+    async def _tell_suppressed(self) -> None:
+        """What was only counted is told also when no line comes after it."""
+        self._sink.tell_suppressed(self._wall())
 
     def _knows_model(self, name: str) -> bool:
         return self._catalogue.knows(name)

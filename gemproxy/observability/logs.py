@@ -162,14 +162,26 @@ class LogSink:
         if RANKS[level] < self._threshold:
             return
         now = _time(event)
-        kind = _kind(event) if RANKS[level] >= RANKS["warn"] else None
+        if not _is_limited(event, level):
+            self.tell_suppressed(now)
+        elif not self.admits(*_kind(event), now):
+            return
+        self._write(_record(event, level, now))
+
+    def admits(self, logger: str, event: str, now: float) -> bool:
+        """Whether one more line of this kind is to be written, or only to be counted."""
+        self.tell_suppressed(now)
+        with self._lock:
+            return self._limiter.admit(logger, event, now)
+
+    def tell_suppressed(self, now: float) -> None:
+        """Write how many lines of each kind were only counted, once their minute is over."""
+        if not self._limiter.is_due(now):
+            return
         with self._lock:
             notes = self._limiter.ended(now)
-            admitted = kind is None or self._limiter.admit(*kind, now)
         for note in notes:
             self._write(_note(note, now))
-        if admitted:
-            self._write(_record(event, level, now))
 
     def write(self, line: Line, now: float) -> None:
         """Write ``line`` as its event would have been written; ``now`` is epoch seconds.
@@ -365,6 +377,17 @@ def _message(event: LogEvent) -> str:
 def _level(event: LogEvent) -> str:
     level = getattr(event.get("log_level"), "name", "info")
     return level if level in RANKS else "info"
+
+
+def _is_limited(event: LogEvent, level: str) -> bool:
+    """Whether the event is written a few times a minute only.
+
+    Ours at ``info`` say themselves whether anybody can cause them; nobody knows of the others'.
+    """
+    if RANKS[level] >= RANKS["warn"] or event.get("log_limited") is True:
+        return True
+    room = event.get("log_namespace")
+    return not (isinstance(room, str) and room.startswith("gemproxy"))
 
 
 def _kind(event: LogEvent) -> tuple[str, str]:

@@ -156,6 +156,10 @@ class Metrics:
         """
         self._auth_failures.add((api,))
 
+    def request_malformed(self) -> None:
+        """A request was answered with 400 because it was not HTTP."""
+        self._requests.add(("malformed", self._models.of(None), "400"))
+
     def reactor_lagged(self, seconds: float) -> None:
         """The reactor's own tick came ``seconds`` late."""
         self._lag.observe((), seconds)

@@ -15,6 +15,8 @@ from gemproxy.sentences import first_sentence
 _MINUTE = 60.0
 _REGION_MEMORY = 300.0
 _NEVER = float("-inf")
+#: How the lines of requests that were turned away are told of once they are only counted.
+_REFUSED = "gemproxy.requests.refused"
 _REGION = Verdict.REGION.value
 _SUCCESS = Verdict.SUCCESS.value
 
@@ -40,7 +42,7 @@ class RequestLog:
             publish(line_of(exchange, status, seconds), now)
         elif sink.takes_json(now) and (line := prepared.line(exchange, status, seconds)):
             sink.write_json(line)
-        else:
+        elif not exchange.turned_away or sink.admits(_REFUSED, exchange.outcome, now):
             sink.write(line_of(exchange, status, seconds), now)
         if exchange.outcome == _REGION:
             self._tell_region(exchange)

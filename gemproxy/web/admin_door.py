@@ -122,7 +122,9 @@ class AdminDoor:
 
     def turn_away(self, request: ProxyRequest, error: ProxyError) -> None:
         """Answer a request that ended before it began."""
-        self._fail(request, request.visit or self._begin(request, "refused"), error)
+        exchange = request.visit or self._begin(request, "refused")
+        exchange.turned_away = True
+        self._fail(request, exchange, error)
 
     async def _serve(
         self,

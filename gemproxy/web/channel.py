@@ -269,8 +269,13 @@ class ProxyChannel(Protocol):
     def _refuse_message(self, reason: str) -> None:
         """What came is not HTTP/1.1, or smuggles: what stands behind it is not looked at."""
         request_id = new_request_id()
+        self.site.malformed()
         self._log.info(
-            "request is not valid HTTP", request_id=request_id, status=400, reason=reason
+            "request is not valid HTTP",
+            request_id=request_id,
+            status=400,
+            reason=reason,
+            log_limited=True,
         )
         answer = (request_id.encode("ascii"), len(_BAD_REQUEST_BODY), _BAD_REQUEST_BODY)
         send(self.transport, _BAD_REQUEST % answer)
@@ -320,7 +325,7 @@ class ProxyChannel(Protocol):
         self.loseConnection()
 
     def _cut_off(self, _: float) -> None:
-        self._log.info("closing a client that sends too slowly")
+        self._log.info("closing a client that sends too slowly", log_limited=True)
         self.transport.abortConnection()
 
     def _judge(self, pace: Pace, now: float) -> None:

@@ -91,6 +91,8 @@ class ProxySite(Factory):
         self.guard = guard
         self.now = reactor.seconds
         self.clockface = Clockface(wall_clock(reactor))
+        #: Told of each request that was not HTTP.
+        self.malformed: Callable[[], object] = _nothing
         self.routes: dict[tuple[bytes, bytes], Callable[[ProxyRequest], object]] = {}
         #: The connections that are open.
         self.channels: set[ProxyChannel] = set()
@@ -160,3 +162,7 @@ class ProxySite(Factory):
     def _abort(self) -> None:
         for channel in list(self.channels):
             channel.transport.abortConnection()
+
+
+def _nothing() -> None:
+    """Nobody counts."""

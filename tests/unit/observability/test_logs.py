@@ -253,7 +253,7 @@ def test_a_repeated_warning_is_held_back_and_counted(sheet):
 
 def test_lines_of_requests_are_never_held_back(sheet):
     for _ in range(100):
-        sheet.event("request finished", LogLevel.info)
+        sheet.event("request finished", LogLevel.info, log_namespace="gemproxy.requests")
     assert len(sheet.lines) == 100
 
 
@@ -261,6 +261,25 @@ def test_different_words_from_one_source_are_no_repetition(sheet):
     for i in range(50):
         sheet.event("{log_io}", LogLevel.error, log_io=f"line {i}")
     assert len(sheet.lines) == 50
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        # Of ours those that anybody can cause.
+        {"log_namespace": "gemproxy.web.channel", "log_limited": True},
+        # Of a library's all: nobody knows when they come.
+        {"log_namespace": "twisted.internet.tcp"},
+        {"log_namespace": "log_legacy", "log_format": "{log_text}", "log_text": "a peer did it"},
+    ],
+)
+def test_what_anybody_can_cause_is_held_back_at_info_too(sheet, event):
+    for _ in range(100):
+        sheet.event("a peer did it", LogLevel.info, **event)
+    assert len(sheet.lines) == 20
+    assert "log_limited" not in sheet.lines[0]
+    sheet.sink.tell_suppressed(NOON + 61)
+    assert (sheet.records[-1]["repeated"], sheet.records[-1]["count"]) == ("a peer did it", 80)
 
 
 def test_after_the_interval_a_repeated_event_is_written_again():

@@ -276,3 +276,26 @@ class TestBreaker:
         (closed,) = published(lambda: pool.reset("one"))
         assert (closed["before"], closed["after"]) == ("open", "closed")
         assert "outcome" not in closed
+
+
+def test_requests_that_were_turned_away_are_a_few_lines_a_minute_for_each_reason():
+    log = Log()
+    for number in range(100):
+        for reason, status in (("invalid_api_key", 401), ("unknown_url", 404)):
+            refused = request(
+                id=f"req_{number}", attempts=[], outcome=reason, first_byte=None, usage=None
+            )
+            refused.turned_away = True
+            log.finish(refused, status)
+        log.finish(request(id=f"served_{number}"))
+    lines = log.stream.getvalue().splitlines()
+    assert sum('"invalid_api_key"' in line for line in lines) == 20
+    assert sum('"unknown_url"' in line for line in lines) == 20
+    assert sum('"served_' in line for line in lines) == 100
+    log.forget()
+    log.sink.tell_suppressed(NOON + 61)
+    notes = [json.loads(line) for line in log.stream.getvalue().splitlines()]
+    assert {(note["repeated"], note["count"]) for note in notes} == {
+        ("invalid_api_key", 80),
+        ("unknown_url", 80),
+    }
