@@ -46,7 +46,7 @@ from gemproxy.services.checkpoint import Checkpoint
 from gemproxy.services.clock_watch import ClockWatch
 from gemproxy.services.handed_over import HandedOver
 from gemproxy.services.lifetimes import FrozenStart, GracefulExit, Lifetime
-from gemproxy.services.listening import Draining, Listener
+from gemproxy.services.listening import Draining, LameDuck, Listener
 from gemproxy.services.live_state import LiveState
 from gemproxy.services.notifying import SystemdNotifier, status_line
 from gemproxy.services.periodic import PeriodicService
@@ -231,7 +231,7 @@ class Daemon:
             reactor,
             os.environ,
             status=self._status_line,
-            drain_seconds=lambda: self._reload.settings.proxy.drain_seconds,
+            drain_seconds=self._stop_seconds,
         )
         self._reload = ConfigReload(
             reactor,
@@ -346,6 +346,11 @@ class Daemon:
             self._reload,
             self.listener,
             self._frozen,
+            LameDuck(
+                reactor,
+                self._entrance.leave,
+                lambda: self._reload.settings.proxy.lame_duck_seconds,
+            ),
         ):
             child.setServiceParent(sequence)
         return sequence
@@ -399,11 +404,16 @@ class Daemon:
         exchange = Exchange("health", "health", self._reactor.seconds())
         await self._catalogue.refresh(exchange)
 
+    def _stop_seconds(self) -> float:
+        proxy = self._reload.settings.proxy
+        return proxy.lame_duck_seconds + proxy.drain_seconds
+
     def _status_line(self) -> str:
         return status_line(
             self._pool.counts(self._reactor.seconds()),
             self._entrance.in_flight,
             draining=self._entrance.draining,
+            leaving=self._entrance.leaving,
             reload_failed=self._reload.status.last_error is not None,
         )
 

@@ -1,4 +1,4 @@
-"""The listener, and the drain with which it stops."""
+"""The listener, and the two phases with which it stops: lame duck and drain."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from twisted.internet.interfaces import (
     IReactorCore,
     IStreamServerEndpoint,
 )
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -91,6 +92,35 @@ class Listener(Service):
         if getattr(reason, "errno", None) == errno.EADDRINUSE:
             text = "another process listens there"
         raise StartRefused(1, f"cannot listen on {self._address}: {text}")
+
+
+class LameDuck(Service):
+    """At stop: serve on for ``seconds``, new connections too, but say that no more should come.
+
+    The last of the services to start, so that the listener stops when it is over. ``leave`` is
+    called at its begin, also where it takes no time. Load balancers that ask for readiness take
+    the process out meanwhile; only afterwards is anybody turned away.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, reactor: Any, leave: Callable[[], None], seconds: Callable[[], float]
+    ) -> None:
+        self._reactor = reactor
+        self._leave = leave
+        self._seconds = seconds
+
+    def stopService(self) -> Deferred[None]:
+        """Fires when the time is over."""
+        super().stopService()
+        self._leave()
+        seconds = self._seconds()
+        if not seconds:
+            return succeed(None)
+        self._log.info("serving on for {seconds} s before the drain", seconds=seconds)
+        over: Deferred[None] = deferLater(self._reactor, seconds)
+        return over
 
 
 class Draining(Service):

@@ -75,7 +75,8 @@ class SystemdNotifier(Service):
 
     The first of the services to start and the last to stop, so that the pings go on as long as the
     reactor turns; a reactor that is stuck sends none, and is what the watchdog is for. ``status``
-    gives the line that ``systemctl status`` shows, ``drain_seconds`` how long a drain may take.
+    gives the line that ``systemctl status`` shows, ``drain_seconds`` how long a drain may take,
+    with the time that comes before it.
     """
 
     def __init__(
@@ -158,7 +159,12 @@ class SystemdNotifier(Service):
 
 
 def status_line(
-    counts: PoolCounts, in_flight: int, *, draining: bool = False, reload_failed: bool = False
+    counts: PoolCounts,
+    in_flight: int,
+    *,
+    draining: bool = False,
+    leaving: bool = False,
+    reload_failed: bool = False,
 ) -> str:
     """How it goes, for ``systemctl status``: ``2 of 3 keys healthy (1 disabled)``."""
     others = {
@@ -170,4 +176,6 @@ def status_line(
     line = f"{counts.healthy} of {counts.total} keys healthy" + (f" ({told})" if told else "")
     if draining:
         line = f"Draining, {in_flight} requests in flight; {line}"
+    elif leaving:
+        line = f"Serving until the drain begins, {in_flight} requests in flight; {line}"
     return f"{line}; the last reload failed" if reload_failed else line

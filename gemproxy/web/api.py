@@ -184,7 +184,7 @@ class OpenAIAPI:
     @app.route("/readyz", methods=["GET", "HEAD"])
     def ready(self, request: ProxyRequest) -> None:
         """``GET /readyz``: some key can serve, and the process is here to stay."""
-        if self._entrance.draining:
+        if self._entrance.draining or self._entrance.leaving:
             status, body = 503, b'{"status":"draining"}'
         elif not self._can_serve():
             status, body = 503, b'{"status":"no key can serve"}'

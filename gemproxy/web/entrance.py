@@ -101,6 +101,8 @@ class Entrance:
         #: Bytes of their bodies.
         self.buffered_bytes = 0
         self.draining = False
+        #: Whether the process is about to stop, though it serves as before.
+        self.leaving = False
         self._reactor = reactor
         self._wall = wall_clock(reactor)
         self._telemetry = telemetry
@@ -219,6 +221,10 @@ class Entrance:
         exchange.outcome = error.code or error.type
         writer.error(error)
         self._tell(exchange, error.status)
+
+    def leave(self) -> None:
+        """A drain will follow."""
+        self.leaving = True
 
     def when_idle(self) -> Deferred[None]:
         """Fires when no request is in flight."""

@@ -1,7 +1,5 @@
 """Who guesses tokens, at either API, and those who come from the same address."""
 
-from contextlib import closing
-
 import pytest
 from fakes.running import ADMIN_TOKEN, eventually
 from fakes.wire import CHAT, Wire, said
@@ -17,7 +15,7 @@ def daemon(start_daemon):
 def ask(daemon, token, source="127.0.0.1", path="/v1/models", method="GET", body=None, **headers):
     if token is not None:
         headers["authorization"] = f"Bearer {token}"
-    with closing(Wire(daemon, source=source).socket), Wire(daemon, source=source) as wire:
+    with Wire(daemon, source=source) as wire:
         return wire.ask(method, path, body, **headers)
 
 

@@ -31,7 +31,7 @@ class Manager:
 
 
 class Stage:
-    def __init__(self, folder, upstream):
+    def __init__(self, folder, upstream, **settings):
         self.folder, self.upstream = folder, upstream
         self.manager = Manager(folder / "notify")
         self.daemon = RunningDaemon(
@@ -39,6 +39,7 @@ class Stage:
             upstream,
             keys_of("alpha"),
             environ={"NOTIFY_SOCKET": str(folder / "notify"), "WATCHDOG_USEC": "1000000"},
+            **settings,
         )
         self.manager.wait_for("READY=1")
 
@@ -70,6 +71,23 @@ def test_from_ready_to_stopping_and_the_watchdog_all_along(stage):
     assert stage.daemon.wait() == 0
     told = [line for lines in stage.manager.heard for line in lines]
     assert any(line.startswith("STATUS=") and "keys healthy" in line for line in told)
+
+
+def test_the_time_before_the_drain_is_told_and_asked_for(tmp_path, simulator):
+    lame = {"lameDuckSeconds": 1.5, "drainSeconds": 0}
+    stage = Stage(tmp_path, simulator.url, proxy=lame)
+    try:
+        stage.daemon.popen.terminate()
+        stopping = stage.manager.wait_for("STOPPING=1")
+        (asked,) = [line for line in stopping if line.startswith("EXTEND_TIMEOUT_USEC=")]
+        assert 19e6 < int(asked.partition("=")[2]) <= 20e6
+        status = stage.manager.wait_for("STATUS=Serving until the drain begins")
+        assert status
+        stage.manager.wait_for("WATCHDOG=1")
+        assert stage.daemon.wait() == 0
+    finally:
+        stage.daemon.stop()
+        stage.manager.socket.close()
 
 
 def test_a_changed_file_is_applied_within_two_seconds(stage):

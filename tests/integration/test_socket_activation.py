@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 from fakes.running import PATIENCE, TWISTD, Process, keys_of, write_configuration
-from fakes.wire import CHAT, chat, request, said
+from fakes.wire import CHAT, Wire, chat, request, said
 
 ENDPOINT = {"endpoint": "systemd:domain=INET:name=gemproxy", "allowAnonymous": True}
 SUPERVISOR = Path(__file__).resolve().parents[1] / "fakes" / "supervisor.py"
@@ -96,6 +96,35 @@ def test_a_restart_under_load_refuses_no_connection(supervised):
     assert len(re.findall("listening on", supervised.output)) == 2
     assert "ended with status 0" in supervised.output
     assert "Traceback" not in supervised.output
+
+
+def test_a_probe_learns_of_the_stop_although_the_socket_stays_open(tmp_path, simulator):
+    """Later connections wait in the socket's queue, for the next process."""
+    simulator.reset()
+    process = Process(
+        sys.executable,
+        SUPERVISOR,
+        "gemproxy",
+        *command(tmp_path, simulator, lameDuckSeconds=2),
+        cwd=tmp_path,
+    )
+    process.address = process.wait_for_line("address").split()[1]
+    process.host, port = process.address.split(":")
+    process.port = int(port)
+    try:
+        process.wait_for_line("listening on")
+        with Wire(process) as kept:
+            assert kept.ask("GET", "/readyz").status == 200
+            start = len(process.lines)
+            process.popen.send_signal(signal.SIGUSR1)
+            process.wait_for_line("serving on for 2")
+            with Wire(process) as fresh:
+                assert fresh.ask("GET", "/readyz").status == 503
+            assert kept.ask("GET", "/readyz").status == 503
+        process.wait_for_line("listening on", start)
+        assert chat(process).status == 200
+    finally:
+        assert process.stop() == 0
 
 
 def test_systemds_own_program_starts_the_daemon_with_the_first_connection(tmp_path, simulator):

@@ -279,6 +279,58 @@ def check_drain(daemon, simulator, kept, probing):
     assert rest.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
 
 
+def test_before_the_drain_it_serves_on_and_says_that_it_leaves(start_daemon, simulator):
+    simulator.reset()
+    daemon = start_daemon(keys_of("alpha"), proxy={"lameDuckSeconds": 3, "drainSeconds": 30})
+    with Wire(daemon) as kept:
+        assert kept.ask("GET", "/readyz").status == 200
+        daemon.popen.terminate()
+        daemon.wait_for_line("serving on for 3")
+        # For probes on old and on new connections alike; nobody else is turned away.
+        with Wire(daemon) as fresh:
+            for wire in (kept, fresh):
+                not_ready = wire.ask("GET", "/readyz")
+                assert (not_ready.status, not_ready.json) == (503, {"status": "draining"})
+        assert chat(daemon).status == 200
+        assert "connection" not in kept.ask("GET", "/livez").headers
+        assert daemon.health()["draining"] is False
+        daemon.popen.terminate()  # a second one changes nothing
+        stream = Stream(daemon, simulator, delay=0.0, chunkDelay=1.0)
+        daemon.wait_for_line("draining")
+        assert kept.ask("GET", "/readyz").status == 503
+    with pytest.raises(ConnectionRefusedError):
+        Wire(daemon)
+    with stream.wire as wire:
+        assert wire.rest().endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+    assert daemon.wait() == 0
+    assert "Traceback" not in daemon.output
+
+
+def test_what_changes_while_it_leaves_is_kept(start_daemon):
+    """A second SIGTERM loses nothing, and a reload takes place."""
+    daemon = start_daemon(
+        keys_of("alpha", "beta"),
+        proxy={"lameDuckSeconds": 2},
+        persistence={"path": "state/gemproxy.db", "checkpointSeconds": 1000},
+    )
+    daemon.popen.terminate()
+    daemon.wait_for_line("serving on for 2")
+    daemon.popen.terminate()
+    assert daemon.admin("POST", "keys/alpha/disable").status == 200
+    assert daemon.reload().status == 200
+    assert daemon.wait() == 0
+    again = RunningDaemon(
+        daemon.folder,
+        daemon.upstream,
+        keys_of("alpha", "beta"),
+        persistence={"path": "state/gemproxy.db"},
+    )
+    try:
+        assert not again.key("alpha")["enabled"]
+    finally:
+        again.stop()
+
+
 def test_a_drain_that_takes_too_long_is_cut_off(start_daemon, simulator):
     daemon = start_daemon(keys_of("alpha"), proxy={"drainSeconds": 0.3})
     stream = Stream(daemon, simulator, behaviour="stall")

@@ -8,7 +8,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 
-from gemproxy.services.listening import Draining, Listener
+from gemproxy.services.listening import Draining, LameDuck, Listener
 
 
 class Port:
@@ -108,6 +108,23 @@ class Requests:
     def close(self):
         self.story.append("close")
         return self.closed
+
+
+def test_a_lame_duck_says_at_once_that_it_leaves_and_takes_its_time():
+    clock, said = Clock(), []
+    stopped = LameDuck(clock, lambda: said.append("leaving"), lambda: 20.0).stopService()
+    assert said == ["leaving"]
+    clock.advance(19.9)
+    assert not stopped.called
+    clock.advance(0.2)
+    assert stopped.called
+
+
+def test_without_a_time_it_says_so_and_is_over():
+    clock, said = Clock(), []
+    assert LameDuck(clock, lambda: said.append("leaving"), lambda: 0.0).stopService().called
+    assert said == ["leaving"]
+    assert clock.getDelayedCalls() == []
 
 
 def drain(requests, seconds=30.0):

@@ -207,6 +207,16 @@ def test_outside_of_systemd_nothing_runs():
             {"draining": True},
             "Draining, 7 requests in flight; 1 of 2 keys healthy (1 resting)",
         ),
+        (
+            PoolCounts(2, 2, 0, 0, 0),
+            {"leaving": True},
+            "Serving until the drain begins, 7 requests in flight; 2 of 2 keys healthy",
+        ),
+        (
+            PoolCounts(2, 2, 0, 0, 0),
+            {"leaving": True, "draining": True},
+            "Draining, 7 requests in flight; 2 of 2 keys healthy",
+        ),
     ],
 )
 def test_the_status_line_counts_the_keys(counts, more, line):
