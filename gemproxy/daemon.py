@@ -42,6 +42,7 @@ from gemproxy.observability.operators import OperatorLog
 from gemproxy.observability.requests import RequestLog
 from gemproxy.observability.scrubbing import Scrubber
 from gemproxy.observability.telemetry import Telemetries, tell_all
+from gemproxy.recent import RecentOutcomes
 from gemproxy.services.checkpoint import Checkpoint
 from gemproxy.services.clock_watch import ClockWatch
 from gemproxy.services.handed_over import HandedOver
@@ -161,6 +162,7 @@ class Daemon:
         self._sink, self._scrubber = sink, sink.scrubber
         self._request_log = RequestLog(self._sink)
         self._history = RequestHistory()
+        self._recent = RecentOutcomes()
         self._metrics = Metrics(CollectorRegistry(), self._knows_model)
         self._metrics.watch_log(lambda: self._sink.lost)
 
@@ -222,7 +224,9 @@ class Daemon:
             reactor,
             entrance_settings(settings),
             auth,
-            Telemetries(self._request_log, self._metrics, self._history, self._ledger),
+            Telemetries(
+                self._request_log, self._metrics, self._history, self._ledger, self._recent
+            ),
             new_request_id,
             self._scrubber.scrub_bytes,
             self._auth_failures,
@@ -426,6 +430,7 @@ class Daemon:
             self._request_log.region_refused(self._reactor.seconds()),
             self._store.status(),
             self._reload.status,
+            self._recent.summary(self._reactor.seconds()),
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -57,6 +58,7 @@ def key_status(entry: PooledKey, eligibility: Eligibility, now: float) -> KeySta
 def pool_counts(entries: Iterable[PooledKey], now: float) -> PoolCounts:
     """How many keys there are in each state."""
     total = healthy = disabled = recovering = 0
+    attention: Counter[str] = Counter()
     for entry in entries:
         total += 1
         if not entry.enabled:
@@ -67,4 +69,8 @@ def pool_counts(entries: Iterable[PooledKey], now: float) -> PoolCounts:
             healthy += 1
         else:
             recovering += entry.breaker.state_at(now) is State.HALF_OPEN
-    return PoolCounts(total, healthy, total - healthy - disabled, disabled, recovering)
+        if entry.needs_attention is not None:
+            attention[entry.needs_attention] += 1
+    unhealthy = total - healthy - disabled
+    reasons = tuple(attention.most_common())
+    return PoolCounts(total, healthy, unhealthy, disabled, recovering, reasons)

@@ -71,7 +71,8 @@ class PoolCounts:
     """How many keys there are: ``total = healthy + unhealthy + disabled``.
 
     ``unhealthy`` keys have a breaker that is not closed; ``recovering`` are those among them that
-    are half-open.
+    are half-open. ``needs_attention`` counts enabled keys by why Google rejects them, the most
+    frequent reason first.
     """
 
     total: int
@@ -79,6 +80,7 @@ class PoolCounts:
     unhealthy: int
     disabled: int
     recovering: int
+    needs_attention: tuple[tuple[str, int], ...] = ()
 
 
 class PassedOver(Struct, frozen=True):

@@ -30,7 +30,14 @@ _TELLING = frozenset({Verdict.SUCCESS, Verdict.KEY})
 #: What may be Google's doing or the way's, and will pass: the key is probed again in the next
 #: round. Any other answer is about the list of models, which an upstream need not have.
 _PASSING = frozenset(
-    {Verdict.SERVICE, Verdict.NETWORK, Verdict.QUOTA_MINUTE, Verdict.QUOTA_DAY, Verdict.UNUSABLE}
+    {
+        Verdict.SERVICE,
+        Verdict.NETWORK,
+        Verdict.HOST,
+        Verdict.QUOTA_MINUTE,
+        Verdict.QUOTA_DAY,
+        Verdict.UNUSABLE,
+    }
 )
 #: So often in a row; a key must not stay out for ever because its probes lead nowhere.
 _PATIENCE = 3

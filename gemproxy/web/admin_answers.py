@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
@@ -20,6 +21,7 @@ from gemproxy.dialects.openai.malformed import malformed
 from gemproxy.errors import InvalidRequest
 from gemproxy.keys.outcome import Charge
 from gemproxy.keys.pool import KeyStatus, PoolCounts, Reason
+from gemproxy.recent import WINDOW
 from gemproxy.web.health import Diagnosis, ServiceStatus, Status
 
 
@@ -35,6 +37,24 @@ class KeyCountsAnswer(_Answer, frozen=True):
     unhealthy: int
     disabled: int
     recovering: int
+    #: Enabled keys that Google rejects, by its reason.
+    needs_attention: dict[str, int]
+
+
+class CauseAnswer(_Answer, frozen=True):
+    """Why requests failed, and how many."""
+
+    cause: str
+    count: int
+
+
+class RecentRequestsAnswer(_Answer, frozen=True):
+    """What clients got in the last ``seconds``; their own faults are not counted."""
+
+    seconds: int
+    total: int
+    failed: int
+    causes: tuple[CauseAnswer, ...]
 
 
 class ModelAnswer(_Answer, frozen=True):
@@ -65,12 +85,14 @@ class HealthAnswer(_Answer, frozen=True):
     """Schema ``Health``; ``uptime`` in seconds."""
 
     status: Status
+    headline: str
     timestamp: datetime
     uptime: int
     version: str
     draining: bool
     in_flight: int
     keys: KeyCountsAnswer
+    requests: RecentRequestsAnswer
     reasons: tuple[str, ...]
     models: tuple[ModelAnswer, ...]
     persistence: PersistenceAnswer
@@ -253,12 +275,21 @@ def health(
     return _convert(
         {
             "status": diagnosis.status,
+            "headline": diagnosis.headline,
             "timestamp": wall,
             "uptime": int(max(0.0, now - service.started_at)),
             "version": service.version,
             "draining": service.draining,
             "in_flight": service.in_flight,
-            "keys": counts,
+            "keys": {**asdict(counts), "needs_attention": dict(counts.needs_attention)},
+            "requests": {
+                "seconds": WINDOW,
+                "total": service.requests.total,
+                "failed": service.requests.failed,
+                "causes": [
+                    {"cause": cause, "count": number} for cause, number in service.requests.causes
+                ],
+            },
             "reasons": diagnosis.reasons,
             "models": [
                 {"model": model, "status": "unavailable", "until": wall + until - now}

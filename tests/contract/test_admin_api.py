@@ -76,7 +76,8 @@ async def test_the_health_of_a_service_in_trouble(admin, fits):
     stage = admin.stage
     stage.break_key("alpha")
     now = stage.clock.seconds()
-    stage.models.record(stage.models.acquire("gemini-3.8-flash", now), False, now)
+    for _ in range(2):
+        stage.models.record(stage.models.acquire("gemini-3.8-flash", now), False, now)
     stage.set(
         draining=True,
         region_refused=True,

@@ -111,8 +111,9 @@ def test_health_counts_keys_by_their_state(daemon, simulator):
         "unhealthy": 1,
         "disabled": 1,
         "recovering": 0,
+        "needs_attention": {"invalid": 1},
     }
-    assert len(health["reasons"]) == 2
+    assert len(health["reasons"]) == 3
     assert health["in_flight"] == 0
     assert not health["draining"]
     assert health["persistence"]["backend"] == "sqlite"

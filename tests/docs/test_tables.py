@@ -15,6 +15,7 @@ from gemproxy.interfaces import StoreStatus
 from gemproxy.keys.outcome import Verdict
 from gemproxy.keys.selection import Reason
 from gemproxy.keys.status import PoolCounts
+from gemproxy.recent import RecentRequests
 from gemproxy.web.health import ServiceStatus, diagnose
 
 CONTRACT = REPOSITORY.parent / "shared" / "contracts" / "admin-api.yaml"
@@ -86,8 +87,9 @@ def test_every_reason_of_the_health_page_is_explained():
         region_refused=True,
         persistence=StoreStatus("json", last_error="disk full", degraded_since=1.0),
         config=SimpleNamespace(generation=1, loaded_at=0.0, last_error="a mistake"),
+        requests=RecentRequests(total=10, failed=10),
     )
-    counts = PoolCounts(total=4, healthy=0, unhealthy=2, disabled=1, recovering=1)
+    counts = PoolCounts(4, 0, 2, disabled=1, recovering=1, needs_attention=(("expired", 1),))
     reasons = diagnose(service, counts, [("some-model", 1.0)], can_serve=False, resting=1).reasons
     told = [cell.split("…")[0].strip() for cell in rows("docs/operations.md", "| a reason begins")]
     unexplained = [r for r in reasons if not any(r.startswith(beginning) for beginning in told)]

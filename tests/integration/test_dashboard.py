@@ -210,7 +210,7 @@ def test_everything_about_a_key_can_be_read(page, daemon, simulator):
     expect(row(page, "alpha")).to_contain_text("Needs a person")
     button(page, "alpha").click()
     details = page.get_by_role("dialog", name="alpha")
-    expect(details).to_contain_text("API key not valid. Please pass a valid API key.")
+    expect(details).to_contain_text("API key not valid.")
     expect(details).to_contain_text(daemon.key("alpha")["id"])
     assert secret_of("alpha") not in page.content()
     page.keyboard.press("Escape")

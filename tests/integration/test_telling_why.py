@@ -64,3 +64,41 @@ def test_a_rejected_keys_reason_is_in_the_log(start_daemon, simulator):
     )
     assert (line["level"], line["key"], line["reason"]) == ("error", "alpha", "expired")
     assert line["message"] == "API key expired."
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "causes"),
+    [
+        ("overloaded", {"upstream 503", "model unavailable"}),
+        ("expired", {"upstream 400", "no healthy keys"}),
+        ("rate-limited-minute", {"upstream 429", "rate limit exceeded"}),
+        ("reset", {"reset", "model unavailable"}),
+    ],
+)
+def test_health_never_says_that_it_serves_while_nobody_is_served(
+    start_daemon, simulator, behaviour, causes
+):
+    daemon = start_daemon(keys_of("alpha", "beta", cooldownSeconds=1))
+    assert daemon.health()["headline"] == "All 2 keys serve."
+    simulator.behave_all(behaviour)
+    for number in range(20):
+        assert post(daemon, said(f"Hello {number}", MODEL)).status in (429, 502, 503)
+    health = daemon.health()
+    assert health["status"] == "unhealthy"
+    assert health["requests"]["total"] == health["requests"]["failed"] == 20
+    assert {each["cause"] for each in health["requests"]["causes"]} <= causes
+    assert not health["headline"].startswith(("Serving", "All"))
+    if behaviour == "expired":
+        assert health["headline"] == "No key can serve: 2 expired."
+        assert health["keys"]["needs_attention"] == {"expired": 2}
+    else:
+        assert health["headline"].startswith("Failing: 20 of 20 requests in the last 5 minutes")
+
+
+def test_what_clients_do_wrong_is_no_failure_of_the_service(start_daemon):
+    daemon = start_daemon()
+    for _ in range(10):
+        assert post(daemon, {"model": MODEL, "messages": []}).status == 400
+        assert post(daemon, said("[simulate:bad-request]", MODEL)).status == 400
+    health = daemon.health()
+    assert (health["status"], health["requests"]["total"]) == ("healthy", 0)

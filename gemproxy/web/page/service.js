@@ -13,13 +13,13 @@ const LOOKS = {
 };
 const BACKENDS = { sqlite: "SQLite", json: "the JSON fallback", none: "nowhere" };
 // The headline says so already.
-const SAID = "No key can serve.";
+const SAID = ["No key can serve.", "Requests that failed in the last"];
 
 /** Show what the API says of the service. */
 export function showService(health) {
   look(health.draining ? "degraded" : health.status);
   setText(byId("headline"), headline(health));
-  const reasons = health.reasons.filter((reason) => reason !== SAID);
+  const reasons = health.reasons.filter((reason) => !SAID.some((words) => reason.startsWith(words)));
   show(byId("reasons"), reasons, (sentences) =>
     sentences.map((sentence) => foreign(sentence, "li")),
   );
@@ -43,19 +43,8 @@ function look(name) {
   show(byId("service-shape"), name, () => shape(outline, 40));
 }
 
-function headline({ status, draining, in_flight: inFlight, keys }) {
-  if (draining) {
-    return `Draining: ${counted(inFlight, "request")} to finish, then it stops.`;
-  }
-  if (status === "unhealthy") {
-    return keys.total === 0 ? "There are no keys." : "No key can serve.";
-  }
-  if (status === "healthy") {
-    return keys.total === 1 ? "The only key serves." : `All ${counted(keys.total, "key")} serve.`;
-  }
-  return keys.healthy === keys.total
-    ? "Serving, and something is not as it should be."
-    : `Serving with ${keys.healthy} of ${counted(keys.total, "key")}.`;
+function headline({ headline: words, draining, in_flight: inFlight }) {
+  return draining ? `Draining: ${counted(inFlight, "request")} to finish, then it stops.` : words;
 }
 
 function showFacts(health) {

@@ -24,8 +24,9 @@ from twisted.python.failure import Failure
 from gemproxy.audit import Actor
 from gemproxy.errors import ConfigError, Fault
 from gemproxy.interfaces import StoreStatus
-from gemproxy.keys.outcome import Verdict
+from gemproxy.keys.outcome import Outcome, Verdict
 from gemproxy.keys.pool import PoolSettings
+from gemproxy.recent import RecentRequests
 
 READS = [
     "/admin/health",
@@ -282,9 +283,18 @@ def test_a_healthy_service(stage):
         "timestamp": "2026-11-22T20:00:00Z",
         "uptime": 3600,
         "version": "1.2.3",
+        "headline": "All 3 keys serve.",
         "draining": False,
         "in_flight": 7,
-        "keys": {"total": 3, "healthy": 3, "unhealthy": 0, "disabled": 0, "recovering": 0},
+        "keys": {
+            "total": 3,
+            "healthy": 3,
+            "unhealthy": 0,
+            "disabled": 0,
+            "recovering": 0,
+            "needs_attention": {},
+        },
+        "requests": {"seconds": 300, "total": 0, "failed": 0, "causes": []},
         "reasons": [],
         "models": [],
         "persistence": {
@@ -308,6 +318,31 @@ def test_health_follows_the_keys(stage):
     assert found["reasons"][0] == "No key can serve."
     stage.ask("POST", "/admin/keys/alpha/reset")
     assert health(stage)["status"] == "degraded"
+
+
+def test_health_judges_by_what_clients_get(stage):
+    stage.set(requests=RecentRequests(200, 198, causes=(("upstream 503", 198),)))
+    found = health(stage)
+    assert found["status"] == "unhealthy"
+    assert found["headline"] == (
+        "Failing: 198 of 200 requests in the last 5 minutes failed (upstream 503)."
+    )
+    assert found["requests"] == {
+        "seconds": 300,
+        "total": 200,
+        "failed": 198,
+        "causes": [{"cause": "upstream 503", "count": 198}],
+    }
+
+
+def test_health_counts_why_keys_need_a_person(stage):
+    for name in ("alpha", "beta", "gamma"):
+        lease = stage.pool.acquire("m", NOON)
+        reason = "leaked" if name == "gamma" else "expired"
+        stage.pool.record(lease, Outcome(Verdict.KEY, 400, reason=reason), NOON)
+    found = health(stage)
+    assert found["keys"]["needs_attention"] == {"expired": 2, "leaked": 1}
+    assert found["headline"] == "No key can serve: 2 expired, 1 leaked."
 
 
 def test_health_follows_the_models(stage):
