@@ -39,6 +39,8 @@ _PASSING = frozenset(
         Verdict.UNUSABLE,
     }
 )
+#: Whoever says so, there is no list of models.
+_NO_LIST = frozenset({404, 405, 501})
 #: So often in a row; a key must not stay out for ever because its probes lead nowhere.
 _PATIENCE = 3
 
@@ -105,7 +107,8 @@ class ActiveHealthCheck:
             self._pool.record(lease, outcome, self._seconds())
             return
         vain = self._vain[key.id] = self._vain.get(key.id, 0) + 1
-        if outcome.verdict not in _PASSING or vain >= _PATIENCE:
+        passing = outcome.verdict in _PASSING and outcome.status not in _NO_LIST
+        if not passing or vain >= _PATIENCE:
             self._leave_to_clients(lease, outcome)
         self._pool.release(lease, self._seconds())
 

@@ -87,7 +87,7 @@ async def test_the_health_of_a_service_in_trouble(admin, fits):
     answer = await admin.ask("GET", "/admin/health")
     fits(answer, "/admin/health")
     assert answer.json["status"] == "degraded"
-    assert len(answer.json["reasons"]) == 5
+    assert len(answer.json["reasons"]) == 6
     assert answer.json["models"][0]["status"] == "unavailable"
 
 
