@@ -39,6 +39,7 @@ _VERDICTS = {
     Verdict.FORBIDDEN: "was forbidden this model",
     Verdict.SERVICE: "met an error of Google's own",
     Verdict.NETWORK: "got no answer from Google",
+    Verdict.HOST: "could not be used for want of descriptors, ports or threads on this machine",
     Verdict.BROKEN_OFF: "began to serve the request, and Google broke off",
     Verdict.REGION: "was told by Google that this host's region is not served",
     Verdict.UNUSABLE: "got an answer with nothing in it",
@@ -122,7 +123,8 @@ def _said(attempt: AttemptAnswer) -> str:
     """What Google said, or why it said nothing, in its own sentence."""
     if not attempt.message:
         return ""
-    return f" {'Why' if attempt.status is None else 'Google said'}: {attempt.message}"
+    googles = attempt.status is not None and attempt.outcome != Verdict.NETWORK.value
+    return f" {'Google said' if googles else 'Why'}: {attempt.message}"
 
 
 def _aside(attempt: AttemptAnswer) -> str:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import socket
+import weakref
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
-from twisted.internet.error import ConnectError
+from twisted.internet.error import ConnectError, ConnectionLost, getConnectError
 from twisted.internet.interfaces import (
     IDelayedCall,
     IProtocol,
@@ -74,8 +78,42 @@ class AddressesEndpoint:
 def _endpoint(reactor: Any, address: Address, port: int, timeout: float) -> IStreamClientEndpoint:
     host = address[1]
     kind = TCP6ClientEndpoint if ":" in host else TCP4ClientEndpoint
-    endpoint: IStreamClientEndpoint = kind(reactor, host, port, timeout)
+    endpoint: IStreamClientEndpoint = kind(_AskingWhy(reactor), host, port, timeout)
     return endpoint
+
+
+class _AskingWhy:
+    """The reactor's ``connectTCP``, with connections whose end is told with its reason.
+
+    An error that comes by itself (a router says that there is no such host, TCP gives up) is
+    reported before the kernel has shut the socket, and who looks in between cannot read from it
+    yet. Twisted then calls it a connection that was closed in order. The socket knows better.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+
+    def connectTCP(self, *arguments: Any, **options: Any) -> Any:
+        connector = self._reactor.connectTCP(*arguments, **options)
+        client = connector.transport
+        # No cycle: what belongs to a connection must not wait for the collector.
+        client.connectionLost = partial(_lost, weakref.ref(client))
+        return connector
+
+
+def _lost(reference: Callable[[], Any], reason: Failure) -> None:
+    client = reference()
+    if client is None:
+        return
+    number = 0
+    with suppress(AttributeError, OSError):
+        number = client.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if number and not client.connected:
+        client.failIfNotConnected(getConnectError((number, os.strerror(number))))
+        return
+    if number:
+        reason = Failure(ConnectionLost(os.strerror(number)))
+    type(client).connectionLost(client, reason)
 
 
 class _Race:

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _PROXY_PORT = 3128
+#: What is inside has its own timeouts a little later than the whole, which knows better words.
+_MARGIN_SECONDS = 5.0
+#: So many addresses are named.
+_MOST_TOLD = 3
 
 
 @implementer(IStreamClientEndpoint)
@@ -81,17 +85,25 @@ class UpstreamEndpoint:
         addresses = _literal(self._host) or await self._names.addresses(
             self._host, self._timeout / 2
         )
-        stage.name = f"TCP to {self._host} port {self._port}"
+        stage.name = f"TCP to {self._host} port {self._port}{_told(self._host, addresses)}"
         if self._through_proxy:
             after_tcp = f"the HTTP proxy's answer to CONNECT {self._target}"
         else:
             after_tcp = "the TLS handshake"
         endpoint: IStreamClientEndpoint = AddressesEndpoint(
-            self._reactor, addresses, self._port, self._timeout, lambda: stage.enter(after_tcp)
+            self._reactor,
+            addresses,
+            self._port,
+            self._timeout + _MARGIN_SECONDS,
+            lambda: stage.enter(after_tcp),
         )
         if self._through_proxy:
             endpoint = TunnelEndpoint(
-                self._reactor, endpoint, self._target, self._timeout, self._authorization
+                self._reactor,
+                endpoint,
+                self._target,
+                self._timeout + _MARGIN_SECONDS,
+                self._authorization,
             )
         if self._tls is None:
             plain: IProtocol = await endpoint.connect(factory)
@@ -111,6 +123,12 @@ class _Stage:
 
     def enter(self, name: str) -> None:
         self.name = name
+
+
+def _told(host: str, addresses: list[Address]) -> str:
+    named = [address for _, address in addresses if address != host]
+    more = ", …" if len(named) > _MOST_TOLD else ""
+    return f" ({', '.join(named[:_MOST_TOLD])}{more})" if named else ""
 
 
 def _literal(host: str) -> list[Address]:

@@ -85,7 +85,7 @@ class _Tunnel(Protocol):
         if end:
             self._judge(head, rest)
         elif len(self._answer) > _MAX_ANSWER_BYTES:
-            self._refuse("with a head that does not end")
+            self._refuse("what does not end")
 
     def connectionLost(self, reason: Failure = Failure(ConnectError())) -> None:  # noqa: B008
         if self._inner is not None:
@@ -97,7 +97,7 @@ class _Tunnel(Protocol):
         status_line, *lines = head.decode("latin-1").split("\r\n")
         status = _STATUS.match(status_line)
         if status is None:
-            self._refuse(f"{status_line!r}, which is not HTTP")
+            self._refuse(f"what is not HTTP: {status_line}")
             return
         if not status[1].startswith("2"):
             offered = _schemes(lines) if status[1] == "407" else ""

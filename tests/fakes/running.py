@@ -162,6 +162,9 @@ class RunningSimulator(Process):
 class RunningDaemon(Process):
     """``twistd -n gemproxy`` in front of ``upstream``, with its files in ``folder``."""
 
+    #: What the program is run by.
+    prefix: tuple[str, ...] = ()
+
     def __init__(
         self,
         folder: Path,
@@ -176,6 +179,7 @@ class RunningDaemon(Process):
         self.upstream = upstream
         config, key_file = write_configuration(folder, upstream, keys, **settings)
         super().__init__(
+            *self.prefix,
             *TWISTD,
             "gemproxy",
             "--config",

@@ -107,9 +107,9 @@ def test_any_2xx_opens(stage):
         ),
         (b"HTTP/1.0 502\r\n\r\n", "502"),
         (b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1/\r\n\r\n", "302 Found"),
-        (b"HTTP/1.1\r\n\r\n", "'HTTP/1.1', which is not HTTP"),
-        (b"\r\n\r\n", "'', which is not HTTP"),
-        (b"SSH-2.0-OpenSSH\r\n\r\n", "'SSH-2.0-OpenSSH', which is not HTTP"),
+        (b"HTTP/1.1\r\n\r\n", "what is not HTTP: HTTP/1.1"),
+        (b"\r\n\r\n", "what is not HTTP: "),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", "what is not HTTP: SSH-2.0-OpenSSH"),
         (b"HTTP/1.1 503 " + b"x" * 9000 + b"\r\n\r\n", "503 " + "x" * 146),
     ],
 )
