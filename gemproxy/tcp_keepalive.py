@@ -30,7 +30,7 @@ def notice_silence(transport: Any, seconds: float, *, stalled_seconds: float = 0
     :func:`gone_after` seconds: 35 with the default of 20. A peer that lives but takes nothing (its
     window is shut) is given up after the same time, since the kernel does not tell the two apart;
     whoever has more patience with it says so by ``stalled_seconds``, which then counts for
-    unacknowledged bytes as well.
+    unacknowledged bytes as well; ``inf`` for who judges that by other means.
 
     ``transport`` is Twisted's, with or without TLS, or a socket. Nothing is done to what is no TCP
     connection. Never raises: a connection without these options still serves.
@@ -46,7 +46,7 @@ def notice_silence(transport: Any, seconds: float, *, stalled_seconds: float = 0
         (socket.IPPROTO_TCP, "TCP_KEEPIDLE", _whole(seconds)),
         (socket.IPPROTO_TCP, "TCP_KEEPINTVL", interval),
         (socket.IPPROTO_TCP, "TCP_KEEPCNT", _PROBES),
-        (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", math.ceil(patience * 1000)),
+        (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", _milliseconds(patience)),
     ):
         with suppress(OSError, AttributeError):
             connection.setsockopt(level, getattr(socket, name), value)
@@ -75,6 +75,11 @@ def _interval(seconds: float) -> int:
 
 def _whole(seconds: float) -> int:
     return max(1, math.ceil(seconds))
+
+
+def _milliseconds(seconds: float) -> int:
+    """As ``TCP_USER_TIMEOUT`` wants it, where 0 is the system's own patience."""
+    return 0 if math.isinf(seconds) else math.ceil(seconds * 1000)
 
 
 def _socket_of(transport: Any) -> socket.socket | None:

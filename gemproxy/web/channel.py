@@ -8,7 +8,6 @@ that of waiting for us.
 from __future__ import annotations
 
 import math
-import socket
 from collections.abc import Callable, Iterable
 from functools import partial
 from io import BytesIO
@@ -27,6 +26,7 @@ from zope.interface import implementer
 
 from gemproxy.errors import ProxyError
 from gemproxy.sockets import flush, send, unsent
+from gemproxy.tcp_keepalive import gone_after, notice_silence
 from gemproxy.web.pace import IDLE_SECONDS, Pace
 from gemproxy.web.parsing import (
     END_OF_HEAD,
@@ -39,6 +39,7 @@ from gemproxy.web.parsing import (
     read_head,
 )
 from gemproxy.web.request import ProxyRequest, new_request_id
+from gemproxy.web.uptake import Uptake, has_left, has_vanished
 
 if TYPE_CHECKING:
     from twisted.internet.tcp import Connection
@@ -58,9 +59,6 @@ CLOSE_SECONDS = 15.0
 #: leaves, and then left to wait in the sockets.
 MAX_HELD_BYTES = 16 * 1024
 
-_INTERNET = (socket.AF_INET, socket.AF_INET6)
-#: The first byte of Linux' ``struct tcp_info`` is the connection's state (tcp(7)).
-_TCP_ESTABLISHED = 1
 _EMPTY_LINE = b"\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _BAD_REQUEST_BODY = (
@@ -93,21 +91,35 @@ class ProxyChannel(Protocol):
         #: The next step with what is in the buffer; tells whether there may be another one.
         self._step: Callable[[], bool] = self._read_head
         self._is_stepping = False
+        #: Whether an answer was given since the reactor's last turn, and another turn is asked for.
+        self._has_answered = False
+        self._waits_for_turn = False
         self._buffer = b""
         self._request: ProxyRequest | None = None
-        self._is_serving = False
+        #: Whether it is being answered.
+        self.is_serving = False
         self._producer: IPushProducer | None = None
         self._linger_bytes = LINGER_BYTES
         #: The transport has more to send than it likes.
         self._is_congested = False
         self._is_paused = False
         self._is_closing = False
+        #: What the connection is counted under.
+        self.address = ""
+        #: The last request, while the client has yet to take its answer from this process.
+        self.unread: ProxyRequest | None = None
+        #: When to look again what the client takes.
+        self.look_at = 0.0
+        self._uptake: Uptake | None = None
 
     # -- the connection --------------------------------------------------------------------------
 
     def connectionMade(self) -> None:
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
+            # Who takes nothing, but lives, is for this program to judge.
+            keepalive = self.site.limits.keepalive_seconds
+            notice_silence(self.transport, keepalive, stalled_seconds=math.inf)
         self.transport.registerProducer(self, True)
         self.deadline = self.site.now() + IDLE_SECONDS
         self.site.remember(self)
@@ -120,38 +132,72 @@ class ProxyChannel(Protocol):
         # Bound methods of its own would keep the connection in memory for the collector to find.
         self.deadline, self.expire, self._step = math.inf, _ignore, _ignore
         self._buffer = b""
+        self._uptake = None
         self.site.forget(self)
+        self._forget_unread()
         request, self._request = self._request, None
         if request is not None:
             request.connectionLost(reason)
             if not request.is_working:
                 self.site.door.release(request)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether the client has everything, and has begun nothing."""
+        return (
+            self._request is None
+            and self.unread is None
+            and not self._buffer
+            and not self._is_congested
+            and not self._is_closing
+            and self._step == self._read_head
+        )
+
+    def make_room(self) -> None:
+        """Close a connection that is idle, at once."""
+        if self.isSecure():  # An orderly end would take the client's consent.
+            self.transport.abortConnection()
+        else:
+            self.loseConnection()
+
     def look_for_leave(self) -> None:
         """Notice that the client left, although nothing is read from it for now."""
-        handle = self.transport.getHandle()
-        # Below TLS it is noticed when the answer is written.
-        if isinstance(handle, socket.socket) and handle.family in _INTERNET:
-            state = handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
-            if state != _TCP_ESTABLISHED:
-                self.transport.abortConnection()
+        if has_left(self.transport):
+            self.transport.abortConnection()
 
     def _go_on(self) -> None:
         # Answers that are given at once must not nest the steps of a long pipeline.
         if self._is_stepping:
             return
         self._is_stepping = True
+        self._has_answered = False
         try:
             while self._buffer and self._step():
                 pass
         finally:
             self._is_stepping = False
 
+    def _wait_for_turn(self) -> None:
+        """Go on when the other connections have had their turn."""
+        if not self._waits_for_turn:
+            self._waits_for_turn = True
+            self.site.call_later(0, self._take_turn)
+        self._steer()
+
+    def _take_turn(self) -> None:
+        self._waits_for_turn = False
+        if self._buffer:
+            self._go_on()
+            self._steer()
+
     # -- reading a request -----------------------------------------------------------------------
 
     def _read_head(self) -> bool:
         if self._is_congested:
             return False  # Who does not read answers gets no more of them.
+        if self._has_answered:
+            self._wait_for_turn()
+            return False
         buffer = self._buffer
         # RFC 9112 section 2.2: one empty line before a request is let pass.
         start = len(_EMPTY_LINE) if buffer.startswith(_EMPTY_LINE) else 0
@@ -198,7 +244,7 @@ class ProxyChannel(Protocol):
             if head.length is None
             else SizedBody(head.length, content.write)
         )
-        pace = Pace(self.site.now())
+        pace = Pace(self.site.now(), self.site.limits.minimum_upload_rate)
         self._step = partial(self._read_body, request, body, pace)
         self.deadline, self.expire = pace.deadline, partial(self._judge, pace)
         # Whose body is on its way already has not waited for leave to send it.
@@ -220,14 +266,15 @@ class ProxyChannel(Protocol):
         if body.complete:
             self._serve(request)
         else:
-            now = self.site.now()
-            pace.brought(taken, now)
-            self._judge(pace, now)
+            pace.brought(taken)
+            self._judge(pace, self.site.now())
+            if taken and body.has_more:
+                self._wait_for_turn()
             return False
         return True
 
     def _serve(self, request: ProxyRequest) -> None:
-        self._is_serving = True
+        self.is_serving = True
         self._step = self._hold
         self.deadline = math.inf
         request.process()
@@ -254,7 +301,7 @@ class ProxyChannel(Protocol):
             self._refuse_body(request, error)
             return
         self._buffer = buffer[length:]
-        self._is_serving = True
+        self.is_serving = True
         self._step = self._hold
         self.deadline = math.inf
         self.site.door.turn_away(request, error)
@@ -289,7 +336,7 @@ class ProxyChannel(Protocol):
         """
         self._step = self._drop
         self._buffer = b""
-        self._is_serving = False
+        self.is_serving = False
         request, self._request = self._request, None
         if request is not None:
             self.site.door.release(request)
@@ -311,15 +358,20 @@ class ProxyChannel(Protocol):
 
     def _expire_unless_read(self, seconds: float, expire: Callable[[float], object]) -> None:
         """Expire, but not as long as the client goes on taking what was written."""
-        waiting = unsent(self.transport)
+        now = self.site.now()
+        uptake = Uptake(self.transport, now)
+        uptake.look(now)
+        self._expire_in(seconds, partial(self._expire_if_idle, uptake, seconds, expire))
 
-        def look(now: float) -> None:
-            if unsent(self.transport) < waiting:
-                self._expire_unless_read(seconds, expire)
-            else:
-                expire(now)
-
-        self._expire_in(seconds, look)
+    def _expire_if_idle(
+        self, uptake: Uptake, seconds: float, expire: Callable[[float], object], now: float
+    ) -> None:
+        before = uptake.taken_at
+        uptake.look(now)
+        if uptake.taken_at == before:
+            expire(now)
+        else:
+            self._expire_in(seconds, partial(self._expire_if_idle, uptake, seconds, expire))
 
     def _close_idle(self, _: float) -> None:
         self.loseConnection()
@@ -334,6 +386,26 @@ class ProxyChannel(Protocol):
         else:
             self.deadline = pace.deadline
 
+    def judge_reader(self, now: float) -> None:
+        """Cut off a client that takes nothing of what waits for it, or is not there any more."""
+        uptake = self._uptake
+        if uptake is None:
+            uptake = self._uptake = Uptake(self.transport, now)
+        limits = self.site.limits
+        if not uptake.look(now):
+            uptake.taken_at = now
+        elif now - uptake.taken_at >= limits.slow_reader_seconds:
+            self._give_up("closing a client that takes nothing of its answer", "slow_reader")
+        elif has_vanished(self.transport, gone_after(limits.keepalive_seconds)):
+            self._give_up("closing a client that has vanished", "client_gone")
+
+    def _give_up(self, what: str, outcome: str) -> None:
+        request = self._request or self.unread
+        if request is not None:
+            request.gone_outcome = outcome
+        self._log.info(what, outcome=outcome)
+        self.transport.abortConnection()
+
     def _abort(self, _: float) -> None:
         self.transport.abortConnection()
 
@@ -344,20 +416,31 @@ class ProxyChannel(Protocol):
         if request is not self._request:
             raise RuntimeError("a request ended that was not being served")
         self._request = None
-        self._is_serving = False
+        self.is_serving = False
+        self._has_answered = True
+        if self._is_congested:
+            request.is_unread = True
+            self.unread = request
         if not request.is_working:
             self.site.door.release(request)
         if not self.persistent:
             self._close()
             return
         if self._is_congested:
-            self._expire_unless_read(IDLE_SECONDS, self._close_idle)
+            self.deadline = math.inf  # Readers are judged by what they take.
         else:
             self._expire_in(IDLE_SECONDS, self._close_idle)
         self._step = self._read_head
         if self._buffer or self._is_paused or self._is_congested:
             self._go_on()
             self._steer()
+
+    def _forget_unread(self) -> None:
+        """The client has taken its last answer from this process, or will not."""
+        request, self.unread = self.unread, None
+        if request is not None:
+            request.is_unread = False
+            self.site.door.release(request)
 
     def _close(self) -> None:
         if self._buffer.strip(_EMPTY_LINE):
@@ -394,7 +477,10 @@ class ProxyChannel(Protocol):
             return
         self._is_closing, self.persistent = True, False
         flush(self.transport)
-        self._expire_unless_read(CLOSE_SECONDS, self._abort)
+        patience = CLOSE_SECONDS
+        if unsent(self.transport):
+            patience = max(patience, self.site.limits.slow_reader_seconds)
+        self._expire_unless_read(patience, self._abort)
         self._step = self._drop
         self._buffer = b""
         # A transport waits for its producer to end.
@@ -424,6 +510,7 @@ class ProxyChannel(Protocol):
     def resumeProducing(self) -> None:
         """Called by the transport: all is sent."""
         self._is_congested = False
+        self._forget_unread()
         if self._producer is not None:
             self._producer.resumeProducing()
         if self._step == self._read_head:
@@ -438,17 +525,29 @@ class ProxyChannel(Protocol):
 
     def _steer(self) -> None:
         """Read from the client only as long as something can become of what it sends."""
-        if self._is_serving:
+        if self.is_serving or self._waits_for_turn:
             pause = len(self._buffer) > MAX_HELD_BYTES
         else:
             pause = self._is_congested and self._step == self._read_head
         if pause != self._is_paused:
             self._is_paused = pause
-            self.site.listen_for_leave(self, wanted=pause and self._is_serving)
+            self.site.listen_for_leave(self, wanted=pause and self.is_serving)
             if pause:
                 self.transport.pauseProducing()
             else:
                 self.transport.resumeProducing()
+
+
+class RefusedConnection(Protocol):
+    """The protocol of a connection that is one too many: it is closed."""
+
+    transport: Connection
+
+    def connectionMade(self) -> None:
+        if ISSLTransport.providedBy(self.transport):
+            self.transport.abortConnection()
+        else:
+            self.transport.loseConnection()
 
 
 def _ignore(_: object = None) -> bool:

@@ -168,7 +168,7 @@ class Entrance:
         """See :class:`gemproxy.web.site.Door`."""
         self.buffered_bytes -= request.buffered_bytes
         request.buffered_bytes = 0
-        if request.has_place:
+        if request.has_place and not request.is_unread:
             request.has_place = False
             self.in_flight -= 1
             if self._idle:
@@ -254,7 +254,7 @@ class Entrance:
             status = self._fail(exchange, writer, error)
         except CancelledError:
             if request._disconnected:
-                status, exchange.outcome = CLIENT_CLOSED_REQUEST, "client_gone"
+                status, exchange.outcome = CLIENT_CLOSED_REQUEST, request.gone_outcome
             else:
                 status = self._cut_off(request, exchange, writer)
         except Exception:  # noqa: BLE001 - a defect of ours must not leave the client waiting

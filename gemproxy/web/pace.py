@@ -2,36 +2,46 @@
 
 from __future__ import annotations
 
-#: A kept-alive connection may be silent for so long between two requests, and an upload within one.
+from collections import deque
+
+#: A kept-alive connection may be silent for so long between two requests.
 IDLE_SECONDS = 60.0
-#: A body must bring at least this much in each ``IDLE_SECONDS``; less is a client that holds on.
-MIN_BODY_BYTES = 1024
+#: A body has to come at the least rate over any span of so many seconds.
+SPAN_SECONDS = 30.0
+#: No body may take longer, at whatever rate.
+WHOLE_BODY_SECONDS = 300.0
+#: How often the rate is looked at.
+STEP_SECONDS = 2.0
 
 
 class Pace:
-    """How one body comes in, from ``now`` (monotonic) on."""
+    """How one body comes in, from ``now`` (monotonic) on, at ``rate`` bytes/s or more."""
 
-    def __init__(self, now: float) -> None:
-        self._heard = now
-        self._window_end = now + IDLE_SECONDS
-        self._window_bytes = 0
+    def __init__(self, now: float, rate: float) -> None:
+        self._begun = now
+        self._rate = rate
+        self._size = 0
+        #: When how many bytes had come, for the last ``SPAN_SECONDS`` and the step before.
+        self._marks = deque([(now, 0)])
 
     @property
     def deadline(self) -> float:
         """When to ask again, if nothing comes before."""
-        return min(self._window_end, self._heard + IDLE_SECONDS)
+        return self._marks[-1][0] + STEP_SECONDS
 
-    def brought(self, size: int, now: float) -> None:
+    def brought(self, size: int) -> None:
         """``size`` more bytes have come."""
-        self._heard = now
-        self._window_bytes += size
+        self._size += size
 
     def is_too_slow(self, now: float) -> bool:
-        """Whether this upload is silent, or drips only to hold its connection."""
-        if now - self._heard >= IDLE_SECONDS:
+        """Whether this upload comes too slowly, or takes too long altogether."""
+        marks = self._marks
+        while len(marks) > 1 and now - marks[1][0] >= SPAN_SECONDS:
+            marks.popleft()
+        since, size = marks[0]
+        elapsed = now - since
+        if elapsed >= SPAN_SECONDS and self._size - size < self._rate * elapsed:
             return True
-        if now < self._window_end:
-            return False
-        drips = self._window_bytes < MIN_BODY_BYTES
-        self._window_end, self._window_bytes = now + IDLE_SECONDS, 0
-        return drips
+        if now >= self.deadline:
+            marks.append((now, self._size))
+        return now - self._begun >= WHOLE_BODY_SECONDS

@@ -23,6 +23,10 @@ MAX_HEADERS = 500
 #: What ends a head, and a chunked body with its trailers.
 END_OF_HEAD = b"\r\n\r\n"
 _LINE_END = b"\r\n"
+#: So much of a chunked body is shown to llhttp at once, and after so many pieces and chunks the
+#: rest has to wait: 64 KiB of chunks of a byte would take 10 ms and more.
+_PIECE_BYTES = 4096
+_MOST_EVENTS = 500
 
 # RFC 9112 section 3; llhttp would take two blanks, HTTP/0.9, HTTP/2.0 and RTSP as well, and refuse
 # methods of which it has not heard.
@@ -198,6 +202,8 @@ class SizedBody:
     ``size`` counts them, ``complete`` tells whether all were there.
     """
 
+    has_more = False
+
     def __init__(self, length: int, write: Callable[[bytes], object]) -> None:
         self.size = 0
         self.complete = length == 0
@@ -224,6 +230,8 @@ class ChunkedBody:
         # A parser refers to its listener: were that this object, both and all that was written
         # would stay in memory until the garbage collector comes.
         self._chunks = _Chunks(write)
+        #: Whether :meth:`receive` left something for later, since it would have taken too long.
+        self.has_more = False
         self._parser = HttpRequestParser(self._chunks)
         self._parser.feed_data(_CHUNKED_HEAD)
 
@@ -244,17 +252,26 @@ class ChunkedBody:
         # Only an empty line can end the body, and nothing behind one is shown to llhttp before it
         # is known whether it did: so what stands behind the body is never taken for a part of it.
         read = 0
+        chunks, self.has_more = self._chunks, False
+        chunks.events = 0
         while not self.complete:
             end = data.find(END_OF_HEAD, read) + len(END_OF_HEAD)
             if end < len(END_OF_HEAD):
                 end = len(data) - _begun_end(data)
+            if end - read > _PIECE_BYTES:
+                piece = data[read : read + _PIECE_BYTES]
+                end = read + len(piece) - _begun_end(piece)
             if end <= read:
+                break
+            if chunks.events > _MOST_EVENTS:
+                self.has_more = True
                 break
             self._feed(data[read:end])
             read = end
         return read
 
     def _feed(self, piece: bytes) -> None:
+        self._chunks.events += 1
         self._chunks.frame_bytes += len(piece)
         try:
             self._parser.feed_data(piece)
@@ -271,6 +288,8 @@ class _Chunks:
         self.size = 0
         self.complete = False
         self.frame_bytes = 0
+        #: Pieces shown and chunks found, as a measure of work.
+        self.events = 0
         self._write = write
 
     def on_message_begin(self) -> None:
@@ -280,6 +299,7 @@ class _Chunks:
 
     def on_body(self, data: bytes) -> None:
         self.frame_bytes = 0
+        self.events += 1
         self.size += len(data)
         self._write(data)
 

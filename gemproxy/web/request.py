@@ -86,8 +86,12 @@ class ProxyRequest(Request):
     # What it takes of the limits that all requests share; given back by ``Door.release``.
     has_place = False
     buffered_bytes = 0
+    #: Whether the client has yet to take the answer from this process, though it is complete.
+    is_unread = False
     #: Whether its work has begun and is not over.
     is_working = False
+    #: How it is told where the client left, or was made to.
+    gone_outcome = "client_gone"
 
     def __init__(self, channel: ProxyChannel, head: RequestHead) -> None:
         # Not Request's own: all that it makes is made below, when somebody asks for it.

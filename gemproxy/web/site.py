@@ -23,7 +23,8 @@ from zope.interface import implementer
 
 from gemproxy.clock import wall_clock
 from gemproxy.errors import ProxyError
-from gemproxy.web.channel import LINGER_SECONDS, ProxyChannel
+from gemproxy.web.channel import LINGER_SECONDS, ProxyChannel, RefusedConnection
+from gemproxy.web.crowd import ConnectionLimits, Crowd
 from gemproxy.web.origins import HeadGuard
 from gemproxy.web.request import ProxyRequest, new_request_id, request_id_of
 from gemproxy.web.writing import Clockface
@@ -41,6 +42,9 @@ CLIENT_CLOSED_REQUEST = 499
 #: How often deadlines are looked at. One timer for all connections: to set one for each request,
 #: and again for each piece of it, would cost as much as to read the request.
 SWEEP_SECONDS = 1.0
+#: How often it is looked at what a client takes of its answer, or more often where the patience
+#: with slow readers is short.
+LOOK_SECONDS = 5.0
 
 
 class Door(Protocol):
@@ -72,7 +76,8 @@ class ProxySite(Factory):
     """The factory of connections.
 
     ``routes`` are the short ways: (method, path) to what serves the request. Every request comes
-    through the ``door`` first, and before that past the ``guard``.
+    through the ``door`` first, and before that past the ``guard``. ``limits`` hold for its
+    connections.
     """
 
     noisy = False
@@ -85,6 +90,7 @@ class ProxySite(Factory):
         reactor: IReactorTime,
         door: Door,
         guard: HeadGuard | None = None,
+        limits: ConnectionLimits | None = None,
     ) -> None:
         self._resource = resource
         self.door = door
@@ -94,14 +100,22 @@ class ProxySite(Factory):
         #: Told of each request that was not HTTP.
         self.malformed: Callable[[], object] = _nothing
         self.routes: dict[tuple[bytes, bytes], Callable[[ProxyRequest], object]] = {}
+        self.crowd = Crowd(limits or ConnectionLimits())
         #: The connections that are open.
-        self.channels: set[ProxyChannel] = set()
+        self.channels = self.crowd.channels
+        self.call_later = reactor.callLater
         self._unread: set[ProxyChannel] = set()
-        self._call_later = reactor.callLater
         self._sweeping: IDelayedCall | None = None
         self._closed: Deferred[None] | None = None
 
-    def buildProtocol(self, _: IAddress | None) -> ProxyChannel:
+    @property
+    def limits(self) -> ConnectionLimits:
+        """What holds for the connections now."""
+        return self.crowd.limits
+
+    def buildProtocol(self, peer: IAddress | None) -> ProxyChannel | RefusedConnection:
+        if self.crowd.refusal(peer, self.now()) is not None:
+            return RefusedConnection()
         return ProxyChannel(self)
 
     def acceptableProtocols(self) -> list[bytes]:
@@ -120,20 +134,20 @@ class ProxySite(Factory):
         closed = self._closed = Deferred()
         for channel in list(self.channels):
             channel.loseConnection()
-        deadline = self._call_later(LINGER_SECONDS, self._abort)
+        deadline = self.call_later(LINGER_SECONDS, self._abort)
         closed.addCallback(lambda _: deadline.cancel() if deadline.active() else None)
         self._tell_if_closed()
         return closed
 
     def remember(self, channel: ProxyChannel) -> None:
         """``channel`` is open."""
-        self.channels.add(channel)
+        self.crowd.add(channel)
         if self._sweeping is None:
-            self._sweeping = self._call_later(SWEEP_SECONDS, self._sweep)
+            self._sweeping = self.call_later(SWEEP_SECONDS, self._sweep)
 
     def forget(self, channel: ProxyChannel) -> None:
         """``channel`` is closed."""
-        self.channels.discard(channel)
+        self.crowd.remove(channel)
         self._unread.discard(channel)
         if self._sweeping is not None and not self.channels:
             self._sweeping.cancel()
@@ -148,10 +162,16 @@ class ProxySite(Factory):
             self._unread.discard(channel)
 
     def _sweep(self) -> None:
-        self._sweeping = self._call_later(SWEEP_SECONDS, self._sweep)
+        self._sweeping = self.call_later(SWEEP_SECONDS, self._sweep)
         now = self.now()
         for channel in [channel for channel in self.channels if now > channel.deadline]:
             channel.expire(now)
+        again = now + min(LOOK_SECONDS, self.limits.slow_reader_seconds / 4)
+        for channel in [each for each in self.channels if each.is_serving or each.unread]:
+            if now < channel.look_at:
+                continue
+            channel.look_at = again
+            channel.judge_reader(now)
         for channel in list(self._unread):
             channel.look_for_leave()
 

@@ -214,7 +214,7 @@ def too_large(client):
 
 
 def too_slow(client):
-    client.channel.site._call_later.__self__.advance(1000)
+    client.channel.site.call_later.__self__.advance(1000)
     assert client.transport.aborted
     client.leave()
 

@@ -83,6 +83,12 @@ class Client:
         for end in [*sorted(cuts), len(data)]:
             self.channel.dataReceived(data[start:end])
             start = max(start, end)
+        self.take_turns()
+
+    def take_turns(self):
+        """As the reactor gives them, to a connection with more than one request."""
+        while any(call.getTime() <= self.clock.seconds() for call in self.clock.getDelayedCalls()):
+            self.clock.advance(0)
 
     def leave(self):
         self.channel.connectionLost(Failure(ConnectionDone()))
@@ -198,6 +204,7 @@ def test_what_comes_behind_a_request_waits_for_its_answer(client):
     client.send(post(b"/later") + post(body=b"second") + b"rubbish\r\n\r\n")
     assert client.sent == b""
     client.site.answer(client.site.waiting.pop())
+    client.take_turns()
     assert client.statuses == [200, 200, 400]
     assert client.site.seen[1][2] == b"second"
 
@@ -219,6 +226,7 @@ def test_reading_stops_while_too_much_waits_and_goes_on_after_the_answer(client)
     assert len(post(body=b"y" * 4000)) * 5 > MAX_HELD_BYTES
     assert client.transport.producerState == "paused"
     client.site.answer(client.site.waiting.pop())
+    client.take_turns()
     assert client.transport.producerState == "producing"
     assert client.statuses == [200] * 6
 
@@ -230,8 +238,35 @@ def test_who_does_not_read_answers_is_not_read_either(client):
     client.send(post() * 3)
     assert client.site.seen == []
     client.transport.producer.resumeProducing()
+    client.take_turns()
     assert client.transport.producerState == "producing"
     assert client.statuses == [200] * 3
+
+
+def test_a_pipeline_takes_turns_with_others(client):
+    client.channel.dataReceived(post(body=b"mine") * 3)
+    assert client.statuses == [200]
+    other = client.site.buildProtocol(None)
+    other.makeConnection(Transport())
+    other.dataReceived(post(body=b"another's"))
+    client.take_turns()
+    assert [body for *_, body in client.site.seen] == [b"mine", b"another's", b"mine", b"mine"]
+
+
+def test_what_waits_for_its_turn_is_not_added_to(client):
+    client.channel.dataReceived(post(body=b"x" * 4000) * 8)
+    assert client.statuses == [200]
+    assert client.transport.producerState == "paused"
+    client.take_turns()
+    assert client.transport.producerState == "producing"
+    assert client.statuses == [200] * 8
+
+
+def test_a_client_that_leaves_while_it_waits_for_its_turn_gets_none(client):
+    client.channel.dataReceived(post() * 3)
+    client.leave()
+    client.take_turns()
+    assert len(client.site.seen) == 1
 
 
 def test_who_has_not_read_the_last_answer_is_not_read_behind_it(client):

@@ -48,13 +48,26 @@ class Client(Protocol):
         pass
 
 
+class TestsClock(Clock):
+    """The test's, but for the reactor's next turn."""
+
+    __test__ = False
+
+    def callLater(self, delay, act, *arguments):
+        from twisted.internet import reactor
+
+        if delay == 0:
+            return reactor.callLater(0, act, *arguments)
+        return super().callLater(delay, act, *arguments)
+
+
 class Server:
     """Listens with a site that answers GET with ``ANSWER``; its clock is the test's."""
 
     def __init__(self):
         from twisted.internet import reactor
 
-        self.clock = Clock()
+        self.clock = TestsClock()
         self.site = ProxySite(Resource(), self.clock, door=OpenDoor(self.clock))
         self.site.routes[b"GET", b"/"] = self._answer
         self.site.routes[b"GET", b"/later"] = self._answer_later

@@ -262,6 +262,8 @@ def read_chunked(data, cuts=()):
     taken = 0
     for end in places[1:]:
         taken += body.receive(data[taken:end])
+        while body.has_more:
+            taken += body.receive(data[taken:end])
     assert body.size == len(written)
     return bytes(written), taken, body
 
@@ -328,6 +330,29 @@ def test_a_body_of_tiny_chunks_is_no_matter_of_bounds():
     written, _, body = read_chunked(b"1\r\na\r\n" * 50_000 + b"0\r\n\r\n")
     assert len(written) == 50_000
     assert body.complete
+
+
+@pytest.mark.parametrize("chunk", [b"1\r\na\r\n", b"2\r\n\r\n\r\n", b"4\r\n\r\n\r\n\r\n"])
+@pytest.mark.parametrize("size", [65536, 65535, 65534, 65533, 30_000])
+def test_tiny_chunks_are_read_a_few_at_a_time_and_lose_nothing(chunk, size):
+    data = chunk * (size // len(chunk)) + b"0\r\n\r\nGET /behind"
+    written = bytearray()
+    body = ChunkedBody(written.extend)
+    rounds, taken = 0, 0
+    while not body.complete:
+        before = len(written)
+        taken += body.receive(data[taken:])
+        assert len(written) - before < 4096
+        rounds += 1
+    assert rounds > 5
+    assert data[taken:] == b"GET /behind"
+    assert bytes(written) == chunk[3:-2] * (size // len(chunk))
+
+
+def test_large_chunks_are_read_in_one_go():
+    body = ChunkedBody(len)
+    assert body.receive(b"10000\r\n" + b"x" * 65536 + b"\r\n") > 65536
+    assert not body.has_more
 
 
 @given(st.binary(max_size=40), st.lists(st.integers(0, 60)), st.integers(0, 40))

@@ -10,11 +10,13 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 
 from gemproxy.web.channel import HEADER_SECONDS, LINGER_BYTES, LINGER_SECONDS
-from gemproxy.web.pace import IDLE_SECONDS
+from gemproxy.web.crowd import ConnectionLimits
+from gemproxy.web.pace import IDLE_SECONDS, SPAN_SECONDS, WHOLE_BODY_SECONDS
 from gemproxy.web.site import ProxySite
 from gemproxy.web.writing import write_whole
 
 LIMIT = 10_000
+CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
 
 
 class Transport(StringTransport):
@@ -61,6 +63,8 @@ class Client:
 
     def send(self, data):
         self.channel.dataReceived(data)
+        while self.channel._waits_for_turn:
+            self.clock.advance(0)
 
     @property
     def statuses(self):
@@ -84,13 +88,28 @@ def head(length, path=b"/"):
     return b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (path, length)
 
 
-@pytest.mark.parametrize("begun", [b"", head(100), head(100) + b"a" * 99])
-def test_a_client_that_falls_silent_is_closed_after_a_minute(client, begun):
+def advance(client, seconds):
+    """Second by second, as the reactor does."""
+    client.clock.pump([1.0] * seconds)
+
+
+@pytest.mark.parametrize("begun", [b"", head(1) + b"a"])
+def test_a_client_that_falls_silent_between_requests_is_closed_after_a_minute(client, begun):
     client.send(begun)
-    client.clock.advance(IDLE_SECONDS - 1)
+    advance(client, int(IDLE_SECONDS))
     assert client.is_open
-    client.clock.advance(2)
+    advance(client, 2)
     assert not client.is_open
+
+
+@pytest.mark.parametrize("begun", [head(100), head(9000) + b"a" * 8999, CHUNKED])
+def test_a_client_that_falls_silent_in_a_body_is_cut_off_after_half_a_minute(client, begun):
+    client.send(begun)
+    advance(client, int(SPAN_SECONDS) - 1)
+    assert client.is_open
+    advance(client, 3)
+    assert client.transport.aborted
+    assert client.statuses == []
 
 
 def test_headers_that_stop_half_way_are_cut_off(client):
@@ -123,32 +142,56 @@ def test_headers_that_drip_on_a_kept_connection_are_cut_off_as_well(client):
     assert client.transport.aborted
 
 
-def test_a_body_that_drips_is_cut_off(client):
-    client.send(head(5000))
-    for _ in range(int(IDLE_SECONDS) // 10):
-        client.send(b"a")
-        client.clock.advance(10)
-    client.send(b"a")
+@pytest.mark.parametrize("size", [18, 100])
+def test_a_body_that_drips_is_cut_off(client, size):
+    client.site.crowd.apply(ConnectionLimits(minimum_upload_rate=101.0))
+    client.send(head(9000))
+    for _ in range(int(SPAN_SECONDS) + 3):
+        client.send(b"a" * size)
+        client.clock.advance(1)
     assert client.transport.aborted
     assert client.statuses == []
 
 
 def test_a_body_that_drips_only_after_a_brisk_start_is_cut_off(client):
     client.send(head(9000) + b"a" * 8000)
-    for _ in range(14):
+    for _ in range(int(SPAN_SECONDS) + 3):
         client.send(b"a")
-        client.clock.advance(10)
+        client.clock.advance(1)
     assert client.transport.aborted
 
 
-def test_a_slow_but_steady_body_is_served_however_long_it_takes(client):
+def test_a_body_that_comes_in_bursts_far_apart_is_cut_off(client):
+    """What counts is any span, not one that begins when it suits the client."""
+    client.site.crowd.apply(ConnectionLimits(minimum_upload_rate=10.0))
     client.send(head(9000))
-    for _ in range(45):
-        client.clock.advance(10)
-        client.send(b"a" * 200)
+    advance(client, 1)
+    client.send(b"a" * 4000)
+    advance(client, int(SPAN_SECONDS) + 3)
+    client.send(b"a" * 4000)
+    assert client.transport.aborted
+
+
+def test_a_slow_but_steady_body_is_served(client):
+    client.site.crowd.apply(ConnectionLimits(minimum_upload_rate=40.0))
+    client.send(head(9000))
+    for _ in range(200):
+        client.clock.advance(1)
+        client.send(b"a" * 45)
     assert client.statuses == [200]
     assert client.transport.value().endswith(b"\r\n\r\n9000")
     assert client.is_open
+
+
+def test_a_steady_body_that_takes_all_too_long_is_cut_off(client):
+    client.site.crowd.apply(ConnectionLimits(minimum_upload_rate=10.0))
+    client.send(head(9000))
+    for _ in range(int(WHOLE_BODY_SECONDS) - 1):
+        client.clock.advance(1)
+        client.send(b"a" * 20)
+    assert client.is_open
+    advance(client, 3)
+    assert client.transport.aborted
 
 
 def test_no_clock_runs_while_the_answer_is_awaited(client):

@@ -1,0 +1,104 @@
+"""What a client takes of what is sent to it.
+
+A write succeeds as long as there is room in a buffer; only the kernel knows what has reached the
+other side. Linux counts the bytes that a TCP peer has acknowledged (tcp(7), ``TCP_INFO``); of other
+sockets it tells how much has not been taken yet (``SIOCOUTQ``).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import socket
+import struct
+import termios
+from typing import Any
+
+from twisted.internet import abstract
+
+from gemproxy.sockets import unsent
+
+_INTERNET = (socket.AF_INET, socket.AF_INET6)
+# Of ``struct tcp_info`` (linux/tcp.h): state, tcpi_unacked, tcpi_last_ack_recv in milliseconds,
+# tcpi_bytes_acked, tcpi_notsent_bytes, tcpi_snd_wnd.
+_STATE, _UNACKED, _LAST_ACK, _ACKED, _NOT_SENT, _WINDOW = 0, 24, 56, 120, 144, 228
+_INFO_BYTES = 232
+_TCP_ESTABLISHED = 1
+
+_number = struct.Struct("=I").unpack_from
+_long_number = struct.Struct("=Q").unpack_from
+
+
+class Uptake:
+    """What the client behind ``transport`` has taken, from ``now`` (monotonic) on."""
+
+    def __init__(self, transport: Any, now: float) -> None:
+        self._transport = transport
+        self._socket = socket_below(transport)
+        self._taken = -1
+        self._waiting = -1
+        #: When the client was last seen to have taken something.
+        self.taken_at = now
+
+    def look(self, now: float) -> int:
+        """How many bytes wait for the client now. To be called every few seconds."""
+        waiting, taken = self._ask()
+        if taken > self._taken if taken >= 0 else waiting < self._waiting:
+            self.taken_at = now
+        self._taken, self._waiting = taken, waiting
+        return waiting
+
+    def _ask(self) -> tuple[int, int]:
+        """Bytes that wait, and bytes that were ever taken; -1 where nobody counts these."""
+        waiting = unsent(self._transport)
+        if self._socket is None:
+            return waiting, -1
+        try:
+            waiting += _number(fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)))[0]
+            info = _tcp_info(self._socket)
+        except (OSError, ValueError):  # Closed meanwhile.
+            return waiting, -1
+        return waiting, _long_number(info, _ACKED)[0] if len(info) == _INFO_BYTES else -1
+
+
+def socket_below(transport: Any) -> socket.socket | None:
+    """The socket of ``transport``, which may be wrapped in TLS."""
+    while not isinstance(transport, abstract.FileDescriptor):
+        transport = getattr(transport, "transport", None)
+        if transport is None:
+            return None
+    found = getattr(transport, "socket", None)
+    return found if isinstance(found, socket.socket) else None
+
+
+def has_left(transport: Any) -> bool:
+    """Whether the other side of a TCP connection has closed it, or its half of it."""
+    below = socket_below(transport)
+    try:
+        return below is not None and _tcp_info(below)[:1] not in (b"", bytes([_TCP_ESTABLISHED]))
+    except OSError:
+        return False
+
+
+def has_vanished(transport: Any, seconds: float) -> bool:
+    """Whether a TCP peer has acknowledged nothing for ``seconds``, although bytes are on their way.
+
+    A peer that lives acknowledges what it gets room for. One with a shut window has nothing on its
+    way to it; the kernel asks it ever more seldom, so that its silence means nothing.
+    """
+    below = socket_below(transport)
+    try:
+        info = b"" if below is None else _tcp_info(below)
+    except OSError:
+        return False
+    return (
+        len(info) == _INFO_BYTES
+        and _number(info, _UNACKED)[0] > 0
+        and _number(info, _WINDOW)[0] > 0
+        and _number(info, _LAST_ACK)[0] >= seconds * 1000
+    )
+
+
+def _tcp_info(connection: socket.socket) -> bytes:
+    if connection.family not in _INTERNET or not hasattr(socket, "TCP_INFO"):
+        return b""
+    return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_BYTES)
