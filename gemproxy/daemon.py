@@ -50,6 +50,7 @@ from gemproxy.services.lifetimes import FrozenStart, GracefulExit, Lifetime
 from gemproxy.services.listening import Draining, LameDuck, Listener
 from gemproxy.services.live_state import LiveState
 from gemproxy.services.notifying import SystemdNotifier, status_line
+from gemproxy.services.open_files import connections_within_limit
 from gemproxy.services.periodic import PeriodicService
 from gemproxy.services.probing import ActiveHealthCheck
 from gemproxy.services.reactor_lag import ReactorLag
@@ -66,6 +67,7 @@ from gemproxy.web.admin_door import AdminDoor, Surroundings
 from gemproxy.web.api import ModelNames, OpenAIAPI
 from gemproxy.web.auth import TokenAuth
 from gemproxy.web.auth_failures import AuthFailures
+from gemproxy.web.crowd import ConnectionLimits
 from gemproxy.web.entrance import Entrance, EntranceSettings
 from gemproxy.web.health import ServiceStatus
 from gemproxy.web.origins import HeadGuard, OriginSettings, reach_of
@@ -128,6 +130,7 @@ class Daemon:
         self._entrance.settings = entrance_settings(settings)
         self._entrance.auth = self._door.auth = token_auth(settings.proxy)
         self._auth_failures.trusted_proxies = settings.proxy.trusted_proxies
+        self._site.crowd.apply(connection_limits(settings))
         for guard in self._guards:
             guard.apply(origin_settings(settings.proxy))
         self._api.names = model_names(settings)
@@ -276,10 +279,19 @@ class Daemon:
             None if settings.proxy.admin_endpoint else self._admin,
         )
         self._site = ProxySite(
-            self._api.app.resource(), reactor, door=self._api, guard=self._guard(settings.proxy)
+            self._api.app.resource(),
+            reactor,
+            door=self._api,
+            guard=self._guard(settings.proxy),
+            limits=connection_limits(settings),
         )
         self._site.routes = self._api.short_ways()
         self._site.malformed = self._metrics.request_malformed
+        self._metrics.watch_connections(
+            self._site.crowd.count_by_state,
+            lambda: self._site.crowd.refused,
+            lambda: self._entrance.buffered_bytes,
+        )
 
     def _guard(self, proxy: ProxySettings) -> HeadGuard:
         guard = HeadGuard(origin_settings(proxy))
@@ -472,6 +484,20 @@ def entrance_settings(settings: Settings) -> EntranceSettings:
         heartbeat=settings.streaming.heartbeat_seconds,
         headers_after=settings.streaming.headers_after_seconds,
         cors_origins=frozenset(settings.proxy.cors_origins),
+    )
+
+
+def connection_limits(settings: Settings) -> ConnectionLimits:
+    """What the connections of clients may take. Warns where there are too few descriptors."""
+    proxy, upstream = settings.proxy, settings.upstream
+    most = max(proxy.max_concurrent_requests, upstream.max_connections_per_host)
+    return ConnectionLimits(
+        max_connections=connections_within_limit(proxy.max_connections, most),
+        max_per_address=proxy.max_connections_per_address,
+        shared_addresses=proxy.trusted_proxies,
+        minimum_upload_rate=proxy.minimum_upload_rate,
+        slow_reader_seconds=proxy.slow_reader_seconds,
+        keepalive_seconds=upstream.keepalive_seconds,
     )
 
 

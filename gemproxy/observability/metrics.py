@@ -8,7 +8,7 @@ scrape. Every label is bounded: ``route`` is a template, ``key`` a key that is c
 from __future__ import annotations
 
 import platform
-from collections.abc import Awaitable, Callable, Container, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -106,6 +106,17 @@ class Metrics:
     def watch_log(self, lines_dropped: Callable[[], int]) -> None:
         """Ask at each scrape how many lines of the log were lost."""
         self._service.log_lines_dropped = lines_dropped
+
+    def watch_connections(
+        self,
+        open_now: Callable[[], Mapping[str, int]],
+        refused: Callable[[], Mapping[str, int]],
+        buffered_bytes: Callable[[], int],
+    ) -> None:
+        """Ask these at each scrape: connections by state, refusals by reason, bytes of bodies."""
+        self._service.connections = open_now
+        self._service.refused = refused
+        self._service.buffered_bytes = buffered_bytes
 
     # -- what is told ----------------------------------------------------------------------------
 

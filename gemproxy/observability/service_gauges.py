@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry
@@ -46,6 +46,9 @@ class ServiceGauges(Collector):
     def __init__(self, registry: CollectorRegistry) -> None:
         self.in_flight: Callable[[], int] = int
         self.log_lines_dropped: Callable[[], int] = int
+        self.connections: Callable[[], Mapping[str, int]] = dict
+        self.refused: Callable[[], Mapping[str, int]] = dict
+        self.buffered_bytes: Callable[[], int] = int
         self.store: Callable[[], StoreStatus] = lambda: StoreStatus("none")
         self.configuration: Callable[[], ConfigurationStatus] | None = None
         registry.register(self)
@@ -67,6 +70,24 @@ class ServiceGauges(Collector):
             "Lines of the log that were not written, since nothing took them",
             (),
             [(_ALONE, self.log_lines_dropped())],
+        )
+        yield gauges(
+            "gemproxy_connections",
+            "Clients' connections: active in the middle of a request, idle between two",
+            ("state",),
+            [((state,), float(count)) for state, count in self.connections().items()],
+        )
+        yield counters(
+            "gemproxy_connections_refused_total",
+            "Clients' connections that were closed at once, by the limit that was reached",
+            ("reason",),
+            [((reason,), count) for reason, count in self.refused().items()],
+        )
+        yield gauges(
+            "gemproxy_buffered_bytes",
+            "Bytes of request bodies that are incomplete or not yet answered",
+            (),
+            [(_ALONE, self.buffered_bytes())],
         )
         yield from _of_store(self.store())
         yield from _of_configuration(self.configuration() if self.configuration else None)

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 #: Why a connection was refused, as a label of the metrics.
 REASONS = ("limit", "address", "descriptors")
-#: Seconds. To find the idle ones among many thousands takes milliseconds.
+#: Seconds until the idle ones are looked for again, where few were found: to find them among many
+#: thousands takes milliseconds.
 _LOOK_SECONDS = 1.0
 
 
@@ -58,6 +59,7 @@ class Crowd:
         #: Those that were idle when somebody looked, the longest first.
         self._idle: deque[ProxyChannel] = deque()
         self._looked_at = -_LOOK_SECONDS
+        self._found = 0
 
     def apply(self, limits: ConnectionLimits) -> None:
         """Take over other limits; connections that are open stay."""
@@ -116,10 +118,13 @@ class Crowd:
         return any(address in network for network in self.limits.shared_addresses)
 
     def _close_idle(self, now: float) -> bool:
-        if not self._idle and now - self._looked_at >= _LOOK_SECONDS:
+        if not self._idle and (
+            now - self._looked_at >= _LOOK_SECONDS or self._found * 4 >= len(self.channels)
+        ):
             self._looked_at = now
             idle = [channel for channel in self.channels if channel.is_idle]
             self._idle.extend(sorted(idle, key=lambda channel: channel.deadline))
+            self._found = len(idle)
         while self._idle:
             channel = self._idle.popleft()
             if channel.is_idle:

@@ -1,6 +1,8 @@
 """What clients can hold of a running daemon: memory, places, connections, descriptors."""
 
 import json
+import threading
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -96,3 +98,86 @@ def test_a_place_is_taken_before_the_body_comes(start_daemon):
         first.send(b"}")
         assert first.receive().status == 200
     assert chat(daemon).status == 200
+
+
+# -- connections -----------------------------------------------------------------------------------
+
+
+def test_above_the_limit_the_longest_idle_connection_goes(start_daemon):
+    daemon = start_daemon(keys_of("alpha"), proxy={"maxConnections": 5})
+    with ExitStack() as stack:
+        wires = [stack.enter_context(Wire(daemon)) for _ in range(5)]
+        for wire in wires:
+            assert wire.ask("GET", "/livez").status == 200
+        assert wires[0].ask("GET", "/livez").status == 200
+        another = stack.enter_context(Wire(daemon))
+        assert another.ask("GET", "/livez").status == 200
+        assert wires[1].rest() == b""
+        assert wires[0].ask("GET", "/livez").status == 200
+
+
+def test_who_opens_connections_and_says_nothing_keeps_nobody_out(start_daemon):
+    daemon = start_daemon(keys_of("alpha"), proxy={"maxConnections": 20})
+    with ExitStack() as stack:
+        for _ in range(60):
+            stack.enter_context(Wire(daemon))
+        assert chat(daemon).status == 200
+        assert daemon.metric("gemproxy_connections", state="idle") <= 20
+
+
+@pytest.mark.parametrize("limit", [{"maxConnections": 4}, {"maxConnectionsPerAddress": 4}])
+def test_where_none_is_idle_a_connection_more_is_closed_at_once(start_daemon, simulator, limit):
+    daemon = start_daemon(
+        keys_of("alpha"), proxy={**limit, "adminEndpoint": "tcp:0:interface=127.0.0.1"}
+    )
+    simulator.behave("alpha", "hang")
+    with ExitStack() as stack:
+        busy = [stack.enter_context(Wire(daemon)) for _ in range(4)]
+        for wire in busy:
+            wire.send(request("POST", CHAT, said("hi")))
+        eventually(lambda: in_flight(daemon) == 4)
+        refused = stack.enter_context(Wire(daemon))
+        assert refused.rest() == b""
+        reason = "limit" if "maxConnections" in limit else "address"
+        assert daemon.metric("gemproxy_connections_refused_total", reason=reason) == 1
+        assert daemon.metric("gemproxy_connections", state="active") == 4
+    eventually(lambda: in_flight(daemon) == 0)
+    simulator.reset()
+    assert chat(daemon).status == 200
+
+
+# -- taking turns ----------------------------------------------------------------------------------
+
+
+def test_others_do_not_wait_for_a_long_pipeline(guarded_daemon):
+    """Thousands of cheap requests in one write take seconds; a probe's answer must not."""
+    daemon, count = guarded_daemon, 3000
+    pipeline = b"".join(
+        [request("GET", "/v1/models", authorization="Bearer wrong")] * (count - 1)
+        + [request("GET", "/livez", connection="close")]
+    )
+    done = threading.Event()
+
+    def flood():
+        with Wire(daemon) as wire:
+            sending = threading.Thread(target=wire.send, args=(pipeline,))
+            sending.start()
+            wire.rest()
+            sending.join()
+        done.set()
+
+    flooding = [threading.Thread(target=flood) for _ in range(3)]
+    for each in flooding:
+        each.start()
+    waits = []
+    with Wire(daemon) as wire:
+        while not done.is_set():
+            begun = time.monotonic()
+            assert wire.ask("GET", "/livez").status == 200
+            waits.append(time.monotonic() - begun)
+            time.sleep(0.01)
+    for each in flooding:
+        each.join()
+    assert len(waits) > 10
+    # The machine may be busy with other things now and then.
+    assert sorted(waits)[len(waits) * 9 // 10] < 0.05

@@ -107,6 +107,9 @@ def busy_proxy():
     )
     proxy.finish(("gamma", Verdict.BROKEN_OFF, 1.0), stream=True, first_byte=NOW + 0.5)
     proxy.metrics.watch_service(lambda: 1, lambda: Configuration(1, NOW))
+    proxy.metrics.watch_connections(
+        lambda: {"active": 1, "idle": 2}, lambda: {"limit": 3}, lambda: 4096
+    )
     proxy.metrics.checkpoint_finished(StoreStatus("sqlite"), 0.01)
     return proxy
 
@@ -143,6 +146,14 @@ def test_names_types_and_labels_are_those_of_the_contract(path):
     if path.is_relative_to(ROOT):
         # The contract's own table does not have those that came after it.
         assert shown.keys() == listed.keys()
+
+
+def test_connections_and_bodies_are_shown():
+    """The specification's section 13 names these beside the contract's table."""
+    shown = shown_metrics(busy_proxy())
+    assert shown["gemproxy_connections"] == ("gauge", {"state"})
+    assert shown["gemproxy_connections_refused_total"] == ("counter", {"reason"})
+    assert shown["gemproxy_buffered_bytes"] == ("gauge", set())
 
 
 def test_nothing_else_is_shown_but_the_librarys_own():

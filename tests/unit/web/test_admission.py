@@ -1,6 +1,11 @@
 """What is decided from a request's head, before a byte of its body is read."""
 
+import gc
 import json
+import os
+import weakref
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from twisted.internet.defer import Deferred
@@ -39,7 +44,9 @@ class Client:
         self.channel.makeConnection(self.transport)
 
     def send(self, data):
-        self.channel.dataReceived(data)
+        """In pieces as they come from a socket."""
+        for start in range(0, len(data), 65536):
+            self.channel.dataReceived(data[start : start + 65536])
 
     def post(self, headers=b"", token=TOKEN, method=b"POST"):
         if token:
@@ -47,6 +54,7 @@ class Client:
         self.send(b"%b / HTTP/1.1\r\nHost: x\r\n%b\r\n" % (method, headers))
 
     def leave(self):
+        self.transport.producer = None  # A transport of Twisted's forgets it as well.
         self.channel.connectionLost(Failure(ConnectionDone()))
 
     @property
@@ -273,3 +281,85 @@ def test_a_body_that_never_ends_does_not_outlast_a_drain(stage):
     idle = stage.entrance.when_idle()
     stage.entrance.abort()
     assert idle.called
+
+
+# -- nothing of a body waits for the garbage collector ---------------------------------------------
+
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@contextmanager
+def no_collector():
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.collect()
+
+
+def answered(stage, client):
+    client.send(b"0\r\n\r\n")
+    stage.works.pop().callback(None)
+    assert client.status == 200
+
+
+def aborted(_stage, client):
+    client.leave()
+
+
+def refused(stage, client):
+    client.send(b"fffffff\r\n" + b"x" * 11 * MEGABYTE)
+    assert client.status == 413
+    client.leave()
+
+
+def malformed(_stage, client):
+    client.send(b"no chunk\r\n\r\n")
+    assert client.status == 400
+    client.leave()
+
+
+def left_at_work(stage, client):
+    client.send(b"0\r\n\r\n")
+    stage.works.pop()
+    client.leave()
+
+
+def kept(stage, client):
+    """Answered, and the connection waits for another request, which comes."""
+    answered(stage, client)
+    client.transport.clear()
+    client.post(b"Content-Length: 0\r\n")
+    answered_next = stage.works.pop()
+    answered_next.callback(None)
+    assert client.status == 200
+
+
+@pytest.mark.parametrize("end", [answered, aborted, refused, malformed, left_at_work, kept])
+def test_bodies_in_chunks_leave_at_once_and_not_with_the_collector(end):
+    stage = Stage(max_body=20 * MEGABYTE)
+    chunk = b"100000\r\n" + b"x" * MEGABYTE + b"\r\n"
+    before, connections, requests = None, [], []
+    with no_collector():
+        for number in range(30):
+            client = stage.connect()
+            client.post(CHUNKED)
+            for _ in range(10):
+                client.send(chunk)
+            connections.append(weakref.ref(client.channel))
+            requests.append(weakref.ref(client.channel._request))
+            end(stage, client)
+            assert requests[-1]() is None
+            if end in (answered, kept):
+                client.leave()
+            del client
+            if end is not malformed:  # Twisted keeps what is logged before a log begins.
+                assert connections[-1]() is None
+            if number == 2:
+                before = resident()
+        assert resident() - before < 30 * MEGABYTE
+    assert stage.taken == (0, 0)
