@@ -39,7 +39,7 @@ _VERDICTS = {
     Verdict.FORBIDDEN: "was forbidden this model",
     Verdict.SERVICE: "met an error of Google's own",
     Verdict.NETWORK: "got no answer from Google",
-    Verdict.HOST: "could not be used for want of descriptors, ports or threads on this machine",
+    Verdict.HOST: "could not be used: this machine is out of descriptors, ports or threads",
     Verdict.BROKEN_OFF: "began to serve the request, and Google broke off",
     Verdict.REGION: "was told by Google that this host's region is not served",
     Verdict.UNUSABLE: "got an answer with nothing in it",

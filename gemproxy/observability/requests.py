@@ -19,6 +19,7 @@ _NEVER = float("-inf")
 _REFUSED = "gemproxy.requests.refused"
 _REGION = Verdict.REGION.value
 _SUCCESS = Verdict.SUCCESS.value
+_HOST = Verdict.HOST.value
 
 
 class RequestLog:
@@ -32,7 +33,7 @@ class RequestLog:
     def __init__(self, sink: LogSink | None = None) -> None:
         self._sink = sink
         self._prepared = None if sink is None else PreparedLines(sink.scrubber)
-        self._region_told_at = self._region_refused_at = _NEVER
+        self._region_told_at = self._region_refused_at = self._host_told_at = _NEVER
 
     def request_finished(self, exchange: Exchange, status: int, seconds: float) -> None:
         """See :class:`gemproxy.interfaces.Telemetry`."""
@@ -48,6 +49,8 @@ class RequestLog:
             self._tell_region(exchange)
         elif exchange.outcome == _SUCCESS and exchange.attempts:
             self._region_refused_at = _NEVER
+        elif exchange.outcome == _HOST:
+            self._tell_host(exchange)
 
     def region_refused(self, now: float) -> bool:
         """Whether Google has refused this host's location within the last minutes."""
@@ -80,6 +83,17 @@ class RequestLog:
             "Google does not serve this host's location; no key is at fault",
             request_id=exchange.id,
             message=first_sentence(exchange.attempts[-1].outcome.message),
+        )
+
+    def _tell_host(self, exchange: Exchange) -> None:
+        """Requests fail by the hundred for it, and all for one reason."""
+        if exchange.started < self._host_told_at + _MINUTE:
+            return
+        self._host_told_at = exchange.started
+        self._log.error(
+            "this machine has no resources left for a connection; no key is at fault",
+            request_id=exchange.id,
+            message=exchange.attempts[-1].outcome.message,
         )
 
 

@@ -9,7 +9,8 @@ from fakes.clients import post, said
 from fakes.gemini_anywhere import Gemini, Server
 from fakes.network import DaemonWithNames, Island, NameServer, why_not
 from fakes.running import RunningDaemon, eventually, keys_of
-from fakes.wire import Wire
+from fakes.wire import CHAT, Wire, request
+from fakes.wire import said as said_raw
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "there are namespaces")
 
@@ -126,6 +127,24 @@ def test_a_host_that_does_not_exist_any_more_is_unreachable(island, daemon):
     assert key_states(daemon) == innocent()
 
 
+def test_a_request_that_was_never_acknowledged_spares_its_key_though_time_ran_out_first(
+    island, tmp_path
+):
+    """``firstByteTimeoutSeconds`` below what TCP needs to give the peer up."""
+    upstream = {"firstByteTimeoutSeconds": 2, "keepaliveSeconds": 30, "connectTimeoutSeconds": 1}
+    daemon = RunningDaemon(tmp_path, island.url, KEYS, upstream=upstream)
+    try:
+        assert ask(daemon).status == 200
+        island.cut()
+        answer = ask(daemon)
+        assert answer.status == 504
+        line = daemon.request_line(answer.headers["x-request-id"])
+        assert "the other side did not acknowledge it" in str(line["failures"][0])
+        assert key_states(daemon) == innocent()
+    finally:
+        daemon.stop()
+
+
 # -- names ---------------------------------------------------------------------------------------
 
 
@@ -197,6 +216,18 @@ def test_a_name_server_that_never_answers_holds_up_nothing_else(name_server, sta
     daemon.popen.terminate()
     assert daemon.wait() == 0
     assert time.monotonic() - began < 15
+
+
+def test_a_stop_does_not_wait_for_a_name_server(name_server, start_named):
+    name_server.address = None
+    daemon = start_named(81, upstream={"connectTimeoutSeconds": 300}, proxy={"drainSeconds": 1})
+    with Wire(daemon) as wire:
+        wire.send(request("POST", CHAT, said_raw("hi")))
+        assert name_server.asked.wait(30)
+        began = time.monotonic()
+        daemon.popen.terminate()
+        assert daemon.wait() == 0
+        assert time.monotonic() - began < 15
 
 
 def test_a_changed_answer_is_followed_when_connections_have_aged(name_server, start_named, servers):

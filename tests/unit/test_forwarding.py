@@ -447,6 +447,53 @@ def test_what_is_not_geminis_counts_as_the_network(body):
     assert everywhere.charges == [Charge.MODEL] * 3
 
 
+PORTAL = Reply(
+    403, b"<html><title>Access denied by ACME</title>", headers={"Content-Type": "text/html"}
+)
+
+
+def test_a_middlebox_that_forbids_everything_opens_no_key():
+    proxy = Proxy(FakeGemini(a=[PORTAL], b=[PORTAL], c=[PORTAL]))
+    for _ in range(10):
+        with pytest.raises(UpstreamUnavailable) as caught:
+            proxy.ask()
+        assert caught.value.status in (502, 503)
+    assert {proxy.status(name).status for name in "abc"} == {"active"}
+    assert {proxy.status(name).failure_count for name in "abc"} == {0}
+
+
+def test_what_a_middlebox_said_to_one_key_is_not_charged_to_it_though_another_served():
+    proxy = Proxy(FakeGemini(a=[PORTAL], b=[whole()]))
+    proxy.ask()
+    assert proxy.charges == [Charge.NOBODY, Charge.KEY]
+    said = proxy.exchange.attempts[0].outcome.message
+    assert said == "answered 403 not in Google's form: Access denied by ACME"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_page_of_a_captive_portal_is_not_charged_to_a_key(stream):
+    page = Reply(body=b"<html>Log in</html>", headers={"content-type": "text/html"})
+    served = streamed("Hello.") if stream else whole()
+    proxy = Proxy(FakeGemini(a=[page], b=[served]))
+    assert proxy.ask(stream=stream).finished
+    assert proxy.charges == [Charge.NOBODY, Charge.KEY]
+    assert proxy.exchange.attempts[0].outcome.verdict is Verdict.NETWORK
+
+
+def test_a_machine_out_of_descriptors_is_told_at_once_and_charged_to_nobody():
+    proxy = Proxy(FakeGemini(a=[FailureKind.EXHAUSTED], b=[whole()]))
+    for _ in range(5):
+        with pytest.raises(UpstreamUnavailable) as caught:
+            proxy.ask()
+        assert (caught.value.status, caught.value.retry_after) == (503, 1)
+        assert proxy.charges == [Charge.NOBODY]
+        assert proxy.exchange.outcome == "host"
+        proxy.upstream.scripts["b"] = [FailureKind.EXHAUSTED]
+    assert proxy.status("a").failure_count == 0
+    proxy.upstream.scripts = {"a": [whole()], "b": [whole()]}
+    assert proxy.ask().finished
+
+
 def test_malformed_calls_are_asked_for_once_more_and_charged_to_nobody():
     malformed = Reply(body=b'{"candidates":[{"finishReason":"MALFORMED_FUNCTION_CALL"}]}')
     proxy = Proxy(FakeGemini(**{name: [malformed] for name in "abcd"}))

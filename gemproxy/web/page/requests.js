@@ -23,6 +23,7 @@ const VERDICTS = {
   forbidden: "was forbidden this model",
   service: "met an error of Google's own",
   network: "got no answer from Google",
+  host: "could not be used: this machine is out of descriptors, ports or threads",
   broken_off: "began to serve the request, and Google broke off",
   region: "was told by Google that this host's region is not served",
   unusable: "got an answer with nothing in it",

@@ -299,3 +299,22 @@ def test_requests_that_were_turned_away_are_a_few_lines_a_minute_for_each_reason
         ("invalid_api_key", 80),
         ("unknown_url", 80),
     }
+
+
+def test_a_machine_out_of_descriptors_is_told_once_a_minute():
+    log = RequestLog()
+    words = "The upstream could not be used: out of file descriptors."
+    attempts = [AttemptRecord("1", "one", NOON, Outcome(Verdict.HOST, message=words))]
+
+    def fail_for_two_minutes():
+        for second in range(120):
+            exchange = request(attempts=attempts, outcome="host")
+            exchange.started = NOON + second
+            log.request_finished(exchange, 503, 0.1)
+
+    told = [
+        event
+        for event in published(fail_for_two_minutes)
+        if event.get("log_format", "").startswith("this machine has no resources left")
+    ]
+    assert [event["message"] for event in told] == [words] * 2
