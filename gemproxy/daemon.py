@@ -10,6 +10,7 @@ import os
 import secrets
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry
@@ -43,6 +44,7 @@ from gemproxy.observability.requests import RequestLog
 from gemproxy.observability.scrubbing import Scrubber
 from gemproxy.observability.telemetry import Telemetries, tell_all
 from gemproxy.recent import RecentOutcomes
+from gemproxy.services.accepting import AcceptGuard
 from gemproxy.services.checkpoint import Checkpoint
 from gemproxy.services.clock_watch import ClockWatch
 from gemproxy.services.handed_over import HandedOver
@@ -337,6 +339,7 @@ class Daemon:
             settings.proxy.endpoint or f"{settings.proxy.host}:{settings.proxy.port}",
         )
         self.listener.listening.addCallback(stand_at, self._site)
+        self.listener.listening.addCallback(self._guard_accepting)
         self.listener.listening.addCallback(self._ready)
         self._frozen = FrozenStart()
         sequence = ServiceSequence()
@@ -393,6 +396,10 @@ class Daemon:
 
     def _knows_model(self, name: str) -> bool:
         return self._catalogue.knows(name)
+
+    def _guard_accepting(self, port: Any) -> Any:
+        AcceptGuard(port, self._reactor, partial(self._site.crowd.refuse, "descriptors"))
+        return port
 
     def _ready(self, port: Any) -> Any:
         self._notifier.ready()

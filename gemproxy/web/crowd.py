@@ -93,8 +93,12 @@ class Crowd:
             return None
         else:
             reason = "limit"
-        self.refused[reason] += 1
+        self.refuse(reason)
         return reason
+
+    def refuse(self, reason: str, count: int = 1) -> None:
+        """``count`` connections were refused for ``reason``."""
+        self.refused[reason] += count
 
     def count_by_state(self) -> dict[str, int]:
         """How many are in the middle of a request (``active``), and how many are not."""

@@ -6,6 +6,7 @@ when somebody asks for it.
 
 from __future__ import annotations
 
+import codecs
 import re
 import secrets
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from twisted.web.http import parse_qs
 from twisted.web.http_headers import Headers
 from twisted.web.server import Request
 
-from gemproxy.errors import InvalidRequest, ProxyError, UnknownURL
+from gemproxy.errors import InternalError, InvalidRequest, ProxyError, UnknownURL
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
     from gemproxy.web.channel import ProxyChannel
     from gemproxy.web.parsing import RequestHead
     from gemproxy.web.site import ProxySite
+
+# Werkzeug asks for this codec with the first request. To load it takes milliseconds, and files that
+# can be opened.
+codecs.lookup("idna")
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}\Z")
 
@@ -150,7 +155,9 @@ class ProxyRequest(Request):
         if self.finished or self._disconnected:
             self._log.failure("request failed after its end", failure=reason)
         else:
-            super().processingFailed(reason)
+            self._log.failure("request failed before its work began", failure=reason)
+            error = InternalError("The proxy failed to serve this request.")
+            self.site.door.turn_away(self, error)
         return reason
 
     def when_gone(self, act: Callable[[], None]) -> None:

@@ -1,6 +1,8 @@
 """What clients can hold of a running daemon: memory, places, connections, descriptors."""
 
 import json
+import os
+import resource
 import threading
 import time
 from contextlib import ExitStack
@@ -181,3 +183,53 @@ def test_others_do_not_wait_for_a_long_pipeline(guarded_daemon):
     assert len(waits) > 10
     # The machine may be busy with other things now and then.
     assert sorted(waits)[len(waits) * 9 // 10] < 0.05
+
+
+# -- descriptors -----------------------------------------------------------------------------------
+
+
+def processor_seconds(daemon):
+    fields = Path(f"/proc/{daemon.popen.pid}/stat").read_text().rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def limit_files(daemon, spare):
+    """Let the daemon open ``spare`` more files than it has open now; ``None``: as many as ever."""
+    pid = daemon.popen.pid
+    hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)[1]
+    numbers = [int(each.name) for each in Path(f"/proc/{pid}/fd").iterdir()]
+    soft = hard if spare is None else max(numbers) + 1 + spare
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def is_let_in(wire):
+    try:
+        wire.send(request("GET", "/livez"))
+        return wire.socket.recv(65536) != b""
+    except ConnectionError:
+        return False
+
+
+def test_without_descriptors_clients_are_closed_and_nothing_turns_in_circles(start_daemon):
+    daemon = start_daemon(keys_of("alpha"))
+    with ExitStack() as stack:
+        kept = stack.enter_context(Wire(daemon))
+        assert kept.ask("POST", CHAT, said("hi")).status == 200
+        limit_files(daemon, 0)
+        connect = lambda: stack.enter_context(Wire(daemon))  # noqa: E731
+        # Numbers below the highest one are free, and a file is read now and then.
+        while [is_let_in(connect()) for _ in range(5)].count(True):
+            pass
+        lines, used = len(daemon.lines), processor_seconds(daemon)
+        assert [is_let_in(connect()) for _ in range(20)].count(False) > 15
+        time.sleep(1)
+        assert processor_seconds(daemon) - used < 1
+        assert len(daemon.lines) - lines <= 30
+        answer = kept.ask("GET", "/livez")
+        assert answer.status == 200, daemon.output
+        limit_files(daemon, None)
+    assert eventually(lambda: chat(daemon).status == 200)
+    assert daemon.metric("gemproxy_connections_refused_total", reason="descriptors") > 20
+    told = [event for event in daemon.events() if "no more files" in event["event"]]
+    assert told
+    assert told[0]["level"] in ("warn", "warning")

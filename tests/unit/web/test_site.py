@@ -256,6 +256,7 @@ def test_a_routes_defect_is_no_silence(client):
     with capturedLogs() as events:
         client.send(head(1) + b"a")
     assert client.statuses == [500]
+    assert [error.code for error in client.refused] == ["internal_error"]
     assert b"LookupError" not in client.transport.value()
     assert any("log_failure" in event for event in events)
 
