@@ -246,7 +246,10 @@ class UpstreamSettings:
         None, Nullable(ExistingFile()), "extra trust root (PEM), for a private gateway"
     )
     connect_timeout_seconds: float = setting(
-        10.0, _Seconds(), "longest wait for a connection, TLS included", "seconds"
+        10.0,
+        _Seconds(),
+        "longest wait for a connection: look-up of the name, TCP, HTTP proxy and TLS together",
+        "seconds",
     )
     first_byte_timeout_seconds: float = setting(
         600.0,
@@ -288,8 +291,8 @@ class UpstreamSettings:
     keepalive_seconds: float = setting(
         20.0,
         Number(1, 3600),
-        "silence after which TCP asks whether the peer is still there, and the time that it has "
-        "to acknowledge what was sent, on connections to the upstream and to clients",
+        "silence after which TCP asks whether the peer is still there; one that acknowledges "
+        "nothing for 1.75 times as long is given up, on connections to the upstream and to clients",
         "seconds",
     )
 
