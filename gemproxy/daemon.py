@@ -19,13 +19,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString
 from twisted.internet.interfaces import IProtocolFactory, IStreamServerEndpoint
 from twisted.internet.task import deferLater
+from twisted.logger import Logger
 from twisted.protocols.haproxy import proxyEndpoint
 
 from gemproxy import __version__
 from gemproxy.call import ForwardingSettings
 from gemproxy.catalogue import ModelCatalogue
 from gemproxy.clock import wall_clock
-from gemproxy.config import endpoints
+from gemproxy.config import endpoints, rules
 from gemproxy.config.changes import SettingsChange
 from gemproxy.config.settings import PersistenceSettings, ProxySettings, Settings
 from gemproxy.dialects.translation.signatures import SignatureStore
@@ -74,7 +75,7 @@ from gemproxy.web.entrance import Entrance, EntranceSettings
 from gemproxy.web.health import ServiceStatus
 from gemproxy.web.origins import HeadGuard, OriginSettings, reach_of
 from gemproxy.web.site import ProxySite, new_request_id
-from gemproxy.web.tls import tls_factory
+from gemproxy.web.tls import strengthen, tls_factory
 
 #: How often the log is asked for counts that are due, in seconds.
 _SUPPRESSED_SECONDS = 10.0
@@ -92,6 +93,8 @@ class Daemon:
     sockets of systemd's that endpoints may name; ``sink`` is the log of a process that has one
     already. Run :attr:`service`.
     """
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -142,6 +145,7 @@ class Daemon:
             self._store.configure(retention(settings.persistence))
         self._sink.apply(settings.logging)
         self._frozen.freeze_again()
+        self._warn(settings)
 
     def abandon(self) -> None:
         """Undo a start that was refused: what listens, and what speaks to systemd.
@@ -402,6 +406,7 @@ class Daemon:
         return port
 
     def _ready(self, port: Any) -> Any:
+        self._warn(self._reload.settings)
         self._notifier.ready()
         return port
 
@@ -409,6 +414,10 @@ class Daemon:
         """Also where nothing has changed: an operator may have moved the upstream's name."""
         self._upstream.look_up_again()
         self._notifier.ready()
+
+    def _warn(self, settings: Settings) -> None:
+        for warning in rules.warnings(settings):
+            self._log.warn("configuration warning", warning=warning)
 
     def _learn_secrets(self, settings: Settings) -> None:
         """Know the secrets of ``settings``, beside those in force: they may yet be refused."""
@@ -571,10 +580,14 @@ def described_endpoint(
         if kind == "haproxy" and rest[:1] == ["systemd"]:
             wrapped: IStreamServerEndpoint = proxyEndpoint(handed.endpoint(reactor, rest))
             return wrapped
-        endpoint: IStreamServerEndpoint = serverFromString(reactor, description)
+        endpoint: IStreamServerEndpoint = serverFromString(
+            reactor, endpoints.with_socket_mode(description)
+        )
     except Exception as error:
         reason = f"cannot be opened: {error}"
         raise ConfigError((Fault("proxy.yaml", 0, setting, reason),)) from error
+    if kind == "ssl":
+        strengthen(endpoint)
     return endpoint
 
 

@@ -46,9 +46,39 @@ def is_local(description: str) -> bool:
     return parts[0] in _LOCAL
 
 
+def with_socket_mode(description: str) -> str:
+    """``description``, by which a Unix socket is for its owner and group where it does not say.
+
+    Twisted would let everybody in: mode 666.
+    """
+    parts = split_description(description)
+    if parts[0] in _WRAPPERS:
+        wrapper, inner = description.split(":", 1)
+        return f"{wrapper}:{with_socket_mode(inner)}"
+    if parts[0] != "unix" or _argument(parts, "mode", None) is not None:
+        return description
+    # The mode may also stand in the second place.
+    plain = [part for part in parts[1:] if not _is_named(part)]
+    named_address = _argument(parts, "address", None) is not None
+    if len(plain) + named_address > 1:
+        return description
+    return f"{description}:mode=660"
+
+
 def brings_tls(description: str) -> bool:
     """Whether the endpoint speaks TLS by itself."""
     return split_description(description)[0] in {"ssl", "tls", "txsni", "le", "lets", "txacme"}
+
+
+def is_open_and_plain(description: str) -> bool:
+    """Whether others can reach the endpoint, and it speaks no TLS.
+
+    Not of a descriptor that systemd hands over: where it is bound to is not known here.
+    """
+    parts = split_description(description)
+    if parts[0] in _WRAPPERS:
+        return is_open_and_plain(description.split(":", 1)[1])
+    return parts[0] != "systemd" and not is_local(description) and not brings_tls(description)
 
 
 def is_loopback(host: str) -> bool:
@@ -76,6 +106,10 @@ def _argument(parts: list[str], name: str, position: int | None) -> str | None:
     if position is not None and len(parts) > position and "=" not in parts[position]:
         return parts[position]
     return None
+
+
+def _is_named(part: str) -> bool:
+    return re.match(r"[A-Za-z]+=", part) is not None
 
 
 def _is_port(text: str | None) -> bool:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gemproxy.config import endpoints
+from gemproxy.config.guessable import weakness
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gemproxy.config.reading import FileReader
-    from gemproxy.config.settings import Settings
+    from gemproxy.config.settings import ProxySettings, Settings
 
 #: Where the fault is shown, and what it is.
 Finding = tuple[str, str]
@@ -145,9 +146,34 @@ def _warnings(settings: Settings) -> Iterator[str]:
     for key in settings.keys:
         if key.cooldown_seconds is not None and key.cooldown_seconds > longest:
             yield f"cooldownSeconds of key {key.name} is longer than monitoring.recoveryTime"
-    if not settings.proxy.is_local and settings.proxy.anonymous_allowed:
-        yield "others can reach the listener, and clients need no token (allowAnonymous: true)"
+    yield from _doors(settings.proxy)
     if settings.models.allow:
         for alias, model in settings.models.aliases.items():
             if model not in settings.models.allow and alias not in settings.models.allow:
                 yield f"the alias {alias} stands for a model that models.allow does not hold"
+
+
+def _doors(proxy: ProxySettings) -> Iterator[str]:
+    """Ways in that are wider than they look."""
+    if not proxy.is_local and proxy.anonymous_allowed:
+        yield "others can reach the listener, and clients need no token (allowAnonymous: true)"
+    if proxy.anonymous_allowed and "*" in proxy.cors_origins:
+        yield (
+            "every web page that a browser shows here may spend quota: clients need no token, and"
+            " proxy.corsOrigins names every origin"
+        )
+    if any(network.prefixlen == 0 for network in proxy.trusted_proxies):
+        yield "proxy.trustedProxies names every address, so that clients may make up theirs"
+    admin = proxy.admin_endpoint
+    if admin is not None and proxy.has_tls and endpoints.is_open_and_plain(admin):
+        yield (
+            "others can reach proxy.adminEndpoint, which has no TLS as the public listener has: the"
+            " admin token can be read on the way"
+        )
+    tokens = [(f"the access token {token.name}", token.token) for token in proxy.access_tokens]
+    if proxy.admin_token is not None:
+        tokens.insert(0, ("the admin token", proxy.admin_token))
+    for name, token in tokens:
+        weak = weakness(token.reveal())
+        if weak is not None:
+            yield f"{name} {weak}; `openssl rand -base64 24` makes one that nobody guesses"

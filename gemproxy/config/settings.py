@@ -221,6 +221,13 @@ class ProxySettings:
         return endpoints.is_loopback(self.host)
 
     @property
+    def has_tls(self) -> bool:
+        """Whether the public listener speaks TLS."""
+        return self.tls is not None or (
+            self.endpoint is not None and endpoints.brings_tls(self.endpoint)
+        )
+
+    @property
     def admin_is_local(self) -> bool:
         """Whether only this machine can reach the listener of the admin API."""
         if self.admin_endpoint is not None:

@@ -4,6 +4,7 @@ import json
 import re
 import signal
 import socket
+import stat
 import subprocess
 from pathlib import Path
 from urllib.request import Request, urlopen
@@ -277,6 +278,27 @@ def check_drain(daemon, simulator, kept, probing):
         rest = wire.rest()
     assert b'"finish_reason":"stop"' in rest
     assert rest.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+
+
+@pytest.mark.parametrize(("more", "mode"), [("", 0o660), (":mode=600", 0o600), (":666", 0o666)])
+def test_a_unix_socket_is_for_its_owner_and_group(start_daemon, tmp_path, more, mode):
+    paths = [tmp_path / "public.sock", tmp_path / "admin.sock"]
+    public, admin = (f"unix:{path}{more}" for path in paths)
+    start_daemon(None, proxy={"endpoint": public, "adminEndpoint": admin}).stop()
+    daemon = start_daemon(None, proxy={"endpoint": public, "adminEndpoint": admin})
+    assert [stat.S_IMODE(path.stat().st_mode) for path in paths] == [mode] * 2
+    assert daemon.stop() == 0
+
+
+def test_what_is_hardly_meant_is_told_at_the_start_and_with_each_reload(start_daemon):
+    daemon = start_daemon(None, proxy={"accessTokens": ["b"]})
+    event = json.loads(daemon.wait_for_line("configuration warning"))
+    assert event["level"] == "warn"
+    assert "token-1 has fewer than 16 characters" in event["warning"]
+    start = len(daemon.lines)
+    daemon.configure(keys_of("alpha", "beta"), proxy={"adminToken": "a" * 16})
+    assert daemon.admin("POST", "config/reload").status == 200
+    assert "the admin token has too few" in daemon.wait_for_line("configuration warning", start)
 
 
 def test_before_the_drain_it_serves_on_and_says_that_it_leaves(start_daemon, simulator):

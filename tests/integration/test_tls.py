@@ -4,7 +4,7 @@ import ssl
 
 import pytest
 import trustme
-from fakes.running import keys_of
+from fakes.running import RunningDaemon, keys_of
 from fakes.threads import ANSWER, http_proxy, tls_upstream
 from fakes.wire import CHAT, Wire, chat, request, said
 
@@ -44,6 +44,84 @@ def secure(authority, tmp_path, start_daemon):
     context = ssl.create_default_context()
     authority.configure_trust(context)
     return daemon, context
+
+
+def offered(context, suites, version=ssl.TLSVersion.TLSv1_2):
+    """The client's ``context``, which speaks nothing but this."""
+    context.minimum_version = context.maximum_version = version
+    if suites:
+        context.set_ciphers(f"{suites}:@SECLEVEL=0")
+    return context
+
+
+WEAK = [
+    "AES128-GCM-SHA256",  # RSA key exchange: no forward secrecy
+    "AES256-SHA256",
+    "AES128-SHA",
+    "ECDHE-RSA-AES128-SHA256",  # CBC
+    "ECDHE-ECDSA-AES256-SHA384",
+    "ECDHE-ECDSA-AES128-SHA",
+    "ECDHE-RSA-AES256-SHA",
+    "ECDHE-ECDSA-AES128-CCM8",
+    "aNULL",
+]
+STRONG = [
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-CHACHA20-POLY1305",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+]
+
+
+@pytest.fixture(scope="module", params=["tls", "ssl"])
+def listeners(request, authority, simulator, tmp_path_factory):
+    """Daemons that speak TLS by either setting, with an RSA and an ECDSA key."""
+    folder = tmp_path_factory.mktemp("listeners")
+    running = {}
+    for kind in (trustme.KeyType.RSA, trustme.KeyType.ECDSA):
+        issued = authority.issue_cert("localhost", key_type=kind)
+        cert, key = folder / f"{kind.name}.pem", folder / f"{kind.name}-key.pem"
+        issued.private_key_pem.write_to_path(str(key))
+        for blob in issued.cert_chain_pems:
+            blob.write_to_path(str(cert), append=True)
+        proxy = {"tls": {"certFile": str(cert), "keyFile": str(key)}}
+        if request.param == "ssl":
+            interface = "port=0:interface=127.0.0.1"
+            proxy = {"endpoint": f"ssl:{interface}:privateKey={key}:certKey={cert}"}
+        home = tmp_path_factory.mktemp("daemon")
+        running[kind.name] = RunningDaemon(home, simulator.url, keys_of("alpha"), proxy=proxy)
+    yield running
+    for daemon in running.values():
+        daemon.stop()
+
+
+def handshake(daemon, authority, suites, version=ssl.TLSVersion.TLSv1_2):
+    """The version and suite that both agree on; ``None`` where they do not."""
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    try:
+        with Wire(daemon, offered(context, suites, version)) as wire:
+            assert wire.ask("GET", "/livez").status == 200
+            return wire.socket.version(), wire.socket.cipher()[0]
+    except ssl.SSLError:
+        return None
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
+def test_the_listener_takes_suites_with_forward_secrecy_and_authenticated_encryption_only(
+    listeners, authority
+):
+    for daemon in listeners.values():
+        assert [handshake(daemon, authority, suite) for suite in WEAK] == [None] * len(WEAK)
+        version = ssl.TLSVersion.TLSv1_3
+        assert handshake(daemon, authority, None, version)[0] == "TLSv1.3"
+        assert handshake(daemon, authority, "ALL", ssl.TLSVersion.TLSv1_1) is None
+    told = {
+        suite: handshake(listeners[kind], authority, suite)
+        for suite in STRONG
+        for kind in ["ECDSA" if "ECDSA" in suite else "RSA"]
+    }
+    assert told == {suite: ("TLSv1.2", suite) for suite in STRONG}
 
 
 def test_the_listener_speaks_tls(secure, simulator):

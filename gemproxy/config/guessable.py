@@ -1,0 +1,47 @@
+"""Tokens that could be guessed: too short, of too few characters, or made of words.
+
+A judgement for a warning, and no measure of strength: it knows what people type in a hurry.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+
+SHORTEST = 16
+_FEW = 6
+_LEFT_OVER = 4
+_WORDS = re.compile(
+    r"password|passwort|passw0rd|secret|token|bearer|changeme|change|letmein|welcome|please|default|"
+    r"example|sample|testing|tests?|demo|admin|client|user|guest|root|public|private|access|"
+    r"gemproxy|gemini|google|openai|proxy|localhost|local|qwertz|qwerty|uiop|asdfghjkl|asdf|zxcvbnm|"
+    r"api|key|sk|foo|bar|baz|abc|xyz|the|this|my|is|dev|prod|staging|deadbeef|cafe|babe"
+)
+
+
+def weakness(token: str) -> str | None:
+    """What is weak about ``token``; ``None`` where nothing is."""
+    if len(token) < SHORTEST:
+        return f"has fewer than {SHORTEST} characters"
+    if len(set(token)) < _FEW:
+        return "has too few different characters"
+    if _repeats(token):
+        return "repeats itself"
+    steps = [ord(after) - ord(before) for before, after in pairwise(token)]
+    if sum(step in {-1, 0, 1} for step in steps) > len(steps) * 2 / 3:
+        return "is a sequence"
+    # Digits in their order are what is put behind a word that was too short.
+    rest = re.sub(r"[^a-z0-9]|0?12345\d*|123\d?", "", _WORDS.sub("", token.lower()))
+    if len(rest) < _LEFT_OVER:
+        return "is made of words that everybody tries"
+    return None
+
+
+def _repeats(token: str) -> bool:
+    # A string that is a repetition stands within its double at another place than its ends; what
+    # is left over of the last one may be shorter.
+    half = len(token) // 2
+    return any(
+        (token[:size] * (len(token) // size + 1))[: len(token)] == token
+        for size in range(1, half + 1)
+    )
