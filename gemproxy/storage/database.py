@@ -14,8 +14,6 @@ from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-import msgspec
-
 from gemproxy.errors import StorageCorrupt, StorageError, StorageUnavailable
 from gemproxy.storage.migrations import Migration, migrate, migrations, refuse_foreign
 
@@ -34,7 +32,7 @@ _WAL_LARGEST = 64 * _MIB
 _FREE_PAGES = 256
 _VACUUM_STEP = 128
 
-_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT})
 
 
 class Database:
@@ -172,14 +170,35 @@ def storage_errors(path: Path) -> Iterator[None]:
     except StorageError as error:
         raise type(error)(f"{path}: {error}") from error
     except sqlite3.Error as error:
-        # The primary code; the bytes above tell where in SQLite it came from.
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-        kind = StorageCorrupt if code in _DAMAGED else StorageUnavailable
+        kind = StorageCorrupt if _code(error) in _DAMAGED else StorageUnavailable
         raise kind(f"{path}: {error}") from error
     except OSError as error:
         raise StorageUnavailable(f"{path}: {error.strerror or error}") from error
-    except msgspec.DecodeError as error:
-        raise StorageCorrupt(f"{path}: its contents make no sense: {error}") from error
+
+
+@contextmanager
+def unreadable() -> Iterator[None]:
+    """While stored values are read: what cannot be understood is :class:`StorageCorrupt`."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        # Also, without a code of its own, a text that is no UTF-8.
+        if is_about_schema(error):
+            raise StorageCorrupt(f"damaged: {error}") from error
+        raise
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        # Whatever decodes or converts a value raises one of these.
+        raise StorageCorrupt(f"its contents make no sense: {error}") from error
+
+
+def is_about_schema(error: BaseException) -> bool:
+    """Whether a statement of ours met tables or columns that are not as it expects them."""
+    return isinstance(error, sqlite3.OperationalError) and _code(error) == sqlite3.SQLITE_ERROR
+
+
+def _code(error: sqlite3.Error) -> int:
+    """The primary code; the bytes above tell where in SQLite it came from."""
+    return int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)) & 0xFF
 
 
 def move_aside(path: Path, now: float) -> Path:
@@ -190,7 +209,10 @@ def move_aside(path: Path, now: float) -> Path:
     damaged = list(path.parent.glob(f"{path.name}.damaged-*Z"))
     if len(damaged) >= MAX_DAMAGED:
         raise StorageUnavailable(f"damaged, and {len(damaged)} damaged ones lie beside it already")
-    stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    try:
+        stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    except (ValueError, OverflowError, OSError):
+        stamp = "at-an-unknown-time-Z"
     aside = _beside(path, f".damaged-{stamp}")
     # The database first: a log without its database is harmless.
     path.replace(aside)

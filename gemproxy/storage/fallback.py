@@ -123,7 +123,7 @@ class FallbackStateStore(ResilientStateStore):
             return self._with_whole_database(now or 0.0, lambda: self._database.load(now))
         except SchemaTooNew:
             raise
-        except StorageError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must not stop the start
             self._unread = True
             self._failed("sqlite", error, now or 0.0)
             self._settle("none" if self._snapshot is None else "json", now or 0.0, saved=False)
@@ -169,7 +169,7 @@ class FallbackStateStore(ResilientStateStore):
             self._failed("json", f"{damage}{aside}", now or 0.0)
         except SchemaTooNew:
             raise
-        except StorageError as error:
+        except Exception as error:  # noqa: BLE001 - as above
             self._failed("json", error, now or 0.0)
         return None
 

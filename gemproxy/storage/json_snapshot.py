@@ -15,12 +15,15 @@ from pathlib import Path
 import msgspec
 
 from gemproxy.audit import AuditEvent
+from gemproxy.config.files import read_regular
 from gemproxy.dialects.translation.signatures import RememberedCall
 from gemproxy.errors import SchemaTooNew, StorageCorrupt, StorageError
 from gemproxy.keys.cooldowns import Cooldown
 from gemproxy.keys.snapshot import KeySnapshot, Override, PoolSnapshot
 from gemproxy.state import MetricsRow, State
 from gemproxy.storage.database import move_aside, storage_errors
+from gemproxy.storage.migrations import LAST_PLAUSIBLE_VERSION
+from gemproxy.storage.plausibility import check_plausible
 
 FORMAT = "gemproxy-state"
 #: Grows when an older program could misread the file.
@@ -77,7 +80,7 @@ def decode_state(document: bytes) -> State:
     """
     try:
         header = msgspec.json.decode(document, type=_Header)
-        if header.format != FORMAT or header.version < 1:
+        if header.format != FORMAT or not 1 <= header.version <= LAST_PLAUSIBLE_VERSION:
             raise StorageCorrupt("not a state of gemproxy")
         if header.version > VERSION:
             raise SchemaTooNew(
@@ -85,18 +88,17 @@ def decode_state(document: bytes) -> State:
                 f" {VERSION}; run a newer gemproxy, or move the file away to begin without it"
             )
         found = msgspec.json.decode(document, type=_Document)
-    except msgspec.DecodeError as error:
+    # Among the errors of a value: text that is no UTF-8. A recursion error: nests without an end.
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise StorageCorrupt(f"not a state of gemproxy: {error}") from None
-    if any(word.weight is not None and word.weight < 1 for _, word in found.overrides):
-        raise StorageCorrupt("not a state of gemproxy: a weight is at least 1")
     pool = PoolSnapshot(found.taken_at, found.keys, found.cooldowns, found.denials, found.overrides)
-    return State(pool, dict(found.signatures), found.metrics, found.events)
+    return check_plausible(State(pool, dict(found.signatures), found.metrics, found.events))
 
 
 def read_state(path: Path) -> State:
     """The state in a file. Raises :class:`StorageError`."""
     with storage_errors(path):
-        return decode_state(path.read_bytes())
+        return decode_state(read_regular(path))
 
 
 def write_state(path: Path, state: State, *, overwrite: bool) -> None:

@@ -12,10 +12,13 @@ from contextlib import suppress
 from importlib import resources
 from typing import NamedTuple
 
-from gemproxy.errors import SchemaTooNew, StorageUnavailable
+from gemproxy.errors import SchemaTooNew, StorageCorrupt, StorageUnavailable
 
 #: ``gemp``: tells our databases from other people's.
 APPLICATION_ID = 0x67656D70
+
+#: A version beyond this one was not written by a newer program: the number is damaged.
+LAST_PLAUSIBLE_VERSION = 999
 
 
 class Migration(NamedTuple):
@@ -38,15 +41,20 @@ def migrations() -> list[Migration]:
 def refuse_foreign(connection: sqlite3.Connection, steps: Sequence[Migration]) -> None:
     """Look at a database before anything of it is changed.
 
-    Raises :class:`SchemaTooNew`, and :class:`StorageUnavailable` for somebody else's database.
+    Raises :class:`SchemaTooNew`, :class:`StorageCorrupt` for a version that there cannot be, and
+    :class:`StorageUnavailable` for somebody else's database.
     """
     present, latest = _number(connection, "user_version"), steps[-1].version
+    ours = _number(connection, "application_id") == APPLICATION_ID
+    begun = _has_tables(connection)
+    if ours and not begun <= present <= LAST_PLAUSIBLE_VERSION:
+        raise StorageCorrupt(f"damaged: its schema has the version {present}")
     if present > latest:
         raise SchemaTooNew(
             f"its schema has version {present}, and this program knows versions up to {latest};"
             " run a newer gemproxy, or move the file away to begin without its state"
         )
-    if _has_tables(connection) and _number(connection, "application_id") != APPLICATION_ID:
+    if begun and not ours:
         raise StorageUnavailable("this is a database of another program")
 
 

@@ -55,6 +55,20 @@ PUT_OVERRIDE = (
     " DO UPDATE SET enabled = excluded.enabled, weight = excluded.weight"
 )
 
+#: Fail where a table or a column that is read or written is not there.
+LOOKS = tuple(
+    f"SELECT {', '.join(columns)} FROM {table} LIMIT 0"  # noqa: S608
+    for table, columns in {
+        "checkpoint": ("id", "taken_at"),
+        "keys": (*_KEY, "left_at"),
+        "overrides": ("key_id", "enabled", "weight", "left_at"),
+        "rests": ("kind", "project", "model", "until", "reason"),
+        "signatures": ("number", "call_id", "signature", "issued_upstream"),
+        "request_metrics": _METRICS,
+        "audit_events": _EVENT,
+    }.items()
+)
+
 _GET_METRICS = f"SELECT {', '.join(_METRICS)} FROM request_metrics"  # noqa: S608
 
 
@@ -129,7 +143,7 @@ def get_overrides(connection: sqlite3.Connection) -> Iterator[tuple[str, Overrid
         "SELECT key_id, enabled, weight FROM overrides"
     ):
         word = {"enabled": None if enabled is None else bool(enabled), "weight": weight}
-        yield key_id, _checked(word, Override)
+        yield _text(key_id), _checked(word, Override)
 
 
 def get_rests(connection: sqlite3.Connection, kind: str) -> Iterator[Cooldown]:
@@ -147,7 +161,7 @@ def get_calls(connection: sqlite3.Connection) -> Iterator[tuple[str, RememberedC
         "SELECT call_id, signature, issued_upstream FROM signatures ORDER BY number"
     ):
         call = {"signature": signature, "issued_upstream": bool(issued_upstream)}
-        yield call_id, _checked(call, RememberedCall)
+        yield _text(call_id), _checked(call, RememberedCall)
 
 
 def get_metrics(connection: sqlite3.Connection, now: float | None) -> Iterator[MetricsRow]:
@@ -178,6 +192,10 @@ def get_events(connection: sqlite3.Connection, latest: int | None) -> Iterator[A
 
 def _json(value: object) -> str:
     return msgspec.json.encode(value).decode()
+
+
+def _text(value: object) -> str:
+    return msgspec.convert(value, str)
 
 
 def _checked(value: dict[str, Any], kind: type[_T]) -> _T:

@@ -17,9 +17,16 @@ import msgspec
 from gemproxy.keys.snapshot import PoolSnapshot
 from gemproxy.state import MAX_EVENTS, State
 from gemproxy.storage import rows
-from gemproxy.storage.database import Database, move_aside, storage_errors
+from gemproxy.storage.database import (
+    Database,
+    is_about_schema,
+    move_aside,
+    storage_errors,
+    unreadable,
+)
 from gemproxy.storage.migrations import migrations, refuse_foreign
 from gemproxy.storage.ownership import OwnerLock
+from gemproxy.storage.plausibility import check_plausible
 from gemproxy.storage.retention import Retention, prune
 from gemproxy.storage.writing import clear, write
 
@@ -86,8 +93,10 @@ class SQLiteStateStore:
                 self._saved = state
                 self._tidy_up(database, state.taken_at)
                 database.seal()
-            except BaseException:
+            except BaseException as error:
                 self._disconnect()
+                if is_about_schema(error):
+                    self._checked = False
                 raise
 
     def replace(self, state: State) -> None:
@@ -120,6 +129,9 @@ class SQLiteStateStore:
         database = self._open()
         if not self._checked:
             database.check()
+            with database.transaction(reading=True) as connection, unreadable():
+                for statement in rows.LOOKS:
+                    connection.execute(statement).fetchall()
             self._checked = True
         return database
 
@@ -150,6 +162,11 @@ class SQLiteStateStore:
 
 
 def _read(connection: sqlite3.Connection, now: float | None) -> State | None:
+    with unreadable():
+        return _read_values(connection, now)
+
+
+def _read_values(connection: sqlite3.Connection, now: float | None) -> State | None:
     found = connection.execute("SELECT taken_at FROM checkpoint").fetchone()
     if found is None:
         return None
@@ -160,9 +177,11 @@ def _read(connection: sqlite3.Connection, now: float | None) -> State | None:
         denials=tuple(rows.get_rests(connection, "denial")),
         overrides=tuple(rows.get_overrides(connection)),
     )
-    return State(
-        pool,
-        dict(rows.get_calls(connection)),
-        tuple(rows.get_metrics(connection, now)),
-        tuple(rows.get_events(connection, None if now is None else MAX_EVENTS)),
+    return check_plausible(
+        State(
+            pool,
+            dict(rows.get_calls(connection)),
+            tuple(rows.get_metrics(connection, now)),
+            tuple(rows.get_events(connection, None if now is None else MAX_EVENTS)),
+        )
     )

@@ -9,6 +9,7 @@ from fakes.wire import Answer, request
 from twisted.internet.address import IPv4Address
 from twisted.internet.testing import StringTransport
 
+from gemproxy.clock import wall_clock
 from gemproxy.config.changes import KeyUpdate, SettingsChange
 from gemproxy.config.settings import AccessToken
 from gemproxy.dialects.translation.usage import TokenUsage
@@ -94,10 +95,12 @@ def key(name: str, **options: Any) -> Key:
 class AdminStage:
     """``keys`` are the pool's; ``clock`` may be the reactor, for a real socket."""
 
-    def __init__(self, clock: Any, *keys: Key, admin_open: bool = False) -> None:
+    def __init__(
+        self, clock: Any, *keys: Key, admin_open: bool = False, pool: KeyPool | None = None
+    ) -> None:
         self.clock = clock
         self.keys = keys or (key("alpha", weight=2), key("beta"), key("gamma"))
-        self.pool = KeyPool(self.keys, PoolSettings())
+        self.pool = pool or KeyPool(self.keys, PoolSettings())
         self.models = ModelBreakers(failure_threshold=1)
         self.history = RequestHistory()
         self.history.request_finished(exchange(), 200, 0.8125)
@@ -150,6 +153,7 @@ class AdminStage:
             minute_rows=lambda: self.rows,
             seconds=self.clock.seconds,
             pause=self._pause,
+            wall=wall_clock(self.clock),
         )
 
     def _refuse(self) -> None:
