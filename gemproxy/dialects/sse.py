@@ -15,6 +15,9 @@ from __future__ import annotations
 from gemproxy.errors import FailureKind, UpstreamFailed
 
 DEFAULT_MAX_EVENT_BYTES = 32 * 1024 * 1024
+#: Lines that are of no event; a comment of a gateway's heartbeat has some ten bytes.
+MAX_IDLE_BYTES = 1024 * 1024
+_LINE_OVERHEAD = 48
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _PREFIX = b"data: "
@@ -26,7 +29,10 @@ class EventStreamDecoder:
     """Bytes in, the payloads of whole events out.
 
     One event may hold at most ``max_event_bytes``; beyond it :exc:`UpstreamFailed` is raised with
-    :attr:`FailureKind.TOO_LARGE`, so that an upstream cannot fill the memory.
+    :attr:`FailureKind.TOO_LARGE`, so that an upstream cannot fill the memory. Each line of an event
+    counts as some bytes more than it has, since that is what it takes. The same is raised with
+    :attr:`FailureKind.GARBAGE` after a megabyte of comments, blank lines and other fields without
+    an event between them.
     """
 
     __slots__ = (
@@ -35,6 +41,7 @@ class EventStreamDecoder:
         "_between_events",
         "_fragments",
         "_held",
+        "_idle",
         "_lines",
         "_max_event_bytes",
         "_raw",
@@ -42,9 +49,10 @@ class EventStreamDecoder:
 
     def __init__(self, max_event_bytes: int = DEFAULT_MAX_EVENT_BYTES) -> None:
         self._max_event_bytes = max_event_bytes
-        self._fragments: list[bytes] = []  # of a line whose end has not come
+        self._fragments = bytearray()  # of a line whose end has not come
         self._lines: list[bytes] = []  # of the event that is under way
         self._held = 0  # bytes in both
+        self._idle = 0  # bytes of lines of no event, since the last event
         self._raw = False  # the event under way is bare JSON
         self._after_cr = False  # a LF that comes next belongs to the line before it
         self._at_start = True
@@ -98,14 +106,15 @@ class EventStreamDecoder:
     def _joined_fragments(self, data: bytes) -> bytes:
         if not self._fragments:
             return data
-        text = b"".join((*self._fragments, data))
-        self._held -= len(text) - len(data)
-        self._fragments.clear()
+        self._held -= len(self._fragments)
+        self._fragments += data
+        text = bytes(self._fragments)
+        self._fragments = bytearray()
         return text
 
     def _keep(self, fragment: bytes) -> None:
         if fragment:
-            self._fragments.append(fragment)
+            self._fragments += fragment
             self._hold(len(fragment))
 
     def _hold(self, size: int) -> None:
@@ -127,18 +136,31 @@ class EventStreamDecoder:
             self._dispatch(payloads)
             self._raw = True
             self._add(line)
+        else:
+            self._pass_over(len(line) + 1)
+
+    def _pass_over(self, size: int) -> None:
+        self._idle += size
+        if self._idle > MAX_IDLE_BYTES:
+            raise UpstreamFailed(
+                FailureKind.GARBAGE, detail=f"{MAX_IDLE_BYTES} bytes without an event"
+            )
 
     def _add(self, line: bytes) -> None:
         self._lines.append(line)
-        self._hold(len(line))
+        self._hold(len(line) + _LINE_OVERHEAD)
 
     def _dispatch(self, payloads: list[bytes]) -> None:
         payload = b"\n".join(self._lines)
-        self._held -= sum(map(len, self._lines))
+        held = sum(map(len, self._lines)) + _LINE_OVERHEAD * len(self._lines)
+        self._held -= held
         self._lines.clear()
         self._raw = False
         if payload:
+            self._idle = 0
             payloads.append(payload)
+        else:
+            self._pass_over(held + 1)
 
 
 def _whole_events(data: bytes) -> list[bytes] | None:

@@ -8,14 +8,22 @@ as names that are newer than this program; fields that nobody here reads are ski
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from itertools import chain
+from typing import Annotated, Any
 
 import msgspec
 
 from gemproxy.dialects.set_aside import LEAST, SetAside, set_aside
 from gemproxy.errors import GarbledAnswer, GemproxyError
 
+#: Candidates of one answer, or of one chunk; nobody gets more than eight.
+MAX_CANDIDATES = 64
+#: Items of a list in one answer: parts, sources. More is no answer, and takes long to translate.
+MAX_ITEMS = 10_000
+
+_SHORT = msgspec.Meta(max_length=MAX_ITEMS)
 _NOTHING = msgspec.Raw(b"")
 #: Stands in :attr:`GenerateContentResponse.error` where none came; compare by identity.
 NO_ERROR = msgspec.Raw(b"")
@@ -43,7 +51,7 @@ class FunctionCall(msgspec.Struct, rename="camel", frozen=True, gc=False):
     name: str | None = None
     id: str | None = None
     args: msgspec.Raw = _NOTHING
-    partial_args: list[PartialArg] | None = None
+    partial_args: Annotated[list[PartialArg], _SHORT] | None = None
     will_continue: bool | None = None
 
 
@@ -76,7 +84,7 @@ class Part(msgspec.Struct, rename="camel", frozen=True, gc=False):
 class Content(msgspec.Struct, frozen=True, gc=False):
     """``{}`` and ``{"role": "model"}`` are usual."""
 
-    parts: list[Part] | None = None
+    parts: Annotated[list[Part], _SHORT] | None = None
 
 
 class Source(msgspec.Struct, frozen=True, gc=False):
@@ -106,14 +114,14 @@ class GroundingSupport(msgspec.Struct, rename="camel", frozen=True, gc=False):
     """Which sources stand behind a segment: indices of the chunks that came so far."""
 
     segment: Segment | None = None
-    grounding_chunk_indices: list[int] | None = None
+    grounding_chunk_indices: Annotated[list[int], msgspec.Meta(max_length=1000)] | None = None
 
 
 class GroundingMetadata(msgspec.Struct, rename="camel", frozen=True, gc=False):
     """In a stream each chunk brings new items."""
 
-    grounding_chunks: list[GroundingChunk] | None = None
-    grounding_supports: list[GroundingSupport] | None = None
+    grounding_chunks: Annotated[list[GroundingChunk], _SHORT] | None = None
+    grounding_supports: Annotated[list[GroundingSupport], _SHORT] | None = None
 
 
 class CitationSource(msgspec.Struct, rename="camel", frozen=True, gc=False):
@@ -128,8 +136,8 @@ class CitationSource(msgspec.Struct, rename="camel", frozen=True, gc=False):
 class CitationMetadata(msgspec.Struct, rename="camel", frozen=True, gc=False):
     """``citationSources`` on the Gemini API, ``citations`` on Vertex AI."""
 
-    citation_sources: list[CitationSource] | None = None
-    citations: list[CitationSource] | None = None
+    citation_sources: Annotated[list[CitationSource], _SHORT] | None = None
+    citations: Annotated[list[CitationSource], _SHORT] | None = None
 
 
 class TokenCandidate(msgspec.Struct, rename="camel", frozen=True, gc=False):
@@ -219,7 +227,7 @@ class PromptFeedback(msgspec.Struct, rename="camel", frozen=True, gc=False):
 class GenerateContentResponse(msgspec.Struct, rename="camel", frozen=True, gc=False):
     """A unary answer, or one chunk of a stream, or an error that came in the place of one."""
 
-    candidates: list[Candidate] | None = None
+    candidates: Annotated[list[Candidate], msgspec.Meta(max_length=MAX_CANDIDATES)] | None = None
     prompt_feedback: PromptFeedback | None = None
     usage_metadata: UsageMetadata | None = None
     response_id: str | None = None
@@ -291,12 +299,10 @@ def decode_chunk(body: bytes) -> GenerateContentResponse:
 def merge_answers(answers: Iterable[GenerateContentResponse]) -> GenerateContentResponse:
     """One answer that says what the chunks say together."""
     merged = GenerateContentResponse()
-    candidates: dict[int, Candidate] = {}
+    candidates: dict[int, list[Candidate]] = {}
     for answer in answers:
         for candidate in answer.candidates or []:
-            index = candidate.index or 0
-            earlier = candidates.get(index)
-            candidates[index] = _merge_candidates(earlier, candidate) if earlier else candidate
+            candidates.setdefault(candidate.index or 0, []).append(candidate)
         usage = answer.usage_metadata
         merged = GenerateContentResponse(
             prompt_feedback=answer.prompt_feedback if answer.block else merged.prompt_feedback,
@@ -304,53 +310,43 @@ def merge_answers(answers: Iterable[GenerateContentResponse]) -> GenerateContent
             response_id=merged.response_id or answer.response_id,
             error=merged.error if merged.is_error else answer.error,
         )
-    return msgspec.structs.replace(merged, candidates=list(candidates.values()))
+    if len(candidates) > MAX_CANDIDATES:
+        raise GarbledAnswer(f"more than {MAX_CANDIDATES} candidates")
+    return msgspec.structs.replace(
+        merged, candidates=[_merge_candidates(each) for each in candidates.values()]
+    )
 
 
-def _merge_candidates(earlier: Candidate, later: Candidate) -> Candidate:
+def _merge_candidates(pieces: list[Candidate]) -> Candidate:
+    """One candidate, of its pieces in their order."""
+    if len(pieces) == 1:
+        return pieces[0]
+    reasons = [each.finish_reason for each in pieces if each.finish_reason is not None]
     return Candidate(
-        content=Content(earlier.parts + later.parts),
-        finish_reason=earlier.finish_reason if later.finish_reason is None else later.finish_reason,
-        finish_message=later.finish_message or earlier.finish_message,
-        index=earlier.index,
-        grounding_metadata=_merge_grounding(earlier.grounding_metadata, later.grounding_metadata),
-        citation_metadata=_merge_citations(earlier.citation_metadata, later.citation_metadata),
-        logprobs_result=_merge_logprobs(earlier.logprobs_result, later.logprobs_result),
-        continuation_token=later.continuation_token or earlier.continuation_token,
+        content=Content(list(chain.from_iterable(each.parts for each in pieces))),
+        finish_reason=reasons[-1] if reasons else None,
+        finish_message=_last(each.finish_message for each in pieces),
+        index=pieces[0].index,
+        grounding_metadata=_merge(GroundingMetadata, [each.grounding_metadata for each in pieces]),
+        citation_metadata=_merge(CitationMetadata, [each.citation_metadata for each in pieces]),
+        logprobs_result=_merge(LogprobsResult, [each.logprobs_result for each in pieces]),
+        continuation_token=_last(each.continuation_token for each in pieces),
     )
 
 
-def _merge_grounding(
-    earlier: GroundingMetadata | None, later: GroundingMetadata | None
-) -> GroundingMetadata | None:
-    if earlier is None or later is None:
-        return earlier or later
-    return GroundingMetadata(
-        (earlier.grounding_chunks or []) + (later.grounding_chunks or []),
-        (earlier.grounding_supports or []) + (later.grounding_supports or []),
-    )
+def _last(words: Iterable[str | None]) -> str | None:
+    """The last that says anything."""
+    said = [word for word in words if word]
+    return said[-1] if said else None
 
 
-def _merge_citations(
-    earlier: CitationMetadata | None, later: CitationMetadata | None
-) -> CitationMetadata | None:
-    if earlier is None or later is None:
-        return earlier or later
-    return CitationMetadata(
-        (earlier.citation_sources or []) + (later.citation_sources or []),
-        (earlier.citations or []) + (later.citations or []),
-    )
-
-
-def _merge_logprobs(
-    earlier: LogprobsResult | None, later: LogprobsResult | None
-) -> LogprobsResult | None:
-    if earlier is None or later is None:
-        return earlier or later
-    return LogprobsResult(
-        (earlier.chosen_candidates or []) + (later.chosen_candidates or []),
-        (earlier.top_candidates or []) + (later.top_candidates or []),
-    )
+def _merge(kind: Callable[..., Any], pieces: list[Any]) -> Any:
+    """One object of ``kind``, whose lists hold the items of all lists of the pieces."""
+    present = [each for each in pieces if each is not None]
+    if len(present) <= 1:
+        return present[0] if present else None
+    lists = zip(*map(msgspec.structs.astuple, present), strict=True)
+    return kind(*(list(chain.from_iterable(each or [] for each in fields)) for fields in lists))
 
 
 # Numbers of the enumerations in google/ai/generativelanguage/v1beta/generative_service.proto, as
@@ -387,4 +383,4 @@ _BLOCK_REASONS: dict[int, str | None] = {
 
 _SOUND = b'"audio/'
 _ANSWER = msgspec.json.Decoder(GenerateContentResponse)
-_ANSWERS = msgspec.json.Decoder(list[GenerateContentResponse])
+_ANSWERS = msgspec.json.Decoder(Annotated[list[GenerateContentResponse], _SHORT])

@@ -14,7 +14,10 @@ from gemproxy.dialects.gemini.answers import FunctionCall, PartialArg
 from gemproxy.dialects.openai.answers import ExtraContent, FunctionText, GoogleExtra, ToolCall
 from gemproxy.dialects.translation.context import AnswerContext
 from gemproxy.dialects.translation.signatures import RememberedCall, SignatureStore
-from gemproxy.errors import UnusableAnswer
+from gemproxy.errors import GarbledAnswer, UnusableAnswer
+
+#: Calls of one choice; a model makes some tens at most.
+MAX_CALLS = 1000
 
 
 class CallReader:
@@ -71,6 +74,8 @@ class CallReader:
     ) -> list[ToolCall]:
         if self.count == self._limit:
             return []
+        if self.count == MAX_CALLS:
+            raise GarbledAnswer(f"more than {MAX_CALLS} function calls")
         call_id = upstream_id or self._new_id()
         self._signatures.remember(call_id, RememberedCall(signature, bool(upstream_id)))
         index, self.count = self.count, self.count + 1

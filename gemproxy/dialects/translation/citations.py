@@ -12,6 +12,10 @@ from collections.abc import Iterable
 
 from gemproxy.dialects.gemini.answers import Candidate, GroundingSupport, Source
 from gemproxy.dialects.openai.answers import URLCitation
+from gemproxy.errors import GarbledAnswer
+
+#: Places of one choice that are cited, and sources; some hundreds are usual in a long report.
+MAX_CITATIONS = 50_000
 
 
 class TextOffsets:
@@ -120,12 +124,14 @@ class Citations:
             for chunk in grounding.grounding_chunks or []:
                 self._sources.append(chunk.web or chunk.maps or chunk.retrieved_context)
             self._supports.extend(grounding.grounding_supports or [])
+            if max(len(self._sources), len(self._supports)) > MAX_CITATIONS:
+                raise GarbledAnswer(f"more than {MAX_CITATIONS} citations")
         citation = candidate.citation_metadata
         if citation is not None:
             for cited in (citation.citation_sources or []) + (citation.citations or []):
                 start = self._hop_start + (cited.start_index or 0)
                 end = self._hop_start + (cited.end_index or 0)
-                self._ranges.append((start, end, Source(cited.uri, cited.title)))
+                self._note((start, end, Source(cited.uri, cited.title)))
 
     def restart(self) -> None:
         """The next hop of a long answer begins."""
@@ -162,8 +168,13 @@ class Citations:
             for number in support.grounding_chunk_indices or []:
                 source = self._sources[number] if 0 <= number < len(self._sources) else None
                 if source is not None:
-                    self._ranges.append((start, end, source))
+                    self._note((start, end, source))
         self._supports.clear()
+
+    def _note(self, cited: tuple[int, int, Source]) -> None:
+        if len(self._ranges) == MAX_CITATIONS:
+            raise GarbledAnswer(f"more than {MAX_CITATIONS} citations")
+        self._ranges.append(cited)
 
     def _part_start(self, index: int) -> int:
         # Models that think first still count from the first part with text: part 0 is a thought

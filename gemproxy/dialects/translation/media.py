@@ -84,6 +84,7 @@ _WHITE_SPACE = re.compile(r"\s+")
 _LONGEST_DATA_URL_HEADER = 512
 #: Characters; signed addresses have some thousands, and what is longer takes long to read.
 _LONGEST_URL = 64 * 1024
+_LONGEST_SCHEME = 16
 _DATA = "data:"
 
 
@@ -154,6 +155,8 @@ def remote_media(url: str, path: str, *, fallback: str | None) -> FileData:
     Raises :class:`InvalidRequest` for schemes other than http, https and gs.
     """
     if len(url) > _LONGEST_URL:
+        if "://" not in url[:_LONGEST_SCHEME]:
+            raise _no_address(path)
         raise InvalidRequest(
             f"{path}: an address may have {_LONGEST_URL} characters, this one has {len(url)}.",
             param=path,
@@ -164,13 +167,17 @@ def remote_media(url: str, path: str, *, fallback: str | None) -> FileData:
     except ValueError:
         raise InvalidRequest(f"{path}: not a valid URL.", param=path) from None
     if parts.scheme not in ("http", "https", "gs") or not host:
-        raise InvalidRequest(
-            f"{path}: expected a data URL, an http or https URL, or a gs:// address.", param=path
-        )
+        raise _no_address(path)
     if _YOUTUBE.fullmatch(host) or host == _FILES_HOST:
         return FileData(file_uri=url)
     mime_type = type_by_name(unquote(parts.path)) or fallback
     return FileData(file_uri=url, mime_type=mime_type)
+
+
+def _no_address(path: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"{path}: expected a data URL, an http or https URL, or a gs:// address.", param=path
+    )
 
 
 def is_project_file(uri: str) -> bool:

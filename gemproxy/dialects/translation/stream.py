@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gemproxy.dialects.gemini.answers import (
+    MAX_CANDIDATES,
     NO_ERROR,
     Blob,
     Candidate,
@@ -38,8 +39,10 @@ from gemproxy.dialects.translation.choice import (
 from gemproxy.dialects.translation.context import AnswerContext
 from gemproxy.dialects.translation.signatures import SignatureStore
 from gemproxy.dialects.translation.usage import TokenUsage, service_tier
-from gemproxy.errors import StreamIncomplete, UnusableAnswer
+from gemproxy.errors import GarbledAnswer, StreamIncomplete, UnusableAnswer
 
+#: Events of a stream that say nothing; a model that thinks for an hour sends some thousands.
+MAX_EMPTY_EVENTS = 100_000
 #: So many plain texts wait to be read together.
 _MOST_TEXTS = 32
 
@@ -71,6 +74,7 @@ class ChatStreamTranslator:
         self._earlier_usage = TokenUsage()
         self._encoder: ChunkEncoder | None = None
         self._completion_id = ""
+        self._empty_events = 0
 
     def receive(self, payload: bytes) -> bytes:
         """The chunks that one event of the upstream's makes; empty while there is nothing to say.
@@ -79,6 +83,7 @@ class ChatStreamTranslator:
         is not an answer at all or was cut off.
         """
         if payload == b"[DONE]":  # not Google's, but of gateways that speak its dialect
+            self._count_empty()
             return b""
         answer = decode_chunk(payload)
         if answer.error is not NO_ERROR and answer.is_error:
@@ -102,7 +107,10 @@ class ChatStreamTranslator:
                 if len(texts) == _MOST_TEXTS:
                     choice.read_texts()
                 return self._encoder.text(index, text)
-        return b"".join(map(self._receive_candidate, candidates))
+        chunks = b"".join(map(self._receive_candidate, candidates))
+        if not chunks:
+            self._count_empty()
+        return chunks
 
     def finish(self) -> bytes:
         """The last chunks, when the upstream's body has ended.
@@ -163,10 +171,16 @@ class ChatStreamTranslator:
     def _receive_feedback(self, answer: GenerateContentResponse) -> bytes:
         feedback, reason = answer.prompt_feedback, answer.block
         if feedback is None or reason is None:
+            self._count_empty()
             return b""
         choice = self._choice_at(0)
         choice.reader.block(reason, feedback.block_reason_message)
         return self._begin(0, choice)
+
+    def _count_empty(self) -> None:
+        if self._empty_events == MAX_EMPTY_EVENTS:
+            raise GarbledAnswer(f"more than {MAX_EMPTY_EVENTS} events without content")
+        self._empty_events += 1
 
     def _receive_candidate(self, candidate: Candidate) -> bytes:
         index = candidate.index or 0
@@ -239,6 +253,8 @@ class ChatStreamTranslator:
     def _choice_at(self, index: int) -> _StreamedChoice:
         choice = self._choices.get(index)
         if choice is None:
+            if len(self._choices) == MAX_CANDIDATES:
+                raise GarbledAnswer(f"more than {MAX_CANDIDATES} candidates")
             reader = ChoiceReader(self._context, self._new_id, self._signatures)
             choice = self._choices[index] = _StreamedChoice(reader)
         return choice

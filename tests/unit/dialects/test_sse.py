@@ -1,6 +1,8 @@
 """The event stream decoder."""
 
+import itertools
 import json
+import tracemalloc
 from itertools import pairwise
 
 import pytest
@@ -114,7 +116,7 @@ def test_event_beyond_the_bound_is_refused(pieces):
 
 
 def test_bound_is_for_each_event_and_not_for_the_stream():
-    decoder = EventStreamDecoder(max_event_bytes=100)
+    decoder = EventStreamDecoder(max_event_bytes=150)
     event = b"data: " + b"x" * 80 + b"\n\n"
     for _ in range(50):
         assert decoder.receive(event) == [b"x" * 80]
@@ -168,3 +170,38 @@ def test_reads_of_whole_events_are_read_like_single_bytes(texts, end):
     body = b"".join(reads)
     single_bytes = [body[place : place + 1] for place in range(len(body))]
     assert decode(*reads) == decode(body) == decode(*single_bytes)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [b"\n", b"\r\n", b":\n", b": ping\n\n", b"data:\n\n", b"data: \r\n\r\n", b"id: 1\n", b"x\n"],
+)  # fmt: skip
+def test_a_stream_without_events_ends(piece):
+    """Lines of no event are counted, else they would keep a stream, and the reactor, for ever."""
+    decoder = EventStreamDecoder()
+    decoder.receive(b"data: 1\n\n")
+    with pytest.raises(UpstreamFailed) as caught:
+        assert not any(decoder.receive(piece * 10_000) for _ in range(200))
+    assert caught.value.kind is FailureKind.GARBAGE
+
+
+def test_heartbeats_between_events_are_no_matter():
+    """What is between two events is counted, and not what is in the whole stream."""
+    decoder = EventStreamDecoder()
+    for _ in range(30):
+        assert decoder.receive(b": keep-alive\n\n" * 5000 + b"data: 1\n\n") == [b"1"]
+
+
+@pytest.mark.parametrize(
+    "pieces", [[b"data:\n"], [b"data: x\n"], [b"x"], [b"data: "] + [b"x"] * 9, [b"{\n", b"{\n"]]
+)
+def test_an_event_without_end_takes_no_more_memory_than_its_bound(pieces):
+    """However short its lines are, and the pieces in which it comes."""
+    decoder = EventStreamDecoder(max_event_bytes=1_000_000)
+    tracemalloc.start()
+    with pytest.raises(UpstreamFailed) as caught:
+        any(map(decoder.receive, itertools.cycle(pieces)))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert caught.value.kind is FailureKind.TOO_LARGE
+    assert peak < 4_000_000
