@@ -24,6 +24,10 @@ class Client:
 
 
 _ANONYMOUS = Client()
+#: The same, of whom a token was not seen before that says nothing here: it may be a guess.
+STRANGER = Client()
+#: So many of these tokens are known, by their digests.
+_MOST_KNOWN = 1024
 _MISSING = (
     "You didn't provide an API key. Send this proxy's access token in an Authorization header: "
     "Authorization: Bearer TOKEN."
@@ -37,7 +41,8 @@ class TokenAuth:
     """Knows the clients' tokens and the operator's.
 
     ``anonymous`` lets clients in without a token, or with one that says nothing here: an SDK
-    cannot be told to send none. ``admin_open`` does so for the admin API.
+    cannot be told to send none. :data:`STRANGER` is who brings such a one for the first time.
+    ``admin_open`` does so for the admin API.
 
     A token is found by its digest, so that the time of a look-up says nothing of its letters, and
     then compared in constant time.
@@ -51,6 +56,7 @@ class TokenAuth:
         anonymous: bool,
         admin_open: bool = False,
     ) -> None:
+        self._wrong: set[bytes] = set()
         #: Whether clients may come without a token.
         self.open = anonymous
         #: Whether the admin API asks for no token.
@@ -66,13 +72,26 @@ class TokenAuth:
     def client(self, authorization: bytes | None) -> Client:
         """The client behind an ``Authorization`` header. Raises :class:`Unauthorized`."""
         token = _bearer(authorization)
-        if token is not None:
-            secret, client = self._clients.get(_digest(token), (None, _ANONYMOUS))
-            if secret is not None and secret.matches(token):
-                return client
+        if token is None:
+            if self.open:
+                return _ANONYMOUS
+            raise Unauthorized(_MISSING)
+        digest = _digest(token)
+        secret, client = self._clients.get(digest, (None, _ANONYMOUS))
+        if secret is not None and secret.matches(token):
+            return client
         if self.open:
-            return _ANONYMOUS
-        raise Unauthorized(_MISSING if token is None else _WRONG)
+            return _ANONYMOUS if self._is_known(digest) else STRANGER
+        raise Unauthorized(_WRONG)
+
+    def _is_known(self, wrong: bytes) -> bool:
+        """Whether the token of this digest was seen before. An SDK always sends the same one."""
+        if wrong in self._wrong:
+            return True
+        if len(self._wrong) >= _MOST_KNOWN:
+            self._wrong.clear()
+        self._wrong.add(wrong)
+        return False
 
     def operator(self, authorization: bytes | None) -> Client:
         """The operator behind the header. Raises :class:`Unauthorized`."""

@@ -28,7 +28,7 @@ from gemproxy.errors import (
     UnknownURL,
 )
 from gemproxy.exchange import Exchange
-from gemproxy.web.auth import brings_token
+from gemproxy.web.auth import STRANGER, brings_token
 from gemproxy.web.auth_failures import AuthFailures
 from gemproxy.web.site import CLIENT_CLOSED_REQUEST, ProxyRequest, request_id_of
 from gemproxy.web.work import Work
@@ -126,6 +126,9 @@ class Entrance:
         except Unauthorized:
             self._refuse_token(request)
             raise
+        if request.caller is STRANGER:
+            # Served all the same; but the admin token may be tried here as well.
+            self._failures.count(request, self._reactor.seconds())
         request.max_body_bytes = settings.max_body
         if length:
             check_size(request, length)

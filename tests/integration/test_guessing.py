@@ -57,7 +57,14 @@ def test_a_missing_token_is_no_wrong_one(daemon):
 
 def test_an_anonymous_client_may_send_what_its_sdk_makes_it_send(start_daemon):
     daemon = start_daemon(None)
+    for _ in range(15):
+        assert ask(daemon, "unused").status == 200
+    assert daemon.admin("GET", "keys", token="typed-wrong").status == 401
+    # Who sends another one each time is served too, but tries the admin token at the same time.
     assert guess(daemon, 15) == [200] * 15
+    assert daemon.admin("GET", "keys", token="guess").status == 429
+    assert daemon.admin("GET", "keys").status == 200
+    assert daemon.metric("gemproxy_auth_failures_total", api="public") in {None, 0}
 
 
 def test_all_are_counted_and_the_address_is_logged(daemon):

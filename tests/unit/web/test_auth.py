@@ -5,7 +5,7 @@ import pytest
 from gemproxy.config.settings import AccessToken
 from gemproxy.errors import Unauthorized
 from gemproxy.secret import Secret
-from gemproxy.web.auth import Client, TokenAuth
+from gemproxy.web.auth import STRANGER, Client, TokenAuth
 
 TOKENS = [
     AccessToken("app", Secret("token-of-the-app-0123")),
@@ -54,6 +54,19 @@ def test_everybody_else_stays_out(header):
         auth().client(header)
     assert "token-of" not in refused.value.message
     assert (b"WWW-Authenticate", b"Bearer") in refused.value.headers()
+
+
+def test_where_all_are_let_in_a_token_that_was_not_seen_before_may_be_a_guess():
+    open_auth = auth(anonymous=True)
+    assert open_auth.client(bearer("unused")) is STRANGER
+    assert open_auth.client(bearer("unused")) is not STRANGER
+    assert open_auth.client(bearer("another")) is STRANGER
+    for header in (None, b"Basic dTpw", bearer("token-of-the-app-0123")):
+        assert open_auth.client(header) is not STRANGER
+    assert not STRANGER.debug
+    for number in range(5000):
+        open_auth.client(bearer(f"guess-{number}"))
+    assert len(open_auth._wrong) <= 1024
 
 
 @pytest.mark.parametrize(
