@@ -61,6 +61,7 @@ from gemproxy.services.reload import ConfigReload, ReloadStatus, SettingsSource
 from gemproxy.services.rounds import HealthRound
 from gemproxy.services.sequence import ServiceSequence
 from gemproxy.services.threads import Threads, in_thread
+from gemproxy.services.unix_sockets import UnixSockets
 from gemproxy.state import MINUTE, AuditTrail
 from gemproxy.storage.fallback import FallbackStateStore, state_store
 from gemproxy.storage.retention import Retention
@@ -581,7 +582,7 @@ def described_endpoint(
             wrapped: IStreamServerEndpoint = proxyEndpoint(handed.endpoint(reactor, rest))
             return wrapped
         endpoint: IStreamServerEndpoint = serverFromString(
-            reactor, endpoints.with_socket_mode(description)
+            UnixSockets(reactor), endpoints.with_socket_mode(description)
         )
     except Exception as error:
         reason = f"cannot be opened: {error}"

@@ -25,7 +25,9 @@ from gemproxy.config.settings import (
 )
 from gemproxy.daemon import Daemon
 from gemproxy.keys.key import Key
-from gemproxy.observability.logs import LoggedServices
+from gemproxy.observability.destinations import Destination
+from gemproxy.observability.logs import LoggedServices, install
+from gemproxy.observability.scrubbing import Scrubber
 from gemproxy.secret import Secret
 from gemproxy.services.config_files import FixedSettings
 from gemproxy.simulator import DEMO_KEYS, Simulator, demo_config
@@ -46,14 +48,15 @@ def demo_settings(upstream: str, folder: str, admin_token: Secret) -> Settings:
     )
 
 
-def make_demo(reactor: Any) -> LoggedServices:
+def make_demo(reactor: Any, destination: Destination) -> LoggedServices:
     """The daemon with the simulator underneath; greets whoever looks at the terminal."""
     simulator = Simulator(reactor, demo_config())
     folder = TemporaryDirectory(prefix="gemproxy-demo-")
     backstage = Backstage(simulator, folder)
     admin_token = Secret(secrets.token_urlsafe(24))
     settings = demo_settings(f"http://127.0.0.1:{backstage.port}", folder.name, admin_token)
-    daemon = Daemon(reactor, settings, FixedSettings(), b"", [backstage])
+    sink = install(settings.logging, Scrubber([]), destination)
+    daemon = Daemon(reactor, settings, FixedSettings(), b"", [backstage], sink=sink)
     daemon.listener.listening.addCallback(_greet, admin_token, daemon.show)
     return daemon.service
 

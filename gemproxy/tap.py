@@ -7,8 +7,14 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 from twisted.application.service import IService
+from twisted.logger import Logger
 from twisted.python import usage
 
 from gemproxy import __version__
@@ -17,23 +23,32 @@ from gemproxy.clock import use_monotonic_time
 from gemproxy.config.loading import locate_files
 from gemproxy.config.settings import LoggingSettings
 from gemproxy.daemon import Daemon
-from gemproxy.errors import ConfigError
+from gemproxy.errors import ConfigError, StartRefused
 from gemproxy.observability import logs
+from gemproxy.observability.destinations import Destination
 from gemproxy.observability.scrubbing import Scrubber
+from gemproxy.observability.twistd_options import log_destination
 from gemproxy.services.config_files import ConfigFiles
 from gemproxy.services.handed_over import HandedOver
 from gemproxy.services.open_files import raise_open_file_limit
+from gemproxy.services.pid_file import PidFile
+from gemproxy.services.signals import survive_signals
 
 #: EX_CONFIG of sysexits.h; the systemd unit does not restart on it.
 CONFIGURATION_FAULT = 78
 #: How long a thread may keep the reactor waiting for the interpreter's lock: a fifth of Python's
 #: default, which is all that a block of the reactor may last.
 SWITCH_SECONDS = 0.001
+#: What twistd reads of a daemon that tells how its start went.
+_STATUS_BYTES = 100
+
+_log = Logger()
 
 
 class Options(usage.Options):
     """Options of ``twistd gemproxy``."""
 
+    parent: Any = None
     optParameters = (
         ["config", "c", None, "Settings of the proxy [GEMPROXY_CONFIG, config/proxy.yaml]"],
         ["keys", "k", None, "The API keys [GEMPROXY_KEYS, config/keys.yaml]"],
@@ -42,6 +57,20 @@ class Options(usage.Options):
         ["demo", None, "Try it without a key: proxy to a simulated Gemini API on this machine"],
     )
     longdesc = "An OpenAI-compatible gateway in front of a pool of Gemini API keys."
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Again, for whoever did not come by the plugin.
+        survive_signals()
+        #: In the place of twistd's own; none outside of twistd, or where it was not to be.
+        self.pid_file: PidFile | None = None
+
+    def postOptions(self) -> None:
+        """Take the pid file over before twistd looks at it, and judges by the number in it."""
+        if self.parent is not None and self.parent["pidfile"]:
+            with _refusals_told():
+                self.pid_file = PidFile(Path(self.parent["pidfile"]).absolute())
+            self.parent["pidfile"] = ""
 
     def opt_version(self) -> None:
         """Show the version and exit."""
@@ -56,24 +85,50 @@ def makeService(options: Options) -> IService:
     use_monotonic_time(reactor)
     raise_open_file_limit()
     sys.setswitchinterval(SWITCH_SECONDS)
+    twistd: Mapping[str, Any] = options.parent or {}
+    with _refusals_told():
+        services = _make(reactor, options, log_destination(reactor, twistd, os.environ))
+    if options.pid_file is not None:
+        options.pid_file.setServiceParent(services)
+    if twistd and not (twistd["nodaemon"] or twistd["debug"]):
+        services.tell = partial(_tell_parent, options.parent)
+    return services
+
+
+def _make(reactor: Any, options: Options, destination: Destination) -> logs.LoggedServices:
     if options["demo"]:
         from gemproxy.demo import make_demo  # noqa: PLC0415 - brings the simulator with it
 
-        demo: IService = make_demo(reactor)
-        return demo
+        return make_demo(reactor, destination)
+    sink = logs.install(LoggingSettings(), Scrubber([]), destination)
     # Twisted has taken two of the variables out of the environment while it loaded its plugins.
     handed = HandedOver.take(os.environ, os.getpid())
     if handed:
         start = StartFiles(options["config"], options["keys"], os.environ)
-        sink = logs.install(LoggingSettings(), Scrubber([]), sys.stdout)
         return Activation(reactor, handed, start, sink, os.environ).in_log()
+    files = ConfigFiles(*locate_files(options["config"], options["keys"], os.environ), os.environ)
+    # Before the files are read, so that a change in this moment is noticed afterwards.
+    seen = files.fingerprint()
+    return Daemon(reactor, files.read(), files, seen, sink=sink).service
+
+
+@contextmanager
+def _refusals_told() -> Iterator[None]:
+    """Tell why there is no start, in lines on standard error, and end."""
     try:
-        files = ConfigFiles(
-            *locate_files(options["config"], options["keys"], os.environ), os.environ
-        )
-        # Before the files are read, so that a change in this moment is noticed afterwards.
-        seen = files.fingerprint()
-        return Daemon(reactor, files.read(), files, seen).service
+        yield
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(CONFIGURATION_FAULT) from None
+    except StartRefused as refused:
+        sys.stderr.write(f"gemproxy: {refused.reason}\n")
+        raise
+
+
+def _tell_parent(twistd: Any, reason: str) -> None:
+    """Tell the log, and the process that waits at the terminal until the daemon runs."""
+    _log.critical("{reason}", reason=reason)
+    pipe = twistd.get("statusPipe")
+    if pipe is not None:
+        with suppress(OSError):
+            os.write(pipe, f"1 {reason}".encode()[:_STATUS_BYTES])

@@ -17,7 +17,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -46,8 +46,6 @@ from gemproxy.observability.repeats import INTERVAL, RepeatLimiter, Suppressed
 from gemproxy.observability.timestamps import timestamp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from gemproxy.config.settings import LoggingSettings
     from gemproxy.observability.scrubbing import Scrubber
 
@@ -69,6 +67,10 @@ _LEGACY: Final = frozenset(
 #: Formats that hold no words of their own: what they let through decides what is a repetition.
 _PASSED_ON: Final = frozenset({"{log_text}", "{log_io}", ""})
 _OWN_FIELDS: Final = frozenset({"time", "level", "logger", "event", "error", "traceback"})
+
+#: Twisted would keep its list of plugins beside them, and does without it where they are installed
+#: as they should be, out of reach for the daemon: nothing that an operator need do anything about.
+_NO_PLUGIN_CACHE: Final = "Unable to write to plugin cache"
 
 #: Types that need no second look; a whole number does, since it may be too long for JSON.
 _PLAIN: Final = frozenset({str, bool, float, type(None)})
@@ -263,6 +265,9 @@ class LoggedServices(MultiService):
     def __init__(self, sink: LogSink) -> None:
         super().__init__()
         self._sink = sink
+        #: Told why a start is refused; standard error is not ``sys.stderr``, which twistd has made
+        #: a part of the log.
+        self.tell: Callable[[str], None] = _print_error
 
     def setServiceParent(self, parent: Any) -> None:  # noqa: N802 - Twisted's name
         """Become part of ``parent``; a twistd application gets the observer as a component."""
@@ -272,23 +277,26 @@ class LoggedServices(MultiService):
 
     def privilegedStartService(self) -> None:  # noqa: N802 - Twisted's name
         """Start; why a start is refused is told at the terminal, which twistd would not do."""
-        with _telling_why():
+        with _telling_why(self.tell):
             super().privilegedStartService()
 
     def startService(self) -> None:  # noqa: N802 - Twisted's name
         """See :meth:`privilegedStartService`."""
-        with _telling_why():
+        with _telling_why(self.tell):
             super().startService()
 
 
 @contextmanager
-def _telling_why() -> Iterator[None]:
+def _telling_why(tell: Callable[[str], None]) -> Iterator[None]:
     try:
         yield
     except StartRefused as refused:
-        # Not sys.stderr, which twistd has made a part of the log.
-        print(f"gemproxy: {refused.reason}", file=sys.__stderr__)
+        tell(refused.reason)
         raise
+
+
+def _print_error(reason: str) -> None:
+    print(f"gemproxy: {reason}", file=sys.__stderr__)
 
 
 def install(
@@ -375,6 +383,9 @@ def _message(event: LogEvent) -> str:
 
 
 def _level(event: LogEvent) -> str:
+    words = event.get("format")
+    if isinstance(words, str) and words.startswith(_NO_PLUGIN_CACHE):
+        return "debug"
     level = getattr(event.get("log_level"), "name", "info")
     return level if level in RANKS else "info"
 

@@ -77,7 +77,8 @@ def test_refused_requests_are_a_few_lines(daemon, head, status):
     grown = sum(
         value - counted.get(series, 0)
         for series, value in after.items()
-        if series[0] == "gemproxy_requests_total" and {("status", str(status)), ("status", "429")} & series[1]
+        if series[0] == "gemproxy_requests_total"
+        and {("status", str(status)), ("status", "429")} & series[1]
     )
     is_admin = b"/admin" in head
     assert is_admin or grown == MANY
