@@ -55,7 +55,7 @@ from gemproxy.services.live_state import LiveState
 from gemproxy.services.notifying import SystemdNotifier, status_line
 from gemproxy.services.open_files import connections_within_limit
 from gemproxy.services.periodic import PeriodicService
-from gemproxy.services.probing import ActiveHealthCheck
+from gemproxy.services.probing import ActiveHealthCheck, KeyProbe
 from gemproxy.services.reactor_lag import ReactorLag
 from gemproxy.services.reload import ConfigReload, ReloadStatus, SettingsSource
 from gemproxy.services.rounds import HealthRound
@@ -201,6 +201,9 @@ class Daemon:
             scrub=scrub,
             wall=self._wall,
         )
+        self._key_probe = KeyProbe(
+            self._upstream, seconds=reactor.seconds, scrub=scrub, wall=self._wall
+        )
         self._catalogue = ModelCatalogue(
             self._pool,
             self._upstream,
@@ -314,6 +317,7 @@ class Daemon:
             render_metrics=lambda accept: self._metrics.render_in_turns(accept, self._pause),
             reload=self._reload.reload,
             audit=AuditLog(self._trail.keep).changed,
+            test_key=self._key_probe.ask,
             minute_rows=lambda: self._ledger.rows_of(MINUTE),
             seconds=self._reactor.seconds,
             pause=self._pause,
@@ -327,11 +331,9 @@ class Daemon:
         reactor = self._reactor
         check = ActiveHealthCheck(
             self._pool,
-            self._upstream,
+            self._key_probe,
             enabled=lambda: self._reload.settings.monitoring.probe,
             seconds=reactor.seconds,
-            scrub=self._scrubber.scrub,
-            wall=self._wall,
         )
         work = HealthRound({"probes": check.round, "models": self._refresh_models})
         self._health = PeriodicService(

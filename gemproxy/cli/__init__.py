@@ -52,7 +52,8 @@ COMMANDS = {
     ),
     "keys": Command(
         "gemproxy.cli.keys",
-        "show the live keys; keys enable|disable|reset NAME, keys weight NAME N|default",
+        "show the live keys; keys enable|disable|reset NAME|--all, keys test [NAME],"
+        " keys weight NAME N|default",
         ("config", "json"),
     ),
     "explain": Command(

@@ -19,10 +19,12 @@ from gemproxy.cli.admin_address import find_access
 from gemproxy.cli.exits import Refused
 from gemproxy.cli.tables import printable
 from gemproxy.web.admin_answers import (
+    BulkAnswer,
     ExplanationAnswer,
     HealthAnswer,
     KeyAnswer,
     KeyOperationAnswer,
+    KeyTestAnswer,
     ReloadAnswer,
     RequestsAnswer,
     WeightBody,
@@ -89,6 +91,18 @@ class AdminClient:
         """``enable``, ``disable`` or ``reset`` a key, by its name or id."""
         return self._on_key("POST", name, action)
 
+    def change_many(self, action: str, state: str | None, project: str | None) -> BulkAnswer:
+        """``enable``, ``disable`` or ``reset`` the keys in ``state`` and of ``project``."""
+        asked: dict[str, Any] = {"all": True}
+        asked |= {} if state is None else {"state": state}
+        asked |= {} if project is None else {"project": project}
+        body = msgspec.json.encode(asked)
+        return self._ask("POST", f"/admin/keys/{action}", BulkAnswer, body)
+
+    def test_key(self, name: str) -> KeyTestAnswer:
+        """Let the daemon ask Google about a key, by its name or id."""
+        return self._asked_of_key("POST", name, "test", KeyTestAnswer)
+
     def set_weight(self, name: str, weight: int | None) -> KeyOperationAnswer:
         """Weigh a key differently from the file; ``None`` goes back to the file's weight."""
         return self._on_key("PUT", name, "weight", msgspec.json.encode(WeightBody(weight)))
@@ -118,9 +132,14 @@ class AdminClient:
     def _on_key(
         self, method: str, name: str, action: str, body: bytes | None = None
     ) -> KeyOperationAnswer:
+        return self._asked_of_key(method, name, action, KeyOperationAnswer, body)
+
+    def _asked_of_key(
+        self, method: str, name: str, action: str, shape: type[_T], body: bytes | None = None
+    ) -> _T:
         try:
             path = f"/admin/keys/{quote(name, safe='')}/{action}"
-            return self._ask(method, path, KeyOperationAnswer, body)
+            return self._ask(method, path, shape, body)
         except AdminError as error:
             if error.code != "key_not_found":
                 raise

@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import count, islice
 
 from gemproxy.errors import ProxyError
-from gemproxy.keys.breaker import State
+from gemproxy.keys.breaker import Permit, State
 from gemproxy.keys.consequences import apply_outcome
 from gemproxy.keys.cooldowns import FORBIDDEN
 from gemproxy.keys.difference import Difference
@@ -338,6 +338,47 @@ class KeyPool:
         entry.forbidden_model = None
         self._eligibility.forget(entry)
         self._turns.free_project(entry)
+
+    def reset_many(self, key_ids: Collection[str], batch: int) -> Iterator[None]:
+        """As :meth:`reset` for each of these, in steps of about ``batch`` keys.
+
+        Between two steps the pool may be used. Keys that are gone by then are left out.
+        """
+        chosen = [entry for entry in map(self._entries.get, key_ids) if entry is not None]
+        projects = {entry.key.project for entry in chosen}
+        for number, entry in enumerate(chosen, 1):
+            self._eligibility.forget(entry)
+            if number % batch == 0:
+                yield
+        # Only now, or those that are looked at meanwhile would be found unfit again.
+        for number, entry in enumerate(list(self._entries.values()), 1):
+            if entry.key.project in projects:
+                if entry.id in key_ids:
+                    entry.breaker.close()
+                    entry.needs_attention = entry.forbidden_model = None
+                    entry.stored = None
+                self._turns.free(entry)
+            if number % batch == 0:
+                yield
+
+    def reject(self, key_id: str, outcome: Outcome, now: float) -> bool:
+        """Google rejected the key when it was asked about it, and not for a client's request.
+
+        Gives whether there is such a key.
+        """
+        entry = self._entries.get(key_id)
+        if entry is None:
+            return False
+        permit = Permit(entry.breaker.generation)
+        apply_outcome(entry, permit, "", outcome, now, self._eligibility)
+        entry.stored = None
+        self._all_spotless = False
+        self._turns.exclude_unfit(entry, now)
+        return True
+
+    def key(self, id_or_name: str) -> Key:
+        """The key as the operator wrote it, with its secret. Raises :class:`UnknownKey`."""
+        return self._find(id_or_name).key
 
     # -- reload, restart -------------------------------------------------------------------------
 

@@ -45,13 +45,50 @@ _NO_LIST = frozenset({404, 405, 501})
 _PATIENCE = 3
 
 
+class KeyProbe:
+    """Asks Google about a key, with a call that costs nothing and uses no model's quota.
+
+    ``seconds`` tells monotonic time, ``wall`` epoch time (by default the same); ``scrub`` masks
+    secrets in what Google says.
+    """
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        *,
+        seconds: Callable[[], float],
+        scrub: Callable[[str], str],
+        wall: Callable[[], float] | None = None,
+    ) -> None:
+        self._upstream = upstream
+        self._seconds = seconds
+        self._wall = wall or seconds
+        self._scrub = scrub
+
+    async def ask(self, key: Key) -> Outcome:
+        """What came of it: a success, or whatever the answer says. Takes ten seconds at most."""
+        outcome = await self._outcome(key)
+        return replace(outcome, message=self._scrub(outcome.message))
+
+    async def _outcome(self, key: Key) -> Outcome:
+        deadline = self._seconds() + PROBE_SECONDS
+        request = UpstreamRequest(b"GET", PROBE_PATH, key.secret, deadline=deadline)
+        try:
+            response = await self._upstream.send(request)
+            body = await response.read(_MAX_ANSWER_BYTES)
+        except UpstreamFailed as failure:
+            return classify_failure(failure)
+        if response.status == 200:
+            return _judged(body)
+        return classify_response(response.status, response.headers, body, now=self._wall())
+
+
 class ActiveHealthCheck:
     """Probes the half-open keys of ``pool``, when ``enabled()``; see ``monitoring.probe``.
 
     A key that Google accepts is closed and serves again; one that it rejects stays out for another
     ``recoveryTime``. Where probes tell neither, a client's request makes the trial, as without
-    them. ``seconds`` tells monotonic time, ``wall`` epoch time (by default the same); ``scrub``
-    masks secrets in what Google says.
+    them. ``seconds`` tells monotonic time.
     """
 
     _log = Logger()
@@ -59,19 +96,15 @@ class ActiveHealthCheck:
     def __init__(
         self,
         pool: KeyPool,
-        upstream: Upstream,
+        probe: KeyProbe,
         *,
         enabled: Callable[[], bool],
         seconds: Callable[[], float],
-        scrub: Callable[[str], str],
-        wall: Callable[[], float] | None = None,
     ) -> None:
         self._pool = pool
-        self._upstream = upstream
+        self._probe_of = probe
         self._enabled = enabled
         self._seconds = seconds
-        self._wall = wall or seconds
-        self._scrub = scrub
         #: How many probes in a row led nowhere, by the ids of the keys that wait.
         self._vain: dict[str, int] = {}
         self._told = False
@@ -97,7 +130,7 @@ class ActiveHealthCheck:
         if lease is None:
             return
         try:
-            outcome = await self._ask(lease.key)
+            outcome = await self._probe_of.ask(lease.key)
         except BaseException:
             self._pool.release(lease, self._seconds())
             raise
@@ -123,20 +156,6 @@ class ActiveHealthCheck:
                 status=outcome.status,
                 message=first_sentence(outcome.message),
             )
-
-    async def _ask(self, key: Key) -> Outcome:
-        deadline = self._seconds() + PROBE_SECONDS
-        request = UpstreamRequest(b"GET", PROBE_PATH, key.secret, deadline=deadline)
-        try:
-            response = await self._upstream.send(request)
-            body = await response.read(_MAX_ANSWER_BYTES)
-        except UpstreamFailed as failure:
-            return classify_failure(failure)
-        if response.status == 200:
-            return _judged(body)
-        now = self._wall()
-        outcome = classify_response(response.status, response.headers, body, now=now)
-        return replace(outcome, message=self._scrub(outcome.message))
 
 
 def _judged(body: bytes) -> Outcome:

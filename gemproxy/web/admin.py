@@ -30,7 +30,9 @@ from gemproxy.errors import (
     ProxyError,
     UnknownURL,
 )
+from gemproxy.keys.key import Key
 from gemproxy.keys.models import ModelBreakers
+from gemproxy.keys.outcome import Outcome, Verdict
 from gemproxy.keys.pool import KeyPool, KeyStatus, UnknownKey
 from gemproxy.state import MetricsRow
 from gemproxy.web import admin_answers as answers
@@ -39,6 +41,14 @@ from gemproxy.web.api import check_content_type
 from gemproxy.web.dashboard import Dashboard, Document
 from gemproxy.web.entrance import check_size
 from gemproxy.web.health import ServiceStatus, diagnose
+from gemproxy.web.key_changes import (
+    BULK_WORDS,
+    Selection,
+    change_many,
+    decode_selection,
+    selected,
+    selection,
+)
 from gemproxy.web.request import decoded_path
 from gemproxy.web.routes import Found, RouteTable
 from gemproxy.web.series import LastHour
@@ -59,6 +69,10 @@ _READING = (b"GET", b"HEAD")
 _PIECE_BYTES = 64 * 1024
 _LIMIT = re.compile(rb"[0-9]{1,3}")
 _DEFAULT_LIMIT = 100
+_KEYS_LIMIT = re.compile(rb"[0-9]{1,6}")
+_MOST_KEYS = 999_999
+#: Of many keys that were changed.
+_NAMES_TOLD = 20
 _MOST_REQUESTS = 500
 
 
@@ -95,8 +109,9 @@ class AdminParts:
     ``service`` tells how the parts other than the pool are doing. ``render_metrics`` takes the
     header ``Accept`` and gives content type and body. ``reload`` raises
     :class:`~gemproxy.errors.ConfigError` where nothing was applied. ``audit`` hears of every
-    change. ``minute_rows`` gives the metrics of the last hour. ``seconds`` gives monotonic time.
-    ``pause`` gives others their turn in the middle of long work.
+    change. ``test_key`` asks Google about a key. ``minute_rows`` gives the metrics of the last
+    hour. ``seconds`` gives monotonic time, ``wall`` epoch time (by default the same). ``pause``
+    gives others their turn in the middle of long work.
     """
 
     pool: KeyPool
@@ -106,6 +121,7 @@ class AdminParts:
     render_metrics: Callable[[str], Awaitable[tuple[str, bytes]]]
     reload: Callable[[], Awaitable[Reloaded]]
     audit: Callable[[AuditEvent], None]
+    test_key: Callable[[Key], Awaitable[Outcome]]
     minute_rows: Callable[[], Sequence[MetricsRow]]
     seconds: Callable[[], float]
     pause: Callable[[], Awaitable[None]]
@@ -135,6 +151,10 @@ class AdminAPI:
             {
                 "/admin/health": {"GET": self._health},
                 "/admin/keys": {"GET": self._keys},
+                "/admin/keys/enable": {"POST": self._enable_many},
+                "/admin/keys/disable": {"POST": self._disable_many},
+                "/admin/keys/reset": {"POST": self._reset_many},
+                "/admin/keys/{keyId}/test": {"POST": self._test},
                 "/admin/keys/{keyId}/enable": {"POST": self._enable},
                 "/admin/keys/{keyId}/disable": {"POST": self._disable},
                 "/admin/keys/{keyId}/reset": {"POST": self._reset},
@@ -214,11 +234,15 @@ class AdminAPI:
         )
         return _page(answers.health(service, counts, unavailable, diagnosis, now, self._wall()))
 
-    async def _keys(self, _visit: Visit) -> Page:
+    async def _keys(self, visit: Visit) -> Page:
+        wanted, limit = _wanted_keys(visit.request)
         statuses = self._parts.pool.each_status(self._parts.seconds())
         pieces = []
-        while some := list(islice(statuses, _KEYS_AT_ONCE)):
-            pieces.append(msgspec.json.encode(answers.keys(some))[1:-1])
+        while limit > 0 and (some := list(islice(statuses, _KEYS_AT_ONCE))):
+            shown = list(filter(wanted.admits, some))[:limit]
+            limit -= len(shown)
+            if shown:
+                pieces.append(msgspec.json.encode(answers.keys(shown))[1:-1])
             await self._parts.pause()
         return Page(_joined(b'{"keys":[', pieces, b"]}"))
 
@@ -258,6 +282,51 @@ class AdminAPI:
     async def _reset(self, visit: Visit) -> Page:
         return self._change(visit, "key.reset", self._parts.pool.reset)
 
+    async def _enable_many(self, visit: Visit) -> Page:
+        return await self._change_many(visit, "enable")
+
+    async def _disable_many(self, visit: Visit) -> Page:
+        return await self._change_many(visit, "disable")
+
+    async def _reset_many(self, visit: Visit) -> Page:
+        return await self._change_many(visit, "reset")
+
+    async def _change_many(self, visit: Visit, action: str) -> Page:
+        """Do the same to every key that the body names; one audit event for all of them."""
+        parts = self._parts
+        check_content_type(visit.request)
+        wanted = decode_selection(visit.body)
+        keys = await selected(parts.pool, wanted, parts.seconds(), parts.pause)
+        await change_many(parts.pool, action, [key.id for key in keys], parts.pause)
+        names = tuple(key.name for key in keys[:_NAMES_TOLD])
+        parts.audit(
+            AuditEvent(
+                at=self._wall(),
+                actor=visit.actor,
+                action=f"keys.{action}",
+                target="keys",
+                target_id=None,
+                before=wanted.words,
+                after={"keys": len(keys), "names": names},
+            )
+        )
+        number = "1 key is" if len(keys) == 1 else f"{len(keys)} keys are"
+        words = BULK_WORDS[action].format(keys=number)
+        return _page(answers.BulkAnswer(True, words, len(keys), names))
+
+    async def _test(self, visit: Visit) -> Page:
+        """Ask Google about a key. Where it is rejected, that is what a request would have met."""
+        parts = self._parts
+        before = self._status(visit.value, parts.seconds())
+        key, began = parts.pool.key(before.id), parts.seconds()
+        outcome = await parts.test_key(key)
+        now = parts.seconds()
+        recorded = outcome.verdict is Verdict.KEY and parts.pool.reject(key.id, outcome, now)
+        if recorded:
+            after = self._status(key.id, now)
+            self._tell(visit.actor, "key.test", before, after)
+        return _page(answers.key_test(before, outcome, now - began, recorded=recorded))
+
     async def _set_weight(self, visit: Visit) -> Page:
         pool = self._parts.pool
         check_content_type(visit.request)
@@ -282,18 +351,7 @@ class AdminAPI:
         before = self._status(visit.value, now)
         act(before.id)
         after = self._status(before.id, now)
-        told = _TOLD[action]
-        self._parts.audit(
-            AuditEvent(
-                at=self._wall(),
-                actor=visit.actor,
-                action=action,
-                target=after.name,
-                target_id=after.id,
-                before=told(before),
-                after=told(after),
-            )
-        )
+        self._tell(visit.actor, action, before, after)
         return _page(answers.key_operation(_WORDS[action].format(key=after), after))
 
     def _status(self, id_or_name: str, now: float) -> KeyStatus:
@@ -301,6 +359,20 @@ class AdminAPI:
             return self._parts.pool.status(id_or_name, now)
         except UnknownKey:
             raise NotFound("No key has this id or name.", code="key_not_found") from None
+
+    def _tell(self, actor: Actor, action: str, before: KeyStatus, after: KeyStatus) -> None:
+        told = _TOLD[action]
+        self._parts.audit(
+            AuditEvent(
+                at=self._wall(),
+                actor=actor,
+                action=action,
+                target=after.name,
+                target_id=after.id,
+                before=told(before),
+                after=told(after),
+            )
+        )
 
     def _tell_of_reload(self, actor: Actor, before: int, reloaded: Reloaded) -> None:
         changes = reloaded.changes
@@ -348,6 +420,7 @@ _TOLD: Mapping[str, Callable[[KeyStatus], Mapping[str, Value]]] = {
     "key.disable": lambda key: {"enabled": key.enabled, "status": key.status},
     "key.reset": _told_of_reset,
     "key.weight": lambda key: {"weight": key.weight},
+    "key.test": lambda key: {"status": key.status, "needs_attention": key.needs_attention},
 }
 
 _Action = Callable[[Visit], Awaitable[Page]]
@@ -382,6 +455,22 @@ def _path(request: ProxyRequest) -> str:
 
 def _not_allowed(method: str, template: str, allow: tuple[str, ...]) -> MethodNotAllowed:
     return MethodNotAllowed(f"Not allowed to {method[:20]} on {template}.", allow=allow)
+
+
+def _wanted_keys(request: ProxyRequest) -> tuple[Selection, int]:
+    """Which keys the query names, and how many of them at most."""
+    given = {name: values[-1] for name, values in (request.args or {}).items()}
+    limit = given.get(b"limit", b"%d" % _MOST_KEYS)
+    if not _KEYS_LIMIT.fullmatch(limit) or int(limit) < 1:
+        raise InvalidRequest(
+            f"limit: expected a whole number from 1 to {_MOST_KEYS}.", param="limit"
+        )
+    state, project = (given.get(name) for name in (b"state", b"project"))
+    wanted = selection(
+        None if state is None else state.decode("utf-8", "replace"),
+        None if project is None else project.decode("utf-8", "replace"),
+    )
+    return wanted, int(limit)
 
 
 def _limit(request: ProxyRequest) -> int:

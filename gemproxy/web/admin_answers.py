@@ -19,9 +19,10 @@ import msgspec
 from gemproxy.config.changes import SettingsChange
 from gemproxy.dialects.openai.malformed import malformed
 from gemproxy.errors import InvalidRequest
-from gemproxy.keys.outcome import Charge
+from gemproxy.keys.outcome import Charge, Outcome, Verdict
 from gemproxy.keys.pool import KeyStatus, PoolCounts, Reason
 from gemproxy.recent import WINDOW
+from gemproxy.sentences import first_sentence
 from gemproxy.web.health import Diagnosis, ServiceStatus, Status
 
 
@@ -151,6 +152,35 @@ class KeyOperationAnswer(_Answer, frozen=True):
     message: str
     key_id: str
     key: KeyAnswer
+
+
+class BulkAnswer(_Answer, frozen=True):
+    """What was done to many keys; ``names`` are the first twenty."""
+
+    success: bool
+    message: str
+    changed: int
+    names: tuple[str, ...]
+
+
+class KeyTestAnswer(_Answer, frozen=True):
+    """What Google says of a key: ``ok``, ``rejected``, or ``unclear`` where it said neither.
+
+    The other fields are those of an attempt; ``recorded`` tells that the pool has learned of a
+    rejection.
+    """
+
+    key_id: str
+    name: str
+    verdict: str
+    recorded: bool
+    duration_ms: float
+    outcome: str
+    status: int | None
+    reason: str | None
+    google_status: str | None
+    google_reason: str | None
+    message: str | None
 
 
 class ChangesAnswer(_Answer, frozen=True):
@@ -313,6 +343,26 @@ def key_operation(message: str, status: KeyStatus) -> KeyOperationAnswer:
         {"success": True, "message": message, "key_id": status.id, "key": status},
         KeyOperationAnswer,
     )
+
+
+def key_test(key: KeyStatus, outcome: Outcome, seconds: float, *, recorded: bool) -> KeyTestAnswer:
+    """What Google said of a key."""
+    return KeyTestAnswer(
+        key_id=key.id,
+        name=key.name,
+        verdict=_TEST_WORDS.get(outcome.verdict, "unclear"),
+        recorded=recorded,
+        duration_ms=round(1000 * seconds, 1),
+        outcome=outcome.verdict.value,
+        status=outcome.status,
+        reason=outcome.reason or None,
+        google_status=outcome.google_status or None,
+        google_reason=outcome.google_reason or None,
+        message=first_sentence(outcome.message) or None,
+    )
+
+
+_TEST_WORDS = {Verdict.SUCCESS: "ok", Verdict.KEY: "rejected"}
 
 
 def reload(change: SettingsChange, now: float) -> ReloadAnswer:

@@ -1,5 +1,6 @@
 """The pool of keys, by calls with literal times."""
 
+import contextlib
 import gc
 import sys
 from collections import Counter
@@ -312,8 +313,9 @@ class TestBreaker:
         pool = KeyPool([key("a")], PoolSettings(failure_threshold=1), seen.append)
         serve(pool, outcome=OVERLOADED)
         serve(pool, now=NOON + 30)
+        error = status(pool, "a").last_error
         assert seen == [
-            Transition("a", State.CLOSED, State.OPEN),
+            Transition("a", State.CLOSED, State.OPEN, None, error),
             Transition("a", State.OPEN, State.HALF_OPEN),
             Transition("a", State.HALF_OPEN, State.CLOSED),
         ]
@@ -1066,3 +1068,48 @@ class TestDeparture:
         again.restore(pool.snapshot(NOON), NOON + 1)
         again.apply([key("a"), key("b")], PoolSettings(), NOON + 2)
         assert again.status("a", NOON + 3).needs_attention == "leaked"
+
+
+class TestManyAtOnce:
+    def test_reset_of_many_is_that_of_each(self):
+        keys = [key(f"k{n}", project=f"p{n % 3}") for n in range(30)]
+        one, many = pool_of(*keys), pool_of(*keys)
+        for pool in (one, many):
+            for number in range(0, 30, 2):
+                fail_key(pool, f"k{number}", INVALID)
+            fail_key(pool, "k1", USED_UP)
+            fail_key(pool, "k3", FORBIDDEN)
+            # A round of turns, so that the unfit are parked.
+            with contextlib.suppress(QuotaExhausted, ModelNotFound):
+                served(pool, 60)
+        chosen = [f"k{number}" for number in range(0, 30, 4)] + ["k3"]
+        for name in chosen:
+            one.reset(name)
+        ids = frozenset(status(many, name).id for name in chosen)
+        steps = len(list(many.reset_many(ids, 10)))
+        assert steps >= 3
+        for each in keys:
+            assert status(one, each.name).status == status(many, each.name).status
+            assert status(one, each.name).cooldowns == status(many, each.name).cooldowns
+        assert set(served(one, 60)) == set(served(many, 60))
+
+    def test_keys_may_go_between_two_steps(self):
+        pool = pool_of("a", "b", "c")
+        ids = frozenset(status(pool, name).id for name in "abc")
+        for name in "abc":
+            fail_key(pool, name, INVALID)
+        steps = pool.reset_many(ids, 1)
+        next(steps)
+        pool.apply([key("b")], PoolSettings(), NOON)
+        list(steps)
+        assert status(pool, "b").status == "active"
+
+    def test_a_rejection_that_no_request_met_opens_the_breaker(self):
+        pool = pool_of("a", "b")
+        assert pool.reject(status(pool, "a").id, INVALID, NOON)
+        assert (status(pool, "a").status, status(pool, "a").needs_attention) == (
+            "circuit_open",
+            "invalid",
+        )
+        assert served(pool, 4) == {"b": 4}
+        assert not pool.reject("0123456789ab", INVALID, NOON)

@@ -14,7 +14,7 @@ from gemproxy.keys.outcome import Outcome, Verdict
 from gemproxy.keys.pool import KeyPool, PoolSettings
 from gemproxy.secret import Secret
 from gemproxy.services.periodic import PeriodicService
-from gemproxy.services.probing import ActiveHealthCheck
+from gemproxy.services.probing import ActiveHealthCheck, KeyProbe
 from gemproxy.services.rounds import HealthRound
 
 NOON = 1_790_000_000.0
@@ -37,12 +37,13 @@ class Stage:
         ]
         self.pool = KeyPool(keys, settings)
         self.upstream = upstream or FakeGemini(**scripts)
-        self.check = ActiveHealthCheck(
-            self.pool,
+        probe = KeyProbe(
             self.upstream,
-            enabled=lambda: self.enabled,
             seconds=lambda: self.now,
             scrub=lambda text: text.replace("secret-of-", "…"),
+        )
+        self.check = ActiveHealthCheck(
+            self.pool, probe, enabled=lambda: self.enabled, seconds=lambda: self.now
         )
         for _ in names:
             lease = self.pool.acquire(MODEL, self.now)

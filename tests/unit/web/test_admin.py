@@ -829,3 +829,146 @@ def test_answers_are_plain_json(stage):
             answer = stage.ask("GET", path)
             assert answer.headers["content-type"] == "application/json"
             json.load(io.BytesIO(answer.body))
+
+
+# -- many keys, and what Google says of one --------------------------------------------------------
+
+
+def test_keys_are_filtered(stage):
+    stage.break_key("alpha")
+    stage.pool.disable("gamma")
+
+    def names(query):
+        return [each["name"] for each in stage.ask("GET", f"/admin/keys?{query}").json["keys"]]
+
+    assert names("state=open") == names("state=circuit_open") == names("state=trouble") == ["alpha"]
+    assert names("state=disabled") == ["gamma"]
+    assert names("project=beta") == ["beta"]
+    assert names("limit=2") == ["alpha", "beta"]
+    assert names("state=active&project=alpha") == []
+    assert names("other=1") == ["alpha", "beta", "gamma"]
+
+
+@pytest.mark.parametrize(
+    ("query", "param"),
+    [("state=ill", "state"), ("limit=0", "limit"), ("limit=-1", "limit"), ("limit=x", "limit")],
+)
+def test_a_filter_that_makes_no_sense_is_refused(stage, query, param):
+    answer = stage.ask("GET", f"/admin/keys?{query}")
+    assert answer.status == 400
+    assert answer.error["param"] == param
+
+
+def change_many(stage, action, body, **headers):
+    headers.setdefault("content_type", "application/json")
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    return stage.ask("POST", f"/admin/keys/{action}", body, **sent)
+
+
+def test_many_keys_are_reset_with_one_audit_event(stage):
+    for name in ("alpha", "beta"):
+        stage.break_key(name)
+    answer = change_many(stage, "reset", {"all": True, "state": "open"})
+    assert answer.json == {
+        "success": True,
+        "message": "2 keys are reset: breakers are closed, cooldowns forgotten.",
+        "changed": 2,
+        "names": ["alpha", "beta"],
+    }
+    assert stage.status("alpha").status == "active"
+    (event,) = stage.audited
+    assert (event.action, event.target, event.target_id) == ("keys.reset", "keys", None)
+    assert event.before == {"state": "open"}
+    assert event.after == {"keys": 2, "names": ("alpha", "beta")}
+
+
+def test_many_keys_are_disabled_and_enabled(stage):
+    assert change_many(stage, "disable", {"all": True, "project": "beta"}).json["changed"] == 1
+    assert not stage.status("beta").enabled
+    assert change_many(stage, "disable", {"all": True}).json["changed"] == 3
+    assert change_many(stage, "enable", {"all": True, "state": "disabled"}).json["changed"] == 3
+    assert change_many(stage, "enable", {"all": True, "state": "open"}).json["message"] == (
+        "0 keys are enabled."
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        (b"", "all"),
+        (b"{}", "all"),
+        ({"all": False}, "all"),
+        ({"state": "open"}, "all"),
+        ({"all": True, "state": "ill"}, "state"),
+        ({"all": True, "name": "alpha"}, "name"),
+        ({"all": 1}, "all"),
+        (b"[" * 2000, None),
+        (b"\xff", None),
+    ],
+)
+def test_many_keys_do_not_change_by_mistake(stage, body, param):
+    for action in ("reset", "disable", "enable"):
+        answer = change_many(stage, action, body)
+        assert answer.status == 400
+        assert answer.error["param"] == param
+    assert stage.audited == []
+
+
+def test_many_keys_need_a_content_type(stage):
+    answer = stage.ask("POST", "/admin/keys/reset", b'{"all":true}', **{"content-type": "text/x"})
+    assert answer.status == 400
+
+
+def test_google_is_asked_about_a_key(stage):
+    answer = stage.ask("POST", "/admin/keys/alpha/test")
+    assert answer.json["verdict"] == "ok"
+    assert answer.json["recorded"] is False
+    assert stage.audited == []
+    stage.google["alpha"] = Outcome(
+        Verdict.KEY,
+        403,
+        "leaked",
+        "Your API key was reported as leaked. Please use another API key.",
+        google_status="PERMISSION_DENIED",
+    )
+    told = stage.ask("POST", "/admin/keys/alpha/test").json
+    assert told == {
+        "key_id": stage.status("alpha").id,
+        "name": "alpha",
+        "verdict": "rejected",
+        "recorded": True,
+        "duration_ms": 0.0,
+        "outcome": "key",
+        "status": 403,
+        "reason": "leaked",
+        "google_status": "PERMISSION_DENIED",
+        "google_reason": None,
+        "message": "Your API key was reported as leaked.",
+    }
+    assert stage.status("alpha").needs_attention == "leaked"
+    (event,) = stage.audited
+    assert (event.action, event.target) == ("key.test", "alpha")
+    assert event.before == {"status": "active", "needs_attention": None}
+    assert event.after == {"status": "circuit_open", "needs_attention": "leaked"}
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Outcome(Verdict.NETWORK, reason="refused"),
+        Outcome(Verdict.SERVICE, 503),
+        Outcome(Verdict.QUOTA_MINUTE, 429),
+        Outcome(Verdict.FORBIDDEN, 403, "forbidden"),
+        Outcome(Verdict.REQUEST, 404),
+    ],
+)
+def test_an_answer_that_says_nothing_of_the_key_changes_nothing(stage, outcome):
+    stage.google["alpha"] = outcome
+    before = stage.status("alpha")
+    assert stage.ask("POST", "/admin/keys/alpha/test").json["verdict"] == "unclear"
+    assert stage.status("alpha") == before
+
+
+def test_no_key_is_tested_that_is_not_there(stage):
+    answer = stage.ask("POST", "/admin/keys/nobody/test")
+    assert (answer.status, answer.error["code"]) == (404, "key_not_found")
