@@ -218,7 +218,7 @@ def _told(keys: Sequence[KeyAnswer], arguments: Namespace) -> str:
     if shown and arguments.wide:
         parts.append(table(_WIDE, list(map(_wide_row, shown)), _NUMBERS))
     elif shown:
-        parts.append(table(_NARROW, [_narrow_row(key, width) for key in shown], _NUMBERS))
+        parts.append(table(_NARROW, _narrow_rows(shown, width), _NUMBERS))
     elif keys:
         parts.append("No key is so.")
     if len(chosen) > len(shown):
@@ -238,17 +238,21 @@ def _counts(keys: Sequence[KeyAnswer]) -> str:
     return counted(len(keys), "key") + (f": {', '.join(told)}" if told else "")
 
 
-def _narrow_row(key: KeyAnswer, width: int) -> tuple[str, ...]:
-    """One line of at most ``width`` characters, where that is 80 or more."""
-    spare = width - _MIDDLE_PART - _SHORTEST_WHY
-    longest_name = min(max(spare, _SHORTEST_NAME), _LONGEST_NAME)
-    return (
-        _clipped(key.name, longest_name),
-        condition_of(key),
-        f"{key.health_score:.0%}",
-        str(key.requests_total),
-        shortened(_why(key), max(width - _MIDDLE_PART - longest_name, _SHORTEST_WHY)),
-    )
+def _narrow_rows(keys: Sequence[KeyAnswer], width: int) -> list[tuple[str, ...]]:
+    """Lines of at most ``width`` characters, where that is 80 or more."""
+    most = min(max(width - _MIDDLE_PART - _SHORTEST_WHY, _SHORTEST_NAME), _LONGEST_NAME)
+    names = [_clipped(key.name, most) for key in keys]
+    left = width - _MIDDLE_PART - max(map(len, names))
+    return [
+        (
+            name,
+            condition_of(key),
+            f"{key.health_score:.0%}",
+            str(key.requests_total),
+            shortened(_why(key), max(left, _SHORTEST_WHY)),
+        )
+        for key, name in zip(keys, names, strict=True)
+    ]
 
 
 def _clipped(name: str, most: int) -> str:
