@@ -64,7 +64,7 @@ def _export(
     snapshot = _fallback(persistence)
     waiting = snapshot.load() if snapshot is not None else None
     state = stored
-    if waiting is not None and (stored is None or waiting.taken_at >= stored.taken_at):
+    if waiting is not None and snapshot is not None and snapshot.is_newer(waiting, stored):
         state = stored.merged_with(waiting) if stored is not None else waiting
     if state is None:
         raise Refused(f"{database.path} holds no state yet")

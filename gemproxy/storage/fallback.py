@@ -71,7 +71,7 @@ class FallbackStateStore(ResilientStateStore):
         self._recovered: State | None = None
 
     def load(self, now: float | None = None) -> State | None:
-        """The newer of both, by the time that each says it was taken at.
+        """The newer of both; see :meth:`~gemproxy.storage.json_snapshot.JSONStateStore.is_newer`.
 
         Raises :class:`SchemaTooNew` where either was written by a newer program; every other
         failure is only told in :meth:`status`.
@@ -79,9 +79,15 @@ class FallbackStateStore(ResilientStateStore):
         self._status = replace(self._status, backend="sqlite")
         stored, snapshot = self._load_database(now), self._load_snapshot(now)
         latest = stored
-        if snapshot is not None and (stored is None or snapshot.taken_at >= stored.taken_at):
+        if (
+            snapshot is not None
+            and self._snapshot is not None
+            and self._snapshot.is_newer(snapshot, stored)
+        ):
             self._waiting = snapshot
             latest = stored.merged_with(snapshot) if stored is not None else snapshot
+        if self._snapshot is not None and stored is not None:
+            self._snapshot.follows = stored.taken_at
         self._status = replace(self._status, last_checkpoint=latest.taken_at if latest else None)
         return latest
 
@@ -91,6 +97,8 @@ class FallbackStateStore(ResilientStateStore):
         if self._save_database(whole):
             self._waiting = None
             self._settle("sqlite", state.taken_at)
+            if self._snapshot is not None:
+                self._snapshot.follows = state.taken_at
             self._discard_snapshot(state.taken_at)
             return
         self._waiting = _bounded(whole)

@@ -47,14 +47,19 @@ class _Document(_Header):
     signatures: tuple[tuple[str, RememberedCall], ...]
     metrics: tuple[MetricsRow, ...]
     events: tuple[AuditEvent, ...]
+    follows: float | None = None
 
 
-def encode_state(state: State) -> Iterator[bytes]:
-    """``state`` as JSON, a value a line, in pieces."""
-    yield b'{"format":"%b","version":%d,"taken_at":%b' % (
+def encode_state(state: State, follows: float | None = None) -> Iterator[bytes]:
+    """``state`` as JSON, a value a line, in pieces.
+
+    ``follows`` is when the state was taken that the database held at that time.
+    """
+    yield b'{"format":"%b","version":%d,"taken_at":%b,"follows":%b' % (
         FORMAT.encode(),
         VERSION,
         msgspec.json.encode(state.taken_at),
+        msgspec.json.encode(follows),
     )
     pool = state.pool
     lists: dict[str, Iterable[object]] = {
@@ -78,6 +83,11 @@ def decode_state(document: bytes) -> State:
 
     Raises :class:`SchemaTooNew`, and :class:`StorageCorrupt` where it is something else.
     """
+    return _decode(document)[0]
+
+
+def _decode(document: bytes) -> tuple[State, float | None]:
+    """The state, and what it follows."""
     try:
         header = msgspec.json.decode(document, type=_Header)
         if header.format != FORMAT or not 1 <= header.version <= LAST_PLAUSIBLE_VERSION:
@@ -92,7 +102,8 @@ def decode_state(document: bytes) -> State:
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise StorageCorrupt(f"not a state of gemproxy: {error}") from None
     pool = PoolSnapshot(found.taken_at, found.keys, found.cooldowns, found.denials, found.overrides)
-    return check_plausible(State(pool, dict(found.signatures), found.metrics, found.events))
+    state = check_plausible(State(pool, dict(found.signatures), found.metrics, found.events))
+    return state, found.follows
 
 
 def read_state(path: Path) -> State:
@@ -101,7 +112,7 @@ def read_state(path: Path) -> State:
         return decode_state(read_regular(path))
 
 
-def write_state(path: Path, state: State, *, overwrite: bool) -> None:
+def write_state(path: Path, state: State, *, overwrite: bool, follows: float | None = None) -> None:
     """Write a file for its owner alone; the one of this name stays until the new one is whole.
 
     Raises :class:`StorageError`, also where ``path`` exists and must not be overwritten.
@@ -110,7 +121,7 @@ def write_state(path: Path, state: State, *, overwrite: bool) -> None:
     with storage_errors(path):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            _write_through(unfinished, encode_state(state))
+            _write_through(unfinished, encode_state(state, follows))
             if overwrite:
                 unfinished.replace(path)
             else:
@@ -128,19 +139,33 @@ class JSONStateStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        #: When the state was taken that the database held while this snapshot was written.
+        self.follows: float | None = None
 
     def load(self, now: float | None = None) -> State | None:  # noqa: ARG002 - all is in the file
         """See :class:`~gemproxy.interfaces.StateStore`."""
         try:
-            return read_state(self.path)
+            with storage_errors(self.path):
+                state, self.follows = _decode(read_regular(self.path))
         except StorageError:
             if self.exists():
                 raise
             return None
+        return state
 
     def save(self, state: State) -> None:
-        """See :class:`~gemproxy.interfaces.StateStore`."""
-        write_state(self.path, state, overwrite=True)
+        """See :class:`~gemproxy.interfaces.StateStore`. Tells what it :attr:`follows`."""
+        write_state(self.path, state, overwrite=True, follows=self.follows)
+
+    def is_newer(self, snapshot: State, stored: State | None) -> bool:
+        """Whether ``snapshot``, which was loaded here, is newer than what the database has.
+
+        So it is if the database still has what the snapshot follows, whatever the times say: the
+        clock may have been set back before it was written.
+        """
+        if stored is None or snapshot.taken_at >= stored.taken_at:
+            return True
+        return self.follows == stored.taken_at
 
     def move_aside(self, now: float) -> Path:
         """Put a damaged file out of the way; gives its new name."""

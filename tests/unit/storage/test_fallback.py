@@ -29,6 +29,48 @@ from gemproxy.storage.sqlite import SQLiteStateStore
 ROOT = Path(__file__).parents[3]
 
 
+@pytest.mark.parametrize("step", [-86400.0 * 3, -3600.0, 0.0, 3600.0])
+def test_a_snapshot_wins_that_was_written_after_the_clock_was_set(tmp_path, step):
+    """What the operator said meanwhile, and what was counted, is not lost."""
+    files = Files(tmp_path)
+    store = files.store()
+    store.save(full_state())
+    database = files.database.read_bytes()
+    word = Override(enabled=False)
+    pool = replace(
+        full_state().pool, taken_at=NOON + 60 + step, overrides=(("primary-fingerprint", word),)
+    )
+    files.database.chmod(0)
+    store._database._disconnect()
+    files.database.unlink()
+    files.database.mkdir()
+    row = minute(NOON + 60 + step, requests=77)
+    store.save(replace(full_state(), pool=pool, metrics=(row,)))
+    assert store.status().backend == "json"
+    store.close()
+    files.database.rmdir()
+    files.database.write_bytes(database)
+    again = files.store()
+    found = again.load(NOON + 65 + step)
+    assert dict(found.pool.overrides)["primary-fingerprint"] == word
+    assert found.taken_at == pool.taken_at
+    again.save(found)
+    assert again.status().backend == "sqlite"
+    files.close()
+    assert 77 in [kept.requests for kept in files.in_sqlite().metrics]
+    assert not files.snapshot.exists()
+
+
+def test_a_snapshot_that_stayed_behind_does_not_win(tmp_path):
+    files = Files(tmp_path)
+    store = files.store()
+    store.save(full_state())
+    JSONStateStore(files.snapshot).save(replace(full_state(), pool=PoolSnapshot(NOON - 60)))
+    store.close()
+    assert files.store().load(NOON + 5).taken_at == full_state().taken_at
+    files.close()
+
+
 class Files:
     """A folder for the database and one for the snapshot, and stores of both."""
 
