@@ -175,10 +175,15 @@ def test_streams_and_attempts_that_are_under_way_go_on(stage, simulator, step):
     assert stream()[0].events[-1] == "[DONE]"
     answer = whole()[0]
     assert answer.status == 200
-    assert abs(answer.json["created"] - stage.clock.now()) < 30
+    # When the request came, by the clock of that moment.
+    assert abs(answer.json["created"] - time.time()) < PATIENCE
     assert answer.headers["x-gemproxy-attempts"] == "1"
     line = stage.daemon.request_line(answer.headers["x-request-id"])
     assert 0 < line["ms"] < 1000 * SOON
+    assert line["time"][:13] == time.strftime("%Y-%m-%dT%H", time.gmtime(stage.clock.now()))
+    assert abs(chat(stage.daemon).json["created"] - stage.clock.now()) < PATIENCE
+    # What is remembered of it, too.
+    assert stage.daemon.admin("GET", "requests").json["requests"][-1]["time"] < line["time"]
     assert stage.daemon.admin("GET", "metrics/series").status == 200
 
 
