@@ -21,6 +21,9 @@ from fakes.running import (
 )
 from fakes.wire import chat
 
+from gemproxy.storage.json_snapshot import JSONStateStore
+from gemproxy.storage.sqlite import SQLiteStateStore
+
 #: The snapshot lies elsewhere, so that what befalls the database's folder does not befall it.
 SETTINGS = {"persistence": {"checkpointSeconds": 0.2, "fallbackPath": "other/gemproxy.json"}}
 KEYS = keys_of("alpha", "beta")
@@ -340,6 +343,53 @@ def test_garbage_before_the_start_is_moved_aside(place):
     place.stop()
     assert sum(Found(place.database).requests.values()) == 1
     assert_private(place.snapshot.parent.parent / "state")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: whole.replace(b"alpha", b"al\xffha"),
+        lambda whole: b"[" * 200_000,
+        lambda whole: re.sub(rb'"taken_at":[0-9.]+', b'"taken_at":1e308', whole),
+        lambda whole: re.sub(rb'"requests_total":[0-9]+', b'"requests_total":' + b"9" * 400, whole),
+    ],
+)
+def test_a_damaged_snapshot_before_the_start_is_moved_aside(place, damage):
+    daemon = place.start()
+    assert chat(daemon).status == 200
+    place.stop()
+    store = SQLiteStateStore(place.database)
+    JSONStateStore(place.snapshot).save(store.load())
+    store.close()
+    content = damage(place.snapshot.read_bytes())
+    assert content != place.snapshot.read_bytes()
+    place.snapshot.write_bytes(content)
+    daemon = place.start()
+    (aside,) = place.damaged("other/gemproxy.json.damaged-*Z")
+    assert aside.read_bytes() == content
+    assert "Traceback" not in daemon.output
+    assert aside.name in daemon.output
+    health = daemon.health()
+    assert health["status"] == "healthy"
+    assert aside.name in health["persistence"]["last_error"]
+    # The database still knew it.
+    assert sum(key["requests_total"] for key in daemon.admin("GET", "keys").json["keys"]) == 1
+
+
+def test_a_database_whose_texts_are_no_unicode_is_moved_aside(place):
+    daemon = place.start()
+    assert chat(daemon).status == 200
+    place.stop()
+    with closing(sqlite3.connect(place.database)) as connection:
+        connection.execute("UPDATE keys SET name = CAST(x'ff41' AS TEXT)")
+        connection.commit()
+    daemon = place.start()
+    (aside,) = place.damaged()
+    assert chat(daemon).status == 200
+    health = daemon.health()
+    assert health["persistence"]["backend"] == "sqlite"
+    assert aside.name in health["persistence"]["last_error"]
+    assert "Traceback" not in daemon.output
 
 
 def test_damage_that_no_read_would_meet_is_found_at_the_start(place):
