@@ -12,10 +12,15 @@ turn's end: many bytes then wake each peer once.
 
 from __future__ import annotations
 
+import os
+import socket
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet import abstract, tcp
+from twisted.internet.error import ConnectionLost, getConnectError
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 #: More than this is sent without waiting for others, and not copied behind what waits.
 _LARGE = 64 * 1024
@@ -23,10 +28,30 @@ _LARGE = 64 * 1024
 _LARGEST = 256 * 1024
 #: In a long turn peers should not wait for the end: they could be at work meanwhile.
 _MOST_WAITING = 32
-#: Neither TLS nor Unix sockets, which have ways of their own to send.
-_PLAIN = (tcp.Server, tcp.Client)
-
 _log = Logger()
+
+
+class TellingClient(tcp.Client):
+    """A connection of ours whose end is told with its reason.
+
+    An error that comes by itself (a router says that there is no such host, TCP gives up) is
+    reported before the kernel has shut the socket, and who looks in between cannot read from it
+    yet. Twisted then calls it a connection that was closed in order. The socket knows better.
+    """
+
+    def connectionLost(self, reason: Failure) -> None:
+        """See :class:`tcp.Client`."""
+        number = 0
+        with suppress(AttributeError, OSError):
+            number = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if number and not self.connected:
+            self.failIfNotConnected(getConnectError((number, os.strerror(number))))
+            return
+        super().connectionLost(Failure(ConnectionLost(os.strerror(number))) if number else reason)
+
+
+#: Neither TLS nor Unix sockets, which have ways of their own to send.
+_PLAIN = (TellingClient, tcp.Server, tcp.Client)
 
 #: What is to be sent at the end of this turn, by the transport. There is one reactor in a process,
 #: and so there is one of these.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet import tcp
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.interfaces import IHandshakeListener, ITCPTransport
@@ -16,7 +15,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gemproxy.sockets import is_waiting
+from gemproxy.sockets import TellingClient, is_waiting
 from gemproxy.tcp_keepalive import notice_silence
 from gemproxy.upstream.answer import NotHttp
 from gemproxy.upstream.tls_faults import tls_fault
@@ -48,7 +47,7 @@ class UpstreamConnection(Protocol):
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
             notice_silence(self.transport, self._pool.keepalive)
-        if type(self.transport) is tcp.Client:
+        if type(self.transport) is TellingClient:
             # Past the endpoint's wrapper, whose work is done.
             self.transport.protocol = self
 

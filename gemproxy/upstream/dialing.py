@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import socket
-import weakref
 from collections.abc import Callable
-from contextlib import suppress
-from functools import partial
 from typing import Any
 
+from twisted.internet import tcp
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
-from twisted.internet.error import ConnectError, ConnectionLost, getConnectError
+from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import (
     IDelayedCall,
     IProtocol,
@@ -22,6 +20,7 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from gemproxy.sockets import TellingClient
 from gemproxy.upstream.exhaustion import exhaustion_of
 from gemproxy.upstream.names import Address
 
@@ -83,37 +82,22 @@ def _endpoint(reactor: Any, address: Address, port: int, timeout: float) -> IStr
 
 
 class _AskingWhy:
-    """The reactor's ``connectTCP``, with connections whose end is told with its reason.
-
-    An error that comes by itself (a router says that there is no such host, TCP gives up) is
-    reported before the kernel has shut the socket, and who looks in between cannot read from it
-    yet. Twisted then calls it a connection that was closed in order. The socket knows better.
-    """
+    """The reactor's ``connectTCP``, with connections whose end is told with its reason."""
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
 
-    def connectTCP(self, *arguments: Any, **options: Any) -> Any:
-        connector = self._reactor.connectTCP(*arguments, **options)
-        client = connector.transport
-        # No cycle: what belongs to a connection must not wait for the collector.
-        client.connectionLost = partial(_lost, weakref.ref(client))
+    def connectTCP(
+        self, host: str, port: int, factory: Any, timeout: float, bindAddress: Any = None
+    ) -> tcp.Connector:
+        connector = _Connector(host, port, factory, timeout, bindAddress, self._reactor)
+        connector.connect()
         return connector
 
 
-def _lost(reference: Callable[[], Any], reason: Failure) -> None:
-    client = reference()
-    if client is None:
-        return
-    number = 0
-    with suppress(AttributeError, OSError):
-        number = client.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    if number and not client.connected:
-        client.failIfNotConnected(getConnectError((number, os.strerror(number))))
-        return
-    if number:
-        reason = Failure(ConnectionLost(os.strerror(number)))
-    type(client).connectionLost(client, reason)
+class _Connector(tcp.Connector):
+    def _makeTransport(self) -> TellingClient:
+        return TellingClient(self.host, self.port, self.bindAddress, self, self.reactor)
 
 
 class _Race:
@@ -168,8 +152,8 @@ class _Race:
             return
         error: Any = failure.value
         exhausted = exhaustion_of(error)
-        # Without IPv6 every address of it is one that "cannot be assigned".
-        if exhausted is not None and (self._alone or ":" not in address[1]):
+        # Where there is no IPv6, every address of it is one that "cannot be assigned".
+        if exhausted is not None and not (":" in address[1] and _is_unassigned(error)):
             self._lose(exhausted)
             return
         self._told.append(f"{address[1]}: {_words(error)}")
@@ -180,10 +164,6 @@ class _Race:
             self._next()
         elif not self._running:
             self._lose(NobodyAnswered(self._told, self._reasons))
-
-    @property
-    def _alone(self) -> bool:
-        return not self._left and not self._running and not self._reasons
 
     def _lose(self, error: Exception) -> None:
         winner = self._end()
@@ -201,6 +181,10 @@ class _Race:
         for attempt in tuple(self._running):
             attempt.cancel()
         return winner
+
+
+def _is_unassigned(error: BaseException) -> bool:
+    return getattr(error, "osError", None) == errno.EADDRNOTAVAIL
 
 
 def _words(error: BaseException) -> str:

@@ -26,6 +26,7 @@ from gemproxy.interfaces import UpstreamRequest
 from gemproxy.keys.outcome import Verdict
 from gemproxy.secret import Secret
 from gemproxy.upstream.client import TreqUpstream
+from gemproxy.upstream.connection import UpstreamConnection
 from gemproxy.upstream.names import Names
 
 GET = UpstreamRequest(b"GET", b"/v1beta/models", Secret("test-key-0123456789abcdef"))
@@ -278,6 +279,10 @@ async def test_a_certificate_that_is_good_is_taken(stage, context_of, root, ca_f
     port = stage.listen(script(ok(b"{}")), context)
     client = stage.client(base_url=f"https://localhost:{port}", ca_file=ca_file)
     assert await (await client.send(GET)).read(10) == b"{}"
+    # TCP watches below TLS as well.
+    tcp = client._client.pool.idle[0].transport.transport.socket
+    assert tcp.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    assert tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 35_000
 
 
 @pytest_twisted.ensureDeferred
@@ -404,6 +409,28 @@ async def test_whoever_leaves_during_a_look_up_leaves_nothing_behind(stage):
     client.stop()
     assert [call for call in stage.reactor.getDelayedCalls() if call not in before] == []
     release.set()
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_connection_that_is_given_up_is_closed_and_told_so(stage, scheme, monkeypatch):
+    """And not left to whoever collects what nobody holds."""
+    lost = []
+    was = UpstreamConnection.connectionLost
+    monkeypatch.setattr(
+        UpstreamConnection,
+        "connectionLost",
+        lambda self, reason: (lost.append(reason), was(self, reason)),
+    )
+    port = stage.listen(silent())
+    client = stage.client(base_url=f"{scheme}://127.0.0.1:{port}")
+    sent = client.send(GET)
+    await deferLater(stage.reactor, 0.05)
+    sent.cancel()
+    with pytest.raises(CancelledError):
+        await sent
+    await deferLater(stage.reactor, 0.05)
+    assert len(lost) == 1
 
 
 def unused_port():
