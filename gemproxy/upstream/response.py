@@ -195,6 +195,8 @@ class TreqResponse(RoundTrip):
             if answer.status == _HEARD_NOTHING and self.reused:
                 # It was for a request that did not come in time, on a connection that was idle.
                 self._heard = False
+                self._silent_at = self._seconds() + self._limits.first_byte
+                self._deadlines.watch(self)
                 self.again()
                 return
             if answer.coding is not None and not self._decodes(answer.coding):

@@ -2,16 +2,19 @@
 
 import os
 import resource
+import socket
 import subprocess
 import sys
+import time
 from base64 import b64encode
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from fakes.clients import post, said
 from fakes.running import ADMIN_TOKEN, PATIENCE
 from fakes.threads import http_proxy
-from fakes.wire import CHAT, Wire
+from fakes.wire import CHAT, Wire, request
 from fakes.wire import said as said_raw
 
 PASSWORD = "proxy-password-0123456789"
@@ -131,3 +134,39 @@ def test_a_middlebox_that_forbids_everything_leaves_the_keys_alone(start_daemon,
         assert cause in str(daemon.request_line(request_id)["failures"])
         assert cause in explained(daemon, request_id)
         assert states(daemon) == {"alpha": ("active", 0), "beta": ("active", 0)}
+
+
+@pytest.fixture
+def silent():
+    """A place that takes connections and says nothing; gives it, and what waits for one."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(PATIENCE)
+        yield server
+
+
+@pytest.mark.parametrize("phase", ["the HTTP proxy", "the TLS handshake"])
+def test_neither_a_client_that_leaves_nor_a_stop_waits_for_a_connection(
+    start_daemon, silent, phase
+):
+    place = f"127.0.0.1:{silent.getsockname()[1]}"
+    upstream = {"connectTimeoutSeconds": 300}
+    if phase == "the HTTP proxy":
+        upstream["httpProxy"] = f"http://{place}"
+    daemon = start_daemon(base_url=f"https://{place}", upstream=upstream, proxy={"drainSeconds": 1})
+    for leave in (True, False):
+        with Wire(daemon) as wire:
+            wire.send(request("POST", CHAT, said_raw("hi")))
+            connection, _ = silent.accept()
+            connection.settimeout(PATIENCE)
+            with connection:
+                assert connection.recv(65536)
+                began = time.monotonic()
+                if leave:
+                    wire.socket.close()
+                else:
+                    daemon.popen.terminate()
+                with suppress(ConnectionResetError):
+                    assert connection.recv(65536) == b""
+                assert time.monotonic() - began < 10
+    assert daemon.wait() == 0
+    assert time.monotonic() - began < 15

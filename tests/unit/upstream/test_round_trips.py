@@ -633,6 +633,16 @@ def test_a_kept_connection_that_waited_too_long_for_a_request_is_replaced_once(s
     assert Told(sent.result.read(9)).result == b"{}"
 
 
+def test_what_came_with_a_408_does_not_shorten_the_patience(stage):
+    stage.ask()
+    sent = stage.send(first_byte=10.0, idle=1.0)
+    stage.wires[0].says(REQUEST_TIMEOUT[:-1])
+    stage.clock.advance(9.75)
+    assert sent.results == []
+    stage.clock.advance(0.25)
+    assert sent.kind is FailureKind.FIRST_BYTE_TIMEOUT
+
+
 def test_a_408_on_the_second_connection_is_the_answer(stage):
     stage.ask()
     sent = stage.send()
