@@ -195,12 +195,12 @@ def test_no_row_jumps_away_from_under_the_pointer(page, daemon, simulator):
 
 def test_only_the_keys_in_trouble_can_be_shown_and_any_found(page, daemon, simulator):
     break_key(daemon, simulator, "gamma")
-    page.get_by_label("Only those in trouble").check()
+    page.get_by_label("Keys to show").select_option("trouble")
     expect(rows(page)).to_have_count(1)
     expect(row(page, "gamma")).to_be_visible()
     page.get_by_label("Search keys").fill("alp")
     expect(page.locator("#no-keys")).to_have_text("No such key.")
-    page.get_by_label("Only those in trouble").uncheck()
+    page.get_by_label("Keys to show").select_option("")
     expect(row(page, "alpha")).to_be_visible()
     expect(rows(page)).to_have_count(1)
 
@@ -295,6 +295,69 @@ def test_a_key_is_reset(page, daemon, simulator):
     page.get_by_role("dialog").get_by_role("button", name="Reset").click()
     expect(row(page, "gamma")).to_contain_text("Serving")
     assert daemon.key("gamma")["status"] == "active"
+
+
+def test_the_keys_that_are_shown_are_reset_together(page, daemon, simulator):
+    expect(page.locator("#reset-shown")).to_be_hidden()
+    for name in ("beta", "gamma"):
+        break_key(daemon, simulator, name)
+    page.get_by_label("Keys to show").select_option("attention")
+    button(page, "Reset these 2").click()
+    question = page.get_by_role("dialog", name="Reset 2 keys?")
+    question.get_by_role("button", name="Reset").click()
+    expect(page.locator("#toast")).to_contain_text("2 keys are reset")
+    expect(page.locator("#no-keys")).to_have_text("No such key.")
+    assert {daemon.key(name)["status"] for name in NAMES} == {"active"}
+    # A search is not known to the daemon: each key that it finds is reset by itself.
+    daemon.admin("POST", "keys/alpha/disable")
+    break_key(daemon, simulator, "beta")
+    page.get_by_label("Keys to show").select_option("")
+    page.get_by_label("Search keys").fill("bet")
+    expect(rows(page)).to_have_count(1)
+    button(page, "Reset these 1").click()
+    page.get_by_role("dialog").get_by_role("button", name="Reset").click()
+    expect(page.locator("#toast")).to_have_text("Reset 1 key.")
+    assert daemon.key("beta")["status"] == "active"
+    assert daemon.key("alpha")["status"] == "disabled"
+
+
+def test_who_thinks_better_of_a_reset_of_many_changes_nothing(page, daemon, simulator):
+    break_key(daemon, simulator, "beta")
+    page.get_by_label("Keys to show").select_option("open")
+    button(page, "Reset these 1").click()
+    button(page, "Cancel").click()
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    assert daemon.key("beta")["status"] == "circuit_open"
+
+
+@pytest.mark.parametrize("state", ["trouble", "attention", "open", "cooling", "disabled"])
+def test_the_page_filters_as_the_admin_api_does(page, daemon, simulator, state):
+    break_key(daemon, simulator, "beta")
+    daemon.admin("POST", "keys/gamma/disable")
+    wanted = [each["name"] for each in daemon.admin("GET", f"keys?state={state}").json["keys"]]
+    expect(row(page, "gamma")).to_contain_text("Disabled")
+    page.get_by_label("Keys to show").select_option(state)
+    expect(rows(page)).to_have_count(len(wanted))
+    for name in wanted:
+        expect(row(page, name)).to_be_visible()
+
+
+def test_the_headline_never_says_that_it_serves_while_nobody_is_served(
+    open_tab, start_daemon, simulator
+):
+    daemon = start_daemon(keys_of(*NAMES))
+    page = open_tab(daemon.url).sign_in(ADMIN_TOKEN)
+    expect(page.locator("#headline")).to_have_text("All 3 keys serve.")
+    simulator.behave_all("internal-error")
+    for number in range(10):
+        assert chat(daemon, f"hello {number}").status in (500, 503)
+    expect(page.locator("#headline")).to_contain_text("Failing: 10 of 10 requests in the last 5")
+    expect(page.locator("#headline")).to_contain_text("upstream 500")
+    expect(page).to_have_title("gemproxy: unhealthy")
+    page.locator("#request-table").get_by_role("button", name="Explain").last.click()
+    told = page.get_by_role("dialog")
+    expect(told).to_contain_text("status 500 INTERNAL")
+    expect(told).to_contain_text("Google said: An internal error has occurred.")
 
 
 def test_a_weight_is_changed_and_given_back_to_the_file(page, daemon):

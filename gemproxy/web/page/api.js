@@ -29,9 +29,9 @@ export class Api {
     return this.#ask("GET", path);
   }
 
-  /** The answer to a change. */
-  post(path) {
-    return this.#ask("POST", path);
+  /** The answer to a change, which may say what it wants. */
+  post(path, body) {
+    return this.#ask("POST", path, body);
   }
 
   /** The answer to a change that says what it wants. */

@@ -47,9 +47,19 @@ export function conditionOf(key) {
   return key.denied_models?.length ? "denied" : "serving";
 }
 
-/** Whether something is the matter that its operator did not want. */
-export function isIll(key) {
-  return CONDITIONS[conditionOf(key)].rank < CONDITIONS.disabled.rank;
+/** The states that keys can be filtered by, as the admin API calls and judges them. */
+const STATES = {
+  attention: (key) => key.enabled && key.needs_attention !== null,
+  open: (key) => key.status === "circuit_open",
+  "half-open": (key) => key.status === "circuit_half_open",
+  cooling: (key) => key.enabled && key.cooldowns.length > 0,
+  disabled: (key) => key.status === "disabled",
+  trouble: (key) => CONDITIONS[conditionOf(key)].rank < CONDITIONS.disabled.rank,
+};
+
+/** Whether the key is in this state; every key is in the one without a name. */
+export function isIn(key, state) {
+  return state === "" || STATES[state](key);
 }
 
 /** Why, and until when, as nodes for a sentence. */

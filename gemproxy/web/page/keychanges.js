@@ -5,9 +5,12 @@ import { named } from "./api.js";
 import { sign, conditionOf, explanationOf } from "./conditions.js";
 import { ask, read } from "./dialogs.js";
 import { element, foreign } from "./elements.js";
-import { count, milliseconds, percent, rate } from "./figures.js";
+import { count, counted, milliseconds, percent, rate } from "./figures.js";
 import { shape } from "./shapes.js";
 import { countdown, fullTime, moment } from "./times.js";
+
+/** Requests that are out at the same time. */
+const AT_ONCE = 4;
 
 /** `api` gives the API that is asked; `done` is called after each change. */
 export class KeyChanges {
@@ -43,6 +46,44 @@ export class KeyChanges {
         "Its breaker is closed and its cooldowns are forgotten: it gets requests at once. " +
         "If nothing has changed at Google's, the next ones fail as before.",
     });
+  }
+
+  /** `keys` are those that the reader sees; `state` names them all, where it does. */
+  async resetMany(keys, state) {
+    const body = [
+      element(
+        "p",
+        {},
+        "Their breakers are closed and their cooldowns are forgotten: they get requests at once. " +
+          "If nothing has changed at Google's, the next ones fail as before.",
+      ),
+    ];
+    const answer = await ask({
+      title: [`Reset ${counted(keys.length, "key")}?`],
+      body,
+      confirm: "Reset",
+      act: () => (state === "" ? this.#resetEach(keys) : this.#resetState(state)),
+    });
+    if (answer !== undefined) {
+      toast(answer.message);
+      this.#done();
+    }
+  }
+
+  #resetState(state) {
+    return this.#api().post("keys/reset", { all: true, state });
+  }
+
+  /** A few at a time. */
+  async #resetEach(keys) {
+    const waiting = [...keys];
+    const one = async () => {
+      while (waiting.length > 0) {
+        await this.#api().post(named("keys", waiting.shift().id, "reset"));
+      }
+    };
+    await Promise.all(Array.from({ length: AT_ONCE }, one));
+    return { message: `Reset ${counted(keys.length, "key")}.` };
   }
 
   weigh(key) {

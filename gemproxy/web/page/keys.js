@@ -1,7 +1,7 @@
 // The table of keys: those in trouble first, ten at a time, however many there are.
 
 import { announce } from "./announcements.js";
-import { conditionOf, CONDITIONS, isIll } from "./conditions.js";
+import { conditionOf, CONDITIONS, isIn } from "./conditions.js";
 import { byId, setText } from "./elements.js";
 import { count, counted } from "./figures.js";
 import { KeyRow } from "./keyrow.js";
@@ -22,7 +22,8 @@ export class KeyTable {
   constructor(change) {
     this.#change = change;
     byId("search").addEventListener("input", () => this.#turnTo(0));
-    byId("only-ill").addEventListener("change", () => this.#turnTo(0));
+    byId("key-state").addEventListener("change", () => this.#turnTo(0));
+    byId("reset-shown").addEventListener("click", () => this.#resetShown());
     byId("page-back").addEventListener("click", () => this.#turnTo(this.#first - PAGE));
     byId("page-on").addEventListener("click", () => this.#turnTo(this.#first + PAGE));
     this.#body.addEventListener("pointerleave", () => this.#render());
@@ -48,14 +49,27 @@ export class KeyTable {
     const shown = this.#inTheirPlaces(wanted.slice(this.#first, this.#first + PAGE));
     this.#place(shown);
     this.#tellPage(wanted.length);
+    this.#offerReset(wanted.length);
+  }
+
+  /** Only where the reader has chosen some of the keys: nobody resets all by a slip. */
+  #offerReset(number) {
+    const button = byId("reset-shown");
+    button.hidden = number === 0 || (byId("key-state").value === "" && words() === "");
+    setText(button, `Reset these ${count(number)}`);
+  }
+
+  #resetShown() {
+    const state = byId("key-state").value;
+    return this.#change.resetMany(this.#wanted(), words() === "" ? state : "");
   }
 
   /** The keys that the reader wants to see, worst first, else in the file's order. */
   #wanted() {
-    const words = byId("search").value.trim().toLowerCase();
-    const onlyIll = byId("only-ill").checked;
+    const wanted = words();
+    const state = byId("key-state").value;
     return this.#keys
-      .filter((key) => (!onlyIll || isIll(key)) && (words === "" || told(key).includes(words)))
+      .filter((key) => isIn(key, state) && (wanted === "" || told(key).includes(wanted)))
       .map((key) => [CONDITIONS[conditionOf(key)].rank, key])
       .sort(([one], [other]) => one - other)
       .map(([, key]) => key);
@@ -106,7 +120,9 @@ export class KeyTable {
   }
 
   #nothingFound() {
-    return byId("search").value.trim() === "" ? "No key is in trouble." : "No such key.";
+    return byId("key-state").value === "trouble" && words() === ""
+      ? "No key is in trouble."
+      : "No such key.";
   }
 
   #tellChanges() {
@@ -128,6 +144,11 @@ export class KeyTable {
       announce(sentences.join(" "));
     }
   }
+}
+
+/** What is searched for. */
+function words() {
+  return byId("search").value.trim().toLowerCase();
 }
 
 /** What a search looks through. */
