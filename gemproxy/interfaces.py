@@ -7,7 +7,7 @@ work behind it, at the socket.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,7 +16,7 @@ from msgspec import Struct
 from gemproxy.exchange import Exchange
 from gemproxy.pieces import Pieces
 from gemproxy.secret import Secret
-from gemproxy.state import State
+from gemproxy.state import MetricsRow, State
 
 
 class UpstreamRequest(Struct, frozen=True):
@@ -157,6 +157,9 @@ class ResilientStateStore(StateStore, Protocol):
 
     Raises nothing but :class:`SchemaTooNew`, and that from ``load`` only.
     """
+
+    def metrics(self, now: float) -> Sequence[MetricsRow]:
+        """What is kept of the metrics that a ledger keeps in memory at ``now``, an epoch time."""
 
     def recovered(self) -> State | None:
         """What could not be loaded at the start and came to light since; told once."""

@@ -42,6 +42,8 @@ class MetricsLedger:
         self._models: set[str] = set()
         self._spans: dict[Period, dict[int, _Span]] = {period: {} for period in PERIODS}
         self._present = _NO_TIME
+        #: The minutes and hours whose rows, when they were last taken, were all that there is.
+        self._whole: dict[Period, frozenset[int]] = {period: frozenset() for period in PERIODS}
 
     def request_finished(self, exchange: Exchange, status: int, seconds: float) -> None:
         """See :class:`gemproxy.interfaces.Telemetry`. Counts where the request ended."""
@@ -78,16 +80,29 @@ class MetricsLedger:
         """
         for period in PERIODS:
             self._forget(period, now)
+        self._now_whole()
+
+    def recall(self, rows: Iterable[MetricsRow], now: float) -> None:
+        """The clock was set to ``now``, and what was forgotten of this time goes on from ``rows``.
+
+        A store has them. Without them it would be given the counts since then in their place.
+        """
+        whole = {period.seconds: starts for period, starts in self._whole.items()}
+        self.restore((row for row in rows if row.start not in whole.get(row.period, ())), now)
 
     def restore(self, rows: Iterable[MetricsRow], now: float) -> None:
         """Take back what :meth:`rows` gave; counts of the same minute or hour are added up."""
         periods = {period.seconds: period for period in PERIODS}
         for row in rows:
             period = periods.get(row.period)
-            if period is not None and now - period.remembered < row.start <= now:
+            if period is not None and _is_remembered(period, row.start, now):
                 span = self._spans[period].get(row.start) or self._begin(period, row.start)
                 span.tally(row.series).add(row)
                 self._know(row.model)
+        self._now_whole()
+
+    def _now_whole(self) -> None:
+        self._whole = {period: frozenset(spans) for period, spans in self._spans.items()}
 
     def _model(self, exchange: Exchange, status: int) -> str:
         """The name under which the request's model is counted."""

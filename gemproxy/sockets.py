@@ -119,10 +119,7 @@ def unsent(transport: Any) -> int:
 
 
 def _at_end_of_turn(reactor: Any) -> None:
-    call = reactor.callLater(0, _flush_all)
-    # The reactor's clock is the machine's. Should that be set back before the turn ends, nobody
-    # is to wait until it has caught up.
-    call.time = 0.0
+    reactor.callLater(0, _flush_all)
 
 
 def _flush_all() -> None:

@@ -16,12 +16,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
-from gemproxy.clock import wall_clock
+from gemproxy.clock import epoch_offset, wall_clock
 from gemproxy.errors import SchemaTooNew, StartRefused
 from gemproxy.interfaces import ResilientStateStore, StoreStatus
 from gemproxy.services.live_state import LiveState
 from gemproxy.services.periodic import PeriodicService
-from gemproxy.state import State
+from gemproxy.state import MINUTE, State
 
 _T = TypeVar("_T")
 
@@ -74,6 +74,7 @@ class Checkpoint(Service):
         self._threads = StorageThread() if threads is None else threads
         self._rounds = PeriodicService(reactor, interval, self.save, "checkpoint")
         self._told: tuple[str, str | None] = ("", None)
+        self._offset = epoch_offset(reactor.seconds, self._wall)
 
     @property
     def interval(self) -> float:
@@ -119,6 +120,7 @@ class Checkpoint(Service):
             await self._save_once()
 
     async def _save_once(self) -> None:
+        await self._follow_clock()
         for _ in self._live.prepare():
             await deferLater(self._reactor, 0)
         state = self._live.take(self._reactor.seconds())
@@ -126,6 +128,14 @@ class Checkpoint(Service):
         self._tell_changes()
         if self._observe is not None:
             self._observe(self._store.status(), seconds)
+
+    async def _follow_clock(self) -> None:
+        """Where the wall clock was set to another time, the store may have counts of that time."""
+        offset = epoch_offset(self._reactor.seconds, self._wall)
+        step, self._offset = offset - self._offset, offset
+        if abs(step) >= MINUTE.seconds:
+            rows = await self._in_thread(self._store.metrics, self._wall())
+            self._live.recall(rows, self._reactor.seconds())
 
     async def _stop(self) -> None:
         await self._rounds.stopService()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from twisted.logger import Logger
@@ -11,7 +11,7 @@ from gemproxy.dialects.translation.signatures import RememberedCall, SignatureSt
 from gemproxy.keys.pool import KeyPool, UnknownKey
 from gemproxy.keys.snapshot import Override
 from gemproxy.ledger import MetricsLedger
-from gemproxy.state import AuditTrail, State
+from gemproxy.state import AuditTrail, MetricsRow, State
 
 #: Changed keys whose snapshots are made in one turn of the reactor; some 15 us each.
 _BATCH = 100
@@ -57,6 +57,10 @@ class LiveState:
             lambda: self.metrics.restore(state.metrics, self._wall(now)),
             lambda: self.audit.restore(state.events),
         )
+
+    def recall(self, rows: Iterable[MetricsRow], now: float) -> None:
+        """Go on with the metrics of a time to which the wall clock was set."""
+        self._each(lambda: self.metrics.recall(rows, self._wall(now)))
 
     def restore_late(self, state: State, now: float) -> None:
         """Take of an older state what does not contradict what has happened since.

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gemproxy.errors import SchemaTooNew, StorageCorrupt, StorageError
 from gemproxy.interfaces import ResilientStateStore, StoreStatus
-from gemproxy.state import MINUTE, MetricsRow, State
+from gemproxy.state import MINUTE, MetricsRow, State, merge_rows
 from gemproxy.storage.json_snapshot import JSONStateStore
 from gemproxy.storage.retention import Retention
 from gemproxy.storage.sqlite import SQLiteStateStore
@@ -41,6 +41,10 @@ class NullStateStore(ResilientStateStore):
 
     def save(self, state: State) -> None:
         """Do nothing."""
+
+    def metrics(self, now: float) -> tuple[MetricsRow, ...]:  # noqa: ARG002
+        """Nothing."""
+        return ()
 
     def recovered(self) -> State | None:
         """Nothing."""
@@ -106,6 +110,18 @@ class FallbackStateStore(ResilientStateStore):
             self._settle("json", state.taken_at)
         else:
             self._settle("none", state.taken_at)
+
+    def metrics(self, now: float) -> tuple[MetricsRow, ...]:
+        """See :class:`~gemproxy.interfaces.ResilientStateStore`."""
+        waiting = self._waiting.metrics if self._waiting is not None else ()
+        stored = None
+        # What the database has and could not be read at the start comes by :meth:`recovered`.
+        if not self._unread:
+            try:
+                stored = self._database.load(now)
+            except Exception as error:  # noqa: BLE001 - the next save finds a way
+                self._failed("sqlite", error, now)
+        return merge_rows(stored.metrics if stored is not None else (), waiting)
 
     def recovered(self) -> State | None:
         """See :class:`~gemproxy.interfaces.ResilientStateStore`."""

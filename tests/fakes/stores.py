@@ -43,6 +43,10 @@ class MemoryStateStore(ResilientStateStore):
         self.saved.append(state)
         self.state = state if self.state is None else self.state.merged_with(state)
 
+    def metrics(self, now: float) -> tuple[MetricsRow, ...]:
+        state = self.load(now)
+        return state.metrics if state is not None else ()
+
     def recovered(self) -> State | None:
         late, self.late = self.late, None
         return late

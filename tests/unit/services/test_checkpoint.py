@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from time import perf_counter
+from time import thread_time
 
 import pytest
+from fakes.clocks import DAY, TwoClocks
 from fakes.stores import (
     NOON,
     ImmediateThreadPool,
@@ -17,6 +18,7 @@ from fakes.stores import (
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import capturedLogs
 
+from gemproxy.clock import wall_clock
 from gemproxy.dialects.translation.signatures import RememberedCall, SignatureStore
 from gemproxy.errors import SchemaTooNew, StorageUnavailable
 from gemproxy.exchange import AttemptRecord, Exchange
@@ -49,14 +51,17 @@ def keys(count=3):
 class Running:
     """A part of a daemon: what has state, a checkpoint of it, a clock."""
 
-    def __init__(self, store=None, pool=None, threads=None):
+    def __init__(self, store=None, pool=None, threads=None, clock=None):
         self.store = store or MemoryStateStore()
-        self.clock = MemoryReactorClock()
+        self.clock = clock or MemoryReactorClock()
         self.clock.callFromThread = lambda f, *a, **k: f(*a, **k)
-        self.clock.advance(NOON)
+        if clock is None:
+            self.clock.advance(NOON)
         self.threads = threads or ImmediateThreadPool()
         self.pool = pool or KeyPool(keys())
-        self.live = LiveState(self.pool, SignatureStore(), MetricsLedger(), AuditTrail())
+        self.live = LiveState(
+            self.pool, SignatureStore(), MetricsLedger(), AuditTrail(), wall_clock(self.clock)
+        )
         self.observed = []
         self.checkpoint = Checkpoint(
             self.clock,
@@ -66,6 +71,23 @@ class Running:
             lambda status, seconds: self.observed.append((status.backend, seconds >= 0)),
             self.threads,
         )
+
+    def set_wall_clock(self, step):
+        self.clock.set_wall_clock(step)
+        self.pool.set_wall_clock(self.clock.seconds(), self.clock.wall())
+
+    def count(self, requests):
+        """Let so many requests end now, and a checkpoint follow."""
+        for _ in range(requests):
+            done = Exchange("req_1", "/v1/chat/completions", self.clock.seconds(), MODEL)
+            done.epoch_offset = self.clock.wall() - self.clock.seconds()
+            self.live.metrics.request_finished(done, 200, 0.0)
+        self.clock.advance(5)
+
+    def hours(self):
+        """What the store has counted, by hour."""
+        rows = self.store.load().metrics
+        return {row.start: row.requests for row in rows if row.period == 3600}
 
     def pass_time(self, seconds):
         self.clock.pump([0.5] * int(seconds * 2))
@@ -293,6 +315,44 @@ def _status(backend, error, *, degraded=True):
     return StoreStatus(backend, NOON, error, NOON, NOON if degraded else None)
 
 
+@pytest.mark.parametrize("kind", [MemoryStateStore, None])
+@pytest.mark.parametrize("step", [-3 * DAY, 3 * DAY, -7200.0, 7200.0])
+def test_counts_are_added_up_when_the_clock_comes_by_again(tmp_path, step, kind):
+    store = kind() if kind else FallbackStateStore(SQLiteStateStore(tmp_path / "a.db"), None)
+    running = Running(store, clock=TwoClocks(NOON))
+    running.checkpoint.startService()
+    running.count(3)
+    running.set_wall_clock(step)
+    running.count(2)
+    running.set_wall_clock(-step)
+    running.count(4)
+    running.set_wall_clock(step)
+    running.count(1)
+    assert running.hours() == {int(NOON): 7, int(NOON + step): 3}
+    # Also where the first to know of the step is another process.
+    running.checkpoint.stopService()
+    again = Running(store, clock=TwoClocks(NOON + 100))
+    again.checkpoint.startService()
+    again.count(1)
+    again.set_wall_clock(step)
+    again.count(1)
+    assert again.hours() == {int(NOON): 8, int(NOON + step): 4}
+    again.checkpoint.stopService()
+
+
+def test_a_checkpoint_survives_a_store_that_cannot_tell_what_it_counted():
+    running = Running(clock=TwoClocks(NOON))
+    running.checkpoint.startService()
+    running.count(3)
+    running.store.failure = StorageUnavailable("disk full")
+    running.set_wall_clock(-3 * DAY)
+    running.count(2)
+    running.store.failure = None
+    running.count(0)
+    running.count(0)
+    assert sum(running.hours().values()) == 5
+
+
 def test_real_thread_and_files(tmp_path):
     """The thread answers through the reactor's queue, which is drained by hand here."""
     from queue import Queue
@@ -345,14 +405,14 @@ def _longest_step():
     longest = 0.0
     steps = running.live.prepare()
     while True:
-        began = perf_counter()
+        began = thread_time()
         more = next(steps, 1)
-        longest = max(longest, perf_counter() - began)
+        longest = max(longest, thread_time() - began)
         if more == 1:
             break
-    began = perf_counter()
+    began = thread_time()
     state = running.live.take(now)
-    longest = max(longest, perf_counter() - began)
+    longest = max(longest, thread_time() - began)
     assert len(state.pool.keys) == len(state.signatures) == 10_000
     return longest
 
