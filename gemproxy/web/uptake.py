@@ -18,10 +18,12 @@ from twisted.internet import abstract
 from gemproxy.sockets import unsent
 
 _INTERNET = (socket.AF_INET, socket.AF_INET6)
-# Of ``struct tcp_info`` (linux/tcp.h): state, tcpi_unacked, tcpi_last_ack_recv in milliseconds,
-# tcpi_bytes_acked, tcpi_notsent_bytes, tcpi_snd_wnd.
-_STATE, _UNACKED, _LAST_ACK, _ACKED, _NOT_SENT, _WINDOW = 0, 24, 56, 120, 144, 228
-_INFO_BYTES = 232
+# Of ``struct tcp_info`` (linux/tcp.h), whose first byte is the state: tcpi_unacked in segments,
+# tcpi_last_data_sent and tcpi_last_ack_recv in milliseconds from then on, tcpi_bytes_acked.
+_UNACKED, _LAST_SENT, _LAST_ACK, _ACKED = 24, 44, 56, 120
+_INFO_BYTES = 128
+#: Milliseconds that an acknowledgement may be on its way.
+_ROUND_TRIP = 1000
 _TCP_ESTABLISHED = 1
 
 _number = struct.Struct("=I").unpack_from
@@ -80,22 +82,20 @@ def has_left(transport: Any) -> bool:
 
 
 def has_vanished(transport: Any, seconds: float) -> bool:
-    """Whether a TCP peer has acknowledged nothing for ``seconds``, although bytes are on their way.
+    """Whether a TCP peer has said nothing for ``seconds``, and nothing to what was sent last.
 
-    A peer that lives acknowledges what it gets room for. One with a shut window has nothing on its
-    way to it; the kernel asks it ever more seldom, so that its silence means nothing.
+    A peer that lives acknowledges at least that something came. One that has no room for more may
+    be silent for as long, since it is asked ever more seldom; but it answers when it is asked.
     """
     below = socket_below(transport)
     try:
         info = b"" if below is None else _tcp_info(below)
     except OSError:
         return False
-    return (
-        len(info) == _INFO_BYTES
-        and _number(info, _UNACKED)[0] > 0
-        and _number(info, _WINDOW)[0] > 0
-        and _number(info, _LAST_ACK)[0] >= seconds * 1000
-    )
+    if len(info) < _INFO_BYTES or not _number(info, _UNACKED)[0]:
+        return False
+    heard: int = _number(info, _LAST_ACK)[0]
+    return heard >= seconds * 1000 and _ROUND_TRIP <= _number(info, _LAST_SENT)[0] < heard
 
 
 def _tcp_info(connection: socket.socket) -> bytes:

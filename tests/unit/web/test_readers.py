@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+from contextlib import suppress
 
 import pytest
 import pytest_twisted
@@ -13,8 +14,10 @@ from twisted.web.resource import Resource
 
 from gemproxy.web import channel as channel_module
 from gemproxy.web.auth import TokenAuth
+from gemproxy.web.channel import CLOSE_SECONDS
 from gemproxy.web.crowd import ConnectionLimits
 from gemproxy.web.entrance import Entrance, EntranceSettings, Route
+from gemproxy.web.pace import IDLE_SECONDS
 from gemproxy.web.site import LOOK_SECONDS, ProxySite
 from gemproxy.web.tls import tls_factory
 from gemproxy.web.uptake import Uptake
@@ -260,3 +263,79 @@ async def test_a_client_that_has_vanished_is_cut_off_before_a_slow_one(server, m
     await server.pass_time(20)
     assert server.told == [(499, "client_gone")]
     client.close()
+
+
+# -- connections on which nothing begins -----------------------------------------------------------
+
+#: The first bytes of a TLS record with a ClientHello of 512 bytes.
+BEGUN_HANDSHAKE = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("begun", [b"", BEGUN_HANDSHAKE])
+@pytest.mark.parametrize("drips", [False, True])
+async def test_a_handshake_that_never_ends_is_cut_off(tmp_path, begun, drips):
+    server = Server("tls", tmp_path)
+    client = socket.create_connection(("127.0.0.1", server.port.getHost().port))
+    client.sendall(begun)
+    await turns(20)
+    assert len(server.site.channels) == 1
+
+    def drip():
+        if drips and begun and server.site.channels:
+            client.sendall(b"\0")
+
+    await server.pass_time(int(IDLE_SECONDS) - 2, drip)
+    assert len(server.site.channels) == 1
+    await server.pass_time(int(CLOSE_SECONDS) + 4, drip)
+    assert not server.site.channels
+    client.close()
+    await server.close()
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("kind", ["tcp", "unix", "tls"])
+async def test_a_connection_on_which_nobody_says_anything_is_closed(tmp_path, kind):
+    server = Server(kind, tmp_path)
+    client = await server.connect()
+    await turns(20)
+    await server.pass_time(int(IDLE_SECONDS) - 2)
+    assert len(server.site.channels) == 1
+    # The client's kernel takes the last of TLS, and is waited for once more.
+    await server.pass_time(2 * int(CLOSE_SECONDS) + 4)
+    assert not server.site.channels
+    client.close()
+    await server.close()
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+async def test_a_client_that_closes_its_half_after_the_request_has_left(tmp_path, kind):
+    """A client that only stops sending looks the same as one that went."""
+    server = Server(kind, tmp_path)
+    cancelled = []
+    server.serve = stream(1000, cancelled)
+    client = await server.connect()
+    client.sendall(REQUEST % b"")
+    await turns(20)
+    client.shutdown(socket.SHUT_WR)
+    await turns(20)
+    assert cancelled == [True]
+    assert server.told == [(499, "client_gone")]
+    assert not server.site.channels
+    client.close()
+    await server.close()
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("kind", ["tcp", "tls"])
+async def test_a_connection_too_many_is_closed_at_once(tmp_path, kind):
+    server = Server(kind, tmp_path)
+    server.site.crowd.apply(ConnectionLimits(max_connections=0))
+    client = socket.create_connection(("127.0.0.1", server.port.getHost().port))
+    client.settimeout(5)
+    with suppress(ConnectionResetError):
+        assert await deferToThread(client.recv, 100) == b""
+    assert server.site.crowd.refused["limit"] == 1
+    client.close()
+    await server.close()
