@@ -361,17 +361,16 @@ class ProxyChannel(Protocol):
         now = self.site.now()
         uptake = Uptake(self.transport, now)
         uptake.look(now)
-        self._expire_in(seconds, partial(self._expire_if_idle, uptake, seconds, expire))
+        self._expire_in(0.0, partial(self._expire_if_idle, uptake, seconds, expire))
 
     def _expire_if_idle(
         self, uptake: Uptake, seconds: float, expire: Callable[[float], object], now: float
     ) -> None:
-        before = uptake.taken_at
         uptake.look(now)
-        if uptake.taken_at == before:
+        if now - uptake.taken_at >= seconds:
             expire(now)
         else:
-            self._expire_in(seconds, partial(self._expire_if_idle, uptake, seconds, expire))
+            self.deadline = now
 
     def _close_idle(self, _: float) -> None:
         self.loseConnection()

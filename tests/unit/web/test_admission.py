@@ -345,7 +345,7 @@ def test_bodies_in_chunks_leave_at_once_and_not_with_the_collector(end):
     chunk = b"100000\r\n" + b"x" * MEGABYTE + b"\r\n"
     before, connections, requests = None, [], []
     with no_collector():
-        for number in range(30):
+        for number in range(12):
             client = stage.connect()
             client.post(CHUNKED)
             for _ in range(10):
@@ -361,5 +361,5 @@ def test_bodies_in_chunks_leave_at_once_and_not_with_the_collector(end):
                 assert connections[-1]() is None
             if number == 2:
                 before = resident()
-        assert resident() - before < 30 * MEGABYTE
+        assert resident() - before < 20 * MEGABYTE
     assert stage.taken == (0, 0)

@@ -301,8 +301,7 @@ async def test_a_connection_on_which_nobody_says_anything_is_closed(tmp_path, ki
     await turns(20)
     await server.pass_time(int(IDLE_SECONDS) - 2)
     assert len(server.site.channels) == 1
-    # The client's kernel takes the last of TLS, and is waited for once more.
-    await server.pass_time(2 * int(CLOSE_SECONDS) + 4)
+    await server.pass_time(int(CLOSE_SECONDS) + 6)
     assert not server.site.channels
     client.close()
     await server.close()
