@@ -20,6 +20,9 @@ from gemproxy.keys.pool import Lease
 
 #: An HTTP 200 without an answer in it is asked for once more, not as often as there are keys.
 MAX_UNUSABLE = 2
+#: A connection that dies in silence takes half a minute to be noticed, and one that cannot be made
+#: ``upstream.connectTimeoutSeconds``: the client should hear of it before a minute is over.
+MAX_LOST_ON_THE_WAY = 2
 #: The reason of a refusal that the documented dummy may overcome.
 SIGNATURE_REFUSED = "thought_signature"
 #: Told to the pool at once, so that the next request already knows; the others wait for this
@@ -157,6 +160,14 @@ class Call:
             attempt.outcome.verdict is Verdict.UNUSABLE for attempt in self.exchange.attempts
         )
 
+    @property
+    def lost_on_the_way(self) -> int:
+        """How many attempts waited in vain for a way to the upstream, which all keys share."""
+        return sum(
+            attempt.outcome.timed_out and attempt.outcome.spares_key
+            for attempt in self.exchange.attempts
+        )
+
     def begin_attempt(self, lease: Lease, record: AttemptRecord) -> None:
         """The next attempt, with the key of ``lease``; ``record`` is to tell of it."""
         self.leases.append(lease)
@@ -171,6 +182,7 @@ class Call:
             failed.verdict in _ANOTHER_KEY_MAY_SERVE
             and len(self.leases) < self.settings.max_attempts
             and self.unusable < MAX_UNUSABLE
+            and self.lost_on_the_way < MAX_LOST_ON_THE_WAY
             and now < self.deadline
             and (self.settings.first_chunk_retry or not self.stream_answered)
         )

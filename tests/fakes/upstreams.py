@@ -61,6 +61,8 @@ class FakeGemini:
         reply = script.pop(0) if len(script) > 1 else script[0]
         if isinstance(reply, FailureKind):
             raise UpstreamFailed(reply)
+        if isinstance(reply, UpstreamFailed):
+            raise reply
         return reply
 
     @property

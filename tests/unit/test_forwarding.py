@@ -31,6 +31,7 @@ from gemproxy.errors import (
     ModelUnavailable,
     NoHealthyKeys,
     QuotaExhausted,
+    UpstreamFailed,
     UpstreamRejected,
     UpstreamUnavailable,
 )
@@ -478,6 +479,21 @@ def test_a_page_of_a_captive_portal_is_not_charged_to_a_key(stream):
     assert proxy.ask(stream=stream).finished
     assert proxy.charges == [Charge.NOBODY, Charge.KEY]
     assert proxy.exchange.attempts[0].outcome.verdict is Verdict.NETWORK
+
+
+def test_a_way_that_is_silent_is_tried_twice_and_not_with_every_key():
+    lost = UpstreamFailed(FailureKind.CONNECT_TIMEOUT, spares_key=True)
+    proxy = Proxy(FakeGemini(**{name: [lost] for name in "abcd"}), max_attempts=4)
+    with pytest.raises(UpstreamUnavailable) as caught:
+        proxy.ask()
+    assert caught.value.status == 504
+    assert proxy.upstream.keys_used == ["a", "b"]
+    assert proxy.charges == [Charge.MODEL] * 2
+    slow = UpstreamFailed(FailureKind.FIRST_BYTE_TIMEOUT)
+    reached = Proxy(FakeGemini(**{name: [slow] for name in "abcd"}), max_attempts=4)
+    with pytest.raises(UpstreamUnavailable):
+        reached.ask()
+    assert reached.upstream.keys_used == ["a", "b", "c", "d"]
 
 
 def test_a_machine_out_of_descriptors_is_told_at_once_and_charged_to_nobody():
