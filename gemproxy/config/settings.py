@@ -8,6 +8,7 @@ are rendered from this list, so a setting is described here and nowhere else.
 # ruff: noqa: RUF009 - setting() is dataclasses.field with a description; shapes are frozen
 from __future__ import annotations
 
+import base64
 import dataclasses
 from dataclasses import dataclass, field
 from functools import partial
@@ -36,13 +37,13 @@ from gemproxy.config.kinds import (
     WebAddress,
     Whole,
 )
+from gemproxy.secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from gemproxy.config.kinds import Network
     from gemproxy.keys.key import Key
-    from gemproxy.secret import Secret
 
 _T = TypeVar("_T")
 
@@ -462,6 +463,9 @@ class Settings:
             yield self.proxy.admin_token
         if self.upstream.http_proxy_password is not None:
             yield self.upstream.http_proxy_password
+            # As it goes to the proxy (RFC 7617), which may echo it.
+            both = f"{self.upstream.http_proxy_user}:{self.upstream.http_proxy_password.reveal()}"
+            yield Secret(base64.b64encode(both.encode()).decode())
         for token in self.proxy.access_tokens:
             yield token.token
 

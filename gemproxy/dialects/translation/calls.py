@@ -76,6 +76,12 @@ class CallReader:
             return []
         if self.count == MAX_CALLS:
             raise GarbledAnswer(f"more than {MAX_CALLS} function calls")
+        scrub = self._context.scrub
+        if upstream_id and scrub(upstream_id) != upstream_id:
+            # Whoever echoes a key: it must not reach the client as an id, nor the stored state.
+            upstream_id = None
+        if signature and scrub(signature) != signature:
+            signature = None
         call_id = upstream_id or self._new_id()
         self._signatures.remember(call_id, RememberedCall(signature, bool(upstream_id)))
         index, self.count = self.count, self.count + 1

@@ -24,5 +24,6 @@ class AnswerContext(msgspec.Struct, frozen=True, gc=False):
     include_usage: bool = False
     #: ``logprobs`` was asked for.
     logprobs: bool = False
-    #: Takes secrets out of what Google says of a block: its texts may echo a key.
+    #: Takes secrets out of what Google says of a block, which may echo a key, and tells whether one
+    #: is in the id or the signature of a call, which are kept for the next turn.
     scrub: Callable[[str], str] = str

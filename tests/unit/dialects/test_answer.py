@@ -550,3 +550,26 @@ def test_log_probabilities_are_given_where_asked_for():
 
 def test_log_probabilities_that_nobody_asked_for_are_left_out():
     assert choice(candidate(text("äb"), logprobsResult=LOGPROBS))["logprobs"] is None
+
+
+@pytest.mark.parametrize("field", ["id", "signature"])
+def test_a_secret_that_comes_back_with_a_call_is_neither_kept_nor_passed_on(field):
+    """Ids and signatures of calls are stored in clear, for the next turn."""
+    secret = "AIzaSecret"
+    call = {"functionCall": {"name": "f", "id": secret if field == "id" else "theirs"}}
+    if field == "signature":
+        call["thoughtSignature"] = secret
+    body = json.dumps(
+        {"candidates": [{"content": {"parts": [call]}, "finishReason": "STOP"}]}
+    ).encode()
+    signatures = SignatureStore()
+    completed = to_openai(
+        [decode_answer(body)],
+        AnswerContext("m", scrub=lambda text: text.replace(secret, "…")),
+        created=1,
+        new_id=lambda: "call_1",
+        signatures=signatures,
+    )
+    assert secret.encode() not in completed.body
+    assert secret not in repr(dict(signatures.items()))
+    assert list(dict(signatures.items())) == ["call_1" if field == "id" else "theirs"]

@@ -7,6 +7,8 @@ import hashlib
 import html
 import json
 import re
+import time
+import tracemalloc
 from urllib.parse import quote
 
 import pytest
@@ -207,3 +209,93 @@ def test_however_many_leave_at_once_all_of_them_stay_known():
     scrubber = Scrubber(many)
     scrubber.replace([Secret("test-key-other-0123456789abcdef")])
     assert [scrubber.scrub(each.reveal()) for each in many] == [each.masked for each in many]
+
+
+@pytest.mark.parametrize("length", [12, 13, 16, 20])
+def test_twelve_characters_from_anywhere_are_masked(both_looks, length):
+    """Where a message cuts at both ends, what is left is still a part of the secret."""
+    secret = PLAIN.reveal()
+    for begin in range(len(secret) - length + 1):
+        for before in range(8):
+            text = f"{'.' * before}{secret[begin : begin + length]}."
+            assert both_looks.scrub(text) == f"{'.' * before}test…cdef.", (begin, before)
+
+
+def test_less_than_twelve_characters_are_no_part():
+    """A token may be made of words, which may stand anywhere."""
+    secret = PLAIN.reveal()
+    for begin in range(len(secret) - 11 + 1):
+        text = f"<{secret[begin : begin + 11]}>"
+        assert Scrubber([PLAIN]).scrub(text) == text
+
+
+def _spelled(pattern):
+    return lambda s: "".join(pattern.format(ord(c)) for c in s)
+
+
+def _every_other(spell):
+    return lambda s: "".join(spell(c) if place % 2 else c for place, c in enumerate(s))
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        str.lower,
+        str.upper,
+        lambda s: s.encode().hex(),
+        lambda s: s.encode().hex().upper(),
+        lambda s: base64.b32encode(s.encode()).decode(),
+        lambda s: base64.b32encode(f"{s}, and more".encode()).decode().lower(),
+        _spelled("%{:02x}"),
+        _spelled("%{:02X}"),
+        _spelled("\\u{:04x}"),
+        _spelled("\\x{:02x}"),
+        _spelled("&#{};"),
+        _spelled("&#x{:x};"),
+        _every_other(_spelled("%{:02X}")),
+        _every_other(_spelled("\\u{:04X}")),
+        _every_other(_spelled("&#0{};")),
+        lambda s: _spelled("%{:02x}")(s).replace("%", "%25"),
+        lambda s: _spelled("%{:02x}")(s)[9:-9],
+        lambda s: f"%zz&#;\\u12 100% {_spelled('%{:02x}')(s)} %4",
+    ],
+)
+@pytest.mark.parametrize("secret", [PLAIN, Secret("AIzaSyNobodyHasThisKey_0123456789-abcdef")])
+def test_disguised_secrets_are_masked(both_looks, secret, form):
+    """Forms that programs give to text in their messages; nothing of the disguise is left."""
+    scrubber = Scrubber([PLAIN, secret])
+    disguised = form(secret.reveal())
+    scrubbed = scrubber.scrub(f"Ω it said: {disguised}. Ω")
+    assert scrubbed.startswith("Ω it said: ")
+    assert scrubbed.endswith(" Ω")
+    assert secret.masked in scrubbed
+    assert len(scrubbed) < 60
+    assert scrubber.finds(disguised.encode())
+
+
+@given(SECRETS, st.integers(0, 40), st.integers(12, 60), AROUND)
+def test_no_part_passes_whatever_the_secret_is_made_of(secret, begin, length, around):
+    """For any secret, any part of twelve characters or more."""
+    part = secret[begin : begin + length]
+    if len(part) >= 12:
+        scrubbed = Scrubber([Secret(secret)]).scrub(f"{around}{part}{around}")
+        assert part not in scrubbed
+
+
+def test_numbers_without_a_character_are_left_alone():
+    """What looks like a spelling may be none."""
+    text = "&#9999999; &#x110000; %zz %4 \\u12 \\ud800 100% of AT&T"
+    assert Scrubber([PLAIN]).scrub(text) == text
+
+
+def test_the_look_for_parts_costs_little_with_thousands_of_secrets():
+    """Memory, and the time to learn them, which a reload spends in a thread."""
+    secrets = [Secret(hashlib.sha512(str(n).encode()).hexdigest()[:39]) for n in range(2000)]
+    begun = time.process_time()
+    tracemalloc.start()
+    scrubber = Scrubber(secrets)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 25_000_000
+    assert time.process_time() - begun < 5
+    assert scrubber.scrub(secrets[1234].reveal()[10:30]) == secrets[1234].masked
