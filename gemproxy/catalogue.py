@@ -119,7 +119,7 @@ class ModelCatalogue:
         else:
             if not exchange.attempts:
                 raise NoHealthyKeys("No key can ask the upstream for its models.", retry_after=1)
-        raise error_for(exchange.attempts[-1].outcome)
+        raise _final_error(exchange.attempts[-1].outcome)
 
     def _keys_to_ask(self) -> list[Key]:
         """The key that could list the last time, then others in the file's order."""
@@ -154,6 +154,13 @@ class ModelCatalogue:
         if response.status == 200:
             return decode_page(body)
         raise _Refused(classify_response(response.status, response.headers, body, now=self._wall()))
+
+
+def _final_error(outcome: Outcome) -> ProxyError:
+    """What whoever asks for the list sees; that a key may not list is nothing of theirs."""
+    if outcome.verdict is Verdict.FORBIDDEN:
+        outcome = replace(outcome, verdict=Verdict.KEY)
+    return error_for(outcome)
 
 
 class _Refused(Exception):

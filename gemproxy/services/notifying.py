@@ -174,6 +174,9 @@ def status_line(
     }
     told = ", ".join(f"{number} {word}" for word, number in others.items() if number)
     line = f"{counts.healthy} of {counts.total} keys healthy" + (f" ({told})" if told else "")
+    if counts.needs_attention:
+        rejected = ", ".join(f"{number} {reason}" for reason, number in counts.needs_attention)
+        line = f"{line}; Google rejects {rejected}"
     if draining:
         line = f"Draining, {in_flight} requests in flight; {line}"
     elif leaving:

@@ -1,8 +1,13 @@
 """Why a request failed, and which key is at fault: in the log, in the explanation, in health."""
 
+import re
+import subprocess
+import sys
+import time
+
 import pytest
 from fakes.clients import post, said
-from fakes.running import eventually, keys_of
+from fakes.running import REPOSITORY, eventually, keys_of
 
 MODEL = "gemini-2.5-flash-lite"
 #: What the simulator says, in Google's words.
@@ -102,3 +107,83 @@ def test_what_clients_do_wrong_is_no_failure_of_the_service(start_daemon):
         assert post(daemon, said("[simulate:bad-request]", MODEL)).status == 400
     health = daemon.health()
     assert (health["status"], health["requests"]["total"]) == ("healthy", 0)
+
+
+def operator(daemon, *argv):
+    """Run ``gemproxy keys`` against the daemon; gives its status and what it prints."""
+    program = "import sys; from gemproxy.cli import main; sys.exit(main())"
+    config = str(daemon.folder / "proxy.yaml")
+    options = ["--config", config, "--url", daemon.url]
+    done = subprocess.run(
+        [sys.executable, "-c", program, "keys", *argv, *options],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == ""
+    return done.returncode, done.stdout
+
+
+def test_google_is_asked_about_keys_and_many_are_reset(start_daemon, simulator):
+    daemon = start_daemon(keys_of("alpha", "beta", "gamma"))
+    simulator.behave("alpha", "expired")
+    simulator.behave("beta", "leaked")
+    status, out = operator(daemon, "test")
+    assert status == 1
+    assert out.splitlines() == [
+        "alpha: rejected (expired, 400 INVALID_ARGUMENT API_KEY_INVALID): API key expired.",
+        ("beta: rejected (leaked, 403 PERMISSION_DENIED): Your API key was reported as leaked."),
+        "gamma: ok",
+        "",
+        "3 keys tested: 2 rejected, 1 ok",
+    ]
+    asked = simulator.requests()
+    assert {request["path"].partition("?")[0] for request in asked} == {"/v1beta/models"}
+    # What was learned by it holds: no client's request has to find it out.
+    for number in range(4):
+        assert post(daemon, said(f"Hello {number}", MODEL)).status == 200
+    assert {request["key"] for request in simulator.requests()[len(asked) :]} == {"gamma"}
+    counts = operator(daemon, "--state", "attention")[1].splitlines()[0]
+    assert counts == "3 keys: 2 attention (1 expired, 1 leaked), 1 active"
+    simulator.reset()
+    assert operator(daemon, "test", "alpha") == (0, "alpha: ok\n")
+    assert daemon.key("alpha")["status"] == "circuit_open"
+    assert operator(daemon, "reset", "--all", "--state", "open") == (
+        0,
+        "2 keys are reset: breakers are closed, cooldowns forgotten.\n",
+    )
+    for number in range(6):
+        assert post(daemon, said(f"Hello {number}", MODEL)).status == 200
+    assert {request["key"] for request in simulator.requests()} >= {"alpha", "beta", "gamma"}
+    (event,) = [e for e in daemon.events() if e.get("action") == "keys.reset"]
+    assert event["after"] == {"keys": 2, "names": ["alpha", "beta"]}
+
+
+def test_what_says_nothing_of_a_key_is_unclear(start_daemon):
+    daemon = start_daemon(keys_of("alpha"), base_url="http://127.0.0.1:9")
+    status, out = operator(daemon, "test", "alpha")
+    assert status == 0
+    assert out.startswith("alpha: unclear (refused): The upstream could not be used")
+    assert daemon.key("alpha")["status"] == "active"
+
+
+def test_ten_thousand_keys_are_reset_while_others_are_served(start_daemon):
+    keys = [
+        {"name": f"key-{n}", "key": f"test-key-{n}-0123456789abcdef", "project": f"p{n % 4}"}
+        for n in range(10_000)
+    ]
+    daemon = start_daemon(keys)
+    began = time.monotonic()
+    assert daemon.admin("POST", "keys/disable", {"all": True}).json["changed"] == 10_000
+    assert daemon.health()["headline"] == "No key can serve."
+    assert daemon.admin("POST", "keys/enable", {"all": True}).json["changed"] == 10_000
+    assert daemon.admin("POST", "keys/reset", {"all": True}).json["changed"] == 10_000
+    assert time.monotonic() - began < 60
+    text = daemon.admin("GET", "metrics").body.decode()
+    ticks = dict(
+        re.findall(r'^gemproxy_reactor_lag_seconds_bucket\{le="(.*?)"\} (.*)$', text, re.MULTILINE)
+    )
+    # A loaded machine is late by itself, now and then.
+    assert float(ticks["0.5"]) >= float(ticks["+Inf"]) - 3
+    assert len(daemon.admin("GET", "keys?state=active&limit=5").json["keys"]) == 5

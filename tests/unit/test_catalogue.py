@@ -134,6 +134,14 @@ def test_a_refusal_that_is_about_the_request_is_final():
     assert stage.upstream.keys_used == ["a"]
 
 
+def test_a_list_that_is_forbidden_to_every_key_is_no_fault_of_whoever_asks():
+    forbidden = error(403, "The caller does not have permission", "PERMISSION_DENIED")
+    stage = Stage(a=[forbidden], b=[forbidden])
+    with pytest.raises(NoHealthyKeys):
+        stage.names()
+    assert stage.upstream.keys_used == ["a", "b"]
+
+
 def test_without_a_sound_key_nobody_is_asked():
     stage = Stage(enabled=False, a=[page("m")])
     with pytest.raises(NoHealthyKeys):

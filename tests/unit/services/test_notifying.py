@@ -203,6 +203,11 @@ def test_outside_of_systemd_nothing_runs():
             "3 of 9 keys healthy (1 recovering, 3 resting, 2 disabled); the last reload failed",
         ),
         (
+            PoolCounts(500, 45, 455, 0, 0, (("expired", 452), ("leaked", 3))),
+            {},
+            "45 of 500 keys healthy (455 resting); Google rejects 452 expired, 3 leaked",
+        ),
+        (
             PoolCounts(2, 1, 1, 0, 0),
             {"draining": True},
             "Draining, 7 requests in flight; 1 of 2 keys healthy (1 resting)",
