@@ -129,6 +129,7 @@ class Stage:
         self._reader.join(PATIENCE)
         self.simulator.stop()
         self.errors.close()
+        self.listening.close()
         return status
 
     @contextlib.contextmanager

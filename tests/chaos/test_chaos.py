@@ -18,7 +18,7 @@ from pathlib import Path
 import httpx2
 import openai
 import pytest
-from chaos.actors import ALWAYS, EARLY
+from chaos.actors import ALWAYS, EARLY, Actor
 from chaos.stage import CLIENT_TOKEN, EXPIRED_KEY, GOOD_KEYS, Stage, secrets
 
 MINUTES = float(os.environ.get("GEMPROXY_CHAOS_MINUTES", "0"))
@@ -91,11 +91,18 @@ class HonestClient(threading.Thread):
 
 
 def bring_chaos(stage: Stage, number: int, end: float, early: float, told: list[str]) -> None:
-    """Let actors take turns until ``end``; those of ``EARLY`` only until ``early``."""
+    """Let each actor act, in another order each time, until ``end``.
+
+    Those of ``EARLY`` act only until ``early``, and only for the first of two.
+    """
     dice = random.Random(SEED + 100 + number)
+    coming: list[Actor] = []
     while time.monotonic() < end:
-        actors = ALWAYS + EARLY if time.monotonic() < early and number == 0 else ALWAYS
-        actor = dice.choice(actors)
+        if not coming:
+            coming = dice.sample(ALWAYS, len(ALWAYS))
+            if time.monotonic() < early and number == 0:
+                coming += EARLY
+        actor = coming.pop()
         told.append(f"{time.monotonic():.1f} {actor.__name__}")
         try:
             actor(stage, dice)
