@@ -7,6 +7,7 @@ which they start and stop, and hands a changed configuration to each of them.
 from __future__ import annotations
 
 import os
+import platform
 import secrets
 import sys
 from collections.abc import Callable, Sequence
@@ -48,6 +49,7 @@ from gemproxy.recent import RecentOutcomes
 from gemproxy.services.accepting import AcceptGuard
 from gemproxy.services.checkpoint import Checkpoint
 from gemproxy.services.clock_watch import ClockWatch
+from gemproxy.services.config_files import ConfigFiles
 from gemproxy.services.handed_over import HandedOver
 from gemproxy.services.lifetimes import FrozenStart, GracefulExit, Lifetime
 from gemproxy.services.listening import Draining, LameDuck, Listener
@@ -57,7 +59,7 @@ from gemproxy.services.open_files import connections_within_limit
 from gemproxy.services.periodic import PeriodicService
 from gemproxy.services.probing import ActiveHealthCheck, KeyProbe
 from gemproxy.services.reactor_lag import ReactorLag
-from gemproxy.services.reload import ConfigReload, ReloadStatus, SettingsSource
+from gemproxy.services.reload import ConfigReload, ReloadStatus
 from gemproxy.services.rounds import HealthRound
 from gemproxy.services.sequence import ServiceSequence
 from gemproxy.services.threads import Threads, in_thread
@@ -101,7 +103,7 @@ class Daemon:
         self,
         reactor: Any,
         settings: Settings,
-        source: SettingsSource,
+        source: ConfigFiles,
         seen: bytes,
         underneath: Sequence[Service] = (),
         *,
@@ -109,6 +111,8 @@ class Daemon:
         sink: logs.LogSink | None = None,
     ) -> None:
         self._reactor = reactor
+        self._source = source
+        self._admin_port: Any = None
         self._handed = handed or HandedOver()
         self._wall = wall_clock(reactor)
         self._started_at = reactor.seconds()
@@ -228,7 +232,7 @@ class Daemon:
             self._metrics.checkpoint_finished,
         )
 
-    def _make_web(self, settings: Settings, source: SettingsSource, seen: bytes) -> None:
+    def _make_web(self, settings: Settings, source: ConfigFiles, seen: bytes) -> None:
         reactor = self._reactor
         self._guards: list[HeadGuard] = []
         self._auth_failures = AuthFailures(settings.proxy.trusted_proxies)
@@ -393,6 +397,7 @@ class Daemon:
         )
         listener = Listener(self._reactor, endpoint, site, proxy.admin_endpoint)
         listener.listening.addCallback(stand_at, site)
+        listener.listening.addCallback(self._administered_at)
         return [listener]
 
     # -- what they ask of one another ------------------------------------------------------------
@@ -409,9 +414,32 @@ class Daemon:
         return port
 
     def _ready(self, port: Any) -> Any:
+        self._tell_start(port)
         self._warn(self._reload.settings)
         self._notifier.ready()
         return port
+
+    def _administered_at(self, port: Any) -> Any:
+        self._admin_port = port
+        return port
+
+    def _tell_start(self, port: Any) -> None:
+        """The one line by which an operator knows what runs, and with what."""
+        proxy = self._reload.settings.proxy
+        scheme = "http" if proxy.tls is None else "https"
+        address = url_of(port, scheme)
+        dashboard = url_of(self._admin_port, "http") if self._admin_port else address
+        config, keys_file = self._source.places
+        self._log.info(
+            "gemproxy {version} on Python {python} serves {keys} keys at {address}",
+            version=__version__,
+            python=platform.python_version(),
+            config=config,
+            keys_file=keys_file,
+            keys=len(self._reload.settings.keys),
+            address=address,
+            dashboard=f"{dashboard}/admin/",
+        )
 
     def _reloaded(self, _status: ReloadStatus) -> None:
         """Also where nothing has changed: an operator may have moved the upstream's name."""
@@ -538,6 +566,15 @@ def origin_settings(proxy: ProxySettings) -> OriginSettings:
         anonymous=proxy.anonymous_allowed,
         admin_open=proxy.admin_auth == "disabled",
     )
+
+
+def url_of(port: Any, scheme: str) -> str:
+    """What a client puts before a path; ``unix:`` and the path where there is no URL."""
+    host: Any = port.getHost()
+    if not hasattr(host, "port"):
+        return f"unix:{os.fsdecode(host.name or b'')}"
+    name = f"[{host.host}]" if ":" in host.host else host.host
+    return f"{scheme}://{name}:{host.port}"
 
 
 def stand_at(port: Any, site: ProxySite) -> Any:

@@ -1,63 +1,77 @@
 """``twistd -n gemproxy --demo``: the daemon as it is, in front of the simulator.
 
 Nothing leaves the machine and nothing stays on it: the simulator listens on a free loopback port
-with three made-up keys, and the state goes to a folder that is removed at the end.
+with three made-up keys. The configuration and the state are in a folder that is named, for the
+operator's program, and removed at the end.
 """
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import yaml
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 
-from gemproxy.config.settings import (
-    LoggingSettings,
-    PersistenceSettings,
-    ProxySettings,
-    Settings,
-    UpstreamSettings,
-)
+from gemproxy.config.settings import ProxySettings
 from gemproxy.daemon import Daemon
-from gemproxy.keys.key import Key
 from gemproxy.observability.destinations import Destination
 from gemproxy.observability.logs import LoggedServices, install
 from gemproxy.observability.scrubbing import Scrubber
-from gemproxy.secret import Secret
-from gemproxy.services.config_files import FixedSettings
+from gemproxy.services.config_files import ConfigFiles
 from gemproxy.simulator import DEMO_KEYS, Simulator, demo_config
 
 _MODEL = "gemini-3.8-flash"
 
 
-def demo_settings(upstream: str, folder: str, admin_token: Secret) -> Settings:
+def write_files(folder: Path, upstream: str, port: int, admin_token: str) -> tuple[Path, Path]:
     """The configuration of the demo: the simulator's keys, and everything else by default."""
-    return Settings(
-        keys=tuple(Key(name, Secret(secret), project=name) for name, secret in DEMO_KEYS),
-        proxy=ProxySettings(admin_token=admin_token),
-        upstream=UpstreamSettings(base_url=upstream),
-        persistence=PersistenceSettings(
-            path=Path(folder, "gemproxy.db"), fallback_path=Path(folder, "gemproxy.json")
-        ),
-        logging=LoggingSettings(format="text"),
-    )
+    proxy = {
+        "proxy": {"port": port, "adminToken": admin_token},
+        "upstream": {"baseUrl": upstream},
+        "persistence": {
+            "path": str(folder / "gemproxy.db"),
+            "fallbackPath": str(folder / "gemproxy.json"),
+        },
+        "logging": {"format": "text"},
+    }
+    keys = {"keys": [{"name": name, "key": secret, "project": name} for name, secret in DEMO_KEYS]}
+    # In a folder that only its owner can enter.
+    files = folder / "proxy.yaml", folder / "keys.yaml"
+    for file, content in zip(files, (proxy, keys), strict=True):
+        file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    return files
 
 
-def make_demo(reactor: Any, destination: Destination) -> LoggedServices:
-    """The daemon with the simulator underneath; greets whoever looks at the terminal."""
+def make_demo(reactor: Any, destination: Destination, port: int | None = None) -> LoggedServices:
+    """The daemon with the simulator underneath; greets whoever looks at the terminal.
+
+    ``port`` is where it listens, 4806 by default.
+    """
     simulator = Simulator(reactor, demo_config())
-    folder = TemporaryDirectory(prefix="gemproxy-demo-")
-    backstage = Backstage(simulator, folder)
-    admin_token = Secret(secrets.token_urlsafe(24))
-    settings = demo_settings(f"http://127.0.0.1:{backstage.port}", folder.name, admin_token)
+    temporary = TemporaryDirectory(prefix="gemproxy-demo-")
+    backstage = Backstage(simulator, temporary)
+    admin_token = secrets.token_urlsafe(24)
+    places = write_files(
+        Path(temporary.name),
+        f"http://127.0.0.1:{backstage.port}",
+        ProxySettings.port if port is None else port,
+        admin_token,
+    )
+    files = ConfigFiles(*places, os.environ)
+    seen = files.fingerprint()
+    settings = files.read()
     sink = install(settings.logging, Scrubber([]), destination)
-    daemon = Daemon(reactor, settings, FixedSettings(), b"", [backstage], sink=sink)
-    daemon.listener.listening.addCallback(_greet, admin_token, daemon.show)
+    daemon = Daemon(reactor, settings, files, seen, [backstage], sink=sink)
+    greet = partial(_greet, admin_token=admin_token, config=places[0], show=daemon.show)
+    daemon.listener.listening.addCallback(greet)
     return daemon.service
 
 
@@ -84,7 +98,7 @@ class Backstage(Service):
 
 
 def _greet(
-    port: IListeningPort, admin_token: Secret, show: Callable[[str], None]
+    port: IListeningPort, admin_token: str, config: Path, show: Callable[[str], None]
 ) -> IListeningPort:
     """Tell how to try it. The token is fresh, and as short-lived as the demo."""
     address: Any = port.getHost()
@@ -100,7 +114,11 @@ Three made-up keys: one steady, one rate limited, one flaky. Try it a few times:
 
 Watch the keys at {origin}/admin/ with this token:
 
-  {admin_token.reveal()}
+  {admin_token}
+
+Or with the operator's program, in another terminal (its files are gone when the demo ends):
+
+  gemproxy keys --config {config} --url {origin}
 
 """
     )

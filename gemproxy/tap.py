@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from twisted.application.service import IService
+from twisted.application.service import IService, ServiceMaker
 from twisted.logger import Logger
 from twisted.python import usage
 
@@ -45,6 +45,13 @@ _STATUS_BYTES = 100
 _log = Logger()
 
 
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise ValueError("a port is a number up to 65535")
+    return port
+
+
 class Options(usage.Options):
     """Options of ``twistd gemproxy``."""
 
@@ -52,6 +59,13 @@ class Options(usage.Options):
     optParameters = (
         ["config", "c", None, "Settings of the proxy [GEMPROXY_CONFIG, config/proxy.yaml]"],
         ["keys", "k", None, "The API keys [GEMPROXY_KEYS, config/keys.yaml]"],
+        [
+            "port",
+            "p",
+            None,
+            "Listen on this port, whatever proxy.port says; 0: any free one",
+            _port,
+        ],
     )
     optFlags = (
         ["demo", None, "Try it without a key: proxy to a simulated Gemini API on this machine"],
@@ -99,14 +113,15 @@ def _make(reactor: Any, options: Options, destination: Destination) -> logs.Logg
     if options["demo"]:
         from gemproxy.demo import make_demo  # noqa: PLC0415 - brings the simulator with it
 
-        return make_demo(reactor, destination)
+        return make_demo(reactor, destination, options["port"])
     sink = logs.install(LoggingSettings(), Scrubber([]), destination)
     # Twisted has taken two of the variables out of the environment while it loaded its plugins.
     handed = HandedOver.take(os.environ, os.getpid())
     if handed:
         start = StartFiles(options["config"], options["keys"], os.environ)
         return Activation(reactor, handed, start, sink, os.environ).in_log()
-    files = ConfigFiles(*locate_files(options["config"], options["keys"], os.environ), os.environ)
+    places = locate_files(options["config"], options["keys"], os.environ)
+    files = ConfigFiles(*places, os.environ, port=options["port"])
     # Before the files are read, so that a change in this moment is noticed afterwards.
     seen = files.fingerprint()
     return Daemon(reactor, files.read(), files, seen, sink=sink).service
@@ -132,3 +147,23 @@ def _tell_parent(twistd: Any, reason: str) -> None:
     if pipe is not None:
         with suppress(OSError):
             os.write(pipe, f"1 {reason}".encode()[:_STATUS_BYTES])
+
+
+def run_in_foreground(arguments: Sequence[str]) -> None:
+    """Run the daemon as ``twistd -n --pidfile= gemproxy`` and ``arguments`` would.
+
+    Without twistd's look for plugins: the one that is wanted is known.
+    """
+    from twisted.scripts import twistd  # noqa: PLC0415 - only who has no twistd of his own
+
+    maker = ServiceMaker("gemproxy", __name__, "", "gemproxy")
+
+    class Twistd(twistd.ServerOptions):  # type: ignore[misc, name-defined]
+        """twistd's options, with one command."""
+
+        subCommands = (("gemproxy", None, Options, ""),)
+        loadedPlugins = {"gemproxy": maker}  # noqa: RUF012 - Twisted's way
+
+    options = Twistd()
+    options.parseOptions(["--nodaemon", "--pidfile=", "gemproxy", *arguments])
+    twistd.runApp(options)

@@ -66,6 +66,11 @@ COMMANDS = {
         "let the running daemon read its files again",
         ("config", "json"),
     ),
+    "serve": Command(
+        "gemproxy.cli.serve",
+        "run the daemon here, until Ctrl-C; --demo needs neither key nor files",
+        ("config", "keys"),
+    ),
     "simulate": Command("gemproxy.simulator.main", "run the simulator of the Gemini API alone"),
     "state": Command(
         "gemproxy.cli.state",

@@ -36,7 +36,10 @@ _MISSING = b"missing"
 
 
 class ConfigFiles:
-    """``proxy.yaml`` and ``keys.yaml``, and the files that their ``watched`` settings name."""
+    """``proxy.yaml`` and ``keys.yaml``, and the files that their ``watched`` settings name.
+
+    ``port`` stands in the place of ``proxy.port``: the command line is stronger than the file.
+    """
 
     def __init__(
         self,
@@ -44,17 +47,31 @@ class ConfigFiles:
         keys: Path,
         environ: Mapping[str, str],
         watched: frozenset[str] = _FILE_SETTINGS,
+        *,
+        port: int | None = None,
     ) -> None:
         self._config = config
         self._keys = keys
         self._environ = environ
         self._watched = watched
+        self._port = port
         self._named: dict[Path, _Named] = {}
         self._secrets: dict[Path, _Seen] = {}
 
     def read(self) -> Settings:
         """Both files, checked whole. Raises :class:`ConfigError` with every mistake."""
-        return load(self._config, self._keys, self._environ)
+        settings = load(self._config, self._keys, self._environ)
+        if self._port is None:
+            return settings
+        if settings.proxy.endpoint is not None:
+            reason = "says where to listen, so that --port cannot"
+            raise ConfigError((Fault(str(self._config), 0, "proxy.endpoint", reason),))
+        return replace(settings, proxy=replace(settings.proxy, port=self._port))
+
+    @property
+    def places(self) -> tuple[str, str]:
+        """Where both files are."""
+        return str(self._config), str(self._keys)
 
     def read_over(self, running: Settings) -> tuple[Settings, Settings]:
         """Both files as they are, and as a process with ``running`` settings can take them over.
@@ -105,18 +122,6 @@ class ConfigFiles:
         if known is not None and inode is not None and known.inode == inode:
             return known
         return _Seen(inode, sha256(_content(path)).digest())
-
-
-class FixedSettings:
-    """What a daemon without files has in their place: the demo's settings, which never change."""
-
-    def read_over(self, running: Settings) -> tuple[Settings, Settings]:
-        """See :meth:`ConfigFiles.read_over`."""
-        return running, running
-
-    def fingerprint(self) -> bytes:
-        """See :meth:`ConfigFiles.fingerprint`."""
-        return b""
 
 
 def keep_fixed(running: Settings, written: Settings) -> Settings:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-import os
+import socket
 from collections.abc import Callable
 from typing import Any, NoReturn, Protocol
 
@@ -88,10 +88,31 @@ class Listener(Service):
         reason: Any = failure.value
         if isinstance(reason, CannotListenError):
             reason = reason.socketError
-        text = os.strerror(reason.errno) if getattr(reason, "errno", None) else str(reason)
-        if getattr(reason, "errno", None) == errno.EADDRINUSE:
-            text = "another process listens there"
-        raise StartRefused(1, f"cannot listen on {self._address}: {text}")
+        raise StartRefused(1, f"cannot listen on {self._address}: {_in_words(reason)}")
+
+
+def _in_words(reason: BaseException) -> str:
+    """Why nothing can listen there, in one line."""
+    if isinstance(reason, socket.gaierror):
+        # Its number is none of the system's, which would call it an unknown error.
+        return f"the name of the host cannot be resolved ({reason.strerror})"
+    number = getattr(reason, "errno", None)
+    if number in _IN_WORDS:
+        return _IN_WORDS[number]
+    text = (isinstance(reason, OSError) and reason.strerror) or str(reason)
+    return " ".join(text.split())
+
+
+_IN_WORDS = {
+    errno.EADDRINUSE: "another process listens there",
+    errno.EADDRNOTAVAIL: "this machine has no such address",
+    errno.EACCES: "no permission; a port below 1024 needs CAP_NET_BIND_SERVICE",
+    errno.EPERM: "no permission",
+    errno.ENOENT: "there is no such folder",
+    errno.ENOTDIR: "a part of the path is no folder",
+    errno.EROFS: "the file system is read-only",
+    errno.EAFNOSUPPORT: "this machine has no addresses of that kind",
+}
 
 
 class LameDuck(Service):

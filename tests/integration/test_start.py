@@ -122,7 +122,7 @@ def test_a_socket_in_no_folder_ends_the_process_with_one_line(tmp_path):
     endpoint = f"unix:{tmp_path}/no/such/folder.sock"
     process, status = run_with(tmp_path, proxy={"endpoint": endpoint})
     assert status == 1
-    assert process.errors == [f"gemproxy: cannot listen on {endpoint}: No such file or directory\n"]
+    assert process.errors == [f"gemproxy: cannot listen on {endpoint}: there is no such folder\n"]
 
 
 # -- options ---------------------------------------------------------------------------------------
@@ -194,8 +194,9 @@ def test_port_0_takes_a_free_port_and_tells_it(start_daemon):
 
 def ask_with_the_printed_token(demo):
     """The demo's keys, as somebody who reads the terminal may ask for them."""
-    address = re.search(r"http://\S+/admin/", demo.wait_for_line("/admin/"))[0]
-    place = demo.lines.index(demo.wait_for_line("/admin/"))
+    invitation = demo.wait_for_line("Watch the keys")
+    address = re.search(r"http://\S+/admin/", invitation)[0]
+    place = demo.lines.index(invitation)
     token = demo.wait_for_line("  ", place + 1).strip()
     headers = {"Authorization": f"Bearer {token}"}
     page, keys = Request(address), Request(f"{address}keys", headers=headers)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from gemproxy.config.settings import ProxySettings, RetrySettings
+from gemproxy.config.settings import RetrySettings
 from gemproxy.errors import ConfigError
-from gemproxy.services.config_files import ConfigFiles, FixedSettings, keep_fixed
+from gemproxy.services.config_files import ConfigFiles, keep_fixed
 
 TOKEN = "an-admin-token-for-the-tests"
 PROXY = f"proxy: {{adminToken: {TOKEN}}}\n"
@@ -193,11 +193,18 @@ def test_every_mistake_of_both_files_is_told(folder):
     assert [fault.path for fault in caught.value.faults] == ["proxy.adminToken", "keys"]
 
 
-def test_without_files_nothing_ever_changes(folder):
-    running = replace(files_in(folder).read(), proxy=ProxySettings(port=1))
-    source = FixedSettings()
-    assert source.read_over(running) == (running, running)
-    assert source.fingerprint() == source.fingerprint()
+def test_a_port_of_the_command_line_is_stronger_than_the_file(folder):
+    files = ConfigFiles(folder / "proxy.yaml", folder / "keys.yaml", {}, port=4999)
+    running = files.read()
+    assert running.proxy.port == 4999
+    # And no reload waits for a restart because of it.
+    assert files.read_over(running) == (running, running)
+
+
+def test_a_port_beside_an_endpoint_is_a_mistake(folder):
+    (folder / "proxy.yaml").write_text("proxy: {endpoint: 'tcp:0:interface=127.0.0.1'}\n")
+    with pytest.raises(ConfigError, match="--port"):
+        ConfigFiles(folder / "proxy.yaml", folder / "keys.yaml", {}, port=4999).read()
 
 
 def test_a_fifo_in_the_place_of_a_file_keeps_nobody_waiting(folder):

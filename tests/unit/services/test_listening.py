@@ -1,6 +1,7 @@
 """The listener, and the drain with which it stops."""
 
 import errno
+from socket import gaierror
 
 import pytest
 from twisted.internet.defer import Deferred, fail, succeed
@@ -72,9 +73,18 @@ def test_it_has_stopped_when_the_port_is_closed():
         ),
         (
             CannotListenError("127.0.0.1", 4242, OSError(errno.EACCES, "no")),
-            "Permission denied",
+            "no permission; a port below 1024 needs CAP_NET_BIND_SERVICE",
         ),
-        (OSError(errno.ENOENT, "no such file"), "No such file or directory"),
+        (OSError(errno.ENOENT, "no such file"), "there is no such folder"),
+        (
+            CannotListenError("nosuchhost.invalid", 4242, gaierror(-2, "Name not known")),
+            "the name of the host cannot be resolved (Name not known)",
+        ),
+        (OSError(errno.EADDRNOTAVAIL, "no"), "this machine has no such address"),
+        (OSError("AF_UNIX path too long"), "AF_UNIX path too long"),
+        (OSError(errno.EEXIST, "something that is no socket"), "something that is no socket"),
+        (OverflowError("bind(): port must be 0-65535."), "bind(): port must be 0-65535."),
+        (ValueError("two\nlines"), "two lines"),
         (ValueError("an odd endpoint"), "an odd endpoint"),
     ],
 )
