@@ -202,7 +202,9 @@ def test_a_port_of_the_command_line_is_stronger_than_the_file(folder):
 
 
 def test_a_port_beside_an_endpoint_is_a_mistake(folder):
-    (folder / "proxy.yaml").write_text("proxy: {endpoint: 'tcp:0:interface=127.0.0.1'}\n")
+    (folder / "proxy.yaml").write_text(
+        "proxy: {endpoint: 'tcp:0:interface=127.0.0.1', adminToken: an-admin-token-for-the-tests}\n"
+    )
     with pytest.raises(ConfigError, match="--port"):
         ConfigFiles(folder / "proxy.yaml", folder / "keys.yaml", {}, port=4999).read()
 
