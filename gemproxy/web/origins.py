@@ -101,7 +101,8 @@ class HeadGuard:
             if len(self._known) >= _MOST_KNOWN:
                 self._known.clear()
             self._known.add(host)
-        if not self._asks_everybody:
+        # What programs send has neither.
+        if (b"origin" in values or b"sec-fetch-site" in values) and not self._asks_everybody:
             check_site(method, path, values, self._settings)
 
 
