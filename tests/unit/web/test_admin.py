@@ -176,6 +176,15 @@ def test_a_forwarded_address_does_not_count(stage):
     assert stage.ask("GET", "/admin/health", token="guess").status == 429
 
 
+def test_the_addresses_of_one_ipv6_network_count_together(stage):
+    for n in range(10):
+        stage.ask("GET", "/admin/health", token="guess", address=f"2001:db8:1:2::{n}")
+    assert (
+        stage.ask("GET", "/admin/health", token="guess", address="2001:db8:1:2:f::").status == 429
+    )
+    assert stage.ask("GET", "/admin/health", token="guess", address="2001:db8:1:3::1").status == 401
+
+
 def test_a_missing_token_is_no_wrong_one(stage):
     for _ in range(20):
         assert stage.ask("GET", "/admin/health", token=None).status == 401
