@@ -19,6 +19,7 @@ from typing import Any
 from msgspec import Struct, field
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import DNSLookupError
+from twisted.logger import Logger
 
 from gemproxy.upstream.exhaustion import Exhausted, exhaustion_of
 
@@ -35,6 +36,7 @@ MOST_THREADS = 8
 MOST_FOR_ONE_NAME = 2
 #: The settings hold two names at most; those of settings before are remembered as well.
 _MOST_NAMES = 16
+_TELL_SECONDS = 60.0
 #: Each may become a socket.
 MOST_ADDRESSES = 16
 
@@ -71,6 +73,8 @@ class _Name(Struct, eq=False):
     stale_until: float = _NEVER
     #: Until then the last look-up's failure stands, and an old answer is given at once.
     doubted_until: float = _NEVER
+    #: When the log was told last that an old answer serves.
+    told_at: float = _NEVER
     waiting: list[Deferred[list[Address]]] = field(default_factory=list)
     #: When each of the look-ups began that have not ended.
     running: list[float] = field(default_factory=list)
@@ -84,6 +88,8 @@ class Names:
     nearly always, and TLS tells who is there. A name server that says that the name does not exist
     is believed at once.
     """
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -120,8 +126,8 @@ class Names:
         name.waiting.append(waiting)
         if stale:
 
-            def outdated(_failure: object, _seconds: float) -> list[Address]:
-                name.doubted_until = self._reactor.seconds() + DOUBT_SECONDS
+            def outdated(_failure: object, seconds: float) -> list[Address]:
+                self._doubt(name, f"no answer in {seconds:g} s")
                 return name.addresses
 
             waiting.addTimeout(patience, self._reactor, outdated)
@@ -131,7 +137,11 @@ class Names:
         """Look every name up anew; what is known serves only while nothing else is found."""
         for host, old in list(self._names.items()):
             name = self._names[host] = _Name(
-                host, old.addresses, stale_until=old.stale_until, waiting=old.waiting
+                host,
+                old.addresses,
+                stale_until=old.stale_until,
+                told_at=old.told_at,
+                waiting=old.waiting,
             )
             old.waiting = []
             if name.waiting:
@@ -192,13 +202,25 @@ class Names:
         if isinstance(error, NameNotFound) and error.number in _NO_SUCH_NAME:
             name.fresh_until = name.stale_until = _NEVER
         elif now < name.stale_until:
-            name.doubted_until = now + DOUBT_SECONDS
+            self._doubt(name, str(error))
             for waiting in _taken(name):
                 waiting.callback(name.addresses)
             return
         if not name.running:
             for waiting in _taken(name):
                 waiting.errback(error)
+
+    def _doubt(self, name: _Name, why: str) -> None:
+        """Let the old answer serve for some seconds without another wait."""
+        now = self._reactor.seconds()
+        name.doubted_until = now + DOUBT_SECONDS
+        if now >= name.told_at + _TELL_SECONDS:
+            name.told_at = now
+            self._log.warn(
+                "a name could not be looked up, its old addresses serve on",
+                host=name.host,
+                reason=why,
+            )
 
 
 def _taken(name: _Name) -> Iterator[Deferred[list[Address]]]:

@@ -10,6 +10,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import Clock, deferLater
+from twisted.logger import globalLogPublisher
 
 from gemproxy.upstream.exhaustion import Exhausted
 from gemproxy.upstream.names import (
@@ -211,6 +212,25 @@ def test_an_old_answer_serves_while_the_name_servers_do_not(machine):
     too_late = ask(made)
     machine.run()
     assert isinstance(too_late.error, NameNotFound)
+
+
+def test_the_log_tells_once_a_minute_that_an_old_answer_serves(machine):
+    events = []
+    made, _ = names(machine, found("192.0.2.1"), AGAIN)
+    ask(made)
+    machine.run()
+    globalLogPublisher.addObserver(events.append)
+    try:
+        for _ in range(12):
+            machine.advance(61 if not events else DOUBT_SECONDS + 1)
+            ask(made)
+            machine.run()
+    finally:
+        globalLogPublisher.removeObserver(events.append)
+    told = [each for each in events if "old addresses serve on" in (each["log_format"] or "")]
+    assert len(told) == 2
+    assert told[0]["host"] == "h"
+    assert "Temporary failure" in told[0]["reason"]
 
 
 def test_a_name_that_does_not_exist_any_more_has_no_old_answer(machine):
