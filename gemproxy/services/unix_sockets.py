@@ -9,7 +9,9 @@ import stat
 from contextlib import suppress
 from typing import Any
 
+from twisted.internet import tcp, unix
 from twisted.internet.error import CannotListenError
+from twisted.python.failure import Failure
 
 from gemproxy.services.file_lock import FileLock, LockHeld
 
@@ -45,13 +47,36 @@ class UnixSockets:
         lock = _lock(path)
         try:
             _remove_stale(path)
-            port = self._reactor.listenUNIX(address, factory, backlog, mode, False)
+            port = _OwnPort(path, factory, backlog, mode, self._reactor)
+            port.startListening()
+            port.remember(lock)
         except BaseException:
             lock.unlock()
             raise
-        # Twisted lets go of it after it has removed the socket.
-        port.lockFile = lock
         return port
+
+
+class _OwnPort(unix.Port):
+    """Removes its own socket when it is closed, and none that stands there instead.
+
+    Twisted's fails where somebody has removed it, and a stop that fails is none.
+    """
+
+    _inode: os.stat_result | None = None
+    _lock: FileLock | None = None
+
+    def remember(self, lock: FileLock) -> None:
+        """What is there is ours, and so is ``lock``."""
+        self._inode = os.lstat(self._bindPath)
+        self._lock = lock
+
+    def connectionLost(self, reason: Failure) -> None:
+        with suppress(OSError):
+            if self._inode and os.path.samestat(self._inode, os.lstat(self._bindPath)):
+                os.unlink(self._bindPath)  # noqa: PTH108
+        if self._lock is not None:
+            self._lock.unlock()
+        tcp.Port.connectionLost(self, reason)
 
 
 def _lock(path: bytes) -> FileLock:

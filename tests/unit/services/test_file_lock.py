@@ -125,6 +125,21 @@ async def test_a_live_one_is_never_stolen(tmp_path, locked):
     await stop(port)
 
 
+async def test_a_socket_that_somebody_has_removed_hinders_no_stop(tmp_path):
+    port = listen(tmp_path / "s")
+    (tmp_path / "s").unlink()
+    await stop(port)
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_stop_leaves_what_stands_there_instead(tmp_path):
+    port = listen(tmp_path / "s")
+    (tmp_path / "s").unlink()
+    left_behind(tmp_path / "s")
+    await stop(port)
+    assert [path.name for path in tmp_path.iterdir()] == ["s"]
+
+
 async def test_what_is_no_socket_is_never_removed(tmp_path):
     (tmp_path / "s").write_text("precious")
     with pytest.raises(CannotListenError) as refused:
