@@ -253,6 +253,9 @@ HEADER_LINES = st.sampled_from(
         b"A: b\nTransfer-Encoding: gzip",
         b"A: b\rTransfer-Encoding: gzip",
         b" Transfer-Encoding: gzip",
+        b"Content-Encoding: gzip",
+        b"cONTENT-eNCODING:br",
+        b"Content-Encodings: x",
         b"\tt: x",
         b"T",
         b"",
@@ -292,9 +295,32 @@ def verdict(reads, usual=answer_module._USUAL_HEAD):
         answer.take(),
         answer.headers if answer.status else None,
         answer.ends_with_connection,
+        answer.coding,
     )
 
 
 def test_the_head_is_kept_without_what_came_with_it():
     answer = read(CHUNKED + b"3\r\nabc\r\n")
     assert answer._head_bytes == CHUNKED
+
+
+GOOGLES_HEAD = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=UTF-8\r\nVary: Origin\r\n"
+    b"Cache-Control: private\r\nContent-Disposition: attachment\r\nconnection: keep-alive\r\n"
+    b"Content-Length: 2\r\n"
+)
+
+
+def test_a_head_of_googles_takes_the_short_way():
+    assert answer_module._USUAL_HEAD.match(GOOGLES_HEAD + b"\r\n")
+    assert read(GOOGLES_HEAD + b"\r\n{}").coding is None
+
+
+@pytest.mark.parametrize("name", [b"Content-Encoding", b"content-encoding", b"CONTENT-ENCODING"])
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_content_coding_takes_the_long_way_and_is_noted(name, place):
+    lines = [GOOGLES_HEAD.split(b"\r\n")[0] + b"\r\n", GOOGLES_HEAD.partition(b"\r\n")[2]]
+    head = b"".join([lines[0], *(lines[1:] if place else []), name + b": gzip\r\n"])
+    head += b"" if place else lines[1]
+    assert not answer_module._USUAL_HEAD.match(head + b"\r\n")
+    assert read(head + b"\r\n{}").coding == b"gzip"
