@@ -1,7 +1,7 @@
 """Web pages that an operator's or client's browser shows, and what they cannot make it do here."""
 
 import pytest
-from fakes.running import ADMIN_TOKEN, eventually, keys_of
+from fakes.running import ADMIN_TOKEN, keys_of
 from fakes.wire import CHAT, Wire, chat, request, said
 
 EVIL = "http://evil.example"
@@ -216,11 +216,12 @@ def test_pages_that_the_operator_named_may_call(start_daemon):
     assert "access-control-allow-origin" not in foreign.headers
 
 
-def test_a_refused_page_is_told_of_in_the_log(open_daemon):
-    ask(open_daemon, "POST", CHAT, PROMPT, x_request_id="cross-1", **CROSS_SITE)
-    ask(open_daemon, "POST", CHAT, PROMPT, x_request_id="rebound-1", host="evil.example")
-    assert eventually(lambda: open_daemon.request_line("cross-1"))["status"] == 403
-    assert open_daemon.request_line("rebound-1")["outcome"] == "misdirected_request"
+def test_a_refused_page_is_told_of_in_the_log(start_daemon):
+    daemon = start_daemon(None)
+    ask(daemon, "POST", CHAT, PROMPT, x_request_id="cross-1", **CROSS_SITE)
+    ask(daemon, "POST", CHAT, PROMPT, x_request_id="rebound-1", host="evil.example")
+    assert daemon.request_line("cross-1")["status"] == 403
+    assert daemon.request_line("rebound-1")["outcome"] == "misdirected_request"
 
 
 # ---- what JSON is ------------------------------------------------------------------------------
