@@ -61,11 +61,14 @@ class Destination:
         self.kept = kept
 
 
-def standard(stream: IO[str], environ: Mapping[str, str] | None = None) -> Destination:
-    """The destination behind ``stream``, which may be any text stream.
+def standard(stream: IO[str] | None, environ: Mapping[str, str] | None = None) -> Destination:
+    """The destination behind ``stream``, which may be any text stream; ``None`` takes all lines.
 
+    Python has none where the process was started with its standard output closed.
     ``environ`` tells whether systemd has connected it to the journal (``JOURNAL_STREAM``).
     """
+    if stream is None:
+        return Destination(len)
     raw = _raw(stream)
     if raw is None:
         return Destination(_putter(stream), kept=stream)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
+import threading
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     from twisted.internet import reactor  # noqa: PLC0415
 
     use_monotonic_time(reactor)
-    return serve(reactor, config, args.port, sys.stdout.write)
+    return serve(reactor, config, args.port, _say)
 
 
 def serve(reactor: Any, config: SimulatorConfig, port: int, write: Callable[[str], object]) -> int:
@@ -97,6 +100,16 @@ def serve(reactor: Any, config: SimulatorConfig, port: int, write: Callable[[str
     for message in failures:
         sys.stderr.write(f"{message}\n")
     return 1 if failures else 0
+
+
+def _say(text: str) -> None:
+    """Print ``text``; a terminal in scroll lock keeps nobody waiting but the thread that writes."""
+
+    def write() -> None:
+        with suppress(OSError):
+            os.write(1, text.encode())
+
+    threading.Thread(target=write, daemon=True).start()
 
 
 def _greeting(port: int, config: SimulatorConfig) -> str:

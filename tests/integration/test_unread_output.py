@@ -9,6 +9,7 @@ import select
 import signal
 import socket
 import subprocess
+import sys
 import termios
 import time
 from types import SimpleNamespace
@@ -196,6 +197,48 @@ def test_the_shells_own_end_of_a_pipe_stays_as_it_is(simulator, tmp_path):
         assert unread.stop().status == 0
     finally:
         unread.popen.kill()
+
+
+def full_pipe():
+    """One into which nothing goes any more."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, b"x" * 4096)
+    os.set_blocking(writer, True)
+    return reader, writer
+
+
+@pytest.mark.parametrize("program", ["demo", "simulator"])
+def test_what_is_unread_from_the_start_on_hinders_no_start(tmp_path, program):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = ["serve", "--demo"] if program == "demo" else ["simulate"]
+    reader, writer = full_pipe()
+    popen = subprocess.Popen(
+        [sys.executable, "-m", "gemproxy", *command, "--port", str(port)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        stdin=subprocess.DEVNULL,
+        stdout=writer,
+        stderr=writer,
+    )
+    os.close(writer)
+
+    def answers():
+        with contextlib.suppress(OSError), Wire(None, place=f"127.0.0.1:{port}") as wire:
+            return wire.ask("GET", "/livez").status
+        return None
+
+    try:
+        eventually(answers)
+        popen.terminate()
+        assert popen.wait(20) == 0
+    finally:
+        popen.kill()
+        os.close(reader)
 
 
 class UnderSystemd(Unread):

@@ -322,3 +322,9 @@ def test_whoever_logs_while_a_line_is_written_is_not_kept_waiting():
     output = output_to(disk)
     output.write(b"outer\n")
     assert disk.taken == b"-inner\nouter\n"
+
+
+def test_a_process_without_standard_output_has_nothing_to_say():
+    output = LineOutput(standard(None))
+    output.write(b"one\n")
+    assert output.lost == 0
