@@ -25,7 +25,7 @@ END_OF_HEAD = b"\r\n\r\n"
 _LINE_END = b"\r\n"
 #: So much of a chunked body is shown to llhttp at once, and after so many pieces and chunks the
 #: rest has to wait: 64 KiB of chunks of a byte would take 10 ms and more.
-_PIECE_BYTES = 4096
+_PIECE_BYTES = 8192
 _MOST_EVENTS = 500
 
 # RFC 9112 section 3; llhttp would take two blanks, HTTP/0.9, HTTP/2.0 and RTSP as well, and refuse
@@ -258,16 +258,17 @@ class ChunkedBody:
             end = data.find(END_OF_HEAD, read) + len(END_OF_HEAD)
             if end < len(END_OF_HEAD):
                 end = len(data) - _begun_end(data)
-            if end - read > _PIECE_BYTES:
-                piece = data[read : read + _PIECE_BYTES]
-                end = read + len(piece) - _begun_end(piece)
             if end <= read:
                 break
-            if chunks.events > _MOST_EVENTS:
-                self.has_more = True
-                break
-            self._feed(data[read:end])
-            read = end
+            while read < end:
+                if chunks.events > _MOST_EVENTS:
+                    self.has_more = True
+                    return read
+                piece = data[read : min(end, read + _PIECE_BYTES)]
+                if read + len(piece) < end:
+                    piece = piece[: len(piece) - _begun_end(piece)]
+                self._feed(piece)
+                read += len(piece)
         return read
 
     def _feed(self, piece: bytes) -> None:

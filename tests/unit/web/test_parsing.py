@@ -342,9 +342,9 @@ def test_tiny_chunks_are_read_a_few_at_a_time_and_lose_nothing(chunk, size):
     while not body.complete:
         before = len(written)
         taken += body.receive(data[taken:])
-        assert len(written) - before < 4096
+        assert len(written) - before < 8192
         rounds += 1
-    assert rounds > 5
+    assert rounds > 3
     assert data[taken:] == b"GET /behind"
     assert bytes(written) == chunk[3:-2] * (size // len(chunk))
 
