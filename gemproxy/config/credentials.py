@@ -171,6 +171,8 @@ def _why_unusable(value: str, least: int) -> str | None:
 def _direct(reader: FileReader, node: yaml.Node, place: str) -> str | None:
     try:
         value = documents.scalar(node)
+    except documents.OddNumber:
+        value = node.value
     except ValueError:
         value = None
     if value is None or isinstance(value, bool):

@@ -28,7 +28,21 @@ _MERGE = _TAG + "merge"
 
 #: Settings nest four deep; libyaml's composer recurses on the C stack and has no limit of its own.
 _DEEPEST = 32
-_LARGEST = 16 * 1024 * 1024
+#: Bytes of a file that is looked at; ten thousand keys take about two million.
+LARGEST = 16 * 1024 * 1024
+#: Names, values, beginnings and ends; ten thousand keys have half of it.
+_MOST_EVENTS = 500_000
+#: Settings that merge keys may bring into one mapping.
+_MOST_MERGED = 10_000
+#: Numbers that mean the same to everybody. YAML 1.1, by which PyYAML reads, has more of them: 010
+#: is 8 there and 10 in YAML 1.2, 1:30 is 90 there and text in YAML 1.2, and so is 1_000.
+_NUMBERS = {
+    "int": re.compile(r"[-+]?(?:0|[1-9][0-9]{0,39}|0x[0-9A-Fa-f]{1,16})"),
+    "float": re.compile(
+        r"[-+]?(?:\.[0-9]{1,40}|[0-9]{1,40}\.[0-9]{0,40})(?:[eE][-+]?[0-9]{1,3})?"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -37,6 +51,10 @@ class Entry:
 
     line: int
     value: yaml.Node
+
+
+class OddNumber(ValueError):
+    """A number that different programs read differently, or that is longer than any setting."""
 
 
 class Unreadable(Exception):
@@ -52,7 +70,7 @@ def compose(data: bytes) -> yaml.Node | None:
     """The root of the document, ``None`` for an empty one. Raises :class:`Unreadable`."""
     text = _decode(data)
     try:
-        _refuse_depth(text)
+        _refuse_bombs(text)
         return yaml.compose(text, Loader=_LOADER)
     except yaml.MarkedYAMLError as error:
         raise Unreadable(_line_of(error), f"not valid YAML: {_without_quotes(error)}") from None
@@ -69,13 +87,19 @@ def line_of(node: yaml.Node) -> int:
 
 
 def scalar(node: yaml.Node) -> object:
-    """The value of a plain node: text, bool, int, float or None. Raises :class:`ValueError`.
+    """The value of a plain node: text, bool, int, float or None.
+
+    Raises :class:`ValueError` where it is another node, :class:`OddNumber` for what is to be
+    written otherwise.
 
     Dates and the like are taken as the text that they were written as.
     """
     if not isinstance(node, yaml.ScalarNode) or not node.tag.startswith(_TAG):
         raise ValueError
-    read = _READ.get(node.tag.removeprefix(_TAG))
+    kind = node.tag.removeprefix(_TAG)
+    read = _READ.get(kind)
+    if kind in _NUMBERS and _NUMBERS[kind].fullmatch(node.value) is None:
+        raise OddNumber
     try:
         return read(node) if read else str(node.value)
     except (ValueError, KeyError, IndexError, OverflowError):
@@ -141,7 +165,10 @@ def entries(node: yaml.Node, path: str, faults: Faults) -> dict[str, Entry] | No
             faults.add(line_of(key), join(path, key.value), f"given twice, first in line {first}")
         else:
             found[key.value] = Entry(line_of(key), value)
-    return {**_merged(node, frozenset(), {}), **found}
+    merged = _merged(node, frozenset(), {})
+    if len(merged) > _MOST_MERGED:
+        faults.add(line_of(node), path, f"merge keys bring more than {_MOST_MERGED} settings")
+    return {**merged, **found}
 
 
 def join(path: str, name: str) -> str:
@@ -160,7 +187,10 @@ def _merged(
         if key.tag != _MERGE:
             continue
         sources = value.value if isinstance(value, yaml.SequenceNode) else [value]
-        for source in sources:
+        # The same one again would bring nothing new, and is all that a bomb is made of.
+        for source in {id(source): source for source in sources}.values():
+            if len(result) > _MOST_MERGED:
+                break
             # A mapping that merges itself brings nothing new.
             if isinstance(source, yaml.MappingNode) and id(source) not in above | {id(node)}:
                 inner = _merged(source, above | {id(node)}, done)
@@ -178,8 +208,8 @@ def _own(node: yaml.MappingNode) -> dict[str, Entry]:
 
 
 def _decode(data: bytes) -> str:
-    if len(data) > _LARGEST:
-        raise Unreadable(0, f"is larger than {_LARGEST // 1024 // 1024} MiB")
+    if len(data) > LARGEST:
+        raise Unreadable(0, f"is larger than {LARGEST // 1024 // 1024} MiB")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -187,9 +217,11 @@ def _decode(data: bytes) -> str:
         raise Unreadable(line, "not valid UTF-8") from None
 
 
-def _refuse_depth(text: str) -> None:
+def _refuse_bombs(text: str) -> None:
     depth = 0
-    for event in yaml.parse(text, Loader=_LOADER):
+    for number, event in enumerate(yaml.parse(text, Loader=_LOADER)):
+        if number == _MOST_EVENTS:
+            raise Unreadable(0, f"has more than {_MOST_EVENTS} names and values")
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > _DEEPEST:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from ipaddress import ip_address
+from typing import NamedTuple
 
 #: Wrappers that are followed by a whole description of their own.
 _WRAPPERS = frozenset({"haproxy"})
@@ -15,7 +16,17 @@ _TCP = frozenset({"tcp", "tcp4", "tcp6", "ssl"})
 #: Reached through the file system or the process's own descriptors, not the network.
 _LOCAL = frozenset({"unix", "stdio"})
 
+#: The arguments of Twisted's types that may be given by their places alone, in that order.
+_ORDER = {
+    "tcp": ("port", "interface", "backlog"),
+    "tcp6": ("port", "backlog", "interface"),
+    "ssl": ("port", "privateKey", "certKey", "sslmethod", "interface", "backlog"),
+    "unix": ("address", "mode", "backlog", "lockfile"),
+    "systemd": ("domain", "index", "name"),
+}
+
 _LONGEST = 500
+_OPEN_ESCAPE = re.compile(r"(?<!\\)(?:\\\\)*\\\Z")
 
 
 def is_description(description: str) -> bool:
@@ -24,12 +35,24 @@ def is_description(description: str) -> bool:
         return False
     if not re.match(r"[a-z][a-z0-9+_-]*:\S", description):
         return description == "stdio:"
-    parts = split_description(description)
-    if parts[0] in _WRAPPERS:
+    if _OPEN_ESCAPE.search(description):
+        return False
+    read = _read(description)
+    if read.kind in _WRAPPERS:
         return is_description(description.split(":", 1)[1])
-    if parts[0] in _TCP:
-        return _is_port(_argument(parts, "port", 1))
+    if read.kind in _TCP:
+        return _is_port(read.argument("port"))
     return True
+
+
+def gives_twice(description: str) -> bool:
+    """Whether an argument is there twice, by its name or by its place."""
+    if len(description) > _LONGEST:
+        return False
+    read = _read(description)
+    if read.kind in _WRAPPERS:
+        return gives_twice(description.partition(":")[2])
+    return read.gives_twice
 
 
 def is_local(description: str) -> bool:
@@ -38,12 +61,12 @@ def is_local(description: str) -> bool:
     A descriptor that systemd hands over may be bound to anything, so ``systemd:`` is not local;
     neither is a type that is not known here.
     """
-    parts = split_description(description)
-    if parts[0] in _WRAPPERS:
+    read = _read(description)
+    if read.kind in _WRAPPERS:
         return is_local(description.split(":", 1)[1])
-    if parts[0] in _TCP:
-        return is_loopback(_argument(parts, "interface", None) or "")
-    return parts[0] in _LOCAL
+    if read.kind in _TCP:
+        return is_loopback(read.argument("interface") or "")
+    return read.kind in _LOCAL
 
 
 def with_socket_mode(description: str) -> str:
@@ -51,16 +74,11 @@ def with_socket_mode(description: str) -> str:
 
     Twisted would let everybody in: mode 666.
     """
-    parts = split_description(description)
-    if parts[0] in _WRAPPERS:
+    read = _read(description)
+    if read.kind in _WRAPPERS:
         wrapper, inner = description.split(":", 1)
         return f"{wrapper}:{with_socket_mode(inner)}"
-    if parts[0] != "unix" or _argument(parts, "mode", None) is not None:
-        return description
-    # The mode may also stand in the second place.
-    plain = [part for part in parts[1:] if not _is_named(part)]
-    named_address = _argument(parts, "address", None) is not None
-    if len(plain) + named_address > 1:
+    if read.kind != "unix" or read.argument("mode") is not None:
         return description
     return f"{description}:mode=660"
 
@@ -91,25 +109,71 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+class _Description(NamedTuple):
+    """A description as Twisted reads it, by its first word, the places and the names."""
+
+    places: list[str]
+    names: dict[str, str]
+    #: An argument is there twice: Twisted would take the last one, or break.
+    gives_twice: bool
+
+    @property
+    def kind(self) -> str:
+        """The first word."""
+        return self.places[0] if self.places else ""
+
+    def argument(self, name: str) -> str | None:
+        """The value of an argument that its name or its place gives."""
+        if name in self.names:
+            return self.names[name]
+        order = _ORDER.get(self.kind, ())
+        place = order.index(name) + 1 if name in order else len(self.places)
+        return self.places[place] if place < len(self.places) else None
+
+
+def _read(description: str) -> _Description:
+    """The description as ``twisted.internet.endpoints._parse`` reads it.
+
+    Colons part arguments; the first equals sign in one parts its name from its value; a backslash
+    takes the meaning from the character behind it.
+    """
+    places: list[str] = []
+    names: dict[str, str] = {}
+    gives_twice = False
+    name: str | None = None
+    current = ""
+
+    def add() -> None:
+        nonlocal gives_twice
+        if name is None:
+            places.append(current)
+        else:
+            gives_twice = gives_twice or name in names
+            names[name] = current
+
+    characters = iter(description)
+    for character in characters:
+        if character == "\\":
+            current += next(characters, "")
+        elif character == "=" and name is None:
+            name, current = current, ""
+        elif character == ":":
+            add()
+            name, current = None, ""
+        else:
+            current += character
+    add()
+    order = _ORDER.get(places[0] if places else "", ())
+    given = set(order[: max(0, len(places) - 1)])
+    return _Description(places, names, gives_twice or not given.isdisjoint(names))
+
+
 def split_description(description: str) -> list[str]:
     """The parts between colons; a backslash keeps a colon (or itself) within its part."""
     return [
         re.sub(r"\\(.)", r"\1", part)
         for part in re.findall(r"(?:^|(?<=:))((?:\\.|[^:\\])*)", description)
     ]
-
-
-def _argument(parts: list[str], name: str, position: int | None) -> str | None:
-    for part in parts[1:]:
-        if part.startswith(f"{name}="):
-            return part.removeprefix(f"{name}=")
-    if position is not None and len(parts) > position and "=" not in parts[position]:
-        return parts[position]
-    return None
-
-
-def _is_named(part: str) -> bool:
-    return re.match(r"[A-Za-z]+=", part) is not None
 
 
 def _is_port(text: str | None) -> bool:

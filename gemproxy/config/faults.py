@@ -23,6 +23,9 @@ class Faults:
         self.file = file
         self._found: list[Fault] = []
 
+    def __len__(self) -> int:
+        return len(self._found)
+
     def add(self, line: int, path: str, message: str, *, fixed: bool = False) -> None:
         """Note one mistake; ``line`` 0 where there is none. ``fixed``: see :class:`FixedFault`."""
         kind = FixedFault if fixed else Fault

@@ -199,6 +199,8 @@ class ServerEndpoint:
     def read(self, node: yaml.Node) -> str:
         """The description."""
         value = _scalar(node)
+        if isinstance(value, str) and endpoints.gives_twice(value):
+            raise Unfit("an endpoint that gives each of its arguments once")
         if not isinstance(value, str) or not endpoints.is_description(value):
             raise Unfit("a Twisted server endpoint string such as tcp:4806:interface=127.0.0.1")
         return value
@@ -311,7 +313,12 @@ def _scalar(node: yaml.Node) -> object:
 
 
 def _number(node: yaml.Node, words: str) -> int | float:
-    value = _scalar(node)
+    try:
+        value = documents.scalar(node)
+    except documents.OddNumber:
+        raise Unfit(f"{words} in plain decimal digits, such as 90, 1000 or 0.5") from None
+    except ValueError:
+        raise Unfit(words) from None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise Unfit(words)
     return value

@@ -36,7 +36,7 @@ from gemproxy.errors import ConfigError, Fault
 from gemproxy.keys.key import Key, Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import yaml
 
@@ -242,7 +242,16 @@ def _read_keys(reader: FileReader, known: KnownSecrets) -> tuple[Key, ...]:
         reader.fault("keys", "expected at least one key, got none")
     keys = [_read_key(reader, item, f"keys[{i}]", known) for i, item in enumerate(nodes or ())]
     _refuse_told_secrets(reader, keys, known)
+    _refuse_names_of_others(reader, keys)
     return tuple(key for key in keys if key is not None)
+
+
+def _refuse_names_of_others(reader: FileReader, keys: Sequence[Key | None]) -> None:
+    """The admin API takes a key's id or its name, so that no name may be the id of another key."""
+    places = {key.id: place for place, key in enumerate(keys) if key is not None}
+    for place, key in enumerate(keys):
+        if key is not None and places.get(key.name.lower(), place) != place:
+            reader.fault(f"keys[{place}].name", f"is the id of keys[{places[key.name.lower()]}]")
 
 
 def _read_key(reader: FileReader, node: yaml.Node, path: str, known: KnownSecrets) -> Key | None:

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})", re.ASCII)
 
 
+#: To look for a near name takes a third of a millisecond; this is no file of ours then.
+_MOST_SUGGESTIONS = 100
+
+
 class Ungiven(Unfit):
     """The path leads to what this process was not given when it started: a variable, a file."""
 
@@ -43,7 +47,7 @@ class FileReader:
     def root(self) -> yaml.Node | None:
         """The document's root node; ``None`` where the file is empty or cannot be read."""
         try:
-            return documents.compose(read_regular(self._path))
+            return documents.compose(read_regular(self._path, documents.LARGEST + 1))
         except OSError as error:
             self._fault(0, "", f"cannot be read: {error.strerror}")
         except documents.Unreadable as error:
@@ -67,7 +71,8 @@ class FileReader:
         for name, entry in found.items():
             self._lines[documents.join(path, name)] = entry.line
             if name not in known:
-                message = f"unknown setting{suggestion(name, known)}"
+                near = suggestion(name, known) if len(self.faults) < _MOST_SUGGESTIONS else ""
+                message = f"unknown setting{near}"
                 self.faults.add(entry.line, documents.join(path, name), message)
         return {name: entry for name, entry in found.items() if name in known}
 
