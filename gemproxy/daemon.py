@@ -66,7 +66,7 @@ from gemproxy.services.threads import Threads, in_thread
 from gemproxy.services.unix_sockets import UnixSockets
 from gemproxy.state import MINUTE, AuditTrail
 from gemproxy.storage.fallback import FallbackStateStore, state_store
-from gemproxy.storage.retention import Retention
+from gemproxy.storage.retention import SETTLE_SECONDS, Retention
 from gemproxy.upstream.client import TreqUpstream
 from gemproxy.web.admin import AdminAPI, AdminParts
 from gemproxy.web.admin_door import AdminDoor, Surroundings
@@ -591,7 +591,7 @@ def model_names(settings: Settings) -> ModelNames:
 
 def retention(persistence: PersistenceSettings) -> Retention:
     """How long the store keeps things."""
-    return Retention(days=persistence.metrics_retention_days)
+    return Retention(days=persistence.metrics_retention_days, settle=SETTLE_SECONDS)
 
 
 def server_endpoint(

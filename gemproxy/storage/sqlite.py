@@ -9,6 +9,8 @@ the disk gets its pages back (``PRAGMA incremental_vacuum``), so that there is n
 from __future__ import annotations
 
 import sqlite3
+import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -27,23 +29,29 @@ from gemproxy.storage.database import (
 from gemproxy.storage.migrations import migrations, refuse_foreign
 from gemproxy.storage.ownership import OwnerLock
 from gemproxy.storage.plausibility import check_plausible
-from gemproxy.storage.retention import Retention, prune
+from gemproxy.storage.retention import Retention, SettledClock, prune
 from gemproxy.storage.writing import clear, write
 
 
 class SQLiteStateStore:
     """See the module. Opens its database when it is first needed, and again after a failure.
 
-    ``busy_timeout`` is in seconds. Implements :class:`~gemproxy.interfaces.StateStore`.
+    ``busy_timeout`` is in seconds; ``seconds`` gives monotonic time. Implements
+    :class:`~gemproxy.interfaces.StateStore`.
     """
 
     def __init__(
-        self, path: Path, retention: Retention | None = None, busy_timeout: float = 2.0
+        self,
+        path: Path,
+        retention: Retention | None = None,
+        busy_timeout: float = 2.0,
+        seconds: Callable[[], float] = time.monotonic,
     ) -> None:
         self.path = path
         #: May be replaced between two calls.
         self.retention = retention or Retention()
         self._busy_timeout = busy_timeout
+        self._clock = SettledClock(seconds)
         self._lock = OwnerLock(path)
         self._database: Database | None = None
         #: What the database holds for certain; ``None`` while that is not known.
@@ -155,9 +163,10 @@ class SQLiteStateStore:
             database.close()
 
     def _tidy_up(self, database: Database, now: float) -> None:
+        settled = self._clock.is_settled(now, self.retention.settle)
         crowded = database.used_bytes() > self.retention.bytes
         with database.transaction() as connection:
-            prune(connection, self.retention, now, crowded=crowded)
+            prune(connection, self.retention, now, crowded=crowded, settled=settled)
         database.give_back_space()
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from fakes.stores import NOON, audit_event, comparable, full_state, idle_key, minute
+from twisted.internet.task import Clock
 
 from gemproxy.errors import SchemaTooNew, StorageCorrupt, StorageUnavailable
 from gemproxy.keys.snapshot import Override, PoolSnapshot
@@ -332,6 +333,43 @@ class TestRetention:
         assert sizes[-1] < 0.2 * sizes[0]
         store.close()
         assert path.stat().st_size < 2 * 1024 * 1024
+
+    @pytest.mark.parametrize("step", [-400 * DAY, 400 * DAY])
+    def test_a_clock_that_is_wrong_for_a_while_costs_nothing(self, path, step):
+        clock = Clock()
+        store = SQLiteStateStore(path, Retention(settle=3600.0), seconds=clock.seconds)
+        gone = idle_key("gone")
+        word = ((gone.id, Override(enabled=False)),)
+        event = audit_event(NOON - 300 * DAY)
+        state = full_state(metrics=(minute(NOON), minute(NOON - 6 * DAY)), events=(event,))
+        store.save(replace(state, pool=PoolSnapshot(NOON, (gone,), overrides=word)))
+        for n in range(1, 115):
+            clock.advance(30)
+            store.save(State(PoolSnapshot(NOON + 30 * n + step)))
+        clock.advance(30)
+        store.save(State(PoolSnapshot(NOON + 30 * 115)))
+        kept = store.load()
+        assert [row.start for row in kept.metrics] == [NOON - 6 * DAY, NOON]
+        assert kept.events == (event,)
+        assert dict(kept.pool.overrides) == dict(word)
+        store.close()
+
+    def test_what_a_clock_left_in_the_future_goes_once_it_is_right(self, path):
+        clock = Clock()
+        store = SQLiteStateStore(path, Retention(settle=3600.0), seconds=clock.seconds)
+        gone = idle_key("gone")
+        future = tuple(minute(NOON + 400 * DAY + 60 * n) for n in range(20))
+        soon = minute(NOON + 6 * DAY)
+        store.save(State(PoolSnapshot(NOON + 400 * DAY, (gone,)), metrics=(*future, soon)))
+        clock.advance(5)
+        store.save(State(PoolSnapshot(NOON + 400 * DAY)))
+        for n in range(140):
+            clock.advance(30)
+            store.save(State(PoolSnapshot(NOON + 30 * n)))
+        assert store.load().metrics == (soon,)
+        ((left_at,),) = query(path, "SELECT left_at FROM keys")
+        assert left_at < NOON + 10_000
+        store.close()
 
     def test_events_are_bounded_by_number_and_age(self, store, path):
         store.retention = Retention(events=5, event_days=2)
