@@ -9,18 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.application.service import Service
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from gemproxy.clock import epoch_offset, wall_clock
+from gemproxy.services.periodic import PeriodicService
 
 LOOK_SECONDS = 1.0
 #: Smaller steps concern nobody.
 _SMALLEST_STEP = 0.5
 
 
-class ClockWatch(Service):
+class ClockWatch(PeriodicService):
     """Tells ``changed`` what the two clocks say: monotonic time, and epoch time of that moment.
 
     Once when it is made, and again whenever the wall clock was set, within a second.
@@ -29,23 +28,13 @@ class ClockWatch(Service):
     _log = Logger()
 
     def __init__(self, reactor: Any, changed: Callable[[float, float], None]) -> None:
+        super().__init__(reactor, LOOK_SECONDS, self._look, "watching the wall clock")
         self._seconds: Callable[[], float] = reactor.seconds
         self._wall = wall_clock(reactor)
         self._changed = changed
-        self._loop = LoopingCall(self.look)
-        self._loop.clock = reactor
         self._tell(epoch_offset(self._seconds, self._wall))
 
-    def startService(self) -> None:
-        super().startService()
-        self._loop.start(LOOK_SECONDS, now=True)
-
-    def stopService(self) -> None:
-        super().stopService()
-        self._loop.stop()
-
-    def look(self) -> None:
-        """Look now."""
+    async def _look(self) -> None:
         offset = epoch_offset(self._seconds, self._wall)
         step = offset - self._known
         if abs(step) >= _SMALLEST_STEP:

@@ -33,6 +33,7 @@ def test_a_step_is_told_within_a_second_and_logged_once(stage, step):
     with capturedLogs() as logged:
         stage.clock.pump([0.5] * 20)
     assert stage.told[1:] == [(5011.0, NOON + 11 + step)]
+    assert logged[0]["log_namespace"].startswith("gemproxy.services")
     assert [event["seconds"] for event in logged] == [step]
     stage.watch.stopService()
 
@@ -52,6 +53,22 @@ def test_time_that_passes_is_no_step(stage):
     stage.watch.startService()
     stage.clock.pump([1.0] * 1000)
     assert len(stage.told) == 1
+    stage.watch.stopService()
+
+
+def test_it_goes_on_when_whoever_is_told_fails(stage):
+    told = []
+
+    def fail(*clocks):
+        told.append(clocks)
+        raise RuntimeError
+
+    stage.watch.startService()
+    stage.watch._changed = fail
+    for _ in range(3):
+        stage.clock.set_wall_clock(60)
+        stage.clock.advance(1)
+    assert len(told) == 3
     stage.watch.stopService()
 
 
