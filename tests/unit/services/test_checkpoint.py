@@ -59,6 +59,7 @@ class Running:
             self.clock.advance(NOON)
         self.threads = threads or ImmediateThreadPool()
         self.pool = pool or KeyPool(keys())
+        self.pool.set_wall_clock(self.clock.seconds(), wall_clock(self.clock)())
         self.live = LiveState(
             self.pool, SignatureStore(), MetricsLedger(), AuditTrail(), wall_clock(self.clock)
         )
