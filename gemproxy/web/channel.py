@@ -402,7 +402,7 @@ class ProxyChannel(Protocol):
         request = self._request or self.unread
         if request is not None:
             request.gone_outcome = outcome
-        self._log.info(what, outcome=outcome)
+        self._log.info(what, outcome=outcome, log_limited=True)
         self.transport.abortConnection()
 
     def _abort(self, _: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import json
 import os
@@ -370,3 +371,16 @@ def test_under_twistd_standard_output_has_json_lines_and_nothing_else(tmp_path):
     assert any("warned cana…nary" in event for event in events)
     assert any("starting up" in event for event in events)
     assert any("Server Shut Down" in event for event in events)
+
+
+def test_whatever_a_client_causes_at_info_is_limited():
+    """The rooms that clients talk to; above info everything is limited."""
+    web = Path(__file__).parents[3] / "gemproxy" / "web"
+    unlimited = []
+    for path in web.glob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(call, ast.Call) and ast.unparse(call.func) == "self._log.info":
+                names = {keyword.arg for keyword in call.keywords}
+                if "log_limited" not in names:
+                    unlimited.append(f"{path.name}:{call.lineno}")
+    assert unlimited == []
