@@ -30,7 +30,7 @@ _MEBIBYTE = 1024 * 1024
 #: The keys of ``--demo``, as (name, secret): one steady, one rate limited, one flaky.
 DEMO_KEYS: tuple[tuple[str, str], ...] = (
     ("demo-steady", "demo-key-steady-not-a-real-secret"),
-    ("demo-rate-limited", "demo-key-rate-limited-not-a-real-secret"),
+    ("demo-rate-limited", "demo-key-slowed-not-a-real-secret"),
     ("demo-flaky", "demo-key-flaky-not-a-real-secret"),
 )
 
