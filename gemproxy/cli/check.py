@@ -9,9 +9,10 @@ import stat
 import sys
 from typing import TYPE_CHECKING
 
-from gemproxy.cli.exits import ExitStatus
+from gemproxy.cli import service
+from gemproxy.cli.exits import ExitStatus, Refused
 from gemproxy.config import rules
-from gemproxy.config.loading import load, locate_files
+from gemproxy.config.loading import SYSTEM_FOLDER, load, locate_files
 from gemproxy.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,13 +24,24 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """No options of its own."""
+    """Whose files."""
+    parser.add_argument(
+        "--service",
+        nargs="?",
+        const=service.UNIT,
+        metavar="UNIT",
+        help="the files of the installed service, with its credentials and variables, whatever this"
+        " shell says; asks systemd, as root",
+    )
     parser.epilog = f"Exit status {ExitStatus.CONFIG} where there is a mistake."
 
 
 def run(arguments: Namespace) -> int:
     """Validate both files. Raises :class:`ConfigError`, unless JSON is wanted."""
     try:
+        if arguments.service is not None:
+            _refuse_files_beside(arguments)
+            return service.check(arguments.service, as_json=bool(arguments.json))
         paths = locate_files(arguments.config, arguments.keys, os.environ)
         settings = load(*paths, os.environ)
     except ConfigError as error:
@@ -38,7 +50,11 @@ def run(arguments: Namespace) -> int:
         faults = [dataclasses.asdict(fault) for fault in error.faults]
         print(json.dumps({"ok": False, "faults": faults, "warnings": []}, ensure_ascii=False))
         return ExitStatus.CONFIG
-    warnings = [*rules.warnings(settings), *_readable_by_others(paths)]
+    warnings = [
+        *rules.warnings(settings),
+        *_readable_by_others(paths),
+        *_passed_over(paths, (arguments.config, arguments.keys)),
+    ]
     if arguments.json:
         print(json.dumps({"ok": True, "faults": [], "warnings": warnings}, ensure_ascii=False))
         return ExitStatus.OK
@@ -62,6 +78,20 @@ def _counts(settings: Settings) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _refuse_files_beside(arguments: Namespace) -> None:
+    for name in ("config", "keys"):
+        if getattr(arguments, name) is not None:
+            raise Refused(f"--service and --{name} cannot stand together", ExitStatus.USAGE)
+
+
+def _passed_over(paths: tuple[Path, Path], options: tuple[str | None, str | None]) -> Iterator[str]:
+    """A variable or a folder may lead to other files than the service's."""
+    for path, option, name in zip(paths, options, ("proxy.yaml", "keys.yaml"), strict=True):
+        installed = SYSTEM_FOLDER / name
+        if option is None and installed.is_file() and not path.samefile(installed):
+            yield f"{path} was looked at and not {installed}; for the service's say --service"
 
 
 def _readable_by_others(paths: tuple[Path, Path]) -> Iterator[str]:

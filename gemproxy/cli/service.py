@@ -1,0 +1,139 @@
+"""``gemproxy check --service``: the files of the installed service, as the service sees them.
+
+An operator's shell has another working directory, other variables and no credentials, so that a
+check there may look at other files than the daemon's, or miss what the daemon has. Here the unit
+says which files and which surroundings; systemd runs the check in them, as a user of the same kind.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gemproxy.cli.exits import ExitStatus, Refused
+from gemproxy.errors import ConfigError, Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+UNIT = "gemproxy.service"
+#: What of the unit decides what the files mean: who reads them, with which secrets and variables.
+_KEPT = frozenset(
+    {
+        *("User", "Group", "DynamicUser", "SupplementaryGroups", "UMask"),
+        *("LoadCredential", "LoadCredentialEncrypted", "SetCredential", "SetCredentialEncrypted"),
+        *("ImportCredential", "Environment", "EnvironmentFile", "PassEnvironment"),
+        *("UnsetEnvironment",),
+    }
+)
+#: The folders are the service's own and stay with it; the check gets their names only.
+_FOLDERS = {
+    "StateDirectory": ("STATE_DIRECTORY", "/var/lib"),
+    "RuntimeDirectory": ("RUNTIME_DIRECTORY", "/run"),
+    "CacheDirectory": ("CACHE_DIRECTORY", "/var/cache"),
+    "LogsDirectory": ("LOGS_DIRECTORY", "/var/log"),
+    "ConfigurationDirectory": ("CONFIGURATION_DIRECTORY", "/etc"),
+}
+#: Specifiers of systemd.unit(5) that stand in such settings.
+_SPECIFIERS = {"%S": "/var/lib", "%t": "/run", "%C": "/var/cache", "%L": "/var/log", "%E": "/etc"}
+_OPTIONS = {"--config": "--config", "-c": "--config", "--keys": "--keys", "-k": "--keys"}
+
+Settings = dict[str, list[str]]
+
+
+def check(unit: str, *, as_json: bool) -> int:
+    """Check the files of ``unit``; gives the exit status of that check.
+
+    Raises :class:`Refused` where systemd cannot be asked, and :class:`ConfigError` where a file of
+    a credential is missing: the unit would not even be started.
+    """
+    settings = settings_of(_asked("systemctl", "cat", unit), unit)
+    _refuse_missing_credentials(unit, settings)
+    program = shutil.which(sys.argv[0]) or sys.argv[0]
+    command = [str(Path(program).absolute()), "check", *options_of(settings, unit)]
+    if as_json:
+        command.append("--json")
+    runner = ["systemd-run", "--pipe", "--wait", "--collect", "--quiet", *properties(settings)]
+    # What is run is this program and what the unit of this machine says.
+    done = subprocess.run([*runner, *command], stdin=subprocess.DEVNULL, check=False)  # noqa: S603
+    return done.returncode
+
+
+def settings_of(text: str, unit: str) -> Settings:
+    """The settings of the section ``[Service]`` as they hold in the end, drop-ins included."""
+    found: Settings = {}
+    section = ""
+    for line in _whole_lines(text):
+        if match := re.fullmatch(r"\[(\w+)\]", line):
+            section = match[1]
+        elif section == "Service" and "=" in line:
+            name, _, value = (part.strip() for part in line.partition("="))
+            # An empty value takes back what was said before.
+            found[name] = [*found.get(name, ()), _expanded(value, unit)] if value else []
+    return found
+
+
+def options_of(settings: Settings, unit: str) -> list[str]:
+    """``--config`` and ``--keys`` of the command that the unit runs."""
+    if not settings.get("ExecStart"):
+        raise Refused(f"{unit} starts nothing", ExitStatus.FAILED)
+    words = shlex.split(settings["ExecStart"][-1])
+    options = []
+    for number, word in enumerate(words):
+        name, given, value = word.partition("=")
+        if name in _OPTIONS:
+            following = words[number + 1 : number + 2]
+            options += [_OPTIONS[name], value] if given else [_OPTIONS[name], *following]
+    return options
+
+
+def properties(settings: Settings) -> Iterator[str]:
+    """The arguments that give ``systemd-run`` the surroundings of the unit."""
+    for name, values in settings.items():
+        if name in _KEPT:
+            yield from (f"--property={name}={value}" for value in values)
+        elif name in _FOLDERS and values:
+            variable, base = _FOLDERS[name]
+            folder = values[-1].split()[0].partition(":")[0]
+            yield f"--setenv={variable}={base}/{folder}"
+
+
+def _whole_lines(text: str) -> Iterable[str]:
+    joined = re.sub(r"\\\n(?:[#;].*\n)*", " ", text)
+    return (
+        line.strip()
+        for line in joined.splitlines()
+        if line.strip() and not line.lstrip().startswith(("#", ";"))
+    )
+
+
+def _expanded(value: str, unit: str) -> str:
+    names = {**_SPECIFIERS, "%n": unit, "%N": unit.rpartition(".")[0], "%%": "%"}
+    return re.sub("%.", lambda match: names.get(match[0], match[0]), value)
+
+
+def _refuse_missing_credentials(unit: str, settings: Settings) -> None:
+    faults = []
+    for given in settings.get("LoadCredential", ()):
+        name, named, path = given.partition(":")
+        if named and path.startswith("/") and os.geteuid() == 0 and not Path(path).exists():
+            faults.append(Fault(unit, 0, f"LoadCredential={name}", f"there is no file {path}"))
+    if faults:
+        raise ConfigError(tuple(faults))
+
+
+def _asked(*command: str) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    except OSError as error:
+        raise Refused(f"{command[0]} cannot be run: {error.strerror}", ExitStatus.FAILED) from None
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
+        raise Refused(f"{' '.join(command)}: {said[-1]}", ExitStatus.FAILED)
+    return done.stdout
