@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 #: What the example files hold; ``gemproxy init`` replaces the token by a random one.
 SAMPLE_ADMIN_TOKEN = "change-me-or-run-gemproxy-init"  # noqa: S105 - it is refused
 
+#: What the unit's ``SetCredential=`` puts in the place of a credential whose file is not there.
+MISSING_CREDENTIAL = "<missing>"
+
 SHORTEST_ADMIN_TOKEN = 16
 _LONGEST = 4096
 _IS_PLACEHOLDER = "is a placeholder; the secret itself belongs here"
@@ -137,7 +140,7 @@ def accept(
     if value is None:
         return None
     reason = _why_unusable(value, least)
-    if reason != _IS_PLACEHOLDER:
+    if reason != _IS_PLACEHOLDER and value != MISSING_CREDENTIAL:
         known.keep_from_messages(value)
     if reason is not None:
         reader.fault(place, reason, fixed=fixed)
@@ -153,6 +156,8 @@ def accept(
 def _why_unusable(value: str, least: int) -> str | None:
     if not value:
         return "is empty"
+    if value == MISSING_CREDENTIAL:
+        return "was missing when the service started: LoadCredential= names no file that was there"
     if value == SAMPLE_ADMIN_TOKEN:
         return "is the sample's; `gemproxy init` writes a file with a fresh random one"
     if _PLACEHOLDER.fullmatch(value):

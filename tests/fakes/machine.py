@@ -218,7 +218,8 @@ class Machine:
     def _entered(self) -> list[str]:
         return [
             *("nsenter", f"--target={self._leader}", "--mount", "--uts", "--ipc", "--net", "--pid"),
-            *("--root", "--wd=/", "/usr/bin/env", "-i", "HOME=/root", "TERM=dumb", "LANG=C.UTF-8"),
+            *("--root", "/usr/bin/env", "-i", "--chdir=/", "HOME=/root", "TERM=dumb"),
+            "LANG=C.UTF-8",
             "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             # There is no network: packages come from a folder.
             *("PIP_NO_INDEX=1", "PIP_FIND_LINKS=/srv/wheels", "PIP_DISABLE_PIP_VERSION_CHECK=1"),
@@ -231,8 +232,8 @@ class Machine:
     def network(self) -> Iterator[None]:
         """The calling thread, and those that it starts, are on the machine's network."""
         with (
-            open("/proc/thread-self/ns/net", "rb") as home,
-            open(f"/proc/{self._leader}/ns/net", "rb") as there,
+            Path("/proc/thread-self/ns/net").open("rb") as home,
+            Path(f"/proc/{self._leader}/ns/net").open("rb") as there,
         ):
             _enter(there.fileno())
             try:
@@ -250,8 +251,10 @@ def _enter(namespace: int) -> None:
 def _check_out(folder: Path) -> None:
     """The repository as a checkout of one's own."""
     listed = subprocess.run(
-        ["git", "-C", str(REPOSITORY), "ls-files", "-z", "--cached", "--others"]
-        + ["--exclude-standard"],
+        [
+            *("git", "-C", str(REPOSITORY), "ls-files", "-z"),
+            *("--cached", "--others", "--exclude-standard"),
+        ],
         capture_output=True,
         check=True,
     ).stdout

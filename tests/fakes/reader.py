@@ -82,6 +82,8 @@ class Reader:
         self._check_out()
         for path in (*SYSTEM_PATHS, "/home"):
             self.place(path).mkdir(parents=True)
+        # Where pages have it that speak of an installed service.
+        (self.place("/home") / "gemproxy").symlink_to(self.folder)
 
     def place(self, path: str) -> Path:
         """Where a path of the system lies on this machine."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gemproxy.config import endpoints
+from gemproxy.config.credentials import MISSING_CREDENTIAL
 from gemproxy.config.loading import load
 from gemproxy.config.settings import ProxySettings
 
@@ -138,6 +139,14 @@ def test_the_files_of_the_page_are_read_with_the_credentials_of_the_unit(tmp_pat
     assert not settings.proxy.anonymous_allowed
 
 
-def test_the_page_names_every_file_that_the_units_need(service):
+def test_the_page_makes_every_file_that_the_units_need(service):
     for line in service["LoadCredential"]:
-        assert line.split(":")[1] in PAGE
+        name, path = line.split(":")
+        assert path == f"/etc/gemproxy/credentials/{name}"
+        assert re.search(rf"\b{name}\b", block("install -d -m 0755 /etc/gemproxy"))
+
+
+def test_a_credential_whose_file_is_missing_is_told_and_no_reason_not_to_start(service):
+    """Else systemd would try again and again, with every client waiting."""
+    names = [line.split(":")[0] for line in service["LoadCredential"]]
+    assert service["SetCredential"] == [f"{name}:{MISSING_CREDENTIAL}" for name in names]
