@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 NETNS   = $(shell unshare --net true 2>/dev/null && echo "unshare --net .ci/with-loopback")
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo run test test-versions kill-test reloads chaos lint bench bench-quick screenshots
+.PHONY: demo run test test-versions kill-test reloads chaos systemd-test lint bench bench-quick screenshots
 .PHONY: lock clean
 
 demo: $(VENV)/run.stamp      ## try it: no key and no internet needed
@@ -33,6 +33,9 @@ reloads: $(VENV)/dev.stamp   ## a thousand reloads under load: no request lost, 
 chaos: $(VENV)/dev.stamp     ## half an hour of everything that goes wrong; MINUTES=2 for less
 	GEMPROXY_CHAOS_MINUTES=$(or $(MINUTES),30) $(NETNS) \
 	  $(BIN)/python -m pytest -s tests/chaos $(TESTS)
+
+systemd-test: $(VENV)/dev.stamp ## the units and what the docs say of them, on a Debian that boots for it
+	GEMPROXY_SYSTEMD=1 $(BIN)/python -m pytest -s tests/systemd $(TESTS)
 
 lint: $(VENV)/dev.stamp      ## style, types, and the arrows between the rooms
 	$(BIN)/ruff check .

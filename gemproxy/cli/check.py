@@ -52,7 +52,7 @@ def run(arguments: Namespace) -> int:
         return ExitStatus.CONFIG
     warnings = [
         *rules.warnings(settings),
-        *_readable_by_others(paths),
+        *_readable_by_others(paths, settings),
         *_passed_over(paths, (arguments.config, arguments.keys)),
     ]
     if arguments.json:
@@ -94,8 +94,12 @@ def _passed_over(paths: tuple[Path, Path], options: tuple[str | None, str | None
             yield f"{path} was looked at and not {installed}; for the service's say --service"
 
 
-def _readable_by_others(paths: tuple[Path, Path]) -> Iterator[str]:
+def _readable_by_others(paths: tuple[Path, Path], settings: Settings) -> Iterator[str]:
+    secrets = [secret.reveal().encode() for secret in settings.secrets()]
     for path in paths:
         mode = path.stat().st_mode
-        if stat.S_ISREG(mode) and mode & (stat.S_IRGRP | stat.S_IROTH):
-            yield f"{path} may hold secrets and others can read it; chmod 600 {path}"
+        if not (stat.S_ISREG(mode) and mode & (stat.S_IRGRP | stat.S_IROTH)):
+            continue
+        content = path.read_bytes()
+        if any(secret in content for secret in secrets):
+            yield f"{path} holds secrets and others can read it; chmod 600 {path}"

@@ -114,3 +114,68 @@ def assert_private(folder: Path, *secrets: str) -> None:
         content = path.read_bytes()
         for secret in (ADMIN_TOKEN, *secrets):
             assert secret.encode() not in content, path
+
+
+class Knocks:
+    """Clients who come ``rate`` times a second, each with a connection of its own.
+
+    ``results`` has what became of each, in the order in which they came: a status, the code of a
+    503, or the name of what went wrong with the connection. ``headers`` go with each request.
+    """
+
+    def __init__(self, daemon: Any, rate: float, **headers: str) -> None:
+        self._daemon = daemon
+        self._rate = rate
+        self._headers = headers
+        self._stopping = threading.Event()
+        self._results: dict[int, int | str] = {}
+        self._begun = 0
+        self._clock = threading.Thread(target=self._come, daemon=True)
+        self._clients: list[threading.Thread] = []
+
+    def __enter__(self) -> Self:
+        self._clock.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._clock.join()
+        for client in self._clients:
+            client.join()
+
+    @property
+    def results(self) -> list[int | str]:
+        """So far."""
+        return [result for _, result in sorted(self._results.items())]
+
+    def mark(self) -> int:
+        """How many have come; see :meth:`wait_for`."""
+        return self._begun
+
+    def wait_for(self, result: int | str, since: int = 0, seconds: float = 30) -> float:
+        """Wait until one who came after the first ``since`` got ``result``; tells how long."""
+        begin = time.monotonic()
+        while not any(r == result for n, r in list(self._results.items()) if n >= since):
+            assert time.monotonic() - begin < seconds, Counter(self.results)
+            time.sleep(0.02)
+        return time.monotonic() - begin
+
+    def _come(self) -> None:
+        begin = time.monotonic()
+        while True:
+            due = begin + self._begun / self._rate
+            if self._stopping.wait(max(0.0, due - time.monotonic())):
+                return
+            client = threading.Thread(target=self._knock, args=(self._begun,), daemon=True)
+            self._begun += 1
+            self._clients.append(client)
+            client.start()
+
+    def _knock(self, number: int) -> None:
+        try:
+            with Wire(self._daemon) as wire:
+                answer = wire.ask("POST", CHAT, said("Hello!"), connection="close", **self._headers)
+            result = answer.error["code"] if answer.status == 503 else answer.status
+        except (AssertionError, OSError) as broken:
+            result = type(broken).__name__
+        self._results[number] = result

@@ -27,6 +27,7 @@ SUITE = "bookworm"
 PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "libnss-systemd"),
     *("python3", "python3-venv", "ca-certificates", "curl", "jq", "sqlite3", "iproute2", "procps"),
+    "libfaketime",
 )
 PROGRAMS = ("systemd-nspawn", "debootstrap", "nsenter", "unshare")
 #: Seconds; a loaded machine may take its time.
@@ -180,7 +181,8 @@ class Machine:
         return subprocess.run(
             [*self._entered(), "/bin/bash", "-c", whole],
             input=stdin,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
             check=False,
             timeout=PATIENCE,
@@ -189,9 +191,8 @@ class Machine:
     def run(self, script: str, stdin: str = "") -> str:
         """Type it; it must succeed. Gives what it printed."""
         done = self.type(script, stdin)
-        said = done.stdout + done.stderr
-        assert done.returncode == 0, f"$ {script}\n{said}\nstatus {done.returncode}"
-        return said
+        assert done.returncode == 0, f"$ {script}\n{done.stdout}\nstatus {done.returncode}"
+        return done.stdout
 
     def start(self, script: str) -> subprocess.Popen[str]:
         """The same for what goes on for a while."""
@@ -203,17 +204,23 @@ class Machine:
             text=True,
         )
 
-    def wait_until(self, script: str, seconds: float = PATIENCE) -> None:
+    def wait_until(self, script: str, seconds: float = 40.0) -> None:
         """Run ``script`` until it succeeds."""
         deadline = time.monotonic() + seconds
         while (done := self.type(script)).returncode:
-            said = f"$ {script}\n{done.stdout}{done.stderr}"
+            said = f"$ {script}\n{done.stdout}"
             assert time.monotonic() < deadline, f"not within {seconds} s: {said}"
             time.sleep(0.1)
 
     def write(self, path: str, text: str) -> None:
         """Put a file there, readable by all."""
         self.run(f"install -D -m 0644 /dev/stdin {path}", text)
+
+    def copy_from(self, other: Machine, path: str) -> None:
+        """Take over a folder of another machine's."""
+        target = self.root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(other.root / path, target, symlinks=True)
 
     def _entered(self) -> list[str]:
         return [
