@@ -408,7 +408,7 @@ def test_a_database_of_a_newer_program_is_left_as_it_is(stage):
     (stage.folder / "state").mkdir()
     database = stage.folder / "state" / "gemproxy.db"
     with sqlite3.connect(database) as connection:
-        connection.execute("PRAGMA user_version = 9999")
+        connection.execute("PRAGMA user_version = 99")
     connection.close()
     before = database.read_bytes()
     stage.write()

@@ -295,7 +295,7 @@ def test_a_clock_that_is_set_is_no_reason_to_kill_it(service):
         "Environment=FAKETIME_DONT_FAKE_MONOTONIC=1 DONT_FAKE_MONOTONIC=1 NO_FAKE_STAT=1",
     ):
         pid = service.shown("gemproxy", "MainPID")
-        for step in ("-3600", "+7200", "-259200"):
+        for step in ("-3600", "+259200"):
             service.machine.write("/etc/gemproxy/clock", f"{step}\n")
             begin = time.monotonic()
             while time.monotonic() - begin < 6:
@@ -309,10 +309,10 @@ def test_a_stream_ends_whole_while_the_service_is_restarted(service):
     with Wire(service) as wire:
         wire.send(request("POST", CHAT, said(prompt, stream=True), **service.bearer))
         wire._until(b"data: {")
-        restarting = service.machine.start("systemctl restart gemproxy.service")
-        rest = wire.rest()
+        with service.machine.start("systemctl restart gemproxy.service") as restarting:
+            rest = wire.rest()
+            assert restarting.wait(60) == 0
     assert rest.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
-    assert restarting.wait(60) == 0
 
 
 # -- mistakes --------------------------------------------------------------------------------------
@@ -448,7 +448,7 @@ def test_an_upgrade_loses_no_connection_and_the_way_back_is_the_backup(service):
     assert "0.1.1" in service.run("/opt/gemproxy/bin/gemproxy version")
     # A newer program may have changed the database as well.
     service.run("systemctl stop gemproxy.socket gemproxy.service")
-    service.run("sqlite3 /var/lib/gemproxy/state/gemproxy.db 'PRAGMA user_version = 9999'")
+    service.run("sqlite3 /var/lib/gemproxy/state/gemproxy.db 'PRAGMA user_version = 99'")
     service.run("systemctl start gemproxy.socket gemproxy.service")
     service.machine.wait_until("systemctl status gemproxy | grep Maintenance")
     assert service.ask("GET", "/v1/models").error["code"] == "configuration_invalid"
@@ -474,7 +474,7 @@ def test_it_moves_to_another_machine_with_all_that_it_knows(installed, boot):
     assert install.startswith("install -m 0644 contrib/systemd/")
     other.run(install)
     (other.machine.root / "root/gemproxy-move.tar.gz").write_bytes(archive.read_bytes())
-    other.run("cp -r /root/gemproxy /srv; mkdir -p /etc/gemproxy")
+    other.run("mkdir -p /etc/gemproxy")
     other.machine.write("/srv/simulator.yaml", "acceptUnknownKeys: true\n")
     other.run(
         "systemd-run --quiet --unit=google /opt/gemproxy/bin/gemproxy simulate --port 4807"
