@@ -205,7 +205,7 @@ def service(installed):
     yield installed
     for unit in BOTH.split():
         assert installed.is_active(unit) == "active"
-    installed.machine.wait_until("[ $(curl -so /dev/null -w '%{http_code}' http://127.0.0.1:4806/readyz) = 200 ]")
+    installed.machine.wait_until("curl -sf http://127.0.0.1:4806/readyz")
 
 
 # -- it starts -------------------------------------------------------------------------------------
