@@ -421,9 +421,12 @@ def test_tokens(guarded):
         {"authorization": f"Bearer {secret_of('alpha')}"},
         {"x_api_key": TOKEN},
     ]
-    for headers in wrong:
+    for number, headers in enumerate(wrong, 2):
         for method, path in [("POST", CHAT), ("GET", "/v1/models"), ("GET", "/v1/nothing")]:
-            answer = ask(guarded, method, path, said("hi") if method == "POST" else None, **headers)
+            body = said("hi") if method == "POST" else None
+            # Ten wrong tokens are too many, of one address.
+            with Wire(guarded, source=f"127.0.0.{number}") as wire:
+                answer = wire.ask(method, path, body, **headers)
             assert (answer.status, answer.error["code"]) == (401, "invalid_api_key")
             assert answer.error["type"] == "invalid_request_error"
             assert answer.headers["www-authenticate"] == "Bearer"

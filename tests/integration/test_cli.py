@@ -48,8 +48,8 @@ def test_a_request_that_failed_over_is_explained(daemon, simulator):
     done = run(daemon, "explain", twice.headers["x-request-id"])
     assert (done.returncode, done.stderr) == (0, "")
     assert (
-        "The key alpha had used up its quota per minute (quota_minute, status 429 RESOURCE_EXHAUSTED, "
-        in done.stdout
+        "The key alpha had used up its quota per minute (quota_minute, status 429"
+        " RESOURCE_EXHAUSTED, quota Generate" in done.stdout
     )
     assert "charged to the key alpha." in done.stdout
     assert "The key beta served the request (success, status 200)" in done.stdout
