@@ -133,6 +133,8 @@ class ProxyChannel(Protocol):
         self.deadline, self.expire, self._step = math.inf, _ignore, _ignore
         self._buffer = b""
         self._uptake = None
+        if self.isSecure():  # Twisted's TLS forgets its producer only when it is told to.
+            self.transport.unregisterProducer()
         self.site.forget(self)
         self._forget_unread()
         request, self._request = self._request, None

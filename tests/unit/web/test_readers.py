@@ -1,7 +1,9 @@
 """Clients that do not read what they asked for, on real sockets; the clock is the test's."""
 
+import gc
 import socket
 import ssl
+import weakref
 from contextlib import suppress
 
 import pytest
@@ -338,3 +340,73 @@ async def test_a_connection_too_many_is_closed_at_once(tmp_path, kind):
     assert server.site.crowd.refused["limit"] == 1
     client.close()
     await server.close()
+
+
+# -- nothing of a connection waits for the garbage collector ---------------------------------------
+
+
+async def left(server, client):
+    await turns(20)
+    client.close()
+
+
+async def asked_and_left(server, client):
+    client.sendall(REQUEST % b"")
+    await server.pass_time(12)
+    client.close()
+
+
+async def asked_and_read(server, client):
+    client.sendall(REQUEST % b"Connection: close\r\n")
+    await deferToThread(read_all, client)
+    client.close()
+
+
+async def never_read(server, client):
+    server.serve = unary(8 * MEGABYTE)
+    client.sendall(REQUEST % b"")
+    await turns(50)
+    await server.pass_time(PATIENCE // 2)
+    client.close()
+
+
+async def sent_half(server, client):
+    client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel")
+    await turns(20)
+    client.close()
+
+
+async def was_refused(server, client):
+    server.entrance.draining = True
+    client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhel")
+    await turns(20)
+    client.close()
+
+
+def read_all(client):
+    while client.recv(65536):
+        pass
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize(
+    "live", [left, asked_and_left, asked_and_read, never_read, sent_half, was_refused]
+)
+async def test_a_connection_that_has_ended_leaves_nothing_behind(server, live):
+    server.serve = unary(100)
+    gc.collect()
+    gc.disable()
+    try:
+        client = await server.connect()
+        await turns(20)
+        (channel,) = server.site.channels
+        gone = weakref.ref(channel)
+        del channel
+        await live(server, client)
+        for _ in range(50):
+            await turns(4)
+            if gone() is None:
+                break
+        assert gone() is None, [type(each) for each in gc.get_referrers(gone())]
+    finally:
+        gc.enable()
