@@ -83,6 +83,8 @@ from gemproxy.web.tls import strengthen, tls_factory
 #: How often the log is asked for counts that are due, in seconds.
 _SUPPRESSED_SECONDS = 10.0
 _BACKLOG = 1024
+#: Connections to a listener of the admin API's own; they are among the descriptors in reserve.
+_OPERATORS = 64
 #: Threads that translate large requests.
 _TRANSLATING = 2
 _T = TypeVar("_T")
@@ -389,7 +391,11 @@ class Daemon:
         if proxy.admin_endpoint is None:
             return []
         site = ProxySite(
-            self._admin.resource(), self._reactor, door=self._admin, guard=self._guard(proxy)
+            self._admin.resource(),
+            self._reactor,
+            door=self._admin,
+            guard=self._guard(proxy),
+            limits=ConnectionLimits(max_connections=_OPERATORS),
         )
         site.malformed = self._metrics.request_malformed
         endpoint = described_endpoint(

@@ -8,8 +8,8 @@ from twisted.logger import Logger
 
 #: Where the hard limit is none at all.
 _ENOUGH = 1_048_576
-#: Descriptors that stay free for files, the state, listeners and the threads' pipes.
-_OTHERS = 64
+#: Descriptors that stay free for files, the state, listeners, the admin API and the threads' pipes.
+_OTHERS = 128
 
 _log = Logger()
 

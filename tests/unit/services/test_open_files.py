@@ -31,8 +31,8 @@ def test_the_soft_limit_is_raised_to_the_hard_one():
     ("limit", "room"),
     [
         (65536, 8192),
-        (9256, 8192),
-        (9255, 8191),
+        (9320, 8192),
+        (9319, 8191),
         (1024, 256),
         (open_files.resource.RLIM_INFINITY, 8192),
     ],
