@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
+from typing import Any
 from urllib.parse import quote
 
 from gemproxy.classification import classify_failure, classify_response, error_for
@@ -27,6 +28,8 @@ MAX_ATTEMPTS = 10
 #: Seconds after which the list of before is given instead of a new one.
 STALE_PATIENCE = 10.0
 
+Share = Callable[[Callable[[], Coroutine[Any, Any, None]]], Awaitable[None]]
+
 _FINAL = frozenset({Verdict.REQUEST, Verdict.REGION})
 
 
@@ -34,7 +37,8 @@ class ModelCatalogue:
     """The upstream's models, fetched when asked for and older than ``cache_seconds``.
 
     While the upstream cannot be asked, the last list that it gave stands. ``seconds`` gives
-    monotonic time, ``wall`` epoch time (by default the same).
+    monotonic time, ``wall`` epoch time (by default the same). ``share`` runs what it gets once for
+    all who ask for it meanwhile; without it, each asks the upstream.
     """
 
     def __init__(
@@ -47,6 +51,7 @@ class ModelCatalogue:
         seconds: Callable[[], float],
         scrub: Callable[[str], str],
         wall: Callable[[], float] | None = None,
+        share: Share | None = None,
     ) -> None:
         self.cache_seconds = cache_seconds
         self.request_timeout = request_timeout
@@ -55,6 +60,7 @@ class ModelCatalogue:
         self._seconds = seconds
         self._wall = wall or seconds
         self._scrub = scrub
+        self._share = share
         self._models: list[GeminiModel] = []
         self._names: frozenset[str] = frozenset()
         self._fetched_at: float | None = None
@@ -86,6 +92,13 @@ class ModelCatalogue:
         return name in self._names
 
     async def _renew(self, exchange: Exchange) -> None:
+        """Fetch the list, or wait for whoever is fetching it: the attempts are the first one's."""
+        if self._share is None:
+            await self._fetch_anew(exchange)
+        else:
+            await self._share(lambda: self._fetch_anew(exchange))
+
+    async def _fetch_anew(self, exchange: Exchange) -> None:
         self._models = await self._fetch(exchange)
         self._names = frozenset(
             model.name.removeprefix("models/") for model in self._models if model.name

@@ -62,6 +62,7 @@ from gemproxy.services.reactor_lag import ReactorLag
 from gemproxy.services.reload import ConfigReload, ReloadStatus
 from gemproxy.services.rounds import HealthRound
 from gemproxy.services.sequence import ServiceSequence
+from gemproxy.services.sharing import SharedWork
 from gemproxy.services.threads import Threads, in_thread
 from gemproxy.services.unix_sockets import UnixSockets
 from gemproxy.state import MINUTE, AuditTrail
@@ -218,6 +219,7 @@ class Daemon:
             seconds=reactor.seconds,
             scrub=scrub,
             wall=self._wall,
+            share=SharedWork().join,
         )
 
     def _make_state(self, settings: Settings) -> None:

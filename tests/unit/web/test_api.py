@@ -16,11 +16,13 @@ from twisted.python.failure import Failure
 from gemproxy.call import ForwardingSettings
 from gemproxy.catalogue import ModelCatalogue
 from gemproxy.dialects.translation.signatures import SignatureStore
+from gemproxy.errors import FailureKind, UpstreamFailed
 from gemproxy.forwarding import Forwarder
 from gemproxy.keys.key import Key
 from gemproxy.keys.models import ModelBreakers
 from gemproxy.keys.pool import KeyPool, PoolSettings
 from gemproxy.secret import Secret
+from gemproxy.services.sharing import SharedWork
 from gemproxy.web.api import CHAT, LARGE_BODY, ModelNames, OpenAIAPI
 from gemproxy.web.auth import TokenAuth
 from gemproxy.web.entrance import Entrance, EntranceSettings
@@ -63,6 +65,7 @@ class Stage:
             request_timeout=60.0,
             seconds=self.clock.seconds,
             scrub=str,
+            share=SharedWork().join,
         )
         api = OpenAIAPI(
             entrance,
@@ -76,9 +79,14 @@ class Stage:
         )
         site = ProxySite(api.app.resource(), self.clock, door=api)
         site.routes = api.short_ways()
-        self.transport = StringTransport(address)
-        self.channel = site.buildProtocol(None)
-        self.channel.makeConnection(self.transport)
+        self.site, self.address = site, address
+        self.transport, self.channel = self.connect()
+
+    def connect(self):
+        transport = StringTransport(self.address)
+        channel = self.site.buildProtocol(None)
+        channel.makeConnection(transport)
+        return transport, channel
 
     def request_finished(self, exchange, status, seconds):
         self.told.append((status, exchange.outcome, seconds))
@@ -86,7 +94,8 @@ class Stage:
     def send(self, request):
         """The upstream."""
         self.asked.append(request.path)
-        return Deferred()
+        self.answer = Deferred()
+        return self.answer
 
     def in_thread(self, work):
         translated = Deferred()
@@ -140,6 +149,63 @@ def test_on_a_unix_socket_a_path_is_found_without_a_host():
     stage = Stage(UNIXAddress("/run/gemproxy.socket"))
     stage.channel.dataReceived(b"GET /readyz HTTP/1.0\r\n\r\n")
     assert stage.transport.value().startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+# -- the list of models ---------------------------------------------------------------------------
+
+
+LIST = b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+class Listed:
+    """An answer of the upstream with one model."""
+
+    status, headers = 200, {}
+
+    async def read(self, _most):
+        return (
+            b'{"models":[{"name":"models/gemini-3.8-flash",'
+            b'"supportedGenerationMethods":["generateContent"]}]}'
+        )
+
+
+def test_forty_clients_at_once_make_one_request(stage):
+    """Some leave, which the others do not notice, be it the one who was the first."""
+    clients = [stage.connect() for _ in range(40)]
+    for _, channel in clients:
+        channel.dataReceived(LIST)
+    assert len(stage.asked) == 1
+    for _, channel in clients[:20]:
+        channel.connectionLost(Failure(ConnectionDone()))
+    stage.answer.callback(Listed())
+    assert all(b"gemini-3.8-flash" in transport.value() for transport, _ in clients[20:])
+    assert [status for status, *_ in stage.told] == [499] * 20 + [200] * 20
+    assert len(stage.asked) == 1
+
+
+def test_a_list_that_fails_fails_for_all_who_wait(stage):
+    """The next one asks anew."""
+    clients = [stage.connect() for _ in range(5)]
+    for _, channel in clients:
+        channel.dataReceived(LIST)
+    stage.answer.errback(UpstreamFailed(FailureKind.RESET))
+    assert all(b"HTTP/1.1 502 " in transport.value() for transport, _ in clients)
+    assert len(stage.asked) == 1
+    stage.channel.dataReceived(LIST)
+    assert len(stage.asked) == 2
+
+
+def test_when_the_last_one_leaves_the_upstream_is_not_waited_for(stage):
+    """Nobody would take the list, and the next one begins anew."""
+    clients = [stage.connect() for _ in range(3)]
+    for _, channel in clients:
+        channel.dataReceived(LIST)
+    for _, channel in clients:
+        assert not stage.answer.called
+        channel.connectionLost(Failure(ConnectionDone()))
+    assert stage.answer.called
+    stage.channel.dataReceived(LIST)
+    assert len(stage.asked) == 2
 
 
 # -- large bodies ----------------------------------------------------------------------------------
