@@ -8,6 +8,7 @@ import pytest
 from gemproxy.errors import ConfigError
 from gemproxy.simulator import BehaviourError, behaviour, load
 from gemproxy.simulator.behaviours import ALIASES, CATALOGUE, triggers, without_triggers
+from gemproxy.simulator.config import DEMO_KEYS
 from gemproxy.simulator.main import add_arguments, run
 from gemproxy.simulator.recording import ExchangeLog, received
 
@@ -129,3 +130,11 @@ def test_the_log_is_bounded_in_number_and_bytes():
     exchange.size = 95
     log.add(exchange)
     assert [exchange.number for exchange in log] == [11]
+
+
+def test_no_demo_key_is_masked_for_its_own_secret():
+    """The scrubber knows a secret by any twelve letters in a row."""
+    for name, _ in DEMO_KEYS:
+        for _, secret in DEMO_KEYS:
+            parts = {secret[at : at + 12] for at in range(len(secret) - 11)}
+            assert not any(part in name for part in parts)
