@@ -90,9 +90,13 @@ class Told:
 
 def key(name: str, **options: Any) -> Key:
     options.setdefault("project", name)
-    # The name is no part of it: a long one would be masked like any part of a secret.
+    return Key(name, Secret(made_up_secret(name)), **options)
+
+
+def made_up_secret(name: str) -> str:
+    """The secret of a key; its name is no part of it, which would be masked where it is long."""
     digest = hashlib.sha256(name.encode()).hexdigest()[:10]
-    return Key(name, Secret(f"test-key-{digest}-0123456789abcdef"), **options)
+    return f"test-key-{digest}-0123456789abcdef"
 
 
 class AdminStage:

@@ -7,11 +7,11 @@ import os
 from dataclasses import replace
 
 import pytest
-from fakes.admin import NOON
+from fakes.admin import NOON, made_up_secret
 
 
 def entry(name, secret=None, **more):
-    return {"name": name, "key": f"test-key-{secret or name}-0123456789abcdef", **more}
+    return {"name": name, "key": made_up_secret(secret or name), **more}
 
 
 SAME = (entry("alpha", weight=2), entry("beta"), entry("gamma"))
