@@ -195,6 +195,29 @@ def _copied_types(n: int) -> object:
                         "$defs": definitions})  # fmt: skip
 
 
+def _long_name(n: int) -> str:
+    return "n" * (n * 50)
+
+
+def _copied_names(n: int) -> object:
+    definitions = {"b": {"properties": {_long_name(n): {}}}}
+    return with_schema({"properties": _properties(n, {"$ref": "#/$defs/b", "title": "t"}),
+                        "$defs": definitions})  # fmt: skip
+
+
+def _copied_required_names(n: int) -> object:
+    definitions = {"b": {"properties": {_long_name(n): {}}, "required": [_long_name(n)]}}
+    return with_schema({"properties": _properties(n, {"$ref": "#/$defs/b", "title": "t"}),
+                        "$defs": definitions})  # fmt: skip
+
+
+def _copied_references(n: int) -> object:
+    inner = {"properties": {"a": {"$ref": f"#/$defs/{_long_name(n)}"}}}
+    definitions = {"b": inner, _long_name(n): {"type": "string"}}
+    return with_schema({"properties": _properties(n, {"$ref": "#/$defs/b", "title": "t"}),
+                        "$defs": definitions})  # fmt: skip
+
+
 def _nullable_enum(n: int) -> object:
     definitions = {"b": {"enum": [nested(3, k) for k in range(n)], "nullable": True, "type": "s"}}
     return with_schema({"properties": _properties(n, {"$ref": "#/$defs/b", "title": "t"}),
@@ -253,7 +276,7 @@ def _numbers(n: int) -> object:
 SCHEMAS: dict[str, Callable[[int], object]] = {
     name.removeprefix("_").replace("_", "-"): make
     for name, make in list(globals().items())
-    if name.startswith("_") and callable(make) and name != "_properties"
+    if name.startswith("_") and callable(make) and name not in {"_properties", "_long_name"}
 }
 
 

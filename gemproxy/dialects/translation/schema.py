@@ -274,6 +274,7 @@ class _Cleaning:
     def _kept_reference(self, reference: str) -> Schema:
         if reference == "#":
             return {"$ref": "#"}
+        self._budget.copies(reference)
         if reference not in self._names:
             self._names[reference] = self._free_name(reference.rpartition("/")[2])
             self._waiting.append(reference)
@@ -373,6 +374,7 @@ class _Cleaning:
         properties = node.get("properties")
         if isinstance(properties, dict):
             clean.setdefault("type", "object")
+            self._budget.names(properties)
             clean["properties"] = {
                 name: self._clean(schema, depth + 1)
                 for name, schema in properties.items()
@@ -380,6 +382,7 @@ class _Cleaning:
             }
             required = self._required(node.get("required"), properties)
             if required:
+                self._budget.names(required)
                 clean["required"] = required
         additional = node.get("additionalProperties")
         patterns = node.get("patternProperties")

@@ -8,6 +8,7 @@ is about half a microsecond on the machine of ``docs/performance.md``.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -80,6 +81,10 @@ class SchemaBudget:
             self._take(len(value) // _BYTES, "values to copy")
         elif isinstance(value, dict | list):
             self._take(1 + self._weight(value), "values to copy")
+
+    def names(self, names: Iterable[str]) -> None:
+        """Names of properties, which may be as long as a body, are written once more."""
+        self._take(sum(map(len, names)) // _BYTES, "names to copy")
 
     def _weight(self, value: object) -> int:
         known = self._weights.get(id(value))

@@ -58,9 +58,18 @@ def test_no_body_holds_up_the_reactor_or_a_thread(shape):
         assert cost(body, brief=False) < 1.0
 
 
-def test_a_body_makes_no_hundreds_of_megabytes():
-    """Copies of a value are counted by its bytes."""
-    body = SHAPES["schema-copied-enum"](69_000)
+@pytest.mark.parametrize(
+    ("what", "size"),
+    [
+        ("enum", 69_000),
+        ("names", 262_000),
+        ("required-names", 262_000),
+        ("references", 262_000),
+    ],
+)
+def test_a_body_makes_no_hundreds_of_megabytes(what, size):
+    """Copies are counted by their bytes: of values, and of names, which may be as long."""
+    body = SHAPES[f"schema-copied-{what}"](size)
     tracemalloc.start()
     with contextlib.suppress(InvalidRequest):
         translated(body)
