@@ -45,6 +45,10 @@ import math
 from dataclasses import dataclass
 from enum import Enum
 
+#: Seconds of a ``Retry-After`` that openai-node still obeys; it ignores longer ones and asks again
+#: at once. (openai-python gives up above 120 seconds.)
+LONGEST_RETRY_AFTER = 60.0
+
 
 class GemproxyError(Exception):
     """Root of the tree."""
@@ -198,7 +202,8 @@ class ProxyError(GemproxyError):
     """An error that a client sees, in the OpenAI envelope.
 
     ``retry_after`` is in seconds and becomes a ``Retry-After`` header, rounded up and at least 1.
-    ``should_retry`` becomes ``x-should-retry``, which the official SDKs obey.
+    ``should_retry`` becomes ``x-should-retry``, which the official SDKs obey; where it is not told
+    and ``retry_after`` is more than they wait, it is ``false``.
     """
 
     status = 500
@@ -227,8 +232,11 @@ class ProxyError(GemproxyError):
         headers = []
         if self.retry_after is not None:
             headers.append((b"Retry-After", b"%d" % max(1, math.ceil(self.retry_after))))
-        if self.should_retry is not None:
-            headers.append((b"x-should-retry", b"true" if self.should_retry else b"false"))
+        should_retry = self.should_retry
+        if should_retry is None and (self.retry_after or 0.0) > LONGEST_RETRY_AFTER:
+            should_retry = False
+        if should_retry is not None:
+            headers.append((b"x-should-retry", b"true" if should_retry else b"false"))
         return headers
 
 

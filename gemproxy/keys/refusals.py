@@ -75,7 +75,7 @@ def refusal(census: Census, model: str, now: float, all_disabled_retry: float) -
         return ModelNotFound(
             f"The model '{model}' is not available to any of the configured keys.", param="model"
         )
-    return no_healthy_keys(census, all_disabled_retry)
+    return no_healthy_keys(census, all_disabled_retry, should_retry=False)
 
 
 def quota_exhausted(census: Census, model: str, now: float) -> QuotaExhausted:
@@ -99,8 +99,12 @@ def quota_exhausted(census: Census, model: str, now: float) -> QuotaExhausted:
     )
 
 
-def no_healthy_keys(census: Census, retry_after: float, untried: int = 0) -> NoHealthyKeys:
+def no_healthy_keys(
+    census: Census, retry_after: float, untried: int = 0, *, should_retry: bool | None = None
+) -> NoHealthyKeys:
     """No key is in order, or ``untried`` are but the request has no more attempts.
+
+    ``should_retry`` is false where waiting does not help, because a person has to act.
 
     The message counts the keys by state.
     """
@@ -112,7 +116,11 @@ def no_healthy_keys(census: Census, retry_after: float, untried: int = 0) -> NoH
     if untried:
         numbers.append(f"{untried} not tried, since the attempts are used up")
     detail = ", ".join(numbers) or "none is configured"
-    return NoHealthyKeys(f"No API key can serve this request: {detail}.", retry_after=retry_after)
+    return NoHealthyKeys(
+        f"No API key can serve this request: {detail}.",
+        retry_after=retry_after,
+        should_retry=should_retry,
+    )
 
 
 def _delay(moment: float | None, now: float) -> float:

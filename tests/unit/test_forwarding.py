@@ -740,3 +740,42 @@ class TestPassedOver:
         proxy.ask()
         assert self.of_attempts(proxy) == [[("off", "disabled")]] * 2
         assert proxy.exchange.refused is None
+
+
+# --- what a client should know of another try -----------------------------------------------------
+
+
+def told(error):
+    return {name.decode(): value.decode() for name, value in error.headers()}
+
+
+def test_nobody_is_asked_to_try_again_while_all_keys_are_bad():
+    proxy = Proxy(FakeGemini(a=[INVALID_KEY], b=[INVALID_KEY]))
+    for _ in range(2):
+        with pytest.raises(NoHealthyKeys) as caught:
+            proxy.ask()
+        assert told(caught.value) == {"Retry-After": "300", "x-should-retry": "false"}
+
+
+def test_a_retry_that_cannot_help_is_not_asked_for_however_short_the_wait_is():
+    proxy = Proxy(FakeGemini(a=[whole()]))
+    disabled = [replace(key, enabled=False) for key in proxy.pool.sound_keys(NOON)]
+    proxy.pool.apply(disabled, PoolSettings(cooldown=5), NOON)
+    with pytest.raises(NoHealthyKeys) as caught:
+        proxy.ask()
+    assert told(caught.value) == {"Retry-After": "5", "x-should-retry": "false"}
+
+
+def test_a_spend_limit_is_not_to_be_asked_again_at_once():
+    spent = error(429, "You have reached your spend limit for this project.", "RESOURCE_EXHAUSTED")
+    proxy = Proxy(FakeGemini(a=[spent]))
+    with pytest.raises(QuotaExhausted) as caught:
+        proxy.ask()
+    assert told(caught.value) == {"Retry-After": "600", "x-should-retry": "false"}
+
+
+def test_a_short_wait_for_quota_is_left_to_the_client():
+    proxy = Proxy(FakeGemini(a=[quota(PER_MINUTE, "30s")]))
+    with pytest.raises(QuotaExhausted) as caught:
+        proxy.ask()
+    assert told(caught.value) == {"Retry-After": "30"}

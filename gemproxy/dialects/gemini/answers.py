@@ -69,6 +69,12 @@ class CodeExecutionResult(msgspec.Struct, frozen=True, gc=False):
     output: str | None = None
 
 
+class AudioTranscription(msgspec.Struct, frozen=True, gc=False):
+    """What was said in sound, or in a part of it."""
+
+    text: str | None = None
+
+
 class Part(msgspec.Struct, rename="camel", frozen=True, gc=False):
     """One piece of content: exactly one payload, and side fields."""
 
@@ -79,6 +85,22 @@ class Part(msgspec.Struct, rename="camel", frozen=True, gc=False):
     inline_data: Blob | None = None
     executable_code: ExecutableCode | None = None
     code_execution_result: CodeExecutionResult | None = None
+    audio_transcription: AudioTranscription | None = None
+    #: Not of the JSON: it is of a kind that Google added since (:func:`with_unknown_kinds`).
+    unknown_kind: bool = False
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether nothing of it is known; a thought counts as known."""
+        return (
+            self.text is None
+            and self.function_call is None
+            and self.inline_data is None
+            and not self.thought
+            and self.executable_code is None
+            and self.code_execution_result is None
+            and self.audio_transcription is None
+        )
 
 
 class Content(msgspec.Struct, frozen=True, gc=False):
@@ -94,12 +116,16 @@ class Source(msgspec.Struct, frozen=True, gc=False):
     title: str | None = None
 
 
+class RetrievedContext(Source, frozen=True, gc=False):
+    """A document of a File Search store; mostly there is no address, and ``title`` is its name."""
+
+
 class GroundingChunk(msgspec.Struct, rename="camel", frozen=True, gc=False):
     """One source; exactly one of the fields is set."""
 
     web: Source | None = None
     maps: Source | None = None
-    retrieved_context: Source | None = None
+    retrieved_context: RetrievedContext | None = None
 
 
 class Segment(msgspec.Struct, rename="camel", frozen=True, gc=False):
@@ -192,7 +218,10 @@ class ModalityTokenCount(msgspec.Struct, rename="camel", frozen=True, gc=False):
 
 
 class UsageMetadata(msgspec.Struct, rename="camel", frozen=True, gc=False):
-    """Token counts; in a stream they are running totals, and the last ones count."""
+    """Token counts; in a stream they are running totals, and the last ones count.
+
+    ``promptTokenDetails`` and ``rawPromptTokenCount`` are newer names of some answers.
+    """
 
     prompt_token_count: int | None = None
     cached_content_token_count: int | None = None
@@ -203,11 +232,17 @@ class UsageMetadata(msgspec.Struct, rename="camel", frozen=True, gc=False):
     prompt_tokens_details: list[ModalityTokenCount] | None = None
     candidates_tokens_details: list[ModalityTokenCount] | None = None
     service_tier: str | None = None
+    raw_prompt_token_count: int | None = None
+    prompt_token_details: list[ModalityTokenCount] | None = None
 
     @property
     def counts(self) -> bool:
         """Whether it counts anything: Vertex AI sends only ``trafficType`` until the last chunk."""
-        return self.prompt_token_count is not None or self.total_token_count is not None
+        return (
+            self.prompt_token_count is not None
+            or self.total_token_count is not None
+            or self.raw_prompt_token_count is not None
+        )
 
 
 class PromptFeedback(msgspec.Struct, rename="camel", frozen=True, gc=False):
@@ -274,13 +309,50 @@ def decode_answer(body: bytes) -> GenerateContentResponse:
         if aside.pieces and _SOUND not in rest:
             with suppress(GarbledAnswer):  # the whole body tells the place of the mistake
                 fields = msgspec.structs.asdict(decode_chunk(rest))
+                fields["candidates"] = _candidates(fields["candidates"], rest)
                 return LargeGenerateContentResponse(**fields, body=body, aside=aside)
-    return decode_chunk(body)
+    return with_unknown_kinds(decode_chunk(body), body)
 
 
 def with_media(answer: GenerateContentResponse) -> GenerateContentResponse:
     """The answer with nothing set aside."""
-    return decode_chunk(answer.body) if isinstance(answer, LargeGenerateContentResponse) else answer
+    if not isinstance(answer, LargeGenerateContentResponse):
+        return answer
+    return with_unknown_kinds(decode_chunk(answer.body), answer.body)
+
+
+def with_unknown_kinds(answer: GenerateContentResponse, body: bytes) -> GenerateContentResponse:
+    """``answer``, read from ``body``, with the parts marked that are of a kind unknown here.
+
+    Google adds kinds now and then. A part of such a kind decodes to nothing, as ``{}`` does, but an
+    answer with it is not empty. ``body`` is looked at again only where a part seems to be blank.
+    """
+    candidates = _candidates(answer.candidates, body)
+    if candidates is answer.candidates:
+        return answer
+    return msgspec.structs.replace(answer, candidates=candidates)
+
+
+def _candidates(candidates: list[Candidate] | None, body: bytes) -> list[Candidate] | None:
+    parts = (part for candidate in candidates or () for part in candidate.parts)
+    if not any(part.text is None and part.is_blank for part in parts):
+        return candidates
+    try:
+        named = _NAMES.decode(body).candidates or []
+    except (msgspec.DecodeError, RecursionError):
+        return candidates  # an array of answers: each was looked at by itself
+    return [_marked(*pair) for pair in zip(candidates or (), named, strict=True)]
+
+
+def _marked(candidate: Candidate, named: _NamedCandidate) -> Candidate:
+    names = (named.content.parts or []) if named.content else []
+    parts = [
+        msgspec.structs.replace(part, unknown_kind=True)
+        if part.is_blank and not _FIELDS_OF_PARTS.issuperset(fields)
+        else part
+        for part, fields in zip(candidate.parts, names, strict=True)
+    ]
+    return msgspec.structs.replace(candidate, content=Content(parts))
 
 
 def decode_chunk(body: bytes) -> GenerateContentResponse:
@@ -291,7 +363,8 @@ def decode_chunk(body: bytes) -> GenerateContentResponse:
         if not body.lstrip().startswith(b"["):
             raise GarbledAnswer(f"not an answer: {error}") from error
     try:
-        return merge_answers(_ANSWERS.decode(body))
+        answers = _ANSWERS.decode(body)
+        return merge_answers(map(with_unknown_kinds, answers, map(bytes, _RAWS.decode(body))))
     except (msgspec.DecodeError, RecursionError) as error:
         raise GarbledAnswer(f"not a list of answers: {error}") from error
 
@@ -381,6 +454,42 @@ _BLOCK_REASONS: dict[int, str | None] = {
     5: "IMAGE_SAFETY",
 }
 
+
+class _NamedContent(msgspec.Struct, frozen=True, gc=False):
+    #: Of each part the names of its fields.
+    parts: list[dict[str, msgspec.Raw]] | None = None
+
+
+class _NamedCandidate(msgspec.Struct, frozen=True, gc=False):
+    content: _NamedContent | None = None
+
+
+class _NamedAnswer(msgspec.Struct, frozen=True, gc=False):
+    candidates: list[_NamedCandidate] | None = None
+
+
+#: What a blank part may have without being of an unknown kind: what stands beside a kind, and the
+#: steps of Google's own tools. ai.google.dev api/generate-content, Part.
+_FIELDS_OF_PARTS = frozenset(
+    {
+        "text",
+        "thought",
+        "thoughtSignature",
+        "functionCall",
+        "functionResponse",
+        "inlineData",
+        "executableCode",
+        "codeExecutionResult",
+        "audioTranscription",
+        "toolCall",
+        "toolResponse",
+        "videoMetadata",
+        "partMetadata",
+        "mediaResolution",
+    }
+)
 _SOUND = b'"audio/'
+_NAMES = msgspec.json.Decoder(_NamedAnswer)
+_RAWS = msgspec.json.Decoder(list[msgspec.Raw])
 _ANSWER = msgspec.json.Decoder(GenerateContentResponse)
 _ANSWERS = msgspec.json.Decoder(Annotated[list[GenerateContentResponse], _SHORT])

@@ -8,7 +8,7 @@ extra fields.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -89,6 +89,31 @@ class Annotation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     url_citation: URLCitation
 
 
+class FileCitation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A file that the content rests on, by name; as the type of OpenAI's Responses API.
+
+    ``index`` is its place among the annotations.
+    """
+
+    index: int = 0
+    type: str = "file_citation"
+    filename: str
+    #: Google tells none.
+    file_id: str = ""
+
+
+def annotated(
+    cited: Iterable[URLCitation | FileCitation], *, streamed: bool
+) -> list[Annotation | FileCitation]:
+    """The ``annotations`` of a message; in a stream each has its place as ``index``."""
+    return [
+        msgspec.structs.replace(each, index=place)
+        if isinstance(each, FileCitation)
+        else Annotation(index=place if streamed else UNSET, url_citation=each)
+        for place, each in enumerate(cited)
+    ]
+
+
 class TopLogprob(msgspec.Struct, frozen=True, gc=False):
     """One of the likeliest tokens."""
 
@@ -153,7 +178,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     function_call: FunctionText | UnsetType = UNSET
     images: list[Image] | UnsetType = UNSET
     audio: Audio | UnsetType = UNSET
-    annotations: list[Annotation] | UnsetType = UNSET
+    annotations: list[Annotation | FileCitation] | UnsetType = UNSET
 
 
 class Choice(msgspec.Struct, frozen=True, gc=False):
@@ -189,7 +214,7 @@ class Delta(msgspec.Struct, frozen=True, gc=False):
     function_call: FunctionText | UnsetType = UNSET
     images: list[Image] | UnsetType = UNSET
     audio: Audio | UnsetType = UNSET
-    annotations: list[Annotation] | UnsetType = UNSET
+    annotations: list[Annotation | FileCitation] | UnsetType = UNSET
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True, gc=False):

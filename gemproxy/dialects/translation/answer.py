@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 from operator import attrgetter
 
 import msgspec
@@ -13,16 +14,16 @@ from gemproxy.dialects.gemini.answers import (
     Candidate,
     GenerateContentResponse,
     LargeGenerateContentResponse,
+    UsageMetadata,
     with_media,
 )
 from gemproxy.dialects.openai.answers import (
-    Annotation,
     Audio,
     ChatCompletion,
     Choice,
     Logprobs,
     Message,
-    URLCitation,
+    annotated,
     encode_completion,
 )
 from gemproxy.dialects.translation.choice import (
@@ -183,7 +184,7 @@ class _Choice:
             function_call=calls[0].function if calls and legacy else UNSET,
             images=gathered.images or UNSET,
             audio=self._build_audio(completion, created),
-            annotations=list(map(_annotation, reader.citations())) or UNSET,
+            annotations=annotated(reader.citations(), streamed=False) or UNSET,
         )
         logprobs = Logprobs(gathered.logprobs) if gathered.logprobs else None
         return Choice(index, message, logprobs, reader.finish_reason)
@@ -201,10 +202,6 @@ class _Choice:
         )
 
 
-def _annotation(cited: URLCitation) -> Annotation:
-    return Annotation(url_citation=cited)
-
-
 def _completed(
     answers: Sequence[GenerateContentResponse],
     context: AnswerContext,
@@ -219,9 +216,10 @@ def _completed(
         raise (UnusableAnswer if choices else GarbledAnswer)(fault)
     response_id = next(filter(None, map(_RESPONSE_ID, answers)), None)
     identity = completion_id(response_id, new_id)
-    usage = TokenUsage.from_gemini(answers[0].usage_metadata)
-    for answer in answers[1:]:
-        usage += TokenUsage.from_gemini(answer.usage_metadata)
+    counted = [each.usage_metadata for each in answers if each.usage_metadata is not None]
+    usage = reduce(
+        TokenUsage.continued_by, map(TokenUsage.from_gemini, counted or [UsageMetadata()])
+    )
     legacy = context.legacy_functions
     completion = ChatCompletion(
         id=identity,

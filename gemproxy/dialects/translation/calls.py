@@ -61,6 +61,10 @@ class CallReader:
         self._open.add(call.partial_args or [])
         return [] if call.will_continue else self.close()
 
+    def drop_incomplete(self) -> None:
+        """What came of a call whose rest will not come."""
+        self._open = None
+
     def close(self) -> list[ToolCall]:
         """The call whose end marker did not come, if there is one."""
         call, self._open = self._open, None

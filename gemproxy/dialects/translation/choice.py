@@ -8,7 +8,13 @@ from operator import attrgetter
 import msgspec
 
 from gemproxy.dialects.gemini.answers import Blob, Candidate, Part
-from gemproxy.dialects.openai.answers import Image, TokenLogprob, ToolCall, URLCitation
+from gemproxy.dialects.openai.answers import (
+    FileCitation,
+    Image,
+    TokenLogprob,
+    ToolCall,
+    URLCitation,
+)
 from gemproxy.dialects.translation import rendering
 from gemproxy.dialects.translation.calls import CallReader
 from gemproxy.dialects.translation.citations import Citations
@@ -101,7 +107,13 @@ class ChoiceReader:
         """The next hop of a long answer begins: no finish reason yet, offsets from 0 again."""
         self.ending = None
         self._token = None
+        self._calls.drop_incomplete()
         self._citations.restart()
+
+    def cut_off(self) -> None:
+        """There is no more of a long answer, though it is not at its end."""
+        if self.ending is None:
+            self.ending = Ending(CONTINUATION)
 
     def close(self) -> list[ToolCall]:
         """The calls that were still held back. Nothing is read after this."""
@@ -144,7 +156,7 @@ class ChoiceReader:
         refusal = self.ending.refusal() if self.ending else None
         return self._context.scrub(refusal) if refusal else refusal
 
-    def citations(self) -> list[URLCitation]:
+    def citations(self) -> list[URLCitation | FileCitation]:
         """The sources of the content, at the end."""
         return self._citations.resolve()
 
@@ -174,12 +186,17 @@ class ChoiceReader:
             return rendering.executable_code(part.executable_code)
         if part.code_execution_result is not None:
             return rendering.execution_result(part.code_execution_result)
+        if part.audio_transcription is not None:
+            return part.audio_transcription.text or ""
         blob = part.inline_data
         if blob is not None and rendering.is_image(blob):
             increment.images.append(rendering.image(blob, self._images))
             self._images += 1
         elif blob is not None and rendering.is_audio(blob):
             increment.audio.append(blob)
+        elif part.unknown_kind or (blob is not None and blob.data):
+            # Nothing that a client could be given, but the model has answered.
+            self.has_content = True
         return ""
 
     def _note_finish(self, candidate: Candidate) -> None:

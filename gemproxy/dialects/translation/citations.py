@@ -1,4 +1,7 @@
-"""Sources of an answer: grounding and citations become ``url_citation`` annotations.
+"""Sources of an answer: grounding and citations become annotations.
+
+A page, a place or a document with an address is a ``url_citation``, a file of a File Search store,
+which mostly has a name only, a ``file_citation``.
 
 Gemini counts in UTF-8 bytes, and within a part; OpenAI counts in characters of the whole content.
 In a stream the sources come late and may speak of text that came long before, so nothing is
@@ -10,8 +13,13 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable
 
-from gemproxy.dialects.gemini.answers import Candidate, GroundingSupport, Source
-from gemproxy.dialects.openai.answers import URLCitation
+from gemproxy.dialects.gemini.answers import (
+    Candidate,
+    GroundingSupport,
+    RetrievedContext,
+    Source,
+)
+from gemproxy.dialects.openai.answers import FileCitation, URLCitation
 from gemproxy.errors import GarbledAnswer
 
 #: Places of one choice that are cited, and sources; some hundreds are usual in a long report.
@@ -140,17 +148,22 @@ class Citations:
         self._parts.clear()
         self._sources.clear()
 
-    def resolve(self) -> list[URLCitation]:
-        """What was cited, each place and address once; sources without an address are left out."""
+    def resolve(self) -> list[URLCitation | FileCitation]:
+        """What was cited, each place and address once, and each file without an address once.
+
+        Other sources without an address are left out.
+        """
         self._resolve_supports()
         if not self._ranges:
             return []
         characters = self._offsets.characters_at(
             offset for start, end, _ in self._ranges for offset in (start, end)
         )
-        found: dict[tuple[int, int, str], URLCitation] = {}
+        found: dict[tuple[int, int, str], URLCitation | FileCitation] = {}
         for start_byte, end_byte, source in self._ranges:
             if not source.uri:
+                if isinstance(source, RetrievedContext) and source.title:
+                    found.setdefault((-1, -1, source.title), FileCitation(filename=source.title))
                 continue
             start = characters[start_byte]
             end = max(start, characters[end_byte])

@@ -19,15 +19,16 @@ from gemproxy.dialects.gemini.answers import (
     UpstreamErrorEvent,
     UsageMetadata,
     decode_chunk,
+    with_unknown_kinds,
 )
 from gemproxy.dialects.openai.answers import (
     DONE,
-    Annotation,
     Audio,
     ChunkEncoder,
     Delta,
     Logprobs,
     ToolCall,
+    annotated,
 )
 from gemproxy.dialects.translation.choice import (
     ChoiceReader,
@@ -71,7 +72,7 @@ class ChatStreamTranslator:
         self._choices: dict[int, _StreamedChoice] = {}
         self._response_id: str | None = None
         self._usage: UsageMetadata | None = None  # of this hop, as last told
-        self._earlier_usage = TokenUsage()
+        self._earlier_usage: TokenUsage | None = None  # of the hops before
         self._encoder: ChunkEncoder | None = None
         self._completion_id = ""
         self._empty_events = 0
@@ -107,7 +108,8 @@ class ChatStreamTranslator:
                 if len(texts) == _MOST_TEXTS:
                     choice.read_texts()
                 return self._encoder.text(index, text)
-        chunks = b"".join(map(self._receive_candidate, candidates))
+        marked = with_unknown_kinds(answer, payload).candidates or ()
+        chunks = b"".join(map(self._receive_candidate, marked))
         if not chunks:
             self._count_empty()
         return chunks
@@ -134,12 +136,18 @@ class ChatStreamTranslator:
             chunks.append(self._chunks.usage(self.usage.to_openai()))
         return b"".join((*chunks, DONE))
 
-    def resume(self) -> None:
-        """The next hop of this answer begins."""
-        self._earlier_usage = self.usage
+    def resume(self, *, again: bool = False) -> None:
+        """The next hop of this answer begins; ``again`` if it began before and gave nothing."""
+        if self._usage is not None and not again:
+            self._earlier_usage = self.usage
         self._usage = None
         for choice in self._choices.values():
             choice.reader.restart()
+
+    def cut_off(self) -> None:
+        """The next hop failed for good, perhaps within: this is all of the answer that there is."""
+        for choice in self._choices.values():
+            choice.reader.cut_off()
 
     @property
     def started(self) -> bool:
@@ -149,7 +157,10 @@ class ChatStreamTranslator:
     @property
     def usage(self) -> TokenUsage:
         """The tokens of all hops so far."""
-        return self._earlier_usage + TokenUsage.from_gemini(self._usage)
+        earlier, present = self._earlier_usage, self._usage
+        if earlier is None or present is None:
+            return earlier or TokenUsage.from_gemini(present)
+        return earlier.continued_by(TokenUsage.from_gemini(present))
 
     @property
     def blocked(self) -> bool:
@@ -210,12 +221,9 @@ class ChatStreamTranslator:
 
     def _end(self, index: int, choice: _StreamedChoice) -> bytes:
         chunks = []
-        annotations = [
-            Annotation(index=place, url_citation=cited)
-            for place, cited in enumerate(choice.reader.citations())
-        ]
-        if annotations:
-            chunks.append(self._chunks.delta(index, Delta(annotations=annotations)))
+        cited = annotated(choice.reader.citations(), streamed=True)
+        if cited:
+            chunks.append(self._chunks.delta(index, Delta(annotations=cited)))
         refusal = choice.reader.refusal
         if refusal is not None:
             chunks.append(self._chunks.delta(index, Delta(refusal=refusal)))

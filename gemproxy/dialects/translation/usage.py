@@ -39,13 +39,18 @@ class TokenUsage(msgspec.Struct, frozen=True, gc=False):
         """Read Gemini's counts; a missing count is 0."""
         if usage is None:
             return cls()
-        prompt = _tokens(usage.prompt_token_count) + _tokens(usage.tool_use_prompt_token_count)
+        count = usage.prompt_token_count
+        if count is None:
+            count = usage.raw_prompt_token_count
+        prompt = _tokens(count) + _tokens(usage.tool_use_prompt_token_count)
         visible = _tokens(usage.candidates_token_count)
         reasoning = _tokens(usage.thoughts_token_count)
         # Some models' candidates count holds the thoughts already; the total gives them away.
         inclusive = reasoning <= visible and prompt + visible == usage.total_token_count
         output = visible if inclusive else visible + reasoning
-        input_text, input_audio, input_image = _by_modality(usage.prompt_tokens_details)
+        input_text, input_audio, input_image = _by_modality(
+            usage.prompt_tokens_details or usage.prompt_token_details
+        )
         _, output_audio, output_image = _by_modality(usage.candidates_tokens_details)
         return cls(
             input=prompt,
@@ -63,6 +68,21 @@ class TokenUsage(msgspec.Struct, frozen=True, gc=False):
     def __add__(self, other: TokenUsage) -> TokenUsage:
         ours, theirs = msgspec.structs.astuple(self), msgspec.structs.astuple(other)
         return TokenUsage(*map(add, ours, theirs))
+
+    def continued_by(self, hop: TokenUsage) -> TokenUsage:
+        """The tokens of an answer that was asked for in hops, of which ``hop`` is the next.
+
+        Each hop counts as its prompt what the hops before it wrote; the client's prompt is the
+        first hop's.
+        """
+        return msgspec.structs.replace(
+            self,
+            output=self.output + hop.output,
+            reasoning=self.reasoning + hop.reasoning,
+            total=self.input + self.output + hop.output,
+            output_audio=self.output_audio + hop.output_audio,
+            output_image=self.output_image + hop.output_image,
+        )
 
     def to_openai(self) -> Usage:
         """The ``usage`` object of a completion."""

@@ -485,6 +485,49 @@ def test_anything_else_is_not_empty(made):
     assert not complete(answer(made)).empty
 
 
+UNKNOWN_KINDS = [
+    {"mediaProcessing": {"state": "DONE"}},
+    {"hologram": {"depth": 3}, "thoughtSignature": "c2ln"},
+    {"fileData": {"fileUri": "https://files.example/1"}},
+    {"inlineData": {"mimeType": "video/mp4", "data": "AAAA"}},
+]
+
+
+@pytest.mark.parametrize("part", UNKNOWN_KINDS)
+@pytest.mark.parametrize("others", [[], [text("")], [text("hm", thought=True)]])
+def test_a_part_of_an_unknown_kind_is_an_answer(part, others):
+    completed = complete(answer(candidate(*others, part)))
+    assert not completed.empty
+    made = json.loads(completed.body)["choices"][0]
+    assert (made["message"]["content"], made["finish_reason"]) == ("", "stop")
+
+
+@pytest.mark.parametrize("part", UNKNOWN_KINDS[:2])
+def test_a_part_of_an_unknown_kind_is_an_answer_in_an_array_and_beside_large_images(part):
+    whole = answer(candidate(part))
+    assert not complete([whole, answer(candidate(text("")))]).empty
+    large = {"inlineData": {"mimeType": "image/png", "data": "A" * 100_000}}
+    assert not complete(answer(candidate(part), candidate(large, index=1))).empty
+
+
+@pytest.mark.parametrize(
+    "part", [{}, {"thoughtSignature": "c2ln"}, {"videoMetadata": {}}, {"toolResponse": {}}]
+)
+def test_a_part_with_nothing_in_it_is_none(part):
+    assert complete(answer(candidate(part))).empty
+
+
+def test_the_text_of_a_transcription_is_content():
+    spoken = {"audioTranscription": {"text": "good day", "languageCode": "en"}}
+    completed = complete(answer(candidate(text(""), spoken)))
+    assert not completed.empty
+    assert json.loads(completed.body)["choices"][0]["message"]["content"] == "good day"
+    two = complete(answer(candidate(text("She said: "), spoken, {"audioTranscription": {}})))
+    said = json.loads(two.body)["choices"][0]["message"]["content"]
+    assert said == "She said: good day"
+    assert complete(answer(candidate({"audioTranscription": {"text": ""}}))).empty
+
+
 def test_answer_with_one_choice_that_says_something_is_not_empty():
     assert not complete(answer(candidate(), candidate(text("x"), index=1))).empty
 
@@ -500,14 +543,15 @@ def test_hops_of_a_long_answer_are_one_completion():
     second = answer(
         candidate(text("two.")),
         responseId="other",
-        usageMetadata={"promptTokenCount": 6, "candidatesTokenCount": 1, "totalTokenCount": 7},
+        usageMetadata={"promptTokenCount": 15, "candidatesTokenCount": 1, "totalTokenCount": 16},
     )
     completed = complete(first, second)
     completion = json.loads(completed.body)
     assert completion["choices"][0]["message"]["content"] == "One, two."
     assert completion["choices"][0]["finish_reason"] == "stop"
     assert completion["id"] == "chatcmpl-abc"
-    assert completion["usage"]["total_tokens"] == 22
+    assert completion["usage"]["prompt_tokens"] == 5
+    assert completion["usage"]["total_tokens"] == 16
     assert completed.usage.output == 11
 
 

@@ -57,7 +57,8 @@ def cited(*answers):
     made = message(*answers)
     found = []
     for annotation in made.get("annotations", []):
-        assert annotation["type"] == "url_citation"
+        if annotation["type"] == "file_citation":
+            continue
         citation = annotation["url_citation"]
         passage = made["content"][citation["start_index"] : citation["end_index"]]
         found.append((passage, citation["title"], citation["url"]))
@@ -100,6 +101,45 @@ def test_each_source_of_a_segment_is_cited_and_needs_an_address():
         ("abc", "https://b.example/", "https://b.example/"),
         ("abc", "A place", "https://maps.example/"),
     ]
+
+
+def files(*answers):
+    made = message(*answers)
+    found = made.get("annotations", [])
+    assert [each["index"] for each in found if "index" in each] == [
+        place for place, each in enumerate(found) if each["type"] == "file_citation"
+    ]
+    return [each["filename"] for each in found if each["type"] == "file_citation"]
+
+
+def test_a_file_without_an_address_is_cited_by_its_name():
+    made = message(grounded(["abcdef"], support(0, 3, 2)))
+    assert made["annotations"] == [
+        {
+            "index": 0,
+            "type": "file_citation",
+            "filename": "a file without an address",
+            "file_id": "",
+        }
+    ]
+
+
+def test_a_file_is_named_once_however_often_it_is_cited():
+    supports = [support(0, 3, 0, 2), support(3, 6, 2), support(0, 6, 1)]
+    assert files(grounded(["abcdef"], *supports)) == ["a file without an address"]
+    assert files(grounded(["abc"], support(0, 3, 2)), grounded(["def"], support(0, 3, 2))) == [
+        "a file without an address"
+    ]
+
+
+def test_a_document_with_an_address_is_a_page_and_a_nameless_one_is_nothing():
+    made = grounded(["abcdef"], support(0, 3, 0, 1))
+    made["candidates"][0]["groundingMetadata"]["groundingChunks"] = [
+        {"retrievedContext": {"title": "T", "uri": "https://t.example/"}},
+        {"retrievedContext": {"fileSearchStore": "fileSearchStores/x"}},
+    ]
+    assert cited(made) == [("abc", "T", "https://t.example/")]
+    assert files(made) == []
 
 
 def test_the_same_place_and_address_is_cited_once():

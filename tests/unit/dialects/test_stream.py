@@ -545,8 +545,13 @@ def test_what_is_no_answer_is_unusable(payload):
 # --- long answers ---------------------------------------------------------------------------------
 
 
-def hop_usage(number):
-    return {"promptTokenCount": 1, "candidatesTokenCount": number, "totalTokenCount": 1 + number}
+def hop_usage(number, prompt=1):
+    """Of a hop; a later one's prompt holds what was written before."""
+    return {
+        "promptTokenCount": prompt,
+        "candidatesTokenCount": number,
+        "totalTokenCount": prompt + number,
+    }
 
 
 def test_long_answer_goes_on_in_the_next_hop():
@@ -560,9 +565,9 @@ def test_long_answer_goes_on_in_the_next_hop():
     assert stream.usage.output == 2
     with pytest.raises(StreamIncomplete):
         stream.finish()
-    later = json.loads(chunk(text("two."), usage=hop_usage(10)))
+    later = json.loads(chunk(text("two."), usage=hop_usage(10, prompt=3)))
     sent += stream.receive(json.dumps({**later, "responseId": "other"}).encode())
-    sent += stream.receive(chunk(call("g"), finish="STOP", usage=hop_usage(20)))
+    sent += stream.receive(chunk(call("g"), finish="STOP", usage=hop_usage(20, prompt=3)))
     assert stream.usage.output == 22
     chunks = events(sent + stream.finish())[:-1]
     assert {each["id"] for each in chunks} == {"chatcmpl-abc"}
@@ -570,7 +575,63 @@ def test_long_answer_goes_on_in_the_next_hop():
     assert [each.get("content") for each in made[1:-1]] == ["One, ", None, "two.", None]
     assert [each["tool_calls"][0]["index"] for each in (made[2], made[4])] == [0, 1]
     assert made[-1] == "tool_calls"
-    assert chunks[-1]["usage"]["total_tokens"] == 24
+    assert chunks[-1]["usage"]["prompt_tokens"] == 1
+    assert chunks[-1]["usage"]["total_tokens"] == 23
+
+
+def test_a_hop_that_began_twice_is_counted_once():
+    stream = translator(include_usage=True)
+    stream.receive(chunk(text("One, "), finish="CONTINUATION", usage=hop_usage(2)))
+    stream.resume()
+    stream.receive(chunk(text(""), usage=hop_usage(7, prompt=3)))
+    stream.resume(again=True)
+    assert stream.usage.total == 3
+    stream.receive(chunk(text("two."), finish="STOP", usage=hop_usage(9, prompt=3)))
+    usage = events(stream.finish())[-2]["usage"]
+    assert (usage["prompt_tokens"], usage["completion_tokens"]) == (1, 11)
+
+
+def test_a_hop_that_fails_for_good_leaves_a_length():
+    stream = translator()
+    sent = stream.receive(chunk(text("One, "), finish="CONTINUATION"))
+    stream.resume()
+    sent += stream.receive(chunk(text("tw")))
+    stream.cut_off()
+    made = deltas(events(sent + stream.finish())[:-1])
+    assert made == [ROLE, {"content": "One, "}, {"content": "tw"}, "length"]
+
+
+@pytest.mark.parametrize(
+    "part", [{"mediaProcessing": {"state": "DONE"}}, {"hologram": {}, "thoughtSignature": "c2ln"}]
+)
+def test_a_part_of_an_unknown_kind_is_an_answer(part):
+    stream = translator()
+    sent = stream.receive(chunk(text("hm", thought=True))) + stream.receive(chunk(part))
+    sent += stream.receive(chunk(text(""), finish="STOP"))
+    assert not stream.empty
+    assert deltas(events(sent + stream.finish())[:-1])[-1] == "stop"
+
+
+def test_the_text_of_a_transcription_is_content():
+    def spoken(words):
+        return {"audioTranscription": {"text": words}}
+
+    made = run(chunk(text("")), chunk(spoken("good ")), chunk(spoken("day"), finish="STOP"))
+    assert deltas(made) == [ROLE, {"content": "good "}, {"content": "day"}, "stop"]
+
+
+def test_a_file_that_is_cited_is_named_at_its_place_in_the_list():
+    grounding = {
+        "groundingChunks": [
+            {"web": {"uri": "https://a.example/", "title": "A"}},
+            {"retrievedContext": {"title": "notes.txt", "fileSearchStore": "fileSearchStores/x"}},
+        ],
+        "groundingSupports": [{"segment": {"endIndex": 3}, "groundingChunkIndices": [0, 1]}],
+    }
+    made = run(chunk(text("abc")), chunk(finish="STOP", groundingMetadata=grounding))
+    page, file = deltas(made)[2]["annotations"]
+    assert page["index"] == 0
+    assert file == {"type": "file_citation", "index": 1, "filename": "notes.txt", "file_id": ""}
 
 
 def test_continuation_that_is_not_followed_is_a_length():

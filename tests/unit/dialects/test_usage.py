@@ -42,6 +42,31 @@ def test_thoughts_that_the_candidates_hold_already_are_not_counted_twice():
     assert (usage.output, usage.reasoning, usage.total) == (10, 6, 13)
 
 
+def test_newer_names_of_the_prompt_count_are_read():
+    usage = read(
+        rawPromptTokenCount=9,
+        candidatesTokenCount=2,
+        totalTokenCount=11,
+        promptTokenDetails=[{"modality": "IMAGE", "tokenCount": 9}],
+    )
+    assert (usage.input, usage.total, usage.input_image) == (9, 11, 9)
+    both = read(promptTokenCount=3, rawPromptTokenCount=9, totalTokenCount=3)
+    assert both.input == 3
+
+
+def test_an_answer_in_hops_has_the_prompt_of_the_first():
+    first = read(promptTokenCount=55, candidatesTokenCount=32_768, totalTokenCount=32_823)
+    second = read(
+        promptTokenCount=32_823,
+        candidatesTokenCount=16_000,
+        thoughtsTokenCount=789,
+        totalTokenCount=49_612,
+    )
+    whole = first.continued_by(second)
+    assert (whole.input, whole.output, whole.reasoning) == (55, 49_557, 789)
+    assert whole.total == 49_612
+
+
 def test_modalities_are_told_by_name_and_by_number():
     usage = read(
         promptTokensDetails=[
