@@ -434,17 +434,20 @@ class Daemon:
     def _tell_start(self, port: Any) -> None:
         """The one line by which an operator knows what runs, and with what."""
         proxy = self._reload.settings.proxy
-        scheme = "http" if proxy.tls is None else "https"
-        address = url_of(port, scheme)
-        dashboard = url_of(self._admin_port, "http") if self._admin_port else address
+        address = dashboard = url_of(port, "https" if proxy.has_tls else "http")
+        if self._admin_port:
+            own_tls = endpoints.brings_tls(proxy.admin_endpoint or "")
+            dashboard = url_of(self._admin_port, "https" if own_tls else "http")
+        number = len(self._reload.settings.keys)
+        noun = "key" if number == 1 else "keys"
         config, keys_file = self._source.places
         self._log.info(
-            "gemproxy {version} on Python {python} serves {keys} keys at {address}",
+            f"gemproxy {{version}} on Python {{python}} serves {{keys}} {noun} at {{address}}",
             version=__version__,
             python=platform.python_version(),
             config=config,
             keys_file=keys_file,
-            keys=len(self._reload.settings.keys),
+            keys=number,
             address=address,
             dashboard=f"{dashboard}/admin/",
         )

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -118,8 +120,16 @@ Watch the keys at {origin}/admin/ with this token:
 
 Or with the operator's program, in another terminal (its files are gone when the demo ends):
 
-  gemproxy keys --config {config} --url {origin}
+  {_operators_program()} keys --config {config} --url {origin}
 
 """
     )
     return port
+
+
+def _operators_program() -> str:
+    """By a path that holds in another terminal, whose PATH may not have this installation."""
+    # Not resolved: the Python of a virtual environment is a link to another one.
+    program = Path(sys.executable).with_name("gemproxy")
+    words = [str(program)] if program.is_file() else [sys.executable, "-m", "gemproxy"]
+    return shlex.join(words)

@@ -220,7 +220,7 @@ def _told(keys: Sequence[KeyAnswer], arguments: Namespace) -> str:
     elif shown:
         parts.append(table(_NARROW, _narrow_rows(shown, width), _NUMBERS))
     elif keys:
-        parts.append("No key is so.")
+        parts.append("No key matches.")
     if len(chosen) > len(shown):
         parts.append(f"and {counted(len(chosen) - len(shown), 'more key')}: --limit 0 shows all")
     return "\n\n".join(parts)

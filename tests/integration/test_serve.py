@@ -107,6 +107,15 @@ def test_every_start_says_what_runs_with_what(simulator, tmp_path):
     assert sum("on Python" in event["event"] for event in daemon.events()) == 1
 
 
+def test_the_line_of_a_start_counts_in_plain_words(simulator, tmp_path):
+    config, keys = write_configuration(tmp_path, simulator.url, keys_of("alpha"))
+    process = Process(*PROGRAM, "serve", "--config", config, "--keys", keys, cwd=tmp_path)
+    try:
+        assert " serves 1 key at " in start_line(process)["event"]
+    finally:
+        process.stop()
+
+
 def test_a_plugin_cache_that_cannot_be_written_is_no_line(simulator, tmp_path):
     """As under the shipped units, where the installation is read-only."""
     config, keys = write_configuration(tmp_path, simulator.url, keys_of("alpha"))
@@ -134,10 +143,12 @@ def test_a_plugin_cache_that_cannot_be_written_is_no_line(simulator, tmp_path):
 def test_the_demo_can_be_asked_by_the_operators_program(tmp_path):
     demo = Process(*PROGRAM, "serve", "--demo", "--port", "0", cwd=tmp_path)
     try:
-        command = demo.wait_for_line("  gemproxy keys").split()
+        command = demo.wait_for_line(" keys --config ").strip()
         asked = subprocess.run(
-            [*PROGRAM, *command[1:], "--json"],
+            ["/bin/sh", "-c", f"{command} --json"],
             cwd=tmp_path,
+            # Another terminal: it has no virtual environment, and nothing of its own.
+            env={"PATH": "/nowhere"},
             capture_output=True,
             text=True,
             timeout=60,
@@ -145,6 +156,6 @@ def test_the_demo_can_be_asked_by_the_operators_program(tmp_path):
         )
         names = [key["name"] for key in json.loads(asked.stdout)["keys"]]
         assert names == [name for name, _ in DEMO_KEYS]
-        assert re.match(r"/\S+/gemproxy-demo-\w+/proxy.yaml$", command[3])
+        assert re.search(r" --config /\S+/gemproxy-demo-\w+/proxy.yaml ", command)
     finally:
         assert demo.stop() == 0

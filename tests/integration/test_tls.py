@@ -124,6 +124,13 @@ def test_the_listener_takes_suites_with_forward_secrecy_and_authenticated_encryp
     assert told == {suite: ("TLSv1.2", suite) for suite in STRONG}
 
 
+def test_a_start_tells_addresses_that_can_be_opened(listeners):
+    for daemon in listeners.values():
+        line = next(event for event in daemon.events() if " on Python " in event["event"])
+        assert line["address"] == f"https://{daemon.address}"
+        assert line["dashboard"] == f"https://{daemon.address}/admin/"
+
+
 def test_the_listener_speaks_tls(secure, simulator):
     daemon, context = secure
     with Wire(daemon, context) as wire:

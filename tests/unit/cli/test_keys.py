@@ -226,7 +226,7 @@ class TestTable:
         ]
         assert len(names("--state", "active")) == 500 - 41 - 1
         assert names("--project", "nobody's") == []
-        assert gemproxy("keys", "--project", "nobody's")[1].endswith("No key is so.\n")
+        assert gemproxy("keys", "--project", "nobody's")[1].endswith("No key matches.\n")
 
     def test_sorts(self, many, gemproxy):
         for sort, first in [("name", "000"), ("file", "000"), ("requests", "200")]:
