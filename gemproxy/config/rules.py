@@ -146,6 +146,11 @@ def _warnings(settings: Settings) -> Iterator[str]:
     for key in settings.keys:
         if key.cooldown_seconds is not None and key.cooldown_seconds > longest:
             yield f"cooldownSeconds of key {key.name} is longer than monitoring.recoveryTime"
+    if settings.proxy.max_payload_size > settings.proxy.max_buffered_bytes:
+        yield (
+            "proxy.maxPayloadSize is larger than proxy.maxBufferedBytes, so that the largest"
+            " requests are told to come later (503) and never served"
+        )
     yield from _doors(settings.proxy)
     if settings.models.allow:
         for alias, model in settings.models.aliases.items():
