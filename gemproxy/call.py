@@ -8,7 +8,11 @@ from dataclasses import dataclass, field, replace
 from msgspec import Struct
 
 from gemproxy.dialects.openai.requests import ChatCompletionRequest, decode_chat_completion
-from gemproxy.dialects.translation.request import normalize_model, to_gemini
+from gemproxy.dialects.translation.request import (
+    normalize_model,
+    to_gemini,
+    without_prefixes,
+)
 from gemproxy.dialects.translation.schema_budget import SchemaBudget
 from gemproxy.dialects.translation.signatures import SignatureStore
 from gemproxy.errors import ModelNotFound
@@ -85,7 +89,8 @@ class ForwardingSettings:
         return known
 
     def _upstream_name(self, name: str) -> str:
-        model = self.aliases.get(name) or normalize_model(name)
+        bare = without_prefixes(name)
+        model = self.aliases.get(name) or self.aliases.get(bare) or normalize_model(name)
         model = self.aliases.get(model, model)
         if self.allowed_models and not self.allowed_models & {name, model}:
             raise ModelNotFound(f"The model '{name}' is not served here.", param="model")

@@ -59,14 +59,20 @@ class ModelFamily:
     rich_parts: bool = True
     #: The largest ``candidateCount``.
     candidates: int = 1
+    #: ``contents`` that end on a model's turn are refused; where not, the model goes on from there.
+    ends_on_user: bool = True
+    #: An image in a model's turn is refused without its thought signature.
+    signs_images: bool = False
     image_output: bool = False
     speech_output: bool = False
 
 
 _NEWEST = ModelFamily()
 _GEMINI_4 = _NEWEST
-_GEMINI_3_LATE = replace(_NEWEST, accepts_budget=True, candidates=8)
-_GEMINI_3 = replace(_GEMINI_3_LATE, ignores_sampling=False, levels=_MINIMAL_TO_HIGH)
+_GEMINI_3_LATE = replace(_NEWEST, accepts_budget=True)
+_GEMINI_3 = replace(
+    _GEMINI_3_LATE, ignores_sampling=False, levels=_MINIMAL_TO_HIGH, ends_on_user=False
+)
 _BEFORE_3 = ModelFamily(
     thinking=ThinkingControl.NONE,
     levels=(),
@@ -76,6 +82,7 @@ _BEFORE_3 = ModelFamily(
     search_with_functions=False,
     rich_parts=False,
     candidates=8,
+    ends_on_user=False,
 )
 _GEMINI_2_5 = replace(
     _BEFORE_3,
@@ -83,7 +90,10 @@ _GEMINI_2_5 = replace(
     budget_range=(1, 24_576),
     thinking_can_stop=True,
 )
-_GEMMA = replace(_BEFORE_3, system_instruction=False, json_mode=False)
+_GEMMA = replace(_BEFORE_3, system_instruction=False, json_mode=False, candidates=1)
+_GEMMA_4 = replace(
+    _GEMMA, system_instruction=True, thinking=ThinkingControl.LEVEL, levels=_MINIMAL_HIGH
+)
 
 #: First match wins. The variant is what follows the version: ``flash-lite-preview-06-17``.
 _FAMILIES: tuple[tuple[str, str, ModelFamily], ...] = (
@@ -99,24 +109,35 @@ _FAMILIES: tuple[tuple[str, str, ModelFamily], ...] = (
     (r"2\.5", r"flash-lite.*", replace(_GEMINI_2_5, budget_range=(512, 24_576))),
     (r"2\.\d+|2", r".*", _GEMINI_2_5),
     (r"3|3\.0", r"pro.*", replace(_GEMINI_3, levels=_LOW_HIGH)),
-    (r"3\.\d+|3", r"pro.*", replace(_GEMINI_3, levels=_LOW_TO_HIGH)),
-    (r"3\.5", r"flash-lite.*", replace(_GEMINI_3, ignores_sampling=True)),
-    (r"3\.6", r".*", replace(_GEMINI_3, ignores_sampling=True)),
-    (r"3|3\.[0-5]", r".*", _GEMINI_3),
+    (r"3\.[1-4]", r"pro.*", replace(_GEMINI_3, levels=_LOW_TO_HIGH)),
+    (r"3\.\d+", r"pro.*", replace(_GEMINI_3, levels=_LOW_TO_HIGH, ends_on_user=True)),
+    (
+        r"3\.5",
+        r"flash-lite.*",
+        replace(_GEMINI_3, ignores_sampling=True, ends_on_user=True, thinking_can_stop=True),
+    ),
+    (r"3\.5", r"flash.*", replace(_GEMINI_3, thinking_can_stop=True)),
+    (r"3\.6", r".*", replace(_GEMINI_3, ignores_sampling=True, ends_on_user=True)),
+    (r"3|3\.[0-4]", r".*", _GEMINI_3),
+    (r"3\.5", r".*", replace(_GEMINI_3, ends_on_user=True)),
     (r"3\.\d+", r".*", _GEMINI_3_LATE),
     (r"4|4\.\d+", r"hydrogen.*", replace(_GEMINI_4, levels=_LOW_TO_XHIGH)),
 )
 
 #: Google moves these; the rules are those that hold for what they stand for now and for later.
 _ALIASES: tuple[tuple[str, ModelFamily], ...] = (
-    (r"gemini-flash-lite-latest", replace(_GEMINI_3, ignores_sampling=True, accepts_budget=False)),
+    (
+        r"gemini-flash-lite-latest",
+        replace(_GEMINI_3, ignores_sampling=True, accepts_budget=False, ends_on_user=True),
+    ),
     (r"gemini-flash-latest", _GEMINI_3_LATE),
-    (r"gemini-pro-latest", replace(_GEMINI_3, levels=_LOW_TO_HIGH)),
+    (r"gemini-pro-latest", replace(_GEMINI_3, levels=_LOW_TO_HIGH, ends_on_user=True)),
 )
 
 _GEMINI = re.compile(r"gemini-(?P<version>\d+(?:\.\d+)?)(?:-(?P<variant>.*))?", re.DOTALL)
 _IMAGE = re.compile(r"(?:^|-)image(?:-|$)|nano-banana")
 _SPEECH = re.compile(r"(?:^|-)tts(?:-|$)")
+_GEMMA_NAME = re.compile(r"gemma-(?P<generation>\d+)")
 _SMALL_IMAGE = re.compile(r"gemini-3\.1-flash(?:-lite)?-image")
 
 
@@ -134,7 +155,8 @@ def family_of(model: str) -> ModelFamily:
 
 def _by_version(name: str) -> ModelFamily:
     if name.startswith("gemma"):
-        return _GEMMA
+        match = _GEMMA_NAME.match(name)
+        return _GEMMA_4 if match and int(match["generation"][:3]) >= 4 else _GEMMA
     for pattern, family in _ALIASES:
         if re.fullmatch(pattern, name):
             return family
@@ -156,6 +178,9 @@ def _image_model(name: str, family: ModelFamily) -> ModelFamily:
         levels=_MINIMAL_HIGH if small else (),
         accepts_budget=False,
         json_mode=False,
+        candidates=1,
+        # gemini-3-pro-image and later ones.
+        signs_images=family.requires_signatures,
         image_output=True,
     )
 
@@ -169,5 +194,7 @@ def _speech_model(family: ModelFamily) -> ModelFamily:
         # Google: "Developer instruction is not enabled" for its speech models.
         system_instruction=False,
         json_mode=False,
+        candidates=1,
+        ends_on_user=False,
         speech_output=True,
     )

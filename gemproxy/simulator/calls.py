@@ -44,6 +44,8 @@ def sign(seed: object, call: Mapping[str, Any]) -> str:
 def corrupted(seed: object, request: Mapping[str, Any]) -> str | None:
     """The name of a call in the current turn whose signature belongs to another one, or None.
 
+    An image anywhere counts likewise, under the name ``image``.
+
     The documented dummies pass, literal or base64.
     """
     contents = request["contents"]
@@ -53,7 +55,20 @@ def corrupted(seed: object, request: Mapping[str, Any]) -> str | None:
                 signature = part["thoughtSignature"]
                 if not _is_dummy(signature) and not _signed(seed, part["functionCall"], signature):
                     return str(part["functionCall"].get("name", ""))
+    for content in contents:
+        for part in content["parts"]:
+            if "inlineData" in part and "thoughtSignature" in part:
+                signature = part["thoughtSignature"]
+                if not _is_dummy(signature) and not _signed(
+                    seed, image(part["inlineData"]), signature
+                ):
+                    return "image"
     return None
+
+
+def image(blob: Mapping[str, Any]) -> dict[str, Any]:
+    """What is signed of an image, in the shape of a call."""
+    return {"name": "image", "args": blob.get("data")}
 
 
 def _wanted(prompt: str, names: list[str]) -> list[tuple[str, Any]]:

@@ -33,7 +33,7 @@ def _sampling(request: Request, model: Model) -> Iterator[str]:
         yield "Penalty is not enabled for this model"
     if not 0 <= config.get("candidateCount", 1) <= 8:
         yield "* GenerateContentRequest.generation_config.candidate_count: must be in [1, 8].\n"
-    if config.get("candidateCount", 1) > 1 and model.generation >= 4:
+    if config.get("candidateCount", 1) > model.most_candidates:
         yield "Multiple candidates is not enabled for this model"
     stops = config.get("stopSequences", [])
     if len(stops) > 5 or "" in stops:

@@ -61,6 +61,27 @@ class Model:
         return self.generation >= 3 and not self.is_gemma
 
     @property
+    def signs_images(self) -> bool:
+        """An image that the model made carries a thoughtSignature, and must keep it."""
+        return self.medium is Medium.IMAGE and self.generation >= 3
+
+    @property
+    def takes_prefill(self) -> bool:
+        """The model goes on from ``contents`` that end on its own turn; others refuse them.
+
+        Measured by LibreChat-AI/agents#323: 3.5-flash-lite, 3.6 and later, and 4 refuse.
+        """
+        if self.is_gemma or self.medium is Medium.AUDIO:
+            return True
+        return self.generation < 3.6 and self.name != "gemini-3.5-flash-lite"
+
+    @property
+    def most_candidates(self) -> int:
+        """The greatest ``candidateCount``."""
+        several = self.generation < 3 and self.medium is Medium.TEXT and not self.is_gemma
+        return 8 if several else 1
+
+    @property
     def names_calls(self) -> bool:
         """Function calls come with an ``id``: seen from 3.1 Pro and 3.5 on."""
         return self.signs_calls and (self.generation >= 3.5 or "3.1-pro" in self.name)
@@ -104,7 +125,7 @@ _MODELS = (
     Model("gemini-3.8-flash", "Gemini 3.8 Flash", 3.8, levels=_NO_MINIMAL, budget=_COMPATIBLE),
     Model("gemini-3.7-flash", "Gemini 3.7 Flash", 3.7, levels=_NO_MINIMAL, budget=_COMPATIBLE),
     Model("gemini-3.6-flash", "Gemini 3.6 Flash", 3.6, levels=_ALL, budget=_COMPATIBLE),
-    Model("gemini-3.5-flash", "Gemini 3.5 Flash", 3.5, levels=_ALL, budget=_COMPATIBLE),
+    Model("gemini-3.5-flash", "Gemini 3.5 Flash", 3.5, levels=_ALL, budget=_COMPATIBLE, off=True),
     Model(
         "gemini-3.5-flash-lite",
         "Gemini 3.5 Flash-Lite",
@@ -200,8 +221,8 @@ _MODELS = (
         "gemma-4-31b-it",
         "Gemma 4 31B",
         4,
+        levels=("MINIMAL", "HIGH"),
         default_level="NONE",
-        thinks=False,
         input_limit=262_144,
         output_limit=32_768,
     ),

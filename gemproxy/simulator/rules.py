@@ -27,7 +27,7 @@ DUMMY_SIGNATURES = frozenset(
 )
 
 _SUBTYPES = {
-    "image": {"png", "jpeg", "jpg", "webp", "heic", "heif"},
+    "image": {"png", "jpeg", "jpg", "webp", "heic", "heif", "gif"},
     "audio": {
         "wav",
         "x-wav",
@@ -114,7 +114,7 @@ def _system_instruction(request: Request, model: Model) -> Iterator[str]:
     instruction = request.get("systemInstruction")
     if instruction is None:
         return
-    if model.is_gemma:
+    if model.medium is Medium.AUDIO or (model.is_gemma and model.generation < 4):
         yield f"Developer instruction is not enabled for models/{model.name}"
     if any("text" not in part for part in instruction.get("parts", ())):
         yield "systemInstruction takes text parts only."
@@ -177,6 +177,27 @@ def _signatures(request: Request, model: Model) -> Iterator[str]:
                 f", position {at + 1}. Please refer to "
                 "https://ai.google.dev/gemini-api/docs/thought-signatures for more details."
             )
+
+
+def _image_signatures(request: Request, model: Model) -> Iterator[str]:
+    if not model.signs_images:
+        return
+    for at, content in enumerate(request["contents"]):
+        for number, part in enumerate(content["parts"]):
+            mime = part.get("inlineData", part.get("fileData", {})).get("mimeType", "")
+            made = content.get("role") == "model" and mime.startswith("image/")
+            if made and not part.get("thoughtSignature"):
+                yield (
+                    f"Image part is missing a thought_signature in content position {at + 1}, "
+                    f"part position {number + 1}. Please refer to "
+                    "https://ai.google.dev/gemini-api/docs/thought-signatures for more details "
+                    "about thought signatures."
+                )
+
+
+def _last_turn(request: Request, model: Model) -> Iterator[str]:
+    if request["contents"][-1].get("role") == "model" and not model.takes_prefill:
+        yield "Please ensure that the last content is a user turn or a function response turn."
 
 
 # ---- tools -------------------------------------------------------------------------------------
@@ -281,6 +302,8 @@ _RULES: tuple[Callable[[Request, Model], Iterator[str]], ...] = (
     _function_parts,
     _turn_order,
     _signatures,
+    _image_signatures,
+    _last_turn,
     _tools,
     _calling_config,
     *generation_rules.RULES,

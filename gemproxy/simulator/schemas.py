@@ -14,6 +14,7 @@ from typing import Any
 
 _MAX_DEPTH = 32
 _OPTIONAL_DEPTH = 4
+_MOST_ITEMS = 960  # python-genai#2170, vercel/ai#21192: beyond it Google says nothing but 400
 _GREATEST_COUNT = 10_000  # of items or characters that a made-up value will have
 _GREATEST_NUMBER = 1e15  # beyond it floats have no halves to choose from
 _STRING_FORMATS = frozenset({"enum", "date-time", ""})
@@ -108,6 +109,24 @@ def json_schema_faults(schema: object, where: str) -> Iterator[str]:
         yield f"* {where}: must be a JSON Schema object.\n"
         return
     yield from _node_faults(schema, schema, where, 0)
+    if _greatest_items(schema, schema, ()) > _MOST_ITEMS:
+        yield "Request contains an invalid argument."
+
+
+def _greatest_items(node: object, root: dict[str, Any], followed: tuple[str, ...]) -> float:
+    """The sum of all ``maxItems`` with references followed; a cycle is followed once."""
+    if not isinstance(node, dict) or len(followed) > _MAX_DEPTH:
+        return 0
+    reference = node.get("$ref")
+    if isinstance(reference, str):
+        if reference in followed:
+            return 0
+        return _greatest_items(_resolved(reference, root), root, (*followed, reference))
+    total = node.get("maxItems", 0) if _is_count(node.get("maxItems")) else 0
+    for path, child in _children(node):
+        if not path.startswith(("$defs", "definitions")):
+            total += _greatest_items(child, root, followed)
+    return float(total)
 
 
 def _node_faults(node: object, root: dict[str, Any], where: str, depth: int) -> Iterator[str]:
@@ -174,10 +193,12 @@ def _value(schema: object, making: _Making, depth: int) -> Any:
     if not isinstance(schema, dict):
         return _text({}, making.dice)  # the schema `true`, or none: anything fits
     schema = _flattened(schema, making.root)
-    if "const" in schema:
-        return schema["const"]
-    if schema.get("enum"):
-        return making.dice.choice(schema["enum"])
+    if "type" in schema:
+        # Without a type Google heeds neither. [pydantic-ai#3610, #3751, vercel/ai#6421]
+        if "const" in schema:
+            return schema["const"]
+        if schema.get("enum"):
+            return making.dice.choice(schema["enum"])
     for keyword in ("anyOf", "oneOf"):
         if schema.get(keyword):
             return _value(_branch(schema[keyword], making.dice, depth), making, depth + 1)

@@ -384,7 +384,7 @@ def test_reasoning_effort_brings_reasoning_content(create, simulator):
 
 
 def test_two_choices(create):
-    asked = said("Hello", n=2)
+    asked = said("Hello", "gemini-2.5-flash", n=2)
     choices = create(**asked).choices
     assert [choice.index for choice in choices] == [0, 1]
     assert choices[0].message.content != choices[1].message.content

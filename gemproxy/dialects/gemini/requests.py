@@ -145,6 +145,13 @@ class SpeechConfig(_Message):
     voice_config: VoiceConfig
 
 
+class ImageConfig(_Message):
+    """The shape and the size of an image answer, in Google's words."""
+
+    aspect_ratio: str | None = None
+    image_size: str | None = None
+
+
 class GenerationConfig(_Message):
     """How the answer is made; ``response_json_schema`` is the text of a schema."""
 
@@ -162,6 +169,7 @@ class GenerationConfig(_Message):
     response_modalities: list[str] | None = None
     speech_config: SpeechConfig | None = None
     thinking_config: ThinkingConfig | None = None
+    image_config: ImageConfig | None = None
 
 
 class GenerateContentRequest(_Message):

@@ -14,6 +14,7 @@ from gemproxy.errors import InvalidRequest
 
 _PLACE = re.compile(r"(?P<what>.*) - at `(?P<path>[^`]*)`", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(?P<field>[^`]*)`")
+_SURPLUS = re.compile(r"Object contains unknown field `(?P<field>[^`]*)`")
 _WRONG = re.compile(
     r"Expected `(?P<expected>[^`]*)`(?: of length)?(?P<rule> [<>]=? [\d.-]+)?"
     r"(?:, got `(?P<got>[^`]*)`)?"
@@ -42,8 +43,6 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "messages.content.input_audio.format": ("wav", "mp3", "aiff", "aac", "ogg", "flac"),
     "messages.tool_calls.type": ("function",),
     "tools.type": ("function",),
-    "tool_choice": ("none", "auto", "required"),
-    "tool_choice.type": ("function", "allowed_tools"),
     "tool_choice.allowed_tools.mode": ("auto", "required"),
     "tool_choice.allowed_tools.tools.type": ("function",),
     "function_call": ("none", "auto"),
@@ -53,6 +52,17 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "modalities": ("text", "audio"),
     "service_tier": ("auto", "default", "flex", "scale", "priority", "fast"),
     "thinking.type": ("enabled", "disabled", "adaptive"),
+}
+
+_THINKING_OPTIONS = ("thinking_budget", "thinking_level", "include_thoughts")
+_IMAGE_OPTIONS = ("aspect_ratio", "image_size")
+#: The members of Google's option objects, by the last name of their path.
+_OPTIONS = {
+    "google": ("thinking_config", "safety_settings", "cached_content", "image_config"),
+    "thinking_config": _THINKING_OPTIONS,
+    "thinkingConfig": _THINKING_OPTIONS,
+    "image_config": _IMAGE_OPTIONS,
+    "imageConfig": _IMAGE_OPTIONS,
 }
 
 
@@ -77,6 +87,8 @@ def _invalid_field(text: str) -> InvalidRequest:
     path = path.replace("[...]", "")
     if missing := _MISSING.fullmatch(what):
         return _missing(f"{path}.{missing['field']}" if path else missing["field"])
+    if surplus := _SURPLUS.fullmatch(what):
+        return _surplus(path, surplus["field"])
     if not path:
         return InvalidRequest(f"The request body is not usable: {_sentence(what, path)}.")
     return InvalidRequest(f"{path}: {_sentence(what, path)}.", param=path)
@@ -85,6 +97,17 @@ def _invalid_field(text: str) -> InvalidRequest:
 def _missing(path: str) -> InvalidRequest:
     return InvalidRequest(
         f"Missing required parameter: '{path}'.", param=path, code="missing_required_parameter"
+    )
+
+
+def _surplus(path: str, field: str) -> InvalidRequest:
+    name = field if len(field) <= _LONGEST_VALUE else f"{field[:_LONGEST_VALUE]}…"
+    whole = f"{path}.{name}"
+    known = ", ".join(_OPTIONS.get(path.rpartition(".")[2], ()))
+    return InvalidRequest(
+        f"Unknown parameter: '{whole}'" + (f"; expected {known}." if known else "."),
+        param=whole,
+        code="unknown_parameter",
     )
 
 

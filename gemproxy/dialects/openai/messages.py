@@ -6,7 +6,7 @@ SDK allows it. Source: ``openai.types.chat``, version 3.54.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -52,10 +52,13 @@ class VideoPart(_Shape, frozen=True, tag_field="type", tag="video_url"):
 
 
 class InputAudio(_Shape, frozen=True):
-    """Audio as base64; ``wav`` and ``mp3`` are OpenAI's, the others Gemini takes as well."""
+    """Audio as base64, or as a ``data:`` URL, which says itself what it is.
+
+    ``wav`` and ``mp3`` are OpenAI's, the others Gemini takes as well.
+    """
 
     data: NonEmpty
-    format: Literal["wav", "mp3", "aiff", "aac", "ogg", "flac"]
+    format: str | None = None
 
 
 class AudioPart(_Shape, frozen=True, tag_field="type", tag="input_audio"):
@@ -98,10 +101,10 @@ class ExtraContent(_Shape, frozen=True):
 
 
 class CalledFunction(_Shape, frozen=True):
-    """A function's name and its arguments, which are JSON in a string."""
+    """A function's name and its arguments: JSON in a string, or what a client took for it."""
 
     name: NonEmpty
-    arguments: str = ""
+    arguments: Any = ""
     extra_content: ExtraContent | None = None
 
 

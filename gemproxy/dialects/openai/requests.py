@@ -16,6 +16,7 @@ import msgspec
 from gemproxy.dialects.openai.malformed import malformed
 from gemproxy.dialects.openai.messages import Message, NonEmpty
 from gemproxy.dialects.openai.pairing import pair_results
+from gemproxy.dialects.openai.tool_choice import FunctionName, ToolChoice, check_tool_choice
 from gemproxy.dialects.set_aside import LEAST, SetAside, set_aside
 from gemproxy.errors import InvalidRequest
 
@@ -48,46 +49,6 @@ class FunctionTool(_Shape, frozen=True, tag_field="type", tag="function"):
 class CustomTool(_Shape, frozen=True, tag_field="type", tag="custom"):
     """A tool with free-form input; decoded to be refused by name."""
 
-
-class FunctionName(_Shape, frozen=True):
-    """A function, by its name alone."""
-
-    name: NonEmpty
-
-
-class NamedToolChoice(_Shape, frozen=True, tag_field="type", tag="function"):
-    """This function must be called."""
-
-    function: FunctionName
-
-
-class CustomToolChoice(_Shape, frozen=True, tag_field="type", tag="custom"):
-    """A custom tool must be called; decoded to be refused by name."""
-
-
-class AllowedTool(_Shape, frozen=True):
-    """One of the tools that an ``allowed_tools`` choice leaves open."""
-
-    function: FunctionName
-    type: Literal["function"] = "function"
-
-
-class AllowedTools(_Shape, frozen=True):
-    """A part of the tools, and whether one of them must be called."""
-
-    mode: Literal["auto", "required"]
-    tools: Annotated[list[AllowedTool], msgspec.Meta(min_length=1)]
-
-
-class AllowedToolsChoice(_Shape, frozen=True, tag_field="type", tag="allowed_tools"):
-    """Only some of the tools are open for this answer."""
-
-    allowed_tools: AllowedTools
-
-
-ToolChoice = (
-    Literal["none", "auto", "required"] | NamedToolChoice | AllowedToolsChoice | CustomToolChoice
-)
 
 # Structured output --------------------------------------------------------------------------
 
@@ -160,12 +121,31 @@ class WebSearchOptions(_Shape, frozen=True):
 # Extensions of Google and of other gateways -------------------------------------------------
 
 
-class GoogleThinkingConfig(_Shape, frozen=True):
-    """``thinkingConfig`` as Google's compatibility endpoint spells it."""
+class _Options(_Shape, frozen=True, forbid_unknown_fields=True):
+    """Options of Google's, in both spellings that its JSON has. Others are refused by name."""
 
-    thinking_budget: Annotated[int, msgspec.Meta(ge=-1, le=2**31 - 1)] | None = None
+
+_Budget = Annotated[int, msgspec.Meta(ge=-1, le=2**31 - 1)]
+
+
+class GoogleThinkingConfig(_Options, frozen=True):
+    """``thinkingConfig``; a budget of -1 is the model's own choice."""
+
+    thinking_budget: _Budget | None = None
     thinking_level: str | None = None
     include_thoughts: bool | None = None
+    camel_thinking_budget: _Budget | None = msgspec.field(default=None, name="thinkingBudget")
+    camel_thinking_level: str | None = msgspec.field(default=None, name="thinkingLevel")
+    camel_include_thoughts: bool | None = msgspec.field(default=None, name="includeThoughts")
+
+
+class GoogleImageConfig(_Options, frozen=True):
+    """``imageConfig``; the words are Google's."""
+
+    aspect_ratio: str | None = None
+    image_size: str | None = None
+    camel_aspect_ratio: str | None = msgspec.field(default=None, name="aspectRatio")
+    camel_image_size: str | None = msgspec.field(default=None, name="imageSize")
 
 
 class GoogleSafetySetting(_Shape, frozen=True):
@@ -175,12 +155,21 @@ class GoogleSafetySetting(_Shape, frozen=True):
     threshold: NonEmpty
 
 
-class GoogleOptions(_Shape, frozen=True):
+class GoogleOptions(_Options, frozen=True):
     """``google``: what only Gemini has."""
 
     thinking_config: GoogleThinkingConfig | None = None
     safety_settings: list[GoogleSafetySetting] | None = None
     cached_content: NonEmpty | None = None
+    image_config: GoogleImageConfig | None = None
+    camel_thinking_config: GoogleThinkingConfig | None = msgspec.field(
+        default=None, name="thinkingConfig"
+    )
+    camel_safety_settings: list[GoogleSafetySetting] | None = msgspec.field(
+        default=None, name="safetySettings"
+    )
+    camel_cached_content: NonEmpty | None = msgspec.field(default=None, name="cachedContent")
+    camel_image_config: GoogleImageConfig | None = msgspec.field(default=None, name="imageConfig")
 
 
 class ExtraBody(_Shape, frozen=True):
@@ -193,14 +182,15 @@ class Thinking(_Shape, frozen=True):
     """Anthropic's and litellm's way to ask for thinking."""
 
     type: Literal["enabled", "disabled", "adaptive"] = "enabled"
-    budget_tokens: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] | None = None
+    budget_tokens: _Budget | None = None
 
 
 class Reasoning(_Shape, frozen=True):
     """OpenRouter's way to ask for thinking."""
 
     effort: Effort | None = None
-    max_tokens: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] | None = None
+    enabled: bool | None = None
+    max_tokens: _Budget | None = None
     exclude: bool | None = None
 
 
@@ -240,6 +230,7 @@ class ChatCompletionRequest(_Shape, frozen=True, kw_only=True):
     extra_body: ExtraBody | None = None
     thinking: Thinking | None = None
     reasoning: Reasoning | None = None
+    image_config: GoogleImageConfig | None = None
     top_k: _AtLeastOne | None = None
 
 
@@ -279,6 +270,8 @@ def _decode(body: bytes) -> ChatCompletionRequest:
         request = _decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise malformed(error) from None
+    if request.tool_choice is not None:
+        check_tool_choice(request.tool_choice)
     pair_results(request.messages)
     return request
 

@@ -88,9 +88,10 @@ def _video(part: VideoPart, path: str, _family: ModelFamily) -> Part:
 
 
 def _media_url(media_url: MediaURL | str, path: str) -> tuple[str, str, str]:
+    """The address without white space around it, which is never meant; the detail; the place."""
     if isinstance(media_url, str):
-        return media_url, "auto", path
-    return media_url.url, media_url.detail or "auto", f"{path}.url"
+        return media_url.strip(), "auto", path
+    return media_url.url.strip(), media_url.detail or "auto", f"{path}.url"
 
 
 def _found(url: str, path: str, *, fallback: str) -> Part:
@@ -104,22 +105,28 @@ def _found(url: str, path: str, *, fallback: str) -> Part:
 
 
 def _audio(part: AudioPart, path: str, _family: ModelFamily) -> Part:
-    audio, place = part.input_audio, f"{path}.input_audio.data"
-    if media.is_data_url(audio.data):
-        data = media.parse_data_url(audio.data, place).data
-    else:
-        data = media.checked_base64(audio.data, place)
-    return Part(inline_data=Blob(mime_type=media.AUDIO_TYPES[audio.format], data=data))
+    audio, place = part.input_audio, f"{path}.input_audio"
+    data = audio.data.strip()
+    if not media.is_data_url(data):
+        mime_type = media.audio_type(audio.format, f"{place}.format")
+        data = media.checked_base64(data, f"{place}.data")
+        return Part(inline_data=Blob(mime_type=mime_type, data=data))
+    blob = media.parse_data_url(data, f"{place}.data")
+    if blob.mime_type == media.UNKNOWN_TYPE:
+        blob.mime_type = media.audio_type(audio.format, f"{place}.format")
+    elif blob.mime_type == "audio/mpeg":
+        blob.mime_type = media.AUDIO_TYPES["mp3"]
+    return Part(inline_data=blob)
 
 
 def _file(part: FilePart, path: str, _family: ModelFamily) -> Part:
     file, place = part.file, f"{path}.file"
     if file.file_id is not None:
-        uploaded = media.uploaded_file(file.file_id, f"{place}.file_id")
+        uploaded = media.uploaded_file(file.file_id.strip(), f"{place}.file_id")
         uploaded.mime_type = uploaded.mime_type or _stated_type(file, place)
         return Part(file_data=uploaded)
     if file.file_data is not None:
-        blob = _file_blob(file, file.file_data, place)
+        blob = _file_blob(file, file.file_data.strip(), place)
         media.checked_image(blob.mime_type, f"{place}.file_data")
         return Part(inline_data=blob)
     raise InvalidRequest(f"{place}: expected file_data or file_id.", param=place)

@@ -72,7 +72,7 @@ def call_parts(
 ) -> list[Part]:
     """One part for each call, in order; a legacy ``function_call`` comes last.
 
-    Raises :class:`InvalidRequest` for arguments that are not a JSON object and for custom tools.
+    Raises :class:`InvalidRequest` for custom tools.
     """
     parts = []
     for call in _calls(message, path):
@@ -86,7 +86,7 @@ def call_parts(
             signature = _extension(call.extra_content) or _usable(carried) or stored
         function_call = FunctionCall(
             name=names.sent(call.function.name),
-            args=_arguments(call.function.arguments, f"{call.path}.arguments"),
+            args=_arguments(call.function.arguments),
             # Only newer models issue ids, and only an id of theirs is sure to be taken.
             id=call_id if remembered is not None and remembered.issued_upstream else None,
         )
@@ -127,18 +127,19 @@ def _usable(signature: str | None) -> str | None:
     return signature if signature and _SIGNATURE.fullmatch(signature) else None
 
 
-def _arguments(text: str, path: str) -> msgspec.Raw:
-    """The arguments as they came, once it is sure that they are a JSON object."""
-    if text in {"", "{}", "null"} or text.isspace():
+def _arguments(arguments: object) -> msgspec.Raw:
+    """The arguments as a JSON object; as they came, where they are the text of one.
+
+    They are what a model once said, and stay in the history for ever: a text that is cut off, or
+    anything else that is no object, goes as the one member of an object.
+    """
+    text = arguments if isinstance(arguments, str) else _encode(arguments).decode()
+    if text in {"", "{}", "null"} or text.strip() in {"", "null"}:
         return msgspec.Raw(b"{}")
     try:
         _object_decoder.decode(text)
-    except RecursionError:
-        raise InvalidRequest(f"{path}: nested too deeply.", param=path) from None
-    except msgspec.ValidationError:
-        raise InvalidRequest(f"{path}: expected a JSON object in a string.", param=path) from None
-    except msgspec.DecodeError as error:
-        raise InvalidRequest(f"{path}: not valid JSON: {error}.", param=path) from None
+    except (msgspec.MsgspecError, RecursionError):
+        return msgspec.Raw(_encode({"arguments": text}))
     return msgspec.Raw(text)
 
 

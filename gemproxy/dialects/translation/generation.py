@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
+
 from gemproxy.dialects.families import ModelFamily
 from gemproxy.dialects.gemini.requests import (
     GenerationConfig,
+    ImageConfig,
     PrebuiltVoiceConfig,
     SpeechConfig,
     ThinkingConfig,
@@ -15,6 +18,7 @@ from gemproxy.dialects.gemini.requests import (
 )
 from gemproxy.dialects.openai.requests import (
     ChatCompletionRequest,
+    JSONObjectFormat,
     JSONSchemaFormat,
     TextFormat,
     VoiceID,
@@ -57,6 +61,7 @@ def generation_config(
     budget: SchemaBudget,
     *,
     has_tools: bool,
+    image: ImageConfig | None = None,
 ) -> GenerationConfig | None:
     """The ``generationConfig``; ``None`` where everything is left to the model.
 
@@ -72,6 +77,7 @@ def generation_config(
         max_output_tokens=request.max_completion_tokens or request.max_tokens,
         stop_sequences=_stop_sequences(request.stop) if request.stop else None,
         thinking_config=thinking,
+        image_config=image,
     )
     if request.seed is not None:
         config.seed = min(max(request.seed, _SMALLEST_SEED), _LARGEST_SEED)
@@ -129,12 +135,38 @@ def _set_format(
         )
     if has_tools and not family.json_mode_with_tools:
         # Gemini 2.5 and before: "Function calling with a response mime type: 'application/json' is
-        # unsupported". The tools matter more: without them the client's loop cannot go on.
+        # unsupported". The tools matter more: without them the client's loop cannot go on. What
+        # the answer should look like is said in words, see :func:`json_instruction`.
         return
     config.response_mime_type = _JSON
-    if isinstance(wanted, JSONSchemaFormat) and wanted.json_schema.schema is not None:
-        path = "response_format.json_schema.schema"
-        config.response_json_schema = schema_text(wanted.json_schema.schema, path, budget)
+    config.response_json_schema = _schema(wanted, budget)
+
+
+def _schema(
+    wanted: JSONObjectFormat | JSONSchemaFormat, budget: SchemaBudget
+) -> msgspec.Raw | None:
+    if not isinstance(wanted, JSONSchemaFormat) or wanted.json_schema.schema is None:
+        return None
+    return schema_text(wanted.json_schema.schema, "response_format.json_schema.schema", budget)
+
+
+def json_instruction(
+    request: ChatCompletionRequest, family: ModelFamily, budget: SchemaBudget, *, has_tools: bool
+) -> str | None:
+    """What asks for JSON where the model has no JSON mode beside tools, as an instruction."""
+    wanted = request.response_format
+    if (
+        wanted is None
+        or isinstance(wanted, TextFormat)
+        or not has_tools
+        or family.json_mode_with_tools
+        or not family.json_mode
+    ):
+        return None
+    schema = _schema(wanted, budget)
+    if schema is None:
+        return "Answer with a JSON object."
+    return f"Answer with JSON that follows this JSON Schema: {bytes(schema).decode()}"
 
 
 def _set_modalities(

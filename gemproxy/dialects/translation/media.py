@@ -15,7 +15,9 @@ from gemproxy.dialects.set_aside import is_base64
 from gemproxy.errors import InvalidRequest
 
 #: The images that Gemini reads (ai.google.dev, image understanding).
-IMAGE_TYPES = ("image/png", "image/jpeg", "image/webp", "image/heic", "image/heif")
+IMAGE_TYPES = ("image/png", "image/jpeg", "image/webp", "image/heic", "image/heif", "image/gif")
+#: What says nothing of the kind of media.
+UNKNOWN_TYPE = "application/octet-stream"
 
 #: OpenAI's audio formats and those that Gemini takes beside them.
 AUDIO_TYPES = {
@@ -114,6 +116,23 @@ def known_type(mime_type: str, path: str) -> str:
     if _MIME_TYPE.fullmatch(name) is None:
         raise InvalidRequest(f"{path}: '{mime_type[:60]}' is not a MIME type.", param=path)
     return _SYNONYMS.get(name, name)
+
+
+def audio_type(name: str | None, path: str) -> str:
+    """The MIME type of one of OpenAI's audio formats, or of those that Gemini takes beside them.
+
+    Raises :class:`InvalidRequest` with ``param`` ``path`` for any other.
+    """
+    if name is None:
+        raise InvalidRequest(
+            f"Missing required parameter: '{path}'.", param=path, code="missing_required_parameter"
+        )
+    if (mime_type := AUDIO_TYPES.get(name)) is None:
+        raise InvalidRequest(
+            f"{path}: invalid value '{name[:60]}', expected one of {', '.join(AUDIO_TYPES)}.",
+            param=path,
+        )
+    return mime_type
 
 
 def checked_base64(data: str, path: str) -> str:

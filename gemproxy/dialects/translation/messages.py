@@ -31,7 +31,8 @@ from gemproxy.dialects.translation.signatures import SignatureStore
 from gemproxy.dialects.translation.tool_names import ToolNames
 from gemproxy.errors import InvalidRequest
 
-_OPENING = "Continue."
+#: What a user says where there must be a turn and nobody said anything.
+CONTINUE = "Continue."
 
 
 class Replay(msgspec.Struct, frozen=True):
@@ -50,6 +51,8 @@ class Conversation(msgspec.Struct):
     system: list[Part] = []
     #: The last turn holds results, and nothing may be joined to it.
     closed: bool = False
+    #: So many of the last parts of ``system`` stand after the last turn.
+    trailing: int = 0
 
     def say(self, role: Literal["user", "model"], parts: list[Part]) -> None:
         """Add ``parts`` to the last turn if it is of the same role, else as a new turn."""
@@ -60,17 +63,24 @@ class Conversation(msgspec.Struct):
         else:
             self.contents.append(Content(role=role, parts=parts))
         self.closed = False
+        self.trailing = 0
+
+    def instruct(self, parts: list[Part]) -> None:
+        """Add ``parts`` to the system instruction."""
+        self.system += parts
+        self.trailing += len(parts)
 
     def answer(self, responses: list[Part]) -> None:
         """Add the results of the last turn's calls as a turn of their own."""
         self.contents.append(Content(role="user", parts=responses))
         self.closed = True
+        self.trailing = 0
 
 
 def translate_messages(
-    messages: Sequence[Message], replay: Replay, hint: str | None = None
+    messages: Sequence[Message], replay: Replay, hints: Sequence[str | None] = ()
 ) -> Conversation:
-    """The whole conversation; ``hint`` is one more instruction of the proxy's own.
+    """The whole conversation; ``hints`` are further instructions of the proxy's own.
 
     Raises :class:`InvalidRequest` for parts that cannot be translated, and where no message has
     anything in it.
@@ -88,12 +98,14 @@ def translate_messages(
                 results = pair_results(messages) if results is None else results
                 _replay_calls(conversation, message, index, results, replay)
         elif isinstance(message, SystemMessage | DeveloperMessage):
-            conversation.system += text_parts(message.content)
+            conversation.instruct(text_parts(message.content))
         else:
             _placed_with_its_call(message)
-    if hint is not None:
-        conversation.system.append(Part(text=hint))
     _open(conversation)
+    if replay.family.ends_on_user:
+        instructions = len(conversation.system) - conversation.trailing
+        end_on_user(conversation.contents, conversation.system, instructions)
+    conversation.system += [Part(text=hint) for hint in hints if hint]
     if conversation.system and not replay.family.system_instruction:
         _move_instructions(conversation)
     return conversation
@@ -135,7 +147,19 @@ def _open(conversation: Conversation) -> None:
         contents.append(Content(role="user", parts=[system.pop()]))
     elif contents[0].role == "model" and any(part.function_call for part in contents[0].parts):
         # Gemini: "function call turn comes immediately after a user turn".
-        contents.insert(0, Content(role="user", parts=[Part(text=_OPENING)]))
+        contents.insert(0, Content(role="user", parts=[Part(text=CONTINUE)]))
+
+
+def end_on_user(contents: list[Content], system: list[Part], before: int) -> None:
+    """Add a turn of the user where the model's is the last one, for models that refuse that.
+
+    The instructions that stand behind that turn are what is asked: those of ``system`` after the
+    first ``before``. Without any the model is asked to go on.
+    """
+    if contents[-1].role == "model":
+        asked = system[before:]
+        del system[before:]
+        contents.append(Content(role="user", parts=asked or [Part(text=CONTINUE)]))
 
 
 def _move_instructions(conversation: Conversation) -> None:

@@ -23,6 +23,7 @@ from gemproxy.dialects.openai.messages import (
 )
 from gemproxy.dialects.openai.requests import ChatCompletionRequest
 from gemproxy.dialects.translation.generation import generation_config
+from gemproxy.dialects.translation.messages import end_on_user
 from gemproxy.dialects.translation.schema_budget import SchemaBudget
 
 #: The text and OpenAI's finish reason.
@@ -64,15 +65,18 @@ def plain_request(
         or request.reasoning is not None
         or request.google is not None
         or request.extra_body is not None
+        or request.image_config is not None
         or request.service_tier is not None
     ):
         return None
     turns = _turns(request.messages)
     if turns is None:
         return None
-    contents, instructions = turns
+    contents, instructions, before = turns
     if not contents or (instructions and not family.system_instruction):
         return None
+    if family.ends_on_user:
+        end_on_user(contents, instructions, before)
     return GenerateContentRequest(
         contents=contents,
         system_instruction=Content(parts=instructions) if instructions else None,
@@ -106,11 +110,15 @@ def plain_answer(answer: GenerateContentResponse) -> PlainAnswer | None:
     return (text, finish_reason) if text else None
 
 
-def _turns(messages: Sequence[Message]) -> tuple[list[Content], list[Part]] | None:
-    """The turns and the instructions, if all is text. Empty texts are left out."""
+def _turns(messages: Sequence[Message]) -> tuple[list[Content], list[Part], int] | None:
+    """The turns and the instructions, if all is text. Empty texts are left out.
+
+    The number tells how many of the instructions stand before the last turn.
+    """
     contents: list[Content] = []
     instructions: list[Part] = []
     speaker = None
+    before = 0
     for message in messages:
         text, role = message.content, _ROLES.get(type(message))
         if type(text) is not str or role is None:
@@ -123,9 +131,11 @@ def _turns(messages: Sequence[Message]) -> tuple[list[Content], list[Part]] | No
             continue
         if role == "system":
             instructions.append(Part(text=text))
-        elif role == speaker:
+            continue
+        before = len(instructions)
+        if role == speaker:
             contents[-1].parts.append(Part(text=text))
         else:
             contents.append(Content(parts=[Part(text=text)], role=role))
             speaker = role
-    return contents, instructions
+    return contents, instructions, before

@@ -24,11 +24,11 @@ from gemproxy.dialects.openai.messages import DeveloperMessage, SystemMessage
 from gemproxy.dialects.openai.requests import ChatCompletionRequest, LargeChatCompletionRequest
 from gemproxy.dialects.set_aside import NOTHING, SetAside
 from gemproxy.dialects.translation.context import AnswerContext
-from gemproxy.dialects.translation.generation import generation_config
+from gemproxy.dialects.translation.generation import generation_config, json_instruction
 from gemproxy.dialects.translation.google_options import (
-    PlacedOptions,
     cached_content,
     google_options,
+    image_config,
     safety_settings,
 )
 from gemproxy.dialects.translation.media import is_project_file
@@ -38,7 +38,7 @@ from gemproxy.dialects.translation.schema_budget import SchemaBudget
 from gemproxy.dialects.translation.signatures import SignatureStore
 from gemproxy.dialects.translation.thinking import thinking_config
 from gemproxy.dialects.translation.tools import location_hint, translate_tools
-from gemproxy.errors import InvalidRequest
+from gemproxy.errors import InvalidRequest, ModelNotFound
 from gemproxy.pieces import Pieces
 
 #: What OpenAI's tiers are called by Gemini; a tier that it does not have is left to it.
@@ -49,7 +49,7 @@ _SERVICE_TIERS = {
     "priority": "priority",
 }
 
-_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}")
+_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,127}")
 #: More than a few of them are nobody's name for a model.
 _PREFIXES = re.compile(r"(?:models/|google/|gemini/){0,8}")
 
@@ -76,14 +76,22 @@ class TranslatedRequest(msgspec.Struct, frozen=True, gc=False):
     stream: bool
 
 
+def without_prefixes(name: str) -> str:
+    """``name`` without ``models/`` and the provider prefixes of other gateways."""
+    return _PREFIXES.sub("", name, count=1)
+
+
 def normalize_model(name: str) -> str:
     """The model's bare name, as it stands in the upstream's path.
 
     Takes off ``models/`` and the provider prefixes of other gateways. Raises
-    :class:`InvalidRequest` with ``param`` ``model`` for a name that could mean anything else in a
-    URL than a model.
+    :class:`ModelNotFound` for a name of another provider's or of a tuned model, and
+    :class:`InvalidRequest` with ``param`` ``model`` for what is no name of a model at all.
     """
-    bare = _PREFIXES.sub("", name, count=1)
+    bare = without_prefixes(name)
+    if ":" in bare or "/" in bare:
+        # No model of Gemini's has such a name: "openai/…", "tunedModels/…", "llama3:latest".
+        raise ModelNotFound(f"The model '{name[:80]}' does not exist.", param="model")
     if _MODEL.fullmatch(bare) is None:
         raise InvalidRequest(f"model: '{name[:80]}' is not a model's name.", param="model")
     return bare
@@ -123,11 +131,18 @@ def to_gemini(
     google = google_options(request)
     tools = translate_tools(request, family, budget)
     replay = Replay(family, tools.names, signatures, distrust_signatures)
-    hint = location_hint(request.web_search_options) if tools.tools else None
-    conversation = translate_messages(request.messages, replay, hint)
+    has_tools = tools.tools is not None
+    conversation = translate_messages(
+        request.messages,
+        replay,
+        (
+            json_instruction(request, family, budget, has_tools=has_tools),
+            location_hint(request.web_search_options) if has_tools else None,
+        ),
+    )
     cached = cached_content(google, request)
-    if cached is not None:
-        _refuse_instructions(request, google)
+    if cached is not None and google.cached_content is not None:
+        _refuse_instructions(request, google.cached_content.path)
     thinking = thinking_config(request, google, family)
     native = GenerateContentRequest(
         contents=conversation.contents,
@@ -136,7 +151,7 @@ def to_gemini(
         tool_config=tools.config,
         safety_settings=safety_settings(google),
         generation_config=generation_config(
-            request, family, thinking, budget, has_tools=tools.tools is not None
+            request, family, thinking, budget, has_tools=has_tools, image=image_config(google)
         ),
         cached_content=cached,
         service_tier=_SERVICE_TIERS.get(request.service_tier or ""),
@@ -163,12 +178,12 @@ def with_continuation(body: bytes | Pieces, token: str) -> bytes:
     return b'%b,"continuationToken":%b}' % (bytes(body)[:-1], msgspec.json.encode(token))
 
 
-def _refuse_instructions(request: ChatCompletionRequest, google: PlacedOptions) -> None:
+def _refuse_instructions(request: ChatCompletionRequest, path: str) -> None:
     for index, message in enumerate(request.messages):
         if isinstance(message, SystemMessage | DeveloperMessage):
             raise InvalidRequest(
-                f"messages[{index}]: instructions cannot be combined with"
-                f" {google.path}.cached_content; cache them with it.",
+                f"messages[{index}]: instructions cannot be combined with {path};"
+                " cache them with it.",
                 param=f"messages[{index}]",
             )
 

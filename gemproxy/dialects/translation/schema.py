@@ -19,7 +19,14 @@ from urllib.parse import unquote
 import msgspec
 
 from gemproxy.dialects.translation.schema_budget import OutOfSteps, SchemaBudget
-from gemproxy.dialects.translation.schema_keywords import allow_null, clean_bounds, clean_words
+from gemproxy.dialects.translation.schema_keywords import (
+    allow_null,
+    clean_bounds,
+    clean_words,
+    infer_type,
+    without_nulls,
+)
+from gemproxy.dialects.translation.schema_limits import ItemLimits
 from gemproxy.dialects.translation.schema_merging import merged
 from gemproxy.errors import InvalidRequest
 
@@ -159,12 +166,15 @@ def _refused(reason: str, path: str) -> InvalidRequest:
 
 
 def _takes_nothing(schema: Schema) -> bool:
-    """Whether an object of this (cleaned) schema can only be empty: no properties, no choices."""
+    """Whether an object of this (cleaned) schema has nothing to say: no properties, no choices.
+
+    One that says nothing of further properties is meant to be empty, though it need not be.
+    """
     return not (
         schema.get("properties")
         or schema.get("anyOf")
         or "$ref" in schema
-        or isinstance(schema.get("additionalProperties"), dict)
+        or schema.get("additionalProperties", False) is not False
     )
 
 
@@ -183,6 +193,7 @@ class _Cleaning:
         self._targets: dict[str, Schema] = {}  # reference -> what it points at
         self._here = "#"  # the definition that is being cleaned
         self._refers_at_all = bool(self._references(root))
+        self._items = ItemLimits(budget)
 
     def result(self) -> Schema:
         root = self._clean(self._unreferenced(self._root), 0)
@@ -191,6 +202,7 @@ class _Cleaning:
             self._here = self._waiting.pop()
             target = self._resolve(self._here)
             definitions[self._names[self._here]] = self._clean(target, 0)
+        self._items.lower()
         if definitions:
             root["$defs"] = definitions
         return root
@@ -198,12 +210,13 @@ class _Cleaning:
     def _unreferenced(self, root: Schema) -> Schema:
         """The root itself must say what it is: zod and others make it a mere reference."""
         seen = set()
+        root = without_nulls(root)
         while isinstance(reference := root.get("$ref"), str) and reference != "#":
             if reference in seen:
                 raise _UnusableSchema(f"$ref '{reference[:60]}' refers to itself")
             seen.add(reference)
             rest = {key: value for key, value in root.items() if key not in ("$ref", *_DEFINITIONS)}
-            root = merged(rest, self._resolve(reference), self._budget)
+            root = merged(rest, without_nulls(self._resolve(reference)), self._budget)
         return root
 
     # One node -------------------------------------------------------------------------------
@@ -213,19 +226,21 @@ class _Cleaning:
             # ``true`` and ``false`` are schemas as well; anything goes is the nearest to both.
             return {}
         self._count(depth, 1)
-        node = self._flattened(node)
+        node = self._flattened(without_nulls(node))
         if "$ref" in node:
             return self._reference(node, depth)
         clean: Schema = {key: node[key] for key in _KEPT if key in node}
         for value in clean.values():
             self._budget.copies(value)
         clean_words(clean, node, self._budget)
+        infer_type(clean, self._budget)
         clean_bounds(clean, node)
         self._clean_choices(clean, node, depth)
         self._clean_object(clean, node, depth)
         self._clean_array(clean, node, depth)
         if node.get("nullable") is True:
             allow_null(clean)
+        self._items.limits(clean, self._here)
         return clean
 
     def _count(self, depth: int, nodes: int) -> None:
@@ -245,7 +260,7 @@ class _Cleaning:
             node = {key: value for key, value in node.items() if key != "allOf"}
             for member in members:
                 if isinstance(member, dict):
-                    node = merged(node, self._inlined(member), self._budget)
+                    node = merged(node, self._inlined(without_nulls(member)), self._budget)
                     self._count(0, 1)
         raise _UnusableSchema("allOf refers to itself")
 
@@ -254,7 +269,7 @@ class _Cleaning:
         if not isinstance(reference, str):
             return node
         rest = {key: value for key, value in node.items() if key != "$ref"}
-        return merged(rest, self._resolve(reference), self._budget)
+        return merged(rest, without_nulls(self._resolve(reference)), self._budget)
 
     # References -----------------------------------------------------------------------------
 
@@ -266,12 +281,13 @@ class _Cleaning:
         }
         nullable = siblings.pop("nullable", None) is True
         if siblings and not self._is_cyclic(reference):
-            inlined = merged(siblings, target, self._budget)
+            inlined = merged(siblings, without_nulls(target), self._budget)
             return self._clean({**inlined, "nullable": True} if nullable else inlined, depth + 1)
         kept = self._kept_reference(reference)
         return {"anyOf": [kept, {"type": "null"}]} if nullable else kept
 
     def _kept_reference(self, reference: str) -> Schema:
+        self._items.refers(self._here, reference)
         if reference == "#":
             return {"$ref": "#"}
         self._budget.copies(reference)
@@ -388,6 +404,9 @@ class _Cleaning:
         patterns = node.get("patternProperties")
         if isinstance(patterns, dict) and len(patterns) == 1 and not additional:
             additional = next(iter(patterns.values()))
+        elif isinstance(patterns, dict) and patterns and additional is None and not properties:
+            # Several kinds of names: more than one keyword can say, yet not nothing.
+            additional = True
         if isinstance(additional, bool):
             clean["additionalProperties"] = additional
         elif isinstance(additional, dict):

@@ -29,6 +29,51 @@ _ANNOTATIONS = ("description", "title")
 _TYPES = frozenset({"string", "number", "integer", "boolean", "object", "array", "null"})
 
 
+#: Those whose value may well be ``null``.
+_VALUES = frozenset({"const", "default"})
+_KINDS: dict[type, str] = {
+    str: "string",
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    dict: "object",
+    list: "array",
+    type(None): "null",
+}
+_SHAPES = ("enum", "anyOf", "oneOf", "allOf", "$ref", "properties", "items")
+
+
+def without_nulls(node: Schema) -> Schema:
+    """The node without keywords that are ``null``, as some generators write what is not there."""
+    if None not in node.values():
+        return node
+    kept = {key: value for key, value in node.items() if value is not None or key in _VALUES}
+    if kept.get("const", "") is None and not _may_be_null(kept):
+        del kept["const"]
+    return kept
+
+
+def _may_be_null(node: Schema) -> bool:
+    """Whether ``"const": null`` is what it says, and not one more keyword that is not there."""
+    kind = node.get("type")
+    if kind is not None:
+        return "null" in (kind if isinstance(kind, list) else [kind])
+    return not any(key in node for key in _SHAPES)
+
+
+def infer_type(clean: Schema, budget: SchemaBudget) -> None:
+    """The ``type`` of an ``enum`` that has none: Google heeds the one only beside the other."""
+    values = clean.get("enum")
+    if "type" in clean or not isinstance(values, list) or not values:
+        return
+    budget.entries(len(values))
+    kinds = dict.fromkeys(_KINDS[type(value)] for value in values if type(value) in _KINDS)
+    if "number" in kinds:
+        kinds.pop("integer", None)
+    if kinds:
+        clean["type"] = list(kinds) if len(kinds) > 1 else next(iter(kinds))
+
+
 def clean_words(clean: Schema, node: Schema, budget: SchemaBudget) -> None:
     """``const``, ``type``, the descriptions, and what only a description can ask for."""
     if "const" in node:

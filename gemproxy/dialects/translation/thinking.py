@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from gemproxy.dialects.families import ModelFamily, ThinkingControl
 from gemproxy.dialects.gemini.requests import ThinkingConfig
 from gemproxy.dialects.openai.requests import ChatCompletionRequest, GoogleThinkingConfig
-from gemproxy.dialects.translation.google_options import PlacedOptions
+from gemproxy.dialects.translation.google_options import Options, either
 from gemproxy.errors import InvalidRequest
 
 #: Levels and efforts by their strength; ``max`` is the strongest that a model has.
@@ -54,7 +54,7 @@ class _Wish:
 
 
 def thinking_config(
-    request: ChatCompletionRequest, google: PlacedOptions, family: ModelFamily
+    request: ChatCompletionRequest, google: Options, family: ModelFamily
 ) -> ThinkingConfig | None:
     """The ``thinkingConfig`` for the request, ``None`` where the model's default shall hold.
 
@@ -71,11 +71,9 @@ def thinking_config(
     return None if config == ThinkingConfig() else config
 
 
-def _wish(request: ChatCompletionRequest, google: PlacedOptions) -> _Wish | None:
-    if google.options.thinking_config is not None:
-        return _google_wish(
-            request, google.options.thinking_config, f"{google.path}.thinking_config"
-        )
+def _wish(request: ChatCompletionRequest, google: Options) -> _Wish | None:
+    if google.thinking_config is not None:
+        return _google_wish(request, google.thinking_config.value, google.thinking_config.path)
     if request.reasoning_effort is not None:
         return _effort_wish(request.reasoning_effort)
     if request.thinking is not None:
@@ -86,7 +84,9 @@ def _wish(request: ChatCompletionRequest, google: PlacedOptions) -> _Wish | None
 
 
 def _google_wish(request: ChatCompletionRequest, config: GoogleThinkingConfig, path: str) -> _Wish:
-    level, budget, shown = config.thinking_level, config.thinking_budget, config.include_thoughts
+    level = either(config, path, "thinking_level").value
+    budget = either(config, path, "thinking_budget").value
+    shown = either(config, path, "include_thoughts").value
     if level is None and budget is None:
         if request.reasoning_effort is None:
             return _Wish(include_thoughts=shown, explicit=True)
@@ -102,7 +102,9 @@ def _google_wish(request: ChatCompletionRequest, config: GoogleThinkingConfig, p
         raise InvalidRequest(
             f"{path}: thinking_budget and thinking_level exclude each other.", param=path
         )
-    word = None if level is None else _known_level(level, f"{path}.thinking_level")
+    word = None
+    if level is not None:
+        word = _known_level(level, either(config, path, "thinking_level").path)
     return _Wish(word, budget, shown, explicit=True)
 
 
@@ -132,7 +134,11 @@ def _thinking_wish(request: ChatCompletionRequest) -> _Wish | None:
 
 def _reasoning_wish(request: ChatCompletionRequest) -> _Wish | None:
     reasoning = request.reasoning
-    if reasoning is None or (reasoning.effort is None and reasoning.max_tokens is None):
+    if reasoning is None:
+        return None
+    if reasoning.enabled is False:
+        return _effort_wish("none")
+    if reasoning.effort is None and reasoning.max_tokens is None and not reasoning.enabled:
         return None
     stops = reasoning.effort == "none" or reasoning.max_tokens == 0
     shown = None if stops or reasoning.exclude else True
@@ -162,6 +168,8 @@ def _level_config(wish: _Wish, family: ModelFamily) -> ThinkingConfig:
     if budget == _DYNAMIC:
         # What these models do by themselves.
         budget = None
+    if family.thinking_can_stop and (budget == 0 or effort == "none"):
+        return ThinkingConfig(include_thoughts=wish.include_thoughts, thinking_budget=0)
     if budget is not None and (budget == 0 or not family.accepts_budget):
         # Thinking cannot be switched off here, so that 0 is the lowest level and not a budget.
         effort = next(word for limit, word in _EFFORTS if budget <= limit)

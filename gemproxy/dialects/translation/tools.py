@@ -15,16 +15,13 @@ from gemproxy.dialects.gemini.requests import (
     ToolConfig,
 )
 from gemproxy.dialects.openai.requests import (
-    AllowedToolsChoice,
     ChatCompletionRequest,
     CustomTool,
-    CustomToolChoice,
     FunctionDefinition,
-    FunctionName,
-    NamedToolChoice,
     TextFormat,
     WebSearchOptions,
 )
+from gemproxy.dialects.openai.tool_choice import FunctionName, word_of
 from gemproxy.dialects.translation.schema import parameters_text
 from gemproxy.dialects.translation.schema_budget import SchemaBudget
 from gemproxy.dialects.translation.tool_names import ToolNames
@@ -165,18 +162,21 @@ def _choice(request: ChatCompletionRequest) -> _Choice:
     if request.tool_choice is None:
         return _legacy_choice(request.function_call)
     choice = request.tool_choice
-    if isinstance(choice, NamedToolChoice):
+    if (word := word_of(choice)) is not None:
+        return _Choice("required" if word == "any" else word)
+    if isinstance(choice, str):
+        # No word that is known: the decoder has refused it.
+        return _Choice()
+    if choice.function is not None and choice.type == "function":
         return _Choice("required", ((choice.function.name, "tool_choice.function.name"),))
-    if isinstance(choice, AllowedToolsChoice):
+    if choice.allowed_tools is not None and choice.type == "allowed_tools":
         path = "tool_choice.allowed_tools.tools"
         only = tuple(
             (tool.function.name, f"{path}[{index}].function.name")
             for index, tool in enumerate(choice.allowed_tools.tools)
         )
         return _Choice(choice.allowed_tools.mode, only)
-    if isinstance(choice, CustomToolChoice):
-        raise _custom("tool_choice.type")
-    return _Choice(choice)
+    raise _custom("tool_choice.type")
 
 
 def _legacy_choice(choice: str | FunctionName | None) -> _Choice:
@@ -206,7 +206,7 @@ def _calling_config(
         return None
     if choice.mode == "none":
         return FunctionCallingConfig(mode="NONE")
-    if allowed is not None:
+    if allowed is not None or choice.mode == "validated":
         # The one mode beside ANY that takes names; the model may still answer in words.
         return FunctionCallingConfig(mode="VALIDATED", allowed_function_names=allowed)
     return None

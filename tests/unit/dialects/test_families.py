@@ -62,7 +62,7 @@ def test_models_of_2_5_have_budgets(model, budget_range, can_stop):
         "gemini-nano-banana-2.1",
         "gemini-2.5-flash-preview-tts",
         "gemini-3.8-flash-tts",
-        "gemma-4-31b-it",
+        "gemma-3-27b-it",
         "gemini-2.0-flash",
         "gemini-1.5-pro",
     ],
@@ -103,8 +103,18 @@ def test_signatures_and_combinations_begin_with_3(model, modern):
 
 
 def test_gemma_takes_no_system_instruction_and_no_json_mode():
-    family = family_of("gemma-4-31b-it")
+    family = family_of("gemma-3-27b-it")
     assert not family.system_instruction
+    assert not family.json_mode
+    assert not family.requires_signatures
+
+
+@pytest.mark.parametrize("model", ["gemma-4-31b-it", "gemma-4-26b-a4b-it", "gemma-5-9b"])
+def test_gemma_4_has_two_levels_and_takes_a_system_instruction(model):
+    family = family_of(model)
+    assert (family.thinking, family.levels) == (LEVEL, ("minimal", "high"))
+    assert not family.accepts_budget
+    assert family.system_instruction
     assert not family.json_mode
     assert not family.requires_signatures
 
@@ -117,10 +127,53 @@ def test_image_and_speech_models_are_told_by_their_names():
     assert not family_of("gemini-imagenation").image_output
 
 
-def test_only_gemini_4_and_what_follows_give_one_candidate():
-    assert family_of("gemini-4-argon").candidates == 1
-    assert family_of("gemini-5-neon").candidates == 1
-    assert family_of("gemini-3.8-flash").candidates == 8
+@pytest.mark.parametrize(
+    ("model", "most"),
+    [
+        ("gemini-4-argon", 1),
+        ("gemini-5-neon", 1),
+        ("gemini-3-flash-preview", 1),
+        ("gemini-3.1-pro-preview", 1),
+        ("gemini-3.8-flash", 1),
+        ("gemini-flash-latest", 1),
+        ("gemini-pro-latest", 1),
+        ("gemini-2.5-flash", 8),
+        ("gemini-2.5-pro", 8),
+        ("gemini-2.5-flash-image", 1),
+        ("gemini-2.5-flash-preview-tts", 1),
+        ("gemma-3-27b-it", 1),
+        ("gemma-4-31b-it", 1),
+    ],
+)
+def test_several_candidates_come_from_text_models_before_3_only(model, most):
+    assert family_of(model).candidates == most
+
+
+@pytest.mark.parametrize(
+    ("model", "ends_on_user"),
+    [
+        ("gemini-2.5-flash", False),
+        ("gemini-3-flash-preview", False),
+        ("gemini-3.1-pro-preview", False),
+        ("gemini-3.1-flash-lite", False),
+        ("gemini-3.5-flash", False),
+        ("gemini-3.5-flash-lite", True),
+        ("gemini-3.6-flash", True),
+        ("gemini-3.8-pro", True),
+        ("gemini-3.8-flash", True),
+        ("gemini-4-argon", True),
+        ("gemini-6-flash", True),
+        ("gemini-flash-latest", True),
+        ("gemini-flash-lite-latest", True),
+        ("gemini-pro-latest", True),
+        ("gemini-3.8-flash-tts", False),
+        ("gemini-3.1-flash-image", False),
+        ("gemma-3-27b-it", False),
+        ("gemma-4-31b-it", False),
+    ],
+)
+def test_newer_models_want_the_last_turn_to_be_the_users(model, ends_on_user):
+    assert family_of(model).ends_on_user is ends_on_user
 
 
 def test_budgets_are_taken_by_3_but_not_by_4():

@@ -149,7 +149,7 @@ class TestThinking:
 SCHEMA = {
     "type": "object",
     "properties": {
-        "kind": {"enum": ["a", "b"]},
+        "kind": {"type": "string", "enum": ["a", "b"]},
         "count": {"type": "integer", "minimum": 3, "maximum": 4},
     },
     "required": ["kind", "count"],

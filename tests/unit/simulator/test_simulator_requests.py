@@ -35,6 +35,16 @@ def config(**fields):
     return request(generationConfig=fields)
 
 
+def json_answer(schema):
+    return config(responseMimeType="application/json", responseJsonSchema=schema)
+
+
+def many_items(*limits):
+    arrays = {f"a{at}": {"type": "array", "maxItems": most} for at, most in enumerate(limits)}
+    return json_answer({"type": "object", "properties": arrays})
+
+
+PICTURE = model({"inlineData": {"mimeType": "image/png", "data": "QUJD"}})
 FLASH, LITE, PRO = "gemini-2.5-flash", "gemini-2.5-flash-lite", "gemini-2.5-pro"
 NEW, ARGON, HYDROGEN = "gemini-3.8-flash", "gemini-4-argon", "gemini-4-hydrogen"
 
@@ -78,13 +88,13 @@ REFUSED = [
     ('ThinkingLevel), "EXTREME"', NEW, config(thinkingConfig={"thinkingLevel": "EXTREME"})),
     # media and system instruction
     (
-        "Unsupported MIME type: image/gif",
+        "Unsupported MIME type: image/bmp",
         NEW,
-        request(user({"inlineData": {"mimeType": "image/gif", "data": "QUJD"}})),
+        request(user({"inlineData": {"mimeType": "image/bmp", "data": "QUJD"}})),
     ),
     (
         "Developer instruction is not enabled",
-        "gemma-4-31b-it",
+        "gemini-3.8-flash-tts",
         request(systemInstruction={"parts": [{"text": "x"}]}),
     ),
     (
@@ -235,6 +245,35 @@ REFUSED = [
     ("must be in the range [0.0, 2.0]", NEW, config(temperature=2.5)),
     ("Multiple candidates is not enabled", ARGON, config(candidateCount=2)),
     ("candidate_count", FLASH, config(candidateCount=9)),
+    *(
+        ("Multiple candidates is not enabled", name, config(candidateCount=2))
+        for name in ("gemini-3-flash-preview", "gemini-3.1-pro-preview", NEW, "gemma-4-31b-it")
+    ),
+    # the last turn
+    *(
+        ("last content is a user turn", name, request(USER, model({"text": "{"})))
+        for name in (NEW, ARGON, "gemini-3.5-flash-lite", "gemini-3.6-flash")
+    ),
+    # images of the model's
+    (
+        "Image part is missing a thought_signature",
+        "gemini-3-pro-image",
+        request(USER, PICTURE, USER),
+    ),
+    # schemas
+    ("Request contains an invalid argument.", NEW, many_items(500, 500)),
+    ("Request contains an invalid argument.", FLASH, many_items(321, 320, 320)),
+    (
+        "Request contains an invalid argument.",
+        NEW,
+        json_answer(
+            {
+                "$defs": {"L": {"type": "array", "maxItems": 500}},
+                "type": "object",
+                "properties": {"a": {"$ref": "#/$defs/L"}, "b": {"$ref": "#/$defs/L"}},
+            }
+        ),
+    ),
     ("stop_sequences", NEW, config(stopSequences=list("abcdef"))),
     ("logprobs can only be set", NEW, config(logprobs=2)),
     ("only allowed with", NEW, config(responseJsonSchema={"type": "object"})),
@@ -319,6 +358,15 @@ REFUSED = [
 ]
 
 TAKEN = [
+    *((name, request(USER, model({"text": "{"}))) for name in (FLASH, "gemini-3.5-flash")),
+    (FLASH, config(candidateCount=8)),
+    (NEW, many_items(480, 480)),
+    (NEW, request(USER, PICTURE, USER)),
+    ("gemini-2.5-flash-image", request(USER, PICTURE, USER)),
+    ("gemini-3.5-flash", config(thinkingConfig={"thinkingBudget": 0})),
+    ("gemma-4-31b-it", config(thinkingConfig={"thinkingLevel": "minimal"})),
+    ("gemma-4-31b-it", request(systemInstruction={"parts": [{"text": "x"}]})),
+    (NEW, request(user({"inlineData": {"mimeType": "image/gif", "data": "QUJD"}}))),
     (NEW, request({"parts": [{"text": "no role"}]})),
     (NEW, {"contents": USER}),
     (NEW, request(generation_config={"max_output_tokens": "500"}, system_instruction=None)),

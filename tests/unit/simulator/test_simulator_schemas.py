@@ -57,7 +57,7 @@ LEAVES = st.one_of(
     st.just({"type": ["string", "null"]}),
     st.just({"$ref": "#/$defs/Tree"}),
     st.lists(st.text(min_size=1) | st.integers(), min_size=1, max_size=3).map(
-        lambda v: {"enum": v}
+        lambda v: {"type": "string", "enum": v}
     ),
     st.tuples(st.integers(-50, 50), st.integers(0, 9)).map(
         lambda v: {"type": "integer", "minimum": v[0], "maximum": v[0] + v[1]}
@@ -117,18 +117,33 @@ def test_a_required_recursion_without_end_ends():
 @pytest.mark.parametrize(
     ("schema", "expected"),
     [
-        ({"const": 4}, 4),
+        ({"type": "integer", "const": 4}, 4),
         ({"type": "integer", "exclusiveMinimum": 4, "exclusiveMaximum": 6}, 5),
         ({"type": "integer", "multipleOf": 7, "minimum": 20, "maximum": 27}, 21),
-        ({"type": "array", "prefixItems": [{"const": 1}, {"const": 2}], "items": False}, [1, 2]),
         (
-            {"allOf": [{"properties": {"a": {"const": 1}}}, {"properties": {"b": {"const": 2}}}]},
+            {
+                "type": "array",
+                "prefixItems": [{"type": "integer", "const": 1}, {"type": "integer", "const": 2}],
+                "items": False,
+            },
+            [1, 2],
+        ),
+        (
+            {
+                "allOf": [
+                    {"properties": {"a": {"type": "integer", "const": 1}}},
+                    {"properties": {"b": {"type": "integer", "const": 2}}},
+                ]
+            },
             {"a": 1, "b": 2},
         ),
         (
             {
                 "type": "object",
-                "properties": {"b": {"const": 1}, "a": {"const": 2}},
+                "properties": {
+                    "b": {"type": "integer", "const": 1},
+                    "a": {"type": "integer", "const": 2},
+                },
                 "propertyOrdering": ["a", "b"],
             },
             {"a": 2, "b": 1},
@@ -137,6 +152,12 @@ def test_a_required_recursion_without_end_ends():
 )
 def test_keywords(schema, expected):
     assert example(schema, random.Random(3)) == expected
+
+
+@pytest.mark.parametrize("keyword", [{"const": 4}, {"enum": [4]}])
+def test_an_enumeration_without_a_type_is_not_heeded(keyword):
+    assert example(keyword, random.Random(3)) != 4
+    assert example({"type": "integer", **keyword}, random.Random(3)) == 4
 
 
 @given(

@@ -33,11 +33,13 @@ MODELS = (
     "gemini-2.5-flash",
     "gemini-2.5-pro",
     "gemini-3-pro-preview",
+    "gemini-3.5-flash",
     "gemini-3.6-flash",
     "gemini-4-flash",
     "gemini-2.5-flash-image",
     "gemini-2.5-flash-preview-tts",
     "gemma-3-27b-it",
+    "gemma-4-31b-it",
 )
 
 # --- requests -------------------------------------------------------------------------------------
@@ -87,6 +89,7 @@ OPTIONS = {
     "extra_body": st.sampled_from([{}, {"google": {"thinking_config": {"thinking_budget": 9}}}]),
     "thinking": st.just({"type": "enabled", "budget_tokens": 9}),
     "reasoning": st.just({"effort": "low"}),
+    "image_config": st.just({"aspect_ratio": "16:9"}),
     "top_k": st.integers(1, 9),
 }
 #: Those are drawn more often that leave a request plain.

@@ -7,16 +7,14 @@ import pytest
 from gemproxy.dialects.openai.requests import decode_chat_completion
 from gemproxy.dialects.translation.request import normalize_model, to_gemini, with_continuation
 from gemproxy.dialects.translation.signatures import SignatureStore
-from gemproxy.errors import InvalidRequest
+from gemproxy.errors import InvalidRequest, ModelNotFound
 
 USER = {"role": "user", "content": "hi"}
 
 
-def translated(**fields):
+def translated(model="gemini-3.8-flash", **fields):
     body = json.dumps({"model": "alias", "messages": [USER], **fields}).encode()
-    return to_gemini(
-        decode_chat_completion(body), model="gemini-3.8-flash", signatures=SignatureStore()
-    )
+    return to_gemini(decode_chat_completion(body), model=model, signatures=SignatureStore())
 
 
 def test_the_smallest_request_is_compact_and_has_nothing_else():
@@ -28,7 +26,7 @@ def test_the_smallest_request_is_compact_and_has_nothing_else():
 
 def test_what_the_answer_needs_to_know():
     context = translated(
-        stream=True, stream_options={"include_usage": True}, n=2, logprobs=True,
+        "gemini-2.5-flash", stream=True, stream_options={"include_usage": True}, n=2, logprobs=True,
         parallel_tool_calls=False,
     ).context  # fmt: skip
     assert context.model == "alias"
@@ -83,8 +81,8 @@ def test_prefixes_are_taken_off(name, bare):
 @pytest.mark.parametrize(
     "name",
     [
-        "", "models/", "..", "../files", "a/b", "a/../b", "tunedModels/x", "a?key=b", "a#b", "a b",
-        "a%2fb", "a\r\nb", "a\n", "é", "/a", ".a", "x" * 200, "a\\b",
+        "", "models/", "..", "a?key=b", "a#b", "a b", "a%2fb", "a\r\nb", "a\n", "é", ".a", "a\\b",
+        "x" * 200,
     ],
 )  # fmt: skip
 def test_names_that_could_leave_the_path_are_refused(name):
@@ -93,7 +91,23 @@ def test_names_that_could_leave_the_path_are_refused(name):
     assert caught.value.param == "model"
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "openai/gemini-3.8-flash", "openrouter/google/gemini-3.8-flash", "tunedModels/x",
+        "models/tunedModels/x", "llama3:latest", "google/llama3:latest", "../files", "a/b",
+        "a/../b", "/a", "gemini-3.8-flash:free", "gemini-3.8-flash/../../files",
+    ],
+)  # fmt: skip
+def test_names_of_other_providers_and_of_tuned_models_are_no_models(name):
+    with pytest.raises(ModelNotFound) as caught:
+        normalize_model(name)
+    error = caught.value
+    assert (error.status, error.code, error.param) == (404, "model_not_found", "model")
+    assert name in error.message
+
+
 def test_a_name_of_endless_prefixes_is_refused_at_once():
     # Taken off one at a time they would keep the reactor for a minute.
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(ModelNotFound):
         normalize_model("models/" * 1_000_000 + "gemini-2.5-flash")

@@ -95,7 +95,10 @@ def test_a_schema_is_cleaned_and_sent():
     schema = {"$schema": "x", "type": "object", "properties": {"a": {"const": 1}}}
     assert config(response_format=schema_format(schema)) == {
         "responseMimeType": "application/json",
-        "responseJsonSchema": {"type": "object", "properties": {"a": {"enum": [1]}}},
+        "responseJsonSchema": {
+            "type": "object",
+            "properties": {"a": {"enum": [1], "type": "integer"}},
+        },
     }
 
 
@@ -192,8 +195,10 @@ def test_safety_settings_from_either_place(fields):
     assert native(**fields)["safetySettings"] == SAFETY["safety_settings"]
 
 
-def test_google_options_in_both_places_are_refused():
-    assert refusal(google=SAFETY, extra_body={"google": SAFETY}).param == "google"
+def test_google_options_in_both_places_are_heard_in_extra_body_first():
+    other = {"safety_settings": [{"category": "C", "threshold": "OFF"}]}
+    made = native(google=SAFETY, extra_body={"google": other})
+    assert made["safetySettings"] == other["safety_settings"]
 
 
 @pytest.mark.parametrize("name", ["cachedContents/abc-1", "abc-1"])

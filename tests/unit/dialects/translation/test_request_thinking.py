@@ -48,7 +48,7 @@ EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 @pytest.mark.parametrize(
     ("model", "levels"),
     [
-        ("gemini-3.5-flash", "minimal minimal low medium high high high"),
+        ("gemini-3.6-flash", "minimal minimal low medium high high high"),
         ("gemini-3.8-flash", "low low low medium high high high"),
         ("gemini-3-pro-preview", "low low low high high high high"),
         ("gemini-4-argon", "low low low medium high high high"),
@@ -79,7 +79,7 @@ def test_no_wish_leaves_it_to_the_model(model):
 @pytest.mark.parametrize(
     "model",
     [
-        "gemma-4-31b-it",
+        "gemma-3-27b-it",
         "gemini-2.5-flash-image",
         "gemini-3.1-flash-image",
         "gemini-3.8-flash-tts",
@@ -108,7 +108,9 @@ def test_a_small_image_model_takes_a_level_in_googles_own_words():
         (FLASH, {"include_thoughts": True}, {"includeThoughts": True}),
         (FLASH, {"include_thoughts": False}, {"includeThoughts": False}),
         ("gemini-3.5-flash", {"thinking_budget": 100}, {"thinkingBudget": 100}),
-        ("gemini-3.5-flash", {"thinking_budget": 0}, {"thinkingLevel": "minimal"}),
+        ("gemini-3.5-flash", {"thinking_budget": 0}, {"thinkingBudget": 0}),
+        ("gemini-3.5-flash-lite", {"thinking_budget": 0}, {"thinkingBudget": 0}),
+        ("gemini-3.6-flash", {"thinking_budget": 0}, {"thinkingLevel": "minimal"}),
         ("gemini-3.5-flash", {"thinking_level": "Medium"}, {"thinkingLevel": "medium"}),
         ("gemini-3.8-flash", {"thinking_level": "minimal"}, {"thinkingLevel": "low"}),
         ("gemini-4-argon", {"thinking_budget": 0}, {"thinkingLevel": "low"}),

@@ -61,15 +61,15 @@ def test_a_plain_schema_stays_as_it_is():
     [
         ({"$schema": "x", "$comment": "y", "examples": [1], "type": "string"}, {"type": "string"}),
         ({"not": {}, "if": {}, "then": {}, "else": {}, "type": "string"}, {"type": "string"}),
-        ({"const": "x"}, {"enum": ["x"]}),
-        ({"const": None}, {"enum": [None]}),
+        ({"const": "x"}, {"enum": ["x"], "type": "string"}),
+        ({"const": None}, {"enum": [None], "type": "null"}),
         ({"type": "STRING"}, {"type": "string"}),
         ({"type": ["STRING", "null"]}, {"type": ["string", "null"]}),
         ({"type": ["string"]}, {"type": "string"}),
         ({"type": "file"}, {}),
         (
             {"oneOf": [{"type": "string"}, {"const": 1}]},
-            {"anyOf": [{"type": "string"}, {"enum": [1]}]},
+            {"anyOf": [{"type": "string"}, {"enum": [1], "type": "integer"}]},
         ),
         ({"anyOf": [{"type": "string"}, True]}, {}),
         ({"anyOf": [{"required": ["x"]}, {"required": ["y"]}]}, {}),
@@ -178,7 +178,7 @@ def test_all_of_one_reference_is_inlined():
 
 def test_all_of_meets_enums():
     made = inner({"allOf": [{"enum": ["a", "b"]}, {"enum": ["b", "c"]}]})
-    assert made == {"enum": ["b"]}
+    assert made == {"enum": ["b"], "type": "string"}
 
 
 def test_all_of_itself_is_refused():
