@@ -301,7 +301,7 @@ def test_what_is_refused_before_that_keeps_its_status(early, simulator):
 MEBIBYTES = 3
 CHOICES = 8
 #: A model that gives several choices; newer ones do not.
-CHOOSING = "gemini-2.5-flash"
+CHOOSING = "gemini-2.5-pro"
 
 
 def test_reader_that_stalls_holds_the_upstream_back(daemon, simulator):
