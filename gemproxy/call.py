@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from msgspec import Struct
+from msgspec.structs import replace as with_fields
 
 from gemproxy.dialects.openai.requests import ChatCompletionRequest, decode_chat_completion
 from gemproxy.dialects.translation.request import (
@@ -17,10 +19,12 @@ from gemproxy.dialects.translation.schema_budget import SchemaBudget
 from gemproxy.dialects.translation.signatures import SignatureStore
 from gemproxy.errors import ModelNotFound
 from gemproxy.exchange import AttemptRecord, Exchange
+from gemproxy.hops import Hops
 from gemproxy.interfaces import ReplyWriter
 from gemproxy.keys.models import ModelPermit
 from gemproxy.keys.outcome import Outcome, Verdict
 from gemproxy.keys.pool import Lease
+from gemproxy.refused_options import RefusedLogprobs
 
 #: An HTTP 200 without an answer in it is asked for once more, not as often as there are keys.
 MAX_UNUSABLE = 2
@@ -29,6 +33,8 @@ MAX_UNUSABLE = 2
 MAX_LOST_ON_THE_WAY = 2
 #: The reason of a refusal that the documented dummy may overcome.
 SIGNATURE_REFUSED = "thought_signature"
+#: The reason of a refusal of log probabilities, without which the request may be served.
+LOGPROBS_REFUSED = "logprobs"
 #: Told to the pool at once, so that the next request already knows; the others wait for this
 #: request's end, when it is known whose fault they were.
 TOLD_AT_ONCE = frozenset(
@@ -116,6 +122,7 @@ class Call:
         signatures: SignatureStore,
         scrub: Callable[[str], str],
         budget: SchemaBudget,
+        no_logprobs: RefusedLogprobs,
     ) -> None:
         request = decode_chat_completion(body)
         upstream = settings.resolve(request.model)
@@ -126,23 +133,44 @@ class Call:
         self.leases: list[Lease] = []
         self.tried: list[str] = []
         self.model = exchange.model = upstream.name
+        #: Of the request, or of the hop of a long answer.
         self.deadline = exchange.started + settings.request_timeout
         self.stream_answered = False
+        #: Set from the second hop of a long answer on.
+        self.hops: Hops | None = None
+        #: The place of the first attempt at this hop.
+        self._first = 0
         #: Translating takes so little time that the reactor may do it.
         self.brief = budget.brief
         self._scrub = scrub
         self._distrusts_signatures = False
+        #: Google refused them, and the request was made once more without.
+        self.left_out_logprobs = False
+        if request.logprobs:
+            stream = request.stream is True
+            if no_logprobs.has(upstream.name, exchange.started, stream=stream):
+                request = without_logprobs(request)
         self._translate(request, signatures, budget)
         exchange.stream = self.translated.stream
         self.path = upstream.stream if exchange.stream else upstream.whole
         #: For a second translation; where there can be none, its memory is free from here on.
-        self._request = (request, budget) if self.translated.signed else None
+        again = self.translated.signed or request.logprobs
+        self._request = (request, budget) if again else None
 
-    def translate_again(self, signatures: SignatureStore) -> None:
-        """Make the native request with the documented dummy in place of every signature."""
+    def translate_again(self, signatures: SignatureStore, refusal: str) -> None:
+        """Make the native request without what was refused.
+
+        After :data:`SIGNATURE_REFUSED` it has the documented dummy in place of every signature;
+        after :data:`LOGPROBS_REFUSED` it does not ask for log probabilities.
+        """
         if self._request is not None:
-            self._distrusts_signatures = True
             request, budget = self._request
+            if refusal == SIGNATURE_REFUSED:
+                self._distrusts_signatures = True
+            else:
+                request = without_logprobs(request)
+                self._request = (request, budget)
+                self.left_out_logprobs = True
             self._translate(request, signatures, budget)
 
     def _translate(
@@ -160,9 +188,10 @@ class Call:
 
     @property
     def unusable(self) -> int:
-        """How many attempts brought an answer with nothing in it."""
+        """How many attempts at this hop brought an answer with nothing in it."""
         return sum(
-            attempt.outcome.verdict is Verdict.UNUSABLE for attempt in self.exchange.attempts
+            attempt.outcome.verdict is Verdict.UNUSABLE
+            for attempt in islice(self.exchange.attempts, self._first, None)
         )
 
     @property
@@ -170,8 +199,24 @@ class Call:
         """How many attempts waited in vain for a way to the upstream, which all keys share."""
         return sum(
             attempt.outcome.timed_out and attempt.outcome.spares_key
-            for attempt in self.exchange.attempts
+            for attempt in islice(self.exchange.attempts, self._first, None)
         )
+
+    @property
+    def tries(self) -> int:
+        """How many attempts at this hop there were."""
+        return len(self.leases) - self._first
+
+    def begin_hop(self, hops: Hops, now: float) -> None:
+        """The next hop of a long answer is to be asked for, with the key that served the last.
+
+        It has as much time, and as many attempts, as a request.
+        """
+        self.hops = hops
+        self.deadline = now + self.settings.request_timeout
+        self.stream_answered = False
+        self._first = len(self.leases) - 1
+        del self.tried[:-1]
 
     def begin_attempt(self, lease: Lease, record: AttemptRecord) -> None:
         """The next attempt, with the key of ``lease``; ``record`` is to tell of it."""
@@ -185,7 +230,7 @@ class Call:
         """Whether another attempt is allowed, and has a chance, after ``failed``."""
         return (
             failed.verdict in _ANOTHER_KEY_MAY_SERVE
-            and len(self.leases) < self.settings.max_attempts
+            and self.tries < self.settings.max_attempts
             and self.unusable < MAX_UNUSABLE
             and self.lost_on_the_way < MAX_LOST_ON_THE_WAY
             and now < self.deadline
@@ -197,9 +242,23 @@ class Call:
         return (
             failed.reason == SIGNATURE_REFUSED
             and not self._distrusts_signatures
+            and self.translated.signed
             and self._request is not None
             and not self.writer.started
+            and self.hops is None
             and len(self.leases) < self.settings.max_attempts
+        )
+
+    def should_leave_out_logprobs(self, failed: Outcome) -> bool:
+        """Whether Google refused log probabilities, which the request can do without.
+
+        That is no attempt beyond those that are allowed: it is another request.
+        """
+        return (
+            failed.reason == LOGPROBS_REFUSED
+            and self.translated.context.logprobs
+            and self._request is not None
+            and not self.writer.started
         )
 
     def judge_size(self, outcome: Outcome) -> Outcome:
@@ -220,4 +279,9 @@ class Call:
 
     def backoff(self) -> float:
         """Seconds to wait before the same key is used again; doubles with each attempt."""
-        return self.settings.backoff * 2.0 ** (len(self.leases) - 1)
+        return self.settings.backoff * 2.0 ** (self.tries - 1)
+
+
+def without_logprobs(request: ChatCompletionRequest) -> ChatCompletionRequest:
+    """The same request, which does not ask for log probabilities."""
+    return with_fields(request, logprobs=None, top_logprobs=None)

@@ -167,6 +167,7 @@ _LOCATION = re.compile(r"user location is not supported", re.IGNORECASE)
 _BILLING = re.compile(r"free tier is not available|enable billing", re.IGNORECASE)
 _SEVERAL_CREDENTIALS = re.compile(r"multiple authentication credentials", re.IGNORECASE)
 _SIGNATURE = re.compile(r"thought[ _]?signature", re.IGNORECASE)
+_LOGPROBS = re.compile(r"\blog[ _]?prob|responseLogprobs", re.IGNORECASE)
 _TOO_LONG = re.compile(r"token count\b.{0,40}\bexceeds the maximum number of tokens", re.IGNORECASE)
 _FOREIGN_RESOURCE = re.compile(r"permission to access the (?:file|cached ?content)", re.IGNORECASE)
 _NOT_FOR_NEW_USERS = re.compile(r"\bis no longer available to new users\b", re.IGNORECASE)
@@ -192,6 +193,8 @@ def _bad_request(evidence: _Evidence) -> Outcome:
         return Outcome(Verdict.UNUSABLE, reason="multiple_credentials")
     if _SIGNATURE.search(text):
         return Outcome(Verdict.REQUEST, reason="thought_signature")
+    if _LOGPROBS.search(text):
+        return Outcome(Verdict.REQUEST, reason="logprobs")
     if _TOO_LONG.search(text):
         return Outcome(
             Verdict.REQUEST,

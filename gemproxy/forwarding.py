@@ -15,6 +15,7 @@ from functools import partial
 
 from gemproxy.attribution import attribute
 from gemproxy.call import (
+    LOGPROBS_REFUSED,
     SAME_KEY_MAY_SERVE,
     SIGNATURE_REFUSED,
     TOLD_AT_ONCE,
@@ -34,7 +35,7 @@ from gemproxy.dialects.gemini.answers import (
     decode_answer,
 )
 from gemproxy.dialects.openai.errors import encode_error_event
-from gemproxy.dialects.translation.answer import continuation_token, to_openai
+from gemproxy.dialects.translation.answer import continuation_token, hop_fault, to_openai
 from gemproxy.dialects.translation.request import with_continuation
 from gemproxy.dialects.translation.schema_budget import SchemaBudget
 from gemproxy.dialects.translation.signatures import SignatureStore
@@ -42,6 +43,7 @@ from gemproxy.dialects.translation.stream import ChatStreamTranslator
 from gemproxy.errors import (
     FailureKind,
     GarbledAnswer,
+    GemproxyError,
     ProxyError,
     StreamIncomplete,
     UnusableAnswer,
@@ -50,11 +52,13 @@ from gemproxy.errors import (
     UpstreamUnavailable,
 )
 from gemproxy.exchange import AttemptRecord, Exchange, Refusal
+from gemproxy.hops import Hops
 from gemproxy.interfaces import ReplyWriter, Upstream, UpstreamRequest, UpstreamResponse
 from gemproxy.keys.models import ModelBreakers
 from gemproxy.keys.outcome import SERVED, Charge, Outcome, Verdict
 from gemproxy.keys.pool import KeyPool, Lease, PassedOver
 from gemproxy.pieces import digest
+from gemproxy.refused_options import RefusedLogprobs
 from gemproxy.relay import StreamRelay
 
 #: Google's error bodies are a few KB; a front end's HTML page may be more.
@@ -113,6 +117,7 @@ class Forwarder:
         self._new_id = new_id
         self._in_thread = in_thread
         self._scrub = scrub
+        self._no_logprobs = RefusedLogprobs()
 
     def translate(
         self, body: bytes, exchange: Exchange, writer: ReplyWriter, *, brief: bool = False
@@ -124,7 +129,16 @@ class Forwarder:
         takes long.
         """
         budget = SchemaBudget(brief=brief)
-        return Call(self.settings, body, exchange, writer, self._signatures, self._scrub, budget)
+        return Call(
+            self.settings,
+            body,
+            exchange,
+            writer,
+            self._signatures,
+            self._scrub,
+            budget,
+            self._no_logprobs,
+        )
 
     async def forward(self, call: Call) -> None:
         """Serve what ``call`` asks for and write the answer.
@@ -142,11 +156,21 @@ class Forwarder:
             while True:
                 outcome = await self._attempt(call, lease)
                 if outcome.verdict in SERVED:
+                    if call.left_out_logprobs:
+                        # That it was they that were refused is sure only now.
+                        stream = call.translated.stream
+                        self._no_logprobs.add(call.model, self._seconds(), stream=stream)
                     break
-                if call.writer.started:
+                if call.hops is not None:
+                    hop = await self._choose_for_hop(call, outcome)
+                    if hop is None:
+                        break
+                    lease = hop
+                elif call.writer.started:
                     self._break_off(call, outcome)
                     break
-                lease = await self._choose_again(call, outcome)
+                else:
+                    lease = await self._choose_again(call, outcome)
         except UpstreamUnavailable as error:
             self._settle(call)
             self._advise(call, error)
@@ -154,6 +178,9 @@ class Forwarder:
         except BaseException:
             self._settle(call)
             raise
+        finally:
+            # It holds the stream's relay, which holds the call.
+            call.hops = None
         self._settle(call)
 
     # -- choose ----------------------------------------------------------------------------------
@@ -180,8 +207,11 @@ class Forwarder:
         """A key for the next attempt, or the error that the client sees when nothing is left."""
         try:
             if call.should_distrust_signatures(failed):
-                await self._translate_again(call)
+                await self._translate_again(call, SIGNATURE_REFUSED)
                 return self._choose_same(call)
+            if call.should_leave_out_logprobs(failed):
+                await self._translate_again(call, LOGPROBS_REFUSED)
+                return self._choose_same_or_other(call)
             now = self._seconds()
             if call.may_try_again(failed, now):
                 try:
@@ -195,8 +225,30 @@ class Forwarder:
             raise self._final_error(call, failed) from refusal
         raise self._final_error(call, failed)
 
-    async def _translate_again(self, call: Call) -> None:
-        translate = partial(call.translate_again, self._signatures)
+    def _choose_same_or_other(self, call: Call) -> Lease:
+        """The last attempt's key, or another where its own limit keeps it from serving again."""
+        try:
+            return self._choose_same(call)
+        except ProxyError:
+            return self._choose(call, self._seconds())
+
+    async def _choose_for_hop(self, call: Call, failed: Outcome) -> Lease | None:
+        """A key that asks for the next hop of a long answer again; ``None`` where the answer ends.
+
+        Only what is not shown yet can be asked for again. Where the hop fails for good the client
+        gets what there is, as an answer that was cut at its length.
+        """
+        hops = call.hops
+        if hops is not None and not hops.next_is_shown:
+            try:
+                return await self._choose_again(call, failed)
+            except ProxyError:
+                call.exchange.refused = None
+        self._cut_off(call, failed)
+        return None
+
+    async def _translate_again(self, call: Call, refusal: str) -> None:
+        translate = partial(call.translate_again, self._signatures, refusal)
         if call.brief:
             translate()
         else:
@@ -246,13 +298,11 @@ class Forwarder:
             self._pool.record(lease, outcome, now, latency=record.seconds)
         return outcome
 
-    def _send(
-        self, call: Call, lease: Lease, continuation: str = ""
-    ) -> Awaitable[UpstreamResponse]:
+    def _send(self, call: Call, lease: Lease) -> Awaitable[UpstreamResponse]:
         """Send; from here to the answer's end the time is the upstream's and not ours."""
         body = call.translated.body
-        if continuation:
-            body = with_continuation(body, continuation)
+        if call.hops is not None:
+            body = with_continuation(body, call.hops.token)
         call.exchange.attempts[-1].begin_waiting(self._seconds())
         return self._upstream.send(
             UpstreamRequest(b"POST", call.path, lease.key.secret, body, call.deadline)
@@ -271,17 +321,28 @@ class Forwarder:
 
     async def _serve_whole(self, call: Call, lease: Lease, response: UpstreamResponse) -> Outcome:
         """Read the answer, hop by hop where it is a long one, and write it."""
-        answers: list[GenerateContentResponse] = []
+        answers: list[GenerateContentResponse] = [] if call.hops is None else call.hops.answers
         while True:
             body = response.take(MAX_ANSWER_BYTES) or await response.read(MAX_ANSWER_BYTES)
-            call.exchange.attempts[-1].end_waiting(self._seconds())
-            answers.append(_decoded(body))
-            token = continuation_token(answers[-1])
+            now = self._seconds()
+            call.exchange.attempts[-1].end_waiting(now)
+            answer = _decoded(body)
+            if answers and (fault := hop_fault(answer)) is not None:
+                raise UnusableAnswer(fault)
+            answers.append(answer)
+            token = continuation_token(answer)
             if not token or len(answers) == MAX_HOPS:
                 break
-            response = await self._send(call, lease, token)
+            call.begin_hop(Hops(token, answers, count=len(answers)), now)
+            response = await self._send(call, lease)
             if response.status != 200:
                 return await self._classify(call, response)
+        # Large ones hold what they were read from.
+        del answer, body
+        return self._write_whole(call, answers)
+
+    def _write_whole(self, call: Call, answers: list[GenerateContentResponse]) -> Outcome:
+        """Write what the hops in ``answers`` say together, and let go of them."""
         completed = to_openai(
             answers,
             call.translated.context,
@@ -289,8 +350,7 @@ class Forwarder:
             new_id=self._new_id,
             signatures=self._signatures,
         )
-        # Large ones hold what they were read from.
-        del answers, body
+        answers.clear()
         if completed.empty and not call.unusable:
             raise UnusableAnswer("empty answer")
         call.exchange.usage = completed.usage
@@ -300,32 +360,62 @@ class Forwarder:
 
     async def _serve_stream(self, call: Call, lease: Lease, response: UpstreamResponse) -> Outcome:
         """Relay the stream as it comes. The first event that says anything commits to this key."""
-        call.stream_answered = True
+        hops = call.hops
+        earlier = None if hops is None else hops.relay
+        relay = earlier if isinstance(earlier, StreamRelay) else self._relay(call)
+        translator = relay.translator
+        count = 1
+        if hops is not None:
+            count += hops.count
+            relay.begin_hop()
+        try:
+            while True:
+                call.stream_answered = True
+                call.writer.attach(response)
+                await response.stream(relay.receive)
+                now = self._seconds()
+                call.exchange.attempts[-1].end_waiting(now)
+                relay.end_of_body()
+                token = translator.continuation
+                if token is None or count == MAX_HOPS:
+                    break
+                call.begin_hop(Hops(token, [], relay, count), now)
+                relay.close_hop()
+                response = await self._send(call, lease)
+                if response.status != 200:
+                    return await self._classify(call, response)
+                relay.begin_hop()
+                count += 1
+            relay.finish()
+        finally:
+            call.exchange.usage = translator.usage
+        return _BLOCKED if translator.blocked else _SUCCESS
+
+    def _relay(self, call: Call) -> StreamRelay:
         translator = ChatStreamTranslator(
             call.translated.context,
             created=int(call.exchange.started_at),
             new_id=self._new_id,
             signatures=self._signatures,
         )
-        relay = StreamRelay(translator, call, self._seconds, lambda: self._prove(call))
-        try:
-            for _ in range(MAX_HOPS):
-                call.writer.attach(response)
-                await response.stream(relay.receive)
-                call.exchange.attempts[-1].end_waiting(self._seconds())
-                relay.end_of_body()
-                if translator.continuation is None:
-                    break
-                response = await self._send(call, lease, translator.continuation)
-                if response.status != 200:
-                    return await self._classify(call, response)
-                translator.resume()
-            relay.finish()
-        finally:
-            call.exchange.usage = translator.usage
-        return _BLOCKED if translator.blocked else _SUCCESS
+        return StreamRelay(translator, call, self._seconds, lambda: self._prove(call))
 
     # -- the end ---------------------------------------------------------------------------------
+
+    def _cut_off(self, call: Call, outcome: Outcome) -> None:
+        """End a long answer with what there is: its next hop failed for good, with ``outcome``."""
+        hops = call.hops
+        try:
+            if hops is not None and hops.relay is not None:
+                hops.relay.cut_off()
+            elif hops is not None:
+                self._write_whole(call, hops.answers)
+        except GemproxyError as rest:
+            if call.writer.started:
+                self._break_off(call, outcome)
+                return
+            raise self._final_error(call, outcome) from rest
+        self._note_broken_off(call, outcome)
 
     def _break_off(self, call: Call, outcome: Outcome) -> None:
         """End a stream that had begun with an event on which the official SDKs raise."""
@@ -334,6 +424,10 @@ class Forwarder:
             error = StreamIncomplete("The upstream ended the stream before it was complete.")
         call.writer.write(encode_error_event(error))
         call.writer.finish()
+        self._note_broken_off(call, outcome)
+
+    def _note_broken_off(self, call: Call, outcome: Outcome) -> None:
+        """The client has the beginning: whose fault the rest was cannot be found out any more."""
         if outcome.verdict in SAME_KEY_MAY_SERVE:
             broken_off = replace(outcome, verdict=Verdict.BROKEN_OFF)
             call.exchange.attempts[-1].outcome = broken_off

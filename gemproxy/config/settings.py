@@ -270,7 +270,10 @@ class UpstreamSettings:
         300.0, _Seconds(), "longest silence between two pieces of an answer", "seconds"
     )
     request_timeout_seconds: float = setting(
-        1200.0, _Seconds(), "longest time for a whole request, retries included", "seconds"
+        1200.0,
+        _Seconds(),
+        "longest time for a whole request, retries included; of a long answer, for each hop",
+        "seconds",
     )
     max_connections_per_host: int = setting(
         100, Whole(1, 100_000), "connections to the upstream that are kept for reuse"

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import itertools
+import json
 import weakref
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from fakes.upstreams import (
     FakeGemini,
     RecordingWriter,
     Reply,
+    answer,
     error,
     error_info,
     event,
@@ -81,8 +83,9 @@ class Proxy:
         self.slept.append(seconds)
         self.now += seconds
 
-    def ask(self, said="Hi", *, stream=False, model="gemini-2.5-flash", body=b"", **more):
+    def ask(self, said="Hi", *, stream=False, model="gemini-2.5-flash", body=b"", more=b""):
         fields = b'"stream":true,' if stream else b""
+        fields += more and more + b","
         raw = body or (
             b'{"model":"%b",%b"messages":[{"role":"user","content":"%b"}]}'
             % (model.encode(), fields, said.encode())
@@ -779,3 +782,245 @@ def test_a_short_wait_for_quota_is_left_to_the_client():
     with pytest.raises(QuotaExhausted) as caught:
         proxy.ask()
     assert told(caught.value) == {"Retry-After": "30"}
+
+
+# --- long answers whose hops fail -----------------------------------------------------------------
+
+
+def hop(text, finish="CONTINUATION", *, stream, prompt=5, written=10):
+    """An answer that goes on, as a whole or as a stream of one event for each word."""
+    counts = {"promptTokenCount": prompt, "candidatesTokenCount": written}
+    more = {"continuationToken": f"after {text}"} if finish == "CONTINUATION" else {}
+    made = answer(text, finish, **more) | {"usageMetadata": counts}
+    if not stream:
+        return Reply(body=json.dumps(made).encode())
+    first, _, rest = text.partition(" ")
+    parts = [answer(first, None), answer(f" {rest}", finish, **more) | {"usageMetadata": counts}]
+    return Reply(pieces=list(map(event, parts)))
+
+
+def came(writer, *, stream):
+    """The text and the finish reason that the client got."""
+    if not stream:
+        choice = writer.json["choices"][0]
+        return choice["message"]["content"], choice["finish_reason"]
+    *chunks, done = writer.events
+    assert done == "[DONE]"
+    (reason,) = {c["choices"][0]["finish_reason"] for c in chunks if c["choices"]} - {None}
+    return writer.text, reason
+
+
+def tokens_sent(proxy):
+    return [
+        proxy.upstream.body(n).get("continuationToken") for n in range(len(proxy.upstream.requests))
+    ]
+
+
+HOP_FAILURES = {
+    "503": OVERLOADED,
+    "500": error(500, "An internal error has occurred", "INTERNAL"),
+    "reset": FailureKind.RESET,
+    "silent": FailureKind.FIRST_BYTE_TIMEOUT,
+    "no answer": Reply(body=b"{}", pieces=[event({})]),
+    "malformed": Reply(
+        body=json.dumps({"candidates": [{"finishReason": "MALFORMED_RESPONSE"}]}).encode(),
+        pieces=[event({"candidates": [{"finishReason": "MALFORMED_RESPONSE"}]})],
+    ),
+    "an error event": Reply(
+        body=json.dumps({"error": {"code": 503, "message": "x"}}).encode(),
+        pieces=[event({"error": {"code": 503, "message": "x", "status": "UNAVAILABLE"}})],
+    ),
+    "broken": Reply(breaks=FailureKind.RESET, pieces=[b""]),
+}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("failure", HOP_FAILURES)
+def test_a_failed_hop_is_asked_for_again_and_not_the_whole_answer(failure, stream):
+    last = hop("two.", "STOP", stream=stream, prompt=15, written=2)
+    proxy = Proxy(FakeGemini(a=[hop("One ", stream=stream), HOP_FAILURES[failure], last]))
+    writer = proxy.ask(stream=stream, model="gemini-4-argon", more=b'"max_tokens":9')
+    assert came(writer, stream=stream) == ("One two." + " " * stream, "stop")
+    assert tokens_sent(proxy) == [None, "after One ", "after One "]
+    assert proxy.slept == [0.1]
+    usage = proxy.exchange.usage
+    assert (usage.input, usage.output, usage.total) == (5, 12, 17)
+    assert proxy.exchange.outcome == "success"
+    assert proxy.charges == [Charge.NOBODY, Charge.KEY]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("failure", [OVERLOADED, quota(PER_MINUTE, "30s"), INVALID_KEY])
+def test_another_key_may_serve_a_later_hop(failure, stream):
+    first, last = hop("One", stream=stream), hop("two.", "STOP", stream=stream)
+    proxy = Proxy(FakeGemini(a=[first, failure], b=[last]))
+    proxy.pool.apply(
+        [replace(key, weight=100 if key.name == "a" else 1) for key in proxy.pool.sound_keys(NOON)],
+        PoolSettings(),
+        NOON,
+    )
+    assert came(proxy.ask(stream=stream), stream=stream)[1] == "stop"
+    assert proxy.upstream.keys_used == ["a", "a", "b"]
+    assert tokens_sent(proxy) == [None, "after One", "after One"]
+    assert proxy.charges == [Charge.KEY, Charge.KEY]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "failure", [OVERLOADED, quota(PER_DAY), error(400, "Token expired.", "INVALID_ARGUMENT")]
+)
+def test_a_hop_that_fails_for_good_ends_the_answer_at_its_length(failure, stream):
+    hops = [hop("One ", stream=stream), hop("two ", stream=stream), failure]
+    proxy = Proxy(FakeGemini(a=hops))
+    text, reason = came(proxy.ask(stream=stream), stream=stream)
+    assert text.split() == ["One", "two"]
+    assert reason == "length"
+    assert proxy.exchange.usage.output == 20
+    assert proxy.exchange.outcome not in {"success", "blocked"}
+    assert proxy.exchange.attempts[-1].outcome.message
+    # What failed is the hop, three times where that could help; and the model was not out of order.
+    assert len(proxy.upstream.requests) == (5 if failure is OVERLOADED else 3)
+    assert proxy.forwarder._models.delay("gemini-2.5-flash", proxy.now) == 0
+
+
+def test_a_hop_that_breaks_off_within_ends_the_stream_at_its_length():
+    """What the client has of it cannot be sent twice."""
+    broken = Reply(pieces=[event(answer("tw", None))], breaks=FailureKind.RESET)
+    proxy = Proxy(FakeGemini(a=[hop("One", stream=True), broken]))
+    text, reason = came(proxy.ask(stream=True), stream=True)
+    assert (text.split(), reason) == (["One", "tw"], "length")
+    assert proxy.exchange.outcome == "broken_off"
+    assert proxy.exchange.attempts[-1].outcome.reason == "reset"
+
+
+def test_a_call_that_breaks_off_in_a_further_hop_is_not_given():
+    call = {"functionCall": {"name": "f", "willContinue": True}}
+    begun = answer("", None)
+    begun["candidates"][0]["content"]["parts"] = [{"text": "so"}, call]
+    broken = Reply(pieces=[event(begun)], breaks=FailureKind.RESET)
+    proxy = Proxy(FakeGemini(a=[hop("One", stream=True), broken]))
+    writer = proxy.ask(stream=True)
+    assert came(writer, stream=True)[1] == "length"
+    assert b"tool_calls" not in writer.sent
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_each_hop_has_its_own_deadline_and_its_own_attempts(stream):
+    first, last = hop("One", stream=stream), hop("two", "STOP", stream=stream)
+    proxy = Proxy(
+        FakeGemini(a=[OVERLOADED, OVERLOADED, first, OVERLOADED, OVERLOADED, last]),
+        request_timeout=100.0,
+    )
+    send = proxy.upstream.send
+
+    async def slow(request):
+        proxy.now += 30.0
+        return await send(request)
+
+    proxy.upstream.send = slow
+    assert came(proxy.ask(stream=stream), stream=stream)[1] == "stop"
+    deadlines = [request.deadline - NOON for _, request in proxy.upstream.requests]
+    assert deadlines[:3] == [100.0] * 3
+    # Three times 30 seconds, and two waits before the key was used again.
+    assert deadlines[3:] == pytest.approx([190.3] * 3)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_block_in_a_further_hop_is_told(stream):
+    blocked = hop("two", "SAFETY", stream=stream)
+    proxy = Proxy(FakeGemini(a=[hop("One", stream=stream), blocked]))
+    assert came(proxy.ask(stream=stream), stream=stream)[1] == "content_filter"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_nothing_of_a_long_answer_waits_for_the_garbage_collector(stream):
+    hops = [hop("One", stream=stream), OVERLOADED, hop("two", "STOP", stream=stream)]
+    proxy = Proxy(FakeGemini(a=hops))
+    gc.collect()
+    gc.disable()
+    try:
+        left = weakref.ref(proxy.ask(stream=stream))
+    finally:
+        gc.enable()
+    assert left() is None
+
+
+# --- log probabilities that a model refuses -------------------------------------------------------
+
+LOGPROBS_REFUSED = (
+    "Logprobs is not enabled for models/gemini-3-flash",
+    "Logprobs is not enabled for this model",
+    "LogProbs is not supported in streaming mode",
+)
+ASKS_FOR_LOGPROBS = b'"logprobs":true,"top_logprobs":5'
+
+
+def asks_for_logprobs(proxy, index):
+    config = proxy.upstream.body(index).get("generationConfig", {})
+    return "responseLogprobs" in config or "logprobs" in config
+
+
+@pytest.mark.parametrize("attempts", [1, 3])
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("message", LOGPROBS_REFUSED)
+def test_refused_log_probabilities_are_asked_for_once(message, stream, attempts):
+    good = streamed("Hel", "lo.") if stream else whole("Hello.")
+    refusal = error(400, message, "INVALID_ARGUMENT")
+    proxy = Proxy(FakeGemini(a=[refusal, good, good]), max_attempts=attempts)
+    writer = proxy.ask(stream=stream, more=ASKS_FOR_LOGPROBS)
+    assert came(writer, stream=stream) == ("Hello.", "stop")
+    chunks = writer.events[:-1] if stream else [writer.json]
+    assert {repr(c["logprobs"]) for chunk in chunks for c in chunk["choices"]} == {"None"}
+    assert [asks_for_logprobs(proxy, n) for n in (0, 1)] == [True, False]
+    assert proxy.charges == [Charge.NOBODY, Charge.KEY]
+    # The model is known to refuse them now.
+    proxy.ask(stream=stream, more=ASKS_FOR_LOGPROBS)
+    assert not asks_for_logprobs(proxy, 2)
+    assert len(proxy.exchange.attempts) == 1
+
+
+def test_a_refusal_of_log_probabilities_is_of_one_model_and_one_way_and_for_an_hour():
+    refusal = error(400, LOGPROBS_REFUSED[2], "INVALID_ARGUMENT")
+    proxy = Proxy(FakeGemini(a=[refusal, streamed("Hello."), whole("Hello.")]))
+    proxy.ask(stream=True, more=ASKS_FOR_LOGPROBS)
+    for model in ("gemini-2.5-flash", "gemini-2.5-pro"):
+        proxy.ask(model=model, more=ASKS_FOR_LOGPROBS)
+        assert asks_for_logprobs(proxy, -1)
+    proxy.upstream.scripts["a"] = [streamed("Hello.")]
+    proxy.ask(stream=True, more=ASKS_FOR_LOGPROBS)
+    assert not asks_for_logprobs(proxy, -1)
+    proxy.now += 3601
+    proxy.ask(stream=True, more=ASKS_FOR_LOGPROBS)
+    assert asks_for_logprobs(proxy, -1)
+
+
+def test_a_model_that_gives_log_probabilities_keeps_them():
+    given = {"chosenCandidates": [{"token": "Hello.", "logProbability": -0.5}]}
+    proxy = Proxy(FakeGemini(a=[whole("Hello.", logprobsResult=given)]))
+    writer = proxy.ask(more=ASKS_FOR_LOGPROBS)
+    assert writer.json["choices"][0]["logprobs"]["content"][0]["token"] == "Hello."
+
+
+def test_a_refusal_that_only_mentions_log_probabilities_is_the_clients():
+    refusal = error(400, "Function logprobs is declared twice.", "INVALID_ARGUMENT")
+    proxy = Proxy(FakeGemini(a=[refusal]))
+    for more, asked in ((b'"seed":1', 1), (ASKS_FOR_LOGPROBS, 3)):
+        with pytest.raises(UpstreamRejected):
+            proxy.ask(more=more)
+        assert len(proxy.upstream.requests) == asked
+    # Nothing says that the model refuses them.
+    proxy.upstream.scripts["a"] = [whole("Hello.")]
+    proxy.ask(more=ASKS_FOR_LOGPROBS)
+    assert asks_for_logprobs(proxy, -1)
+
+
+def test_other_failures_after_the_refusal_are_tried_again():
+    refusal = error(400, LOGPROBS_REFUSED[0], "INVALID_ARGUMENT")
+    proxy = Proxy(FakeGemini(a=[refusal, OVERLOADED], b=[whole("Hello.")]))
+    proxy.pool.apply(
+        [replace(key, weight=100 if key.name == "a" else 1) for key in proxy.pool.sound_keys(NOON)],
+        PoolSettings(),
+        NOON,
+    )
+    assert came(proxy.ask(more=ASKS_FOR_LOGPROBS), stream=False) == ("Hello.", "stop")
+    assert [asks_for_logprobs(proxy, n) for n in range(3)] == [True, False, False]

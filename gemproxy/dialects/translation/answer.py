@@ -34,7 +34,7 @@ from gemproxy.dialects.translation.choice import (
     require_answer,
 )
 from gemproxy.dialects.translation.context import AnswerContext
-from gemproxy.dialects.translation.finish import CONTINUATION
+from gemproxy.dialects.translation.finish import CONTINUATION, UNSPECIFIED, Ending
 from gemproxy.dialects.translation.plain import PlainAnswer, plain_answer
 from gemproxy.dialects.translation.rendering import joined_audio
 from gemproxy.dialects.translation.signatures import SignatureStore
@@ -149,6 +149,18 @@ def continuation_token(answer: GenerateContentResponse) -> str | None:
         if candidate.continuation_token and candidate.finish == CONTINUATION:
             return candidate.continuation_token
     return None
+
+
+def hop_fault(answer: GenerateContentResponse) -> str | None:
+    """Why a further hop of a long answer is no part of it; ``None`` if it is."""
+    if answer.block:
+        return None
+    candidates = answer.candidates or []
+    for candidate in candidates:
+        ending = Ending(candidate.finish or UNSPECIFIED)
+        if not candidate.parts and not ending.is_clean:
+            return f"no content in a further hop, {ending.reason}"
+    return None if candidates else "no candidates in a further hop"
 
 
 class _Choice:

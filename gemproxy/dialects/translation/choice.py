@@ -112,7 +112,8 @@ class ChoiceReader:
 
     def cut_off(self) -> None:
         """There is no more of a long answer, though it is not at its end."""
-        if self.ending is None:
+        self._calls.drop_incomplete()
+        if self.ending is None or not self.ending.is_clean:
             self.ending = Ending(CONTINUATION)
 
     def close(self) -> list[ToolCall]:

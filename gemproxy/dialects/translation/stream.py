@@ -174,6 +174,12 @@ class ChatStreamTranslator:
         return bool(choices) and all(choice.reader.is_empty for choice in choices)
 
     @property
+    def malformed(self) -> bool:
+        """Whether the ending of a choice says that something went wrong."""
+        endings = (choice.reader.ending for choice in self._choices.values())
+        return any(ending is not None and not ending.is_clean for ending in endings)
+
+    @property
     def continuation(self) -> str | None:
         """The token that asks for the next hop, if the answer is to go on."""
         tokens = (choice.reader.continuation for choice in self._choices.values())
