@@ -74,7 +74,7 @@ COMMANDS = {
     "simulate": Command("gemproxy.simulator.main", "run the simulator of the Gemini API alone"),
     "state": Command(
         "gemproxy.cli.state",
-        "export the state to a JSON file, or import it, while the daemon is stopped",
+        "export the state to a JSON file, or import one while the daemon is stopped",
         ("config", "keys", "json"),
     ),
     "version": Command("gemproxy.cli.version", "print the version", ("json",)),
