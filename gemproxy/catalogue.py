@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from gemproxy.classification import classify_failure, classify_response, error_for
 from gemproxy.dialects.translation.model_list import GeminiModel, ModelPage, decode_page
-from gemproxy.errors import NoHealthyKeys, ProxyError, UnusableAnswer, UpstreamFailed
+from gemproxy.errors import ProxyError, UnusableAnswer, UpstreamFailed
 from gemproxy.exchange import AttemptRecord, Exchange
 from gemproxy.interfaces import Upstream, UpstreamRequest
 from gemproxy.keys.key import Key
@@ -31,6 +31,16 @@ STALE_PATIENCE = 10.0
 Share = Callable[[Callable[[], Coroutine[Any, Any, None]]], Awaitable[None]]
 
 _FINAL = frozenset({Verdict.REQUEST, Verdict.REGION})
+#: As where a chat fails: what Google says of a key is nothing of whoever asks.
+_ANSWERED_BY_THE_POOL = frozenset(
+    {
+        Verdict.QUOTA_MINUTE,
+        Verdict.QUOTA_DAY,
+        Verdict.KEY,
+        Verdict.MODEL_DENIED,
+        Verdict.FORBIDDEN,
+    }
+)
 
 
 class ModelCatalogue:
@@ -129,10 +139,11 @@ class ModelCatalogue:
             record.outcome = outcome = replace(outcome, message=self._scrub(outcome.message))
             if outcome.verdict in _FINAL:
                 break
-        else:
-            if not exchange.attempts:
-                raise NoHealthyKeys("No key can ask the upstream for its models.", retry_after=1)
-        raise _final_error(exchange.attempts[-1].outcome)
+        failed = {attempt.key_id: attempt.outcome for attempt in exchange.attempts}
+        last = next(reversed(failed.values()), None)
+        if last is None or last.verdict in _ANSWERED_BY_THE_POOL:
+            raise self._pool.listing_refusal(failed, self._seconds())
+        raise error_for(last)
 
     def _keys_to_ask(self) -> list[Key]:
         """The key that could list the last time, then others in the file's order."""
@@ -167,13 +178,6 @@ class ModelCatalogue:
         if response.status == 200:
             return decode_page(body)
         raise _Refused(classify_response(response.status, response.headers, body, now=self._wall()))
-
-
-def _final_error(outcome: Outcome) -> ProxyError:
-    """What whoever asks for the list sees; that a key may not list is nothing of theirs."""
-    if outcome.verdict is Verdict.FORBIDDEN:
-        outcome = replace(outcome, verdict=Verdict.KEY)
-    return error_for(outcome)
 
 
 class _Refused(Exception):

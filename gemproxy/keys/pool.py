@@ -44,6 +44,7 @@ __all__ = [
 ]
 
 _QUOTA = frozenset({Verdict.QUOTA_MINUTE, Verdict.QUOTA_DAY})
+_NOT_FOR_THIS_KEY = frozenset({Verdict.FORBIDDEN, Verdict.MODEL_DENIED})
 _NOTHING_LEARNED = Outcome(Verdict.CLIENT_GONE)
 _NO_OVERRIDE = Override()
 _MOST_DEPARTED = 10_000
@@ -194,6 +195,51 @@ class KeyPool:
             return quota_exhausted(census, model, now)
         census, untried = self._turns.untried(model, now)
         return no_healthy_keys(census, 1.0, untried)
+
+    def listing_refusal(self, failed: dict[str, Outcome], now: float) -> ProxyError:
+        """What a client is told that asked for the list of models, which no key could fetch.
+
+        ``failed`` has what came of each key that was asked, by its id, in the order of time; the
+        last one decided. Nothing is recorded, but the words are those of :meth:`refusal`, as if it
+        were.
+        """
+        last = next(reversed(failed.values()), None)
+        census, untried = Census(), 0
+        for entry in self._entries.values():
+            outcome = failed.get(entry.id)
+            if outcome is not None:
+                census.add_lasting(self._hindrance_after(entry, outcome, now))
+            elif not entry.enabled:
+                census.add_lasting(Hindrance(Reason.DISABLED))
+            elif entry.breaker.state_at(now) is State.OPEN:
+                census.add_lasting(Hindrance(Reason.CIRCUIT_OPEN, entry.breaker.until))
+            elif entry.breaker.state_at(now) is State.HALF_OPEN:
+                census.add_lasting(Hindrance(Reason.HALF_OPEN_BUSY))
+            else:
+                untried += 1
+        if not untried:
+            return refusal(census, "", now, self._settings.cooldown)
+        if last is not None and last.verdict in _QUOTA:
+            census.add(Hindrance(Reason.COOLING_DOWN, now))
+            return quota_exhausted(census, "", now)
+        return no_healthy_keys(census, 1.0, untried)
+
+    def _hindrance_after(self, entry: PooledKey, outcome: Outcome, now: float) -> Hindrance:
+        """What would keep the key from serving, had ``outcome`` been recorded."""
+        if outcome.verdict in _QUOTA:
+            if outcome.until is not None:
+                until = self._eligibility.calendar.monotonic(outcome.until)
+            else:
+                delay = outcome.retry_after
+                until = now + (entry.cooldown(self._settings) if delay is None else delay)
+            for_the_day = outcome.verdict is Verdict.QUOTA_DAY
+            return Hindrance(Reason.COOLING_DOWN, until, for_the_day=for_the_day)
+        recovered = now + self._settings.recovery_time
+        if outcome.verdict is Verdict.KEY:
+            return Hindrance(Reason.CIRCUIT_OPEN, recovered)
+        if outcome.verdict in _NOT_FOR_THIS_KEY:
+            return Hindrance(Reason.ALREADY_TRIED, recovered)
+        return Hindrance(Reason.ALREADY_TRIED)
 
     # -- explanations ----------------------------------------------------------------------------
 

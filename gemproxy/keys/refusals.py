@@ -55,6 +55,13 @@ class Census:
         if hindrance.reason in _QUOTA and hindrance.until is not None:
             self.soonest_quota = _soonest(self.soonest_quota, hindrance.until)
 
+    def add_lasting(self, hindrance: Hindrance) -> None:
+        """Count one more key, hindered for all requests."""
+        self.add(hindrance)
+        self.out_for_the_day += hindrance.for_the_day
+        if hindrance.reason in _OUT_OF_ORDER and hindrance.until is not None:
+            self.soonest_health = _soonest(self.soonest_health, hindrance.until)
+
     def number(self, reasons: tuple[Reason, ...]) -> int:
         """How many keys are hindered for one of ``reasons``."""
         return sum(self.counts[reason] for reason in reasons)
@@ -79,7 +86,7 @@ def refusal(census: Census, model: str, now: float, all_disabled_retry: float) -
 
 
 def quota_exhausted(census: Census, model: str, now: float) -> QuotaExhausted:
-    """Every key that could serve is out of quota.
+    """Every key that could serve is out of quota. ``model`` is empty for the list of models.
 
     Where all of them are out until midnight, and none is about to recover from something else, a
     client need not try again: ``insufficient_quota``.
@@ -88,13 +95,13 @@ def quota_exhausted(census: Census, model: str, now: float) -> QuotaExhausted:
     soonest = _soonest(census.soonest_quota, census.soonest_health)
     if census.out_for_the_day == quota and not census.number(_OUT_OF_ORDER):
         return QuotaExhausted(
-            f"The daily quota for the model '{model}' is used up on every key.",
+            f"The daily quota for {_named(model)} is used up on every key.",
             code="insufficient_quota",
             retry_after=_delay(soonest, now),
             should_retry=False,
         )
     return QuotaExhausted(
-        f"The rate limit for the model '{model}' is reached on every key.",
+        f"The rate limit for {_named(model)} is reached on every key.",
         retry_after=_delay(soonest, now),
     )
 
@@ -121,6 +128,10 @@ def no_healthy_keys(
         retry_after=retry_after,
         should_retry=should_retry,
     )
+
+
+def _named(model: str) -> str:
+    return f"the model '{model}'" if model else "the list of models"
 
 
 def _delay(moment: float | None, now: float) -> float:

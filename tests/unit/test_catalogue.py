@@ -4,7 +4,7 @@ import asyncio
 import json
 
 import pytest
-from fakes.upstreams import FakeGemini, Reply, error, error_info
+from fakes.upstreams import PER_DAY, PER_MINUTE, FakeGemini, Reply, error, error_info, quota
 
 from gemproxy.catalogue import MAX_ATTEMPTS, MAX_PAGES, ModelCatalogue
 from gemproxy.errors import (
@@ -16,7 +16,7 @@ from gemproxy.errors import (
 )
 from gemproxy.exchange import Exchange
 from gemproxy.keys.key import Key
-from gemproxy.keys.outcome import Verdict
+from gemproxy.keys.outcome import Outcome, Verdict
 from gemproxy.keys.pool import KeyPool, PoolSettings
 from gemproxy.secret import Secret
 
@@ -157,3 +157,90 @@ def test_an_upstream_that_echoes_a_key_is_not_quoted():
     (attempt,) = stage.exchanges[0].attempts
     assert "secret-of-a" not in attempt.outcome.message
     assert attempt.outcome.verdict is not Verdict.SUCCESS
+
+
+# --- what whoever asks is told while nothing was ever fetched -------------------------------------
+
+
+def told(stage):
+    with pytest.raises(ProxyError) as refused:
+        stage.names()
+    error = refused.value
+    names = {name.decode(): value.decode() for name, value in error.headers()}
+    return error.code, error.message, names
+
+
+REJECTED = {"Retry-After": "300", "x-should-retry": "false"}
+
+
+def test_invalid_keys_are_told_as_a_chat_tells_them():
+    assert told(Stage(a=[INVALID_KEY], b=[INVALID_KEY])) == (
+        "no_healthy_keys",
+        "No API key can serve this request: 2 with an open circuit breaker.",
+        REJECTED,
+    )
+
+
+def test_keys_that_a_chat_found_invalid_are_told_with_the_time_that_is_left():
+    stage = Stage(a=[page("m")])
+    lease = stage.pool.acquire("gemini", NOON)
+    stage.pool.record(lease, Outcome(Verdict.KEY, 400, "invalid"), NOON)
+    stage.now += 40
+    code, message, names = told(stage)
+    assert (code, names["Retry-After"]) == ("no_healthy_keys", "260")
+    assert message == "No API key can serve this request: 1 with an open circuit breaker."
+    assert stage.upstream.requests == []
+
+
+def test_a_rate_limit_is_told_without_the_words_of_google():
+    stage = Stage(a=[quota(PER_MINUTE, "42s")], b=[quota(PER_MINUTE, "30s")])
+    assert told(stage) == (
+        "rate_limit_exceeded",
+        "The rate limit for the list of models is reached on every key.",
+        {"Retry-After": "30"},
+    )
+
+
+def test_a_rate_limit_that_names_no_delay_is_told_with_the_pools():
+    bare = error(429, "Resource has been exhausted (e.g. check quota).", "RESOURCE_EXHAUSTED")
+    code, message, names = told(Stage(a=[bare]))
+    assert (code, names) == ("rate_limit_exceeded", {"Retry-After": "30"})
+    assert "check quota" not in message
+
+
+def test_a_spend_limit_is_not_asked_again_at_once():
+    spent = error(429, "You have reached your spend limit.", "RESOURCE_EXHAUSTED")
+    code, _, names = told(Stage(a=[spent]))
+    assert (code, names) == (
+        "rate_limit_exceeded",
+        {"Retry-After": "600", "x-should-retry": "false"},
+    )
+
+
+def test_a_days_quota_is_told_as_such():
+    code, message, names = told(Stage(a=[quota(PER_DAY, "37s")]))
+    assert code == "insufficient_quota"
+    assert message == "The daily quota for the list of models is used up on every key."
+    assert names["x-should-retry"] == "false"
+    assert int(names["Retry-After"]) > 120
+
+
+def test_a_key_in_quota_that_comes_back_decides_before_one_that_does_not():
+    stage = Stage(a=[INVALID_KEY], b=[quota(PER_MINUTE, "30s")])
+    code, _, names = told(stage)
+    assert (code, names["Retry-After"]) == ("rate_limit_exceeded", "30")
+
+
+def test_keys_that_were_not_asked_are_told_too():
+    stage = Stage(**{f"k{n}": [INVALID_KEY] for n in range(MAX_ATTEMPTS + 2)})
+    code, message, names = told(stage)
+    assert (code, names) == ("no_healthy_keys", {"Retry-After": "1"})
+    assert "2 not tried" in message
+
+
+def test_disabled_keys_are_told_as_a_chat_tells_them():
+    assert told(Stage(enabled=False, a=[page("m")])) == (
+        "no_healthy_keys",
+        "No API key can serve this request: 1 disabled.",
+        {"Retry-After": "30", "x-should-retry": "false"},
+    )
