@@ -67,8 +67,15 @@ class SetAside(msgspec.Struct, frozen=True):
 
     def size(self, data: str) -> int:
         """The length of ``data``, or of what it is the mark of."""
+        return len(self._piece(data) or data)
+
+    def data(self, data: str) -> bytes | memoryview:
+        """``data``, or what it is the mark of, as bytes."""
+        return self._piece(data) or data.encode("utf-8", "surrogatepass")
+
+    def _piece(self, data: str) -> memoryview | None:
         is_mark = self.pieces and data.startswith(MARK.decode())
-        return len(self.pieces[int(data[len(MARK) :])] if is_mark else data)
+        return self.pieces[int(data[len(MARK) :])] if is_mark else None
 
 
 NOTHING = SetAside()

@@ -163,7 +163,8 @@ def _showing(ask: Ask, draft: Candidate) -> Candidate:
     dice = words.dice_for(ask.seed, "picture")
     part = {"inlineData": {"mimeType": "image/png", "data": words.picture(dice)}}
     if ask.model.signs_images:
-        part["thoughtSignature"] = calls.sign(ask.seed, calls.image(part["inlineData"]))
+        seed = ask.seed.split(":")[0]
+        part["thoughtSignature"] = calls.sign(seed, calls.image(part["inlineData"]))
     wanted = ask.config.get("responseModalities") or ("TEXT", "IMAGE")
     before = ({"text": f"Here is {words.excerpt(ask.prompt, 80)}."},) if "TEXT" in wanted else ()
     parts = (*before, part) if "IMAGE" in wanted else before

@@ -9,6 +9,8 @@ import json
 import pytest
 from fakes.clients import post
 
+from gemproxy.simulator import calls as simulator_calls
+
 NEW, LITE, GEMMA = "gemini-3.8-flash", "gemini-2.5-flash-lite", "gemma-4-31b-it"
 TURNS = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "{"}]
 USER = [{"role": "user", "content": "hi"}]
@@ -120,3 +122,37 @@ def test_an_unknown_option_of_googles_is_refused_by_name(shared_daemon):
     answer = post(shared_daemon, body)
     error = json.loads(answer.body)["error"]
     assert (answer.status, error["param"]) == (400, "google.thinking_confg")
+
+
+def images_of(answer, *, stream):
+    """The message that a client keeps, from a whole answer or from the pieces of a stream."""
+    if not stream:
+        return answer.json["choices"][0]["message"]
+    chunks = [json.loads(event) for event in answer.events[:-1]]
+    deltas = [choice["delta"] for chunk in chunks for choice in chunk["choices"]]
+    return {
+        "role": "assistant",
+        "content": "".join(delta.get("content") or "" for delta in deltas),
+        "images": [image for delta in deltas for image in delta.get("images", ())],
+    }
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("in_content", [False, True])
+def test_an_image_is_edited_in_a_conversation(shared_daemon, simulator, stream, in_content):
+    simulator.reset()
+    asked = [{"role": "user", "content": "a bird"}]
+    body = {"model": "gemini-3-pro-image", "stream": stream}
+    first = images_of(post(shared_daemon, {**body, "messages": asked}), stream=stream)
+    (image,) = first["images"]
+    if in_content:
+        text = {"type": "text", "text": first["content"]}
+        first = {"role": "assistant", "content": [text, image]}
+    follow_up = [*asked, first, {"role": "user", "content": "bluer"}]
+    assert post(shared_daemon, {**body, "messages": follow_up}).status == 200
+    sent = simulator.requests()[-1]["body"]
+    *_, part = sent["contents"][1]["parts"]
+    assert sent["contents"][1]["role"] == "model"
+    assert image["image_url"]["url"].endswith(part["inlineData"]["data"])
+    signed = simulator_calls.sign(0, simulator_calls.image(part["inlineData"]))
+    assert part["thoughtSignature"] == signed

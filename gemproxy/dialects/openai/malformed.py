@@ -118,6 +118,9 @@ def _sentence(what: str, path: str) -> str:
         value = unknown["value"]
         shown = value if len(value) <= _LONGEST_VALUE else f"{value[:_LONGEST_VALUE]}…"
         choices = _CHOICES.get(re.sub(r"\[\d+\]", "", path))
+        if choices and value in choices:
+            # Only instructions take less than the others do.
+            return f"'{value}' cannot stand here: messages of this role hold text only"
         return f"invalid value '{shown}'" + (
             f", expected one of {', '.join(choices)}" if choices else ""
         )

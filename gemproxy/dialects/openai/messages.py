@@ -139,9 +139,10 @@ class UserMessage(_Shape, frozen=True, tag_field="role", tag="user"):
 
 
 class AssistantMessage(_Shape, frozen=True, tag_field="role", tag="assistant"):
-    """An earlier answer."""
+    """An earlier answer. ``images`` are those that this program gave out, in any shape."""
 
-    content: str | list[TextPart | RefusalPart] | None = None
+    content: str | list[ContentPart] | None = None
+    images: Any = None
     refusal: str | None = None
     tool_calls: list[ToolCall] | None = None
     function_call: CalledFunction | None = None

@@ -26,6 +26,7 @@ from gemproxy.dialects.openai.answers import (
     annotated,
     encode_completion,
 )
+from gemproxy.dialects.set_aside import NOTHING
 from gemproxy.dialects.translation.choice import (
     ChoiceReader,
     Increment,
@@ -122,11 +123,13 @@ def _translated(
     signatures: SignatureStore,
 ) -> CompletedAnswer:
     choices: dict[int, _Choice] = {}
+    first = answers[0] if answers else None
+    aside = first.aside if isinstance(first, LargeGenerateContentResponse) else NOTHING
 
     def choice_at(index: int) -> _Choice:
         choice = choices.get(index)
         if choice is None:
-            choice = choices[index] = _Choice(ChoiceReader(context, new_id, signatures))
+            choice = choices[index] = _Choice(ChoiceReader(context, new_id, signatures, aside))
         return choice
 
     for answer in answers:

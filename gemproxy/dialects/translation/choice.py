@@ -15,12 +15,14 @@ from gemproxy.dialects.openai.answers import (
     ToolCall,
     URLCitation,
 )
+from gemproxy.dialects.set_aside import NOTHING, SetAside
 from gemproxy.dialects.translation import rendering
 from gemproxy.dialects.translation.calls import CallReader
 from gemproxy.dialects.translation.citations import Citations
 from gemproxy.dialects.translation.context import AnswerContext
 from gemproxy.dialects.translation.finish import CONTINUATION, UNSPECIFIED, Ending
 from gemproxy.dialects.translation.logprobs import token_logprobs
+from gemproxy.dialects.translation.model_images import remember_image
 from gemproxy.dialects.translation.signatures import SignatureStore
 
 
@@ -56,20 +58,28 @@ class ChoiceReader:
     """What is known of one choice so far. ``new_id`` gives fresh ids for calls."""
 
     __slots__ = (
+        "_aside",
         "_calls",
         "_citations",
         "_context",
         "_images",
+        "_signatures",
         "_token",
         "ending",
         "has_content",
     )
 
     def __init__(
-        self, context: AnswerContext, new_id: Callable[[], str], signatures: SignatureStore
+        self,
+        context: AnswerContext,
+        new_id: Callable[[], str],
+        signatures: SignatureStore,
+        aside: SetAside = NOTHING,
     ) -> None:
         self._context = context
         self._calls = CallReader(context, new_id, signatures)
+        self._signatures = signatures
+        self._aside = aside
         self._citations = Citations()
         self._images = 0
         self._token: str | None = None
@@ -193,12 +203,17 @@ class ChoiceReader:
         if blob is not None and rendering.is_image(blob):
             increment.images.append(rendering.image(blob, self._images))
             self._images += 1
+            self._remember(blob, part.thought_signature)
         elif blob is not None and rendering.is_audio(blob):
             increment.audio.append(blob)
         elif part.unknown_kind or (blob is not None and blob.data):
             # Nothing that a client could be given, but the model has answered.
             self.has_content = True
         return ""
+
+    def _remember(self, image: Blob, signature: str | None) -> None:
+        if signature and image.data and self._context.scrub(signature) == signature:
+            remember_image(image.data, signature, self._signatures, self._aside)
 
     def _note_finish(self, candidate: Candidate) -> None:
         reason = candidate.finish

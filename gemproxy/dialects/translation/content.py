@@ -31,15 +31,14 @@ _DEFAULT_IMAGE = "image/jpeg"
 _DEFAULT_VIDEO = "video/mp4"
 
 
-def text_parts(content: str | Sequence[TextPart | RefusalPart] | None) -> list[Part]:
+def text_parts(content: str | Sequence[TextPart] | None) -> list[Part]:
     """The texts of a message that can hold nothing else. Empty texts are left out."""
     if not content:
         # Gemini may answer 400 for an empty text part.
         return []
     if isinstance(content, str):
         return [Part(text=content)]
-    texts = (part.text if isinstance(part, TextPart) else part.refusal for part in content)
-    return [Part(text=text) for text in texts if text]
+    return [Part(text=part.text) for part in content if part.text]
 
 
 def content_parts(

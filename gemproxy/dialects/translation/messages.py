@@ -25,8 +25,10 @@ from gemproxy.dialects.openai.messages import (
     UserMessage,
 )
 from gemproxy.dialects.openai.pairing import Answered, Slot, pair_results
+from gemproxy.dialects.set_aside import NOTHING, SetAside
 from gemproxy.dialects.translation.content import content_parts, text_parts
 from gemproxy.dialects.translation.function_calls import call_parts, has_calls, result_parts
+from gemproxy.dialects.translation.model_images import model_parts
 from gemproxy.dialects.translation.signatures import SignatureStore
 from gemproxy.dialects.translation.tool_names import ToolNames
 from gemproxy.errors import InvalidRequest
@@ -42,6 +44,8 @@ class Replay(msgspec.Struct, frozen=True):
     names: ToolNames
     signatures: SignatureStore
     distrust_signatures: bool = False
+    #: Where media of the request lies that was set aside.
+    aside: SetAside = NOTHING
 
 
 class Conversation(msgspec.Struct):
@@ -92,7 +96,7 @@ def translate_messages(
             path = f"messages[{index}].content"
             conversation.say("user", content_parts(message.content, path, replay.family))
         elif isinstance(message, AssistantMessage):
-            conversation.say("model", text_parts(message.content))
+            conversation.say("model", _model_parts(message, index, replay))
             conversation.say("model", text_parts(message.refusal))
             if has_calls(message):
                 results = pair_results(messages) if results is None else results
@@ -113,6 +117,20 @@ def translate_messages(
 
 def _placed_with_its_call(_message: ToolMessage | FunctionMessage) -> None:
     """Results are written where their calls are, wherever the client put them."""
+
+
+def _model_parts(message: AssistantMessage, index: int, replay: Replay) -> list[Part]:
+    content = message.content
+    if message.images is None and (content is None or isinstance(content, str)):
+        return text_parts(content)
+    return model_parts(
+        message,
+        f"messages[{index}]",
+        family=replay.family,
+        signatures=replay.signatures,
+        distrust=replay.distrust_signatures,
+        aside=replay.aside,
+    )
 
 
 def _replay_calls(

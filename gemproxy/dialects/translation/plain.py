@@ -124,7 +124,10 @@ def _turns(messages: Sequence[Message]) -> tuple[list[Content], list[Part], int]
         if type(text) is not str or role is None:
             return None
         if type(message) is AssistantMessage and (
-            message.refusal or message.tool_calls or message.function_call is not None
+            message.refusal
+            or message.tool_calls
+            or message.function_call is not None
+            or message.images is not None
         ):
             return None
         if not text:

@@ -130,7 +130,7 @@ def to_gemini(
         )
     google = google_options(request)
     tools = translate_tools(request, family, budget)
-    replay = Replay(family, tools.names, signatures, distrust_signatures)
+    replay = Replay(family, tools.names, signatures, distrust_signatures, aside)
     has_tools = tools.tools is not None
     conversation = translate_messages(
         request.messages,
