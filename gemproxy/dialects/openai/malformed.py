@@ -43,7 +43,6 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "messages.content.input_audio.format": ("wav", "mp3", "aiff", "aac", "ogg", "flac"),
     "messages.tool_calls.type": ("function",),
     "tools.type": ("function",),
-    "tool_choice.allowed_tools.mode": ("auto", "required"),
     "tool_choice.allowed_tools.tools.type": ("function",),
     "function_call": ("none", "auto"),
     "response_format.type": ("text", "json_object", "json_schema"),

@@ -16,6 +16,8 @@ from gemproxy.errors import InvalidRequest
 _NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
 
 WORDS = ("none", "auto", "required", "validated", "any")
+#: OpenAI's modes of ``allowed_tools`` are the first two.
+MODES = ("auto", "required", "validated", "any")
 _TYPES = ("function", "allowed_tools")
 _LONGEST_VALUE = 60
 
@@ -38,9 +40,9 @@ class AllowedTool(_Shape, frozen=True):
 
 
 class AllowedTools(_Shape, frozen=True):
-    """A part of the tools, and whether one of them must be called."""
+    """A part of the tools, and whether one of them must be called: see ``MODES``."""
 
-    mode: Literal["auto", "required"]
+    mode: str
     tools: Annotated[list[AllowedTool], msgspec.Meta(min_length=1)]
 
 
@@ -74,6 +76,10 @@ def check_tool_choice(choice: ToolChoice) -> None:
         raise _missing("tool_choice.function")
     if choice.type == "allowed_tools" and choice.allowed_tools is None:
         raise _missing("tool_choice.allowed_tools")
+    if choice.type == "allowed_tools" and choice.allowed_tools is not None:
+        mode = choice.allowed_tools.mode
+        if mode.lower() not in MODES:
+            raise _unknown("tool_choice.allowed_tools.mode", mode, MODES)
     if choice.type not in (*_TYPES, "custom"):
         raise _unknown("tool_choice.type", choice.type, (*_TYPES, *WORDS))
 

@@ -163,7 +163,7 @@ def _choice(request: ChatCompletionRequest) -> _Choice:
         return _legacy_choice(request.function_call)
     choice = request.tool_choice
     if (word := word_of(choice)) is not None:
-        return _Choice("required" if word == "any" else word)
+        return _Choice(_mode(word))
     if isinstance(choice, str):
         # No word that is known: the decoder has refused it.
         return _Choice()
@@ -175,8 +175,14 @@ def _choice(request: ChatCompletionRequest) -> _Choice:
             (tool.function.name, f"{path}[{index}].function.name")
             for index, tool in enumerate(choice.allowed_tools.tools)
         )
-        return _Choice(choice.allowed_tools.mode, only)
+        return _Choice(_mode(choice.allowed_tools.mode), only)
     raise _custom("tool_choice.type")
+
+
+def _mode(word: str) -> str:
+    """The mode for a client's word; ``any`` is Gemini's own word for ``required``."""
+    word = word.lower()
+    return "required" if word == "any" else word
 
 
 def _legacy_choice(choice: str | FunctionName | None) -> _Choice:

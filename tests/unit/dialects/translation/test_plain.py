@@ -50,7 +50,11 @@ messages = st.one_of(
     st.fixed_dictionaries({"role": st.just("user"), "content": words}),
     st.fixed_dictionaries(
         {"role": st.just("assistant"), "content": words | st.none()},
-        optional={"refusal": words | st.none(), "tool_calls": st.just([]) | st.none()},
+        optional={
+            "refusal": words | st.none(),
+            "tool_calls": st.just([]) | st.none(),
+            "images": st.sampled_from([None, [], ["data:image/png;base64,AAAA"]]),
+        },
     ),
     st.fixed_dictionaries(
         {"role": st.just("user"), "content": st.just([{"type": "text", "text": "in a list"}])}

@@ -508,6 +508,19 @@ def test_modes_of_geminis_own(choice, mode):
     assert made["toolConfig"] == {"functionCallingConfig": {"mode": mode}}
 
 
+@pytest.mark.parametrize(
+    ("word", "mode"),
+    [("auto", "VALIDATED"), ("validated", "VALIDATED"), ("any", "ANY"), ("REQUIRED", "ANY")],
+)
+def test_modes_for_some_of_the_tools(word, mode):
+    choice = {"type": "allowed_tools", "allowed_tools": {"mode": word, "tools": [TOOL]}}
+    made = native(NEW, tools=[TOOL], tool_choice=choice)["toolConfig"]
+    assert made == {"functionCallingConfig": {"mode": mode, "allowedFunctionNames": ["f"]}}
+    choice["allowed_tools"]["mode"] = "maybe"
+    error = refusal(NEW, tools=[TOOL], tool_choice=choice)
+    assert error.param == "tool_choice.allowed_tools.mode"
+
+
 @pytest.mark.parametrize("choice", ["auto", "AUTO", {"type": "auto"}])
 def test_auto_is_left_to_gemini(choice):
     assert "toolConfig" not in native(NEW, tools=[TOOL], tool_choice=choice)
