@@ -76,6 +76,52 @@ SERVED = {
     "audio": (NEW, shown({"type": "input_audio", "input_audio": WEBM}), {}),
 }
 
+FUNCTION = "tools.0.functionDeclarations.0.parametersJsonSchema"
+THINKING = "generationConfig.thinkingConfig"
+CALLED = "contents.1.parts.0.functionCall.args"
+#: What Google takes in either way, so that only a look at what was sent shows the difference.
+SENT = {
+    "1": {"contents.2": {"role": "user", "parts": [{"text": "Continue."}]}},
+    "1 system": {
+        "contents.2": {"role": "user", "parts": [{"text": "Summarise."}]},
+        "systemInstruction": None,
+    },
+    "2": {f"{FUNCTION}.properties.a": {"enum": ["x"], "type": "string"}},
+    "2 answer": {
+        "generationConfig.responseJsonSchema.properties.a": {"enum": [1], "type": "integer"}
+    },
+    "5": {THINKING: {"thinkingLevel": "minimal"}},
+    "5 high": {
+        THINKING: {"thinkingLevel": "high", "includeThoughts": True},
+        "systemInstruction.parts": [{"text": "S"}],
+        "contents.0.parts": [{"text": "hi"}],
+    },
+    "7": {"generationConfig.imageConfig": {"aspectRatio": "16:9"}},
+    "8": {THINKING: {"thinkingLevel": "low"}},
+    "8 camel": {THINKING: {"thinkingBudget": 0}},
+    "8 dynamic": {THINKING: {"thinkingBudget": -1, "includeThoughts": True}},
+    "9": {CALLED: {"arguments": '{"x":'}},
+    "9 null": {CALLED: {}},
+    "10": {"toolConfig.functionCallingConfig.mode": "VALIDATED"},
+    "10 any": {"toolConfig.functionCallingConfig.mode": "ANY"},
+    "12": {FUNCTION: {"type": "object", "additionalProperties": True}},
+    "13": {f"{FUNCTION}.properties.a": {}},
+    "13 address": {
+        "contents.0.parts.0.fileData": {
+            "fileUri": "https://a.example/cat.png",
+            "mimeType": "image/png",
+        }
+    },
+    "14": {"contents.0.parts.0.inlineData.mimeType": "image/gif"},
+    "19": {THINKING: {"thinkingBudget": 0}},
+    "20": {
+        "systemInstruction.parts.0.text": 'Answer with JSON that follows this JSON Schema: {"type":'
+        '"object","properties":{"a":{"enum":[1],"type":"integer"}}}',
+        "generationConfig": None,
+    },
+    "audio": {"contents.0.parts.0.inlineData.mimeType": "audio/webm"},
+}
+
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("name", SERVED)
@@ -87,6 +133,15 @@ def test_what_was_reported_is_served(shared_daemon, simulator, name, stream):
     assert b"chat.completion" in answer.body
     (sent,) = simulator.requests()
     assert sent["status"] == 200
+    for place, value in SENT.get(name, {}).items():
+        assert at(sent["body"], place) == value, place
+
+
+def at(value, place):
+    """What stands in the JSON ``value`` under names and numbers with dots between them."""
+    for step in place.split("."):
+        value = value[int(step)] if isinstance(value, list) else value.get(step)
+    return value
 
 
 FOREIGN = ("openai/gemini-3.8-flash", "tunedModels/x", "llama3:latest", "google/llama3:latest")
