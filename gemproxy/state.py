@@ -96,7 +96,7 @@ class State:
     """Everything that survives, as it was at ``pool.taken_at``."""
 
     pool: PoolSnapshot
-    #: By the id of the call, oldest first.
+    #: By the key of the call, which holds its id and a digest of the rest, oldest first.
     signatures: Mapping[str, RememberedCall] = field(default_factory=dict)
     metrics: tuple[MetricsRow, ...] = ()
     events: tuple[AuditEvent, ...] = ()

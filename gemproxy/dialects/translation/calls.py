@@ -13,7 +13,12 @@ from msgspec import UNSET
 from gemproxy.dialects.gemini.answers import FunctionCall, PartialArg
 from gemproxy.dialects.openai.answers import ExtraContent, FunctionText, GoogleExtra, ToolCall
 from gemproxy.dialects.translation.context import AnswerContext
-from gemproxy.dialects.translation.signatures import RememberedCall, SignatureStore
+from gemproxy.dialects.translation.signatures import (
+    RememberedCall,
+    SignatureStore,
+    call_key,
+    call_mark,
+)
 from gemproxy.errors import GarbledAnswer, UnusableAnswer
 
 #: Calls of one choice; a model makes some tens at most.
@@ -24,9 +29,11 @@ class CallReader:
     """The calls of one choice, in their order.
 
     Each call gets the id that Gemini gave it or a fresh one from ``new_id``, and is remembered in
-    ``signatures`` under that id. Without ``context.parallel_tool_calls``, and for clients that
-    speak the older ``functions``, all calls after the first are dropped: the protocol has no place
-    for them, and the signature is on the first.
+    ``signatures`` under that id, its name and its arguments.
+
+    Without ``context.parallel_tool_calls``, and for clients that speak the older ``functions``, all
+    calls after the first are dropped: the protocol has no place for them, and the signature is on
+    the first.
 
     Vertex AI can stream a call in pieces (a name with ``willContinue``, then ``partialArgs``, then
     an empty call as the end marker; recordings ``stream_toolcall_partialargs``). The Gemini API
@@ -87,7 +94,8 @@ class CallReader:
         if signature and scrub(signature) != signature:
             signature = None
         call_id = upstream_id or self._new_id()
-        self._signatures.remember(call_id, RememberedCall(signature, bool(upstream_id)))
+        key = call_key(call_id, call_mark(name, arguments))
+        self._signatures.remember(key, RememberedCall(signature, bool(upstream_id)))
         index, self.count = self.count, self.count + 1
         function = FunctionText(self._context.tool_names.get(name, name), arguments)
         extra = ExtraContent(GoogleExtra(signature)) if signature else UNSET

@@ -2,7 +2,9 @@
 
 Gemini 3 and later check the calls of the current turn: the first call of each step must carry the
 thought signature that it came with. It is looked for where it may have travelled: in Google's own
-extension of the call, in the call's id, in the store of signatures; where it is lost, Google's
+extension of the call, in the call's id, in the store of signatures (there under id, name and
+arguments, else under name and arguments, since some clients make ids of their own); where it is
+lost, Google's
 documented dummy takes its place.
 Source: ai.google.dev, thought signatures.
 """
@@ -30,7 +32,7 @@ from gemproxy.dialects.openai.messages import (
 )
 from gemproxy.dialects.openai.pairing import SIGNATURE_MARK
 from gemproxy.dialects.translation.content import content_parts, media_of
-from gemproxy.dialects.translation.signatures import SignatureStore
+from gemproxy.dialects.translation.signatures import SignatureStore, call_key, call_mark
 from gemproxy.dialects.translation.tool_names import ToolNames
 from gemproxy.errors import InvalidRequest
 
@@ -75,18 +77,26 @@ def call_parts(
     Raises :class:`InvalidRequest` for custom tools.
     """
     parts = []
+    found_by_mark: set[str] = set()
     for call in _calls(message, path):
-        remembered = None
+        name = names.sent(call.function.name)
+        arguments = _arguments(call.function.arguments)
         call_id, _, carried = call.id.partition(SIGNATURE_MARK)
-        if call_id:
-            remembered = signatures.recall(call_id)
+        mark = call_mark(name, bytes(arguments))
+        remembered = signatures.recall(call_key(call_id, mark))
         signature = None
         if not distrust:
-            stored = remembered.signature if remembered is not None else None
-            signature = _extension(call.extra_content) or _usable(carried) or stored
+            signature = _extension(call.extra_content) or _usable(carried)
+            if remembered is not None:
+                signature = signature or remembered.signature
+            elif signature is None and mark not in found_by_mark:
+                # The id may be the client's own. Of equal calls of a step the first one is signed.
+                like = signatures.recall_like(mark)
+                signature = like.signature if like is not None else None
+                found_by_mark.add(mark)
         function_call = FunctionCall(
-            name=names.sent(call.function.name),
-            args=_arguments(call.function.arguments),
+            name=name,
+            args=arguments,
             # Only newer models issue ids, and only an id of theirs is sure to be taken.
             id=call_id if remembered is not None and remembered.issued_upstream else None,
         )

@@ -1,16 +1,60 @@
 """Thought signatures of function calls, kept for clients that drop unknown fields.
 
 Gemini 3 and later answer 400 when the first call of a step is replayed without the signature it
-came with, and most client libraries keep only the fields that they know. The id of a call is the
-one thing that every client echoes, so it is the name under which a signature is found again.
+came with, and most client libraries keep only the fields that they know. What every client echoes
+is a call's id, its name and its arguments, so a signature is found again under all three: ids that
+Gemini gives are short numbers, which repeat, and a signature of another call is worse than none.
+Some clients make ids of their own; for them name and arguments have to do.
 """
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from hashlib import blake2b
 from threading import Lock
+from typing import Any
+
+import msgspec
+
+#: At the end of a call's key, before the mark.
+_SEPARATOR = "#"
+_MARKED = re.compile(r"#([0-9a-f]{24})\Z")
+#: Whole numbers up to this are the same as text and as a float.
+_EXACT = 2.0**53
+
+
+def call_mark(name: str, arguments: bytes | str) -> str:
+    """A digest of a call's name and arguments, which are compared as JSON values.
+
+    The order of members, white space, escapes and ``1.0`` for ``1`` make no difference: clients
+    decode the arguments and encode them again.
+    """
+    try:
+        value = _encode(_decode(arguments))
+    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
+        value = _bytes(arguments)
+    return blake2b(b"%b\0%b" % (_bytes(name), value), digest_size=12).hexdigest()
+
+
+def call_key(call_id: str, mark: str) -> str:
+    """The key of a call in :class:`SignatureStore`."""
+    return f"{call_id}{_SEPARATOR}{mark}"
+
+
+def _bytes(text: bytes | str) -> bytes:
+    return text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+
+
+def _number(text: str) -> float | int:
+    value = float(text)
+    return int(value) if value.is_integer() and -_EXACT < value < _EXACT else value
+
+
+_decode = msgspec.json.Decoder(Any, float_hook=_number).decode
+_encode = msgspec.json.Encoder(order="sorted").encode
 
 
 @dataclass(frozen=True)
@@ -25,7 +69,9 @@ class RememberedCall:
 
 
 class SignatureStore:
-    """Calls by id, the latest ``capacity`` calls and at most ``max_bytes`` of signatures.
+    """Calls by key, the latest ``capacity`` calls and at most ``max_bytes`` of signatures.
+
+    A call's key is :func:`call_key`; other things that are signed have keys of their own.
 
     May be used from any thread: large requests are translated off the reactor's.
     """
@@ -35,25 +81,31 @@ class SignatureStore:
         self._capacity = capacity
         self._max_bytes = max_bytes
         self._bytes = 0
+        #: Of calls that are signed: the key of the latest with this name and these arguments.
+        self._by_mark: dict[str, str] = {}
         self._lock = Lock()
 
-    def remember(self, call_id: str, call: RememberedCall) -> None:
+    def remember(self, key: str, call: RememberedCall) -> None:
         """Keep ``call``; the oldest calls make room."""
         with self._lock:
-            self._forget(call_id)
-            self._calls[call_id] = call
+            self._forget(key)
+            self._calls[key] = call
             self._bytes += len(call.signature or "")
+            if call.signature and (marked := _MARKED.search(key)):
+                self._by_mark[marked[1]] = key
             while len(self._calls) > self._capacity or self._bytes > self._max_bytes:
-                _, oldest = self._calls.popitem(last=False)
-                self._bytes -= len(oldest.signature or "")
+                self._forget(next(iter(self._calls)))
 
-    def recall(self, call_id: str) -> RememberedCall | None:
+    def recall(self, key: str) -> RememberedCall | None:
         """What is known of the call, and mark it as used."""
         with self._lock:
-            call = self._calls.get(call_id)
-            if call is not None:
-                self._calls.move_to_end(call_id)
-            return call
+            return self._recall(key)
+
+    def recall_like(self, mark: str) -> RememberedCall | None:
+        """What is known of the latest signed call of this mark, whatever its id."""
+        with self._lock:
+            key = self._by_mark.get(mark)
+            return None if key is None else self._recall(key)
 
     def items(self) -> Iterator[tuple[str, RememberedCall]]:
         """All calls as they are now, oldest first, as :meth:`remember` takes them back."""
@@ -63,7 +115,18 @@ class SignatureStore:
     def __len__(self) -> int:
         return len(self._calls)
 
-    def _forget(self, call_id: str) -> None:
-        previous = self._calls.pop(call_id, None)
-        if previous is not None:
-            self._bytes -= len(previous.signature or "")
+    def _recall(self, key: str) -> RememberedCall | None:
+        call = self._calls.get(key)
+        if call is not None:
+            self._calls.move_to_end(key)
+        return call
+
+    def _forget(self, key: str) -> None:
+        previous = self._calls.pop(key, None)
+        if previous is None:
+            return
+        self._bytes -= len(previous.signature or "")
+        if previous.signature and (marked := _MARKED.search(key)):
+            mark = marked[1]
+            if self._by_mark.get(mark) == key:
+                del self._by_mark[mark]

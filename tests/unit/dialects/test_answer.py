@@ -8,7 +8,12 @@ import pytest
 from gemproxy.dialects.gemini.answers import decode_answer
 from gemproxy.dialects.translation.answer import continuation_token, to_openai
 from gemproxy.dialects.translation.context import AnswerContext
-from gemproxy.dialects.translation.signatures import RememberedCall, SignatureStore
+from gemproxy.dialects.translation.signatures import (
+    RememberedCall,
+    SignatureStore,
+    call_key,
+    call_mark,
+)
 from gemproxy.errors import UnusableAnswer, UpstreamRejected
 
 
@@ -26,6 +31,10 @@ def call(name, args=None, **fields):
 
 def answer(*candidates, **fields):
     return {"candidates": list(candidates), "responseId": "abc", **fields}
+
+
+def mark(name):
+    return call_mark(name, "{}")
 
 
 def complete(*answers, signatures=None, **context):
@@ -291,8 +300,9 @@ def test_calls_are_remembered_with_their_signatures():
         answer(candidate({**call("f"), "thoughtSignature": "sig=="}, call("g", id="theirs"))),
         signatures=signatures,
     )
-    assert signatures.recall("call_1") == RememberedCall("sig==", issued_upstream=False)
-    assert signatures.recall("theirs") == RememberedCall(None, issued_upstream=True)
+    ours, theirs = (call_key(*each) for each in [("call_1", mark("f")), ("theirs", mark("g"))])
+    assert signatures.recall(ours) == RememberedCall("sig==", issued_upstream=False)
+    assert signatures.recall(theirs) == RememberedCall(None, issued_upstream=True)
 
 
 def test_signature_goes_to_the_client_too():
@@ -616,4 +626,5 @@ def test_a_secret_that_comes_back_with_a_call_is_neither_kept_nor_passed_on(fiel
     )
     assert secret.encode() not in completed.body
     assert secret not in repr(dict(signatures.items()))
-    assert list(dict(signatures.items())) == ["call_1" if field == "id" else "theirs"]
+    call_id = "call_1" if field == "id" else "theirs"
+    assert list(dict(signatures.items())) == [call_key(call_id, mark("f"))]

@@ -7,7 +7,12 @@ import pytest
 
 from gemproxy.dialects.gemini.answers import UpstreamErrorEvent
 from gemproxy.dialects.translation.context import AnswerContext
-from gemproxy.dialects.translation.signatures import RememberedCall, SignatureStore
+from gemproxy.dialects.translation.signatures import (
+    RememberedCall,
+    SignatureStore,
+    call_key,
+    call_mark,
+)
 from gemproxy.dialects.translation.stream import ChatStreamTranslator
 from gemproxy.errors import StreamIncomplete, UnusableAnswer, UpstreamRejected
 
@@ -256,8 +261,10 @@ def test_each_call_is_one_delta():
     ]
     assert made[3]["tool_calls"][0]["index"] == 2
     assert made[4:] == ["tool_calls"]
-    assert signatures.recall("call_1") == RememberedCall("sig", issued_upstream=False)
-    assert signatures.recall("theirs") == RememberedCall(None, issued_upstream=True)
+    ours = call_key("call_1", call_mark("f", '{"a":1}'))
+    theirs = call_key("theirs", call_mark("safe", "{}"))
+    assert signatures.recall(ours) == RememberedCall("sig", issued_upstream=False)
+    assert signatures.recall(theirs) == RememberedCall(None, issued_upstream=True)
 
 
 def test_without_parallel_calls_only_the_first_is_given_out():

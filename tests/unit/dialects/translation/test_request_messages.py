@@ -8,7 +8,12 @@ from hypothesis import strategies as st
 
 from gemproxy.dialects.openai.requests import decode_chat_completion
 from gemproxy.dialects.translation.request import to_gemini
-from gemproxy.dialects.translation.signatures import RememberedCall, SignatureStore
+from gemproxy.dialects.translation.signatures import (
+    RememberedCall,
+    SignatureStore,
+    call_key,
+    call_mark,
+)
 from gemproxy.errors import InvalidRequest
 
 DUMMY = "skip_thought_signature_validator"
@@ -322,10 +327,15 @@ def signed(turn):
     return [part.get("thoughtSignature") for part in turn["parts"]]
 
 
-def remembered(call_id, signature, issued_upstream=False):
+def remembered(call_id, signature, issued_upstream=False, name="f", arguments="{}"):
     store = SignatureStore()
-    store.remember(call_id, RememberedCall(signature, issued_upstream))
+    remember(store, call_id, signature, issued_upstream, name, arguments)
     return store
+
+
+def remember(store, call_id, signature, issued_upstream=False, name="f", arguments="{}"):
+    key = call_key(call_id, call_mark(name, arguments))
+    store.remember(key, RememberedCall(signature, issued_upstream))
 
 
 def test_the_clients_own_signature_comes_first():
@@ -345,6 +355,105 @@ def test_the_suffix_of_the_id_comes_second():
 def test_the_store_comes_third():
     turns = contents([user("a"), calls(call("1"))], MODERN, remembered("1", "c3RvcmU="))
     assert signed(turns[1]) == ["c3RvcmU="]
+
+
+def two_conversations():
+    """Two calls of one id, as short ids repeat; the later one came last."""
+    store = remembered("call_883098", "b25l", issued_upstream=True, arguments='{"x": 1}')
+    remember(store, "call_883098", "dHdv", True, arguments='{"x": 2}')
+    return store
+
+
+@pytest.mark.parametrize(
+    ("arguments", "signature"),
+    [
+        ('{"x":1}', "b25l"),
+        ('{"x":2}', "dHdv"),
+        ('{ "x" : 1.0 }', "b25l"),
+        ('{"\\u0078":2}', "dHdv"),
+        ('{"x":3}', DUMMY),
+        ('{"x":"1"}', DUMMY),
+        ('{"x":1,"y":null}', DUMMY),
+        ('{"x":', DUMMY),
+    ],
+)
+def test_one_id_in_two_conversations_has_two_signatures(arguments, signature):
+    turns = contents(
+        [user("a"), calls(call("call_883098", arguments=arguments))], MODERN, two_conversations()
+    )
+    assert signed(turns[1]) == [signature]
+    issued = turns[1]["parts"][0]["functionCall"].get("id")
+    assert issued == (None if signature == DUMMY else "call_883098")
+
+
+def test_one_id_of_two_functions_has_two_signatures():
+    store = remembered("1", "Zg==", name="f")
+    remember(store, "1", "Zw==", name="g")
+    for name, signature in (("f", "Zg=="), ("g", "Zw=="), ("h", DUMMY)):
+        turns = contents([user("a"), calls(call("1", name))], MODERN, store)
+        assert signed(turns[1]) == [signature]
+
+
+@pytest.mark.parametrize("call_id", ["magentic-1", "0b1c7f9e", ""])
+def test_a_client_with_ids_of_its_own_gets_its_signatures(call_id):
+    turns = contents(
+        [user("a"), calls(call(call_id, arguments='{"x": 2}'))], MODERN, two_conversations()
+    )
+    assert signed(turns[1]) == ["dHdv"]
+    # Only an id of Gemini's is sure to be taken.
+    assert "id" not in turns[1]["parts"][0]["functionCall"]
+
+
+def test_of_equal_calls_with_ids_of_the_clients_own_the_first_is_signed():
+    store = remembered("1", "c2ln")
+    remember(store, "2", None)
+    turns = contents([user("a"), calls(call("x"), call("y")), calls(call("z"))], MODERN, store)
+    assert signed(turns[1]) == ["c2ln", None]
+
+
+def test_a_legacy_call_gets_its_signature_by_name_and_arguments():
+    message = {"role": "assistant", "function_call": {"name": "f", "arguments": '{"x":1}'}}
+    turns = contents([user("a"), message], MODERN, two_conversations())
+    assert signed(turns[1]) == ["b25l"]
+
+
+def test_calls_that_are_forgotten_are_not_found_by_their_arguments_either():
+    store = SignatureStore(capacity=2)
+    for number in range(4):
+        remember(store, f"{number}", "c2ln", arguments=f'{{"x":{number}}}')
+    assert len(store) == 2
+    for number, signature in enumerate([DUMMY, DUMMY, "c2ln", "c2ln"]):
+        message = calls(call("own", arguments=f'{{"x":{number}}}'))
+        assert signed(contents([user("a"), message], MODERN, store)[1]) == [signature]
+    assert len(store._by_mark) == 2
+
+
+def test_calls_are_found_again_after_a_restart():
+    again = SignatureStore()
+    for key, remembered_call in two_conversations().items():
+        again.remember(key, remembered_call)
+    for call_id in ("call_883098", "own"):
+        message = calls(call(call_id, arguments='{"x":1}'))
+        assert signed(contents([user("a"), message], MODERN, again)[1]) == ["b25l"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "equal"),
+    [
+        ('{"a":1,"b":[1,{"c":2,"d":3}]}', '{ "b":[1.0,{"d":3,"c":2e0}], "a":1 }', True),
+        ('{"a":"\u00fc"}', '{"a":"\\u00FC"}', True),
+        ('{"a":-0.0}', '{"a":0}', True),
+        ('{"a":[1,2]}', '{"a":[2,1]}', False),
+        ('{"a":true}', '{"a":1}', False),
+        ('{"a":1.5}', '{"a":1}', False),
+        ('{"a":1e400}', '{"a":null}', True),  # no number that JSON's readers agree upon
+        ('{"a":12345678901234567890123}', '{"a":12345678901234567890124}', False),
+        ("[" * 10_000, "[" * 9_999, False),
+    ],
+)
+def test_arguments_are_compared_as_json_values(one, other, equal):
+    assert (call_mark("f", one) == call_mark("f", other)) == equal
+    assert call_mark("f", one) != call_mark("g", one)
 
 
 def test_the_dummy_comes_last_and_only_on_the_first_call_of_each_step():
@@ -395,7 +504,7 @@ def test_a_legacy_call_carries_the_dummy():
 
 def test_only_ids_that_gemini_issued_go_back_to_it():
     store = remembered("theirs", None, issued_upstream=True)
-    store.remember("ours", RememberedCall(None, issued_upstream=False))
+    remember(store, "ours", None)
     messages = [user("a"), calls(call("theirs"), call("ours"), call("unknown"))]
     turns = contents(messages, MODERN, store)
     assert [part["functionCall"].get("id") for part in turns[1]["parts"]] == ["theirs", None, None]
