@@ -404,8 +404,7 @@ class _Cleaning:
         patterns = node.get("patternProperties")
         if isinstance(patterns, dict) and len(patterns) == 1 and not additional:
             additional = next(iter(patterns.values()))
-        elif isinstance(patterns, dict) and patterns and additional is None and not properties:
-            # Several kinds of names: more than one keyword can say, yet not nothing.
+        elif additional is None and not properties and _wants_properties(node):
             additional = True
         if isinstance(additional, bool):
             clean["additionalProperties"] = additional
@@ -436,6 +435,16 @@ class _Cleaning:
             clean["items"] = self._clean(items, depth + 1)
         if "items" in clean or "prefixItems" in clean:
             clean.setdefault("type", "array")
+
+
+def _wants_properties(node: Schema) -> bool:
+    """Whether keywords that Google does not know show that some properties are meant."""
+    patterns, least = node.get("patternProperties"), node.get("minProperties")
+    return (
+        (isinstance(patterns, dict) and bool(patterns))
+        or (isinstance(least, int | float) and least > 0)
+        or node.get("unevaluatedProperties") not in (None, False)
+    )
 
 
 def _step(target: object, token: str) -> object:

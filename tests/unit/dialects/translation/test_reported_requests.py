@@ -302,6 +302,13 @@ def test_several_patterns_of_names_are_parameters_of_any_name():
     assert made == {"type": "object", "additionalProperties": True}
 
 
+@pytest.mark.parametrize("more", [{"minProperties": 1}, {"unevaluatedProperties": True}])
+def test_parameters_that_must_have_some_name_may_have_any(more):
+    assert parameters({"type": "object", **more})["additionalProperties"] is True
+    closed = {"type": "object", "additionalProperties": False, **more}
+    assert parameters(closed) is ABSENT
+
+
 @pytest.mark.parametrize("more", [{}, {"additionalProperties": False}])
 def test_parameters_that_are_none_are_omitted(more):
     assert parameters({"type": "object", "properties": {}, **more}) is ABSENT
