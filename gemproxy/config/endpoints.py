@@ -25,6 +25,9 @@ _ORDER = {
     "systemd": ("domain", "index", "name"),
 }
 
+#: What else must be a number, where a type has it: a mode of a file is octal.
+_NUMBERS = {"backlog": r"[0-9]{1,9}", "mode": r"0?[0-7]{1,4}", "lockfile": r"[01]"}
+
 _LONGEST = 500
 _OPEN_ESCAPE = re.compile(r"(?<!\\)(?:\\\\)*\\\Z")
 
@@ -40,9 +43,14 @@ def is_description(description: str) -> bool:
     read = _read(description)
     if read.kind in _WRAPPERS:
         return is_description(description.split(":", 1)[1])
-    if read.kind in _TCP:
-        return _is_port(read.argument("port"))
-    return True
+    if read.kind in _TCP and not _is_port(read.argument("port")):
+        return False
+    # Twisted would read these at the start only, of which `check` can tell nobody.
+    return all(
+        re.fullmatch(form, "0" if (value := read.argument(name)) is None else value)
+        for name, form in _NUMBERS.items()
+        if name in _ORDER.get(read.kind, ())
+    )
 
 
 def gives_twice(description: str) -> bool:

@@ -87,3 +87,25 @@ def test_a_place_counts_as_the_argument_that_it_is_for():
     assert not endpoints.is_local("tcp6:4806:127.0.0.1")
     assert not endpoints.is_local("tcp:4806:interface\\=127.0.0.1")
     assert endpoints.with_socket_mode("unix:/run/a.sock:600") == "unix:/run/a.sock:600"
+
+
+@pytest.mark.parametrize(
+    ("description", "usable"),
+    [
+        ("unix:/run/g.sock:mode=660", True),
+        ("unix:/run/g.sock:0660:50:0", True),
+        ("unix:/run/g.sock:mode=9", False),
+        ("unix:/run/g.sock:mode=-1", False),
+        ("unix:/run/g.sock:mode=77777", False),
+        ("unix:/run/g.sock:mode=rw", False),
+        ("unix:/run/g.sock:mode=", False),
+        ("unix:/run/g.sock:lockfile=no", False),
+        ("haproxy:unix:/run/g.sock:mode=9", False),
+        ("tcp:4806:backlog=50", True),
+        ("tcp:4806:backlog=many", False),
+        ("tcp6:4806:many", False),
+    ],
+)
+def test_a_number_that_twisted_cannot_read_is_a_mistake_of_the_file(description, usable):
+    """Else `check` says good of a file with which no start succeeds."""
+    assert endpoints.is_description(description) is usable
