@@ -172,6 +172,9 @@ def storage_errors(path: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         kind = StorageCorrupt if _code(error) in _DAMAGED else StorageUnavailable
         raise kind(f"{path}: {error}") from error
+    except UnicodeDecodeError as error:
+        # In place of SQLite's own error, where that quotes a damaged schema.
+        raise StorageCorrupt(f"{path}: damaged: {error}") from error
     except OSError as error:
         raise StorageUnavailable(f"{path}: {error.strerror or error}") from error
 

@@ -29,6 +29,10 @@ FORMAT = "gemproxy-state"
 #: Grows when an older program could misread the file.
 VERSION = 1
 
+#: Bytes of a file that is read at all. The database has half of it at most
+#: (:class:`~gemproxy.storage.retention.Retention`).
+LARGEST = 512 * 1024 * 1024
+
 #: Values that are encoded in one go: the interpreter is not let go of in between.
 _BATCH = 200
 
@@ -109,7 +113,7 @@ def _decode(document: bytes) -> tuple[State, float | None]:
 def read_state(path: Path) -> State:
     """The state in a file. Raises :class:`StorageError`."""
     with storage_errors(path):
-        return decode_state(read_regular(path))
+        return decode_state(_read(path))
 
 
 def write_state(path: Path, state: State, *, overwrite: bool, follows: float | None = None) -> None:
@@ -146,7 +150,7 @@ class JSONStateStore:
         """See :class:`~gemproxy.interfaces.StateStore`."""
         try:
             with storage_errors(self.path):
-                state, self.follows = _decode(read_regular(self.path))
+                state, self.follows = _decode(_read(self.path))
         except StorageError:
             if self.exists():
                 raise
@@ -183,6 +187,14 @@ class JSONStateStore:
 
     def close(self) -> None:
         """See :class:`~gemproxy.interfaces.StateStore`."""
+
+
+def _read(path: Path) -> bytes:
+    """A file of a state's size. What is larger is none, and reading it may take all memory."""
+    document = read_regular(path, LARGEST + 1)
+    if len(document) > LARGEST:
+        raise StorageCorrupt(f"larger than {LARGEST} bytes, as no state of gemproxy is")
+    return document
 
 
 def _encode_list(values: Iterable[object]) -> Iterator[bytes]:

@@ -25,6 +25,7 @@ from gemproxy.ledger import MetricsLedger
 from gemproxy.secret import Secret
 from gemproxy.services.live_state import LiveState
 from gemproxy.state import AuditTrail
+from gemproxy.storage import json_snapshot
 from gemproxy.storage.fallback import FallbackStateStore
 from gemproxy.storage.json_snapshot import JSONStateStore, encode_state
 from gemproxy.storage.sqlite import SQLiteStateStore
@@ -219,6 +220,17 @@ def test_no_mutation_of_a_snapshot_stops_a_start(data):
             assert b'"version":1,' not in document
 
 
+def test_a_snapshot_of_gigabytes_is_not_read_whole(tmp_path, monkeypatch):
+    """It would take the machine's memory, and a start that long."""
+    monkeypatch.setattr(json_snapshot, "LARGEST", 1000)
+    with (tmp_path / "gemproxy.json").open("wb") as file:
+        file.truncate(10**12)
+    start = survives(tmp_path)
+    assert start.state is None
+    assert "larger than 1000 bytes" in start.store.status().last_error
+    assert any(name.startswith("gemproxy.json.damaged-") for name in files_in(tmp_path))
+
+
 @pytest.mark.parametrize("name", ["gemproxy.json", "gemproxy.db"])
 @pytest.mark.parametrize("kind", ["folder", "fifo", "dangling link", "link to itself"])
 def test_what_is_no_file_stops_no_start(tmp_path, name, kind):
@@ -312,6 +324,10 @@ def test_a_database_whose_contents_make_no_sense_is_moved_aside(tmp_path, databa
         lambda whole: b"SQLite format 3\0" + b"\xff" * 4000,
         lambda whole: os.urandom(len(whole)),
         lambda whole: whole[:4096] + os.urandom(len(whole) - 4096),
+        # SQLite's error quotes the name of the table: no UTF-8, so that Python raises another one.
+        lambda whole: whole.replace(b"CREATE TABLE keys", b"CREATE TABLE \xb4eys"),
+        lambda whole: whole.replace(b"CREATE TABLE ", b"CREATE \xffABLE "),
+        lambda whole: whole.replace(b"tablekeyskeys", b"tablek\xffysk\xffys"),
     ],
 )
 def test_a_database_that_is_cut_or_overwritten_is_moved_aside(tmp_path, database, damage):
