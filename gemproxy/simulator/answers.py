@@ -24,6 +24,7 @@ _THOUGHTS = {"NONE": 0, "MINIMAL": 4, "LOW": 16, "MEDIUM": 40, "HIGH": 90, "XHIG
 _IMAGE_TOKENS = 1120
 _CALLS_MADE = "Model generated function call(s)."
 _USUAL_WORDS = 24
+_TOKEN_BYTES = 120_000
 _SEPARATORS = "\x85\u2028\u2029"
 
 
@@ -66,12 +67,10 @@ def answer(ask: Ask, response_id: str) -> Answer:
 
     Raises ValueError where a continuation token does not belong to the request.
     """
-    if "continuationToken" in ask.request:
-        _hop(ask)
     whole = Answer(
         model_version=ask.model.name,
         response_id=response_id,
-        prompt=asking.prompt_tokens(ask.request),
+        prompt=_prompt_tokens(ask),
         cached_tokens=_cached(ask),
         tool_tokens=73 if _searches(ask) else 0,
         service_tier=ask.request.get("serviceTier", "standard"),
@@ -136,7 +135,7 @@ def _saying(ask: Ask, draft: Candidate, limit: int) -> Candidate:
     pieces = words.tokens(text)
     cut = len(pieces) > limit
     text = "".join(pieces[:limit])
-    extras: dict[str, Any] = dict(_continuation(ask)) if not cut else {}
+    extras: dict[str, Any] = dict(_continuation(ask, len(pieces))) if not cut else {}
     if _searches(ask):
         extras["groundingMetadata"] = _grounding(ask, text)
     return replace(
@@ -191,7 +190,7 @@ def _text(ask: Ask) -> str:
 
 def _opening(ask: Ask) -> str:
     if "long" in ask.shapes and ask.model.decodes_in_hops:
-        return f"Part {_hop(ask) + 1} of {ask.shapes['long']['hops'] + 1}."
+        return f"Part {_token(ask)[0] + 1} of {ask.shapes['long']['hops'] + 1}."
     if ask.results:
         return " ".join(
             f"{result['name']} returned {words.excerpt(_compact(result['response']))}."
@@ -256,28 +255,39 @@ def _text_signature(ask: Ask) -> str | None:
 # ---- long answers, search, cache ---------------------------------------------------------------
 
 
-def _hop(ask: Ask) -> int:
-    """Which hop of a long answer this request is; the token names the request it goes on with."""
+def _token(ask: Ask) -> tuple[int, int]:
+    """Which hop of a long answer this request is, and how many tokens were written before it.
+
+    The token names the request that it goes on with, and no key: any key may go on.
+    """
     token = ask.request.get("continuationToken")
     if token is None:
-        return 0
+        return 0, 0
     try:
-        hop, digest = base64.b64decode(token, validate=True).decode("ascii").split(":")
+        hop, written, digest = base64.b64decode(token, validate=True).decode("ascii").split(":")[:3]
     except (binascii.Error, UnicodeDecodeError, ValueError):
         raise ValueError("Invalid continuation token.") from None
     if digest != _first_request(ask):
         raise ValueError("The continuation token does not belong to this request.")
-    return int(hop)
+    return int(hop), int(written)
 
 
-def _continuation(ask: Ask) -> Mapping[str, Any]:
+def _prompt_tokens(ask: Ask) -> Mapping[str, int]:
+    """What was written in the hops before counts as prompt, as recorded of Gemini 4."""
+    counts = asking.prompt_tokens(ask.request)
+    _, written = _token(ask)
+    return {**counts, "TEXT": counts.get("TEXT", 0) + written} if written else counts
+
+
+def _continuation(ask: Ask, tokens: int) -> Mapping[str, Any]:
     if "long" not in ask.shapes or not ask.model.decodes_in_hops:
         return {}
-    hop = _hop(ask) + 1
-    if hop > ask.shapes["long"]["hops"]:
+    hop, written = _token(ask)
+    if hop >= ask.shapes["long"]["hops"]:
         return {}
-    token = base64.b64encode(f"{hop}:{_first_request(ask)}".encode()).decode("ascii")
-    return {"continuationToken": token}
+    # Google's are some 160 KB long, since they hold the text.
+    text = f"{hop + 1}:{written + tokens}:{_first_request(ask)}:{'.' * _TOKEN_BYTES}"
+    return {"continuationToken": base64.b64encode(text.encode()).decode("ascii")}
 
 
 def _first_request(ask: Ask) -> str:
@@ -370,6 +380,12 @@ def _unexpected_call(_ask: Ask) -> Candidate:
     )
 
 
+def _transcription(ask: Ask) -> Candidate:
+    text = _text(ask)
+    spoken = {"audioTranscription": {"text": text, "languageCode": "en"}}
+    return Candidate(parts=({"text": ""}, spoken), tokens=words.token_count(text))
+
+
 _ENDINGS: Mapping[str, Callable[[Ask], Candidate]] = MappingProxyType(
     {
         "safety": _safety,
@@ -378,6 +394,10 @@ _ENDINGS: Mapping[str, Callable[[Ask], Candidate]] = MappingProxyType(
         "malformed-call": _malformed_call,
         "unexpected-call": _unexpected_call,
         "empty-text": lambda _ask: Candidate(parts=({"text": ""},)),
+        "transcription": _transcription,
+        "unknown-part": lambda _ask: Candidate(
+            parts=({"mediaProcessing": {"state": "FINISHED"}},), tokens=1
+        ),
         "no-parts": lambda _ask: Candidate(content="role"),
     }
 )

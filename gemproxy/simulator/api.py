@@ -23,6 +23,7 @@ from gemproxy.simulator import (
     calls,
     chunks,
     errors,
+    generation_rules,
     models,
     rules,
     script,
@@ -167,7 +168,7 @@ class Api:
         if operation.call is Call.COUNT:
             return self._count(document, operation, fault)
         request = _parsed("GenerateContentRequest", document)
-        self._check(request, model)
+        self._check(request, model, operation)
         if fault.kind is Kind.ERROR:
             raise Refused(errors.for_behaviour(fault.name, operation.about(fault)))
         if fault.kind is Kind.TRANSPORT:
@@ -235,8 +236,10 @@ class Api:
             raise Refused(errors.closed_model(name))
         return model
 
-    def _check(self, request: dict[str, Any], model: Model) -> None:
+    def _check(self, request: dict[str, Any], model: Model, operation: _Operation) -> None:
         text = rules.objection(request, model)
+        if text is None and operation.call is Call.STREAM:
+            text = generation_rules.stream_objection(request, model)
         if text is None and self.config.strict_signatures:
             foreign = calls.corrupted(self.config.seed, request)
             text = None if foreign is None else f"Corrupted thought signature. ({foreign})"

@@ -185,6 +185,8 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
         "finish": _entry(_A, "any finishReason", reason="OTHER", message="", text=False),
         "no-candidates": _entry(_A, "200 with usage and no candidates"),
         "empty-text": _entry(_A, "STOP with one empty text part"),
+        "transcription": _entry(_A, "an empty text part, then the text as an audioTranscription"),
+        "unknown-part": _entry(_A, "STOP with one part, of a kind that no client knows"),
         "no-parts": _entry(_A, "STOP with a content that has no parts"),
         "finish-last": _entry(_A, "finishReason stands in the last content chunk"),
         "finish-extra": _entry(_A, "finishReason stands in an extra chunk with empty text"),
@@ -198,6 +200,7 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
         "text-before-call": _entry(_A, "function calls are preceded by text"),
         "malformed-call": _entry(_A, "MALFORMED_FUNCTION_CALL, no content"),
         "unexpected-call": _entry(_A, "UNEXPECTED_TOOL_CALL of an undeclared function"),
+        "same-id": _entry(_A, "function calls have an id that another call had", id="call_883098"),
         "no-signature": _entry(_A, "function calls come without their thoughtSignature"),
     }
 )

@@ -109,7 +109,10 @@ def _call(ask: Ask, at: int, function: Mapping[str, Any], args: Any) -> Call:
         args = schemas.example(schema, dice) if isinstance(schema, dict) else {}
     call: Call = {"name": function["name"], "args": args if isinstance(args, dict) else {}}
     if ask.model.names_calls:
-        call["id"] = f"call_{dice.randrange(100_000, 10_000_000)}"
+        same = ask.shapes.get("same-id")
+        call["id"] = (
+            same["id"] if same and not at else f"call_{dice.randrange(100_000, 10_000_000)}"
+        )
     return call
 
 

@@ -43,8 +43,18 @@ def _sampling(request: Request, model: Model) -> Iterator[str]:
         )
 
 
-def _logprobs(request: Request, _model: Model) -> Iterator[str]:
+def stream_objection(request: Request, model: Model) -> str | None:
+    """What the method for streams refuses although the other one would not."""
     config = request.get("generationConfig", {})
+    if config.get("responseLogprobs") and not model.streams_logprobs:
+        return "LogProbs is not supported in streaming mode"
+    return None
+
+
+def _logprobs(request: Request, model: Model) -> Iterator[str]:
+    config = request.get("generationConfig", {})
+    if config.get("responseLogprobs") and not model.gives_logprobs:
+        yield f"Logprobs is not enabled for models/{model.name}"
     if "logprobs" in config and not config.get("responseLogprobs"):
         yield "logprobs can only be set when response_logprobs is true."
     if not 0 <= config.get("logprobs", 0) <= 20:

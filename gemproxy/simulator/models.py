@@ -76,6 +76,16 @@ class Model:
         return self.generation < 3.6 and self.name != "gemini-3.5-flash-lite"
 
     @property
+    def gives_logprobs(self) -> bool:
+        """Log probabilities may be asked for; recorded refusals are of newer models."""
+        return self.medium is Medium.TEXT and self.generation < 3 and not self.is_gemma
+
+    @property
+    def streams_logprobs(self) -> bool:
+        """In a stream as well, which most models refuse."""
+        return self.gives_logprobs and self.name.endswith("-lite")
+
+    @property
     def most_candidates(self) -> int:
         """The greatest ``candidateCount``."""
         several = self.generation < 3 and self.medium is Medium.TEXT and not self.is_gemma

@@ -395,7 +395,8 @@ def test_two_choices(create):
 
 
 def test_logprobs(create):
-    asked = said("[simulate:echo] one two", logprobs=True, top_logprobs=2)
+    # The one model here that gives them, also in a stream.
+    asked = said("[simulate:echo] one two", "gemini-2.5-flash-lite", logprobs=True, top_logprobs=2)
     choice = create(**asked).choices[0]
     assert [item.token for item in choice.logprobs.content] == ["one", " two"]
     for item in choice.logprobs.content:

@@ -275,7 +275,8 @@ REFUSED = [
         ),
     ),
     ("stop_sequences", NEW, config(stopSequences=list("abcdef"))),
-    ("logprobs can only be set", NEW, config(logprobs=2)),
+    ("logprobs can only be set", "gemini-2.5-flash", config(logprobs=2)),
+    ("Logprobs is not enabled for models/", NEW, config(responseLogprobs=True)),
     ("only allowed with", NEW, config(responseJsonSchema={"type": "object"})),
     (
         "only one of response_schema",

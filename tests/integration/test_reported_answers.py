@@ -1,0 +1,252 @@
+"""Answers that were reported to be lost or misread, from a simulated Google to a socket."""
+
+import http.client
+import json
+
+import pytest
+from fakes.clients import post, said
+from fakes.running import keys_of
+
+from gemproxy.simulator import calls as simulator_calls
+
+ARGON, FLASH, LITE, NEW = (
+    "gemini-4-argon",
+    "gemini-2.5-flash",
+    "gemini-2.5-flash-lite",
+    "gemini-3.8-flash",
+)
+SEED = 0  # the simulator's own
+both_ways = pytest.mark.parametrize("stream", [False, True])
+
+
+def ask(daemon, prompt, model, *, stream, **more):
+    """The text, the finish reason, the usage and the choices of the answer."""
+    options = {"stream_options": {"include_usage": True}} if stream else {}
+    answer = post(daemon, said(prompt, model, stream=stream, **options, **more))
+    assert answer.status == 200, answer.body
+    line = daemon.request_line(answer.headers["x-request-id"])
+    if not stream:
+        (choice,) = answer.json["choices"]
+        text = choice["message"]["content"]
+        return text, choice["finish_reason"], answer.json["usage"], [choice], line
+    *events, done = answer.events
+    assert done == "[DONE]"
+    *chunks, last = map(json.loads, events)
+    choices = [choice for chunk in chunks for choice in chunk["choices"]]
+    text = "".join(choice["delta"].get("content") or "" for choice in choices)
+    reasons = [choice["finish_reason"] for choice in choices if choice["finish_reason"]]
+    assert len(reasons) == 1
+    return text, reasons[0], last["usage"], choices, line
+
+
+def generations(simulator):
+    return [each for each in simulator.requests() if each["call"] != "models.list"]
+
+
+# ---- parts of new kinds ------------------------------------------------------------------------
+
+
+@both_ways
+def test_a_part_of_an_unknown_kind_is_not_asked_for_again(start_daemon, simulator, stream):
+    text, reason, *_ = ask(start_daemon(), "[simulate:unknown-part]", LITE, stream=stream)
+    assert (text, reason) == ("", "stop")
+    assert len(generations(simulator)) == 1
+
+
+@both_ways
+def test_the_text_of_a_transcription_is_content(start_daemon, simulator, stream):
+    prompt = "[simulate:transcription] good day"
+    text, reason, *_ = ask(start_daemon(), prompt, LITE, stream=stream)
+    assert text.startswith('You said: "good day".')
+    assert reason == "stop"
+    assert len(generations(simulator)) == 1
+
+
+# ---- long answers ------------------------------------------------------------------------------
+
+
+@both_ways
+def test_a_long_answer_has_the_prompt_of_its_first_hop(start_daemon, simulator, stream):
+    daemon = start_daemon()
+    _, _, alone, *_ = ask(daemon, "A novel [simulate:long hops=0]", ARGON, stream=stream)
+    text, reason, usage, *_ = ask(daemon, "A novel [simulate:long hops=2]", ARGON, stream=stream)
+    assert reason == "stop"
+    assert [f"Part {n} of 3." in text for n in (1, 2, 3)] == [True] * 3
+    assert abs(usage["prompt_tokens"] - alone["prompt_tokens"]) <= 2
+    assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
+    assert len(generations(simulator)) == 4
+
+
+@both_ways
+def test_a_failed_hop_is_asked_for_again_by_itself(start_daemon, simulator, stream):
+    daemon = start_daemon(keys_of("alpha"))
+    prompt = "A novel [simulate:long hops=2]"
+    whole = ask(daemon, prompt, ARGON, stream=stream)[0]
+    sent = len(generations(simulator))
+    simulator.behave("alpha", "flaky", parameters={"failure": "overloaded", "everyNth": 2})
+    text, reason, _, _, line = ask(daemon, prompt, ARGON, stream=stream)
+    assert (text, reason, line["outcome"]) == (whole, "stop", "success")
+    # The first hop once, the two others twice.
+    hops = [request["body"].get("continuationToken") for request in generations(simulator)[sent:]]
+    assert len(hops) == 5
+    assert [bool(hop) for hop in hops] == [False, True, True, True, True]
+    assert (hops[1], hops[3]) == (hops[2], hops[4])
+
+
+@both_ways
+def test_another_key_serves_a_later_hop(start_daemon, simulator, stream):
+    daemon = start_daemon(keys_of("alpha", "beta"))
+    simulator.behave_all("flaky", parameters={"failure": "rate-limited-minute", "everyNth": 2})
+    prompt = "A novel [simulate:long hops=1]"
+    text, reason, _, _, line = ask(daemon, prompt, ARGON, stream=stream)
+    assert (reason, line["outcome"], line["attempts"]) == ("stop", "success", 2)
+    assert "Part 1 of 2." in text
+    assert text.count("Part 2 of 2.") == 1
+    first, second, third = (request["key"] for request in generations(simulator))
+    assert first == second != third
+
+
+@both_ways
+@pytest.mark.parametrize(
+    ("failure", "reason"), [("overloaded", "unavailable"), ("bad-request", "invalid_argument")]
+)
+def test_a_hop_that_fails_for_good_ends_at_its_length(
+    start_daemon, simulator, stream, failure, reason
+):
+    daemon = start_daemon(keys_of("alpha"), retry={"maxAttempts": 1})
+    simulator.behave("alpha", "flaky", parameters={"failure": failure, "everyNth": 2})
+    prompt = "A novel [simulate:long hops=1]"
+    text, finish, usage, _, line = ask(daemon, prompt, ARGON, stream=stream)
+    assert (text.count("Part 1 of 2."), text.count("Part 2"), finish) == (1, 0, "length")
+    assert usage["completion_tokens"]
+    assert line["status"] == 200
+    assert line["outcome"] != "success"
+    assert [each["reason"] for each in line["failures"]] == [reason]
+
+
+# ---- log probabilities -------------------------------------------------------------------------
+
+
+@both_ways
+@pytest.mark.parametrize("model", [NEW, ARGON, FLASH])
+def test_refused_log_probabilities_are_null(start_daemon, simulator, stream, model):
+    daemon = start_daemon()
+    for asked in (2, 3):
+        *_, choices, _ = ask(daemon, "Hello", model, stream=stream, logprobs=True, top_logprobs=5)
+        refused = stream or model != FLASH
+        assert all((choice["logprobs"] is None) for choice in choices) == refused
+        # Once with them and once without; from then on at once without.
+        assert len(generations(simulator)) == (asked if refused else asked - 1)
+
+
+# ---- signatures --------------------------------------------------------------------------------
+
+
+def tool():
+    properties = {"x": {"type": "integer"}}
+    function = {"name": "look", "parameters": {"type": "object", "properties": properties}}
+    return {"type": "function", "function": function}
+
+
+def call_of(daemon, number):
+    prompt = f'[simulate:same-id] call look with {{"x": {number}}}'
+    answer = post(daemon, said(prompt, NEW, tools=[tool()]))
+    (call,) = answer.json["choices"][0]["message"]["tool_calls"]
+    assert call["id"] == "call_883098"
+    return prompt, call
+
+
+def replay(daemon, prompt, call, *, stream=False, **changed):
+    """The next turn, from a client that keeps only what OpenAI documents."""
+    kept = {name: call[name] for name in ("id", "type", "function")} | changed
+    messages = [
+        {"role": "user", "content": prompt},
+        {"role": "assistant", "content": None, "tool_calls": [kept]},
+        {"role": "tool", "tool_call_id": kept["id"], "content": "seen"},
+    ]
+    body = {"model": NEW, "messages": messages, "tools": [tool()], "stream": stream}
+    assert post(daemon, body).status == 200
+
+
+def replayed(request):
+    (part,) = (p for c in request["body"]["contents"] for p in c["parts"] if "functionCall" in p)
+    return part["functionCall"], part["thoughtSignature"]
+
+
+@both_ways
+def test_a_call_id_of_two_conversations_has_two_signatures(start_daemon, simulator, stream):
+    daemon = start_daemon()
+    conversations = [call_of(daemon, number) for number in (1, 2)]
+    before = len(generations(simulator))
+    for prompt, call in conversations:
+        replay(daemon, prompt, call, stream=stream)
+    sent = generations(simulator)[before:]
+    # Each is taken at once, with the signature that Google gave for this very call.
+    assert len(sent) == 2
+    for request in sent:
+        function_call, signature = replayed(request)
+        assert signature == simulator_calls.sign(SEED, function_call)
+
+
+def test_a_client_that_renames_ids_keeps_its_signatures(start_daemon, simulator):
+    daemon = start_daemon()
+    prompt, call = call_of(daemon, 1)
+    replay(daemon, prompt, call, id="magentic-7")
+    function = {"name": "look", "arguments": '{ "x" : 1 }'}
+    replay(daemon, prompt, call, id="magentic-8", function=function)
+    for request in generations(simulator)[1:]:
+        function_call, signature = replayed(request)
+        assert signature == simulator_calls.sign(SEED, function_call)
+    assert len(generations(simulator)) == 3
+
+
+# ---- what a client should know of another try --------------------------------------------------
+
+
+def headers_of(answer):
+    return answer.headers.get("retry-after"), answer.headers.get("x-should-retry")
+
+
+def models_of(daemon):
+    connection = http.client.HTTPConnection(daemon.host, daemon.port, timeout=60)
+    try:
+        connection.request("GET", "/v1/models")
+        response = connection.getresponse()
+        given = {name.lower(): value for name, value in response.getheaders()}
+        return response.status, given, json.loads(response.read())["error"]
+    finally:
+        connection.close()
+
+
+def test_bad_keys_are_not_to_be_tried_again(start_daemon, simulator):
+    daemon = start_daemon()
+    simulator.behave_all("invalid")
+    for stream in (False, True):
+        answer = post(daemon, said("Hello", LITE, stream=stream))
+        assert answer.status == 503
+        assert headers_of(answer)[1] == "false"
+        assert 290 <= int(headers_of(answer)[0]) <= 300
+
+
+def test_a_spend_limit_is_not_to_be_tried_again(start_daemon, simulator):
+    daemon = start_daemon()
+    simulator.behave_all("spend-limited")
+    answer = post(daemon, said("Hello", LITE))
+    assert answer.status == 429
+    assert headers_of(answer)[1] == "false"
+    assert 590 <= int(headers_of(answer)[0]) <= 600
+
+
+@pytest.mark.parametrize(
+    "behaviour", ["invalid", "expired", "rate-limited-minute", "rate-limited-day", "spend-limited"]
+)
+def test_the_cold_list_of_models_says_what_a_chat_says(start_daemon, simulator, behaviour):
+    simulator.behave_all(behaviour, calls=["models", "generate", "stream"])
+    status, given, error = models_of(start_daemon())
+    chat = post(start_daemon(), said("Hello", LITE))
+    of_chat = chat.json["error"]
+    assert (status, error["code"], error["type"]) == (chat.status, of_chat["code"], of_chat["type"])
+    same = of_chat["message"].replace(f"the model '{LITE}'", "the list of models")
+    assert error["message"] == same
+    assert given.get("x-should-retry") == chat.headers.get("x-should-retry")
+    assert abs(int(given["retry-after"]) - int(chat.headers["retry-after"])) <= 60
