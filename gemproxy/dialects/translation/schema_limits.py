@@ -52,7 +52,8 @@ class ItemLimits:
             if not times:
                 continue
             left -= _items(node) * times
-            told = f"(maxItems: {node.pop('maxItems')})"
+            limit = node.pop("maxItems")
+            told = f"(maxItems: {int(limit) if limit == int(limit) else limit})"
             node["description"] = f"{node.get('description', '')} {told}".lstrip()
             if left <= MOST_ITEMS:
                 return

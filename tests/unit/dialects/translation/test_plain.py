@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gemproxy.dialects.families import family_of
@@ -137,11 +137,13 @@ def test_every_option_is_tried():
     assert set(OPTIONS) | {"model", "messages"} == set(ChatCompletionRequest.__struct_fields__)
 
 
+@settings(deadline=None)  # each request is translated for every model, twice
 @given(requests)
 def test_request_comes_to_the_same_on_both_ways(request):
     assert_ways_agree(json.dumps(request).encode())
 
 
+@settings(deadline=None)
 @given(st.fixed_dictionaries(OPTIONS))
 def test_each_option_comes_to_the_same_on_both_ways(options):
     conversation = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]

@@ -234,6 +234,11 @@ def test_a_description_is_kept_beside_the_limit_that_it_tells():
     assert parameters(schema)["properties"]["a0"]["description"] == "Names. (maxItems: 1000)"
 
 
+def test_a_limit_that_is_written_as_a_fraction_counts_as_well():
+    _, told = limits_of(parameters(arrays(1000.0)))
+    assert told == {"a0": "(maxItems: 1000)"}
+
+
 def test_a_definition_counts_as_often_as_it_is_used():
     names = {"type": "array", "items": {"type": "string"}, "maxItems": 301}
     uses = {name: {"$ref": "#/$defs/Names"} for name in "abc"}
