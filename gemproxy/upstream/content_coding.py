@@ -9,8 +9,11 @@ from __future__ import annotations
 import zlib
 from typing import Any
 
-#: Of what was compressed no more is undone at a time: 64 KB may hold 64 MB.
+#: Of what was compressed no more is undone at a time, nor in one turn of the reactor: 64 KB may
+#: hold 64 MB.
 PIECE_BYTES = 256 * 1024
+#: A shorter piece counts as so much: 64 KB may hold 3,000 members with next to nothing in them.
+LEAST_PIECE = 4096
 
 #: zlib's window bits for each coding: with a gzip header, or a zlib one.
 _WINDOW = {"gzip": 31, "x-gzip": 31, "deflate": 15}
@@ -45,29 +48,26 @@ class Decoder:
         self._rest = self._rest + data if self._rest else data
 
     def take(self) -> bytes:
-        """The next piece that is undone; nothing where more has to come first.
+        """Undo one piece of what is :attr:`pending`; there may be nothing in it.
 
         Raises :class:`Compressed`.
         """
-        while self._rest or self._full:
-            if self._stream.eof:
-                self._full = False
-                if not self._rest:
-                    break
-                # Members may follow one another (RFC 1952 section 2.2); nothing else may.
-                if self._coding == "deflate" or not self._rest.startswith(b"\x1f"):
-                    raise Compressed(f"bytes after the end of {self._coding}")
-                self._stream = zlib.decompressobj(_WINDOW[self._coding])
-            self._begun = True
-            try:
-                piece: bytes = self._stream.decompress(self._rest, PIECE_BYTES)
-            except zlib.error:
-                raise Compressed(f"what came is not {self._coding}") from None
-            self._rest = self._stream.unused_data or self._stream.unconsumed_tail
-            self._full = len(piece) == PIECE_BYTES
-            if piece:
-                return piece
-        return b""
+        if self._stream.eof:
+            self._full = False
+            if not self._rest:
+                return b""
+            # Members may follow one another (RFC 1952 section 2.2); nothing else may.
+            if self._coding == "deflate" or not self._rest.startswith(b"\x1f"):
+                raise Compressed(f"bytes after the end of {self._coding}")
+            self._stream = zlib.decompressobj(_WINDOW[self._coding])
+        self._begun = True
+        try:
+            piece: bytes = self._stream.decompress(self._rest, PIECE_BYTES)
+        except zlib.error:
+            raise Compressed(f"what came is not {self._coding}") from None
+        self._rest = self._stream.unused_data or self._stream.unconsumed_tail
+        self._full = len(piece) == PIECE_BYTES
+        return piece
 
     @property
     def pending(self) -> bool:

@@ -58,6 +58,7 @@ class ConnectionPool:
         keepalive: float = 20.0,
     ) -> None:
         self._seconds = reactor.seconds
+        self.call_later = reactor.callLater
         self.keepalive = keepalive
         self._endpoint = endpoint
         self._keep = keep

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from gemproxy.errors import FailureKind, UpstreamFailed
@@ -18,7 +19,14 @@ from gemproxy.sockets import send, send_now
 from gemproxy.tcp_keepalive import gone_after, unacknowledged
 from gemproxy.upstream.answer import Answer
 from gemproxy.upstream.connection import UpstreamConnection
-from gemproxy.upstream.content_coding import Compressed, Decoder, UnknownCoding, decoder_of
+from gemproxy.upstream.content_coding import (
+    LEAST_PIECE,
+    PIECE_BYTES,
+    Compressed,
+    Decoder,
+    UnknownCoding,
+    decoder_of,
+)
 from gemproxy.upstream.deadlines import Deadlines
 from gemproxy.upstream.failures import DEADLINE, FIRST_BYTE, IDLE, upstream_failure
 from gemproxy.upstream.pool import ConnectionPool
@@ -64,6 +72,7 @@ class TreqResponse(RoundTrip):
         "_seconds",
         "_settled",
         "_silent_at",
+        "_turn",
         "status",
     )
 
@@ -96,6 +105,8 @@ class TreqResponse(RoundTrip):
         self._failure: UpstreamFailed | None = None
         # Where the body comes in a content coding.
         self._decoder: Decoder | None = None
+        # Set while more of it is undone in the reactor's next turn.
+        self._turn: IDelayedCall | None = None
         self._paused = False
         self._settled = False
 
@@ -285,7 +296,7 @@ class TreqResponse(RoundTrip):
                 self._distrust()
                 done.errback(Failure())
                 return
-        if self._settled:
+        if self._settled or self._turn is not None:
             return
         if self._failure is not None:
             self._settle()
@@ -307,17 +318,33 @@ class TreqResponse(RoundTrip):
         return True
 
     def _decode(self, decoder: Decoder, receive: Callable[[bytes], None]) -> None:
-        """Hand over what has come, piece by piece, as long as somebody takes it."""
+        """Hand over what has come, piece by piece, as long as somebody takes it.
+
+        What would take long has further turns of the reactor, and nothing more is read from the
+        socket meanwhile.
+        """
         decoder.feed(self.answer.take())
+        if self._turn is not None:
+            return
+        left = PIECE_BYTES
         try:
-            while not self._settled and (not self._paused or self._failure is not None):
-                piece = decoder.take()
-                if not piece:
+            while decoder.pending and not self._settled and (not self._paused or self._failure):
+                if left <= 0:
+                    self._turn = self._pool.call_later(0, self._take_turn)
+                    self._flow()
                     return
-                receive(piece)
+                piece = decoder.take()
+                left -= max(len(piece), LEAST_PIECE)
+                if piece:
+                    receive(piece)
         except Compressed as error:
             detail = str(error)
             raise UpstreamFailed(FailureKind.GARBAGE, detail=detail, spares_key=True) from None
+
+    def _take_turn(self) -> None:
+        self._turn = None
+        self._hand_over()
+        self._flow()
 
     def _decoded(self, decoder: Decoder, done: Deferred[None]) -> bool:
         """Whether all is handed over; where the coding lacks its end, the exchange fails."""
@@ -334,7 +361,7 @@ class TreqResponse(RoundTrip):
         connection = self.connection
         if connection is None or self.answer.complete or self._settled:
             return
-        if self._paused or self._done is None:
+        if self._paused or self._done is None or self._turn is not None:
             connection.pause()
         else:
             connection.resume()
@@ -343,6 +370,9 @@ class TreqResponse(RoundTrip):
         self._settled = True
         self._answered = self._done = self._receive = None
         self._deadlines.release(self)
+        turn, self._turn = self._turn, None
+        if turn is not None:
+            turn.cancel()
 
     def _leave(self, _: Deferred[object]) -> None:
         """Nobody waits any more."""

@@ -8,6 +8,7 @@ from fakes.scripted_server import chunked, ok
 from fakes.upstream_stage import Stage, Told
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.defer import CancelledError
 
 from gemproxy.errors import FailureKind
 from gemproxy.upstream.content_coding import PIECE_BYTES
@@ -135,14 +136,18 @@ def test_nothing_in_gzip_is_nothing(stage):
 def test_what_comes_out_counts_to_the_limit(stage):
     sent = stage.send()
     stage.wires[0].says(ok(gzip.compress(b"x" * 50_000_000), GZIP))
-    assert Told(sent.result.read(1_000_000)).kind is FailureKind.TOO_LARGE
+    told = Told(sent.result.read(1_000_000))
+    stage.clock.advance(0)
+    assert told.kind is FailureKind.TOO_LARGE
     assert stage.wires[0].closed
 
 
 def test_what_comes_out_comes_in_pieces(stage):
     sent, sizes = stage.send(), []
     stage.wires[0].says(ok(gzip.compress(b"x" * 5_000_000), GZIP))
-    assert Told(sent.result.stream(lambda piece: sizes.append(len(piece)))).result is None
+    told = Told(sent.result.stream(lambda piece: sizes.append(len(piece))))
+    stage.clock.advance(0)
+    assert told.result is None
     assert (sum(sizes), max(sizes)) == (5_000_000, PIECE_BYTES)
 
 
@@ -161,3 +166,58 @@ def test_a_reader_that_pauses_gets_no_more_than_one_piece(stage):
         sent.result.resume()
     assert told.result is None
     assert b"".join(got) == b"x" * (2 * PIECE_BYTES + 5)
+
+
+def head(size):
+    return b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % size
+
+
+def test_each_piece_has_a_turn_of_the_reactor_and_nothing_is_read_meanwhile(stage):
+    """64 MB in one turn would keep everybody waiting for a tenth of a second."""
+    sent, got, wire = stage.send(), [], stage.wires[0]
+    bomb = gzip.compress(b"x" * (4 * PIECE_BYTES))
+    wire.says(head(len(bomb)) + bomb[:-10])
+    told = Told(sent.result.stream(got.append))
+    assert len(got) == 1
+    assert wire.paused
+    stage.clock.advance(0)
+    assert not wire.paused
+    wire.says(bomb[-10:])
+    stage.clock.advance(0)
+    assert told.result is None
+    assert b"".join(got) == b"x" * (4 * PIECE_BYTES)
+    assert stage.ask() == b"{}"
+
+
+def test_members_with_nothing_in_them_have_turns_as_well(stage):
+    sent, got = stage.send(), []
+    body = gzip.compress(b"") * 3000 + gzip.compress(b"x")
+    stage.wires[0].says(ok(body, GZIP))
+    told = Told(sent.result.stream(got.append))
+    assert got == []
+    stage.clock.advance(0)
+    assert told.result is None
+    assert got == [b"x"]
+
+
+def test_who_leaves_between_two_pieces_leaves_no_turn_behind(stage):
+    sent, got = stage.send(), []
+    stage.wires[0].says(ok(gzip.compress(b"x" * (4 * PIECE_BYTES)), GZIP))
+    streaming = sent.result.stream(got.append)
+    told = Told(streaming)
+    streaming.cancel()
+    told.result.trap(CancelledError)
+    stage.clock.advance(0)
+    assert len(got) == 1
+
+
+def test_a_connection_that_ends_between_two_pieces_is_told_behind_what_came(stage):
+    sent, got = stage.send(), []
+    bomb = gzip.compress(b"x" * (4 * PIECE_BYTES))
+    stage.wires[0].says(head(len(bomb)) + bomb[:-10])
+    told = Told(sent.result.stream(got.append))
+    stage.wires[0].closes()
+    assert told.results == []
+    stage.clock.advance(0)
+    assert told.kind is FailureKind.TRUNCATED
+    assert len(b"".join(got)) >= 3 * PIECE_BYTES
