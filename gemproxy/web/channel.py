@@ -277,6 +277,7 @@ class ProxyChannel(Protocol):
 
     def _serve(self, request: ProxyRequest) -> None:
         self.is_serving = True
+        self._uptake = None  # What waited before was taken, or nothing would be served.
         self._step = self._hold
         self.deadline = math.inf
         request.process()

@@ -256,6 +256,35 @@ async def test_who_waits_for_a_silent_upstream_is_not_cut_off(server):
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_waited_in_an_earlier_request_is_not_held_against_a_client(server):
+    """A Unix socket does not count what was ever taken, only what waits now."""
+    gates = []
+
+    async def serve(exchange, writer):
+        writer.begin_stream()
+        writer.write(b"x" * 1000)
+        gates.append(Deferred())
+        await gates[-1]
+        writer.finish()
+        exchange.outcome = "success"
+
+    client = await server.connect()
+    client.settimeout(5)
+    for pause in (PATIENCE // 2, PATIENCE // 2, 0):
+        server.serve = serve
+        client.sendall(REQUEST % b"")
+        await server.pass_time(3)
+        assert len(server.site.channels) == 1
+        gates[-1].callback(None)
+        await turns(5)
+        while not (await deferToThread(client.recv, 65536)).endswith(b"0\r\n\r\n"):
+            pass
+        await server.pass_time(pause)
+    assert [status for status, _ in server.told] == [200, 200, 200]
+    client.close()
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_client_that_has_vanished_is_cut_off_before_a_slow_one(server, monkeypatch):
     """The kernel is asked by ``has_vanished``; a test in a network namespace asks it in earnest."""
     monkeypatch.setattr(channel_module, "has_vanished", lambda _, seconds: seconds < 60)
