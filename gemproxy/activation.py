@@ -147,7 +147,7 @@ class Activation(Service):
         try:
             daemon.parts.privilegedStartService()
             daemon.parts.startService()
-        except StartRefused:
+        except BaseException:
             daemon.abandon()
             raise
         self._daemon = daemon

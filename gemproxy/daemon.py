@@ -361,9 +361,10 @@ class Daemon:
         for child in (
             *underneath,
             self._notifier,
+            # May refuse the start: what comes behind it has not begun then.
+            self._checkpoint,
             GracefulExit(reactor),
             self._clock_watch,
-            self._checkpoint,
             Lifetime(self._upstream),
             self._translation,
             self._health,
