@@ -124,6 +124,23 @@ def test_a_hop_that_fails_for_good_ends_at_its_length(
     assert [each["reason"] for each in line["failures"]] == [reason]
 
 
+@pytest.mark.parametrize(
+    "failure", ["truncated", "cut", "reset-mid-stream", "error-mid-stream", "error-mid-stream-raw"]
+)
+def test_a_hop_that_breaks_off_within_ends_the_stream_at_its_length(
+    start_daemon, simulator, failure
+):
+    """What the client has of the hop cannot be sent twice, and what there is is no error."""
+    daemon = start_daemon(keys_of("alpha", "beta"))
+    simulator.behave_all("flaky", parameters={"failure": failure, "everyNth": 2})
+    prompt = "A novel [simulate:long hops=1]"
+    text, finish, _, _, line = ask(daemon, prompt, ARGON, stream=True)
+    assert (text.count("Part 1 of 2."), text.count("Part 2 of 2."), finish) == (1, 1, "length")
+    assert line["outcome"] == "broken_off"
+    assert len(line["failures"]) == 1
+    assert len(generations(simulator)) == 2
+
+
 # ---- log probabilities -------------------------------------------------------------------------
 
 
@@ -250,3 +267,37 @@ def test_the_cold_list_of_models_says_what_a_chat_says(start_daemon, simulator, 
     assert error["message"] == same
     assert given.get("x-should-retry") == chat.headers.get("x-should-retry")
     assert abs(int(given["retry-after"]) - int(chat.headers["retry-after"])) <= 60
+
+
+# ---- headers -----------------------------------------------------------------------------------
+
+OURS = {
+    "access-control-allow-origin",
+    "access-control-expose-headers",
+    "cache-control",
+    "connection",
+    "content-length",
+    "content-type",
+    "date",
+    "openai-processing-ms",
+    "retry-after",
+    "server",
+    "transfer-encoding",
+    "vary",
+    "x-accel-buffering",
+    "x-content-type-options",
+    "x-gemproxy-attempts",
+    "x-request-id",
+    "x-should-retry",
+}
+
+
+@both_ways
+@pytest.mark.parametrize("behaviour", ["ok", "overloaded", "redirect", "suspended", "bad-request"])
+def test_no_header_of_googles_reaches_a_client(start_daemon, simulator, stream, behaviour):
+    daemon = start_daemon()
+    simulator.behave_all(behaviour)
+    answer = post(daemon, said("Hello", LITE, stream=stream))
+    assert set(answer.headers) <= OURS
+    assert "location" not in answer.headers
+    assert b"secret" not in answer.body.lower()

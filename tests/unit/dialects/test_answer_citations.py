@@ -73,6 +73,14 @@ def test_byte_offsets_become_character_offsets():
     ]
 
 
+def test_a_segment_without_a_start_begins_at_the_first_byte():
+    made = grounded(["Öl. Wein."], support(None, 4, 0))
+    metadata = made["candidates"][0]["groundingMetadata"]
+    del metadata["groundingSupports"][0]["segment"]["startIndex"]
+    del metadata["groundingSupports"][0]["segment"]["partIndex"]
+    assert cited(made) == [("Öl.", "A", "https://a.example/")]
+
+
 def test_offsets_count_from_the_part_that_is_named():
     assert cited(grounded(["Äpfel. ", "Birnen. ", "Öl."], support(0, 3, 0, part=2))) == [
         ("Öl", "A", "https://a.example/")

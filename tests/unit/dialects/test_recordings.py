@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from gemproxy.classification import classify_response, error_for
 from gemproxy.dialects.gemini.answers import UpstreamErrorEvent, decode_answer
 from gemproxy.dialects.sse import EventStreamDecoder
 from gemproxy.dialects.translation.answer import to_openai
@@ -12,12 +13,28 @@ from gemproxy.dialects.translation.context import AnswerContext
 from gemproxy.dialects.translation.signatures import SignatureStore
 from gemproxy.dialects.translation.stream import ChatStreamTranslator
 from gemproxy.errors import StreamIncomplete, UnusableAnswer
+from gemproxy.keys.outcome import SERVED, Verdict
 
 RECORDINGS = Path(__file__).resolve().parents[4] / "shared" / "recordings"
 NAMES = sorted(path.name for path in RECORDINGS.glob("*.json"))
 UNARY = [name for name in NAMES if name.startswith("unary_")]
 STREAMS = [name for name in NAMES if name.startswith(("stream_", "error_499_midstream"))]
 ARRAYS = [name for name in NAMES if name.startswith("streamarray_")]
+ERRORS = [name for name in NAMES if name.startswith("error_") and name not in STREAMS]
+#: Recordings of endpoints that this program does not speak with, or only lists models with.
+ELSEWHERE = (
+    "cachedContents",
+    "countTokens",
+    "embed",
+    "fileSearchStores",
+    "files",
+    "interactions",
+    "models",
+    "openai",
+    "operations",
+    "predict",
+    "uploadToFileSearchStore",
+)
 HEAD = 4096  # bytes of each stream in which every cut is tried
 
 pytestmark = pytest.mark.skipif(not NAMES, reason=f"no recordings at {RECORDINGS}")
@@ -82,7 +99,8 @@ def plain_reading(chunks, *, stream):
                 elif part.get("thought"):
                     choice["thoughts"] += part["text"]
                 else:
-                    choice["text"] += part.get("text", "") + plain_code(part)
+                    spoken = part.get("audioTranscription", {}).get("text", "")
+                    choice["text"] += part.get("text", "") + spoken + plain_code(part)
                     choice["media"] += "inlineData" in part
             choice["finish"] = candidate.get("finishReason", choice["finish"])
     return conclude(choices, usage, block, stream=stream)
@@ -212,6 +230,34 @@ def decode_pieces(*pieces):
 
 
 # --- tests ----------------------------------------------------------------------------------------
+
+
+def test_no_recording_is_passed_over():
+    read = {*UNARY, *STREAMS, *ARRAYS, *ERRORS}
+    left = [name for name in NAMES if name not in read]
+    assert [name for name in left if not name.startswith(ELSEWHERE)] == []
+    answers = [load(name) for name in (*UNARY, *STREAMS, *ARRAYS)]
+    assert len(answers) > 250
+    assert {"generateContent", "streamGenerateContent"} <= {each["endpoint"] for each in answers}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_error_recording_is_judged_and_told(name):
+    recording = load(name)
+    status, body = recording["status"], recording.get("response", recording.get("response_text"))
+    text = body if isinstance(body, str) else json.dumps(body)
+    outcome = classify_response(status, recording["headers"], text.encode(), now=1.8e9)
+    assert outcome.status == status
+    assert outcome.verdict not in SERVED
+    if status >= 400 and isinstance(body, dict) and "error" in body:
+        assert outcome.message[:100] == body["error"]["message"][:100]
+    error = error_for(outcome)
+    assert error.status >= 400
+    if outcome.verdict is Verdict.KEY:
+        assert error.status == 503
+    # A redirect of Google's echoes the request's headers, the key among them.
+    told = f"{error.message} {error.headers()} {outcome.message} {outcome.public}".lower()
+    assert "x-goog-api-key" not in told
 
 
 @pytest.mark.parametrize("name", UNARY)

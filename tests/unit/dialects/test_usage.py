@@ -42,6 +42,16 @@ def test_thoughts_that_the_candidates_hold_already_are_not_counted_twice():
     assert (usage.output, usage.reasoning, usage.total) == (10, 6, 13)
 
 
+def test_counts_that_do_not_add_up_are_taken_as_they_are():
+    """Recorded: text without a count of candidates, and a total of Vertex AI's that is one less."""
+    missing = read(promptTokenCount=10, totalTokenCount=10, thoughtsTokenCount=None)
+    assert (missing.input, missing.output, missing.total) == (10, 0, 10)
+    vertex = read(
+        promptTokenCount=10, candidatesTokenCount=5, thoughtsTokenCount=20, totalTokenCount=34
+    )
+    assert (vertex.input, vertex.output, vertex.total) == (10, 25, 35)
+
+
 def test_newer_names_of_the_prompt_count_are_read():
     usage = read(
         rawPromptTokenCount=9,
