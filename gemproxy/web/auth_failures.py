@@ -49,6 +49,7 @@ class AuthFailures:
         """``request`` brought a wrong token."""
         address = self.address_of(request)
         network = network_of(address)
+        was_locked = self._lockout.wait(network, now)
         self._lockout.count(network, now)
-        if self._lockout.wait(network, now):
+        if not was_locked and self._lockout.wait(network, now):
             self._log.warn("an address is locked out for wrong tokens", address=address)

@@ -41,9 +41,10 @@ class Lockout:
         return max(0.0, self._window - (now - times[0]))
 
     def count(self, address: str, now: float) -> None:
-        """``address`` brought a wrong token."""
+        """``address`` brought a wrong token; nothing is counted while it is locked out."""
         times = self._wrong.setdefault(address, deque(maxlen=self._limit))
-        times.append(now)
+        if not self.wait(address, now):
+            times.append(now)
         self._wrong.move_to_end(address)
         if len(self._wrong) > self._capacity:
             self._wrong.popitem(last=False)

@@ -37,6 +37,14 @@ def test_the_wait_ends_a_minute_after_the_first_of_the_ten():
     assert lockout.wait(HERE, 160.0) == 0
 
 
+def test_tries_while_it_is_locked_make_the_wait_no_longer():
+    lockout = Lockout()
+    guess(lockout, 10, now=100.0)
+    guess(lockout, 10, now=130.0)
+    assert lockout.wait(HERE, 130.0) == 30
+    assert lockout.wait(HERE, 160.0) == 0
+
+
 def test_after_the_wait_one_more_wrong_token_within_the_minute_locks_again():
     lockout = Lockout()
     for second in range(10):
