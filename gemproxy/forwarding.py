@@ -35,7 +35,12 @@ from gemproxy.dialects.gemini.answers import (
     decode_answer,
 )
 from gemproxy.dialects.openai.errors import encode_error_event
-from gemproxy.dialects.translation.answer import continuation_token, hop_fault, to_openai
+from gemproxy.dialects.translation.answer import (
+    CompletedAnswer,
+    continuation_token,
+    hop_fault,
+    to_openai,
+)
 from gemproxy.dialects.translation.request import with_continuation
 from gemproxy.dialects.translation.schema_budget import SchemaBudget
 from gemproxy.dialects.translation.signatures import SignatureStore
@@ -65,6 +70,9 @@ from gemproxy.relay import StreamRelay
 MAX_ERROR_BYTES = 256 * 1024
 #: A unary answer with several 4K images stays below it.
 MAX_ANSWER_BYTES = 128 * 1024 * 1024
+#: A larger one is translated in a thread: log probabilities are millions of small objects, which
+#: take seconds.
+LARGE_ANSWER_BYTES = 1024 * 1024
 #: A Gemini 4 answer of 1,048,576 tokens comes in 32 unary hops.
 MAX_HOPS = 40
 
@@ -322,6 +330,7 @@ class Forwarder:
     async def _serve_whole(self, call: Call, lease: Lease, response: UpstreamResponse) -> Outcome:
         """Read the answer, hop by hop where it is a long one, and write it."""
         answers: list[GenerateContentResponse] = [] if call.hops is None else call.hops.answers
+        size = 0
         while True:
             body = response.take(MAX_ANSWER_BYTES) or await response.read(MAX_ANSWER_BYTES)
             now = self._seconds()
@@ -330,6 +339,7 @@ class Forwarder:
             if answers and (fault := hop_fault(answer)) is not None:
                 raise UnusableAnswer(fault)
             answers.append(answer)
+            size += len(body)
             token = continuation_token(answer)
             if not token or len(answers) == MAX_HOPS:
                 break
@@ -339,10 +349,14 @@ class Forwarder:
                 return await self._classify(call, response)
         # Large ones hold what they were read from.
         del answer, body
-        return self._write_whole(call, answers)
+        if size <= LARGE_ANSWER_BYTES:
+            return self._write_whole(call, self._completed(call, answers))
+        made: list[CompletedAnswer] = []
+        await self._in_thread(lambda: made.append(self._completed(call, answers)))
+        return self._write_whole(call, made.pop())
 
-    def _write_whole(self, call: Call, answers: list[GenerateContentResponse]) -> Outcome:
-        """Write what the hops in ``answers`` say together, and let go of them."""
+    def _completed(self, call: Call, answers: list[GenerateContentResponse]) -> CompletedAnswer:
+        """What the hops in ``answers`` say together; lets go of them. Any thread may."""
         completed = to_openai(
             answers,
             call.translated.context,
@@ -351,6 +365,10 @@ class Forwarder:
             signatures=self._signatures,
         )
         answers.clear()
+        return completed
+
+    def _write_whole(self, call: Call, completed: CompletedAnswer) -> Outcome:
+        """Write what the upstream has answered."""
         if completed.empty and not call.unusable:
             raise UnusableAnswer("empty answer")
         call.exchange.usage = completed.usage
@@ -409,7 +427,7 @@ class Forwarder:
             if hops is not None and hops.relay is not None:
                 hops.relay.cut_off()
             elif hops is not None:
-                self._write_whole(call, hops.answers)
+                self._write_whole(call, self._completed(call, hops.answers))
         except GemproxyError as rest:
             if call.writer.started:
                 self._break_off(call, outcome)

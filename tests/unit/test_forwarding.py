@@ -120,6 +120,29 @@ def test_an_answer_is_translated_and_counted(comes_later):
     assert proxy.status("a").success_count == 1
 
 
+def test_a_large_answer_is_translated_in_a_thread():
+    """Of the longest answer with log probabilities it takes seconds, in which nobody is served."""
+    likely = {"token": "Hi", "logProbability": -0.5}
+    chosen = [likely] * 2000
+    logprobs = {"chosenCandidates": chosen, "topCandidates": [{"candidates": [likely] * 20}] * 2000}
+    proxy = Proxy(FakeGemini(a=[whole("Hi" * 2000, logprobsResult=logprobs), whole("Hi.")]))
+    (choice,) = proxy.ask(more=b'"logprobs":true,"top_logprobs":20').json["choices"]
+    assert len(choice["logprobs"]["content"]) == 2000
+    assert proxy.in_threads == 1
+    assert proxy.exchange.outcome == "success"
+    assert proxy.ask().json["choices"][0]["message"]["content"] == "Hi."
+    assert proxy.in_threads == 1
+
+
+def test_a_large_answer_that_says_nothing_is_told_by_its_thread():
+    """Whatever is wrong with an answer is known as before, and tried elsewhere."""
+    empty = whole("", None, groundingMetadata={"webSearchQueries": ["q" * 1_100_000]})
+    proxy = Proxy(FakeGemini(a=[empty], b=[whole("Hi.")]))
+    assert proxy.ask().json["choices"][0]["message"]["content"] == "Hi."
+    assert proxy.in_threads == 1
+    assert len(proxy.exchange.attempts) == 2
+
+
 def test_tokens_of_an_answer_are_used_by_the_key_that_gave_it():
     proxy = Proxy(FakeGemini(a=[OVERLOADED], b=[whole("Hello.")]))
     limited = Limits(tpm=1000)
