@@ -14,7 +14,7 @@ from typing import NamedTuple
 _WRAPPERS = frozenset({"haproxy"})
 _TCP = frozenset({"tcp", "tcp4", "tcp6", "ssl"})
 #: Reached through the file system or the process's own descriptors, not the network.
-_LOCAL = frozenset({"unix", "stdio"})
+_LOCAL = frozenset({"unix"})
 
 #: The arguments of Twisted's types that may be given by their places alone, in that order.
 _ORDER = {
@@ -36,8 +36,9 @@ def is_description(description: str) -> bool:
     """Whether this can be an endpoint description at all: a type, a colon, arguments."""
     if len(description) > _LONGEST or not description.isprintable():
         return False
-    if not re.match(r"[a-z][a-z0-9+_-]*:\S", description):
-        return description == "stdio:"
+    # Standard input is no listener of a daemon's, and standard output is its log.
+    if not re.match(r"(?!stdio:)[a-z][a-z0-9+_-]*:\S", description):
+        return False
     if _OPEN_ESCAPE.search(description):
         return False
     read = _read(description)

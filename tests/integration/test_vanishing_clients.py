@@ -18,6 +18,8 @@ GIVEN_UP = 5.0
 ROOM = 60.0
 HANG = "[simulate:hang] hi"
 #: Each of eight choices repeats it: more than the buffers of a kernel take.
+#: A model that gives several choices.
+CHOOSING = "gemini-2.5-flash"
 FLOOD = "[simulate:echo] [simulate:chunks n=3] a" + " " * (3 << 20) + "b"
 
 CLIENT = textwrap.dedent("""
@@ -116,7 +118,7 @@ def test_a_client_whose_link_died_with_a_full_buffer_is_given_up_as_a_slow_one(
     """Its window is shut, so that the kernel asks it ever more seldom."""
     (tmp_path / "daemon").mkdir()
     daemon = start(simulator, tmp_path / "daemon", slowReaderSeconds=8)
-    client = ask_from(island, daemon, FLOOD, stream=True, n=8)
+    client = ask_from(island, daemon, FLOOD, model=CHOOSING, stream=True, n=8)
     try:
         eventually(lambda: in_flight(daemon) == 1)
         time.sleep(2)
@@ -144,7 +146,7 @@ def test_unread_streams_of_one_token_do_not_hold_all_places_for_long(simulator, 
                 request(
                     "POST",
                     CHAT,
-                    said(FLOOD, stream=True, n=8),
+                    said(FLOOD, CHOOSING, stream=True, n=8),
                     x_request_id=f"unread-{number}",
                     **headers,
                 )

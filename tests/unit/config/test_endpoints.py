@@ -57,7 +57,11 @@ def test_what_is_said_to_be_local_is_what_twisted_binds(kind, pieces):
     except (ValueError, TypeError):  # told at the start, as a fault of this setting
         return
     ((*_, interface),) = reactor.tcpServers
-    assert endpoints.is_local(description) == endpoints.is_loopback(interface)
+    if kind.startswith("haproxy:") and "\\=" in description:
+        # Twisted reads what is wrapped twice, the second time without this escape.
+        assert endpoints.is_loopback(interface) or not endpoints.is_local(description)
+    else:
+        assert endpoints.is_local(description) == endpoints.is_loopback(interface)
 
 
 @pytest.mark.parametrize(

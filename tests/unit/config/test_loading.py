@@ -371,7 +371,8 @@ def test_clients_need_tokens_where_others_can_reach_the_listener(folder, listene
 
 
 @pytest.mark.parametrize(
-    "endpoint", ["4806", "tcp", "tcp:", "tcp:99999", "tcp:http", ":80", "a b:1"]
+    "endpoint",
+    ["4806", "tcp", "tcp:", "tcp:99999", "tcp:http", ":80", "a b:1", "stdio:", "stdio:x"],
 )
 def test_what_cannot_be_an_endpoint_is_refused(folder, endpoint):
     (found,) = faults(proxy_with(f"  endpoint: '{endpoint}'\n"))
