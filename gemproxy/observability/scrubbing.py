@@ -154,7 +154,7 @@ class _Index:
         self._has_short = bool(odd or self._words)
         self._odd_pattern = _alternatives(odd)
         self._coarse = self._coarse_windows()
-        pieces = chain(self._heads, self._parts_with_digits(), self._words, odd)
+        pieces = chain(self._shaping_heads(), self._parts_with_digits(), self._words, odd)
         self._shapes = {_shape(piece) for piece in pieces}
 
     def suspects(self, data: bytes) -> bool:
@@ -232,6 +232,16 @@ class _Index:
             for piece in pieces
             for i in range(len(piece) - _COARSE_WINDOW + 1)
         )
+
+    def _shaping_heads(self) -> Iterator[bytes]:
+        """The heads of forms, without those of digits alone that a secret has in hexadecimal only.
+
+        Any number has their shape, while none of a line is as long as such a form, and every
+        second secret or so has one of them.
+        """
+        for head, forms in self._heads.items():
+            if not head.isdigit() or any(form.has_parts for form in forms):
+                yield head
 
     def _parts_with_digits(self) -> Iterator[bytes]:
         """Parts from the middle that other digits may make; few digits make no word a secret."""

@@ -299,3 +299,17 @@ def test_the_look_for_parts_costs_little_with_thousands_of_secrets():
     assert held < 25_000_000
     assert time.process_time() - begun < 5
     assert scrubber.scrub(secrets[1234].reveal()[10:30]) == secrets[1234].masked
+
+
+@pytest.mark.parametrize(
+    "secret", ["abcdefgh-ijklmnop", "qqqqwwwweeee", "AIzaSyqqqqwwwweeeerrrrttttyyyyuuuu"]
+)
+def test_a_secret_that_is_digits_in_hexadecimal_makes_no_number_suspicious(secret):
+    """Else every second installation would lose the quick way of its lines."""
+    scrubber = Scrubber([Secret(secret)])
+    assert not scrubber.finds_in_shape(b'{"time":"2026-09-21T14:13:20.050Z","prompt_tokens":12}')
+    assert scrubber.finds(secret.encode().hex().encode())
+
+
+def test_a_secret_of_digits_alone_makes_numbers_suspicious():
+    assert Scrubber([Secret("123456789012")]).finds_in_shape(b'{"prompt_tokens":12}')
