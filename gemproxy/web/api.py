@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Protocol
@@ -143,8 +142,11 @@ class OpenAIAPI:
             check_content_type(request)
             body = request.body()
             if len(body) < LARGE_BODY:
-                with suppress(OutOfSteps):
+                try:
                     call = self._forwarder.translate(body, exchange, writer, brief=True)
+                except OutOfSteps:
+                    pass  # It starts over in a thread, where it may take its time.
+                else:
                     return self._forwarder.forward(call)
             return self._serve_large(partial(self._forwarder.translate, body, exchange, writer))
 
