@@ -81,7 +81,7 @@ class Exchange(Struct):
 
     @property
     def started_at(self) -> float:
-        """When the request came, in epoch seconds."""
+        """When the request came, in epoch seconds. What every request needs adds by itself."""
         return self.started + self.epoch_offset
 
     @property

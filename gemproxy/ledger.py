@@ -47,7 +47,7 @@ class MetricsLedger:
 
     def request_finished(self, exchange: Exchange, status: int, seconds: float) -> None:
         """See :class:`gemproxy.interfaces.Telemetry`. Counts where the request ended."""
-        now = exchange.started_at + seconds
+        now = exchange.started + exchange.epoch_offset + seconds
         present = self._present
         if not present.begin <= now < present.end:
             present = self._present_at(now)

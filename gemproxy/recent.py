@@ -52,7 +52,10 @@ class RecentOutcomes:
         """See :class:`gemproxy.interfaces.Telemetry`."""
         if status < 400 and exchange.outcome in _SERVED_WORDS:
             if exchange.model is not None:
-                self._slot_at(exchange.started + seconds).served += 1
+                now, slot = exchange.started + seconds, self._present
+                if not slot.start <= now < slot.start + _SLOT:
+                    slot = self._slot_at(now)
+                slot.served += 1
         elif exchange.outcome == _DRAINING:
             return
         elif status >= 500 or status == 429 or (status < 400 and exchange.model is not None):

@@ -226,7 +226,7 @@ def _line_around(middle: Raw, exchange: Exchange, seconds: float) -> _PreparedLi
     if not (0 <= prompt <= _MOST and 0 <= completion <= _MOST):
         return None
     return _PreparedLine(
-        timestamp(exchange.started_at + seconds),
+        timestamp(started + exchange.epoch_offset + seconds),
         _BEGINNING,
         exchange.id,
         middle,

@@ -37,7 +37,7 @@ class RequestLog:
 
     def request_finished(self, exchange: Exchange, status: int, seconds: float) -> None:
         """See :class:`gemproxy.interfaces.Telemetry`."""
-        now = exchange.started_at + seconds
+        now = exchange.started + exchange.epoch_offset + seconds
         sink, prepared = self._sink, self._prepared
         if sink is None or prepared is None:
             publish(line_of(exchange, status, seconds), now)

@@ -130,7 +130,7 @@ class Entrance:
             # Served all the same; but the admin token may be tried here as well.
             self._failures.count(request, self._reactor.seconds())
         request.max_body_bytes = settings.max_body
-        if length:
+        if length and length > settings.max_body:
             check_size(request, length)
         if request.method not in route.methods:
             raise _not_served(request, route)
