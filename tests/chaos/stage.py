@@ -187,6 +187,8 @@ class Stage:
             finally:
                 self._start()
                 self._is_expected = False
+                # A signal before the plugin is loaded is twistd's, and HUP would end it.
+                self.wait_until_live()
 
     def _start(self) -> None:
         faked = {}
@@ -246,6 +248,7 @@ class Stage:
             with self._lock:
                 if not self._is_expected:
                     self._start()
+                    self.wait_until_live()
 
 
 def secrets() -> list[str]:
