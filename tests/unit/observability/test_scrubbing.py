@@ -260,7 +260,7 @@ def _every_other(spell):
         lambda s: f"%zz&#;\\u12 100% {_spelled('%{:02x}')(s)} %4",
     ],
 )
-@pytest.mark.parametrize("secret", [PLAIN, Secret("AIzaSyNobodyHasThisKey_0123456789-abcdef")])
+@pytest.mark.parametrize("secret", [PLAIN, Secret("Made-Up_Key.Of_Nobody_0123456789-abcdef")])
 def test_disguised_secrets_are_masked(both_looks, secret, form):
     """Forms that programs give to text in their messages; nothing of the disguise is left."""
     scrubber = Scrubber([PLAIN, secret])
@@ -302,7 +302,7 @@ def test_the_look_for_parts_costs_little_with_thousands_of_secrets():
 
 
 @pytest.mark.parametrize(
-    "secret", ["abcdefgh-ijklmnop", "qqqqwwwweeee", "AIzaSyqqqqwwwweeeerrrrttttyyyyuuuu"]
+    "secret", ["abcdefgh-ijklmnop", "qqqqwwwweeee", "made-up-qqqqwwwweeeerrrrttttyyyyuuuu"]
 )
 def test_a_secret_that_is_digits_in_hexadecimal_makes_no_number_suspicious(secret):
     """Else every second installation would lose the quick way of its lines."""
