@@ -35,7 +35,7 @@ def notice_silence(transport: Any, seconds: float, *, stalled_seconds: float = 0
     ``transport`` is Twisted's, with or without TLS, or a socket. Nothing is done to what is no TCP
     connection. Never raises: a connection without these options still serves.
     """
-    connection = _socket_of(transport)
+    connection = socket_below(transport)
     if connection is None or connection.family not in _FAMILIES:
         return
     interval = _interval(seconds)
@@ -59,7 +59,7 @@ def gone_after(seconds: float) -> float:
 
 def unacknowledged(transport: Any) -> int:
     """Bytes that the kernel has sent, or holds, and the peer has not acknowledged; 0 if unknown."""
-    connection = _socket_of(transport)
+    connection = socket_below(transport)
     if connection is None:
         return 0
     try:
@@ -82,7 +82,7 @@ def _milliseconds(seconds: float) -> int:
     return 0 if math.isinf(seconds) else math.ceil(seconds * 1000)
 
 
-def _socket_of(transport: Any) -> socket.socket | None:
+def socket_below(transport: Any) -> socket.socket | None:
     """The socket below ``transport``, which may be wrapped in TLS any number of times."""
     for _ in range(4):
         if isinstance(transport, socket.socket):

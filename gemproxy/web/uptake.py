@@ -7,15 +7,12 @@ sockets it tells how much has not been taken yet (``SIOCOUTQ``).
 
 from __future__ import annotations
 
-import fcntl
 import socket
 import struct
-import termios
 from typing import Any
 
-from twisted.internet import abstract
-
 from gemproxy.sockets import unsent
+from gemproxy.tcp_keepalive import socket_below, unacknowledged
 
 _INTERNET = (socket.AF_INET, socket.AF_INET6)
 # Of ``struct tcp_info`` (linux/tcp.h), whose first byte is the state: tcpi_unacked in segments,
@@ -55,21 +52,11 @@ class Uptake:
         if self._socket is None:
             return waiting, -1
         try:
-            waiting += _number(fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)))[0]
+            waiting += unacknowledged(self._socket)
             info = _tcp_info(self._socket)
-        except (OSError, ValueError):  # Closed meanwhile.
+        except OSError:  # Closed meanwhile.
             return waiting, -1
         return waiting, _long_number(info, _ACKED)[0] if len(info) == _INFO_BYTES else -1
-
-
-def socket_below(transport: Any) -> socket.socket | None:
-    """The socket of ``transport``, which may be wrapped in TLS."""
-    while not isinstance(transport, abstract.FileDescriptor):
-        transport = getattr(transport, "transport", None)
-        if transport is None:
-            return None
-    found = getattr(transport, "socket", None)
-    return found if isinstance(found, socket.socket) else None
 
 
 def has_left(transport: Any) -> bool:
