@@ -58,6 +58,10 @@ class Told:
         return result
 
     @property
+    def error(self):
+        return self.result.value
+
+    @property
     def kind(self):
         assert isinstance(self.result.value, UpstreamFailed), self.result
         return self.result.value.kind

@@ -8,6 +8,7 @@ from contextlib import suppress
 
 import pytest
 import pytest_twisted
+from fakes.upstream_stage import Told
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import Clock, deferLater
 from twisted.logger import globalLogPublisher
@@ -73,21 +74,6 @@ class System:
         if isinstance(answer, Exception):
             raise answer
         return answer
-
-
-class Told:
-    def __init__(self, deferred):
-        self.deferred, self.results = deferred, []
-        deferred.addBoth(self.results.append)
-
-    @property
-    def result(self):
-        (result,) = self.results
-        return result
-
-    @property
-    def error(self):
-        return self.result.value
 
 
 @pytest.fixture
