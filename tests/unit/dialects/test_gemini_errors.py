@@ -125,6 +125,29 @@ def test_half_a_surrogate_pair_does_not_survive():
     assert error.message.encode() == b"a?b"
 
 
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["code", "message", "details", "@type", "metadata", "violations"]),
+            inner,
+        )
+    ),
+    max_leaves=8,
+)
+
+
+@given(json_values)
+def test_any_json_is_read_as_an_error(error):
+    read = decode_error(encoded({"error": error}))
+    if not isinstance(error, dict):
+        assert read is None
+    else:
+        assert isinstance(read.code, int)
+        assert isinstance(read.message, str)
+
+
 @given(st.binary())
-def test_never_raises(body):
-    decode_error(body)
+def test_bytes_that_are_no_json_are_none(body):
+    assert decode_error(b"{" + body) is None

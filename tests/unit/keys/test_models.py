@@ -163,6 +163,7 @@ class TestManyOddRequests:
             if now >= served + honest:
                 models.record(models.acquire("m", now), success=True, now=now)
                 served = now
+            assert models.unavailable(now) == []
 
     def test_an_outage_is_told_soon_after_the_successes_stop(self, models):
         for tick in range(100):

@@ -110,7 +110,10 @@ async def test_a_killed_holders_socket_and_lock_are_replaced(tmp_path):
     left_behind(path)
     hold_and_die(f"{path}.lock")
     port = listen(path)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
     await stop(port)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("locked", [True, False])

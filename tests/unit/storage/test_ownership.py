@@ -59,10 +59,16 @@ def test_process_1_that_was_killed_locks_no_later_process_1_out(tmp_path):
     assert path.with_name("gemproxy.db.lock").read_text() == "1\n"
 
 
-@pytest.mark.parametrize("number", ["1", str(os.getpid()), str(os.getppid()), "", "x" * 100])
+@pytest.mark.parametrize(
+    "number",
+    ["1", str(os.getpid()), str(os.getppid()), "", "x" * 100],
+    ids=["1", "own", "parent", "empty", "no number"],
+)
 def test_a_number_that_is_left_in_the_file_says_nothing(tmp_path, number):
     path = tmp_path / "gemproxy.db"
     path.with_name("gemproxy.db.lock").write_text(number)
     lock = OwnerLock(path)
     lock.acquire()
+    with pytest.raises(StorageUnavailable, match=f"process {os.getpid()}"):
+        OwnerLock(path).acquire()
     lock.release()

@@ -47,6 +47,10 @@ class Stage:
         """Time for what was asked for to reach the other side."""
         await deferLater(self.reactor, 0.05)
 
+    def closing(self, server):
+        """Waits until the first connection to ``server`` is closed; fails where it stays open."""
+        return self.servers[server].connections[0].closed.addTimeout(30, self.reactor)
+
     async def stop(self):
         self.client.stop()
         for server in self.servers:
@@ -79,7 +83,7 @@ async def test_a_request_in_flight_ends_on_the_connection_it_began_on(stage):
     await stage.pause()
     stage.held[0]()
     assert await asked == b"one"
-    await stage.servers[0].connections[0].closed
+    await stage.closing(0)
     assert stage.servers[1].connections == []
 
 
@@ -87,7 +91,7 @@ async def test_a_request_in_flight_ends_on_the_connection_it_began_on(stage):
 async def test_idle_connections_of_the_old_way_are_closed(stage):
     await stage.ask()
     stage.client.apply(stage.settings(1))
-    await stage.servers[0].connections[0].closed
+    await stage.closing(0)
 
 
 @pytest_twisted.ensureDeferred
@@ -116,4 +120,4 @@ async def test_what_was_taken_over_is_closed_at_the_end_as_well(stage):
     stage.client.apply(stage.settings(1))
     await stage.ask()
     stage.client.stop()
-    await stage.servers[1].connections[0].closed
+    await stage.closing(1)
