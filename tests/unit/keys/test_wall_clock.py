@@ -228,10 +228,7 @@ def test_nor_one_that_was_set_back_while_it_ran(step):
 
 @pytest.mark.parametrize("taken_at", [EVENING, EVENING + 1e9, EVENING - 1e9, 0.0])
 @pytest.mark.parametrize("until", [EVENING + 1e6, EVENING + 1e9, EVENING - 1e9, 2e11])
-@pytest.mark.parametrize(
-    ("reason", "longest"),
-    [("quota_minute", 600.0), ("quota_day", 25 * HOUR), ("denied", 25 * HOUR), ("x", 25 * HOUR)],
-)
+@pytest.mark.parametrize(("reason", "longest"), [("quota_minute", 600.0), ("x", 25 * HOUR)])
 def test_whatever_a_state_says_nothing_cools_down_longer_than_its_rule(
     reason, longest, until, taken_at
 ):

@@ -121,6 +121,8 @@ def with_value(path, value):
     return json.dumps(document).replace('"REPLACED"', value).encode()
 
 
+#: What is read as no number of any place.
+NO_NUMBERS = ("1e400", "NaN", "Infinity", "[]", "true")
 NONSENSE = {
     "empty": b"",
     "half": DOCUMENT[: len(DOCUMENT) // 2],
@@ -159,19 +161,12 @@ NONSENSE = {
             ["events", 0, "at"],
             ["overrides", 0, 1, "weight"],
         )
-        for value in (
-            "1e308",
-            "-1e308",
-            "1e400",
-            "1" + "0" * 400,
-            "NaN",
-            "Infinity",
-            "[]",
-            '"x"',
-            "true",
-        )
-        # A weight without a word, and a key that was never used, are sound.
-        if (path[-1], value) != ("weight", "null")
+        for value in ("1e308", "-1e308", "1" + "0" * 400, '"x"')
+    },
+    **{f"taken_at = {value}": with_value(["taken_at"], value) for value in NO_NUMBERS},
+    **{
+        f"requests_total = {value}": with_value(["keys", 0, "requests_total"], value)
+        for value in NO_NUMBERS
     },
 }
 

@@ -129,14 +129,14 @@ GARBAGE = {
 }
 
 
-@pytest.mark.parametrize("cut", [1, 7, 10_000])
 @pytest.mark.parametrize("name", GARBAGE)
-def test_what_can_be_read_in_two_ways_is_not_read(name, cut):
+def test_what_can_be_read_in_two_ways_is_not_read(name):
     wire = GARBAGE[name]
-    answer = Answer()
-    with pytest.raises(NotHttp):
-        feed(answer, (wire[place : place + cut] for place in range(0, len(wire), cut)))
-    assert not answer.complete
+    for cut in (1, len(wire)):
+        answer = Answer()
+        with pytest.raises(NotHttp):
+            feed(answer, (wire[place : place + cut] for place in range(0, len(wire), cut)))
+        assert not answer.complete
 
 
 @given(st.binary(max_size=300), st.binary(max_size=300))

@@ -62,9 +62,14 @@ def test_without_a_header_it_is_the_peer():
         [f"Forwarded: for={CLIENT}", f"X-Forwarded-For: {LIAR}, {CLIENT}"],
     ],
 )
+def test_it_is_the_last_that_no_trusted_proxy_stands_for(headers):
+    assert address(*headers) == CLIENT
+
+
 @pytest.mark.parametrize("peer", [PROXY, "fd00::5", "::ffff:10.0.0.1", None])
-def test_it_is_the_last_that_no_trusted_proxy_stands_for(headers, peer):
-    assert address(*headers, peer=peer) == CLIENT
+def test_a_trusted_proxy_may_come_by_any_address_of_its_own(peer):
+    for header in ("X-Forwarded-For: {}", "Forwarded: for={}"):
+        assert address(header.format(CLIENT), peer=peer) == CLIENT
 
 
 def test_ipv6_is_told_in_its_shortest_form():
