@@ -1,5 +1,6 @@
 """What all tests share: the way to the fakes, one simulator, one daemon."""
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -17,6 +18,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from fakes.running import RunningDaemon, RunningSimulator, keys_of
 
 from gemproxy.clock import use_monotonic_time
+
+# Where Python may keep no compiled modules, each daemon compiles all of gemproxy anew, which takes
+# four times as long as its start, and pytest rewrites the assertions of every file.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 NAMES = ("alpha", "beta", "gamma", "delta")
 
