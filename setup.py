@@ -10,8 +10,8 @@ setup(
     package_dir={"": "."},
     package_data={
         "gemproxy": ["py.typed"],
-        "gemproxy.storage": ["schema/*.sql"],
-        "gemproxy.web": ["page/*"],
+        "gemproxy.state": ["schema/*.sql"],
+        "gemproxy.admin": ["page/*"],
     },
     zip_safe=False,
 )

@@ -7,9 +7,9 @@ import gc
 import time
 from dataclasses import dataclass
 
-from gemproxy.keys.key import Key
-from gemproxy.keys.outcome import Outcome, Verdict
-from gemproxy.keys.pool import KeyPool, PoolSettings
+from gemproxy.pool.key import Key
+from gemproxy.pool.outcome import Outcome, Verdict
+from gemproxy.pool.pool import KeyPool, PoolSettings
 from gemproxy.secret import Secret
 
 KEYS = 10_000

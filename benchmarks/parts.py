@@ -10,11 +10,11 @@ from collections.abc import Callable
 from keypool import START, SUCCESS, pool_of
 from measuring import MODEL, Load, chat
 
-from gemproxy.dialects.gemini.answers import decode_answer
-from gemproxy.dialects.openai.requests import decode_chat_completion
-from gemproxy.dialects.translation.answer import to_openai
-from gemproxy.dialects.translation.request import to_gemini
-from gemproxy.dialects.translation.signatures import SignatureStore
+from gemproxy.api.openai.schema.requests import decode_chat_completion
+from gemproxy.providers.gemini.wire.answers import decode_answer
+from gemproxy.translate.openai_chat__gemini.answer import to_openai
+from gemproxy.translate.openai_chat__gemini.request import to_gemini
+from gemproxy.translate.shared.signatures import SignatureStore
 
 CALLS = 5_000
 #: The best of so many tries: what disturbs a try makes it longer, never shorter.

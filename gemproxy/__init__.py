@@ -1,6 +1,6 @@
 """gemproxy: an OpenAI-compatible gateway in front of a pool of Gemini API keys.
 
-``docs/architecture.md`` is the map; ``gemproxy.forwarding`` is the story of one request.
+``docs/architecture.md`` is the map; ``gemproxy.core.dispatch`` is the story of one request.
 """
 
 __all__ = ["__version__"]

@@ -18,21 +18,21 @@ from twisted.logger import Logger
 from twisted.python import usage
 
 from gemproxy import __version__
-from gemproxy.activation import Activation, StartFiles
 from gemproxy.clock import use_monotonic_time
 from gemproxy.config.loading import locate_files
 from gemproxy.config.settings import LoggingSettings
-from gemproxy.daemon import Daemon
-from gemproxy.errors import ConfigError, StartRefused
-from gemproxy.observability import logs
-from gemproxy.observability.destinations import Destination
-from gemproxy.observability.scrubbing import Scrubber
-from gemproxy.observability.twistd_options import log_destination
-from gemproxy.services.config_files import ConfigFiles
-from gemproxy.services.handed_over import HandedOver
-from gemproxy.services.open_files import raise_open_file_limit
-from gemproxy.services.pid_file import PidFile
-from gemproxy.services.signals import survive_signals
+from gemproxy.core.errors import ConfigError, StartRefused
+from gemproxy.service.activation import Activation, StartFiles
+from gemproxy.service.config_files import ConfigFiles
+from gemproxy.service.daemon import Daemon
+from gemproxy.service.handed_over import HandedOver
+from gemproxy.service.open_files import raise_open_file_limit
+from gemproxy.service.pid_file import PidFile
+from gemproxy.service.signals import survive_signals
+from gemproxy.telemetry import logs
+from gemproxy.telemetry.destinations import Destination
+from gemproxy.telemetry.scrubbing import Scrubber
+from gemproxy.telemetry.twistd_options import log_destination
 
 #: EX_CONFIG of sysexits.h; the systemd unit does not restart on it.
 CONFIGURATION_FAULT = 78
@@ -111,7 +111,7 @@ def makeService(options: Options) -> IService:
 
 def _make(reactor: Any, options: Options, destination: Destination) -> logs.LoggedServices:
     if options["demo"]:
-        from gemproxy.demo import make_demo  # noqa: PLC0415 - brings the simulator with it
+        from gemproxy.service.demo import make_demo  # noqa: PLC0415 - brings the simulator with it
 
         return make_demo(reactor, destination, options["port"])
     sink = logs.install(LoggingSettings(), Scrubber([]), destination)

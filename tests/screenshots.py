@@ -17,9 +17,9 @@ from fakes.running import ADMIN_TOKEN, RunningDaemon, RunningSimulator, keys_of
 from fakes.wire import CHAT, ask, said
 from playwright.sync_api import expect
 
-from gemproxy.keys.snapshot import PoolSnapshot
-from gemproxy.state import MetricsRow, State
-from gemproxy.storage.sqlite import SQLiteStateStore
+from gemproxy.pool.snapshot import PoolSnapshot
+from gemproxy.state.model import MetricsRow, State
+from gemproxy.state.sqlite import SQLiteStateStore
 
 KEYS = ("production-1", "production-2", "mobile-app", "nightly-batch", "sandbox")
 PROMPTS = (

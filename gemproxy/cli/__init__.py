@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from gemproxy import __version__
 from gemproxy.cli.exits import ExitStatus, Refused
-from gemproxy.errors import ConfigError
+from gemproxy.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

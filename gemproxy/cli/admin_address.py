@@ -19,7 +19,7 @@ from gemproxy.config import endpoints
 from gemproxy.config.credentials import KnownSecrets
 from gemproxy.config.loading import locate, read_sections
 from gemproxy.config.reading import FileReader
-from gemproxy.errors import ConfigError, Fault
+from gemproxy.core.errors import ConfigError, Fault
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser

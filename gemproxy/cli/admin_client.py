@@ -1,4 +1,4 @@
-"""The admin API of a running daemon, asked over HTTP; its answers are those of ``web``.
+"""The admin API of a running daemon, asked over HTTP; its answers are those of ``admin``.
 
 Every failure becomes one line that names the address and says what to look at.
 """
@@ -15,10 +15,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from gemproxy.cli.admin_address import find_access
-from gemproxy.cli.exits import Refused
-from gemproxy.cli.tables import printable
-from gemproxy.web.admin_answers import (
+from gemproxy.admin.answers import (
     BulkAnswer,
     ExplanationAnswer,
     HealthAnswer,
@@ -29,6 +26,9 @@ from gemproxy.web.admin_answers import (
     RequestsAnswer,
     WeightBody,
 )
+from gemproxy.cli.admin_address import find_access
+from gemproxy.cli.exits import Refused
+from gemproxy.cli.tables import printable
 
 if TYPE_CHECKING:
     from argparse import Namespace

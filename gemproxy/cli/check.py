@@ -13,7 +13,7 @@ from gemproxy.cli import service
 from gemproxy.cli.exits import ExitStatus, Refused
 from gemproxy.config import rules
 from gemproxy.config.loading import SYSTEM_FOLDER, load, locate_files
-from gemproxy.errors import ConfigError
+from gemproxy.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace

@@ -13,14 +13,14 @@ from gemproxy.cli.admin_address import add_url_argument
 from gemproxy.cli.admin_client import connect
 from gemproxy.cli.exits import ExitStatus
 from gemproxy.cli.tables import counted, moment, printable, show, table
-from gemproxy.keys.outcome import Charge, Verdict
-from gemproxy.keys.selection import Reason
+from gemproxy.pool.outcome import Charge, Verdict
+from gemproxy.pool.stride import Reason
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Iterator
 
-    from gemproxy.web.admin_answers import (
+    from gemproxy.admin.answers import (
         AttemptAnswer,
         ExplanationAnswer,
         PassedOverAnswer,

@@ -16,14 +16,14 @@ from gemproxy.cli.admin_address import add_url_argument
 from gemproxy.cli.admin_client import connect
 from gemproxy.cli.exits import ExitStatus, Refused
 from gemproxy.cli.tables import counted, moment, printable, shortened, show, table
-from gemproxy.keys.conditions import STATES, badness, condition_of, is_in, state_named
+from gemproxy.pool.conditions import STATES, badness, condition_of, is_in, state_named
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Callable, Iterator, Sequence
 
+    from gemproxy.admin.answers import KeyAnswer, KeyTestAnswer
     from gemproxy.cli.admin_client import AdminClient
-    from gemproxy.web.admin_answers import KeyAnswer, KeyTestAnswer
 
 _ACTIONS = {
     "enable": "let a key serve again",

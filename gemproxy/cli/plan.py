@@ -18,15 +18,15 @@ from gemproxy.cli.admin_client import AdminClient
 from gemproxy.cli.exits import ExitStatus, Refused
 from gemproxy.cli.tables import moment, printable, show
 from gemproxy.config.loading import load, locate_files
-from gemproxy.errors import ConfigError
+from gemproxy.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from gemproxy.keys.key import Key
-    from gemproxy.web.admin_answers import ConfigAnswer, KeyAnswer
+    from gemproxy.admin.answers import ConfigAnswer, KeyAnswer
+    from gemproxy.pool.key import Key
 
 #: What the daemon tells of a key and the file says as well.
 _COMPARED = ("name", "project", "weight", "enabled")

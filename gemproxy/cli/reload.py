@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Iterator
 
-    from gemproxy.web.admin_answers import ChangesAnswer
+    from gemproxy.admin.answers import ChangesAnswer
 
 
 def add_arguments(parser: ArgumentParser) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gemproxy.services.signals import survive_signals
+from gemproxy.service.signals import survive_signals
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace

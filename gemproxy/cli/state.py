@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 from gemproxy.cli.exits import ExitStatus, Refused
 from gemproxy.config.loading import load, locate_files
-from gemproxy.errors import SchemaTooNew, StorageError, StorageUnavailable
-from gemproxy.storage.json_snapshot import JSONStateStore, read_state, write_state
-from gemproxy.storage.sqlite import SQLiteStateStore
+from gemproxy.core.errors import SchemaTooNew, StorageError, StorageUnavailable
+from gemproxy.state.json_snapshot import JSONStateStore, read_state, write_state
+from gemproxy.state.sqlite import SQLiteStateStore
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
     from gemproxy.config.settings import PersistenceSettings
-    from gemproxy.state import State
+    from gemproxy.state.model import State
 
 
 def add_arguments(parser: ArgumentParser) -> None:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gemproxy.config.settings import Settings
-    from gemproxy.keys.key import Key
+    from gemproxy.pool.key import Key
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from gemproxy.errors import Fault, FixedFault
+from gemproxy.core.errors import Fault, FixedFault
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -32,8 +32,8 @@ from gemproxy.config.settings import (
     camel,
     described_fields,
 )
-from gemproxy.errors import ConfigError, Fault
-from gemproxy.keys.key import Key, Limits
+from gemproxy.core.errors import ConfigError, Fault
+from gemproxy.pool.key import Key, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

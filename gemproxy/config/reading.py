@@ -101,7 +101,7 @@ class FileReader:
     ) -> None:
         """Note that the value is not what was expected; a ``secret`` one is not repeated.
 
-        ``fixed``: it comes with a restart only, see :class:`gemproxy.errors.FixedFault`.
+        ``fixed``: it comes with a restart only, see :class:`gemproxy.core.errors.FixedFault`.
         """
         got = documents.kind_of(node) if secret else documents.described(node)
         self._fault(documents.line_of(node), path, f"expected {expected}, got {got}", fixed=fixed)

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from gemproxy.config.kinds import Network
-    from gemproxy.keys.key import Key
+    from gemproxy.pool.key import Key
 
 _T = TypeVar("_T")
 

@@ -16,7 +16,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Any
 
-from gemproxy.errors import GemproxyError
+from gemproxy.core.errors import GemproxyError
 
 Scalar = str | int | float | bool
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from gemproxy.errors import ConfigError, Fault
+from gemproxy.core.errors import ConfigError, Fault
 from gemproxy.secret import Secret
 from gemproxy.simulator.behaviours import (
     OK,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.error import CannotListenError
 
 from gemproxy.clock import use_monotonic_time
-from gemproxy.errors import ConfigError
+from gemproxy.core.errors import ConfigError
 from gemproxy.simulator.config import DEMO_KEYS, SimulatorConfig, demo_config, load
 from gemproxy.simulator.server import Simulator
 

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.client import URI
 
-from gemproxy.interfaces import UpstreamRequest
+from gemproxy.core.interfaces import UpstreamRequest
 from gemproxy.upstream.agent import UpstreamAgent
 from gemproxy.upstream.deadlines import Deadlines
 from gemproxy.upstream.endpoint import UpstreamEndpoint
@@ -140,8 +140,8 @@ class TreqUpstream:
         """Take over new settings, from the next request on.
 
         Where they change how the upstream is reached, new connections are made, and each old one
-        closes when its request ends. Raises :class:`~gemproxy.errors.ConfigError` for a trust root
-        that cannot be used; then nothing has changed.
+        closes when its request ends. Raises :class:`~gemproxy.core.errors.ConfigError` for a
+        trust root that cannot be used; then nothing has changed.
         """
         if _reach(settings) != _reach(self._settings):
             old, self._client = self._client, self._make_client(settings)
@@ -160,7 +160,7 @@ class TreqUpstream:
         self._client.pool.retire()
 
     def send(self, request: UpstreamRequest) -> Deferred[TreqResponse]:
-        """See :meth:`gemproxy.interfaces.Upstream.send`."""
+        """See :meth:`gemproxy.core.interfaces.Upstream.send`."""
         return self._client.exchange(request, self._limits)
 
     def _make_client(self, settings: UpstreamSettings) -> UpstreamClient:

@@ -15,7 +15,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gemproxy.sockets import TellingClient, is_waiting
+from gemproxy.batched_writes import TellingClient, is_waiting
 from gemproxy.tcp_keepalive import notice_silence
 from gemproxy.upstream.answer import NotHttp
 from gemproxy.upstream.tls_faults import tls_fault

@@ -20,7 +20,7 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gemproxy.sockets import TellingClient
+from gemproxy.batched_writes import TellingClient
 from gemproxy.upstream.exhaustion import exhaustion_of
 from gemproxy.upstream.names import Address
 

@@ -18,7 +18,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gemproxy.errors import ConfigError, Fault
+from gemproxy.core.errors import ConfigError, Fault
 from gemproxy.upstream.connection import UpstreamConnection
 from gemproxy.upstream.dialing import AddressesEndpoint
 from gemproxy.upstream.names import Address, Names

@@ -18,7 +18,7 @@ from twisted.internet.error import (
 from twisted.python.failure import Failure
 from twisted.web._newclient import ParseError
 
-from gemproxy.errors import FailureKind, UpstreamFailed
+from gemproxy.core.errors import FailureKind, UpstreamFailed
 from gemproxy.upstream.content_coding import UnknownCoding
 from gemproxy.upstream.dialing import NobodyAnswered
 from gemproxy.upstream.exhaustion import Exhausted, exhaustion_of

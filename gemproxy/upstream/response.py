@@ -13,9 +13,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
-from gemproxy.errors import FailureKind, UpstreamFailed
-from gemproxy.pieces import Pieces
-from gemproxy.sockets import send, send_now
+from gemproxy.batched_writes import send, send_now
+from gemproxy.buffer_list import Pieces
+from gemproxy.core.errors import FailureKind, UpstreamFailed
 from gemproxy.tcp_keepalive import gone_after, unacknowledged
 from gemproxy.upstream.answer import Answer
 from gemproxy.upstream.connection import UpstreamConnection

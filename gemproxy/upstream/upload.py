@@ -9,8 +9,8 @@ from typing import Any
 from twisted.internet.interfaces import IPullProducer
 from zope.interface import implementer
 
-from gemproxy.pieces import Pieces
-from gemproxy.sockets import send_now
+from gemproxy.batched_writes import send_now
+from gemproxy.buffer_list import Pieces
 
 _PIECE = 256 * 1024
 #: What is shorter is not worth a system call of its own, where more follows.

@@ -8,9 +8,9 @@ from fakes import wire
 from fakes.admin import TOKEN, AdminStage
 from twisted.internet.threads import deferToThread
 
-from gemproxy.errors import ConfigError, Fault
-from gemproxy.interfaces import StoreStatus
-from gemproxy.keys.outcome import Verdict
+from gemproxy.core.errors import ConfigError, Fault
+from gemproxy.core.interfaces import StoreStatus
+from gemproxy.pool.outcome import Verdict
 
 OPERATIONS = ["enable", "disable", "reset"]
 

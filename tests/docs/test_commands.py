@@ -33,7 +33,7 @@ from fakes.running import PATIENCE, RunningSimulator, secret_of
 
 from gemproxy.config.loading import load
 from gemproxy.config.settings import SECTIONS
-from gemproxy.errors import ConfigError
+from gemproxy.core.errors import ConfigError
 from gemproxy.simulator.config import load as load_simulator
 
 ADMIN_TOKEN = "an-admin-token-of-the-reader"

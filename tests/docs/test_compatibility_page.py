@@ -9,8 +9,8 @@ import pytest
 import yaml
 from fakes.pages import REPOSITORY
 
-from gemproxy.dialects.openai import messages, requests
-from gemproxy.dialects.translation.finish import Ending
+from gemproxy.api.openai.schema import messages, requests
+from gemproxy.translate.openai_chat__gemini.finish import Ending
 
 TEXT = (REPOSITORY / "docs" / "compatibility.md").read_text("utf-8")
 #: Every word that stands in code on the page, also as a part of a path: ``a.b[].c``.

@@ -9,14 +9,14 @@ import pytest
 import yaml
 from fakes.pages import REPOSITORY, Page
 
+from gemproxy.admin.health import ServiceStatus, diagnose
 from gemproxy.cli import COMMANDS
 from gemproxy.cli.exits import ExitStatus
-from gemproxy.interfaces import StoreStatus
-from gemproxy.keys.outcome import Verdict
-from gemproxy.keys.selection import Reason
-from gemproxy.keys.status import PoolCounts
-from gemproxy.recent import RecentRequests
-from gemproxy.web.health import ServiceStatus, diagnose
+from gemproxy.core.interfaces import StoreStatus
+from gemproxy.pool.outcome import Verdict
+from gemproxy.pool.status import PoolCounts
+from gemproxy.pool.stride import Reason
+from gemproxy.telemetry.recent import RecentRequests
 
 CONTRACT = REPOSITORY.parent / "shared" / "contracts" / "admin-api.yaml"
 

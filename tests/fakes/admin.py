@@ -10,27 +10,27 @@ from fakes.wire import Answer, request
 from twisted.internet.address import IPv4Address
 from twisted.internet.testing import StringTransport
 
+from gemproxy.admin.api import AdminAPI, AdminParts
+from gemproxy.admin.auth_gate import AdminDoor, Surroundings
+from gemproxy.admin.health import ServiceStatus
 from gemproxy.clock import wall_clock
 from gemproxy.config.changes import KeyUpdate, SettingsChange
 from gemproxy.config.settings import AccessToken
-from gemproxy.dialects.translation.usage import TokenUsage
-from gemproxy.exchange import AttemptRecord, Exchange
-from gemproxy.interfaces import StoreStatus
-from gemproxy.keys.key import Key
-from gemproxy.keys.models import ModelBreakers
-from gemproxy.keys.outcome import Charge, Outcome, Verdict
-from gemproxy.keys.pool import KeyPool, PassedOver, PoolSettings, Reason
-from gemproxy.observability.history import RequestHistory
-from gemproxy.observability.scrubbing import Scrubber
+from gemproxy.core.context import AttemptRecord, Exchange
+from gemproxy.core.interfaces import StoreStatus
+from gemproxy.http.auth import TokenAuth
+from gemproxy.http.origins import HeadGuard, OriginSettings
+from gemproxy.http.site import ProxySite
+from gemproxy.pool.key import Key
+from gemproxy.pool.models import ModelBreakers
+from gemproxy.pool.outcome import Charge, Outcome, Verdict
+from gemproxy.pool.pool import KeyPool, PassedOver, PoolSettings, Reason
 from gemproxy.secret import Secret
-from gemproxy.services.reload import Reloaded, ReloadStatus
-from gemproxy.state import MetricsRow
-from gemproxy.web.admin import AdminAPI, AdminParts
-from gemproxy.web.admin_door import AdminDoor, Surroundings
-from gemproxy.web.auth import TokenAuth
-from gemproxy.web.health import ServiceStatus
-from gemproxy.web.origins import HeadGuard, OriginSettings
-from gemproxy.web.site import ProxySite
+from gemproxy.service.reload import Reloaded, ReloadStatus
+from gemproxy.state.model import MetricsRow
+from gemproxy.telemetry.history import RequestHistory
+from gemproxy.telemetry.scrubbing import Scrubber
+from gemproxy.translate.shared.usage import TokenUsage
 
 #: 2026-11-22 20:00 in UTC.
 NOON = 1_795_377_600.0

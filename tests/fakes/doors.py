@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from gemproxy.dialects.openai.errors import encode_error
-from gemproxy.errors import ProxyError
-from gemproxy.web.entrance import check_size
-from gemproxy.web.writing import lines, write_whole
+from gemproxy.api.openai.errors import encode_error
+from gemproxy.core.errors import ProxyError
+from gemproxy.http.lifecycle import check_size
+from gemproxy.http.response_writer import lines, write_whole
 
 
 class OpenDoor:

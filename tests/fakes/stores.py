@@ -6,15 +6,15 @@ from dataclasses import replace
 
 from twisted.python.failure import Failure
 
-from gemproxy.audit import Actor, AuditEvent
-from gemproxy.dialects.translation.signatures import RememberedCall
-from gemproxy.interfaces import ResilientStateStore, StoreStatus
-from gemproxy.keys.breaker import BreakerSnapshot
-from gemproxy.keys.cooldowns import Cooldown
-from gemproxy.keys.limits import LedgerSnapshot
-from gemproxy.keys.snapshot import KeySnapshot, Override, PoolSnapshot
-from gemproxy.keys.status import LastError
-from gemproxy.state import PERIODS, MetricsRow, State
+from gemproxy.core.audit import Actor, AuditEvent
+from gemproxy.core.interfaces import ResilientStateStore, StoreStatus
+from gemproxy.pool.breaker import BreakerSnapshot
+from gemproxy.pool.cooldowns import Cooldown
+from gemproxy.pool.limits import LedgerSnapshot
+from gemproxy.pool.snapshot import KeySnapshot, Override, PoolSnapshot
+from gemproxy.pool.status import LastError
+from gemproxy.state.model import PERIODS, MetricsRow, State
+from gemproxy.translate.shared.signatures import RememberedCall
 
 #: 2026-08-01 12:00 UTC.
 NOON = 1_785_585_600.0

@@ -6,8 +6,8 @@ from fakes.scripted_server import ok
 from fakes.upstream_wire import WireEndpoint
 from twisted.internet.task import Clock
 
-from gemproxy.errors import UpstreamFailed
-from gemproxy.interfaces import UpstreamRequest
+from gemproxy.core.errors import UpstreamFailed
+from gemproxy.core.interfaces import UpstreamRequest
 from gemproxy.secret import Secret
 from gemproxy.upstream.client import UpstreamClient
 from gemproxy.upstream.deadlines import Deadlines

@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from gemproxy.errors import FailureKind, UpstreamFailed
-from gemproxy.interfaces import UpstreamRequest
+from gemproxy.core.errors import FailureKind, UpstreamFailed
+from gemproxy.core.interfaces import UpstreamRequest
 
 
 @dataclass

@@ -13,7 +13,7 @@ class _Gemproxy(ServiceMaker):
 
     @property
     def options(self) -> Any:
-        from gemproxy.services.signals import survive_signals  # noqa: PLC0415 - as the rest is
+        from gemproxy.service.signals import survive_signals  # noqa: PLC0415 - as the rest is
 
         survive_signals()
         return super().options

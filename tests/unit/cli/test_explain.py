@@ -7,9 +7,9 @@ import json
 import pytest
 from fakes.admin import NOON, exchange
 
-from gemproxy.exchange import Refusal
-from gemproxy.keys.outcome import Charge, Outcome, Verdict
-from gemproxy.keys.pool import PassedOver, Reason
+from gemproxy.core.context import Refusal
+from gemproxy.pool.outcome import Charge, Outcome, Verdict
+from gemproxy.pool.pool import PassedOver, Reason
 
 
 def test_the_story_of_a_request_that_failed_over(daemon, gemproxy):

@@ -7,7 +7,7 @@ import json
 import pytest
 from fakes.admin import NOON, key
 
-from gemproxy.keys.outcome import Outcome, Verdict
+from gemproxy.pool.outcome import Outcome, Verdict
 
 ARROW = "\N{HORIZONTAL ELLIPSIS}"
 

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from gemproxy.config.changes import SettingsChange
-from gemproxy.errors import ConfigError, Fault
-from gemproxy.services.reload import Reloaded
+from gemproxy.core.errors import ConfigError, Fault
+from gemproxy.service.reload import Reloaded
 
 FAULTS = (
     Fault("config/keys.yaml", 7, "keys[1].weight", "expected a whole number, got 'two'"),
@@ -58,7 +58,7 @@ def test_mistakes_are_told_by_line(daemon, gemproxy):
 
 
 def test_a_defect_of_the_daemons_is_no_mistake_of_the_files(daemon, gemproxy, monkeypatch):
-    import gemproxy.web.admin_door as door
+    import gemproxy.admin.auth_gate as door
 
     monkeypatch.setattr(door.AdminDoor._log, "failure", lambda *_, **__: None)
     fail_with(daemon, RuntimeError("a defect"))

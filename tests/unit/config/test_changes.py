@@ -12,7 +12,7 @@ from gemproxy.config.settings import (
     RetrySettings,
     Settings,
 )
-from gemproxy.keys.key import Key
+from gemproxy.pool.key import Key
 from gemproxy.secret import Secret
 
 ONE = Key("one", Secret("test-key-one-0123456789"), project="one")

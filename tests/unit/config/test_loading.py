@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from gemproxy.config.loading import load, locate_files
 from gemproxy.config.settings import Settings
-from gemproxy.errors import ConfigError
-from gemproxy.keys.key import Limits
+from gemproxy.core.errors import ConfigError
+from gemproxy.pool.key import Limits
 
 ADMIN = "admin-token-0123456789"
 KEY = "test-key-one-0123456789abcdef"

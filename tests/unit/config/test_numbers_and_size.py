@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gemproxy.config.loading import load
-from gemproxy.errors import ConfigError
+from gemproxy.core.errors import ConfigError
 
 TOKEN = "an-admin-token-of-the-tests"
 KEYS = "keys:\n  - name: a\n    key: AIzaTestKeyOne0123456789\n"

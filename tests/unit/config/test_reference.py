@@ -11,7 +11,7 @@ import pytest
 from gemproxy.config import reference
 from gemproxy.config.loading import KEY_SETTINGS, load
 from gemproxy.config.settings import Settings
-from gemproxy.errors import ConfigError
+from gemproxy.core.errors import ConfigError
 
 ROOT = Path(__file__).parents[3]
 TOKEN = "an-admin-token-0123456789"

@@ -21,7 +21,7 @@ from gemproxy.config.settings import (
     Settings,
     TLSSettings,
 )
-from gemproxy.keys.key import Key
+from gemproxy.pool.key import Key
 from gemproxy.secret import Secret
 
 TLS = TLSSettings(Path("cert.pem"), Path("key.pem"))

@@ -1,6 +1,6 @@
 """The Grafana board, the alert rules, the scrape example and the runbook, held against the metrics.
 
-What is shown by ``gemproxy.observability`` decides: every name, label and label's value in a query
+What is shown by ``gemproxy.telemetry`` decides: every name, label and label's value in a query
 must be there. Where ``promtool`` is installed it judges the grammar and runs the rules' own tests.
 """
 
@@ -18,16 +18,16 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from gemproxy.config.settings import ProxySettings
-from gemproxy.dialects.translation.usage import TokenUsage
-from gemproxy.exchange import AttemptRecord, Exchange
-from gemproxy.interfaces import StoreStatus
-from gemproxy.keys.breaker import State
-from gemproxy.keys.key import Key
-from gemproxy.keys.outcome import Outcome, Verdict
-from gemproxy.keys.pool import KeyPool, PoolSettings
-from gemproxy.observability.metrics import Metrics
+from gemproxy.core.context import AttemptRecord, Exchange
+from gemproxy.core.interfaces import StoreStatus
+from gemproxy.pool.breaker import State
+from gemproxy.pool.key import Key
+from gemproxy.pool.outcome import Outcome, Verdict
+from gemproxy.pool.pool import KeyPool, PoolSettings
 from gemproxy.secret import Secret
-from gemproxy.services.reload import ReloadStatus
+from gemproxy.service.reload import ReloadStatus
+from gemproxy.telemetry.metrics import Metrics
+from gemproxy.translate.shared.usage import TokenUsage
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 PROMETHEUS = REPOSITORY / "contrib" / "prometheus"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gemproxy.errors import ConfigError
+from gemproxy.core.errors import ConfigError
 from gemproxy.simulator import BehaviourError, behaviour, load
 from gemproxy.simulator.behaviours import ALIASES, CATALOGUE, triggers, without_triggers
 from gemproxy.simulator.config import DEMO_KEYS

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError
 
-from gemproxy.errors import FailureKind
+from gemproxy.core.errors import FailureKind
 from gemproxy.upstream.content_coding import PIECE_BYTES
 
 BODY = b'{"candidates": [' + b'{"text": "Hello."}, ' * 500 + b"{}]}"

@@ -10,8 +10,8 @@ from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import deferLater
 
 from gemproxy.config.settings import UpstreamSettings
-from gemproxy.errors import UpstreamFailed
-from gemproxy.interfaces import UpstreamRequest
+from gemproxy.core.errors import UpstreamFailed
+from gemproxy.core.interfaces import UpstreamRequest
 from gemproxy.secret import Secret
 from gemproxy.upstream.client import TreqUpstream
 

@@ -6,8 +6,8 @@ from fakes.scripted_server import ScriptedServer
 from twisted.internet.protocol import Factory, Protocol
 
 from gemproxy.config.settings import UpstreamSettings
-from gemproxy.errors import FailureKind, UpstreamFailed
-from gemproxy.interfaces import UpstreamRequest
+from gemproxy.core.errors import FailureKind, UpstreamFailed
+from gemproxy.core.interfaces import UpstreamRequest
 from gemproxy.secret import Secret
 from gemproxy.upstream.client import TreqUpstream
 from gemproxy.upstream.endpoint import UpstreamEndpoint

@@ -14,10 +14,10 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 
+from gemproxy.buffer_list import Pieces
 from gemproxy.config.settings import UpstreamSettings
-from gemproxy.errors import ConfigError, FailureKind, UpstreamFailed
-from gemproxy.interfaces import UpstreamRequest
-from gemproxy.pieces import Pieces
+from gemproxy.core.errors import ConfigError, FailureKind, UpstreamFailed
+from gemproxy.core.interfaces import UpstreamRequest
 from gemproxy.secret import Secret
 from gemproxy.upstream.client import TreqUpstream
 

@@ -16,8 +16,8 @@ from twisted.internet.error import (
     TimeoutError,  # noqa: A004
 )
 
-from gemproxy.errors import FailureKind, UpstreamFailed
-from gemproxy.pieces import Pieces
+from gemproxy.buffer_list import Pieces
+from gemproxy.core.errors import FailureKind, UpstreamFailed
 from gemproxy.upstream.pool import IDLE_SECONDS
 from gemproxy.upstream.tunnel import TunnelRefused
 

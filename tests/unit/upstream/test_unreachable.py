@@ -19,11 +19,11 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import DefaultOpenSSLContextFactory
 from twisted.internet.task import deferLater
 
-from gemproxy.classification import classify_failure, error_for
 from gemproxy.config.settings import UpstreamSettings
-from gemproxy.errors import FailureKind, UpstreamFailed
-from gemproxy.interfaces import UpstreamRequest
-from gemproxy.keys.outcome import Verdict
+from gemproxy.core.errors import FailureKind, UpstreamFailed
+from gemproxy.core.interfaces import UpstreamRequest
+from gemproxy.pool.outcome import Verdict
+from gemproxy.providers.gemini.classify import classify_failure, error_for
 from gemproxy.secret import Secret
 from gemproxy.upstream.client import TreqUpstream
 from gemproxy.upstream.connection import UpstreamConnection

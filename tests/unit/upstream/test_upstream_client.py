@@ -9,10 +9,10 @@ from fakes.scripted_server import ScriptedServer, chunked, ok
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
+from gemproxy.buffer_list import Pieces
 from gemproxy.config.settings import UpstreamSettings
-from gemproxy.errors import FailureKind, UpstreamFailed
-from gemproxy.interfaces import UpstreamRequest
-from gemproxy.pieces import Pieces
+from gemproxy.core.errors import FailureKind, UpstreamFailed
+from gemproxy.core.interfaces import UpstreamRequest
 from gemproxy.secret import Secret
 from gemproxy.upstream.client import TreqUpstream
 

@@ -7,8 +7,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from gemproxy.config.settings import UpstreamSettings
-from gemproxy.errors import ConfigError, FailureKind, UpstreamFailed
-from gemproxy.interfaces import UpstreamRequest
+from gemproxy.core.errors import ConfigError, FailureKind, UpstreamFailed
+from gemproxy.core.interfaces import UpstreamRequest
 from gemproxy.secret import Secret
 from gemproxy.upstream.client import TreqUpstream
 

@@ -1,0 +1,1 @@
+"""The admin API, the health of the whole, and the dashboard."""

@@ -1,0 +1,416 @@
+"""The admin API's bodies: the shapes of its contract, and how plain values become them.
+
+The shapes name their fields as the values of the pool and of the history do, so that
+:func:`msgspec.convert` is all the mapping there is. Times are epoch seconds until they are here
+(those of :func:`health` apart);
+a ``datetime`` leaves as RFC 3339 in UTC with ``Z``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+
+from gemproxy.admin.health import Diagnosis, ServiceStatus, Status
+from gemproxy.api.openai.schema.decode_errors import malformed
+from gemproxy.config.changes import SettingsChange
+from gemproxy.core.errors import InvalidRequest
+from gemproxy.core.sentences import first_sentence
+from gemproxy.pool.outcome import Charge, Outcome, Verdict
+from gemproxy.pool.pool import KeyStatus, PoolCounts, Reason
+from gemproxy.telemetry.recent import WINDOW
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    """A JSON object that an operator is sent."""
+
+
+class KeyCountsAnswer(_Answer, frozen=True):
+    """How many keys there are in each state."""
+
+    total: int
+    healthy: int
+    unhealthy: int
+    disabled: int
+    recovering: int
+    #: Enabled keys that Google rejects, by its reason.
+    needs_attention: dict[str, int]
+
+
+class CauseAnswer(_Answer, frozen=True):
+    """Why requests failed, and how many."""
+
+    cause: str
+    count: int
+
+
+class RecentRequestsAnswer(_Answer, frozen=True):
+    """What clients got in the last ``seconds``; their own faults are not counted."""
+
+    seconds: int
+    total: int
+    failed: int
+    causes: tuple[CauseAnswer, ...]
+
+
+class ModelAnswer(_Answer, frozen=True):
+    """A model that Google serves to nobody at present."""
+
+    model: str
+    status: str
+    until: datetime
+
+
+class PersistenceAnswer(_Answer, frozen=True):
+    """Where the state is kept."""
+
+    backend: str
+    last_checkpoint: datetime | None
+    last_error: str | None
+
+
+class ConfigAnswer(_Answer, frozen=True):
+    """Which configuration is in force."""
+
+    generation: int
+    loaded_at: datetime
+    last_error: str | None
+
+
+class HealthAnswer(_Answer, frozen=True):
+    """Schema ``Health``; ``uptime`` in seconds."""
+
+    status: Status
+    headline: str
+    timestamp: datetime
+    uptime: int
+    version: str
+    draining: bool
+    in_flight: int
+    keys: KeyCountsAnswer
+    requests: RecentRequestsAnswer
+    reasons: tuple[str, ...]
+    models: tuple[ModelAnswer, ...]
+    persistence: PersistenceAnswer
+    config: ConfigAnswer
+
+
+class LastErrorAnswer(_Answer, frozen=True):
+    """The latest failure that was charged to a key."""
+
+    at: datetime
+    outcome: str
+    status: int | None
+    message: str
+
+
+class CooldownAnswer(_Answer, frozen=True):
+    """One model, or ``*``, that a key may not use for now."""
+
+    model: str
+    until: datetime
+    reason: str
+
+
+class KeyAnswer(_Answer, frozen=True):
+    """Schema ``Key``, with the models that the key's project was refused."""
+
+    id: str
+    name: str
+    project: str
+    masked: str
+    status: str
+    enabled: bool
+    needs_attention: str | None
+    weight: int
+    effective_weight: float
+    health_score: float
+    success_count: int
+    failure_count: int
+    consecutive_failures: int
+    requests_total: int
+    avg_latency_ms: float | None
+    p95_latency_ms: float | None
+    last_used: datetime | None
+    last_error: LastErrorAnswer | None
+    next_retry: datetime | None
+    cooldowns: tuple[CooldownAnswer, ...]
+    denied_models: tuple[str, ...]
+    #: Oldest first.
+    recent_latencies_ms: tuple[float, ...] = ()
+
+
+class KeyOperationAnswer(_Answer, frozen=True):
+    """What was done to a key, and how it stands now."""
+
+    success: bool
+    message: str
+    key_id: str
+    key: KeyAnswer
+
+
+class BulkAnswer(_Answer, frozen=True):
+    """What was done to many keys; ``names`` are the first twenty."""
+
+    success: bool
+    message: str
+    changed: int
+    names: tuple[str, ...]
+
+
+class KeyTestAnswer(_Answer, frozen=True):
+    """What Google says of a key: ``ok``, ``rejected``, or ``unclear`` where it said neither.
+
+    The other fields are those of an attempt; ``recorded`` tells that the pool has learned of a
+    rejection.
+    """
+
+    key_id: str
+    name: str
+    verdict: str
+    recorded: bool
+    duration_ms: float
+    outcome: str
+    status: int | None
+    reason: str | None
+    google_status: str | None
+    google_reason: str | None
+    message: str | None
+
+
+class ChangesAnswer(_Answer, frozen=True):
+    """What a reload changed: numbers of keys, paths of settings."""
+
+    keys_added: int
+    keys_removed: int
+    keys_updated: int
+    settings: tuple[str, ...]
+    restart_required: tuple[str, ...]
+
+
+class ReloadAnswer(_Answer, frozen=True):
+    """Schema ``Reload``."""
+
+    success: bool
+    timestamp: datetime
+    changes: ChangesAnswer
+
+
+class RequestAnswer(_Answer, frozen=True):
+    """Schema ``RequestRecord``."""
+
+    id: str
+    time: datetime
+    route: str
+    model: str | None
+    stream: bool
+    status: int
+    outcome: str
+    key: str | None
+    attempts: int
+    duration_ms: float
+    first_byte_ms: float | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+
+
+class RequestsAnswer(_Answer, frozen=True):
+    """The latest requests, newest first."""
+
+    requests: tuple[RequestAnswer, ...]
+
+
+class PassedOverAnswer(_Answer, frozen=True):
+    """A key that was not eligible, and why."""
+
+    key: str
+    reason: Reason
+    until: datetime | None
+
+
+class AttemptAnswer(_Answer, frozen=True):
+    """One attempt; ``key`` is ``None`` where no key was left.
+
+    ``google_status``, ``google_reason`` and ``quota_id`` are Google's words, ``reason`` is ours,
+    ``message`` is the first sentence of what was said.
+    """
+
+    key: str | None
+    outcome: str
+    status: int | None
+    charged_to: Charge
+    duration_ms: float
+    passed_over: tuple[PassedOverAnswer, ...]
+    reason: str | None = None
+    google_status: str | None = None
+    google_reason: str | None = None
+    quota_id: str | None = None
+    message: str | None = None
+
+
+class ExplanationAnswer(_Answer, frozen=True):
+    """Schema ``RequestExplanation``."""
+
+    request: RequestAnswer
+    attempts: tuple[AttemptAnswer, ...]
+
+
+class MinuteAnswer(_Answer, frozen=True):
+    """What all requests came to that ended in one minute; ``seconds`` of it have passed."""
+
+    start: datetime
+    seconds: float
+    requests: int
+    failures: int
+    retries: int
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    reasoning_tokens: int
+    avg_duration_ms: float | None
+    first_chunks: int
+    avg_first_chunk_ms: float | None
+
+
+class SeriesAnswer(_Answer, frozen=True):
+    """The last hour by minutes, oldest first; the last one is not over."""
+
+    timestamp: datetime
+    minutes: tuple[MinuteAnswer, ...]
+
+
+class WeightBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of ``PUT /admin/keys/{keyId}/weight``; ``None`` goes back to the file's weight."""
+
+    weight: Annotated[int, msgspec.Meta(ge=1, le=1000)] | None
+
+
+def health(
+    service: ServiceStatus,
+    counts: PoolCounts,
+    unavailable: Sequence[tuple[str, float]],
+    diagnosis: Diagnosis,
+    now: float,
+    wall: float,
+) -> HealthAnswer:
+    """Everything about the whole; ``unavailable`` are models with the time of their next trial.
+
+    That time and ``now`` are monotonic, ``wall`` is the epoch time of ``now``.
+    """
+    return _convert(
+        {
+            "status": diagnosis.status,
+            "headline": diagnosis.headline,
+            "timestamp": wall,
+            "uptime": int(max(0.0, now - service.started_at)),
+            "version": service.version,
+            "draining": service.draining,
+            "in_flight": service.in_flight,
+            "keys": {**asdict(counts), "needs_attention": dict(counts.needs_attention)},
+            "requests": {
+                "seconds": WINDOW,
+                "total": service.requests.total,
+                "failed": service.requests.failed,
+                "causes": [
+                    {"cause": cause, "count": number} for cause, number in service.requests.causes
+                ],
+            },
+            "reasons": diagnosis.reasons,
+            "models": [
+                {"model": model, "status": "unavailable", "until": wall + until - now}
+                for model, until in unavailable
+            ],
+            "persistence": service.persistence,
+            "config": service.config,
+        },
+        HealthAnswer,
+    )
+
+
+def keys(statuses: Sequence[KeyStatus]) -> tuple[KeyAnswer, ...]:
+    """How the keys stand, in the order given."""
+    return _convert(statuses, tuple[KeyAnswer, ...])
+
+
+def key_operation(message: str, status: KeyStatus) -> KeyOperationAnswer:
+    """What was done to a key, and how it stands now."""
+    return _convert(
+        {"success": True, "message": message, "key_id": status.id, "key": status},
+        KeyOperationAnswer,
+    )
+
+
+def key_test(key: KeyStatus, outcome: Outcome, seconds: float, *, recorded: bool) -> KeyTestAnswer:
+    """What Google said of a key."""
+    return KeyTestAnswer(
+        key_id=key.id,
+        name=key.name,
+        verdict=_TEST_WORDS.get(outcome.verdict, "unclear"),
+        recorded=recorded,
+        duration_ms=round(1000 * seconds, 1),
+        outcome=outcome.verdict.value,
+        status=outcome.status,
+        reason=outcome.reason or None,
+        google_status=outcome.google_status or None,
+        google_reason=outcome.google_reason or None,
+        message=first_sentence(outcome.message) or None,
+    )
+
+
+_TEST_WORDS = {Verdict.SUCCESS: "ok", Verdict.KEY: "rejected"}
+
+
+def reload(change: SettingsChange, now: float) -> ReloadAnswer:
+    """What a reload changed."""
+    changes = {
+        "keys_added": len(change.keys_added),
+        "keys_removed": len(change.keys_removed),
+        "keys_updated": len(change.keys_updated),
+        "settings": change.settings,
+        "restart_required": change.restart_required,
+    }
+    return _convert({"success": True, "timestamp": now, "changes": changes}, ReloadAnswer)
+
+
+def requests(records: Sequence[object]) -> RequestsAnswer:
+    """Records of requests; each has the attributes of :class:`RequestAnswer`."""
+    return _convert({"requests": records}, RequestsAnswer)
+
+
+def explanation(found: object) -> ExplanationAnswer:
+    """One request with its decisions; ``found`` has the attributes of the answer."""
+    return _convert(found, ExplanationAnswer)
+
+
+def series(minutes: Sequence[object], now: float) -> SeriesAnswer:
+    """The curves of the last hour; ``minutes`` have the attributes of :class:`MinuteAnswer`."""
+    return _convert({"timestamp": now, "minutes": minutes}, SeriesAnswer)
+
+
+def decode_weight(body: bytes) -> int | None:
+    """The weight that the body names. Raises :class:`~gemproxy.core.errors.InvalidRequest`."""
+    try:
+        return _WEIGHT_DECODER.decode(body).weight
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        unknown = _UNKNOWN_FIELD.search(str(error))
+        if unknown is not None:
+            field = unknown["field"][:100]
+            raise InvalidRequest(
+                f"{field}: unknown field; only weight is known.", param=field
+            ) from None
+        raise malformed(error) from None
+
+
+_T = TypeVar("_T")
+_WEIGHT_DECODER = msgspec.json.Decoder(WeightBody)
+_UNKNOWN_FIELD = re.compile(r"unknown field `(?P<field>.*?)`", re.DOTALL)
+
+
+def _convert(value: Any, shape: type[_T]) -> _T:
+    # Not strict: only so a time may be a number. The values are ours and typed.
+    return msgspec.convert(value, shape, strict=False, from_attributes=True)

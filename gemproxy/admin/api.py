@@ -1,0 +1,500 @@
+"""The admin API: what an operator asks and changes while the daemon runs.
+
+The routes are a table that is read behind the door (``admin_door``). A framework's router would
+answer before the token was asked: with a redirect, with 404, with 405.
+
+A key is named by its id or its name, percent-encoded where need be (``team%2Fone``). Every change
+is an audit event. The files of the dashboard, which hold no data, are handed out at the door.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
+
+from gemproxy.admin import answers
+from gemproxy.admin.auth_gate import AdminDoor, Page
+from gemproxy.admin.dashboard import Dashboard, Document
+from gemproxy.admin.health import ServiceStatus, diagnose
+from gemproxy.admin.key_changes import (
+    BULK_WORDS,
+    Selection,
+    change_many,
+    decode_selection,
+    selected,
+    selection,
+)
+from gemproxy.admin.series import LastHour
+from gemproxy.api.public import check_content_type
+from gemproxy.config.changes import SettingsChange
+from gemproxy.core.audit import Actor, AuditEvent, Value
+from gemproxy.core.errors import (
+    ConfigError,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    ProxyError,
+    UnknownURL,
+)
+from gemproxy.http.lifecycle import check_size
+from gemproxy.http.request import decoded_path
+from gemproxy.http.routes import Found, RouteTable
+from gemproxy.pool.key import Key
+from gemproxy.pool.models import ModelBreakers
+from gemproxy.pool.outcome import Outcome, Verdict
+from gemproxy.pool.pool import KeyPool, KeyStatus, UnknownKey
+from gemproxy.state.model import MetricsRow
+
+if TYPE_CHECKING:
+    from gemproxy.http.site import ProxyRequest
+
+#: The largest body that any route has a use for, in bytes.
+MAX_BODY_BYTES = 4096
+#: The route that a path without one is logged and counted under.
+UNKNOWN = "/admin/*"
+
+#: Shown in one go; takes about three milliseconds.
+_KEYS_AT_ONCE = 100
+#: Added up in one go; takes about one millisecond.
+_ROWS_AT_ONCE = 1000
+_READING = (b"GET", b"HEAD")
+_PIECE_BYTES = 64 * 1024
+_LIMIT = re.compile(rb"[0-9]{1,3}")
+_DEFAULT_LIMIT = 100
+_KEYS_LIMIT = re.compile(rb"[0-9]{1,6}")
+_MOST_KEYS = 999_999
+#: Of many keys that were changed.
+_NAMES_TOLD = 20
+_MOST_REQUESTS = 500
+
+
+class Reloaded(Protocol):
+    """A reload that succeeded."""
+
+    @property
+    def changes(self) -> SettingsChange:
+        """What it found."""
+
+    @property
+    def generation(self) -> int:
+        """Of the configuration that is now in force."""
+
+    @property
+    def at(self) -> float:
+        """Epoch seconds."""
+
+
+class History(Protocol):
+    """The latest requests of clients, kept for a while."""
+
+    def latest(self, limit: int) -> Sequence[object]:
+        """At most ``limit`` records, newest first, shaped as ``admin_answers.RequestAnswer``."""
+
+    def find(self, request_id: str) -> object | None:
+        """One request with its attempts, shaped as ``admin_answers.ExplanationAnswer``."""
+
+
+@dataclass(frozen=True)
+class AdminParts:
+    """What the admin API shows and changes, each as a value or a callable.
+
+    ``service`` tells how the parts other than the pool are doing. ``render_metrics`` takes the
+    header ``Accept`` and gives content type and body. ``reload`` raises
+    :class:`~gemproxy.core.errors.ConfigError` where nothing was applied. ``audit`` hears of every
+    change. ``test_key`` asks Google about a key. ``minute_rows`` gives the metrics of the last
+    hour. ``seconds`` gives monotonic time, ``wall`` epoch time (by default the same). ``pause``
+    gives others their turn in the middle of long work.
+    """
+
+    pool: KeyPool
+    models: ModelBreakers
+    history: History
+    service: Callable[[], ServiceStatus]
+    render_metrics: Callable[[str], Awaitable[tuple[str, bytes]]]
+    reload: Callable[[], Awaitable[Reloaded]]
+    audit: Callable[[AuditEvent], None]
+    test_key: Callable[[Key], Awaitable[Outcome]]
+    minute_rows: Callable[[], Sequence[MetricsRow]]
+    seconds: Callable[[], float]
+    pause: Callable[[], Awaitable[None]]
+    #: Epoch time; ``None``: ``seconds`` gives it.
+    wall: Callable[[], float] | None = None
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One request that was let in. ``value`` is the path's parameter, decoded."""
+
+    request: ProxyRequest
+    actor: Actor
+    value: str
+    body: bytes
+
+
+class AdminAPI:
+    """See the module. Serves every path that it is given; ``door`` keeps the others out."""
+
+    def __init__(self, door: AdminDoor, parts: AdminParts) -> None:
+        self.door = door
+        self._parts = parts
+        self._wall = parts.wall or parts.seconds
+        self._dashboard = Dashboard()
+        self._routes: RouteTable[_Action] = RouteTable(
+            {
+                "/admin/health": {"GET": self._health},
+                "/admin/keys": {"GET": self._keys},
+                "/admin/keys/enable": {"POST": self._enable_many},
+                "/admin/keys/disable": {"POST": self._disable_many},
+                "/admin/keys/reset": {"POST": self._reset_many},
+                "/admin/keys/{keyId}/test": {"POST": self._test},
+                "/admin/keys/{keyId}/enable": {"POST": self._enable},
+                "/admin/keys/{keyId}/disable": {"POST": self._disable},
+                "/admin/keys/{keyId}/reset": {"POST": self._reset},
+                "/admin/keys/{keyId}/weight": {"PUT": self._set_weight},
+                "/admin/metrics": {"GET": self._metrics},
+                "/admin/metrics/series": {"GET": self._series},
+                "/admin/config/reload": {"POST": self._reload},
+                "/admin/requests": {"GET": self._requests},
+                "/admin/requests/{requestId}": {"GET": self._explain},
+            }
+        )
+
+    # -- the door (gemproxy.http.site.Door) -------------------------------------------------------
+
+    def check_head(self, request: ProxyRequest) -> None:
+        """Ask for the token, except of who reads a document; then look at path and method."""
+        decoded_path(request)
+        request.max_body_bytes = MAX_BODY_BYTES
+        path, method = _path(request), request.method.decode("latin-1")
+        document = self._find_document(path)
+        found = None if document else self._routes.find(path)
+        if document is None:
+            self.door.identify(request, found.template if found else UNKNOWN)
+            _action(found, method, path)
+        elif request.method not in _READING:
+            self.door.identify(request, path)
+            raise _not_allowed(method, path, ("GET", "HEAD"))
+        check_size(request, request.length or 0)
+
+    def check_growth(self, request: ProxyRequest, size: int) -> None:
+        """See :class:`~gemproxy.http.site.Door`."""
+        check_size(request, size)
+
+    def release(self, request: ProxyRequest) -> None:
+        """See :class:`~gemproxy.http.site.Door`. Visits take nothing of what all share."""
+
+    def turn_away(self, request: ProxyRequest, error: ProxyError) -> None:
+        """See :class:`~gemproxy.http.site.Door`."""
+        self.door.turn_away(request, error)
+
+    # -- what came through it --------------------------------------------------------------------
+
+    def serve(self, request: ProxyRequest) -> Deferred[None]:
+        """Answer one request. Fires when that is done, and never fails."""
+        path = _path(request)
+        document = self._find_document(path)
+        if document is not None:
+            return self.door.hand_out(request, path, document)
+        found = self._routes.find(path)
+
+        async def answer(actor: Actor) -> Page:
+            act = _action(found, request.method.decode("latin-1"), path)
+            value = found.value if found else ""
+            return await act(Visit(request, actor, value, request.body()))
+
+        return self.door.admit(request, answer)
+
+    def _find_document(self, path: str) -> Document | None:
+        return self._dashboard.find(path, admin_open=self.door.auth.admin_open)
+
+    def resource(self) -> Resource:
+        """The API as a site of its own: every path but the dashboard's asks for the token."""
+        return _AdminResource(self)
+
+    # -- what is shown ---------------------------------------------------------------------------
+
+    async def _health(self, _visit: Visit) -> Page:
+        parts, now = self._parts, self._parts.seconds()
+        service, counts = parts.service(), parts.pool.counts(now)
+        unavailable = parts.models.unavailable(now)
+        diagnosis = diagnose(
+            service,
+            counts,
+            unavailable,
+            can_serve=parts.pool.can_serve(now),
+            resting=parts.pool.resting(now),
+        )
+        return _page(answers.health(service, counts, unavailable, diagnosis, now, self._wall()))
+
+    async def _keys(self, visit: Visit) -> Page:
+        wanted, limit = _wanted_keys(visit.request)
+        statuses = self._parts.pool.each_status(self._parts.seconds())
+        pieces = []
+        while limit > 0 and (some := list(islice(statuses, _KEYS_AT_ONCE))):
+            shown = list(filter(wanted.admits, some))[:limit]
+            limit -= len(shown)
+            if shown:
+                pieces.append(msgspec.json.encode(answers.keys(shown))[1:-1])
+            await self._parts.pause()
+        return Page(_joined(b'{"keys":[', pieces, b"]}"))
+
+    async def _metrics(self, visit: Visit) -> Page:
+        accept = visit.request.requestHeaders.getRawHeaders("accept") or []
+        content_type, body = await self._parts.render_metrics(", ".join(accept))
+        return Page(tuple(_lines(body)), content_type.encode("ascii"))
+
+    async def _series(self, _visit: Visit) -> Page:
+        now = self._wall()
+        hour, rows = LastHour(now), iter(self._parts.minute_rows())
+        while some := list(islice(rows, _ROWS_AT_ONCE)):
+            hour.add(some)
+            await self._parts.pause()
+        return _page(answers.series(hour.minutes, now))
+
+    async def _requests(self, visit: Visit) -> Page:
+        return _page(answers.requests(self._parts.history.latest(_limit(visit.request))))
+
+    async def _explain(self, visit: Visit) -> Page:
+        found = self._parts.history.find(visit.value)
+        if found is None:
+            raise NotFound(
+                "No request with this id is remembered; only the latest ones are.",
+                code="request_not_found",
+            )
+        return _page(answers.explanation(found))
+
+    # -- what is changed -------------------------------------------------------------------------
+
+    async def _enable(self, visit: Visit) -> Page:
+        return self._change(visit, "key.enable", self._parts.pool.enable)
+
+    async def _disable(self, visit: Visit) -> Page:
+        return self._change(visit, "key.disable", self._parts.pool.disable)
+
+    async def _reset(self, visit: Visit) -> Page:
+        return self._change(visit, "key.reset", self._parts.pool.reset)
+
+    async def _enable_many(self, visit: Visit) -> Page:
+        return await self._change_many(visit, "enable")
+
+    async def _disable_many(self, visit: Visit) -> Page:
+        return await self._change_many(visit, "disable")
+
+    async def _reset_many(self, visit: Visit) -> Page:
+        return await self._change_many(visit, "reset")
+
+    async def _change_many(self, visit: Visit, action: str) -> Page:
+        """Do the same to every key that the body names; one audit event for all of them."""
+        parts = self._parts
+        check_content_type(visit.request)
+        wanted = decode_selection(visit.body)
+        keys = await selected(parts.pool, wanted, parts.seconds(), parts.pause)
+        await change_many(parts.pool, action, [key.id for key in keys], parts.pause)
+        names = tuple(key.name for key in keys[:_NAMES_TOLD])
+        parts.audit(
+            AuditEvent(
+                at=self._wall(),
+                actor=visit.actor,
+                action=f"keys.{action}",
+                target="keys",
+                target_id=None,
+                before=wanted.words,
+                after={"keys": len(keys), "names": names},
+            )
+        )
+        number = "1 key is" if len(keys) == 1 else f"{len(keys)} keys are"
+        words = BULK_WORDS[action].format(keys=number)
+        return _page(answers.BulkAnswer(True, words, len(keys), names))
+
+    async def _test(self, visit: Visit) -> Page:
+        """Ask Google about a key. Where it is rejected, that is what a request would have met."""
+        parts = self._parts
+        before = self._status(visit.value, parts.seconds())
+        key, began = parts.pool.key(before.id), parts.seconds()
+        outcome = await parts.test_key(key)
+        now = parts.seconds()
+        recorded = outcome.verdict is Verdict.KEY and parts.pool.reject(key.id, outcome, now)
+        if recorded:
+            after = self._status(key.id, now)
+            self._tell(visit.actor, "key.test", before, after)
+        return _page(answers.key_test(before, outcome, now - began, recorded=recorded))
+
+    async def _set_weight(self, visit: Visit) -> Page:
+        pool = self._parts.pool
+        check_content_type(visit.request)
+        weight = answers.decode_weight(visit.body)
+        return self._change(visit, "key.weight", lambda key: pool.set_weight(key, weight))
+
+    async def _reload(self, visit: Visit) -> Page:
+        before = self._parts.service().config.generation
+        try:
+            reloaded = await self._parts.reload()
+        except ConfigError as error:
+            raise InvalidRequest(
+                f"The configuration has mistakes and was not applied:\n{error}",
+                code="invalid_configuration",
+            ) from None
+        self._tell_of_reload(visit.actor, before, reloaded)
+        return _page(answers.reload(reloaded.changes, reloaded.at))
+
+    def _change(self, visit: Visit, action: str, act: Callable[[str], None]) -> Page:
+        """Do to a key what ``act`` does, tell of it, and answer with how the key stands."""
+        now = self._parts.seconds()
+        before = self._status(visit.value, now)
+        act(before.id)
+        after = self._status(before.id, now)
+        self._tell(visit.actor, action, before, after)
+        return _page(answers.key_operation(_WORDS[action].format(key=after), after))
+
+    def _status(self, id_or_name: str, now: float) -> KeyStatus:
+        try:
+            return self._parts.pool.status(id_or_name, now)
+        except UnknownKey:
+            raise NotFound("No key has this id or name.", code="key_not_found") from None
+
+    def _tell(self, actor: Actor, action: str, before: KeyStatus, after: KeyStatus) -> None:
+        told = _TOLD[action]
+        self._parts.audit(
+            AuditEvent(
+                at=self._wall(),
+                actor=actor,
+                action=action,
+                target=after.name,
+                target_id=after.id,
+                before=told(before),
+                after=told(after),
+            )
+        )
+
+    def _tell_of_reload(self, actor: Actor, before: int, reloaded: Reloaded) -> None:
+        changes = reloaded.changes
+        self._parts.audit(
+            AuditEvent(
+                at=reloaded.at,
+                actor=actor,
+                action="config.reload",
+                target="configuration",
+                target_id=None,
+                before={"generation": before},
+                after={
+                    "generation": reloaded.generation,
+                    "keys_added": changes.keys_added,
+                    "keys_removed": changes.keys_removed,
+                    "keys_updated": tuple(update.name for update in changes.keys_updated),
+                    "settings": changes.settings,
+                    "restart_required": changes.restart_required,
+                },
+            )
+        )
+
+
+#: What the operator is told was done.
+_WORDS = {
+    "key.enable": "The key {key.name} is enabled.",
+    "key.disable": "The key {key.name} is disabled until it is enabled again.",
+    "key.reset": "The breaker of the key {key.name} is closed and its cooldowns are forgotten.",
+    "key.weight": "The key {key.name} weighs {key.weight}.",
+}
+
+
+def _told_of_reset(status: KeyStatus) -> dict[str, Value]:
+    return {
+        "status": status.status,
+        "needs_attention": status.needs_attention,
+        "cooldowns": tuple(rest.model for rest in status.cooldowns),
+        "denied_models": status.denied_models,
+    }
+
+
+#: What each action is about, for its audit event.
+_TOLD: Mapping[str, Callable[[KeyStatus], Mapping[str, Value]]] = {
+    "key.enable": lambda key: {"enabled": key.enabled, "status": key.status},
+    "key.disable": lambda key: {"enabled": key.enabled, "status": key.status},
+    "key.reset": _told_of_reset,
+    "key.weight": lambda key: {"weight": key.weight},
+    "key.test": lambda key: {"status": key.status, "needs_attention": key.needs_attention},
+}
+
+_Action = Callable[[Visit], Awaitable[Page]]
+
+
+class _AdminResource(Resource):
+    """Hands every path to the API."""
+
+    isLeaf = True
+
+    def __init__(self, api: AdminAPI) -> None:
+        super().__init__()
+        self._api = api
+
+    def render(self, request: ProxyRequest) -> int:
+        self._api.serve(request)
+        return NOT_DONE_YET
+
+
+def _action(found: Found[_Action] | None, method: str, path: str) -> _Action:
+    if found is None:
+        raise UnknownURL(f"Unknown request URL: {method[:20]} {path[:200]}.")
+    act = found.action(method)
+    if act is None:
+        raise _not_allowed(method, found.template, found.allow)
+    return act
+
+
+def _path(request: ProxyRequest) -> str:
+    return request.path.decode("utf-8", "replace")
+
+
+def _not_allowed(method: str, template: str, allow: tuple[str, ...]) -> MethodNotAllowed:
+    return MethodNotAllowed(f"Not allowed to {method[:20]} on {template}.", allow=allow)
+
+
+def _wanted_keys(request: ProxyRequest) -> tuple[Selection, int]:
+    """Which keys the query names, and how many of them at most."""
+    given = {name: values[-1] for name, values in (request.args or {}).items()}
+    limit = given.get(b"limit", b"%d" % _MOST_KEYS)
+    if not _KEYS_LIMIT.fullmatch(limit) or int(limit) < 1:
+        raise InvalidRequest(
+            f"limit: expected a whole number from 1 to {_MOST_KEYS}.", param="limit"
+        )
+    state, project = (given.get(name) for name in (b"state", b"project"))
+    wanted = selection(
+        None if state is None else state.decode("utf-8", "replace"),
+        None if project is None else project.decode("utf-8", "replace"),
+    )
+    return wanted, int(limit)
+
+
+def _limit(request: ProxyRequest) -> int:
+    given = (request.args or {}).get(b"limit", [b"%d" % _DEFAULT_LIMIT])[-1]
+    if not _LIMIT.fullmatch(given) or not 1 <= int(given) <= _MOST_REQUESTS:
+        raise InvalidRequest(
+            f"limit: expected a whole number from 1 to {_MOST_REQUESTS}.", param="limit"
+        )
+    return int(given)
+
+
+def _page(answer: msgspec.Struct) -> Page:
+    return Page((msgspec.json.encode(answer),))
+
+
+def _joined(start: bytes, pieces: list[bytes], end: bytes) -> tuple[bytes, ...]:
+    """One JSON array of several."""
+    return (start, *pieces[:1], *[b"," + piece for piece in pieces[1:]], end)
+
+
+def _lines(text: bytes) -> Iterator[bytes]:
+    """``text`` in pieces of whole lines: no secret has a line break."""
+    start = 0
+    while start < len(text):
+        end = text.find(b"\n", start + _PIECE_BYTES) + 1 or len(text)
+        yield text[start:end]
+        start = end

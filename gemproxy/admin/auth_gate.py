@@ -1,0 +1,208 @@
+"""The door of the admin API: who comes in, and what all visits and their answers have in common.
+
+Nothing behind the door is told before the token was right: neither whether a path exists nor
+which methods it takes. An address is never a permission, since a reverse proxy makes every client
+local. Only the dashboard's files, which hold no data, are handed out to everybody. Visits are not
+counted among the requests in flight and are let in during a drain: the operator comes when the
+house is full or on fire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from gemproxy.admin.dashboard import Document
+from gemproxy.api.openai.errors import encode_error
+from gemproxy.clock import wall_clock
+from gemproxy.core.audit import Actor
+from gemproxy.core.context import Exchange
+from gemproxy.core.errors import InternalError, ProxyError, Unauthorized
+from gemproxy.http.auth import TokenAuth, brings_token
+from gemproxy.http.auth_failures import AuthFailures
+from gemproxy.http.response_writer import JSON, RequestWriter, lines, write_whole
+from gemproxy.http.site import CLIENT_CLOSED_REQUEST, ProxyRequest, request_id_of
+
+if TYPE_CHECKING:
+    from gemproxy.core.interfaces import Telemetry
+
+#: Bytes; to look through more takes milliseconds.
+_LARGE = 16 * 1024
+#: What an operator sees is for nobody's cache, and for no page of another site.
+_HEADERS = (
+    (b"Cache-Control", b"no-store"),
+    (b"X-Content-Type-Options", b"nosniff"),
+    (b"Cross-Origin-Resource-Policy", b"same-origin"),
+)
+
+
+class Page(NamedTuple):
+    """The body of an answer with status 200, in pieces that no secret can straddle."""
+
+    pieces: tuple[bytes, ...]
+    content_type: bytes = JSON
+
+
+def _tell_nobody() -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the door needs of the rest of the daemon.
+
+    ``telemetry`` hears of every visit, ``refused`` of every one without the right token, and
+    ``scrub`` stands before everything that is written; ``pause`` gives others their turn in the
+    middle of long work.
+    """
+
+    telemetry: Telemetry
+    scrub: Callable[[bytes], bytes]
+    new_request_id: Callable[[], str]
+    pause: Callable[[], Awaitable[None]]
+    refused: Callable[[], None] = _tell_nobody
+
+
+class AdminDoor:
+    """See the module. ``auth`` may be replaced between two visits."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        auth: TokenAuth,
+        surroundings: Surroundings,
+        failures: AuthFailures | None = None,
+    ) -> None:
+        self.auth = auth
+        self._reactor = reactor
+        self._wall = wall_clock(reactor)
+        self._surroundings = surroundings
+        self._failures = failures or AuthFailures()
+
+    def identify(self, request: ProxyRequest, route: str) -> None:
+        """Look who it is, before the body is read. Raises :class:`ProxyError`.
+
+        ``route`` is the path's template.
+        """
+        request.visit = self._begin(request, route)
+        request.actor = self._identify(request, request.visit)
+
+    def admit(
+        self, request: ProxyRequest, serve: Callable[[Actor], Awaitable[Page]]
+    ) -> Deferred[None]:
+        """Let the operator in, and answer with what ``serve`` gives or raises.
+
+        Fires when the visit is over. A client that leaves stops nothing: what an operator began is
+        done, whole.
+        """
+        actor, exchange = request.actor, request.visit
+        if actor is None or exchange is None:
+            raise RuntimeError("a request was to be served whose head nobody has checked")
+        over: Deferred[None] = Deferred()
+        work = Deferred.fromCoroutine(self._serve(request, exchange, serve(actor)))
+        # Klein cancels what it waits for when the client leaves; the work does not hear of it.
+        work.addBoth(over.callback)
+        return over
+
+    def hand_out(self, request: ProxyRequest, route: str, document: Document) -> Deferred[None]:
+        """Answer with what is for everybody, without a look at who asks. Fires at once."""
+        exchange = self._begin(request, route)
+        exchange.outcome = "success"
+        status = 304 if document.is_in(request.header(b"if-none-match")) else document.status
+        headers = [(b"ETag", document.etag), *document.headers]
+        self._send(request, exchange, status, document.body, document.content_type, headers)
+        return succeed(None)
+
+    def turn_away(self, request: ProxyRequest, error: ProxyError) -> None:
+        """Answer a request that ended before it began."""
+        exchange = request.visit or self._begin(request, "refused")
+        exchange.turned_away = True
+        self._fail(request, exchange, error)
+
+    async def _serve(
+        self,
+        request: ProxyRequest,
+        exchange: Exchange,
+        answer: Awaitable[Page],
+    ) -> None:
+        try:
+            page = await answer
+            body = await self._scrubbed(page)
+        except ProxyError as error:
+            self._fail(request, exchange, error)
+        except Exception:  # noqa: BLE001 - a defect of ours must not leave the operator waiting
+            self._log.failure("request {request_id} failed", request_id=exchange.id)
+            words = f"The proxy failed to serve this request (id {exchange.id})."
+            self._fail(request, exchange, InternalError(words))
+        else:
+            exchange.outcome = "success"
+            self._send(request, exchange, 200, body, page.content_type, _HEADERS)
+
+    # -- who it is -------------------------------------------------------------------------------
+
+    def _identify(self, request: ProxyRequest, exchange: Exchange) -> Actor:
+        """Whoever brings the right token is let in, from a locked address as well."""
+        authorization = request.header(b"authorization")
+        try:
+            client = self.auth.operator(authorization)
+        except Unauthorized:
+            self._surroundings.refused()
+            self._refuse(request, brings_token(authorization), exchange)
+            raise
+        return Actor(self._failures.address_of(request), client.name or "")
+
+    def _refuse(self, request: ProxyRequest, brought_token: bool, exchange: Exchange) -> None:
+        self._failures.check(request, exchange.started)
+        if brought_token:
+            self._log.warn(
+                "wrong token for the admin API",
+                address=self._failures.address_of(request),
+                request_id=exchange.id,
+            )
+            self._failures.count(request, exchange.started)
+
+    # -- the answer ------------------------------------------------------------------------------
+
+    def _begin(self, request: ProxyRequest, route: str) -> Exchange:
+        request_id = request_id_of(request, self._surroundings.new_request_id)
+        return Exchange(request_id, route, self._reactor.seconds())
+
+    def _fail(self, request: ProxyRequest, exchange: Exchange, error: ProxyError) -> None:
+        exchange.outcome = error.code or error.type
+        body = self._surroundings.scrub(encode_error(error))
+        headers = [*_HEADERS, *error.headers()]
+        self._send(request, exchange, error.status, body, JSON, headers)
+
+    async def _scrubbed(self, page: Page) -> bytes:
+        clean = []
+        for piece in page.pieces:
+            clean.append(self._surroundings.scrub(piece))
+            if len(piece) > _LARGE:
+                await self._surroundings.pause()
+        return b"".join(clean)
+
+    def _send(
+        self,
+        request: ProxyRequest,
+        exchange: Exchange,
+        status: int,
+        body: bytes,
+        content_type: bytes,
+        headers: Iterable[tuple[bytes, bytes]],
+    ) -> None:
+        now = self._reactor.seconds()
+        exchange.epoch_offset = self._wall() - now
+        if request._disconnected:
+            status, exchange.outcome = CLIENT_CLOSED_REQUEST, "client_gone"
+        else:
+            writer = RequestWriter(self._reactor, request, exchange, lines(headers), 0)
+            every = writer.headers(now)
+            write_whole(request, status, every, body, now, content_type)
+        self._surroundings.telemetry.request_finished(exchange, status, now - exchange.started)

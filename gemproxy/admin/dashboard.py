@@ -1,0 +1,89 @@
+"""The dashboard's own files: what a browser gets before anybody has said who they are.
+
+They hold no data. The page asks its reader for the admin token and brings it to the admin API, so
+whoever may fetch these files has learned nothing that is not in the published package.
+
+Addresses within the page are relative, so that it works behind a proxy that puts it elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from importlib.resources import files
+
+#: Nothing but these files and the API of the same origin; no markup may be made of text.
+_POLICY = (
+    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
+    b" base-uri 'none'; form-action 'none'; frame-ancestors 'none';"
+    b" require-trusted-types-for 'script'; trusted-types 'none'"
+)
+_HEADERS = (
+    # Asked for again each time, so that an upgraded daemon never meets the old page.
+    (b"Cache-Control", b"no-cache"),
+    (b"Content-Security-Policy", _POLICY),
+    (b"Cross-Origin-Opener-Policy", b"same-origin"),
+    (b"Cross-Origin-Resource-Policy", b"same-origin"),
+    (b"Referrer-Policy", b"no-referrer"),
+    (b"X-Content-Type-Options", b"nosniff"),
+)
+_CONTENT_TYPES = {
+    ".html": b"text/html; charset=utf-8",
+    ".css": b"text/css; charset=utf-8",
+    ".js": b"text/javascript; charset=utf-8",
+    ".svg": b"image/svg+xml",
+}
+_INDEX = "index.html"
+_TOKEN_REQUIRED = b'data-token="required"'
+_TOKEN_NEEDLESS = b'data-token="needless"'
+
+
+@dataclass(frozen=True)
+class Document:
+    """An answer that is the same for everybody."""
+
+    body: bytes = b""
+    content_type: bytes = b"text/plain; charset=utf-8"
+    status: int = 200
+    headers: tuple[tuple[bytes, bytes], ...] = _HEADERS
+    #: Quoted, as in the header.
+    etag: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        digest = sha256(self.body).hexdigest()[:32]
+        object.__setattr__(self, "etag", b'"%b"' % digest.encode("ascii"))
+
+    def is_in(self, if_none_match: bytes | None) -> bool:
+        """Whether a browser that sends this header has the document already (RFC 9110, 13.1.2)."""
+        known = {tag.strip().removeprefix(b"W/") for tag in (if_none_match or b"").split(b",")}
+        return self.status == 200 and bool(known & {self.etag, b"*"})
+
+
+class Dashboard:
+    """The documents by their paths."""
+
+    def __init__(self) -> None:
+        page = _read_page()
+        index = page.pop(_INDEX)
+        shared = {f"/admin/page/{name}": document for name, document in page.items()}
+        shared["/admin"] = Document(status=308, headers=((b"Location", b"admin/"), *_HEADERS))
+        open_index = Document(
+            index.body.replace(_TOKEN_REQUIRED, _TOKEN_NEEDLESS), index.content_type
+        )
+        self._closed: Mapping[str, Document] = {**shared, "/admin/": index}
+        self._open: Mapping[str, Document] = {**shared, "/admin/": open_index}
+
+    def find(self, path: str, *, admin_open: bool) -> Document | None:
+        """What stands at ``path``; a page that knows whether the API asks for a token."""
+        return (self._open if admin_open else self._closed).get(path)
+
+
+def _read_page() -> dict[str, Document]:
+    """The files of the package, by name."""
+    return {
+        file.name: Document(file.read_bytes(), content_type)
+        for file in (files("gemproxy.admin") / "page").iterdir()
+        for suffix, content_type in _CONTENT_TYPES.items()
+        if file.name.endswith(suffix)
+    }

@@ -1,0 +1,290 @@
+"""The chat completion request: its shape, and the one step that decodes and validates it.
+
+:func:`decode_chat_completion` is the border. What passes it is typed and in range, and every tool
+result answers a call; what does not pass raises :class:`InvalidRequest` with the field's path.
+What becomes of each parameter is told in :mod:`gemproxy.api.openai.schema.parameters`.
+"""
+
+from __future__ import annotations
+
+from codecs import getincrementaldecoder
+from contextlib import suppress
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from gemproxy.api.openai.schema.decode_errors import malformed
+from gemproxy.api.openai.schema.messages import Message, NonEmpty
+from gemproxy.api.openai.schema.tool_choice import FunctionName, ToolChoice, check_tool_choice
+from gemproxy.api.openai.schema.tool_result_matching import pair_results
+from gemproxy.core.errors import InvalidRequest
+from gemproxy.media_bypass import LEAST, SetAside, set_aside
+
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+_Penalty = Annotated[float, msgspec.Meta(ge=-2, le=2)]
+_AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class _Shape(msgspec.Struct, gc=False, frozen=True):
+    """A JSON object that a client sent."""
+
+
+# Tools --------------------------------------------------------------------------------------
+
+
+class FunctionDefinition(_Shape, frozen=True):
+    """A function that the model may call; ``parameters`` is a JSON Schema."""
+
+    name: NonEmpty
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class FunctionTool(_Shape, frozen=True, tag_field="type", tag="function"):
+    """The one kind of tool that Gemini knows as well."""
+
+    function: FunctionDefinition
+
+
+class CustomTool(_Shape, frozen=True, tag_field="type", tag="custom"):
+    """A tool with free-form input; decoded to be refused by name."""
+
+
+# Structured output --------------------------------------------------------------------------
+
+
+class TextFormat(_Shape, frozen=True, tag_field="type", tag="text"):
+    """Plain text, the default."""
+
+
+class JSONObjectFormat(_Shape, frozen=True, tag_field="type", tag="json_object"):
+    """JSON of any shape."""
+
+
+class JSONSchemaSpec(_Shape, frozen=True):
+    """The schema of the answer; ``name`` and ``strict`` have no equivalent in Gemini."""
+
+    schema: dict[str, Any] | None = None
+
+
+class JSONSchemaFormat(_Shape, frozen=True, tag_field="type", tag="json_schema"):
+    """JSON that follows a schema."""
+
+    json_schema: JSONSchemaSpec
+
+
+ResponseFormat = TextFormat | JSONObjectFormat | JSONSchemaFormat
+
+# Other parts --------------------------------------------------------------------------------
+
+
+class StreamOptions(_Shape, frozen=True):
+    """What a stream carries beside the answer."""
+
+    include_usage: bool | None = None
+
+
+class VoiceID(_Shape, frozen=True):
+    """A voice by its id."""
+
+    id: NonEmpty
+
+
+class AudioOutput(_Shape, frozen=True):
+    """How a spoken answer sounds."""
+
+    voice: NonEmpty | VoiceID
+    format: str | None = None
+
+
+class Place(_Shape, frozen=True):
+    """Roughly where a user is."""
+
+    city: str | None = None
+    region: str | None = None
+    country: str | None = None
+    timezone: str | None = None
+
+
+class UserLocation(_Shape, frozen=True):
+    """Where a web search should think it is."""
+
+    approximate: Place
+
+
+class WebSearchOptions(_Shape, frozen=True):
+    """The answer may rest on a web search."""
+
+    user_location: UserLocation | None = None
+
+
+# Extensions of Google and of other gateways -------------------------------------------------
+
+
+class _Options(_Shape, frozen=True, forbid_unknown_fields=True):
+    """Options of Google's, in both spellings that its JSON has. Others are refused by name."""
+
+
+_Budget = Annotated[int, msgspec.Meta(ge=-1, le=2**31 - 1)]
+
+
+class GoogleThinkingConfig(_Options, frozen=True):
+    """``thinkingConfig``; a budget of -1 is the model's own choice."""
+
+    thinking_budget: _Budget | None = None
+    thinking_level: str | None = None
+    include_thoughts: bool | None = None
+    camel_thinking_budget: _Budget | None = msgspec.field(default=None, name="thinkingBudget")
+    camel_thinking_level: str | None = msgspec.field(default=None, name="thinkingLevel")
+    camel_include_thoughts: bool | None = msgspec.field(default=None, name="includeThoughts")
+
+
+class GoogleImageConfig(_Options, frozen=True):
+    """``imageConfig``; the words are Google's."""
+
+    aspect_ratio: str | None = None
+    image_size: str | None = None
+    camel_aspect_ratio: str | None = msgspec.field(default=None, name="aspectRatio")
+    camel_image_size: str | None = msgspec.field(default=None, name="imageSize")
+
+
+class GoogleSafetySetting(_Shape, frozen=True):
+    """A safety setting; the words are Google's."""
+
+    category: NonEmpty
+    threshold: NonEmpty
+
+
+class GoogleOptions(_Options, frozen=True):
+    """``google``: what only Gemini has."""
+
+    thinking_config: GoogleThinkingConfig | None = None
+    safety_settings: list[GoogleSafetySetting] | None = None
+    cached_content: NonEmpty | None = None
+    image_config: GoogleImageConfig | None = None
+    camel_thinking_config: GoogleThinkingConfig | None = msgspec.field(
+        default=None, name="thinkingConfig"
+    )
+    camel_safety_settings: list[GoogleSafetySetting] | None = msgspec.field(
+        default=None, name="safetySettings"
+    )
+    camel_cached_content: NonEmpty | None = msgspec.field(default=None, name="cachedContent")
+    camel_image_config: GoogleImageConfig | None = msgspec.field(default=None, name="imageConfig")
+
+
+class ExtraBody(_Shape, frozen=True):
+    """``extra_body`` that arrives as a field: Google's documented double nesting."""
+
+    google: GoogleOptions | None = None
+
+
+class Thinking(_Shape, frozen=True):
+    """Anthropic's and litellm's way to ask for thinking."""
+
+    type: Literal["enabled", "disabled", "adaptive"] = "enabled"
+    budget_tokens: _Budget | None = None
+
+
+class Reasoning(_Shape, frozen=True):
+    """OpenRouter's way to ask for thinking."""
+
+    effort: Effort | None = None
+    enabled: bool | None = None
+    max_tokens: _Budget | None = None
+    exclude: bool | None = None
+
+
+class ChatCompletionRequest(_Shape, frozen=True, kw_only=True):
+    """``POST /v1/chat/completions``. A parameter that is not here is ignored on purpose."""
+
+    model: NonEmpty
+    messages: Annotated[list[Message], msgspec.Meta(min_length=1)]
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    n: Annotated[int, msgspec.Meta(ge=1, le=8)] | None = None
+    stop: str | Annotated[list[str], msgspec.Meta(max_length=4)] | None = None
+    max_tokens: _AtLeastOne | None = None
+    max_completion_tokens: _AtLeastOne | None = None
+    seed: int | None = None
+    frequency_penalty: _Penalty | None = None
+    presence_penalty: _Penalty | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, msgspec.Meta(ge=0, le=20)] | None = None
+    tools: list[FunctionTool | CustomTool] | None = None
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    functions: list[FunctionDefinition] | None = None
+    function_call: Literal["none", "auto"] | FunctionName | None = None
+    response_format: ResponseFormat | None = None
+    reasoning_effort: Effort | None = None
+    modalities: list[Literal["text", "audio", "image"]] | None = None
+    audio: AudioOutput | None = None
+    service_tier: (
+        Literal["auto", "default", "standard", "flex", "scale", "priority", "fast"] | None
+    ) = None
+    web_search_options: WebSearchOptions | None = None
+    # Not OpenAI's:
+    google: GoogleOptions | None = None
+    extra_body: ExtraBody | None = None
+    thinking: Thinking | None = None
+    reasoning: Reasoning | None = None
+    image_config: GoogleImageConfig | None = None
+    top_k: _AtLeastOne | None = None
+
+
+class LargeChatCompletionRequest(ChatCompletionRequest, frozen=True, kw_only=True):
+    """A request whose media was set aside before it was decoded: marks stand in its place."""
+
+    aside: SetAside
+
+
+_decoder = msgspec.json.Decoder(ChatCompletionRequest)
+_PIECE = 64 * 1024
+
+
+def decode_chat_completion(body: bytes) -> ChatCompletionRequest:
+    """The request that ``body`` holds.
+
+    Raises :class:`InvalidRequest` for everything that is not one: not JSON, not UTF-8, nested too
+    deeply, a field missing, of a wrong type or out of range, a tool result without its call.
+    ``param`` is the field's path in OpenAI's style, such as ``messages[2].content``.
+
+    Large media stays where it is, in ``body``, and the request refers to it.
+    """
+    if len(body) >= LEAST:
+        rest, aside = set_aside(body)
+        if aside.pieces:
+            with suppress(InvalidRequest):  # the whole body tells the place of the mistake
+                request = _decode(rest)
+                return LargeChatCompletionRequest(**msgspec.structs.asdict(request), aside=aside)
+    return _decode(body)
+
+
+def _decode(body: bytes) -> ChatCompletionRequest:
+    try:
+        if not body.isascii():
+            # The decoder does not look into values that it skips.
+            _check_utf8(body)
+        request = _decoder.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise malformed(error) from None
+    if request.tool_choice is not None:
+        check_tool_choice(request.tool_choice)
+    pair_results(request.messages)
+    return request
+
+
+def _check_utf8(body: bytes) -> None:
+    """Raise :exc:`UnicodeDecodeError` for anything but UTF-8.
+
+    By pieces: a string of the whole body may take four times the body's memory.
+    """
+    decoder = getincrementaldecoder("utf-8")()
+    try:
+        for start in range(0, len(body), _PIECE):
+            decoder.decode(body[start : start + _PIECE])
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        body.decode()  # raises it once more, with the place in the whole body

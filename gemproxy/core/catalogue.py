@@ -1,0 +1,188 @@
+"""The models that can be asked for: the upstream's list, paged through, kept for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+from urllib.parse import quote
+
+from gemproxy.core.context import AttemptRecord, Exchange
+from gemproxy.core.errors import ProxyError, UnusableAnswer, UpstreamFailed
+from gemproxy.core.interfaces import Upstream, UpstreamRequest
+from gemproxy.pool.key import Key
+from gemproxy.pool.outcome import Outcome, Verdict
+from gemproxy.pool.pool import KeyPool
+from gemproxy.providers.gemini.classify import classify_failure, classify_response, error_for
+from gemproxy.translate.openai_models__gemini import GeminiModel, ModelPage, decode_page
+
+#: A page of 1,000 models is about 500 KB.
+MAX_PAGE_BYTES = 8 * 1024 * 1024
+#: Google has some 60 models; a list without an end would be a defect.
+MAX_PAGES = 50
+PAGE_SIZE = 1000
+#: A pool has more keys than a list needs tries; the first ones of the file may all be dead.
+MAX_ATTEMPTS = 10
+#: Seconds after which the list of before is given instead of a new one.
+STALE_PATIENCE = 10.0
+
+Share = Callable[[Callable[[], Coroutine[Any, Any, None]]], Awaitable[None]]
+
+_FINAL = frozenset({Verdict.REQUEST, Verdict.REGION})
+#: As where a chat fails: what Google says of a key is nothing of whoever asks.
+_ANSWERED_BY_THE_POOL = frozenset(
+    {
+        Verdict.QUOTA_MINUTE,
+        Verdict.QUOTA_DAY,
+        Verdict.KEY,
+        Verdict.MODEL_DENIED,
+        Verdict.FORBIDDEN,
+    }
+)
+
+
+class ModelCatalogue:
+    """The upstream's models, fetched when asked for and older than ``cache_seconds``.
+
+    While the upstream cannot be asked, the last list that it gave stands. ``seconds`` gives
+    monotonic time, ``wall`` epoch time (by default the same). ``share`` runs what it gets once for
+    all who ask for it meanwhile; without it, each asks the upstream.
+    """
+
+    def __init__(
+        self,
+        pool: KeyPool,
+        upstream: Upstream,
+        *,
+        cache_seconds: float,
+        request_timeout: float,
+        seconds: Callable[[], float],
+        scrub: Callable[[str], str],
+        wall: Callable[[], float] | None = None,
+        share: Share | None = None,
+    ) -> None:
+        self.cache_seconds = cache_seconds
+        self.request_timeout = request_timeout
+        self._pool = pool
+        self._upstream = upstream
+        self._seconds = seconds
+        self._wall = wall or seconds
+        self._scrub = scrub
+        self._share = share
+        self._models: list[GeminiModel] = []
+        self._names: frozenset[str] = frozenset()
+        self._fetched_at: float | None = None
+        self._last_good = ""
+
+    async def models(self, exchange: Exchange) -> list[GeminiModel]:
+        """All models. Raises :class:`ProxyError` where none were ever fetched and none can be."""
+        now = self._seconds()
+        if self._fetched_at is None or now >= self._fetched_at + self.cache_seconds:
+            try:
+                await self._renew(exchange)
+            except ProxyError:
+                if self._fetched_at is None:
+                    raise
+        return self._models
+
+    async def refresh(self, exchange: Exchange) -> None:
+        """Renew a list that somebody has asked for and that is old, before it is asked for again.
+
+        A failure is no matter: the list stands, and whoever asks tries again.
+        """
+        if self._fetched_at is None or self._seconds() < self._fetched_at + self.cache_seconds:
+            return
+        with suppress(ProxyError):
+            await self._renew(exchange)
+
+    def knows(self, name: str) -> bool:
+        """Whether the last list has the model of this name, which is without ``models/``."""
+        return name in self._names
+
+    async def _renew(self, exchange: Exchange) -> None:
+        """Fetch the list, or wait for whoever is fetching it: the attempts are the first one's."""
+        if self._share is None:
+            await self._fetch_anew(exchange)
+        else:
+            await self._share(lambda: self._fetch_anew(exchange))
+
+    async def _fetch_anew(self, exchange: Exchange) -> None:
+        self._models = await self._fetch(exchange)
+        self._names = frozenset(
+            model.name.removeprefix("models/") for model in self._models if model.name
+        )
+        self._fetched_at = self._seconds()
+
+    async def _fetch(self, exchange: Exchange) -> list[GeminiModel]:
+        """Ask with one key after another.
+
+        Whether a key may list models says nothing of how it generates, so nothing is recorded.
+        """
+        for key in self._keys_to_ask():
+            record = AttemptRecord(key.id, key.name, self._seconds())
+            exchange.attempts.append(record)
+            try:
+                models = await self._fetch_with(key, exchange)
+            except UpstreamFailed as failure:
+                outcome = classify_failure(failure)
+            except UnusableAnswer as answer:
+                outcome = Outcome(Verdict.UNUSABLE, 200, reason=answer.reason)
+            except _Refused as refused:
+                outcome = refused.outcome
+            else:
+                self._last_good = key.id
+                return models
+            finally:
+                record.seconds = self._seconds() - record.started
+            record.outcome = outcome = replace(outcome, message=self._scrub(outcome.message))
+            if outcome.verdict in _FINAL:
+                break
+        failed = {attempt.key_id: attempt.outcome for attempt in exchange.attempts}
+        last = next(reversed(failed.values()), None)
+        if last is None or last.verdict in _ANSWERED_BY_THE_POOL:
+            raise self._pool.listing_refusal(failed, self._seconds())
+        raise error_for(last)
+
+    def _keys_to_ask(self) -> list[Key]:
+        """The key that could list the last time, then others in the file's order."""
+        keys = list(islice(self._pool.sound_keys(self._seconds()), MAX_ATTEMPTS))
+        last = self._pool.sound_key(self._last_good, self._seconds())
+        return keys if last is None else [last, *(key for key in keys if key != last)]
+
+    async def _fetch_with(self, key: Key, exchange: Exchange) -> list[GeminiModel]:
+        models: list[GeminiModel] = []
+        token: str | None = ""
+        for _ in range(MAX_PAGES):
+            page = await self._page(key, token or "", exchange.started + self._patience())
+            models += page.models
+            token = page.next_page_token
+            if not token:
+                break
+        return models
+
+    def _patience(self) -> float:
+        """Seconds that a list may take; not many where an older one could be given instead."""
+        if self._fetched_at is None:
+            return self.request_timeout
+        return min(STALE_PATIENCE, self.request_timeout)
+
+    async def _page(self, key: Key, token: str, deadline: float) -> ModelPage:
+        query = f"?pageSize={PAGE_SIZE}" + (f"&pageToken={quote(token, safe='')}" if token else "")
+        path = f"/v1beta/models{query}".encode("ascii")
+        response = await self._upstream.send(
+            UpstreamRequest(b"GET", path, key.secret, deadline=deadline)
+        )
+        body = await response.read(MAX_PAGE_BYTES)
+        if response.status == 200:
+            return decode_page(body)
+        raise _Refused(classify_response(response.status, response.headers, body, now=self._wall()))
+
+
+class _Refused(Exception):
+    """One key could not get the list; ``outcome`` says why."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.reason)
+        self.outcome = outcome

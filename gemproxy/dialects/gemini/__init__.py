@@ -1,1 +1,0 @@
-"""The native Gemini API: requests as Google takes them, answers and errors as Google sends them."""

@@ -1,1 +1,0 @@
-"""The passage between the two dialects."""

@@ -1,0 +1,123 @@
+"""Who may come in: bearer tokens, looked up without telling how near a wrong one was."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2s
+from typing import TYPE_CHECKING
+
+from gemproxy.core.errors import Unauthorized
+
+if TYPE_CHECKING:
+    from gemproxy.config.settings import AccessToken
+    from gemproxy.secret import Secret
+
+
+@dataclass(frozen=True)
+class Client:
+    """Who sends a request. ``debug`` clients are told which key served them."""
+
+    name: str | None = None
+    debug: bool = False
+    admin: bool = False
+
+
+_ANONYMOUS = Client()
+#: The same, of whom a token was not seen before that says nothing here: it may be a guess.
+STRANGER = Client()
+#: So many of these tokens are known, by their digests.
+_MOST_KNOWN = 1024
+_MISSING = (
+    "You didn't provide an API key. Send this proxy's access token in an Authorization header: "
+    "Authorization: Bearer TOKEN."
+)
+_WRONG = (
+    "Incorrect API key provided. Use an access token of this proxy, not a Google or OpenAI key."
+)
+
+
+class TokenAuth:
+    """Knows the clients' tokens and the operator's.
+
+    ``anonymous`` lets clients in without a token, or with one that says nothing here: an SDK
+    cannot be told to send none. :data:`STRANGER` is who brings such a one for the first time.
+    ``admin_open`` does so for the admin API.
+
+    A token is found by its digest, so that the time of a look-up says nothing of its letters, and
+    then compared in constant time.
+    """
+
+    def __init__(
+        self,
+        tokens: Sequence[AccessToken],
+        admin: Secret | None,
+        *,
+        anonymous: bool,
+        admin_open: bool = False,
+    ) -> None:
+        self._wrong: set[bytes] = set()
+        #: Whether clients may come without a token.
+        self.open = anonymous
+        #: Whether the admin API asks for no token.
+        self.admin_open = admin_open
+        self._clients: dict[bytes, tuple[Secret, Client]] = {
+            _digest(token.token.reveal().encode()): (token.token, Client(token.name, token.debug))
+            for token in tokens
+        }
+        if admin is not None:
+            entry = (admin, Client("admin", debug=True, admin=True))
+            self._clients[_digest(admin.reveal().encode())] = entry
+
+    def client(self, authorization: bytes | None) -> Client:
+        """The client behind an ``Authorization`` header. Raises :class:`Unauthorized`."""
+        token = _bearer(authorization)
+        if token is None:
+            if self.open:
+                return _ANONYMOUS
+            raise Unauthorized(_MISSING)
+        digest = _digest(token)
+        secret, client = self._clients.get(digest, (None, _ANONYMOUS))
+        if secret is not None and secret.matches(token):
+            return client
+        if self.open:
+            return _ANONYMOUS if self._is_known(digest) else STRANGER
+        raise Unauthorized(_WRONG)
+
+    def _is_known(self, wrong: bytes) -> bool:
+        """Whether the token of this digest was seen before. An SDK always sends the same one."""
+        if wrong in self._wrong:
+            return True
+        if len(self._wrong) >= _MOST_KNOWN:
+            self._wrong.clear()
+        self._wrong.add(wrong)
+        return False
+
+    def operator(self, authorization: bytes | None) -> Client:
+        """The operator behind the header. Raises :class:`Unauthorized`."""
+        if self.admin_open:
+            return Client("anonymous", debug=True, admin=True)
+        try:
+            client = self.client(authorization)
+        except Unauthorized:
+            client = _ANONYMOUS
+        if not client.admin:
+            raise Unauthorized(
+                "The admin API asks for the admin token: Authorization: Bearer TOKEN."
+            )
+        return client
+
+
+def brings_token(authorization: bytes | None) -> bool:
+    """Whether the header holds a bearer token, right or wrong."""
+    return _bearer(authorization) is not None
+
+
+def _bearer(authorization: bytes | None) -> bytes | None:
+    scheme, _, token = (authorization or b"").strip().partition(b" ")
+    return token.strip() or None if scheme.lower() == b"bearer" else None
+
+
+def _digest(token: bytes) -> bytes:
+    # As strong as SHA-256, and Python has it without the detour through OpenSSL.
+    return blake2s(token).digest()

@@ -1,0 +1,369 @@
+"""What happens with each request of the public API before and after its own work.
+
+A request gets an id, is counted, admitted or turned away, served, and told to the log; whatever its
+work raises becomes an answer here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from gemproxy.clock import wall_clock
+from gemproxy.core.context import Exchange
+from gemproxy.core.errors import (
+    Draining,
+    InternalError,
+    MethodNotAllowed,
+    Overloaded,
+    ProxyError,
+    RequestTooLarge,
+    TooManyInFlight,
+    Unauthorized,
+    UnknownURL,
+)
+from gemproxy.http.auth import STRANGER, brings_token
+from gemproxy.http.auth_failures import AuthFailures
+from gemproxy.http.coroutine_runner import Work
+from gemproxy.http.response_writer import RequestWriter, lines, write_whole
+from gemproxy.http.site import CLIENT_CLOSED_REQUEST, ProxyRequest, request_id_of
+
+if TYPE_CHECKING:
+    from gemproxy.core.interfaces import Telemetry
+    from gemproxy.http.auth import TokenAuth
+
+#: What scripts of another origin may read of an answer beside its body: whatever SDKs look at.
+_EXPOSED = b"x-request-id, retry-after, x-should-retry, openai-processing-ms, x-gemproxy-attempts"
+_HEADER_NAMES = re.compile(rb"[A-Za-z0-9_, -]{1,1000}\Z")
+
+
+@dataclass(frozen=True)
+class EntranceSettings:
+    """Limits of the public API.
+
+    ``max_body`` bytes may come with one request, ``max_buffered`` with all that are incomplete or
+    not yet answered. ``heartbeat`` is in seconds, 0 for none, and ``headers_after`` as well, None
+    for never.
+    """
+
+    max_in_flight: int = 1000
+    max_body: int = 10 * 1024 * 1024
+    max_buffered: int = 256 * 1024 * 1024
+    heartbeat: float = 15.0
+    headers_after: float | None = 20.0
+    cors_origins: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Route:
+    """A route of the public API: its template as log and metrics have it, and its methods."""
+
+    template: str
+    methods: tuple[bytes, ...]
+
+    @property
+    def allow(self) -> tuple[str, ...]:
+        """For the header ``Allow``; that GET implies HEAD is not told there."""
+        return tuple(each.decode("ascii") for each in self.methods if each != b"HEAD")
+
+
+class Entrance:
+    """The one door of the public API.
+
+    A request comes through :meth:`check_head` before its body is read, and through :meth:`admit`
+    when the body is complete. ``settings`` and ``auth`` may be replaced between two requests.
+    ``new_request_id`` gives a fresh id for a request that brings none; ``scrub`` takes secrets out
+    of an error's body, which may repeat what the client sent.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        settings: EntranceSettings,
+        auth: TokenAuth,
+        telemetry: Telemetry,
+        new_request_id: Callable[[], str],
+        scrub: Callable[[bytes], bytes] = bytes,
+        failures: AuthFailures | None = None,
+    ) -> None:
+        self.settings = settings
+        self.auth = auth
+        #: Requests that were admitted by their heads and are not over.
+        self.in_flight = 0
+        #: Bytes of their bodies.
+        self.buffered_bytes = 0
+        self.draining = False
+        #: Whether the process is about to stop, though it serves as before.
+        self.leaving = False
+        self._reactor = reactor
+        self._wall = wall_clock(reactor)
+        self._telemetry = telemetry
+        self._new_request_id = new_request_id
+        self._scrub = scrub
+        self._failures = failures or AuthFailures()
+        #: What is going on, by the writer of its answer.
+        self._works: dict[RequestWriter, Work] = {}
+        self._idle: list[Deferred[None]] = []
+        self._aborted = False
+
+    def check_head(self, request: ProxyRequest, route: Route) -> None:
+        """See :class:`gemproxy.http.site.Door`. All that a head decides, in its order."""
+        settings, length = self.settings, request.length
+        request.route = route.template
+        if self.draining:
+            request.channel.persistent = False
+            raise Draining("The proxy is about to stop. Try again.", retry_after=1)
+        try:
+            request.caller = self.auth.client(request.header(b"authorization"))
+        except Unauthorized:
+            self._refuse_token(request)
+            raise
+        if request.caller is STRANGER:
+            # Served all the same; but the admin token may be tried here as well.
+            self._failures.count(request, self._reactor.seconds())
+        request.max_body_bytes = settings.max_body
+        if length and length > settings.max_body:
+            check_size(request, length)
+        if request.method not in route.methods:
+            raise _not_served(request, route)
+        if self.in_flight >= settings.max_in_flight:
+            raise TooManyInFlight(
+                f"The proxy serves {settings.max_in_flight} requests at a time and has no place"
+                " left.",
+                retry_after=1,
+            )
+        if length:
+            self._buffer(request, length)
+        request.has_place = True
+        self.in_flight += 1
+
+    def check_growth(self, request: ProxyRequest, size: int) -> None:
+        """See :class:`gemproxy.http.site.Door`."""
+        check_size(request, size)
+        self._buffer(request, size)
+
+    def _refuse_token(self, request: ProxyRequest) -> None:
+        """Whoever guesses gets another answer than who forgot his token."""
+        if brings_token(request.header(b"authorization")):
+            now = self._reactor.seconds()
+            self._failures.check(request, now)
+            self._failures.count(request, now)
+
+    def _buffer(self, request: ProxyRequest, size: int) -> None:
+        """Count ``size`` bytes of a body, in the place of those that were counted before."""
+        buffered = self.buffered_bytes + size - request.buffered_bytes
+        if buffered > self.settings.max_buffered:
+            raise Overloaded(
+                "The proxy holds as many bytes of request bodies as it may. Try again.",
+                retry_after=1,
+            )
+        self.buffered_bytes, request.buffered_bytes = buffered, size
+
+    def release(self, request: ProxyRequest) -> None:
+        """See :class:`gemproxy.http.site.Door`."""
+        self.buffered_bytes -= request.buffered_bytes
+        request.buffered_bytes = 0
+        if request.has_place and not request.is_unread:
+            request.has_place = False
+            self.in_flight -= 1
+            if self._idle:
+                self._tell_if_idle()
+
+    def admit(
+        self,
+        request: ProxyRequest,
+        route: str,
+        serve: Callable[[Exchange, RequestWriter], Awaitable[None]],
+    ) -> Work:
+        """Let ``serve`` do the work of ``request``, and answer for whatever it raises.
+
+        A client that leaves cancels ``serve``.
+        """
+        if not request.has_place:
+            raise RuntimeError("a request was to be served whose head nobody has checked")
+        request.is_working = True
+        exchange, writer = self._begin(request, route)
+        work = Work(self._serve(request, exchange, writer, serve))
+        if not work.over:
+            self._works[writer] = work
+            request.when_gone(work.cancel)
+        return work
+
+    def preflight(self, request: ProxyRequest, methods: tuple[str, ...]) -> None:
+        """Answer a browser that asks whether a page of another origin may send a request."""
+        now = self._reactor.seconds()
+        allowed = [
+            (b"Access-Control-Allow-Methods", ", ".join(methods).encode("ascii")),
+            (b"Access-Control-Allow-Headers", _asked_headers(request)),
+            (b"Access-Control-Max-Age", b"600"),
+        ]
+        headers = self._begin(request, "preflight")[1].headers(now) + lines(allowed)
+        write_whole(request, 200, headers, b"", now, b"text/plain")
+
+    def tell(self, request: ProxyRequest, status: int, body: bytes) -> None:
+        """Answer a probe: neither counted nor logged, and served whatever else goes on.
+
+        Also during a drain, and again on the same connection: new ones are refused by then.
+        """
+        now = self._reactor.seconds()
+        headers = self._begin(request, "probe")[1].headers(now)
+        write_whole(request, status, headers, body, now)
+
+    def turn_away(self, request: ProxyRequest, error: ProxyError) -> None:
+        """See :class:`gemproxy.http.site.Door`."""
+        exchange, writer = self._begin(request, request.route)
+        exchange.turned_away = True
+        exchange.outcome = error.code or error.type
+        writer.error(error)
+        self._tell(exchange, error.status)
+
+    def leave(self) -> None:
+        """A drain will follow."""
+        self.leaving = True
+
+    def when_idle(self) -> Deferred[None]:
+        """Fires when no request is in flight."""
+        idle: Deferred[None] = Deferred()
+        self._idle.append(idle)
+        self._tell_if_idle()
+        return idle
+
+    def abort(self) -> None:
+        """Cancel every request that is still in flight; a body that is incomplete is left alone."""
+        self._aborted = True
+        for work in list(self._works.values()):
+            work.cancel()
+        self._tell_if_idle()
+
+    async def _serve(
+        self,
+        request: ProxyRequest,
+        exchange: Exchange,
+        writer: RequestWriter,
+        serve: Callable[[Exchange, RequestWriter], Awaitable[None]],
+    ) -> None:
+        status = 200
+        try:
+            await serve(exchange, writer)
+        except ProxyError as error:
+            status = self._fail(exchange, writer, error)
+        except CancelledError:
+            if request._disconnected:
+                status, exchange.outcome = CLIENT_CLOSED_REQUEST, request.gone_outcome
+            else:
+                status = self._cut_off(request, exchange, writer)
+        except Exception:  # noqa: BLE001 - a defect of ours must not leave the client waiting
+            self._log.failure("request {request_id} failed", request_id=exchange.id)
+            exchange.outcome = "internal_error"
+            status = self._fail(
+                exchange,
+                writer,
+                InternalError(f"The proxy failed to serve this request (id {exchange.id})."),
+            )
+        finally:
+            writer.close()
+            self._works.pop(writer, None)
+            self._tell(exchange, status)
+            request.is_working = False
+            self.release(request)
+
+    def _begin(self, request: ProxyRequest, route: str) -> tuple[Exchange, RequestWriter]:
+        request_id = request_id_of(request, self._new_request_id)
+        now = self._reactor.seconds()
+        exchange = Exchange(request_id, route, now)
+        exchange.epoch_offset = self._wall() - now
+        origins = self.settings.cors_origins
+        headers = lines(cors_headers(request, origins)) if origins else b""
+        writer = RequestWriter(
+            self._reactor,
+            request,
+            exchange,
+            headers,
+            self.settings.heartbeat,
+            self._scrub,
+            self.settings.headers_after,
+        )
+        if request.caller is not None and request.caller.debug:
+            writer.tells_key = True
+        return exchange, writer
+
+    def _fail(self, exchange: Exchange, writer: RequestWriter, error: ProxyError) -> int:
+        if not exchange.outcome:
+            exchange.outcome = error.code or error.type
+        if writer.opened:
+            writer.break_off(error)
+            return error.status
+        writer.error(error)
+        return error.status
+
+    def _cut_off(self, request: ProxyRequest, exchange: Exchange, writer: RequestWriter) -> int:
+        """The drain's time is up; the client is told, in the middle of its stream if need be."""
+        error = Draining("The proxy stopped before this request was complete.", retry_after=1)
+        exchange.outcome = "draining"
+        request.channel.persistent = False
+        if writer.opened:
+            writer.break_off(error)
+        else:
+            writer.error(error)
+        return error.status
+
+    def _tell(self, exchange: Exchange, status: int) -> None:
+        now = self._reactor.seconds()
+        # Anew: the wall clock may have been set since the request came.
+        exchange.epoch_offset = self._wall() - now
+        self._telemetry.request_finished(exchange, status, now - exchange.started)
+
+    def _tell_if_idle(self) -> None:
+        if self._works if self._aborted else self.in_flight:
+            return
+        idle, self._idle = self._idle, []
+        for waiting in idle:
+            waiting.callback(None)
+
+
+def check_size(request: ProxyRequest, size: int) -> None:
+    """Raise :class:`RequestTooLarge` where a body of ``size`` bytes is more than may come."""
+    if size > request.max_body_bytes:
+        raise RequestTooLarge(
+            f"The request body is larger than the limit of {request.max_body_bytes} bytes."
+        )
+
+
+def _not_served(request: ProxyRequest, route: Route) -> ProxyError:
+    method = request.method.decode("latin-1")[:20]
+    if route.methods:
+        return MethodNotAllowed(f"Not allowed to {method} on {route.template}.", allow=route.allow)
+    path = request.path.decode("latin-1")
+    return UnknownURL(f"Unknown request URL: {method} {path[:200]}.")
+
+
+def _asked_headers(request: ProxyRequest) -> bytes:
+    asked = request.header(b"access-control-request-headers") or b""
+    return asked if _HEADER_NAMES.match(asked) else b"authorization, content-type"
+
+
+def cors_headers(request: ProxyRequest, origins: frozenset[str]) -> list[tuple[bytes, bytes]]:
+    """What a browser wants to read before it shows an answer to a page of another origin.
+
+    The Fetch standard, section 3.3 (CORS protocol); only the origins that the operator named.
+    """
+    origin = request.header(b"origin") or b""
+    if "*" in origins:
+        allowed = b"*"
+    elif origin.decode("latin-1") in origins:
+        allowed = origin
+    else:
+        return [(b"Vary", b"Origin")]
+    return [
+        (b"Access-Control-Allow-Origin", allowed),
+        (b"Access-Control-Expose-Headers", _EXPOSED),
+        (b"Vary", b"Origin"),
+    ]

@@ -1,0 +1,70 @@
+"""What clients are told while the configuration cannot be used.
+
+Everything but the probes is answered with 503, from the head of the request and whatever it is:
+nothing can be told of tokens, since they stand in the files. Each answer closes its connection, so
+that the client's next request meets the daemon as soon as there is one.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.web.resource import Resource
+
+from gemproxy.api.openai.errors import encode_error
+from gemproxy.core.errors import ConfigurationInvalid, ProxyError
+from gemproxy.http.response_writer import lines, write_whole
+from gemproxy.http.site import ProxyRequest, ProxySite, new_request_id, request_id_of
+
+#: Seconds after which a client is to try again.
+RETRY_AFTER = 5
+_PROBES = {
+    b"/livez": (200, b'{"status":"live"}'),
+    b"/healthz": (200, b'{"status":"live"}'),
+    b"/readyz": (503, b'{"status":"configuration invalid"}'),
+}
+_MESSAGE = (
+    "The proxy is not configured: its operator has to correct a mistake, which the proxy's log"
+    " names. Try again later."
+)
+
+
+def maintenance_site(reactor: IReactorTime) -> ProxySite:
+    """The factory of connections for as long as the configuration cannot be used."""
+    return ProxySite(Resource(), reactor, door=_ClosedDoor(reactor))
+
+
+class _ClosedDoor:
+    """Lets nobody in; see :class:`gemproxy.http.site.Door`."""
+
+    _log = Logger()
+
+    def __init__(self, reactor: IReactorTime) -> None:
+        self._reactor = reactor
+
+    def check_head(self, _: ProxyRequest) -> None:
+        raise ConfigurationInvalid(_MESSAGE, retry_after=RETRY_AFTER)
+
+    def check_growth(self, _: ProxyRequest, size: int) -> None:
+        """Nobody's body is read."""
+
+    def release(self, _: ProxyRequest) -> None:
+        """Nobody has taken anything."""
+
+    def turn_away(self, request: ProxyRequest, error: ProxyError) -> None:
+        now = self._reactor.seconds()
+        request_id = request_id_of(request, new_request_id)
+        headers = [
+            (b"x-request-id", request_id.encode("ascii")),
+            (b"openai-processing-ms", b"0"),
+            (b"x-gemproxy-attempts", b"0"),
+        ]
+        request.channel.persistent = False
+        probe = _PROBES.get(request.path) if request.method in (b"GET", b"HEAD") else None
+        if probe is not None:
+            write_whole(request, probe[0], lines(headers), probe[1], now)
+            return
+        # As a warning, of which the log takes a few a minute and counts the rest.
+        self._log.warn("request turned away in maintenance", request_id=request_id, status=503)
+        headers += error.headers()
+        write_whole(request, error.status, lines(headers), encode_error(error), now)

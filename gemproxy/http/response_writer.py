@@ -1,0 +1,284 @@
+"""Answers on the wire: heads made in one piece, streams with back-pressure and heartbeats."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.web.http import datetimeToString
+
+from gemproxy.api.openai.errors import encode_error, encode_error_event
+from gemproxy.batched_writes import send
+from gemproxy.core.errors import ProxyError
+
+if TYPE_CHECKING:
+    from gemproxy.core.context import Exchange
+    from gemproxy.core.interfaces import Flow
+    from gemproxy.http.site import ProxyRequest
+
+JSON = b"application/json"
+_STATUS_LINES = {
+    status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode("ascii"))
+    for status in HTTPStatus
+}
+_STREAM = (
+    b"Content-Type: text/event-stream; charset=utf-8\r\n"
+    b"Cache-Control: no-cache\r\n"
+    b"X-Accel-Buffering: no\r\n"
+)
+_CHUNKED = b"Transfer-Encoding: chunked\r\n"
+_HEARTBEAT = b": heartbeat\n\n"
+
+
+class Clockface:
+    """The ``Date`` header, worked out once a second; ``wall`` gives epoch time."""
+
+    def __init__(self, wall: Callable[[], float]) -> None:
+        self._wall = wall
+        self._until = -math.inf
+        self._line = b""
+
+    def line(self, now: float) -> bytes:
+        """The header's line; ``now`` is monotonic time."""
+        if now >= self._until:
+            wall = self._wall()
+            self._until = now + 1.0 - wall % 1.0
+            self._line = b"Server: gemproxy\r\nDate: %b\r\n" % datetimeToString(wall)
+        return self._line
+
+
+def lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Names and values as they stand in a head."""
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
+
+
+def _head(request: ProxyRequest, status: int, headers: bytes, now: float) -> bytes:
+    """Status line and headers, up to and with the empty line."""
+    return b"%b%b%b%b" % (
+        _STATUS_LINES.get(status) or b"HTTP/1.1 %d Unknown\r\n" % status,
+        request.channel.site.clockface.line(now),
+        headers,
+        b"\r\n" if request.channel.persistent else b"Connection: close\r\n\r\n",
+    )
+
+
+def write_whole(
+    request: ProxyRequest,
+    status: int,
+    headers: bytes,
+    body: bytes,
+    now: float,
+    content_type: bytes = JSON,
+) -> None:
+    """Send a whole answer with one write, and end the request.
+
+    ``headers`` are :func:`lines`. A 304 tells the length of the body that the client has already
+    (RFC 9110 section 15.4.5).
+    """
+    if request._disconnected:
+        return
+    about_body = b"Content-Type: %b\r\nContent-Length: %d\r\n" % (content_type, len(body))
+    start = _head(request, status, about_body + headers, now)
+    channel = request.channel
+    bodiless = request.method == b"HEAD" or status == 304
+    send(channel.transport, start if bodiless else start + body)
+    if request.refused:
+        channel.linger()
+    else:
+        request.end()
+
+
+class RequestWriter:
+    """One exchange's way to its client; the core's ``ReplyWriter``.
+
+    ``headers`` are further :func:`lines` of every answer; ``heartbeat`` is the seconds of silence
+    after which a stream gets a comment, 0 for none; ``headers_after`` those after which a stream
+    that has not begun gets its head and the first comment, ``None`` for never; ``scrub`` is the
+    last look at an error. Comments stand between events, because only whole events are ever
+    written.
+
+    ``opened`` tells whether a head is out, ``started`` whether anything of an answer is.
+    """
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        request: ProxyRequest,
+        exchange: Exchange,
+        headers: bytes,
+        heartbeat: float,
+        scrub: Callable[[bytes], bytes] = bytes,
+        headers_after: float | None = None,
+    ) -> None:
+        self._reactor = reactor
+        self._request = request
+        self._exchange = exchange
+        self._headers = headers
+        self._heartbeat = heartbeat
+        self._scrub = scrub
+        self._headers_after = headers_after
+        self._opens_at = 0.0
+        self._flow: Flow | None = None
+        self._paused = False
+        self._pending = b""
+        self._chunked = False
+        self._written_at = 0.0
+        self._pulse: IDelayedCall | None = None
+        self.started = False
+        self.opened = False
+        self._streaming = False
+        #: Whether a key's name may be told to this client.
+        self.tells_key = False
+
+    def headers(self, now: float) -> bytes:
+        """The headers of this answer, as far as the exchange has come."""
+        exchange = self._exchange
+        elapsed = now - exchange.started
+        headers = (
+            b"x-request-id: %b\r\n%bopenai-processing-ms: %d\r\nx-gemproxy-attempts: %d\r\n"
+            % (
+                exchange.id.encode("ascii"),
+                self._headers,
+                elapsed * 1000 if elapsed > 0.0 else 0,
+                len(exchange.attempts),
+            )
+        )
+        if self.tells_key and exchange.key_name is not None:
+            headers += lines([(b"x-gemproxy-key", _header_text(exchange.key_name))])
+        return headers
+
+    def answer(self, body: bytes) -> None:
+        """See :class:`gemproxy.core.interfaces.ReplyWriter`."""
+        self.started = self.opened = True
+        now = self._reactor.seconds()
+        write_whole(self._request, 200, self.headers(now), body, now)
+
+    def error(self, error: ProxyError) -> None:
+        """Send ``error`` as the whole answer."""
+        self.started = self.opened = True
+        now = self._reactor.seconds()
+        headers = self.headers(now) + lines(error.headers())
+        write_whole(self._request, error.status, headers, self._scrub(encode_error(error)), now)
+
+    def break_off(self, error: ProxyError) -> None:
+        """End a stream whose head is out with an event on which the official SDKs raise."""
+        if self._streaming:
+            self.write(self._scrub(encode_error_event(error)))
+            self.finish()
+
+    def await_stream(self) -> None:
+        """See :class:`gemproxy.core.interfaces.ReplyWriter`."""
+        after, heartbeat = self._headers_after, self._heartbeat
+        if after is None:
+            return
+        if after > 0:
+            self._opens_at = self._reactor.seconds() + after
+            # One timer for both, since nearly every stream begins before either is due.
+            first = min(after, heartbeat) if heartbeat else after
+            self._pulse = self._reactor.callLater(first, self._beat)
+        else:
+            self._open_silent()
+
+    def begin_stream(self) -> None:
+        """The commit point: status and headers leave with the first events, unless they have."""
+        self.started = True
+        if not self.opened:
+            self._open()
+
+    def _open_silent(self) -> None:
+        """Send the head before there is anything to follow it."""
+        self._open()
+        if self._heartbeat:
+            self.write(_HEARTBEAT)
+        elif not self._request._disconnected:
+            send(self._request.channel.transport, self._pending)
+            self._pending = b""
+
+    def _open(self) -> None:
+        """The head, which leaves with what is written next."""
+        request = self._request
+        self.opened = self._streaming = True
+        self._chunked = request.clientproto == b"HTTP/1.1"
+        if not self._chunked:
+            request.channel.persistent = False
+        now = self._reactor.seconds()
+        headers = _STREAM + self.headers(now) + (_CHUNKED if self._chunked else b"")
+        self._pending = _head(request, 200, headers, now)
+        request.registerProducer(self, True)
+        if self._heartbeat and self._pulse is None:
+            self._pulse = self._reactor.callLater(self._heartbeat, self._beat)
+
+    def write(self, events: bytes) -> None:
+        """Send whole events, in one write."""
+        if not events or self._request._disconnected:
+            return
+        framed = b"%x\r\n%b\r\n" % (len(events), events) if self._chunked else events
+        send(self._request.channel.transport, self._pending + framed if self._pending else framed)
+        self._pending = b""
+        self._written_at = self._reactor.seconds()
+
+    def attach(self, flow: Flow) -> None:
+        """Let ``flow`` be held back while the client reads too slowly."""
+        self._flow = flow
+        if self._paused:
+            flow.pause()
+
+    def finish(self) -> None:
+        """End the stream."""
+        self._streaming = False
+        self.close()
+        request = self._request
+        if request._disconnected:
+            return
+        request.unregisterProducer()
+        if self._chunked:
+            send(request.channel.transport, b"0\r\n\r\n")
+        request.end()
+
+    def close(self) -> None:
+        """Forget the upstream and the heartbeat; nothing more is written."""
+        self._flow = None
+        if self._pulse is not None and self._pulse.active():
+            self._pulse.cancel()
+        self._pulse = None
+
+    # -- the client's transport tells how it gets on (IPushProducer) ------------------------------
+
+    def pauseProducing(self) -> None:
+        self._paused = True
+        if self._flow is not None:
+            self._flow.pause()
+
+    def resumeProducing(self) -> None:
+        self._paused = False
+        if self._flow is not None:
+            self._flow.resume()
+
+    def stopProducing(self) -> None:
+        """The client is gone; the request's end cancels what serves it."""
+        self.close()
+
+    def _beat(self) -> None:
+        self._pulse = None
+        now = self._reactor.seconds()
+        if not self.opened:
+            if now < self._opens_at:
+                self._pulse = self._reactor.callLater(self._opens_at - now, self._beat)
+            else:
+                self._open_silent()
+            return
+        if not self._heartbeat:
+            return
+        due = self._written_at + self._heartbeat
+        if now >= due and not self._paused:
+            self.write(_HEARTBEAT)
+            due = now + self._heartbeat
+        self._pulse = self._reactor.callLater(max(due - now, 0.05), self._beat)
+
+
+def _header_text(text: str) -> bytes:
+    """A name in a header: printable ASCII, the rest escaped."""
+    return text.encode("ascii", "backslashreplace")

@@ -1,0 +1,237 @@
+"""One key in the pool: the operator's words about it, and everything that happened to it."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from gemproxy.core.sentences import first_sentence
+from gemproxy.pool.breaker import BreakerSettings, CircuitBreaker, State
+from gemproxy.pool.calendar import Calendar
+from gemproxy.pool.health import SlidingWindow
+from gemproxy.pool.key import Key, Limits
+from gemproxy.pool.limits import Ledger
+from gemproxy.pool.outcome import Outcome
+from gemproxy.pool.snapshot import KeySnapshot, Override
+from gemproxy.pool.status import LastError
+from gemproxy.pool.stride import STRIDE
+
+_LATENCIES = 64
+#: Of these so many are shown one by one.
+_LATENCIES_SHOWN = 24
+# A score of 0.0 must not make a stride infinite.
+_SMALLEST_SCORE = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSettings:
+    """The operator's ``monitoring`` section as far as it concerns the pool; times in seconds."""
+
+    #: Consecutive failures that open a key's breaker.
+    failure_threshold: int = 3
+    #: First time that a breaker is open, and the rest after a 429 that names no delay.
+    cooldown: float = 30.0
+    #: The longest time that a breaker is open, and the only one after a fatal failure.
+    recovery_time: float = 300.0
+    window: float = 300.0
+    #: Outcomes in the window before its score is acted upon.
+    minimum_requests: int = 10
+    #: Below this score a key is chosen only where no better one is left.
+    health_threshold: float = 0.2
+    #: Half-open keys wait for a probe (:meth:`KeyPool.acquire_probe`), not for a client's request.
+    probe: bool = False
+
+
+class PooledKey:
+    """A key and its history. ``order`` is its serial number in the pool."""
+
+    __slots__ = (
+        "_calendar",
+        "_latencies",
+        "_latency_count",
+        "breaker",
+        "enabled",
+        "forbidden_model",
+        "full_stride",
+        "id",
+        "key",
+        "last_error",
+        "last_used",
+        "ledger",
+        "needs_attention",
+        "order",
+        "probe_waived",
+        "removed",
+        "requests_total",
+        "stored",
+        "weight",
+        "window",
+    )
+
+    def __init__(
+        self,
+        key: Key,
+        settings: PoolSettings,
+        override: Override,
+        order: int,
+        on_transition: Callable[[PooledKey, State, State], None],
+        calendar: Calendar | None = None,
+    ) -> None:
+        self._calendar = calendar or Calendar()
+        self.id = key.id
+        self.order = order
+        self.removed = False
+        self.breaker = CircuitBreaker(
+            BreakerSettings(), lambda before, after: on_transition(self, before, after)
+        )
+        self.window = SlidingWindow(settings.window)
+        self.ledger: Ledger | None = None
+        self.needs_attention: str | None = None
+        #: The model that Google forbade this key since its last success.
+        self.forbidden_model: str | None = None
+        #: The generation of the breaker whose trial a client's request may make, probes or not.
+        self.probe_waived = -1
+        self.requests_total = 0
+        self.last_used: float | None = None
+        self.last_error: LastError | None = None
+        #: The latest snapshot, while nothing has happened since.
+        self.stored: KeySnapshot | None = None
+        self._latencies = array("d")
+        self._latency_count = 0
+        self.configure(key, settings, override)
+
+    def configure(self, key: Key, settings: PoolSettings, override: Override) -> None:
+        """Take the file's and the operator's words; the history stays."""
+        self.key = key
+        self.enabled = key.enabled if override.enabled is None else override.enabled
+        self.weight = key.weight if override.weight is None else override.weight
+        self.full_stride = STRIDE // self.weight
+        self.breaker.settings = BreakerSettings(
+            settings.failure_threshold, self.cooldown(settings), settings.recovery_time
+        )
+        if self.window.seconds != settings.window:
+            self.window = SlidingWindow(settings.window, self.window.buckets())
+        if key.limits == Limits():
+            if self.ledger is not None:
+                self.ledger.close()
+            self.ledger = None
+        elif self.ledger is None:
+            self.ledger = Ledger(key.limits, self._calendar)
+        else:
+            self.ledger.limits = key.limits
+        self.stored = None
+
+    def leave(self) -> None:
+        """The file has it no more. What its breaker does from here on, nobody hears of."""
+        self.removed = True
+        # Its breaker held it in a cycle, and what is frozen no collector frees.
+        self.breaker.on_transition = None
+
+    def cooldown(self, settings: PoolSettings) -> float:
+        """Seconds of this key's first rest."""
+        own = self.key.cooldown_seconds
+        return settings.cooldown if own is None else own
+
+    def waits_for_probe(self, settings: PoolSettings) -> bool:
+        """Whether the trial of its half-open breaker is a probe's to make, and no client's."""
+        return settings.probe and self.probe_waived != self.breaker.generation
+
+    def allows(self, model: str) -> bool:
+        """Whether the operator lets this key serve ``model``."""
+        return not self.key.models or model in self.key.models
+
+    def acted_score(self, now: float, minimum_requests: int) -> float:
+        """The health score, or 1.0 while there are too few outcomes to judge by."""
+        successes, failures = self.window.tally(now)
+        total = successes + failures
+        return successes / total if total and total >= minimum_requests else 1.0
+
+    def stride(self, now: float, minimum_requests: int) -> int:
+        """How far a turn takes this key's pass; the inverse of its effective weight."""
+        if not self.window.failures:
+            return self.full_stride
+        score = self.acted_score(now, minimum_requests)
+        if score == 1.0:
+            return self.full_stride
+        return int(STRIDE / (self.weight * max(score, _SMALLEST_SCORE)))
+
+    def used(self, now: float) -> None:
+        """A request is about to be sent with this key."""
+        self.requests_total += 1
+        self.last_used = now
+        self.stored = None
+
+    def failed(self, outcome: Outcome, now: float) -> None:
+        """An outcome that speaks against the key, apart from its breaker."""
+        self.window.record(success=False, now=now)
+        self.note(outcome, now)
+
+    def note(self, outcome: Outcome, now: float) -> None:
+        """Remember an error for the operator, without what it quotes of the client's request."""
+        message = first_sentence(outcome.message)
+        self.last_error = LastError(now, outcome.verdict.value, outcome.status, message)
+
+    def answered_in(self, latency: float) -> None:
+        """Remember how long an answer took, in seconds, in the place of the oldest one."""
+        if len(self._latencies) < _LATENCIES:
+            self._latencies.append(latency)
+        else:
+            self._latencies[self._latency_count % _LATENCIES] = latency
+        self._latency_count += 1
+
+    def latencies_ms(self) -> tuple[float | None, float | None]:
+        """Average and 95th percentile of the remembered answers, in milliseconds."""
+        if not self._latencies:
+            return None, None
+        ordered = sorted(self._latencies)
+        p95 = ordered[min(len(ordered) - 1, int(len(ordered) * 0.95))]
+        return 1000 * sum(ordered) / len(ordered), 1000 * p95
+
+    def recent_latencies_ms(self) -> tuple[float, ...]:
+        """The latest of the remembered answers, oldest first."""
+        begin = self._latency_count % len(self._latencies) if self._latencies else 0
+        ordered = self._latencies[begin:] + self._latencies[:begin]
+        return tuple(round(1000 * latency, 1) for latency in ordered[-_LATENCIES_SHOWN:])
+
+    def snapshot(self) -> KeySnapshot:
+        """What has to be kept over a restart; the same object while nothing has happened."""
+        if self.stored is None:
+            self.stored = self.history().shifted(self._calendar.epoch_offset)
+        return self.stored
+
+    def history(self) -> KeySnapshot:
+        """What has happened, in the pool's own time."""
+        return KeySnapshot(
+            id=self.id,
+            name=self.key.name,
+            breaker=self.breaker.snapshot(),
+            buckets=self.window.buckets(),
+            needs_attention=self.needs_attention,
+            requests_total=self.requests_total,
+            last_used=self.last_used,
+            last_error=self.last_error,
+            usage=self.ledger.snapshot() if self.ledger else None,
+        )
+
+    def wall_clock_set(self, now: float) -> None:
+        """The calendar has changed: nothing else does, but what is stored has to be told anew."""
+        self.stored = None
+        if self.ledger is not None:
+            self.ledger.wall_clock_set(now)
+
+    def restore(self, snapshot: KeySnapshot, settings: PoolSettings, now: float) -> None:
+        """Take back what :meth:`history` gave, or a snapshot in the pool's own time."""
+        snapshot = snapshot.no_later_than(now)
+        self.breaker.restore(snapshot.breaker, now)
+        self.window = SlidingWindow(settings.window, snapshot.buckets)
+        self.needs_attention = snapshot.needs_attention
+        self.requests_total = snapshot.requests_total
+        self.last_used = snapshot.last_used
+        if (error := snapshot.last_error) is not None:
+            # An earlier version stored whole messages.
+            error = replace(error, message=first_sentence(error.message))
+        self.last_error = error
+        if self.ledger is not None and snapshot.usage is not None:
+            self.ledger.restore(snapshot.usage, now)
+        self.stored = None

@@ -1,0 +1,151 @@
+"""What one key has used of its own limits: requests and tokens a minute, requests a day."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+
+from gemproxy.pool.calendar import Calendar
+from gemproxy.pool.key import Limits
+
+_MINUTE = 60.0
+
+
+class Use:
+    """One request against a key's limits; its tokens are a guess until they are known."""
+
+    __slots__ = ("counts", "time", "tokens")
+
+    def __init__(self, time: float, tokens: int) -> None:
+        self.time = time
+        self.tokens = tokens
+        #: Whether some ledger counts it among those of the last minute.
+        self.counts = True
+
+
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """There is no room until ``until``.
+
+    ``momentary``: this request is too large for what is left, a smaller one would still fit.
+    """
+
+    until: float
+    for_the_day: bool = False
+    momentary: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerSnapshot:
+    """What outlives a restart: (time, tokens) of the last minute, and the day's count and end.
+
+    Epoch seconds in what is stored.
+    """
+
+    uses: tuple[tuple[float, int], ...] = ()
+    today: int = 0
+    day_ends: float = 0.0
+
+
+class Ledger:
+    """The uses of one key: of the last 60 seconds one by one, of the Pacific day as a number.
+
+    A request whose tokens alone pass ``tpm`` is admitted when the minute is otherwise empty: the
+    number is an estimate, and Google has the last word. ``calendar`` tells when a day ends.
+    """
+
+    __slots__ = ("_calendar", "_day_ends", "_today", "_tokens", "_uses", "limits")
+
+    def __init__(self, limits: Limits, calendar: Calendar | None = None) -> None:
+        self.limits = limits
+        self._calendar = calendar or Calendar()
+        self._uses: deque[Use] = deque()
+        self._tokens = 0
+        self._today = 0
+        self._day_ends = -math.inf
+
+    def shortage(self, now: float, tokens: int = 0) -> Shortage | None:
+        """Why a request of about ``tokens`` tokens must wait; ``None`` where it need not."""
+        self._forget(now)
+        day = self._day_ends if _reached(self.limits.rpd, self._today) else now
+        minute = max(self._free_of_requests(now), self._free_of_tokens(now, 1))
+        if max(day, minute) > now:
+            return Shortage(max(day, minute), for_the_day=day > now)
+        fits = self._free_of_tokens(now, tokens)
+        return Shortage(fits, momentary=True) if fits > now else None
+
+    def reserve(self, now: float, tokens: int) -> Use:
+        """Count a request that is about to be sent."""
+        self._forget(now)
+        use = Use(now, tokens)
+        self._uses.append(use)
+        self._tokens += tokens
+        self._today += 1
+        return use
+
+    def correct(self, use: Use, tokens: int, now: float) -> None:
+        """The request took ``tokens`` and not what was reserved."""
+        self._forget(now)
+        if use.counts:
+            self._tokens += tokens - use.tokens
+            use.tokens = tokens
+
+    def close(self) -> None:
+        """Nobody asks any more; what its uses really took is no matter of the ledger after it."""
+        for use in self._uses:
+            use.counts = False
+
+    def wall_clock_set(self, now: float) -> None:
+        """The day ends at the midnight that the wall clock tells now; what was used stays used."""
+        self._forget(now)
+        self._day_ends = self._calendar.next_midnight(now)
+
+    def snapshot(self) -> LedgerSnapshot:
+        """What has to be kept over a restart."""
+        uses = tuple((use.time, use.tokens) for use in self._uses)
+        if self._day_ends == -math.inf:
+            return LedgerSnapshot(uses)
+        return LedgerSnapshot(uses, self._today, self._day_ends)
+
+    def restore(self, snapshot: LedgerSnapshot, now: float) -> None:
+        """Take back what :meth:`snapshot` gave; nothing of it counts for longer than a day."""
+        # In the order of time, and none in the future: the first one is the first to be forgotten.
+        uses = sorted((min(time, now), tokens) for time, tokens in snapshot.uses)
+        self._uses = deque(Use(time, tokens) for time, tokens in uses)
+        self._tokens = sum(use.tokens for use in self._uses)
+        self._today = snapshot.today
+        self._day_ends = min(snapshot.day_ends, self._calendar.next_midnight(now))
+        self._forget(now)
+
+    def _forget(self, now: float) -> None:
+        while self._uses and self._uses[0].time <= now - _MINUTE:
+            use = self._uses.popleft()
+            self._tokens -= use.tokens
+            use.counts = False
+        if now >= self._day_ends:
+            self._today, self._day_ends = 0, self._calendar.next_midnight(now)
+
+    def _free_of_requests(self, now: float) -> float:
+        limit = self.limits.rpm
+        if limit is None or not _reached(limit, len(self._uses)):
+            return now
+        return self._uses[len(self._uses) - limit].time + _MINUTE
+
+    def _free_of_tokens(self, now: float, tokens: int) -> float:
+        """When ``tokens`` more fit under ``tpm``; ``now`` where they do already."""
+        limit = self.limits.tpm
+        if limit is None:
+            return now
+        excess = self._tokens + min(tokens, limit) - limit
+        if excess <= 0:
+            return now
+        for use in self._uses:
+            excess -= use.tokens
+            if excess <= 0:
+                return use.time + _MINUTE
+        return now
+
+
+def _reached(limit: int | None, used: int) -> bool:
+    return limit is not None and used >= limit

@@ -1,0 +1,89 @@
+"""What of the pool outlives a restart. Plain frozen data, by key id, without any secret.
+
+Times are epoch seconds, since the monotonic clock means nothing to another process.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from gemproxy.pool.breaker import BreakerSnapshot
+from gemproxy.pool.cooldowns import Cooldown
+from gemproxy.pool.health import Bucket
+from gemproxy.pool.limits import LedgerSnapshot
+from gemproxy.pool.status import LastError
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """The operator's word on one key; ``None`` leaves it to the file."""
+
+    enabled: bool | None = None
+    weight: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeySnapshot:
+    """One key's history. Names are for people who look into the store; the id counts.
+
+    A key that nothing happened to since the last snapshot gives the very same object again, so a
+    store can tell by identity what it has to write.
+    """
+
+    id: str
+    name: str
+    breaker: BreakerSnapshot
+    buckets: tuple[Bucket, ...]
+    needs_attention: str | None
+    requests_total: int
+    last_used: float | None
+    last_error: LastError | None
+    usage: LedgerSnapshot | None
+
+    def shifted(self, seconds: float) -> KeySnapshot:
+        """The same history with every time so much later: from one clock to another."""
+        if not seconds:
+            return self
+        breaker, used, error, usage = self.breaker, self.last_used, self.last_error, self.usage
+        # With constructors, which take half as long as replace(): there are thousands of these.
+        if breaker.until is not None:
+            breaker = BreakerSnapshot(
+                breaker.until + seconds, breaker.cooldown, breaker.consecutive_failures
+            )
+        if usage is not None:
+            uses = tuple((time + seconds, tokens) for time, tokens in usage.uses)
+            usage = LedgerSnapshot(uses, usage.today, usage.day_ends + seconds)
+        return KeySnapshot(
+            self.id,
+            self.name,
+            breaker,
+            tuple((middle + seconds, won, lost) for middle, won, lost in self.buckets),
+            self.needs_attention,
+            self.requests_total,
+            None if used is None else used + seconds,
+            error and replace(error, at=error.at + seconds),
+            usage,
+        )
+
+    def no_later_than(self, now: float) -> KeySnapshot:
+        """What has happened has happened by ``now``, whatever a clock said at that time."""
+        error = self.last_error
+        return replace(
+            self,
+            buckets=tuple((min(middle, now), won, lost) for middle, won, lost in self.buckets),
+            last_used=None if self.last_used is None else min(self.last_used, now),
+            last_error=error and replace(error, at=min(error.at, now)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSnapshot:
+    """The state of the whole pool at ``taken_at``, epoch seconds."""
+
+    taken_at: float
+    keys: tuple[KeySnapshot, ...] = ()
+    cooldowns: tuple[Cooldown, ...] = ()
+    #: Models that projects were refused, and single keys (see ``cooldowns.FORBIDDEN``).
+    denials: tuple[Cooldown, ...] = ()
+    #: By key id; also of keys that are not in the file at present.
+    overrides: tuple[tuple[str, Override], ...] = ()

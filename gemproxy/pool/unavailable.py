@@ -1,0 +1,144 @@
+"""What a client is told when no key can serve: out of quota, out of order, or not allowed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from gemproxy.core.errors import ModelNotFound, NoHealthyKeys, ProxyError, QuotaExhausted
+from gemproxy.pool.key_state import PooledKey
+from gemproxy.pool.stride import Group, Hindrance, Reason, Rotation
+
+_WORDS = {
+    Reason.DISABLED: "disabled",
+    Reason.CIRCUIT_OPEN: "with an open circuit breaker",
+    Reason.HALF_OPEN_BUSY: "half-open and waiting for a trial",
+    Reason.LOW_HEALTH: "in low health",
+    Reason.COOLING_DOWN: "out of quota",
+    Reason.OVER_LIMIT: "at their own limits",
+    Reason.MODEL_NOT_ALLOWED: "not allowed to use the model",
+    Reason.ALREADY_TRIED: "already tried",
+}
+_QUOTA = (Reason.COOLING_DOWN, Reason.OVER_LIMIT)
+_OUT_OF_ORDER = (
+    Reason.CIRCUIT_OPEN,
+    Reason.HALF_OPEN_BUSY,
+    Reason.LOW_HEALTH,
+    Reason.ALREADY_TRIED,
+)
+# A trial takes as long as a request, and a key that was only tried is there at once.
+_SOON = 1.0
+
+
+@dataclass
+class Census:
+    """The keys of a pool by what hinders them. The soonest moments are monotonic."""
+
+    counts: Counter[Reason] = field(default_factory=Counter)
+    out_for_the_day: int = 0
+    soonest_quota: float | None = None
+    soonest_health: float | None = None
+
+    @classmethod
+    def of(cls, rotation: Rotation[PooledKey]) -> Census:
+        """Of the keys that a rotation has parked; costs the same for any number of them."""
+        return cls(
+            rotation.counts().copy(),
+            rotation.out_for_the_day,
+            rotation.soonest(Group.QUOTA),
+            rotation.soonest(Group.HEALTH),
+        )
+
+    def add(self, hindrance: Hindrance) -> None:
+        """Count one more key, hindered for this request only."""
+        self.counts[hindrance.reason] += 1
+        if hindrance.reason in _QUOTA and hindrance.until is not None:
+            self.soonest_quota = _soonest(self.soonest_quota, hindrance.until)
+
+    def add_lasting(self, hindrance: Hindrance) -> None:
+        """Count one more key, hindered for all requests."""
+        self.add(hindrance)
+        self.out_for_the_day += hindrance.for_the_day
+        if hindrance.reason in _OUT_OF_ORDER and hindrance.until is not None:
+            self.soonest_health = _soonest(self.soonest_health, hindrance.until)
+
+    def number(self, reasons: tuple[Reason, ...]) -> int:
+        """How many keys are hindered for one of ``reasons``."""
+        return sum(self.counts[reason] for reason in reasons)
+
+
+def refusal(census: Census, model: str, now: float, all_disabled_retry: float) -> ProxyError:
+    """The error for a request for ``model`` that no key of ``census`` can serve.
+
+    Keys that are only out of quota decide first, since they come back by themselves; then those
+    that are out of order; a model that no enabled key may use is an unknown one.
+    ``all_disabled_retry`` is the ``Retry-After`` where nothing but a person can help.
+    """
+    if census.number(_QUOTA):
+        return quota_exhausted(census, model, now)
+    if census.number(_OUT_OF_ORDER):
+        return no_healthy_keys(census, _delay(census.soonest_health, now))
+    if census.counts[Reason.MODEL_NOT_ALLOWED]:
+        return ModelNotFound(
+            f"The model '{model}' is not available to any of the configured keys.", param="model"
+        )
+    return no_healthy_keys(census, all_disabled_retry, should_retry=False)
+
+
+def quota_exhausted(census: Census, model: str, now: float) -> QuotaExhausted:
+    """Every key that could serve is out of quota. ``model`` is empty for the list of models.
+
+    Where all of them are out until midnight, and none is about to recover from something else, a
+    client need not try again: ``insufficient_quota``.
+    """
+    quota = census.number(_QUOTA)
+    soonest = _soonest(census.soonest_quota, census.soonest_health)
+    if census.out_for_the_day == quota and not census.number(_OUT_OF_ORDER):
+        return QuotaExhausted(
+            f"The daily quota for {_named(model)} is used up on every key.",
+            code="insufficient_quota",
+            retry_after=_delay(soonest, now),
+            should_retry=False,
+        )
+    return QuotaExhausted(
+        f"The rate limit for {_named(model)} is reached on every key.",
+        retry_after=_delay(soonest, now),
+    )
+
+
+def no_healthy_keys(
+    census: Census, retry_after: float, untried: int = 0, *, should_retry: bool | None = None
+) -> NoHealthyKeys:
+    """No key is in order, or ``untried`` are but the request has no more attempts.
+
+    ``should_retry`` is false where waiting does not help, because a person has to act.
+
+    The message counts the keys by state.
+    """
+    numbers = [
+        f"{census.counts[reason]} {words}"
+        for reason, words in _WORDS.items()
+        if census.counts[reason]
+    ]
+    if untried:
+        numbers.append(f"{untried} not tried, since the attempts are used up")
+    detail = ", ".join(numbers) or "none is configured"
+    return NoHealthyKeys(
+        f"No API key can serve this request: {detail}.",
+        retry_after=retry_after,
+        should_retry=should_retry,
+    )
+
+
+def _named(model: str) -> str:
+    return f"the model '{model}'" if model else "the list of models"
+
+
+def _delay(moment: float | None, now: float) -> float:
+    return _SOON if moment is None else max(_SOON, moment - now)
+
+
+def _soonest(first: float | None, second: float | None) -> float | None:
+    if first is None or second is None:
+        return second if first is None else first
+    return min(first, second)

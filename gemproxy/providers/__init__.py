@@ -1,0 +1,1 @@
+"""Whom the proxy asks: a folder for each provider."""

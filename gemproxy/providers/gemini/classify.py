@@ -1,0 +1,526 @@
+"""What an answer of Gemini's says: whose fault, whether another key may serve, what rests how long.
+
+The evidence: Google's pages "Troubleshooting" and "Rate limits" at ai.google.dev, google.rpc's
+``error_details.proto``, and recordings. What an outcome then causes is the pool's business.
+
+Status codes alone mislead: a bad key is a 400, a daily quota is a 429 that asks to come back in 37
+seconds, a 404 may depend on the project. So each status has its function, which looks at the typed
+details first and at the text last. Texts that decide over a key are compared from their beginning,
+since Google quotes parts of the request in some others.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
+
+from gemproxy.core.errors import (
+    ContextTooLong,
+    FailureKind,
+    InternalError,
+    ModelNotFound,
+    NoHealthyKeys,
+    ProxyError,
+    QuotaExhausted,
+    UpstreamFailed,
+    UpstreamRejected,
+    UpstreamUnavailable,
+)
+from gemproxy.pool.cooldowns import next_pacific_midnight
+from gemproxy.pool.outcome import Outcome, Verdict
+from gemproxy.providers.gemini.quota import read_quota
+from gemproxy.providers.gemini.wire.errors import GeminiError, decode_error
+
+_LONGEST_MESSAGE = 2000
+_WORD = re.compile(r"[A-Za-z0-9_./:-]{1,120}")
+# Google's own client gives up on longer waits, and the daily limits are told apart by their ids.
+_SHORTEST_WAIT, _LONGEST_WAIT = 1.0, 120.0
+# ai.google.dev "Billing": spending is limited in a rolling window of ten minutes.
+_SPENDING_WINDOW = 600.0
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    status: int
+    error: GeminiError
+    now: float
+    names_resources: bool
+    #: Seconds from a Retry-After header, which Gemini does not send but a gateway before it may.
+    retry_after: float | None = None
+
+    @property
+    def text(self) -> str:
+        return self.error.message
+
+
+def classify_response(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    now: float,
+    names_resources: bool = False,
+) -> Outcome:
+    """The judgement on an answer that is not a 2xx.
+
+    ``names_resources`` tells that the request refers to uploaded files or cached contents, which
+    only keys of their own project can see. ``now`` is epoch seconds. Never raises, whatever the
+    body is.
+    """
+    named = {name.lower(): value for name, value in headers.items()}
+    error = decode_error(body)
+    evidence = _Evidence(
+        status,
+        error or GeminiError(),
+        now,
+        names_resources,
+        _retry_after(named.get("retry-after", ""), now),
+    )
+    if (stranger := _stranger(evidence, named, body)) is not None:
+        return replace(stranger, status=status)
+    if error is None and _is_page(named, body):
+        outcome = _front_end(evidence)
+    else:
+        outcome = _judge_of(status)(evidence)
+    message = (
+        evidence.text or f"The upstream answered with HTTP status {status} and no explanation."
+    )
+    said = evidence.error
+    return replace(
+        outcome,
+        status=status,
+        message=message[:_LONGEST_MESSAGE],
+        google_status=_word(said.status),
+        google_reason=_word(next(iter(said.reasons), "")),
+        quota_id=_word(read_quota(said).id) if status == 429 else "",
+    )
+
+
+def _word(text: str) -> str:
+    """A name of Google's; what is none is not kept."""
+    return text if _WORD.fullmatch(text) else ""
+
+
+def classify_error_event(payload: bytes, *, now: float) -> Outcome:
+    """The judgement on an error that came inside a stream, after HTTP 200.
+
+    ``payload`` is the JSON of the event, or of the line that should have been one. The outcome's
+    status is the one that the error would have had as an answer of its own.
+    """
+    error = decode_error(payload) or GeminiError()
+    status = error.code if 400 <= error.code <= 599 else _HTTP_STATUS.get(error.status, 502)
+    return classify_response(status, {}, payload, now=now)
+
+
+def classify_page(headers: Mapping[str, str]) -> Outcome | None:
+    """The judgement on a success that is an HTML page, as captive portals send; else ``None``."""
+    if not _is_page(headers, b""):
+        return None
+    return replace(_foreign(200, ""), status=200)
+
+
+def classify_failure(failure: UpstreamFailed) -> Outcome:
+    """The judgement on an exchange that brought no HTTP answer."""
+    kind = failure.kind
+    public = f"The upstream could not be used: {failure}."
+    return Outcome(
+        _FAILURES.get(kind, Verdict.NETWORK),
+        reason=kind.name.lower(),
+        message=f"{public[:-1]}: {failure.detail}" if failure.detail else public,
+        public=public,
+        timed_out=kind.is_timeout,
+        spares_key=failure.spares_key,
+    )
+
+
+_FAILURES = {FailureKind.TOO_LARGE: Verdict.UNUSABLE, FailureKind.EXHAUSTED: Verdict.HOST}
+
+
+# -- one function for each status ----------------------------------------------------------------
+
+_KEY_TEXTS = (
+    ("api key not valid", "invalid"),
+    ("api key not found", "invalid"),
+    ("api key expired", "expired"),
+    ("your api key was reported as leaked", "leaked"),
+)
+_KEY_REASONS = {
+    "API_KEY_INVALID": "invalid",
+    "API_KEY_EXPIRED": "expired",
+    "ACCESS_TOKEN_EXPIRED": "expired",
+    "ACCESS_TOKEN_TYPE_UNSUPPORTED": "invalid",
+    "CONSUMER_INVALID": "invalid",
+    "CONSUMER_SUSPENDED": "suspended",
+    "SERVICE_DISABLED": "service_disabled",
+    "BILLING_DISABLED": "billing",
+    "API_KEY_SERVICE_BLOCKED": "blocked",
+    "API_KEY_HTTP_REFERRER_BLOCKED": "blocked",
+    "API_KEY_IP_ADDRESS_BLOCKED": "blocked",
+    "API_KEY_ANDROID_APP_BLOCKED": "blocked",
+    "API_KEY_IOS_APP_BLOCKED": "blocked",
+}
+#: Google adds to these now and then.
+_KEY_REASON_PREFIXES = ("API_KEY_", "CONSUMER_")
+_LOCATION = re.compile(r"user location is not supported", re.IGNORECASE)
+_BILLING = re.compile(r"free tier is not available|enable billing", re.IGNORECASE)
+_SEVERAL_CREDENTIALS = re.compile(r"multiple authentication credentials", re.IGNORECASE)
+_SIGNATURE = re.compile(r"thought[ _]?signature", re.IGNORECASE)
+_LOGPROBS = re.compile(r"\blog[ _]?prob|responseLogprobs", re.IGNORECASE)
+_TOO_LONG = re.compile(r"token count\b.{0,40}\bexceeds the maximum number of tokens", re.IGNORECASE)
+_FOREIGN_RESOURCE = re.compile(r"permission to access the (?:file|cached ?content)", re.IGNORECASE)
+_NOT_FOR_NEW_USERS = re.compile(r"\bis no longer available to new users\b", re.IGNORECASE)
+_NO_SUCH_MODEL = re.compile(
+    r"models/\S+ is (?:not found|no longer available|not supported)", re.IGNORECASE
+)
+
+_REGION = Outcome(Verdict.REGION, reason="location", code="unsupported_country_region_territory")
+
+
+def _bad_request(evidence: _Evidence) -> Outcome:
+    text = evidence.text
+    if (about_key := _about_key(evidence.error)) is not None:
+        return about_key
+    if _LOCATION.match(text):
+        return _REGION
+    if evidence.error.status == "FAILED_PRECONDITION":
+        if _BILLING.search(text):
+            return Outcome(Verdict.KEY, reason="billing")
+        return Outcome(Verdict.REQUEST, reason="failed_precondition")
+    if _SEVERAL_CREDENTIALS.match(text):
+        # Neither the key's nor the client's: something between us and Google added a credential.
+        return Outcome(Verdict.UNUSABLE, reason="multiple_credentials")
+    if _SIGNATURE.search(text):
+        return Outcome(Verdict.REQUEST, reason="thought_signature")
+    if _LOGPROBS.search(text):
+        return Outcome(Verdict.REQUEST, reason="logprobs")
+    if _TOO_LONG.search(text):
+        return Outcome(
+            Verdict.REQUEST,
+            reason="context_length",
+            code="context_length_exceeded",
+            param="messages",
+        )
+    return Outcome(Verdict.REQUEST, reason="invalid_argument")
+
+
+def _unauthenticated(evidence: _Evidence) -> Outcome:
+    return _about_key(evidence.error) or Outcome(Verdict.KEY, reason="invalid")
+
+
+def _permission_denied(evidence: _Evidence) -> Outcome:
+    text = evidence.text
+    if (about_key := _about_key(evidence.error)) is not None:
+        return about_key
+    if _LOCATION.match(text):
+        return _REGION
+    if _FOREIGN_RESOURCE.search(text):
+        return Outcome(Verdict.REQUEST, reason="foreign_resource")
+    if evidence.names_resources:
+        # Google says the same of a file or a cache that is another project's.
+        return Outcome(Verdict.REQUEST, reason="foreign_resource")
+    # Nothing says that it is about the key as a whole: a project may lack one model only.
+    return Outcome(Verdict.FORBIDDEN, reason="forbidden")
+
+
+def _not_found(evidence: _Evidence) -> Outcome:
+    if _NOT_FOR_NEW_USERS.search(evidence.text):
+        # It depends on the project: older ones still may. Looked at again once a day.
+        until = next_pacific_midnight(evidence.now)
+        return Outcome(Verdict.MODEL_DENIED, reason="closed_to_new_users", until=until)
+    if _NO_SUCH_MODEL.search(evidence.text):
+        return Outcome(
+            Verdict.REQUEST, reason="unknown_model", code="model_not_found", param="model"
+        )
+    return Outcome(Verdict.REQUEST, reason="not_found")
+
+
+def _too_many_requests(evidence: _Evidence) -> Outcome:
+    quota = read_quota(evidence.error)
+    if quota.no_capacity:
+        return Outcome(Verdict.SERVICE, reason="no_capacity", retry_after=_clamped(quota.delay))
+    if quota.per_day or quota.no_quota:
+        return Outcome(
+            Verdict.QUOTA_DAY,
+            reason="per_day" if quota.per_day else "no_quota",
+            until=next_pacific_midnight(evidence.now),
+            token_quota=quota.token_quota,
+        )
+    if quota.spending:
+        return Outcome(
+            Verdict.QUOTA_MINUTE,
+            reason="spend_limit",
+            retry_after=_SPENDING_WINDOW,
+            all_models=True,
+        )
+    delay = evidence.retry_after if quota.delay is None else quota.delay
+    return Outcome(
+        Verdict.QUOTA_MINUTE,
+        reason="per_minute",
+        retry_after=_clamped(delay),
+        token_quota=quota.token_quota,
+    )
+
+
+def _service(reason: str) -> Callable[[_Evidence], Outcome]:
+    def judge(evidence: _Evidence) -> Outcome:
+        return Outcome(
+            Verdict.SERVICE,
+            reason=reason,
+            retry_after=_clamped(evidence.retry_after),
+            timed_out=evidence.status == 504,
+        )
+
+    return judge
+
+
+def _request(reason: str, code: str | None = None) -> Callable[[_Evidence], Outcome]:
+    return lambda _: Outcome(Verdict.REQUEST, reason=reason, code=code)
+
+
+def _front_end(evidence: _Evidence) -> Outcome:
+    """An HTML page of Google's front end, or of a gateway that does not reach it.
+
+    It refuses what is no proper HTTP request. Everything else it says is about its own state or
+    this host's address ("unusual traffic"), never about a key.
+    """
+    if evidence.status in _REFUSED_BY_FRONT_END:
+        return Outcome(Verdict.REQUEST, reason="front_end")
+    return Outcome(
+        Verdict.SERVICE,
+        reason="front_end",
+        retry_after=_clamped(evidence.retry_after),
+        timed_out=evidence.status == 504,
+        spares_key=True,
+    )
+
+
+_REFUSED_BY_FRONT_END = frozenset({400, 404, 405, 411, 413, 414, 431})
+
+
+# -- what stands between us and Google -----------------------------------------------------------
+
+
+def _stranger(evidence: _Evidence, headers: Mapping[str, str], body: bytes) -> Outcome | None:
+    """The outcome, where something between us and Google answered in its place.
+
+    A proxy, a firewall, a captive portal: what they refuse with 401 and 403 would otherwise look
+    like dead keys, one after the other. Google says both in a form of its own.
+    """
+    status, error = evidence.status, evidence.error
+    if status in (401, 403):
+        if error.status in _HTTP_STATUS or error.reasons or _about_key(error) is not None:
+            return None
+    elif status in (400, 404, 405, 411):
+        if error.status or not _is_page(headers, body) or _GOOGLES_PAGE.search(body):
+            return None
+    elif status not in (407, 511) and not 300 <= status <= 399:
+        return None
+    return _foreign(status, _said(headers, body, error))
+
+
+def _foreign(status: int, said: str) -> Outcome:
+    return Outcome(
+        Verdict.NETWORK,
+        reason="middlebox",
+        message=f"answered {status} not in Google's form" + (f": {said}" if said else ""),
+        public=f"Something between this proxy and the upstream answered with status {status}.",
+        spares_key=True,
+    )
+
+
+def _said(headers: Mapping[str, str], body: bytes, error: GeminiError) -> str:
+    """Where it redirects to, or what its page or its text says; no more than a line."""
+    if location := headers.get("location", ""):
+        said = f"redirects to {location.partition('?')[0]}"
+    elif title := _TITLE.search(body):
+        said = title[1].decode("utf-8", "replace")
+    else:
+        said = error.message or _TAGS.sub(b" ", body[:4096]).decode("utf-8", "replace")
+    return "".join(filter(str.isprintable, " ".join(said.split())))[:_LONGEST_SAYING]
+
+
+_LONGEST_SAYING = 200
+_TITLE = re.compile(rb"<title[^>]{0,100}>([^<]{1,1000})", re.IGNORECASE)
+_TAGS = re.compile(rb"<[^<>]{0,1000}>")
+#: Google's front end says so in each of its pages: "Error 404 (Not Found)!!1".
+_GOOGLES_PAGE = re.compile(rb"//www\.google\.com/|<title>Error \d{3} \(", re.IGNORECASE)
+
+# -- the functions by status ---------------------------------------------------------------------
+
+_BY_STATUS: dict[int, Callable[[_Evidence], Outcome]] = {
+    400: _bad_request,
+    401: _unauthenticated,
+    402: lambda _: Outcome(Verdict.KEY, reason="billing"),
+    403: _permission_denied,
+    404: _not_found,
+    408: _service("timeout"),
+    409: _service("aborted"),
+    413: _request("too_large", "request_too_large"),
+    421: _service("misdirected"),
+    425: _service("too_early"),
+    429: _too_many_requests,
+    499: _service("cancelled"),
+    500: _service("internal"),
+    501: _request("unimplemented"),
+    502: _service("bad_gateway"),
+    503: _service("unavailable"),
+    504: _service("deadline"),
+}
+# google.rpc.Code, with its mapping to HTTP.
+_HTTP_STATUS = {
+    "INVALID_ARGUMENT": 400,
+    "FAILED_PRECONDITION": 400,
+    "OUT_OF_RANGE": 400,
+    "UNAUTHENTICATED": 401,
+    "PERMISSION_DENIED": 403,
+    "NOT_FOUND": 404,
+    "ABORTED": 409,
+    "ALREADY_EXISTS": 409,
+    "RESOURCE_EXHAUSTED": 429,
+    "CANCELLED": 499,
+    "DATA_LOSS": 500,
+    "UNKNOWN": 500,
+    "INTERNAL": 500,
+    "UNIMPLEMENTED": 501,
+    "UNAVAILABLE": 503,
+    "DEADLINE_EXCEEDED": 504,
+}
+
+
+def _judge_of(status: int) -> Callable[[_Evidence], Outcome]:
+    judge = _BY_STATUS.get(status)
+    if judge is not None:
+        return judge
+    if 200 <= status <= 299:
+        return lambda _: Outcome(Verdict.UNUSABLE, reason="unexpected_status")
+    if 400 <= status <= 499:
+        return _request("rejected")
+    return _service("unexpected_status")
+
+
+def _about_key(error: GeminiError) -> Outcome | None:
+    """The outcome, where the error is about the key itself."""
+    text = error.message.lower()
+    for beginning, reason in _KEY_TEXTS:
+        if text.startswith(beginning):
+            return Outcome(Verdict.KEY, reason=reason)
+    for reason in error.reasons:
+        if reason in _KEY_REASONS:
+            return Outcome(Verdict.KEY, reason=_KEY_REASONS[reason])
+        if reason.startswith(_KEY_REASON_PREFIXES):
+            return Outcome(Verdict.KEY, reason="blocked")
+    return None
+
+
+def _is_page(headers: Mapping[str, str], body: bytes) -> bool:
+    return "html" in headers.get("content-type", "").lower() or body.lstrip()[:1] == b"<"
+
+
+def _retry_after(value: str, now: float) -> float | None:
+    """Seconds of a Retry-After header, which is a number or a date (RFC 9110, section 10.2.3)."""
+    value = value.strip()
+    if value.isascii() and value.isdigit():
+        return float(value[:9])
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _clamped(delay: float | None) -> float | None:
+    return None if delay is None else min(max(delay, _SHORTEST_WAIT), _LONGEST_WAIT)
+
+
+# -- what the client sees ------------------------------------------------------------------------
+
+
+def error_for(outcome: Outcome) -> ProxyError:
+    """What a client sees of its request's last outcome, now that nothing is left to try.
+
+    For a used-up quota or a rejected key the pool knows better (``KeyPool.refusal``), since it
+    depends on the other keys. A key's fault is never the client's 401 or 403. An outcome that is no
+    failure is a defect of the caller and becomes a 500.
+    """
+    return _ERRORS.get(outcome.verdict, _defect)(outcome)
+
+
+def _request_error(outcome: Outcome) -> ProxyError:
+    if outcome.code == ContextTooLong.code:
+        return ContextTooLong(outcome.message, param=outcome.param)
+    if outcome.code == ModelNotFound.code:
+        return ModelNotFound(outcome.message, param=outcome.param)
+    return UpstreamRejected(
+        outcome.message, status=outcome.status or 400, param=outcome.param, code=outcome.code
+    )
+
+
+# What Google has no capacity for is a 503 by our own account; a status that the client would read
+# as its own fault is a bad gateway.
+_SHOWN_STATUS = {429: 503, 500: 500, 502: 502, 503: 503, 504: 504}
+
+
+def _service_error(outcome: Outcome) -> ProxyError:
+    return UpstreamUnavailable(
+        outcome.message,
+        status=_SHOWN_STATUS.get(outcome.status or 502, 502),
+        code="upstream_timeout" if outcome.timed_out else None,
+        retry_after=1.0 if outcome.retry_after is None else outcome.retry_after,
+    )
+
+
+def _network_error(outcome: Outcome) -> ProxyError:
+    message = outcome.public or outcome.message
+    if outcome.timed_out:
+        return UpstreamUnavailable(message, status=504, code="upstream_timeout")
+    return UpstreamUnavailable(message, status=502)
+
+
+def _host_error(_outcome: Outcome) -> ProxyError:
+    return UpstreamUnavailable(
+        "This proxy is out of resources for another connection.", status=503, retry_after=1
+    )
+
+
+def _unusable_error(outcome: Outcome) -> ProxyError:
+    message = outcome.message or f"The upstream gave no usable answer: {outcome.reason}."
+    return UpstreamUnavailable(message, status=502)
+
+
+def _quota_error(outcome: Outcome) -> ProxyError:
+    return QuotaExhausted(outcome.message, retry_after=outcome.retry_after or 1.0)
+
+
+def _daily_quota_error(outcome: Outcome) -> ProxyError:
+    return QuotaExhausted(outcome.message, code="insufficient_quota", should_retry=False)
+
+
+def _key_error(_outcome: Outcome) -> ProxyError:
+    # Google's text speaks of a key that is not the client's.
+    return NoHealthyKeys(
+        "The API key that was chosen for this request was rejected.", retry_after=1
+    )
+
+
+def _denied_error(outcome: Outcome) -> ProxyError:
+    return ModelNotFound(outcome.message, param="model")
+
+
+def _defect(outcome: Outcome) -> ProxyError:
+    return InternalError(f"An attempt that ended with {outcome.verdict.value} was taken as failed.")
+
+
+_ERRORS: dict[Verdict, Callable[[Outcome], ProxyError]] = {
+    Verdict.REQUEST: _request_error,
+    Verdict.REGION: _request_error,
+    Verdict.SERVICE: _service_error,
+    Verdict.NETWORK: _network_error,
+    Verdict.HOST: _host_error,
+    Verdict.UNUSABLE: _unusable_error,
+    Verdict.QUOTA_MINUTE: _quota_error,
+    Verdict.QUOTA_DAY: _daily_quota_error,
+    Verdict.KEY: _key_error,
+    Verdict.MODEL_DENIED: _denied_error,
+    Verdict.FORBIDDEN: _denied_error,
+}

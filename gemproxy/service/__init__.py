@@ -1,0 +1,1 @@
+"""What starts and stops: the daemon's assembly and its periodic work."""

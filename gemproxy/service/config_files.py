@@ -1,0 +1,201 @@
+"""The two configuration files of a running daemon: read again, and watched for another content.
+
+Everything here blocks and belongs in a thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from gemproxy.config import credentials, documents, rules
+from gemproxy.config.files import read_regular
+from gemproxy.config.kinds import Unfit
+from gemproxy.config.loading import load
+from gemproxy.config.reading import FileReader
+from gemproxy.config.settings import SECTIONS, Settings, described_fields
+from gemproxy.core.errors import ConfigError, Fault
+
+if TYPE_CHECKING:
+    from os import stat_result
+
+#: The settings that name the file of a secret.
+_FILE_SETTINGS = frozenset(
+    credentials.source_names(secret)[2] for secret in ("adminToken", "token", "key")
+)
+#: Those, and the files of certificates, which a start needs and a reload leaves as they are.
+FILES_OF_A_START = _FILE_SETTINGS | {"certFile", "caFile"}
+#: What is larger is no configuration, and no secret; a look must not read without an end.
+_LOOKED_AT = 16 * 1024 * 1024
+_MISSING = b"missing"
+
+
+class ConfigFiles:
+    """``proxy.yaml`` and ``keys.yaml``, and the files that their ``watched`` settings name.
+
+    ``port`` stands in the place of ``proxy.port``: the command line is stronger than the file.
+    """
+
+    def __init__(
+        self,
+        config: Path,
+        keys: Path,
+        environ: Mapping[str, str],
+        watched: frozenset[str] = _FILE_SETTINGS,
+        *,
+        port: int | None = None,
+    ) -> None:
+        self._config = config
+        self._keys = keys
+        self._environ = environ
+        self._watched = watched
+        self._port = port
+        self._named: dict[Path, _Named] = {}
+        self._secrets: dict[Path, _Seen] = {}
+
+    def read(self) -> Settings:
+        """Both files, checked whole. Raises :class:`ConfigError` with every mistake."""
+        settings = load(self._config, self._keys, self._environ)
+        if self._port is None:
+            return settings
+        if settings.proxy.endpoint is not None:
+            reason = "says where to listen, so that --port cannot"
+            raise ConfigError((Fault(str(self._config), 0, "proxy.endpoint", reason),))
+        return replace(settings, proxy=replace(settings.proxy, port=self._port))
+
+    @property
+    def places(self) -> tuple[str, str]:
+        """Where both files are."""
+        return str(self._config), str(self._keys)
+
+    def read_over(self, running: Settings) -> tuple[Settings, Settings]:
+        """Both files as they are, and as a process with ``running`` settings can take them over.
+
+        In the second, what only a restart can change is still as it is running. Raises
+        :class:`ConfigError`, also where both together would break a rule that each keeps: a
+        listener that stays public may not lose its tokens because the file makes it local.
+        """
+        written = self.read()
+        applicable = keep_fixed(running, written)
+        reader = FileReader(self._config, self._environ)
+        rules.check(applicable, reader)
+        faults = tuple(
+            Fault(f.file, f.line, f.path, f"{f.message} (until a restart changes the listener)")
+            for f in reader.faults.found()
+        )
+        if faults:
+            raise ConfigError(faults)
+        return written, applicable
+
+    def fingerprint(self) -> bytes:
+        """Differs when the content of any of the files does, however it was saved."""
+        digest = sha256()
+        secrets: list[Path] = []
+        for path in (self._config, self._keys):
+            content = _content(path)
+            digest.update(sha256(content).digest())
+            secrets += self._files_named_in(path, content)
+        self._secrets = {path: self._look_at(path) for path in secrets}
+        for seen in self._secrets.values():
+            digest.update(seen.digest)
+        return digest.digest()
+
+    def _files_named_in(self, path: Path, content: bytes) -> tuple[Path, ...]:
+        """Read anew only where the content is another one; a half-written file names none."""
+        digest = sha256(content).digest()
+        known = self._named.get(path)
+        if known is None or known.digest != digest:
+            reader = FileReader(path, self._environ)
+            named = tuple(_named_files(reader, content, self._watched))
+            known = self._named[path] = _Named(digest, named)
+        return known.files
+
+    def _look_at(self, path: Path) -> _Seen:
+        """A pool may have thousands of these, so none is read whose inode is as it was."""
+        inode = _inode(path)
+        known = self._secrets.get(path)
+        if known is not None and inode is not None and known.inode == inode:
+            return known
+        return _Seen(inode, sha256(_content(path)).digest())
+
+
+def keep_fixed(running: Settings, written: Settings) -> Settings:
+    """``written``, apart from the settings that need a restart, which stay as in ``running``."""
+    sections = {}
+    for name, section in SECTIONS.items():
+        before = getattr(running, name)
+        fixed = {f.name: getattr(before, f.name) for f, d in described_fields(section) if d.restart}
+        sections[name] = replace(getattr(written, name), **fixed)
+    return replace(written, **sections)
+
+
+class _Named:
+    """The files that a content names."""
+
+    __slots__ = ("digest", "files")
+
+    def __init__(self, digest: bytes, files: tuple[Path, ...]) -> None:
+        self.digest = digest
+        self.files = files
+
+
+class _Seen:
+    """A file of a secret at the latest look."""
+
+    __slots__ = ("digest", "inode")
+
+    def __init__(self, inode: tuple[int, ...] | None, digest: bytes) -> None:
+        self.inode = inode
+        self.digest = digest
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return read_regular(path, _LOOKED_AT)
+    except (OSError, ValueError):
+        return _MISSING
+
+
+def _inode(path: Path) -> tuple[int, ...] | None:
+    """What changes with every write and every swap; the time of change cannot be set back."""
+    try:
+        found: stat_result = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _named_files(reader: FileReader, content: bytes, settings: frozenset[str]) -> Iterator[Path]:
+    try:
+        root = documents.compose(content)
+    except documents.Unreadable:
+        return
+    for name in _values_of(root, settings):
+        try:
+            yield reader.resolved(Path(name))
+        except Unfit:
+            continue
+
+
+def _values_of(root: yaml.Node | None, settings: frozenset[str]) -> Iterator[str]:
+    """The texts that these settings have anywhere; each node once, however many aliases it has."""
+    waiting = [root] if root is not None else []
+    seen: set[int] = set()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+        elif isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if not isinstance(value, yaml.ScalarNode):
+                    waiting.append(value)
+                elif isinstance(key, yaml.ScalarNode) and key.value in settings:
+                    yield value.value

@@ -1,0 +1,655 @@
+"""The wiring: read from top to bottom, this is the plan of the daemon.
+
+The only module that knows every class. :class:`Daemon` makes the parts, puts them in the order in
+which they start and stop, and hands a changed configuration to each of them.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import secrets
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+from prometheus_client import CollectorRegistry
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString
+from twisted.internet.interfaces import IProtocolFactory, IStreamServerEndpoint
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.protocols.haproxy import proxyEndpoint
+
+from gemproxy import __version__
+from gemproxy.admin.api import AdminAPI, AdminParts
+from gemproxy.admin.auth_gate import AdminDoor, Surroundings
+from gemproxy.admin.health import ServiceStatus
+from gemproxy.api.public import ModelNames, OpenAIAPI
+from gemproxy.clock import wall_clock
+from gemproxy.config import endpoints, rules
+from gemproxy.config.changes import SettingsChange
+from gemproxy.config.settings import PersistenceSettings, ProxySettings, Settings
+from gemproxy.core.call import ForwardingSettings
+from gemproxy.core.catalogue import ModelCatalogue
+from gemproxy.core.context import Exchange
+from gemproxy.core.dispatch import Forwarder
+from gemproxy.core.errors import ConfigError, Fault
+from gemproxy.http.auth import TokenAuth
+from gemproxy.http.auth_failures import AuthFailures
+from gemproxy.http.connection_limits import ConnectionLimits
+from gemproxy.http.lifecycle import Entrance, EntranceSettings
+from gemproxy.http.origins import HeadGuard, OriginSettings, reach_of
+from gemproxy.http.site import ProxySite, new_request_id
+from gemproxy.http.tls import strengthen, tls_factory
+from gemproxy.pool.models import ModelBreakers
+from gemproxy.pool.pool import KeyPool, PoolSettings
+from gemproxy.service.accepting import AcceptGuard
+from gemproxy.service.checkpoint import Checkpoint
+from gemproxy.service.clock_watch import ClockWatch
+from gemproxy.service.config_files import ConfigFiles
+from gemproxy.service.handed_over import HandedOver
+from gemproxy.service.lifetimes import FrozenStart, GracefulExit, Lifetime
+from gemproxy.service.listening import Draining, LameDuck, Listener
+from gemproxy.service.live_state import LiveState
+from gemproxy.service.notifying import SystemdNotifier, status_line
+from gemproxy.service.open_files import connections_within_limit
+from gemproxy.service.periodic import PeriodicService
+from gemproxy.service.probing import ActiveHealthCheck, KeyProbe
+from gemproxy.service.reactor_lag import ReactorLag
+from gemproxy.service.reload import ConfigReload, ReloadStatus
+from gemproxy.service.rounds import HealthRound
+from gemproxy.service.sequence import ServiceSequence
+from gemproxy.service.sharing import SharedWork
+from gemproxy.service.threads import Threads, in_thread
+from gemproxy.service.unix_sockets import UnixSockets
+from gemproxy.state.fallback import FallbackStateStore, state_store
+from gemproxy.state.model import MINUTE, AuditTrail
+from gemproxy.state.retention import SETTLE_SECONDS, Retention
+from gemproxy.telemetry import logs
+from gemproxy.telemetry.admin_log import OperatorLog
+from gemproxy.telemetry.audit_log import AuditLog
+from gemproxy.telemetry.history import RequestHistory
+from gemproxy.telemetry.ledger import MetricsLedger
+from gemproxy.telemetry.metrics import Metrics
+from gemproxy.telemetry.recent import RecentOutcomes
+from gemproxy.telemetry.request_log import RequestLog
+from gemproxy.telemetry.scrubbing import Scrubber
+from gemproxy.telemetry.telemetry import Telemetries, tell_all
+from gemproxy.translate.shared.signatures import SignatureStore
+from gemproxy.upstream.client import TreqUpstream
+
+#: How often the log is asked for counts that are due, in seconds.
+_SUPPRESSED_SECONDS = 10.0
+_BACKLOG = 1024
+#: Connections to a listener of the admin API's own; they are among the descriptors in reserve.
+_OPERATORS = 64
+#: Threads that translate large requests.
+_TRANSLATING = 2
+_T = TypeVar("_T")
+
+
+class Daemon:
+    """All parts, wired.
+
+    ``source`` is where ``settings`` came from and ``seen`` its fingerprint from before they were
+    read. What is ``underneath`` starts before the parts and stops after them. ``handed`` are the
+    sockets of systemd's that endpoints may name; ``sink`` is the log of a process that has one
+    already. Run :attr:`service`.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        settings: Settings,
+        source: ConfigFiles,
+        seen: bytes,
+        underneath: Sequence[Service] = (),
+        *,
+        handed: HandedOver | None = None,
+        sink: logs.LogSink | None = None,
+    ) -> None:
+        self._reactor = reactor
+        self._source = source
+        self._admin_port: Any = None
+        self._handed = handed or HandedOver()
+        self._wall = wall_clock(reactor)
+        self._started_at = reactor.seconds()
+        self._make_observers(settings, sink)
+        self._make_core(settings)
+        self._make_state(settings)
+        self._make_web(settings, source, seen)
+        self.service = logs.LoggedServices(self._sink)
+        #: The parts in their order, for whoever starts them without the log.
+        self.parts = self._sequence(settings, underneath)
+        self.parts.setServiceParent(self.service)
+
+    def apply(self, settings: Settings, _changes: SettingsChange) -> None:
+        """Take over new settings, all of them between two requests.
+
+        First what may refuse them: :class:`~gemproxy.core.errors.ConfigError` for a trust root that
+        cannot be used; then nothing has changed.
+        """
+        self._upstream.apply(settings.upstream)
+        self._pool.apply(settings.keys, pool_settings(settings), self._reactor.seconds())
+        self._models.configure(settings.monitoring.failure_threshold)
+        self._forwarder.settings = forwarding_settings(settings)
+        self._catalogue.cache_seconds = settings.models.cache_seconds
+        self._catalogue.request_timeout = settings.upstream.request_timeout_seconds
+        self._entrance.settings = entrance_settings(settings)
+        self._entrance.auth = self._door.auth = token_auth(settings.proxy)
+        self._auth_failures.trusted_proxies = settings.proxy.trusted_proxies
+        self._site.crowd.apply(connection_limits(settings))
+        for guard in self._guards:
+            guard.apply(origin_settings(settings.proxy))
+        self._api.names = model_names(settings)
+        self._checkpoint.interval = settings.persistence.checkpoint_seconds
+        self._health.interval = settings.monitoring.health_check_interval
+        if isinstance(self._store, FallbackStateStore):
+            self._store.configure(retention(settings.persistence))
+        self._sink.apply(settings.logging)
+        self._frozen.freeze_again()
+        self._warn(settings)
+
+    def abandon(self) -> None:
+        """Undo a start that was refused: what listens, and what speaks to systemd.
+
+        Nothing else has begun by then, and the state is as it was.
+        """
+        for part in self.parts:
+            if isinstance(part, Listener | SystemdNotifier):
+                part.stopService()
+
+    def show(self, text: str) -> None:
+        """Write ``text`` for people among the lines of the log, as it is."""
+        self._sink.show(text)
+
+    # -- the parts -------------------------------------------------------------------------------
+
+    def _make_observers(self, settings: Settings, sink: logs.LogSink | None) -> None:
+        if sink is None:
+            sink = logs.install(settings.logging, Scrubber(settings.secrets()), sys.stdout)
+        else:
+            sink.scrubber.replace(settings.secrets())
+            sink.apply(settings.logging)
+        self._sink, self._scrubber = sink, sink.scrubber
+        self._request_log = RequestLog(self._sink)
+        self._history = RequestHistory()
+        self._recent = RecentOutcomes()
+        self._metrics = Metrics(CollectorRegistry(), self._knows_model)
+        self._metrics.watch_log(lambda: self._sink.lost)
+
+    def _make_core(self, settings: Settings) -> None:
+        reactor, scrub = self._reactor, self._scrubber.scrub
+        self._pool = KeyPool(
+            settings.keys,
+            pool_settings(settings),
+            tell_all(self._request_log.breaker_changed, self._metrics.breaker_changed),
+        )
+        self._clock_watch = ClockWatch(reactor, self._pool.set_wall_clock)
+        self._models = ModelBreakers(settings.monitoring.failure_threshold)
+        self._signatures = SignatureStore()
+        self._upstream = TreqUpstream(reactor, settings.upstream, f"gemproxy/{__version__}")
+        self._translation = Threads(reactor, _TRANSLATING, "translation")
+        self._forwarder = Forwarder(
+            forwarding_settings(settings),
+            pool=self._pool,
+            models=self._models,
+            upstream=self._upstream,
+            signatures=self._signatures,
+            seconds=reactor.seconds,
+            sleep=lambda seconds: deferLater(reactor, seconds),
+            new_id=new_call_id,
+            in_thread=self._translation.do,
+            scrub=scrub,
+            wall=self._wall,
+        )
+        self._key_probe = KeyProbe(
+            self._upstream, seconds=reactor.seconds, scrub=scrub, wall=self._wall
+        )
+        self._catalogue = ModelCatalogue(
+            self._pool,
+            self._upstream,
+            cache_seconds=settings.models.cache_seconds,
+            request_timeout=settings.upstream.request_timeout_seconds,
+            seconds=reactor.seconds,
+            scrub=scrub,
+            wall=self._wall,
+            share=SharedWork().join,
+        )
+
+    def _make_state(self, settings: Settings) -> None:
+        self._ledger, self._trail = MetricsLedger(), AuditTrail()
+        persistence = settings.persistence
+        self._store = state_store(
+            persistence.path, persistence.fallback_path, retention(persistence)
+        )
+        self._checkpoint = Checkpoint(
+            self._reactor,
+            persistence.checkpoint_seconds,
+            LiveState(self._pool, self._signatures, self._ledger, self._trail, self._wall),
+            self._store,
+            self._metrics.checkpoint_finished,
+        )
+
+    def _make_web(self, settings: Settings, source: ConfigFiles, seen: bytes) -> None:
+        reactor = self._reactor
+        self._guards: list[HeadGuard] = []
+        self._auth_failures = AuthFailures(settings.proxy.trusted_proxies)
+        auth = token_auth(settings.proxy)
+        self._entrance = Entrance(
+            reactor,
+            entrance_settings(settings),
+            auth,
+            Telemetries(
+                self._request_log, self._metrics, self._history, self._ledger, self._recent
+            ),
+            new_request_id,
+            self._scrubber.scrub_bytes,
+            self._auth_failures,
+        )
+        self._notifier = SystemdNotifier(
+            reactor,
+            os.environ,
+            status=self._status_line,
+            drain_seconds=self._stop_seconds,
+        )
+        self._reload = ConfigReload(
+            reactor,
+            source,
+            settings,
+            seen,
+            self.apply,
+            in_thread=self._in_thread,
+            prepare=self._learn_secrets,
+            begun=self._notifier.reloading,
+            ended=self._reloaded,
+        )
+        self._metrics.watch_keys(self._pool.each_status, reactor.seconds, self._wall)
+        self._metrics.watch_service(
+            lambda: self._entrance.in_flight, lambda: self._reload.status, self._store.status
+        )
+        self._door = AdminDoor(
+            reactor,
+            auth,
+            Surroundings(
+                OperatorLog(self._request_log),
+                self._scrubber.scrub_bytes,
+                new_request_id,
+                self._pause,
+                lambda: self._metrics.auth_failed("admin"),
+            ),
+            self._auth_failures,
+        )
+        self._admin = AdminAPI(self._door, self._admin_parts())
+        self._api = OpenAIAPI(
+            self._entrance,
+            self._forwarder,
+            self._catalogue,
+            model_names(settings),
+            lambda: self._pool.can_serve(reactor.seconds()),
+            self._pool.allowed_models,
+            self._translation.do,
+            None if settings.proxy.admin_endpoint else self._admin,
+        )
+        self._site = ProxySite(
+            self._api.app.resource(),
+            reactor,
+            door=self._api,
+            guard=self._guard(settings.proxy),
+            limits=connection_limits(settings),
+        )
+        self._site.routes = self._api.short_ways()
+        self._site.malformed = self._metrics.request_malformed
+        self._metrics.watch_connections(
+            self._site.crowd.count_by_state,
+            lambda: self._site.crowd.refused,
+            lambda: self._entrance.buffered_bytes,
+        )
+
+    def _guard(self, proxy: ProxySettings) -> HeadGuard:
+        guard = HeadGuard(origin_settings(proxy))
+        self._guards.append(guard)
+        return guard
+
+    def _admin_parts(self) -> AdminParts:
+        return AdminParts(
+            pool=self._pool,
+            models=self._models,
+            history=self._history,
+            service=self._service_status,
+            render_metrics=lambda accept: self._metrics.render_in_turns(accept, self._pause),
+            reload=self._reload.reload,
+            audit=AuditLog(self._trail.keep).changed,
+            test_key=self._key_probe.ask,
+            minute_rows=lambda: self._ledger.rows_of(MINUTE),
+            seconds=self._reactor.seconds,
+            pause=self._pause,
+            wall=self._wall,
+        )
+
+    # -- their order -----------------------------------------------------------------------------
+
+    def _sequence(self, settings: Settings, underneath: Sequence[Service]) -> ServiceSequence:
+        """What starts from top to bottom, and stops from bottom to top."""
+        reactor = self._reactor
+        check = ActiveHealthCheck(
+            self._pool,
+            self._key_probe,
+            enabled=lambda: self._reload.settings.monitoring.probe,
+            seconds=reactor.seconds,
+        )
+        work = HealthRound({"probes": check.round, "models": self._refresh_models})
+        self._health = PeriodicService(
+            reactor, settings.monitoring.health_check_interval, work, "health work"
+        )
+        self.listener = Listener(
+            reactor,
+            server_endpoint(reactor, settings.proxy, self._handed),
+            with_tls(self._site, settings.proxy),
+            settings.proxy.endpoint or f"{settings.proxy.host}:{settings.proxy.port}",
+        )
+        self.listener.listening.addCallback(stand_at, self._site)
+        self.listener.listening.addCallback(self._guard_accepting)
+        self.listener.listening.addCallback(self._ready)
+        self._frozen = FrozenStart()
+        sequence = ServiceSequence()
+        for child in (
+            *underneath,
+            self._notifier,
+            # May refuse the start: what comes behind it has not begun then.
+            self._checkpoint,
+            GracefulExit(reactor),
+            self._clock_watch,
+            Lifetime(self._upstream),
+            self._translation,
+            self._health,
+            ReactorLag(reactor, self._metrics.reactor_lagged),
+            PeriodicService(reactor, _SUPPRESSED_SECONDS, self._tell_suppressed, "log"),
+            # Above the drain, which it outlives: the operator comes when the house is on fire.
+            *self._admin_listener(settings.proxy),
+            Draining(
+                reactor,
+                self._entrance,
+                self._site.close,
+                lambda: self._reload.settings.proxy.drain_seconds,
+            ),
+            self._reload,
+            self.listener,
+            self._frozen,
+            LameDuck(
+                reactor,
+                self._entrance.leave,
+                lambda: self._reload.settings.proxy.lame_duck_seconds,
+            ),
+        ):
+            child.setServiceParent(sequence)
+        return sequence
+
+    def _admin_listener(self, proxy: ProxySettings) -> list[Service]:
+        if proxy.admin_endpoint is None:
+            return []
+        site = ProxySite(
+            self._admin.resource(),
+            self._reactor,
+            door=self._admin,
+            guard=self._guard(proxy),
+            limits=ConnectionLimits(max_connections=_OPERATORS),
+        )
+        site.malformed = self._metrics.request_malformed
+        endpoint = described_endpoint(
+            self._reactor, proxy.admin_endpoint, "proxy.adminEndpoint", self._handed
+        )
+        listener = Listener(self._reactor, endpoint, site, proxy.admin_endpoint)
+        listener.listening.addCallback(stand_at, site)
+        listener.listening.addCallback(self._administered_at)
+        return [listener]
+
+    # -- what they ask of one another ------------------------------------------------------------
+
+    async def _tell_suppressed(self) -> None:
+        """What was only counted is told also when no line comes after it."""
+        self._sink.tell_suppressed(self._wall())
+
+    def _knows_model(self, name: str) -> bool:
+        return self._catalogue.knows(name)
+
+    def _guard_accepting(self, port: Any) -> Any:
+        AcceptGuard(port, self._reactor, partial(self._site.crowd.refuse, "descriptors"))
+        return port
+
+    def _ready(self, port: Any) -> Any:
+        self._tell_start(port)
+        self._warn(self._reload.settings)
+        self._notifier.ready()
+        return port
+
+    def _administered_at(self, port: Any) -> Any:
+        self._admin_port = port
+        return port
+
+    def _tell_start(self, port: Any) -> None:
+        """The one line by which an operator knows what runs, and with what."""
+        proxy = self._reload.settings.proxy
+        address = dashboard = url_of(port, "https" if proxy.has_tls else "http")
+        if self._admin_port:
+            own_tls = endpoints.brings_tls(proxy.admin_endpoint or "")
+            dashboard = url_of(self._admin_port, "https" if own_tls else "http")
+        number = len(self._reload.settings.keys)
+        noun = "key" if number == 1 else "keys"
+        config, keys_file = self._source.places
+        self._log.info(
+            f"gemproxy {{version}} on Python {{python}} serves {{keys}} {noun} at {{address}}",
+            version=__version__,
+            python=platform.python_version(),
+            config=config,
+            keys_file=keys_file,
+            keys=number,
+            address=address,
+            dashboard=f"{dashboard}/admin/",
+        )
+
+    def _reloaded(self, _status: ReloadStatus) -> None:
+        """Also where nothing has changed: an operator may have moved the upstream's name."""
+        self._upstream.look_up_again()
+        self._notifier.ready()
+
+    def _warn(self, settings: Settings) -> None:
+        for warning in rules.warnings(settings):
+            self._log.warn("configuration warning", warning=warning)
+
+    def _learn_secrets(self, settings: Settings) -> None:
+        """Know the secrets of ``settings``, beside those in force: they may yet be refused."""
+        running = self._reload.settings
+        self._scrubber.replace((*running.secrets(), *settings.secrets()))
+
+    def _in_thread(self, work: Callable[[], _T]) -> Deferred[_T]:
+        return in_thread(self._reactor, work)
+
+    def _pause(self) -> Deferred[None]:
+        paused: Deferred[None] = deferLater(self._reactor, 0)
+        return paused
+
+    async def _refresh_models(self) -> None:
+        """Keep the list of models fresh, so that no client waits for it."""
+        exchange = Exchange("health", "health", self._reactor.seconds())
+        await self._catalogue.refresh(exchange)
+
+    def _stop_seconds(self) -> float:
+        proxy = self._reload.settings.proxy
+        return proxy.lame_duck_seconds + proxy.drain_seconds
+
+    def _status_line(self) -> str:
+        return status_line(
+            self._pool.counts(self._reactor.seconds()),
+            self._entrance.in_flight,
+            draining=self._entrance.draining,
+            leaving=self._entrance.leaving,
+            reload_failed=self._reload.status.last_error is not None,
+        )
+
+    def _service_status(self) -> ServiceStatus:
+        return ServiceStatus(
+            __version__,
+            self._started_at,
+            self._entrance.draining,
+            self._entrance.in_flight,
+            self._request_log.region_refused(self._reactor.seconds()),
+            self._store.status(),
+            self._reload.status,
+            self._recent.summary(self._reactor.seconds()),
+        )
+
+
+# -- settings, in the words of each part ---------------------------------------------------------
+
+
+def pool_settings(settings: Settings) -> PoolSettings:
+    """What the pool takes of the configuration."""
+    monitoring = settings.monitoring
+    return PoolSettings(
+        failure_threshold=monitoring.failure_threshold,
+        cooldown=monitoring.cooldown_seconds,
+        recovery_time=monitoring.recovery_time,
+        window=monitoring.window_seconds,
+        minimum_requests=monitoring.minimum_requests,
+        health_threshold=monitoring.health_threshold,
+        probe=monitoring.probe,
+    )
+
+
+def forwarding_settings(settings: Settings) -> ForwardingSettings:
+    """What the forwarder takes of the configuration."""
+    return ForwardingSettings(
+        max_attempts=settings.retry.max_attempts,
+        backoff=settings.retry.backoff_seconds,
+        request_timeout=settings.upstream.request_timeout_seconds,
+        first_chunk_retry=settings.streaming.first_chunk_retry,
+        aliases=settings.models.aliases,
+        allowed_models=frozenset(settings.models.allow),
+    )
+
+
+def entrance_settings(settings: Settings) -> EntranceSettings:
+    """What the entrance takes of the configuration."""
+    return EntranceSettings(
+        max_in_flight=settings.proxy.max_concurrent_requests,
+        max_body=settings.proxy.max_payload_size,
+        max_buffered=settings.proxy.max_buffered_bytes,
+        heartbeat=settings.streaming.heartbeat_seconds,
+        headers_after=settings.streaming.headers_after_seconds,
+        cors_origins=frozenset(settings.proxy.cors_origins),
+    )
+
+
+def connection_limits(settings: Settings) -> ConnectionLimits:
+    """What the connections of clients may take. Warns where there are too few descriptors."""
+    proxy, upstream = settings.proxy, settings.upstream
+    most = max(proxy.max_concurrent_requests, upstream.max_connections_per_host)
+    return ConnectionLimits(
+        max_connections=connections_within_limit(proxy.max_connections, most),
+        max_per_address=proxy.max_connections_per_address,
+        shared_addresses=proxy.trusted_proxies,
+        minimum_upload_rate=proxy.minimum_upload_rate,
+        slow_reader_seconds=proxy.slow_reader_seconds,
+        keepalive_seconds=upstream.keepalive_seconds,
+    )
+
+
+def token_auth(proxy: ProxySettings) -> TokenAuth:
+    """Who may come in."""
+    return TokenAuth(
+        proxy.access_tokens,
+        proxy.admin_token,
+        anonymous=proxy.anonymous_allowed,
+        admin_open=proxy.admin_auth == "disabled",
+    )
+
+
+def origin_settings(proxy: ProxySettings) -> OriginSettings:
+    """Which hosts are answered for, and which pages may call."""
+    return OriginSettings(
+        allowed_hosts=frozenset(proxy.allowed_hosts),
+        cors_origins=frozenset(proxy.cors_origins),
+        anonymous=proxy.anonymous_allowed,
+        admin_open=proxy.admin_auth == "disabled",
+    )
+
+
+def url_of(port: Any, scheme: str) -> str:
+    """What a client puts before a path; ``unix:`` and the path where there is no URL."""
+    host: Any = port.getHost()
+    if not hasattr(host, "port"):
+        return f"unix:{os.fsdecode(host.name or b'')}"
+    name = f"[{host.host}]" if ":" in host.host else host.host
+    return f"{scheme}://{name}:{host.port}"
+
+
+def stand_at(port: Any, site: ProxySite) -> Any:
+    """Tell ``site`` who can connect to ``port``, on which it listens."""
+    if site.guard is not None:
+        site.guard.stand_at(reach_of(getattr(port.getHost(), "host", None)))
+    return port
+
+
+def model_names(settings: Settings) -> ModelNames:
+    """How models are called here."""
+    return ModelNames(settings.models.aliases, settings.models.allow)
+
+
+def retention(persistence: PersistenceSettings) -> Retention:
+    """How long the store keeps things."""
+    return Retention(days=persistence.metrics_retention_days, settle=SETTLE_SECONDS)
+
+
+def server_endpoint(
+    reactor: Any, proxy: ProxySettings, handed: HandedOver
+) -> IStreamServerEndpoint:
+    """Where the public API listens."""
+    if proxy.endpoint is not None:
+        return described_endpoint(reactor, proxy.endpoint, "proxy.endpoint", handed)
+    kind: Callable[..., IStreamServerEndpoint] = (
+        TCP6ServerEndpoint if ":" in proxy.host else TCP4ServerEndpoint
+    )
+    return kind(reactor, proxy.port, _BACKLOG, proxy.host)
+
+
+def described_endpoint(
+    reactor: Any, description: str, setting: str, handed: HandedOver
+) -> IStreamServerEndpoint:
+    """The endpoint of a description; ``systemd:`` names one of the sockets ``handed`` over.
+
+    Raises :class:`ConfigError` where it cannot be opened.
+    """
+    kind, *rest = parts = endpoints.split_description(description)
+    try:
+        if kind == "systemd":
+            return handed.endpoint(reactor, parts)
+        if kind == "haproxy" and rest[:1] == ["systemd"]:
+            wrapped: IStreamServerEndpoint = proxyEndpoint(handed.endpoint(reactor, rest))
+            return wrapped
+        endpoint: IStreamServerEndpoint = serverFromString(
+            UnixSockets(reactor), endpoints.with_socket_mode(description)
+        )
+    except Exception as error:
+        reason = f"cannot be opened: {error}"
+        raise ConfigError((Fault("proxy.yaml", 0, setting, reason),)) from error
+    if kind == "ssl":
+        strengthen(endpoint)
+    return endpoint
+
+
+def with_tls(factory: IProtocolFactory, proxy: ProxySettings) -> IProtocolFactory:
+    """``factory`` behind TLS, where the configuration has a certificate."""
+    if proxy.tls is None:
+        return factory
+    return tls_factory(factory, proxy.tls.cert_file, proxy.tls.key_file)
+
+
+def new_call_id() -> str:
+    """As OpenAI's: ``call_`` and 24 letters or digits."""
+    return f"call_{secrets.token_hex(12)}"

@@ -1,0 +1,112 @@
+"""The parts of the running daemon whose state survives, as one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from twisted.logger import Logger
+
+from gemproxy.pool.pool import KeyPool, UnknownKey
+from gemproxy.pool.snapshot import Override
+from gemproxy.state.model import AuditTrail, MetricsRow, State
+from gemproxy.telemetry.ledger import MetricsLedger
+from gemproxy.translate.shared.signatures import RememberedCall, SignatureStore
+
+#: Changed keys whose snapshots are made in one turn of the reactor; some 15 us each.
+_BATCH = 100
+
+
+@dataclass(frozen=True)
+class LiveState:
+    """Takes a :class:`State` of the running parts, and gives them one back.
+
+    ``now`` is monotonic time, ``wall`` gives epoch time (by default the same).
+    """
+
+    pool: KeyPool
+    signatures: SignatureStore
+    metrics: MetricsLedger
+    audit: AuditTrail
+    wall: Callable[[], float] | None = None
+
+    _log = Logger()
+
+    def prepare(self) -> Iterator[None]:
+        """Do most of the work of :meth:`take` ahead, in steps that are short."""
+        # The rows that have changed are made here, and found made by take().
+        self.metrics.rows()
+        yield from self.pool.prepare_snapshot(_BATCH)
+
+    def take(self, now: float) -> State:
+        """The state at ``now``."""
+        state = State(
+            self.pool.snapshot(now),
+            dict(self.signatures.items()),
+            self.metrics.rows(),
+            self.audit.events(),
+        )
+        self.metrics.forget(self._wall(now))
+        return state
+
+    def restore(self, state: State, now: float) -> None:
+        """Go on from ``state``, before the first request."""
+        self._each(
+            lambda: self.pool.restore(state.pool, now),
+            lambda: self._remember(state.signatures),
+            lambda: self.metrics.restore(state.metrics, self._wall(now)),
+            lambda: self.audit.restore(state.events),
+        )
+
+    def recall(self, rows: Iterable[MetricsRow], now: float) -> None:
+        """Go on with the metrics of a time to which the wall clock was set."""
+        self._each(lambda: self.metrics.recall(rows, self._wall(now)))
+
+    def restore_late(self, state: State, now: float) -> None:
+        """Take of an older state what does not contradict what has happened since.
+
+        The operator's words on keys of which nothing was said since, signatures, counts and events;
+        the keys have a history of their own by now.
+        """
+        self._each(
+            lambda: self._apply_overrides(state.pool.overrides, now),
+            lambda: self._remember(state.signatures),
+            lambda: self.metrics.restore(state.metrics, self._wall(now)),
+            lambda: self.audit.restore(state.events),
+        )
+
+    def _wall(self, now: float) -> float:
+        return now if self.wall is None else self.wall()
+
+    def _each(self, *steps: Callable[[], None]) -> None:
+        """Do all of it; a state that makes no sense must not keep the daemon from starting."""
+        for step in steps:
+            try:
+                step()
+            except Exception:  # noqa: BLE001 - whatever was wrong, the rest is still of use
+                self._log.failure("a part of the stored state could not be used")
+
+    def _apply_overrides(self, overrides: tuple[tuple[str, Override], ...], now: float) -> None:
+        said_since = dict(self.pool.snapshot(now).overrides)
+        for key_id, override in overrides:
+            if key_id not in said_since:
+                self._apply_override(key_id, override)
+
+    def _apply_override(self, key_id: str, override: Override) -> None:
+        try:
+            if override.enabled is not None:
+                (self.pool.enable if override.enabled else self.pool.disable)(key_id)
+            if override.weight is not None:
+                self.pool.set_weight(key_id, override.weight)
+        except UnknownKey:
+            # The store goes on holding it, for the case that the key comes back.
+            return
+
+    def _remember(self, older: Mapping[str, RememberedCall]) -> None:
+        """Put ``older`` before what is there, so that it goes first when room is needed."""
+        present = dict(self.signatures.items())
+        for call_id, call in {**older, **present}.items():
+            if call_id not in present:
+                self.signatures.remember(call_id, call)
+        for call_id, call in present.items():
+            self.signatures.remember(call_id, call)

@@ -1,0 +1,167 @@
+"""Trying half-open keys with a cheap call, so that no client's request has to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.logger import Logger
+
+from gemproxy.core.errors import UnusableAnswer, UpstreamFailed
+from gemproxy.core.interfaces import Upstream, UpstreamRequest
+from gemproxy.core.sentences import first_sentence
+from gemproxy.pool.key import Key
+from gemproxy.pool.outcome import Outcome, Verdict
+from gemproxy.pool.pool import KeyPool, Lease
+from gemproxy.providers.gemini.classify import classify_failure, classify_response
+from gemproxy.translate.openai_models__gemini import decode_page
+
+#: One page with one model: Google answers it from its own list and bills nothing for it.
+PROBE_PATH = b"/v1beta/models?pageSize=1"
+PROBE_SECONDS = 10.0
+#: A gateway may send its whole list.
+_MAX_ANSWER_BYTES = 4 * 1024 * 1024
+#: So many are tried at the same time, however many wait.
+_AT_ONCE = 8
+
+#: What a probe can tell of its key.
+_TELLING = frozenset({Verdict.SUCCESS, Verdict.KEY})
+#: What may be Google's doing or the way's, and will pass: the key is probed again in the next
+#: round. Any other answer is about the list of models, which an upstream need not have.
+_PASSING = frozenset(
+    {
+        Verdict.SERVICE,
+        Verdict.NETWORK,
+        Verdict.HOST,
+        Verdict.QUOTA_MINUTE,
+        Verdict.QUOTA_DAY,
+        Verdict.UNUSABLE,
+    }
+)
+#: Whoever says so, there is no list of models.
+_NO_LIST = frozenset({404, 405, 501})
+#: So often in a row; a key must not stay out for ever because its probes lead nowhere.
+_PATIENCE = 3
+
+
+class KeyProbe:
+    """Asks Google about a key, with a call that costs nothing and uses no model's quota.
+
+    ``seconds`` tells monotonic time, ``wall`` epoch time (by default the same); ``scrub`` masks
+    secrets in what Google says.
+    """
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        *,
+        seconds: Callable[[], float],
+        scrub: Callable[[str], str],
+        wall: Callable[[], float] | None = None,
+    ) -> None:
+        self._upstream = upstream
+        self._seconds = seconds
+        self._wall = wall or seconds
+        self._scrub = scrub
+
+    async def ask(self, key: Key) -> Outcome:
+        """What came of it: a success, or whatever the answer says. Takes ten seconds at most."""
+        outcome = await self._outcome(key)
+        return replace(outcome, message=self._scrub(outcome.message))
+
+    async def _outcome(self, key: Key) -> Outcome:
+        deadline = self._seconds() + PROBE_SECONDS
+        request = UpstreamRequest(b"GET", PROBE_PATH, key.secret, deadline=deadline)
+        try:
+            response = await self._upstream.send(request)
+            body = await response.read(_MAX_ANSWER_BYTES)
+        except UpstreamFailed as failure:
+            return classify_failure(failure)
+        if response.status == 200:
+            return _judged(body)
+        return classify_response(response.status, response.headers, body, now=self._wall())
+
+
+class ActiveHealthCheck:
+    """Probes the half-open keys of ``pool``, when ``enabled()``; see ``monitoring.probe``.
+
+    A key that Google accepts is closed and serves again; one that it rejects stays out for another
+    ``recoveryTime``. Where probes tell neither, a client's request makes the trial, as without
+    them. ``seconds`` tells monotonic time.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        pool: KeyPool,
+        probe: KeyProbe,
+        *,
+        enabled: Callable[[], bool],
+        seconds: Callable[[], float],
+    ) -> None:
+        self._pool = pool
+        self._probe_of = probe
+        self._enabled = enabled
+        self._seconds = seconds
+        #: How many probes in a row led nowhere, by the ids of the keys that wait.
+        self._vain: dict[str, int] = {}
+        self._told = False
+
+    async def round(self) -> None:
+        """Probe every key that waits for its trial now."""
+        if not self._enabled():
+            return
+        keys = list(self._pool.half_open_keys(self._seconds()))
+        self._vain = {key.id: self._vain[key.id] for key in keys if key.id in self._vain}
+        waiting = iter(keys)
+        await gatherResults(
+            [Deferred.fromCoroutine(self._probe_each(waiting)) for _ in range(_AT_ONCE)],
+            consumeErrors=True,
+        )
+
+    async def _probe_each(self, waiting: Iterator[Key]) -> None:
+        for key in waiting:
+            await self._probe(key)
+
+    async def _probe(self, key: Key) -> None:
+        lease = self._pool.acquire_probe(key.id, self._seconds())
+        if lease is None:
+            return
+        try:
+            outcome = await self._probe_of.ask(lease.key)
+        except BaseException:
+            self._pool.release(lease, self._seconds())
+            raise
+        self._log.info("key probed", key=key.name, outcome=outcome.verdict.value)
+        if outcome.verdict in _TELLING:
+            self._told = False
+            self._pool.record(lease, outcome, self._seconds())
+            return
+        vain = self._vain[key.id] = self._vain.get(key.id, 0) + 1
+        passing = outcome.verdict in _PASSING and outcome.status not in _NO_LIST
+        if not passing or vain >= _PATIENCE:
+            self._leave_to_clients(lease, outcome)
+        self._pool.release(lease, self._seconds())
+
+    def _leave_to_clients(self, lease: Lease, outcome: Outcome) -> None:
+        self._pool.waive_probe(lease)
+        if not self._told:
+            self._told = True
+            self._log.warn(
+                "probes say nothing of the keys: clients' requests try half-open keys instead",
+                key=lease.key.name,
+                outcome=outcome.verdict.value,
+                status=outcome.status,
+                message=first_sentence(outcome.message),
+            )
+
+
+def _judged(body: bytes) -> Outcome:
+    """A portal's page comes with status 200 as well."""
+    try:
+        decode_page(body)
+    except UnusableAnswer as answer:
+        return Outcome(Verdict.UNUSABLE, 200, reason="no_list", message=answer.reason)
+    return Outcome(Verdict.SUCCESS, 200)

@@ -1,0 +1,271 @@
+"""One open SQLite database: its files, settings, transactions and size.
+
+Write-ahead log and ``synchronous=NORMAL``: a process that is killed loses nothing that was
+committed, a power cut at most the latest commits, and neither damages the file (sqlite.org,
+"Write-Ahead Logging").
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from gemproxy.core.errors import StorageCorrupt, StorageError, StorageUnavailable
+from gemproxy.state.migrations import Migration, migrate, migrations, refuse_foreign
+
+#: Damaged files that are kept beside the good one; a disk that damages more is nobody's friend.
+MAX_DAMAGED = 10
+
+_PAGES_PER_CHECKPOINT = 1000
+_MIB = 1024 * 1024
+#: The log is cut back to this size whenever it starts afresh.
+_WAL_KEPT = 4 * _MIB
+#: From this size on it is tried to empty the log, which a reader may prevent.
+_WAL_LARGE = 16 * _MIB
+#: Beyond this size nothing more is written: somebody has been reading for hours.
+_WAL_LARGEST = 64 * _MIB
+#: Free pages that stay for reuse, and how many are given back to the disk in one step.
+_FREE_PAGES = 256
+_VACUUM_STEP = 128
+
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT})
+
+
+class Database:
+    """An open database, used in one thread; its owner holds the :class:`OwnerLock`.
+
+    ``busy_timeout`` is in seconds: how long to wait for somebody who holds SQLite's own lock.
+    To be used within :func:`storage_errors`.
+    """
+
+    def __init__(
+        self, path: Path, busy_timeout: float, steps: Sequence[Migration] | None = None
+    ) -> None:
+        self._path = path
+        self.connection: sqlite3.Connection | None = None
+        try:
+            _make_private(path)
+            self.connection = sqlite3.connect(path, timeout=busy_timeout, isolation_level=None)
+            steps = steps or migrations()
+            refuse_foreign(self.connection, steps)
+            _configure(self.connection)
+            migrate(self.connection, steps, self._back_up)
+            self._identity = _identity(path)
+            self._written = self._writings()
+        except BaseException:
+            self.close()
+            raise
+
+    @contextmanager
+    def transaction(self, *, reading: bool = False) -> Iterator[sqlite3.Connection]:
+        """All or nothing; ``reading`` waits for no writer."""
+        connection = self._connected()
+        connection.execute("BEGIN" if reading else "BEGIN IMMEDIATE")
+        try:
+            yield connection
+            connection.execute("COMMIT")
+        except BaseException:
+            # A full disk or a damaged file has rolled back by itself.
+            if connection.in_transaction:
+                with suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+            raise
+
+    def is_in_place(self) -> bool:
+        """Whether the file still has its name: it may have been removed, or another put there."""
+        return _identity(self._path) == self._identity
+
+    def seal(self) -> None:
+        """Remember the files as they are now, after what was written here."""
+        self._written = self._writings()
+
+    def is_sealed(self) -> bool:
+        """Whether nobody else has written to the files since :meth:`seal`.
+
+        SQLite would not notice: it has pages in its memory, and trusts its own index of the log.
+        """
+        return self._writings() == self._written
+
+    def check(self) -> None:
+        """Raises :class:`StorageCorrupt` if the file is damaged. Reads all of it."""
+        (verdict,) = self._connected().execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise StorageCorrupt(f"damaged: {verdict}")
+
+    def used_bytes(self) -> int:
+        """What the contents take; free pages are not counted."""
+        pages, free, size = (
+            self._connected().execute(f"PRAGMA {pragma}").fetchone()[0]
+            for pragma in ("page_count", "freelist_count", "page_size")
+        )
+        return int((pages - free) * size)
+
+    def give_back_space(self) -> None:
+        """Return some of the free pages to the disk, in a step that is short."""
+        connection = self._connected()
+        (free,) = connection.execute("PRAGMA freelist_count").fetchone()
+        if free > _FREE_PAGES:
+            step = min(_VACUUM_STEP, free - _FREE_PAGES)
+            # Each step of the statement frees one page, and execute() takes a single step where
+            # there are no columns to fetch; executescript() goes on to the end.
+            connection.executescript(f"PRAGMA incremental_vacuum({step})")
+
+    def bound_log(self) -> None:
+        """Empty the write-ahead log if it has grown large.
+
+        Raises :class:`StorageUnavailable` where some other process, which has been reading since,
+        keeps it from being emptied for too long.
+        """
+        if self._log_bytes() > _WAL_LARGE:
+            self._connected().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        if self._log_bytes() > _WAL_LARGEST:
+            raise StorageUnavailable(
+                f"its log has {_WAL_LARGEST // _MIB} MiB and cannot be emptied while another"
+                " process is reading the database"
+            )
+
+    def close(self) -> None:
+        """Close; the log is emptied into the database."""
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            with suppress(sqlite3.Error):
+                connection.close()
+
+    def _connected(self) -> sqlite3.Connection:
+        if self.connection is None:
+            raise StorageUnavailable("closed")
+        return self.connection
+
+    def _writings(self) -> tuple[tuple[int, int] | None, ...]:
+        return _writing(self._path), _writing(_beside(self._path, "-wal"))
+
+    def _log_bytes(self) -> int:
+        try:
+            return _beside(self._path, "-wal").stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def _back_up(self, version: int) -> None:
+        """Copy the database before its schema changes, so that the older program can go back."""
+        copy = _beside(self._path, f".schema-{version}")
+        if copy.exists():
+            return
+        unfinished = _beside(self._path, f".schema-{version}.tmp")
+        unfinished.unlink(missing_ok=True)
+        _make_private(unfinished)
+        with closing(sqlite3.connect(unfinished)) as target:
+            self._connected().backup(target)
+        unfinished.replace(copy)
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Whatever goes wrong within becomes a :class:`StorageError` whose message names ``path``."""
+    try:
+        yield
+    except StorageError as error:
+        raise type(error)(f"{path}: {error}") from error
+    except sqlite3.Error as error:
+        kind = StorageCorrupt if _code(error) in _DAMAGED else StorageUnavailable
+        raise kind(f"{path}: {error}") from error
+    except UnicodeDecodeError as error:
+        # In place of SQLite's own error, where that quotes a damaged schema.
+        raise StorageCorrupt(f"{path}: damaged: {error}") from error
+    except OSError as error:
+        raise StorageUnavailable(f"{path}: {error.strerror or error}") from error
+
+
+@contextmanager
+def unreadable() -> Iterator[None]:
+    """While stored values are read: what cannot be understood is :class:`StorageCorrupt`."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        # Also, without a code of its own, a text that is no UTF-8.
+        if is_about_schema(error):
+            raise StorageCorrupt(f"damaged: {error}") from error
+        raise
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        # Whatever decodes or converts a value raises one of these.
+        raise StorageCorrupt(f"its contents make no sense: {error}") from error
+
+
+def is_about_schema(error: BaseException) -> bool:
+    """Whether a statement of ours met tables or columns that are not as it expects them."""
+    return isinstance(error, sqlite3.OperationalError) and _code(error) == sqlite3.SQLITE_ERROR
+
+
+def _code(error: sqlite3.Error) -> int:
+    """The primary code; the bytes above tell where in SQLite it came from."""
+    return int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)) & 0xFF
+
+
+def move_aside(path: Path, now: float) -> Path:
+    """Rename a damaged file, and the log beside it, so that a fresh one can take its place.
+
+    Gives the new name. Raises :class:`StorageUnavailable` once :data:`MAX_DAMAGED` are there.
+    """
+    damaged = list(path.parent.glob(f"{path.name}.damaged-*Z"))
+    if len(damaged) >= MAX_DAMAGED:
+        raise StorageUnavailable(f"damaged, and {len(damaged)} damaged ones lie beside it already")
+    try:
+        stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    except (ValueError, OverflowError, OSError):
+        stamp = "at-an-unknown-time-Z"
+    aside = _beside(path, f".damaged-{stamp}")
+    # The database first: a log without its database is harmless.
+    path.replace(aside)
+    for suffix in ("-wal", "-shm"):
+        with suppress(FileNotFoundError):
+            _beside(path, suffix).replace(_beside(aside, suffix))
+    return aside
+
+
+def _configure(connection: sqlite3.Connection) -> None:
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    if not pages:
+        # Before the first page is written, which the journal's pragma does.
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    for pragma in (
+        "journal_mode = WAL",
+        "synchronous = NORMAL",
+        "foreign_keys = ON",
+        f"wal_autocheckpoint = {_PAGES_PER_CHECKPOINT}",
+        f"journal_size_limit = {_WAL_KEPT}",
+        "trusted_schema = OFF",
+    ):
+        connection.execute(f"PRAGMA {pragma}").fetchall()
+
+
+def _make_private(path: Path) -> None:
+    """Create the file for its owner alone; SQLite gives the files beside it the same mode."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    for each in (path, _beside(path, "-wal"), _beside(path, "-shm")):
+        with suppress(FileNotFoundError):
+            if each.stat().st_mode & 0o077:
+                each.chmod(0o600)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _writing(path: Path) -> tuple[int, int] | None:
+    """What every writing to the file changes."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_size, found.st_mtime_ns
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)

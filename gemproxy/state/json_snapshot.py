@@ -1,0 +1,230 @@
+"""The state in one JSON file: the fallback while SQLite cannot be written, and what is exported.
+
+The file is written aside, forced to the disk and renamed, so that there is always a whole one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import msgspec
+
+from gemproxy.config.files import read_regular
+from gemproxy.core.audit import AuditEvent
+from gemproxy.core.errors import SchemaTooNew, StorageCorrupt, StorageError
+from gemproxy.pool.cooldowns import Cooldown
+from gemproxy.pool.snapshot import KeySnapshot, Override, PoolSnapshot
+from gemproxy.state.database import move_aside, storage_errors
+from gemproxy.state.migrations import LAST_PLAUSIBLE_VERSION
+from gemproxy.state.model import MetricsRow, State
+from gemproxy.state.plausibility import check_plausible
+from gemproxy.translate.shared.signatures import RememberedCall
+
+FORMAT = "gemproxy-state"
+#: Grows when an older program could misread the file.
+VERSION = 1
+
+#: Bytes of a file that is read at all. The database has half of it at most
+#: (:class:`~gemproxy.state.retention.Retention`).
+LARGEST = 512 * 1024 * 1024
+
+#: Values that are encoded in one go: the interpreter is not let go of in between.
+_BATCH = 200
+
+
+class _Header(msgspec.Struct):
+    format: str
+    version: int
+
+
+class _Document(_Header):
+    taken_at: float
+    keys: tuple[KeySnapshot, ...]
+    overrides: tuple[tuple[str, Override], ...]
+    cooldowns: tuple[Cooldown, ...]
+    denials: tuple[Cooldown, ...]
+    signatures: tuple[tuple[str, RememberedCall], ...]
+    metrics: tuple[MetricsRow, ...]
+    events: tuple[AuditEvent, ...]
+    follows: float | None = None
+
+
+def encode_state(state: State, follows: float | None = None) -> Iterator[bytes]:
+    """``state`` as JSON, a value a line, in pieces.
+
+    ``follows`` is when the state was taken that the database held at that time.
+    """
+    yield b'{"format":"%b","version":%d,"taken_at":%b,"follows":%b' % (
+        FORMAT.encode(),
+        VERSION,
+        msgspec.json.encode(state.taken_at),
+        msgspec.json.encode(follows),
+    )
+    pool = state.pool
+    lists: dict[str, Iterable[object]] = {
+        "keys": pool.keys,
+        "overrides": pool.overrides,
+        "cooldowns": pool.cooldowns,
+        "denials": pool.denials,
+        "signatures": state.signatures.items(),
+        "metrics": state.metrics,
+        "events": map(_plain, state.events),
+    }
+    for name, values in lists.items():
+        yield b',\n"%b":[' % name.encode()
+        yield from _encode_list(values)
+        yield b"]"
+    yield b"}\n"
+
+
+def decode_state(document: bytes) -> State:
+    """What :func:`encode_state` made.
+
+    Raises :class:`SchemaTooNew`, and :class:`StorageCorrupt` where it is something else.
+    """
+    return _decode(document)[0]
+
+
+def _decode(document: bytes) -> tuple[State, float | None]:
+    """The state, and what it follows."""
+    try:
+        header = msgspec.json.decode(document, type=_Header)
+        if header.format != FORMAT or not 1 <= header.version <= LAST_PLAUSIBLE_VERSION:
+            raise StorageCorrupt("not a state of gemproxy")
+        if header.version > VERSION:
+            raise SchemaTooNew(
+                f"it has version {header.version}, and this program knows versions up to"
+                f" {VERSION}; run a newer gemproxy, or move the file away to begin without it"
+            )
+        found = msgspec.json.decode(document, type=_Document)
+    # Among the errors of a value: text that is no UTF-8. A recursion error: nests without an end.
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise StorageCorrupt(f"not a state of gemproxy: {error}") from None
+    pool = PoolSnapshot(found.taken_at, found.keys, found.cooldowns, found.denials, found.overrides)
+    state = check_plausible(State(pool, dict(found.signatures), found.metrics, found.events))
+    return state, found.follows
+
+
+def read_state(path: Path) -> State:
+    """The state in a file. Raises :class:`StorageError`."""
+    with storage_errors(path):
+        return decode_state(_read(path))
+
+
+def write_state(path: Path, state: State, *, overwrite: bool, follows: float | None = None) -> None:
+    """Write a file for its owner alone; the one of this name stays until the new one is whole.
+
+    Raises :class:`StorageError`, also where ``path`` exists and must not be overwritten.
+    """
+    unfinished = path.with_name(f"{path.name}.tmp")
+    with storage_errors(path):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            _write_through(unfinished, encode_state(state, follows))
+            if overwrite:
+                unfinished.replace(path)
+            else:
+                path.hardlink_to(unfinished)
+        finally:
+            unfinished.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+
+
+class JSONStateStore:
+    """The state in the file ``path``. Implements :class:`~gemproxy.core.interfaces.StateStore`.
+
+    Each save writes the whole file: metrics and events that the state does not have are gone.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        #: When the state was taken that the database held while this snapshot was written.
+        self.follows: float | None = None
+
+    def load(self, now: float | None = None) -> State | None:  # noqa: ARG002 - all is in the file
+        """See :class:`~gemproxy.core.interfaces.StateStore`."""
+        try:
+            with storage_errors(self.path):
+                state, self.follows = _decode(_read(self.path))
+        except StorageError:
+            if self.exists():
+                raise
+            return None
+        return state
+
+    def save(self, state: State) -> None:
+        """See :class:`~gemproxy.core.interfaces.StateStore`. Tells what it :attr:`follows`."""
+        write_state(self.path, state, overwrite=True, follows=self.follows)
+
+    def is_newer(self, snapshot: State, stored: State | None) -> bool:
+        """Whether ``snapshot``, which was loaded here, is newer than what the database has.
+
+        So it is if the database still has what the snapshot follows, whatever the times say: the
+        clock may have been set back before it was written.
+        """
+        if stored is None or snapshot.taken_at >= stored.taken_at:
+            return True
+        return self.follows == stored.taken_at
+
+    def move_aside(self, now: float) -> Path:
+        """Put a damaged file out of the way; gives its new name."""
+        with storage_errors(self.path):
+            return move_aside(self.path, now)
+
+    def exists(self) -> bool:
+        """Whether there is a file."""
+        return os.path.lexists(self.path)
+
+    def discard(self) -> None:
+        """Remove the file."""
+        with storage_errors(self.path):
+            self.path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """See :class:`~gemproxy.core.interfaces.StateStore`."""
+
+
+def _read(path: Path) -> bytes:
+    """A file of a state's size. What is larger is none, and reading it may take all memory."""
+    document = read_regular(path, LARGEST + 1)
+    if len(document) > LARGEST:
+        raise StorageCorrupt(f"larger than {LARGEST} bytes, as no state of gemproxy is")
+    return document
+
+
+def _encode_list(values: Iterable[object]) -> Iterator[bytes]:
+    rest = iter(values)
+    separator = b"\n"
+    while batch := list(islice(rest, _BATCH)):
+        yield separator + b",\n".join(map(msgspec.json.encode, batch))
+        separator = b",\n"
+
+
+def _plain(event: AuditEvent) -> AuditEvent:
+    """The event with mappings that the encoder knows."""
+    return replace(event, before=dict(event.before), after=dict(event.after))
+
+
+def _write_through(path: Path, pieces: Iterable[bytes]) -> None:
+    """Write a new file and wait until it is on the disk."""
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.writelines(pieces)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename last; not every file system can."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

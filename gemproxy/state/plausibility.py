@@ -1,0 +1,107 @@
+"""Whether a state that was read can be one that was written.
+
+A damaged file may decode all the same, into numbers that no history of ours has: a time in no year,
+a count that no column takes. Whoever got them would fail later, in the middle of its work.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+
+from gemproxy.core.errors import StorageCorrupt
+from gemproxy.pool.limits import LedgerSnapshot
+from gemproxy.pool.snapshot import KeySnapshot
+from gemproxy.state.model import MetricsRow, State
+
+#: Epoch seconds of the years 1 and 9999, which are all that a date can show.
+_FIRST, _LAST = -62_135_596_800.0, 253_402_300_799.0
+#: No duration and no sum of durations is longer, in seconds; 30,000 years.
+_LONGEST = 1e12
+#: A column takes twice as much, so that there is room to count on.
+_MOST = 2**62
+#: As the admin API allows.
+_HEAVIEST = 1000
+
+
+def check_plausible(state: State) -> State:
+    """``state`` as it is. Raises :class:`StorageCorrupt`, which names what makes no sense."""
+    for name, sound in _judgements(state):
+        if not sound:
+            raise StorageCorrupt(f"its contents make no sense: {name}")
+    return state
+
+
+def _judgements(state: State) -> Iterator[tuple[str, bool]]:
+    pool = state.pool
+    yield "taken_at", _is_time(pool.taken_at)
+    for kept in pool.keys:
+        yield from _key(kept)
+    for rest in (*pool.cooldowns, *pool.denials):
+        yield "the end of a cooldown", _is_time(rest.until)
+    for _, word in pool.overrides:
+        yield "a weight", word.weight is None or 1 <= word.weight <= _HEAVIEST
+    for row in state.metrics:
+        yield from _row(row)
+    for event in state.events:
+        yield "the time of an audit event", _is_time(event.at)
+
+
+def _key(kept: KeySnapshot) -> Iterator[tuple[str, bool]]:
+    breaker, error = kept.breaker, kept.last_error
+    yield "the end of a breaker's cooldown", breaker.until is None or _is_time(breaker.until)
+    yield "a breaker's cooldown", _is_duration(breaker.cooldown)
+    yield "a number of failures", _is_count(breaker.consecutive_failures)
+    yield "a number of requests", _is_count(kept.requests_total)
+    for middle, won, lost in kept.buckets:
+        yield "a health window", _is_time(middle) and _is_count(won) and _is_count(lost)
+    yield "the time of a key's last use", kept.last_used is None or _is_time(kept.last_used)
+    if error is not None:
+        yield "the time of a key's last error", _is_time(error.at)
+        yield "the status of a key's last error", error.status is None or _is_count(error.status)
+    if kept.usage is not None:
+        yield from _usage(kept.usage)
+
+
+def _usage(usage: LedgerSnapshot) -> Iterator[tuple[str, bool]]:
+    yield "a day's count", _is_count(usage.today)
+    yield "the end of a day", _is_time(usage.day_ends)
+    yield "the uses of a minute", all(_is_time(at) and _is_count(n) for at, n in usage.uses)
+
+
+def _row(row: MetricsRow) -> Iterator[tuple[str, bool]]:
+    yield "the time of a row of metrics", abs(row.start) <= _MOST and _is_count(row.period)
+    yield (
+        "a count in a row of metrics",
+        _are_counts(
+            (
+                row.requests,
+                row.failures,
+                row.retries,
+                row.prompt_tokens,
+                row.cached_tokens,
+                row.completion_tokens,
+                row.reasoning_tokens,
+                row.first_chunks,
+            )
+        ),
+    )
+    # Negative ones were written before durations were monotonic.
+    sums = (abs(row.seconds), abs(row.first_chunk_seconds))
+    yield "a sum of durations", all(map(_is_duration, sums))
+
+
+def _is_time(value: float) -> bool:
+    return _FIRST <= value <= _LAST
+
+
+def _is_duration(value: float) -> bool:
+    return math.isfinite(value) and 0 <= value <= _LONGEST
+
+
+def _is_count(value: int) -> bool:
+    return 0 <= value <= _MOST
+
+
+def _are_counts(values: Iterable[int]) -> bool:
+    return all(map(_is_count, values))

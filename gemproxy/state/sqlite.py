@@ -1,0 +1,196 @@
+"""The state in a SQLite database.
+
+A :meth:`SQLiteStateStore.save` writes what has changed since the one before, in one transaction,
+and then tidies up a little: rows past their time go in steps so small that no round is long, and
+the disk gets its pages back (``PRAGMA incremental_vacuum``), so that there is never a large
+``VACUUM``.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+
+from gemproxy.pool.snapshot import PoolSnapshot
+from gemproxy.state import rows
+from gemproxy.state.database import (
+    Database,
+    is_about_schema,
+    move_aside,
+    storage_errors,
+    unreadable,
+)
+from gemproxy.state.migrations import migrations, refuse_foreign
+from gemproxy.state.model import MAX_EVENTS, State
+from gemproxy.state.ownership import OwnerLock
+from gemproxy.state.plausibility import check_plausible
+from gemproxy.state.retention import Retention, SettledClock, prune
+from gemproxy.state.writing import clear, write
+
+
+class SQLiteStateStore:
+    """See the module. Opens its database when it is first needed, and again after a failure.
+
+    ``busy_timeout`` is in seconds; ``seconds`` gives monotonic time. Implements
+    :class:`~gemproxy.core.interfaces.StateStore`.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        retention: Retention | None = None,
+        busy_timeout: float = 2.0,
+        seconds: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.path = path
+        #: May be replaced between two calls.
+        self.retention = retention or Retention()
+        self._busy_timeout = busy_timeout
+        self._clock = SettledClock(seconds)
+        self._lock = OwnerLock(path)
+        self._database: Database | None = None
+        #: What the database holds for certain; ``None`` while that is not known.
+        self._saved: State | None = None
+        self._checked = False
+
+    def load(self, now: float | None = None) -> State | None:
+        """See :class:`~gemproxy.core.interfaces.StateStore`. The first time the file is checked."""
+        with storage_errors(self.path):
+            try:
+                database = self._open_checked()
+                with database.transaction(reading=True) as connection:
+                    state = _read(connection, now)
+                # Reading makes the log, where there is none.
+                database.seal()
+            except BaseException:
+                self._disconnect()
+                raise
+            else:
+                return state
+
+    def load_beside(self) -> State | None:
+        """What another process, which owns the file, has saved last. Raises as :meth:`load`.
+
+        In one transaction of the reader's own, which keeps nobody waiting.
+        """
+        with storage_errors(self.path):
+            address = f"{self.path.resolve().as_uri()}?mode=ro"
+            with closing(
+                sqlite3.connect(address, uri=True, isolation_level=None, timeout=self._busy_timeout)
+            ) as connection:
+                refuse_foreign(connection, migrations())
+                connection.execute("BEGIN")
+                return _read(connection, None)
+
+    def save(self, state: State) -> None:
+        """See :class:`~gemproxy.core.interfaces.StateStore`.
+
+        The file is checked if somebody else has written to it.
+        """
+        with storage_errors(self.path):
+            try:
+                database = self._open_checked()
+                database.bound_log()
+                with database.transaction() as connection:
+                    write(connection, self._saved, state)
+                self._saved = state
+                self._tidy_up(database, state.taken_at)
+                database.seal()
+            except BaseException as error:
+                self._disconnect()
+                if is_about_schema(error):
+                    self._checked = False
+                raise
+
+    def replace(self, state: State) -> None:
+        """Keep ``state`` and nothing else."""
+        with storage_errors(self.path):
+            try:
+                database = self._open()
+                with database.transaction() as connection:
+                    clear(connection)
+                    write(connection, None, state)
+                self._saved = state
+                database.seal()
+            except BaseException:
+                self._disconnect()
+                raise
+
+    def move_aside(self, now: float) -> Path:
+        """Put the damaged file out of the way of a fresh one; gives its new name."""
+        self._disconnect()
+        with storage_errors(self.path):
+            self._lock.acquire()
+            return move_aside(self.path, now)
+
+    def close(self) -> None:
+        """Close the database, and let another process have it."""
+        self._disconnect()
+        self._lock.release()
+
+    def _open_checked(self) -> Database:
+        database = self._open()
+        if not self._checked:
+            database.check()
+            with database.transaction(reading=True) as connection, unreadable():
+                for statement in rows.LOOKS:
+                    connection.execute(statement).fetchall()
+            self._checked = True
+        return database
+
+    def _open(self) -> Database:
+        if self._database is not None and not self._is_untouched(self._database):
+            self._disconnect()
+            self._checked = False
+        if self._database is None:
+            self._lock.acquire()
+            self._database = Database(self.path, self._busy_timeout)
+        return self._database
+
+    def _is_untouched(self, database: Database) -> bool:
+        return database.is_in_place() and database.is_sealed()
+
+    def _disconnect(self) -> None:
+        """Close after a failure; the database stays this process's own."""
+        database, self._database = self._database, None
+        self._saved = None
+        if database is not None:
+            database.close()
+
+    def _tidy_up(self, database: Database, now: float) -> None:
+        settled = self._clock.is_settled(now, self.retention.settle)
+        crowded = database.used_bytes() > self.retention.bytes
+        with database.transaction() as connection:
+            prune(connection, self.retention, now, crowded=crowded, settled=settled)
+        database.give_back_space()
+
+
+def _read(connection: sqlite3.Connection, now: float | None) -> State | None:
+    with unreadable():
+        return _read_values(connection, now)
+
+
+def _read_values(connection: sqlite3.Connection, now: float | None) -> State | None:
+    found = connection.execute("SELECT taken_at FROM checkpoint").fetchone()
+    if found is None:
+        return None
+    pool = PoolSnapshot(
+        taken_at=msgspec.convert(found[0], float),
+        keys=tuple(rows.get_keys(connection)),
+        cooldowns=tuple(rows.get_rests(connection, "cooldown")),
+        denials=tuple(rows.get_rests(connection, "denial")),
+        overrides=tuple(rows.get_overrides(connection)),
+    )
+    return check_plausible(
+        State(
+            pool,
+            dict(rows.get_calls(connection)),
+            tuple(rows.get_metrics(connection, now)),
+            tuple(rows.get_events(connection, None if now is None else MAX_EVENTS)),
+        )
+    )

@@ -1,0 +1,38 @@
+"""What is written of an operator's requests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted.logger import Logger
+
+if TYPE_CHECKING:
+    from gemproxy.core.context import Exchange
+    from gemproxy.core.interfaces import Telemetry
+
+
+class OperatorLog:
+    """The admin API's ``Telemetry``: what fails or is refused is told to ``requests``.
+
+    What was only looked at is logged at debug, since an open dashboard asks every other second;
+    what an operator changes is an audit event.
+    """
+
+    _log = Logger(namespace="gemproxy.requests")
+
+    def __init__(self, requests: Telemetry) -> None:
+        self._requests = requests
+
+    def request_finished(self, exchange: Exchange, status: int, seconds: float) -> None:
+        """See :class:`gemproxy.core.interfaces.Telemetry`."""
+        if status >= 400:
+            self._requests.request_finished(exchange, status, seconds)
+            return
+        self._log.debug(
+            "request finished",
+            request_id=exchange.id,
+            route=exchange.route,
+            status=status,
+            outcome=exchange.outcome,
+            ms=round(seconds * 1000, 1),
+        )

@@ -1,0 +1,170 @@
+"""The latest requests and the decisions on each, kept in memory for the operator's questions."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain, islice
+
+from gemproxy.core.context import AttemptRecord, Exchange, Refusal
+from gemproxy.core.sentences import first_sentence
+from gemproxy.pool.outcome import Charge
+from gemproxy.pool.status import PassedOver
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRecord:
+    """What became of one request (schema ``RequestRecord`` of the admin API).
+
+    ``time`` is epoch seconds, ``attempts`` their number, ``key`` the name of the last one's.
+    """
+
+    id: str
+    time: float
+    route: str
+    model: str | None
+    stream: bool
+    status: int
+    outcome: str
+    key: str | None
+    attempts: int
+    duration_ms: float
+    first_byte_ms: float | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptExplanation:
+    """One attempt, or with ``key`` ``None`` the moment when no key was left.
+
+    ``status`` is the upstream's. ``reason`` is our word for what it said, the next three are
+    Google's own, and ``message`` is its first sentence, or why there was no answer; ``None`` where
+    there is nothing of the kind. ``passed_over`` are keys that were not eligible, at most 20.
+    """
+
+    key: str | None
+    outcome: str
+    status: int | None
+    charged_to: Charge
+    duration_ms: float
+    passed_over: tuple[PassedOver, ...]
+    reason: str | None = None
+    google_status: str | None = None
+    google_reason: str | None = None
+    quota_id: str | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestExplanation:
+    """One request with its decisions, in the order of time."""
+
+    request: RequestRecord
+    attempts: tuple[AttemptExplanation, ...]
+
+
+#: The exchange, the status that the client got, how many seconds it took.
+_Finished = tuple[Exchange, int, float]
+
+
+class RequestHistory:
+    """The latest ``capacity`` requests; the core's ``Telemetry``.
+
+    Those that were turned away by their heads are kept apart, ``turned_away`` of them: anybody can
+    send them, as fast as he likes and with whatever id, and they must push out no other one.
+    Holds each exchange as it is and works on it when somebody asks.
+    """
+
+    def __init__(self, capacity: int = 500, turned_away: int = 100) -> None:
+        self._finished: deque[_Finished] = deque(maxlen=capacity)
+        self._turned_away: deque[_Finished] = deque(maxlen=turned_away)
+
+    def request_finished(self, exchange: Exchange, status: int, seconds: float) -> None:
+        """See :class:`gemproxy.core.interfaces.Telemetry`."""
+        kept = self._turned_away if exchange.turned_away else self._finished
+        kept.append((exchange, status, seconds))
+
+    def latest(self, limit: int = 100) -> list[RequestRecord]:
+        """At most ``limit`` requests, newest first; of those turned away at most each fifth."""
+        served = list(islice(reversed(self._finished), limit))
+        refused = list(islice(reversed(self._turned_away), limit // 5))
+        every = sorted(served + refused, key=_end, reverse=True)[:limit] if refused else served
+        return [_record(*finished) for finished in every]
+
+    def find(self, request_id: str) -> RequestExplanation | None:
+        """The newest request with this id, since clients may use one twice.
+
+        One that was turned away only where there is no other.
+        """
+        for exchange, status, seconds in chain(
+            reversed(self._finished), reversed(self._turned_away)
+        ):
+            if exchange.id == request_id:
+                return RequestExplanation(
+                    _record(exchange, status, seconds), tuple(_attempts(exchange))
+                )
+        return None
+
+
+def _end(finished: _Finished) -> float:
+    exchange, _, seconds = finished
+    return exchange.started + seconds
+
+
+def _record(exchange: Exchange, status: int, seconds: float) -> RequestRecord:
+    first_byte, usage = exchange.first_byte, exchange.usage
+    return RequestRecord(
+        id=exchange.id,
+        time=exchange.started_at,
+        route=exchange.route,
+        model=exchange.model,
+        stream=exchange.stream,
+        status=status,
+        outcome=exchange.outcome,
+        key=exchange.key_name,
+        attempts=len(exchange.attempts),
+        duration_ms=_ms(seconds),
+        first_byte_ms=None if first_byte is None else _ms(first_byte - exchange.started),
+        prompt_tokens=usage.input if usage else None,
+        completion_tokens=usage.output if usage else None,
+    )
+
+
+def _attempts(exchange: Exchange) -> Iterator[AttemptExplanation]:
+    yield from map(_attempt, exchange.attempts)
+    if exchange.refused is not None:
+        yield _refusal(exchange.refused)
+
+
+def _attempt(attempt: AttemptRecord) -> AttemptExplanation:
+    outcome = attempt.outcome
+    return AttemptExplanation(
+        key=attempt.key_name,
+        outcome=outcome.verdict.value,
+        status=outcome.status,
+        charged_to=attempt.charge,
+        duration_ms=_ms(attempt.seconds),
+        passed_over=tuple(attempt.passed_over),
+        reason=outcome.reason or None,
+        google_status=outcome.google_status or None,
+        google_reason=outcome.google_reason or None,
+        quota_id=outcome.quota_id or None,
+        message=first_sentence(outcome.message) or None,
+    )
+
+
+def _refusal(refused: Refusal) -> AttemptExplanation:
+    return AttemptExplanation(
+        key=None,
+        outcome=refused.outcome,
+        status=None,
+        charged_to=Charge.NOBODY,
+        duration_ms=0.0,
+        passed_over=tuple(refused.passed_over),
+    )
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 1)

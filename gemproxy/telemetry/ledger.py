@@ -1,0 +1,325 @@
+"""What counts finished requests into rows: of the last hour by minutes, of the last day by hours.
+
+The rows (:class:`gemproxy.state.model.MetricsRow`) draw the dashboard's curves and survive a
+restart. Times are epoch seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from operator import attrgetter
+from typing import Final
+
+from gemproxy.core.context import Exchange
+from gemproxy.state.model import MINUTE, PERIODS, MetricsRow, Period, Series
+from gemproxy.translate.shared.usage import TokenUsage
+
+#: Stands for what would be one name too many.
+OTHER = "other"
+#: A model's own name is counted once the model has served somebody, for so many models.
+MAX_MODELS = 256
+
+_SERVED = frozenset({"", "success", "blocked"})
+#: Of one request, whatever an upstream may say; the sums fit the 64 bits of a column.
+_MOST_TOKENS = 10**12
+
+#: The numbers of a row, in its order.
+_NUMBERS: Final = tuple(each.name for each in fields(MetricsRow))[len(Series._fields) + 2 :]
+_numbers_of: Final = attrgetter(*_NUMBERS)
+
+
+class MetricsLedger:
+    """Counts finished requests into rows; a ``Telemetry``.
+
+    At most ``max_series`` series are told apart in one minute or hour. What comes beyond is counted
+    under the key ``other``, then under the model ``other``, so that neither ten thousand keys nor
+    clients who invent models fill memory or disk.
+    """
+
+    def __init__(self, max_series: int = 512) -> None:
+        self._max_series = max_series
+        self._models: set[str] = set()
+        self._spans: dict[Period, dict[int, _Span]] = {period: {} for period in PERIODS}
+        self._present = _NO_TIME
+        #: The minutes and hours whose rows, when they were last taken, were all that there is.
+        self._whole: dict[Period, frozenset[int]] = {period: frozenset() for period in PERIODS}
+
+    def request_finished(self, exchange: Exchange, status: int, seconds: float) -> None:
+        """See :class:`gemproxy.core.interfaces.Telemetry`. Counts where the request ended."""
+        now = exchange.started + exchange.epoch_offset + seconds
+        present = self._present
+        if not present.begin <= now < present.end:
+            present = self._present_at(now)
+        key = exchange.attempts[-1].key_name if exchange.attempts else ""
+        # By the model's own name there are only counts where that is the name it is counted under.
+        counts = present.counts.get((exchange.route, exchange.model, status, key))
+        if counts is None:
+            model = self._model(exchange, status)
+            counts = present.counts_of((exchange.route, model, status, key))
+        counts.count(exchange, status, seconds)
+
+    def rows(self) -> tuple[MetricsRow, ...]:
+        """All rows in memory, by period and time; unchanged ones are the same objects again."""
+        return tuple(row for period in PERIODS for row in self.rows_of(period))
+
+    def rows_of(self, period: Period) -> tuple[MetricsRow, ...]:
+        """The rows of one period, oldest first, the unfinished last one included.
+
+        Also those that are to be forgotten (:meth:`forget`): nobody may have stored them yet.
+        """
+        self._present.pour()
+        spans = sorted(self._spans[period].items())
+        return tuple(row for _, span in spans for row in span.rows())
+
+    def forget(self, now: float) -> None:
+        """Drop what is too old, once the rows have been taken to be stored.
+
+        What a clock that was set back has left in the future stays for a while: when the clock
+        comes by again, its minutes are counted on.
+        """
+        for period in PERIODS:
+            self._forget(period, now)
+        self._now_whole()
+
+    def recall(self, rows: Iterable[MetricsRow], now: float) -> None:
+        """The clock was set to ``now``, and what was forgotten of this time goes on from ``rows``.
+
+        A store has them. Without them it would be given the counts since then in their place.
+        """
+        whole = {period.seconds: starts for period, starts in self._whole.items()}
+        self.restore((row for row in rows if row.start not in whole.get(row.period, ())), now)
+
+    def restore(self, rows: Iterable[MetricsRow], now: float) -> None:
+        """Take back what :meth:`rows` gave; counts of the same minute or hour are added up."""
+        periods = {period.seconds: period for period in PERIODS}
+        for row in rows:
+            period = periods.get(row.period)
+            if period is not None and _is_remembered(period, row.start, now):
+                span = self._spans[period].get(row.start) or self._begin(period, row.start)
+                span.tally(row.series).add(row)
+                self._know(row.model)
+        self._now_whole()
+
+    def _now_whole(self) -> None:
+        self._whole = {period: frozenset(spans) for period, spans in self._spans.items()}
+
+    def _model(self, exchange: Exchange, status: int) -> str:
+        """The name under which the request's model is counted."""
+        model = exchange.model
+        if model in self._models:
+            return model
+        if not model:
+            return ""
+        if status < 400 and exchange.attempts:
+            self._know(model)
+        return model if model in self._models else OTHER
+
+    def _know(self, model: str) -> None:
+        if len(self._models) < MAX_MODELS:
+            self._models.add(model)
+
+    def _present_at(self, now: float) -> _Present:
+        self._present.pour()
+        minute = int(now // MINUTE.seconds) * MINUTE.seconds
+        spans = [self._span(period, now) for period in PERIODS]
+        self._present = _Present(minute, minute + MINUTE.seconds, spans)
+        return self._present
+
+    def _span(self, period: Period, now: float) -> _Span:
+        start = int(now // period.seconds) * period.seconds
+        span = self._spans[period].get(start)
+        if span is None:
+            if len(self._spans[period]) >= _MOST_SPANS:
+                self._forget(period, now)
+            span = self._begin(period, start)
+        return span
+
+    def _begin(self, period: Period, start: int) -> _Span:
+        span = self._spans[period][start] = _Span(period.seconds, start, self._max_series)
+        return span
+
+    def _forget(self, period: Period, now: float) -> None:
+        self._present.pour()
+        spans = self._spans[period]
+        old = [start for start in spans if not _is_remembered(period, start, now)]
+        for start in old:
+            del spans[start]
+        if old:
+            self._present = _NO_TIME
+
+
+class _Present:
+    """What is counted from ``begin`` to ``end``, on its way into the ``spans`` of that time.
+
+    A request is found with one look and counted once. When somebody asks, or the time is over, the
+    counts are poured into each span. A series may have been admitted there under a wider one, and
+    stays there.
+    """
+
+    def __init__(self, begin: float, end: float, spans: Sequence[_Span]) -> None:
+        self.begin = begin
+        self.end = end
+        self.counts: dict[_Kind, _Counts] = {}
+        self._spans = spans
+        self._tallies: dict[_Kind, list[_Tally]] = {}
+
+    def counts_of(self, kind: _Kind) -> _Counts:
+        """Where such requests are counted until they are poured."""
+        found = self.counts.get(kind)
+        if found is None:
+            if len(self.counts) >= _MOST_REMEMBERED:
+                self.pour()
+            route, model, status, key = kind
+            series = Series(route, model or "", f"{status // 100}xx", key)
+            self._tallies[kind] = [span.tally(series) for span in self._spans]
+            found = self.counts[kind] = _Counts()
+        return found
+
+    def pour(self) -> None:
+        """Add what was counted to the rows of each span."""
+        for kind, counts in self.counts.items():
+            for tally in self._tallies[kind]:
+                tally.add(counts)
+        self.counts.clear()
+        self._tallies.clear()
+
+
+#: Route, model, status and key of a request.
+_Kind = tuple[str, str | None, int, str]
+
+_NO_TIME: Final = _Present(0.0, 0.0, ())
+#: Of one period; twice as many as are remembered, and some. More are seen only where nobody takes
+#: the rows while the clock goes on, or is set again and again.
+_MOST_SPANS: Final = 160
+#: Poured in a millisecond; there are more than that only with many hundred keys.
+_MOST_REMEMBERED: Final = 1024
+
+
+class _Span:
+    """The series of one minute or hour."""
+
+    def __init__(self, period: int, start: int, max_series: int) -> None:
+        self._period = period
+        self._start = start
+        self._max_series = max_series
+        self._tallies: dict[Series, _Tally] = {}
+        self._all: tuple[MetricsRow, ...] | None = None
+
+    def tally(self, series: Series) -> _Tally:
+        """Where ``series`` is counted; it is about to change."""
+        self._all = None
+        present = self._tallies.get(series)
+        if present is None:
+            series = self._admitted(series)
+            present = self._tallies.get(series)
+        if present is None:
+            present = self._tallies[series] = _Tally(self._period, self._start, series)
+        return present
+
+    def rows(self) -> tuple[MetricsRow, ...]:
+        """The row of every series, in the order in which they came."""
+        if self._all is None:
+            self._all = tuple(tally.row() for tally in self._tallies.values())
+        return self._all
+
+    def _admitted(self, series: Series) -> Series:
+        """``series``, or the wider one in which it is counted because there are too many."""
+        for wider in (series, series._replace(key=OTHER)):
+            if wider in self._tallies or len(self._tallies) < self._max_series:
+                return wider
+        return series._replace(key=OTHER, model=OTHER)
+
+
+class _Counts:
+    """The numbers of a :class:`MetricsRow` while they are being counted."""
+
+    __slots__ = _NUMBERS
+
+    def __init__(self) -> None:
+        self.requests = self.failures = self.retries = 0
+        self.prompt_tokens = self.cached_tokens = 0
+        self.completion_tokens = self.reasoning_tokens = 0
+        self.seconds = self.first_chunk_seconds = 0.0
+        self.first_chunks = 0
+
+    def count(self, exchange: Exchange, status: int, seconds: float) -> None:
+        """Count one request."""
+        self.requests += 1
+        self.seconds += seconds
+        if status >= 400 or exchange.outcome not in _SERVED:
+            self.failures += _is_failure(exchange, status)
+        if len(exchange.attempts) > 1:
+            self.retries += len(exchange.attempts) - 1
+        usage = exchange.usage
+        if usage is not None:
+            if (
+                usage.input > _MOST_TOKENS
+                or usage.cached > _MOST_TOKENS
+                or usage.output > _MOST_TOKENS
+                or usage.reasoning > _MOST_TOKENS
+            ):
+                usage = _believable(usage)
+            self.prompt_tokens += usage.input
+            self.cached_tokens += usage.cached
+            self.completion_tokens += usage.output
+            self.reasoning_tokens += usage.reasoning
+        if exchange.stream and exchange.first_byte is not None:
+            self.first_chunks += 1
+            self.first_chunk_seconds += exchange.first_byte - exchange.started
+
+    def add(self, more: _Counts | MetricsRow) -> None:
+        """Count what ``more`` counts."""
+        self.requests += more.requests
+        self.failures += more.failures
+        self.retries += more.retries
+        self.prompt_tokens += more.prompt_tokens
+        self.cached_tokens += more.cached_tokens
+        self.completion_tokens += more.completion_tokens
+        self.reasoning_tokens += more.reasoning_tokens
+        self.seconds += more.seconds
+        self.first_chunks += more.first_chunks
+        self.first_chunk_seconds += more.first_chunk_seconds
+
+
+class _Tally(_Counts):
+    """The numbers of one row."""
+
+    __slots__ = ("_period", "_row", "_series", "_start")
+
+    def __init__(self, period: int, start: int, series: Series) -> None:
+        super().__init__()
+        self._period = period
+        self._start = start
+        self._series = series
+        self._row: MetricsRow | None = None
+
+    def add(self, more: _Counts | MetricsRow) -> None:
+        """Count what ``more`` counts."""
+        self._row = None
+        super().add(more)
+
+    def row(self) -> MetricsRow:
+        """What was counted; the same object while nothing has been added."""
+        if self._row is None:
+            self._row = MetricsRow(self._period, self._start, *self._series, *_numbers_of(self))
+        return self._row
+
+
+def _is_remembered(period: Period, start: int, now: float) -> bool:
+    return now - period.remembered < start <= now + period.remembered
+
+
+def _is_failure(exchange: Exchange, status: int) -> bool:
+    if status < 400:
+        return exchange.outcome not in _SERVED
+    return status == 429 or status >= 500
+
+
+def _believable(usage: TokenUsage) -> TokenUsage:
+    return TokenUsage(
+        input=min(usage.input, _MOST_TOKENS),
+        cached=min(usage.cached, _MOST_TOKENS),
+        output=min(usage.output, _MOST_TOKENS),
+        reasoning=min(usage.reasoning, _MOST_TOKENS),
+    )

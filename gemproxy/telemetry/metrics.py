@@ -1,0 +1,382 @@
+"""Prometheus metrics. ``docs/metrics.md`` lists them for those who build dashboards and alerts.
+
+Most are counted once per request, when it is over. How the keys stand is read at the moment of a
+scrape. Every label is bounded: ``route`` is a template, ``key`` a key that is configured now, and
+``model`` one of at most 200 that the upstream knows, or ``other``.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+from prometheus_client import CollectorRegistry, Gauge, GCCollector
+from twisted.copyright import version as twisted_version
+
+from gemproxy import __version__
+from gemproxy.core.context import AttemptRecord, Exchange
+from gemproxy.core.errors import LockedOut
+from gemproxy.core.interfaces import StoreStatus
+from gemproxy.pool.outcome import Verdict
+from gemproxy.pool.pool import KeyStatus, Transition
+from gemproxy.telemetry.exposition import negotiate, pages
+from gemproxy.telemetry.key_gauges import KeyGauges
+from gemproxy.telemetry.metric_families import (
+    Count,
+    CounterFamily,
+    Distribution,
+    Family,
+    HistogramFamily,
+)
+from gemproxy.telemetry.model_labels import ModelLabels
+from gemproxy.telemetry.process_gauges import ProcessGauges
+from gemproxy.telemetry.service_gauges import ConfigurationStatus, ServiceGauges
+
+#: Seconds. A thinking model is silent for minutes, so the long end is where requests are.
+_REQUEST = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0, 600.0)
+_OWN_WORK = (
+    0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+)  # fmt: skip
+_DIRECTIONS = ("input", "cached", "output", "reasoning")
+_CLIENT_GONE = 499
+#: Kinds of requests, and of attempts, whose series are found with one look.
+_KINDS_HELD = 16_384
+
+_Kind = TypeVar("_Kind")
+_Series = TypeVar("_Series")
+
+#: How requests ended that brought one wrong token too many.
+_LOCKED_OUT = LockedOut.code
+
+
+class Metrics:
+    """Everything that is counted; the core's ``Telemetry``.
+
+    ``registry`` is one of our own and not the library's global one. ``knows_model`` tells whether
+    the upstream's list has a model.
+    """
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        knows_model: Callable[[str], bool] = lambda _: False,
+    ) -> None:
+        self._registry = registry
+        self._models = ModelLabels(knows_model)
+        # First in the registry, so that what is collected after it knows which keys are gone.
+        self._keys = KeyGauges(registry, self._models.of, self._mark_keys)
+        self._make_request_metrics(registry)
+        self._make_key_metrics(registry)
+        self._make_service_metrics(registry)
+        self._known_requests: dict[tuple[str, str | None, int], _RequestSeries] = {}
+        self._known_attempts: dict[tuple[str, str, Verdict], _AttemptSeries] = {}
+        self._attempts.dropped = self._upstream.dropped = self._known_attempts.clear
+        ProcessGauges(registry)
+        GCCollector(registry=registry)
+
+    # -- what is watched -------------------------------------------------------------------------
+
+    def watch_keys(
+        self,
+        statuses: Callable[[float], Iterable[KeyStatus]],
+        seconds: Callable[[], float],
+        wall: Callable[[], float] | None = None,
+    ) -> None:
+        """Read the keys' gauges from ``statuses`` (``KeyPool.each_status``) at each scrape.
+
+        ``seconds`` gives monotonic time, ``wall`` epoch time (by default the same). The series of
+        keys that are gone are dropped then.
+        """
+        self._keys.watch(statuses, seconds, wall)
+
+    def watch_service(
+        self,
+        in_flight: Callable[[], int],
+        configuration: Callable[[], ConfigurationStatus] | None = None,
+        store: Callable[[], StoreStatus] | None = None,
+    ) -> None:
+        """Ask these at each scrape; without a ``store`` the state is kept nowhere."""
+        self._service.in_flight = in_flight
+        self._service.configuration = configuration
+        if store is not None:
+            self._service.store = store
+
+    def watch_log(self, lines_dropped: Callable[[], int]) -> None:
+        """Ask at each scrape how many lines of the log were lost."""
+        self._service.log_lines_dropped = lines_dropped
+
+    def watch_connections(
+        self,
+        open_now: Callable[[], Mapping[str, int]],
+        refused: Callable[[], Mapping[str, int]],
+        buffered_bytes: Callable[[], int],
+    ) -> None:
+        """Ask these at each scrape: connections by state, refusals by reason, bytes of bodies."""
+        self._service.connections = open_now
+        self._service.refused = refused
+        self._service.buffered_bytes = buffered_bytes
+
+    # -- what is told ----------------------------------------------------------------------------
+
+    def request_finished(self, exchange: Exchange, status: int, seconds: float) -> None:
+        """See :class:`gemproxy.core.interfaces.Telemetry`."""
+        attempts, usage = exchange.attempts, exchange.usage
+        # By a model's own name there are only series where that is its label.
+        kind = (exchange.route, exchange.model, status)
+        series = self._known_requests.get(kind) or self._series_of_request(exchange, status)
+        series.requests.value += 1
+        series.durations.observe(seconds)
+        own_work = seconds
+        for attempt in attempts:
+            own_work -= attempt.waited
+            tried = (attempt.key_name, series.model, attempt.outcome.verdict)
+            of_attempt = self._known_attempts.get(tried) or self._series_of_attempt(tried)
+            of_attempt.attempts.value += 1
+            of_attempt.upstream.observe(attempt.seconds)
+        series.overheads.observe(own_work if own_work > 0.0 else 0.0)  # noqa: FURB136 - quicker
+        if len(attempts) > 1:
+            self._count_retries(attempts)
+        elif not attempts and (status == 401 or exchange.outcome == _LOCKED_OUT):
+            self.auth_failed("public")
+        if exchange.stream:
+            self._count_stream(exchange, status, series.model)
+        if usage is not None:
+            prompt, cached, output, reasoning = series.tokens or self._begin_tokens(series)
+            prompt.value += usage.input
+            output.value += usage.output
+            # Most requests have none of these.
+            if usage.cached:
+                cached.value += usage.cached
+            if usage.reasoning:
+                reasoning.value += usage.reasoning
+
+    def breaker_changed(self, change: Transition) -> None:
+        """A key's breaker opened, is being tried, or closed."""
+        self._transitions.add((change.key, change.before.value, change.after.value))
+
+    def checkpoint_finished(self, store: StoreStatus, seconds: float) -> None:
+        """The state was written, which took ``seconds``; ``store`` tells to where."""
+        self._checkpoints.observe((store.backend,), seconds)
+
+    def auth_failed(self, api: str) -> None:
+        """Somebody brought no token or a wrong one to ``api``, ``public`` or ``admin``.
+
+        Those of the public API are counted with their requests.
+        """
+        self._auth_failures.add((api,))
+
+    def request_malformed(self) -> None:
+        """A request was answered with 400 because it was not HTTP."""
+        self._requests.add(("malformed", self._models.of(None), "400"))
+
+    def reactor_lagged(self, seconds: float) -> None:
+        """The reactor's own tick came ``seconds`` late."""
+        self._lag.observe((), seconds)
+
+    # -- what is shown ---------------------------------------------------------------------------
+
+    def render(self, accept: str) -> tuple[str, bytes]:
+        """Content type and text, in the format that the ``Accept`` header asks for."""
+        content_type, encode = negotiate(accept)
+        return content_type, b"".join(pages(self._registry, encode))
+
+    async def render_in_turns(
+        self, accept: str, pause: Callable[[], Awaitable[None]]
+    ) -> tuple[str, bytes]:
+        """As :meth:`render`, with a ``pause`` after every few milliseconds of work.
+
+        With many keys the text takes longer to write than the reactor may be kept waiting.
+        """
+        content_type, encode = negotiate(accept)
+        written = []
+        for page in pages(self._registry, encode):
+            written.append(page)
+            await pause()
+        return content_type, b"".join(written)
+
+    # -- small ones ------------------------------------------------------------------------------
+
+    def _count_retries(self, attempts: Sequence[AttemptRecord]) -> None:
+        for attempt in attempts[:-1]:
+            self._retries.add((attempt.outcome.verdict.value,))
+
+    def _count_stream(self, exchange: Exchange, status: int, model: str) -> None:
+        if exchange.first_byte is None:
+            return
+        self._first_chunks.observe((model,), exchange.first_byte - exchange.started)
+        if status != _CLIENT_GONE and not _served(exchange):
+            self._incomplete.add((model,))
+
+    def _series_of_request(self, exchange: Exchange, status: int) -> _RequestSeries:
+        route = exchange.route
+        model = self._models.of(exchange.model, served=_served(exchange))
+        return _remembered(
+            self._known_requests,
+            (route, model, status),
+            lambda: _RequestSeries(
+                model,
+                self._requests.of((route, model, str(status))),
+                self._durations.of((route, model)),
+                self._overheads.of((route,)),
+            ),
+        )
+
+    def _series_of_attempt(self, kind: tuple[str, str, Verdict]) -> _AttemptSeries:
+        key, model, verdict = kind
+        return _remembered(
+            self._known_attempts,
+            kind,
+            lambda: _AttemptSeries(
+                self._attempts.of((key, model, verdict.value)), self._upstream.of((key,))
+            ),
+        )
+
+    def _begin_tokens(self, series: _RequestSeries) -> tuple[Count, ...]:
+        series.tokens = tuple(self._tokens.of((series.model, each)) for each in _DIRECTIONS)
+        return series.tokens
+
+    def _mark_keys(self) -> Callable[[Container[str]], None]:
+        families: list[Family[Any]] = [self._attempts, self._upstream, self._transitions]
+        marked = [(family, family.mark()) for family in families]
+
+        def forget_others(names: Container[str]) -> None:
+            for family, mark in marked:
+                family.keep("key", names, mark)
+
+        return forget_others
+
+    def _make_request_metrics(self, registry: CollectorRegistry) -> None:
+        self._requests = CounterFamily(
+            registry,
+            "gemproxy_requests_total",
+            "Requests by the HTTP status that the client got; 499: it had left",
+            ("route", "model", "status"),
+        )
+        self._durations = HistogramFamily(
+            registry,
+            "gemproxy_request_duration_seconds",
+            "Time from a request's arrival to the end of its answer",
+            _REQUEST,
+            ("route", "model"),
+        )
+        self._first_chunks = HistogramFamily(
+            registry,
+            "gemproxy_time_to_first_chunk_seconds",
+            "Time from a request's arrival to the first chunk of its stream",
+            _REQUEST,
+            ("model",),
+        )
+        self._overheads = HistogramFamily(
+            registry,
+            "gemproxy_overhead_seconds",
+            "Time of a request less the time of its attempts at the upstream",
+            _OWN_WORK,
+            ("route",),
+        )
+        self._retries = CounterFamily(
+            registry,
+            "gemproxy_retries_total",
+            "Attempts that were followed by another one, by their outcome",
+            ("outcome",),
+        )
+        self._tokens = CounterFamily(
+            registry,
+            "gemproxy_tokens_total",
+            "Tokens as the upstream counts them; input includes cached, output includes reasoning",
+            ("model", "direction"),
+        )
+        self._incomplete = CounterFamily(
+            registry,
+            "gemproxy_streams_incomplete_total",
+            "Streams that began and ended with an error event",
+            ("model",),
+        )
+
+    def _make_key_metrics(self, registry: CollectorRegistry) -> None:
+        self._attempts = CounterFamily(
+            registry,
+            "gemproxy_upstream_attempts_total",
+            "Attempts at the upstream",
+            ("key", "model", "outcome"),
+        )
+        self._upstream = HistogramFamily(
+            registry,
+            "gemproxy_upstream_duration_seconds",
+            "Time of an attempt at the upstream, to the end of its answer",
+            _REQUEST,
+            ("key",),
+        )
+        self._transitions = CounterFamily(
+            registry,
+            "gemproxy_breaker_transitions_total",
+            "Changes of a key's circuit breaker: closed, open, half_open",
+            ("key", "from", "to"),
+        )
+
+    def _make_service_metrics(self, registry: CollectorRegistry) -> None:
+        self._service = ServiceGauges(registry)
+        self._checkpoints = HistogramFamily(
+            registry,
+            "gemproxy_checkpoint_duration_seconds",
+            "Time to write the state",
+            _OWN_WORK,
+            ("backend",),
+        )
+        self._lag = HistogramFamily(
+            registry,
+            "gemproxy_reactor_lag_seconds",
+            "How late the reactor's own clock tick came",
+            _OWN_WORK,
+        )
+        self._auth_failures = CounterFamily(
+            registry,
+            "gemproxy_auth_failures_total",
+            "Requests with no token or a wrong one",
+            ("api",),
+            at_zero=[("public",), ("admin",)],
+        )
+        build = Gauge(
+            "gemproxy_build_info",
+            "Versions, as labels",
+            ("version", "python", "twisted"),
+            registry=registry,
+        )
+        build.labels(__version__, platform.python_version(), twisted_version).set(1)
+
+
+class _RequestSeries(msgspec.Struct, gc=False):
+    """Where requests of one route, model and status are counted."""
+
+    #: As the label has it.
+    model: str
+    requests: Count
+    durations: Distribution
+    overheads: Distribution
+    #: In the order of ``_DIRECTIONS``; none until there are some.
+    tokens: tuple[Count, ...] = ()
+
+
+class _AttemptSeries(msgspec.Struct, gc=False):
+    """Where attempts with one key, model and verdict are counted."""
+
+    attempts: Count
+    upstream: Distribution
+
+
+def _remembered(known: dict[_Kind, _Series], kind: _Kind, make: Callable[[], _Series]) -> _Series:
+    found = known.get(kind)
+    if found is None:
+        if len(known) >= _KINDS_HELD:
+            known.clear()
+        found = known[kind] = make()
+    return found
+
+
+def _served(exchange: Exchange) -> bool:
+    """Whether the upstream has answered."""
+    if not exchange.attempts:
+        return False
+    verdict = exchange.attempts[-1].outcome.verdict
+    return verdict is Verdict.SUCCESS or verdict is Verdict.BLOCKED

@@ -1,0 +1,118 @@
+"""What clients got in the last minutes, for the judgement on the whole.
+
+A request counts as failed where its client would call it so and it is not the client's own fault:
+a 5xx, a 429, a stream that broke off. What the client did wrong (other 4xx), requests whose client
+left and those that a drain turned away count neither way. Each failure has a cause in a few words,
+such as ``upstream 503``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from typing import Final
+
+from msgspec import Struct
+
+from gemproxy.core.context import AttemptRecord, Exchange
+from gemproxy.core.errors import Draining
+from gemproxy.pool.outcome import SERVED
+
+#: Seconds that are looked at, and those of them that tell how it is by now.
+WINDOW: Final = 300
+OF_LATE: Final = 60
+
+_SLOT: Final = 10.0
+#: Causes that are told apart in each slot.
+_MOST_CAUSES: Final = 32
+_DRAINING: Final = Draining.code
+_OTHER: Final = "other reasons"
+_SERVED_WORDS: Final = frozenset({verdict.value for verdict in SERVED})
+
+
+class RecentRequests(Struct, frozen=True):
+    """Requests of the last :data:`WINDOW` seconds, and of :data:`OF_LATE` among them."""
+
+    total: int = 0
+    failed: int = 0
+    total_of_late: int = 0
+    failed_of_late: int = 0
+    #: What the failures were, the most frequent first.
+    causes: tuple[tuple[str, int], ...] = ()
+
+
+class RecentOutcomes:
+    """Counts finished requests in slots of ten seconds; a ``Telemetry``."""
+
+    def __init__(self) -> None:
+        # No more than a clock that only goes forward can fill.
+        self._slots: deque[_Slot] = deque(maxlen=WINDOW // int(_SLOT) + 2)
+        self._present = _Slot(-_SLOT)
+
+    def request_finished(self, exchange: Exchange, status: int, seconds: float) -> None:
+        """See :class:`gemproxy.core.interfaces.Telemetry`."""
+        if status < 400 and exchange.outcome in _SERVED_WORDS:
+            if exchange.model is not None:
+                now, slot = exchange.started + seconds, self._present
+                if not slot.start <= now < slot.start + _SLOT:
+                    slot = self._slot_at(now)
+                slot.served += 1
+        elif exchange.outcome == _DRAINING:
+            return
+        elif status >= 500 or status == 429 or (status < 400 and exchange.model is not None):
+            slot = self._slot_at(exchange.started + seconds)
+            cause = _cause(exchange, status)
+            if cause not in slot.causes and len(slot.causes) >= _MOST_CAUSES:
+                cause = _OTHER
+            slot.causes[cause] += 1
+
+    def summary(self, now: float) -> RecentRequests:
+        """How it went until ``now``, which is on the clock of the exchanges."""
+        self._forget(now)
+        causes: Counter[str] = Counter()
+        total = late_total = late_failed = 0
+        for slot in self._slots:
+            failed = slot.causes.total()
+            causes.update(slot.causes)
+            total += slot.served + failed
+            if slot.start > now - OF_LATE:
+                late_total += slot.served + failed
+                late_failed += failed
+        return RecentRequests(
+            total, causes.total(), late_total, late_failed, tuple(causes.most_common())
+        )
+
+    def _slot_at(self, now: float) -> _Slot:
+        slot = self._present
+        if slot.start <= now < slot.start + _SLOT:
+            return slot
+        self._forget(now)
+        slot = self._present = _Slot(now // _SLOT * _SLOT)
+        self._slots.append(slot)
+        return slot
+
+    def _forget(self, now: float) -> None:
+        slots = self._slots
+        while slots and slots[0].start <= now - WINDOW:
+            slots.popleft()
+
+
+class _Slot:
+    __slots__ = ("causes", "served", "start")
+
+    def __init__(self, start: float) -> None:
+        self.start = start
+        self.served = 0
+        self.causes: Counter[str] = Counter()
+
+
+def _cause(exchange: Exchange, status: int) -> str:
+    if not exchange.attempts:
+        return exchange.outcome.replace("_", " ") or f"status {status}"
+    return _cause_of(exchange.attempts[-1])
+
+
+def _cause_of(attempt: AttemptRecord) -> str:
+    outcome = attempt.outcome
+    if outcome.status is not None and outcome.status >= 300:
+        return f"upstream {outcome.status}"
+    return (outcome.reason or outcome.verdict.value).replace("_", " ")

@@ -1,0 +1,257 @@
+"""The line that the log has of each request, and a cheap way to the most frequent ones.
+
+Of two requests of one kind that the first key answered the lines differ in time, id and a few
+numbers. :class:`PreparedLines` encodes what they have in common once, and then costs half of what
+it costs to encode a line and to look for secrets in all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from gemproxy.core.context import AttemptRecord, Exchange
+from gemproxy.core.sentences import first_sentence
+from gemproxy.pool.outcome import SERVED, Verdict
+from gemproxy.telemetry.logs import Line
+from gemproxy.telemetry.timestamps import timestamp
+
+if TYPE_CHECKING:
+    from gemproxy.telemetry.scrubbing import Scrubber
+
+#: The largest number that every reader of JSON takes; an upstream may say anything.
+_MOST: Final = 2**63 - 1
+#: Seconds. Negative and very long times are written with more than digits and a point.
+_YEAR: Final = 366 * 86_400.0
+#: Kinds of requests that are remembered; there are so many only with thousands of keys.
+_MOST_KINDS: Final = 16_384
+#: Attempts whose failure is told in a line.
+_MOST_FAILURES: Final = 5
+_NO_FAILURE: Final = SERVED | {Verdict.CLIENT_GONE}
+#: Bytes of a line that is worth its preparation.
+_LONGEST: Final = 2000
+#: Twelve bytes tell a secret; where they touch one part of a line they cover no more of the next.
+_REACH: Final = 11
+
+
+class RequestLine(Line, kw_only=True, gc=False):
+    """What is written of each request that has ended. Times are milliseconds."""
+
+    logger: str = "gemproxy.requests"
+    event: str = "request finished"
+    request_id: str
+    route: str
+    #: The key of the last attempt.
+    key: str | None
+    model: str | None
+    stream: bool
+    status: int
+    outcome: str
+    attempts: int
+    #: The attempts before the last one, as key and verdict.
+    tried: list[str]
+    ms: float
+    first_byte_ms: float | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    #: What came of the attempts that failed; left out where none did.
+    failures: list[dict[str, str | int]] | UnsetType = UNSET
+
+
+def line_of(exchange: Exchange, status: int, seconds: float) -> RequestLine:
+    """The line of a request that has ended; see :class:`gemproxy.core.interfaces.Telemetry`."""
+    attempts, usage, first_byte = exchange.attempts, exchange.usage, exchange.first_byte
+    return RequestLine(
+        request_id=exchange.id,
+        route=exchange.route,
+        key=attempts[-1].key_name if attempts else None,
+        model=exchange.model,
+        stream=exchange.stream,
+        status=status,
+        outcome=exchange.outcome,
+        attempts=len(attempts),
+        tried=_tried(attempts[:-1]) if len(attempts) > 1 else [],
+        ms=_ms(seconds),
+        first_byte_ms=None if first_byte is None else _ms(first_byte - exchange.started),
+        prompt_tokens=None if usage is None else min(usage.input, _MOST),
+        completion_tokens=None if usage is None else min(usage.output, _MOST),
+        failures=_failures(attempts) or UNSET,
+    )
+
+
+def _ms(seconds: float) -> float:
+    # To tenths; round(x, 1) goes through decimal text and takes four times as long.
+    return round(seconds * 10_000) / 10
+
+
+def _tried(attempts: Sequence[AttemptRecord]) -> list[str]:
+    return [f"{attempt.key_name}:{attempt.outcome.verdict.value}" for attempt in attempts]
+
+
+def _failures(attempts: Sequence[AttemptRecord]) -> list[dict[str, str | int]]:
+    """The latest attempts that failed, each with what Google said or why it said nothing."""
+    failed = [attempt for attempt in attempts if attempt.outcome.verdict not in _NO_FAILURE]
+    return [_failure(attempt) for attempt in failed[-_MOST_FAILURES:]]
+
+
+def _failure(attempt: AttemptRecord) -> dict[str, str | int]:
+    outcome = attempt.outcome
+    said: dict[str, str | int | None] = {
+        "key": attempt.key_name,
+        "outcome": outcome.verdict.value,
+        "status": outcome.status,
+        "reason": outcome.reason,
+        "google_status": outcome.google_status,
+        "google_reason": outcome.google_reason,
+        "quota_id": outcome.quota_id,
+        "message": first_sentence(outcome.message),
+        "charged_to": attempt.charge.value,
+    }
+    return {name: value for name, value in said.items() if value}
+
+
+class PreparedLines:
+    """Lines as JSON, free of the secrets that ``scrubber`` knows.
+
+    A secret in such a line would be
+
+    - in the middle that all requests of one kind have in common, and each middle was looked at
+      when it was made; or
+    - touch the id, and that is looked at each time, with as much of its neighbours as may be part
+      of one that touches it; or
+    - be in what is left, where lines differ in nothing but digits, and that was looked at for all
+      digits at once.
+
+    Everything is looked at again when the scrubber has come to know other secrets.
+    """
+
+    def __init__(self, scrubber: Scrubber) -> None:
+        self._scrubber = scrubber
+        self._generation = -1
+        self._is_suspicious = False
+        #: ``_UNPREPARED`` for the kinds that are left to the encoder of any line.
+        self._middles: dict[_Kind, Raw] = {}
+
+    def line(self, exchange: Exchange, status: int, seconds: float) -> bytes | None:
+        """What the encoder makes of :func:`line_of`, and a line break.
+
+        ``None`` where the request took another way than most, or may have brought a secret.
+        """
+        attempts = exchange.attempts
+        if len(attempts) != 1:
+            return None
+        if self._generation != self._scrubber.generation:
+            self._look_again()
+        kind = (
+            exchange.route,
+            attempts[0].key_name,
+            exchange.model,
+            exchange.stream,
+            status,
+            exchange.outcome,
+        )
+        middle = self._middles.get(kind)
+        if middle is None:
+            middle = self._remember(kind, line_of(exchange, status, seconds))
+        line = _line_around(middle, exchange, seconds)
+        if line is None:
+            return None
+        try:
+            data = _encode(line)
+        except ValueError:
+            return None
+        begin = len(line.time) + _BEFORE_ID
+        end = begin + len(exchange.id)
+        # An id that was escaped ends elsewhere.
+        if len(data) > _LONGEST or not data.startswith(_AFTER_ID, end):
+            return None
+        if self._scrubber.finds(data[begin - _REACH : end + _REACH]):
+            return None
+        return data + b"\n"
+
+    def _remember(self, kind: _Kind, line: RequestLine) -> Raw:
+        # What a failed attempt brings differs each time.
+        unlike = self._is_suspicious or kind[-1] not in _SERVED_WORDS
+        middle = _UNPREPARED if unlike else self._prepared(line)
+        if len(self._middles) >= _MOST_KINDS:
+            self._middles.clear()
+        self._middles[kind] = middle
+        return middle
+
+    def _prepared(self, line: RequestLine) -> Raw:
+        line.request_id = ""
+        try:
+            data = _encode(line)
+        except ValueError:
+            return _UNPREPARED
+        begin, end = data.index(_AFTER_ID), data.rindex(_BEFORE_NUMBERS)
+        if len(data) > _LONGEST or self._scrubber.finds(data[begin : end + _REACH]):
+            return _UNPREPARED
+        return Raw(data[begin + len(_AFTER_ID) : end])
+
+    def _look_again(self) -> None:
+        self._generation = self._scrubber.generation
+        self._is_suspicious = self._scrubber.finds_in_shape(_FRAME)
+        self._middles.clear()
+
+
+class _PreparedLine(msgspec.Struct, gc=False):
+    """A :class:`RequestLine` most of which is encoded already.
+
+    ``Raw`` is written as it is, and so a field may bring others behind it.
+    """
+
+    time: str
+    #: And logger and event.
+    level: Raw
+    request_id: str
+    #: And all up to ``tried``.
+    route: Raw
+    ms: float
+    first_byte_ms: float
+    prompt_tokens: int
+    completion_tokens: int
+
+
+def _line_around(middle: Raw, exchange: Exchange, seconds: float) -> _PreparedLine | None:
+    usage, first_byte, started = exchange.usage, exchange.first_byte, exchange.started
+    if middle is _UNPREPARED or usage is None or first_byte is None:
+        return None
+    wait, prompt, completion = first_byte - started, usage.input, usage.output
+    if not (0.0 <= seconds < _YEAR and 0.0 <= wait < _YEAR):
+        return None
+    if not (0 <= prompt <= _MOST and 0 <= completion <= _MOST):
+        return None
+    return _PreparedLine(
+        timestamp(started + exchange.epoch_offset + seconds),
+        _BEGINNING,
+        exchange.id,
+        middle,
+        round(seconds * 10_000) / 10,
+        round(wait * 10_000) / 10,
+        prompt,
+        completion,
+    )
+
+
+_Kind = tuple[str, str, str | None, bool, int, str]
+
+_encode: Final = msgspec.json.Encoder().encode
+
+_UNPREPARED: Final = Raw()
+_SERVED_WORDS: Final = frozenset({verdict.value for verdict in SERVED})
+_BEGINNING: Final = Raw(b'"info","logger":"gemproxy.requests","event":"request finished"')
+_AFTER_ID: Final = b'","route":'
+_BEFORE_NUMBERS: Final = b',"ms":'
+
+#: What all lines have in common but for their digits.
+_FRAME: Final = _encode(
+    _PreparedLine(
+        timestamp(0.0), _BEGINNING, "", Raw(b'"","attempts":1,"tried":[]'), 0.0, 0.0, 0, 0
+    )
+)
+#: How many bytes come before the id, without those of the time.
+_BEFORE_ID: Final = _FRAME.index(_AFTER_ID) - len(timestamp(0.0))

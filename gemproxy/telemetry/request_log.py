@@ -1,0 +1,105 @@
+"""What an operator reads: a line for each request that has ended, and for each turn of a key."""
+
+from __future__ import annotations
+
+from twisted.logger import Logger
+
+from gemproxy.core.context import Exchange
+from gemproxy.core.sentences import first_sentence
+from gemproxy.pool.outcome import Verdict
+from gemproxy.pool.pool import Transition
+from gemproxy.pool.status import LastError
+from gemproxy.telemetry.logs import LogSink, publish
+from gemproxy.telemetry.request_lines import PreparedLines, line_of
+
+_MINUTE = 60.0
+_REGION_MEMORY = 300.0
+_NEVER = float("-inf")
+#: How the lines of requests that were turned away are told of once they are only counted.
+_REFUSED = "gemproxy.requests.refused"
+_REGION = Verdict.REGION.value
+_SUCCESS = Verdict.SUCCESS.value
+_HOST = Verdict.HOST.value
+
+
+class RequestLog:
+    """Writes the lines that an operator greps for; the core's ``Telemetry``.
+
+    The lines of requests go to ``sink``, without one to Twisted's observers.
+    """
+
+    _log = Logger(namespace="gemproxy.requests")
+
+    def __init__(self, sink: LogSink | None = None) -> None:
+        self._sink = sink
+        self._prepared = None if sink is None else PreparedLines(sink.scrubber)
+        self._region_told_at = self._region_refused_at = self._host_told_at = _NEVER
+
+    def request_finished(self, exchange: Exchange, status: int, seconds: float) -> None:
+        """See :class:`gemproxy.core.interfaces.Telemetry`."""
+        now = exchange.started + exchange.epoch_offset + seconds
+        sink, prepared = self._sink, self._prepared
+        if sink is None or prepared is None:
+            publish(line_of(exchange, status, seconds), now)
+        elif sink.takes_json(now) and (line := prepared.line(exchange, status, seconds)):
+            sink.write_json(line)
+        elif not exchange.turned_away or sink.admits(_REFUSED, exchange.outcome, now):
+            sink.write(line_of(exchange, status, seconds), now)
+        if exchange.outcome == _REGION:
+            self._tell_region(exchange)
+        elif exchange.outcome == _SUCCESS and exchange.attempts:
+            self._region_refused_at = _NEVER
+        elif exchange.outcome == _HOST:
+            self._tell_host(exchange)
+
+    def region_refused(self, now: float) -> bool:
+        """Whether Google has refused this host's location within the last minutes."""
+        return now < self._region_refused_at + _REGION_MEMORY
+
+    def breaker_changed(self, change: Transition) -> None:
+        """A key's breaker opened, is being tried, or closed."""
+        self._log.warn(
+            "breaker of a key changed",
+            key=change.key,
+            before=change.before.value,
+            after=change.after.value,
+            **_cause(change.last_error),
+        )
+        if change.needs_attention is not None:
+            self._log.error(
+                "a key needs attention: Google rejects it",
+                key=change.key,
+                reason=change.needs_attention,
+                **_cause(change.last_error),
+            )
+
+    def _tell_region(self, exchange: Exchange) -> None:
+        """Every key meets this alike: it is this host's address that Google refuses."""
+        self._region_refused_at = exchange.started
+        if exchange.started < self._region_told_at + _MINUTE:
+            return
+        self._region_told_at = exchange.started
+        self._log.error(
+            "Google does not serve this host's location; no key is at fault",
+            request_id=exchange.id,
+            message=first_sentence(exchange.attempts[-1].outcome.message),
+        )
+
+    def _tell_host(self, exchange: Exchange) -> None:
+        """Requests fail by the hundred for it, and all for one reason."""
+        if exchange.started < self._host_told_at + _MINUTE:
+            return
+        self._host_told_at = exchange.started
+        self._log.error(
+            "this machine has no resources left for a connection; no key is at fault",
+            request_id=exchange.id,
+            message=exchange.attempts[-1].outcome.message,
+        )
+
+
+def _cause(error: LastError | None) -> dict[str, str | int]:
+    """What opened a breaker, as fields of a line."""
+    if error is None:
+        return {}
+    said = {"outcome": error.outcome, "status": error.status, "message": error.message}
+    return {name: value for name, value in said.items() if value}

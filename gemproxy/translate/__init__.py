@@ -1,0 +1,1 @@
+"""Pure translations between a client's dialect and a provider's."""

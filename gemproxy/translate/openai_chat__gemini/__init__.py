@@ -1,0 +1,1 @@
+"""OpenAI chat completions to Gemini's generateContent, and back."""

@@ -1,0 +1,256 @@
+"""A unary answer of Gemini's becomes a chat completion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import reduce
+from operator import attrgetter
+
+import msgspec
+from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
+
+from gemproxy.api.openai.schema.answers import (
+    Audio,
+    ChatCompletion,
+    Choice,
+    Logprobs,
+    Message,
+    annotated,
+    encode_completion,
+)
+from gemproxy.core.errors import GarbledAnswer, UnusableAnswer
+from gemproxy.media_bypass import NOTHING
+from gemproxy.providers.gemini.wire.answers import (
+    Candidate,
+    GenerateContentResponse,
+    LargeGenerateContentResponse,
+    UsageMetadata,
+    with_media,
+)
+from gemproxy.translate.openai_chat__gemini.choice import (
+    ChoiceReader,
+    Increment,
+    audio_id,
+    completion_id,
+    require_answer,
+)
+from gemproxy.translate.openai_chat__gemini.context import AnswerContext
+from gemproxy.translate.openai_chat__gemini.fast_path import PlainAnswer, plain_answer
+from gemproxy.translate.openai_chat__gemini.finish import CONTINUATION, UNSPECIFIED, Ending
+from gemproxy.translate.openai_chat__gemini.rendering import joined_audio
+from gemproxy.translate.shared.signatures import SignatureStore
+from gemproxy.translate.shared.usage import TokenUsage, service_tier
+
+_BLOCKED, _EMPTY = attrgetter("is_blocked"), attrgetter("is_empty")
+_RESPONSE_ID = attrgetter("response_id")
+
+
+class CompletedAnswer(msgspec.Struct, frozen=True, gc=False):
+    """A chat completion, encoded, and what the rest of the program wants to know of it."""
+
+    #: The JSON of a ``chat.completion``.
+    body: bytes
+    usage: TokenUsage
+    #: The prompt or a candidate was blocked.
+    blocked: bool
+    #: The model stopped without any text, call or media in any choice: worth one more try.
+    empty: bool
+    #: Of the first choice.
+    finish_reason: str
+    #: Gemini's own id of the answer.
+    response_id: str | None
+
+
+def to_openai(
+    answers: Sequence[GenerateContentResponse],
+    context: AnswerContext,
+    *,
+    created: int,
+    new_id: Callable[[], str],
+    signatures: SignatureStore,
+) -> CompletedAnswer:
+    """Translate the hops of one answer: usually one, more where a continuation was followed.
+
+    ``created`` is in epoch seconds. Raises :exc:`UnusableAnswer` where there is nothing to show,
+    and :exc:`UpstreamRejected` where Gemini says in a 200 that the request's history is at fault.
+    """
+    if len(answers) == 1:
+        answer = answers[0]
+        if not context.logprobs and (plain := plain_answer(answer)) is not None:
+            return _completed_text(answer, plain, context, created, new_id)
+        if isinstance(answer, LargeGenerateContentResponse):
+            completed = _translated(answers, context, created, new_id, signatures)
+            # Names of the request's and other texts come in here, so this is not sure before.
+            if answer.aside.all_in_data_urls(completed.body):
+                return replace(completed, body=bytes(answer.aside.put_back(completed.body)))
+    return _translated(list(map(with_media, answers)), context, created, new_id, signatures)
+
+
+def _completed_text(
+    answer: GenerateContentResponse,
+    plain: PlainAnswer,
+    context: AnswerContext,
+    created: int,
+    new_id: Callable[[], str],
+) -> CompletedAnswer:
+    """What :func:`_translated` makes of a plain answer, without its steps."""
+    text, finish_reason = plain
+    usage = TokenUsage.from_gemini(answer.usage_metadata)
+    completion = ChatCompletion(
+        id=completion_id(answer.response_id, new_id),
+        created=created,
+        model=context.model,
+        choices=[Choice(0, Message(content=text, refusal=None), None, finish_reason)],
+        usage=usage.to_openai(),
+        service_tier=service_tier(answer.usage_metadata) or UNSET,
+    )
+    return CompletedAnswer(
+        body=encode_completion(completion),
+        usage=usage,
+        blocked=False,
+        empty=False,
+        finish_reason=finish_reason,
+        response_id=answer.response_id or None,
+    )
+
+
+def _translated(
+    answers: Sequence[GenerateContentResponse],
+    context: AnswerContext,
+    created: int,
+    new_id: Callable[[], str],
+    signatures: SignatureStore,
+) -> CompletedAnswer:
+    choices: dict[int, _Choice] = {}
+    first = answers[0] if answers else None
+    aside = first.aside if isinstance(first, LargeGenerateContentResponse) else NOTHING
+
+    def choice_at(index: int) -> _Choice:
+        choice = choices.get(index)
+        if choice is None:
+            choice = choices[index] = _Choice(ChoiceReader(context, new_id, signatures, aside))
+        return choice
+
+    for answer in answers:
+        if answer.is_error:
+            raise UnusableAnswer("an error object in place of an answer")
+        for choice in choices.values():
+            choice.reader.restart()
+        for candidate in answer.candidates or []:
+            choice_at(candidate.index or 0).add(candidate)
+        if not answer.candidates and answer.block and answer.prompt_feedback:
+            message = answer.prompt_feedback.block_reason_message
+            choice_at(0).reader.block(answer.block, message)
+    ordered = sorted(choices.items())
+    return _completed(answers, context, created, new_id, ordered)
+
+
+def continuation_token(answer: GenerateContentResponse) -> str | None:
+    """The token that asks for the rest of a long answer; ``None`` if this is the end of it."""
+    for candidate in answer.candidates or []:
+        if candidate.continuation_token and candidate.finish == CONTINUATION:
+            return candidate.continuation_token
+    return None
+
+
+def hop_fault(answer: GenerateContentResponse) -> str | None:
+    """Why a further hop of a long answer is no part of it; ``None`` if it is."""
+    if answer.block:
+        return None
+    candidates = answer.candidates or []
+    for candidate in candidates:
+        ending = Ending(candidate.finish or UNSPECIFIED)
+        if not candidate.parts and not ending.is_clean:
+            return f"no content in a further hop, {ending.reason}"
+    return None if candidates else "no candidates in a further hop"
+
+
+class _Choice:
+    """Gathers one choice."""
+
+    __slots__ = ("_gathered", "reader")
+
+    def __init__(self, reader: ChoiceReader) -> None:
+        self.reader = reader
+        self._gathered = Increment()
+
+    def add(self, candidate: Candidate) -> None:
+        increment = self.reader.read(candidate)
+        if self._gathered:
+            self._gathered.add(increment)
+        else:
+            self._gathered = increment
+
+    def close(self) -> None:
+        self._gathered.calls += self.reader.close()
+
+    def build(self, index: int, completion: str, created: int, *, legacy: bool) -> Choice:
+        reader, gathered = self.reader, self._gathered
+        refusal = reader.refusal
+        calls = gathered.calls
+        message = Message(
+            content=None if not gathered.text and (calls or refusal) else gathered.text,
+            refusal=refusal,
+            reasoning_content=gathered.thoughts or UNSET,
+            tool_calls=[replace(call, index=UNSET) for call in calls]
+            if calls and not legacy
+            else UNSET,
+            function_call=calls[0].function if calls and legacy else UNSET,
+            images=gathered.images or UNSET,
+            audio=self._build_audio(completion, created),
+            annotations=annotated(reader.citations(), streamed=False) or UNSET,
+        )
+        logprobs = Logprobs(gathered.logprobs) if gathered.logprobs else None
+        return Choice(index, message, logprobs, reader.finish_reason)
+
+    def _build_audio(self, completion: str, created: int) -> Audio | UnsetType:
+        audio = self._gathered.audio
+        if not audio:
+            return UNSET
+        return Audio(
+            data=joined_audio(audio),
+            id=audio_id(completion),
+            expires_at=created,
+            transcript="",
+            mime_type=audio[0].mime_type or "",
+        )
+
+
+def _completed(
+    answers: Sequence[GenerateContentResponse],
+    context: AnswerContext,
+    created: int,
+    new_id: Callable[[], str],
+    choices: list[tuple[int, _Choice]],
+) -> CompletedAnswer:
+    for _, choice in choices:
+        choice.close()
+    readers = [choice.reader for _, choice in choices]
+    if (fault := require_answer(readers)) is not None:
+        raise (UnusableAnswer if choices else GarbledAnswer)(fault)
+    response_id = next(filter(None, map(_RESPONSE_ID, answers)), None)
+    identity = completion_id(response_id, new_id)
+    counted = [each.usage_metadata for each in answers if each.usage_metadata is not None]
+    usage = reduce(
+        TokenUsage.continued_by, map(TokenUsage.from_gemini, counted or [UsageMetadata()])
+    )
+    legacy = context.legacy_functions
+    completion = ChatCompletion(
+        id=identity,
+        created=created,
+        model=context.model,
+        choices=[
+            choice.build(index, identity, created, legacy=legacy) for index, choice in choices
+        ],
+        usage=usage.to_openai(),
+        service_tier=service_tier(answers[-1].usage_metadata) or UNSET,
+    )
+    return CompletedAnswer(
+        body=encode_completion(completion),
+        usage=usage,
+        blocked=any(map(_BLOCKED, readers)),
+        empty=all(map(_EMPTY, readers)),
+        finish_reason=completion.choices[0].finish_reason,
+        response_id=response_id,
+    )

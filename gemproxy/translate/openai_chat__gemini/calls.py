@@ -1,0 +1,168 @@
+"""Function calls of an answer, with ids, in the client's names, remembered for the next turn."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from gemproxy.api.openai.schema.answers import ExtraContent, FunctionText, GoogleExtra, ToolCall
+from gemproxy.core.errors import GarbledAnswer, UnusableAnswer
+from gemproxy.providers.gemini.wire.answers import FunctionCall, PartialArg
+from gemproxy.translate.openai_chat__gemini.context import AnswerContext
+from gemproxy.translate.shared.signatures import (
+    RememberedCall,
+    SignatureStore,
+    call_key,
+    call_mark,
+)
+
+#: Calls of one choice; a model makes some tens at most.
+MAX_CALLS = 1000
+
+
+class CallReader:
+    """The calls of one choice, in their order.
+
+    Each call gets the id that Gemini gave it or a fresh one from ``new_id``, and is remembered in
+    ``signatures`` under that id, its name and its arguments.
+
+    Without ``context.parallel_tool_calls``, and for clients that speak the older ``functions``, all
+    calls after the first are dropped: the protocol has no place for them, and the signature is on
+    the first.
+
+    Vertex AI can stream a call in pieces (a name with ``willContinue``, then ``partialArgs``, then
+    an empty call as the end marker; recordings ``stream_toolcall_partialargs``). The Gemini API
+    does not, but a gateway may; such a call is put together and given out whole.
+    """
+
+    __slots__ = ("_context", "_limit", "_new_id", "_open", "_signatures", "count")
+
+    def __init__(
+        self, context: AnswerContext, new_id: Callable[[], str], signatures: SignatureStore
+    ) -> None:
+        #: How many calls were given out.
+        self.count = 0
+        self._context = context
+        self._new_id = new_id
+        self._signatures = signatures
+        one = context.legacy_functions or not context.parallel_tool_calls
+        self._limit = 1 if one else None
+        self._open: _StreamedCall | None = None
+
+    def read(self, call: FunctionCall, signature: str | None) -> list[ToolCall]:
+        """The calls that are complete with this part."""
+        if call.name and not call.will_continue:
+            return [*self.close(), *self._give(call.name, call.id, signature, _arguments(call))]
+        if call.name:
+            closed = self.close()
+            self._open = _StreamedCall(call.name, call.id, signature)
+            self._open.add(call.partial_args or [])
+            return closed
+        if self._open is None:
+            return []
+        self._open.add(call.partial_args or [])
+        return [] if call.will_continue else self.close()
+
+    def drop_incomplete(self) -> None:
+        """What came of a call whose rest will not come."""
+        self._open = None
+
+    def close(self) -> list[ToolCall]:
+        """The call whose end marker did not come, if there is one."""
+        call, self._open = self._open, None
+        if call is None:
+            return []
+        arguments = msgspec.json.encode(call.arguments).decode()
+        return self._give(call.name, call.id, call.signature, arguments)
+
+    def _give(
+        self, name: str, upstream_id: str | None, signature: str | None, arguments: str
+    ) -> list[ToolCall]:
+        if self.count == self._limit:
+            return []
+        if self.count == MAX_CALLS:
+            raise GarbledAnswer(f"more than {MAX_CALLS} function calls")
+        scrub = self._context.scrub
+        if upstream_id and scrub(upstream_id) != upstream_id:
+            # Whoever echoes a key: it must not reach the client as an id, nor the stored state.
+            upstream_id = None
+        if signature and scrub(signature) != signature:
+            signature = None
+        call_id = upstream_id or self._new_id()
+        key = call_key(call_id, call_mark(name, arguments))
+        self._signatures.remember(key, RememberedCall(signature, bool(upstream_id)))
+        index, self.count = self.count, self.count + 1
+        function = FunctionText(self._context.tool_names.get(name, name), arguments)
+        extra = ExtraContent(GoogleExtra(signature)) if signature else UNSET
+        return [ToolCall(index=index, id=call_id, function=function, extra_content=extra)]
+
+
+def _arguments(call: FunctionCall) -> str:
+    """The text of the arguments without white space; keys and numbers stay as they came."""
+    if not len(call.args):
+        return "{}"
+    try:
+        text = msgspec.json.format(bytes(call.args), indent=-1).decode()
+    except (ValueError, RecursionError) as error:
+        raise UnusableAnswer(f"the arguments of a function call cannot be read: {error}") from error
+    return "{}" if text == "null" else text
+
+
+@dataclass(slots=True)
+class _StreamedCall:
+    """A call that comes in pieces."""
+
+    name: str
+    id: str | None
+    signature: str | None
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, pieces: Iterable[PartialArg]) -> None:
+        for piece in pieces:
+            path = [int(number) if number else name for name, number in _steps(piece.json_path)]
+            if 0 < len(path) <= _MAX_DEPTH and isinstance(path[0], str):
+                _put(self.arguments, path, _value(piece))
+
+
+def _value(piece: PartialArg) -> str | float | bool | None:
+    if piece.string_value is not None:
+        return piece.string_value
+    return piece.number_value if piece.number_value is not None else piece.bool_value
+
+
+def _put(container: Any, path: list[str | int], value: str | float | bool | None) -> None:
+    """Set the value at ``path``, or lengthen the string that is there; odd paths are ignored."""
+    step, rest = path[0], path[1:]
+    if isinstance(container, list):
+        if not isinstance(step, int) or step > len(container):
+            return
+        if step == len(container):
+            container.append(None)
+        present = container[step]
+    elif isinstance(container, dict) and isinstance(step, str):
+        present = container.get(step)
+    else:
+        return
+    if rest:
+        if present is None:
+            present = [] if isinstance(rest[0], int) else {}
+        _put(present, rest, value)
+        container[step] = present
+    elif isinstance(present, str) and isinstance(value, str):
+        container[step] = present + value
+    else:
+        container[step] = value
+
+
+def _steps(path: str | None) -> list[tuple[str, str]]:
+    """``$.a[0]`` as pairs of a name or a number, of which one is empty."""
+    return [(name or quoted, number) for name, number, quoted in _STEP.findall(path or "")]
+
+
+_MAX_DEPTH = 32
+_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d{1,4})\]|\[['\"]([^'\"]+)['\"]\]")

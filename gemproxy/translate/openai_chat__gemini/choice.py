@@ -1,0 +1,248 @@
+"""One choice of an answer, read candidate by candidate: the same for unary answers and streams."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from operator import attrgetter
+
+import msgspec
+
+from gemproxy.api.openai.schema.answers import (
+    FileCitation,
+    Image,
+    TokenLogprob,
+    ToolCall,
+    URLCitation,
+)
+from gemproxy.media_bypass import NOTHING, SetAside
+from gemproxy.providers.gemini.wire.answers import Blob, Candidate, Part
+from gemproxy.translate.openai_chat__gemini import rendering
+from gemproxy.translate.openai_chat__gemini.calls import CallReader
+from gemproxy.translate.openai_chat__gemini.citations import Citations
+from gemproxy.translate.openai_chat__gemini.context import AnswerContext
+from gemproxy.translate.openai_chat__gemini.finish import CONTINUATION, UNSPECIFIED, Ending
+from gemproxy.translate.openai_chat__gemini.logprobs import token_logprobs
+from gemproxy.translate.openai_chat__gemini.model_images import remember_image
+from gemproxy.translate.shared.signatures import SignatureStore
+
+
+class Increment(msgspec.Struct):
+    """What one candidate, or several, add to their choice."""
+
+    thoughts: str = ""
+    text: str = ""
+    calls: list[ToolCall] = []
+    images: list[Image] = []
+    audio: list[Blob] = []
+    logprobs: list[TokenLogprob] = []
+
+    def add(self, later: Increment) -> None:
+        """Take in what came after this."""
+        self.thoughts += later.thoughts
+        self.text += later.text
+        self.calls += later.calls
+        self.images += later.images
+        self.audio += later.audio
+        self.logprobs += later.logprobs
+
+    def __bool__(self) -> bool:
+        return bool(
+            self.text or self.thoughts or self.calls or self.images or self.audio or self.logprobs
+        )
+
+
+_IS_ANSWER = attrgetter("is_answer")
+
+
+class ChoiceReader:
+    """What is known of one choice so far. ``new_id`` gives fresh ids for calls."""
+
+    __slots__ = (
+        "_aside",
+        "_calls",
+        "_citations",
+        "_context",
+        "_images",
+        "_signatures",
+        "_token",
+        "ending",
+        "has_content",
+    )
+
+    def __init__(
+        self,
+        context: AnswerContext,
+        new_id: Callable[[], str],
+        signatures: SignatureStore,
+        aside: SetAside = NOTHING,
+    ) -> None:
+        self._context = context
+        self._calls = CallReader(context, new_id, signatures)
+        self._signatures = signatures
+        self._aside = aside
+        self._citations = Citations()
+        self._images = 0
+        self._token: str | None = None
+        #: How it ended, as far as that was told; several may come, and the last one counts.
+        self.ending: Ending | None = None
+        #: Whether there was any text, call or media. Thoughts are no content.
+        self.has_content = False
+
+    def read(self, candidate: Candidate) -> Increment:
+        """Take in one candidate: a whole unary one, or a chunk's."""
+        increment = Increment()
+        for place, part in enumerate(candidate.parts):
+            self._read_part(part, increment, continues=place == 0)
+        if self._context.logprobs:
+            increment.logprobs = token_logprobs(candidate.logprobs_result)
+        self._citations.read(candidate)
+        self._token = candidate.continuation_token or self._token
+        self._note_finish(candidate)
+        self._note_content(increment)
+        return increment
+
+    def read_text(self, text: str) -> None:
+        """Take in candidates that are one part of text and nothing else, as most chunks are.
+
+        ``text`` is what they say together.
+        """
+        self._citations.text(text, continues=True)
+        self.has_content = True
+
+    def block(self, reason: str, message: str | None) -> None:
+        """The prompt was blocked."""
+        self.ending = Ending(reason, message, of_prompt=True)
+
+    def restart(self) -> None:
+        """The next hop of a long answer begins: no finish reason yet, offsets from 0 again."""
+        self.ending = None
+        self._token = None
+        self._calls.drop_incomplete()
+        self._citations.restart()
+
+    def cut_off(self) -> None:
+        """There is no more of a long answer, though it is not at its end."""
+        self._calls.drop_incomplete()
+        if self.ending is None or not self.ending.is_clean:
+            self.ending = Ending(CONTINUATION)
+
+    def close(self) -> list[ToolCall]:
+        """The calls that were still held back. Nothing is read after this."""
+        calls = self._calls.close()
+        if calls:
+            self.has_content = True
+        return calls
+
+    @property
+    def is_answer(self) -> bool:
+        """Whether this can be shown as an answer, although perhaps an empty one."""
+        return self.has_content or (self.ending is not None and self.ending.is_clean)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the model stopped of its own will without saying anything."""
+        return not self.has_content and self.ending is not None and self.ending.reason == "STOP"
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether Google withheld this answer or the rest of it."""
+        return self.ending is not None and self.ending.is_block
+
+    @property
+    def continuation(self) -> str | None:
+        """The token with which the next hop is asked for, if the answer is to go on."""
+        going_on = self.ending is not None and self.ending.reason == CONTINUATION
+        return self._token if going_on else None
+
+    @property
+    def finish_reason(self) -> str:
+        """OpenAI's word for the ending."""
+        reason = (self.ending or Ending()).finish_reason(calls=self._calls.count > 0)
+        legacy = self._context.legacy_functions and reason == "tool_calls"
+        return "function_call" if legacy else reason
+
+    @property
+    def refusal(self) -> str | None:
+        """The text of ``refusal``, for a block."""
+        refusal = self.ending.refusal() if self.ending else None
+        return self._context.scrub(refusal) if refusal else refusal
+
+    def citations(self) -> list[URLCitation | FileCitation]:
+        """The sources of the content, at the end."""
+        return self._citations.resolve()
+
+    def reject(self) -> None:
+        """Raise :exc:`UpstreamRejected` where the ending says that the request is at fault."""
+        if self.ending is not None and not self.has_content:
+            self.ending.reject()
+
+    def _read_part(self, part: Part, increment: Increment, *, continues: bool) -> None:
+        if part.function_call is not None:
+            increment.calls += self._calls.read(part.function_call, part.thought_signature)
+            self._citations.other_part()
+        elif part.thought:
+            # Drafts of images come as thoughts too; only the words are of use to a client.
+            increment.thoughts += part.text or ""
+            self._citations.other_part(continues=continues)
+        elif part.text is not None:
+            increment.text += part.text
+            self._citations.text(part.text, continues=continues)
+        else:
+            increment.text += (shown := self._read_rare_part(part, increment))
+            self._citations.other_part(shown)
+
+    def _read_rare_part(self, part: Part, increment: Increment) -> str:
+        """Media, which goes where it belongs, or code, which is returned as text."""
+        if part.executable_code is not None:
+            return rendering.executable_code(part.executable_code)
+        if part.code_execution_result is not None:
+            return rendering.execution_result(part.code_execution_result)
+        if part.audio_transcription is not None:
+            return part.audio_transcription.text or ""
+        blob = part.inline_data
+        if blob is not None and rendering.is_image(blob):
+            increment.images.append(rendering.image(blob, self._images))
+            self._images += 1
+            self._remember(blob, part.thought_signature)
+        elif blob is not None and rendering.is_audio(blob):
+            increment.audio.append(blob)
+        elif part.unknown_kind or (blob is not None and blob.data):
+            # Nothing that a client could be given, but the model has answered.
+            self.has_content = True
+        return ""
+
+    def _remember(self, image: Blob, signature: str | None) -> None:
+        if signature and image.data and self._context.scrub(signature) == signature:
+            remember_image(image.data, signature, self._signatures, self._aside)
+
+    def _note_finish(self, candidate: Candidate) -> None:
+        reason = candidate.finish
+        if reason is not None and (reason != UNSPECIFIED or self.ending is None):
+            self.ending = Ending(reason, candidate.finish_message)
+
+    def _note_content(self, increment: Increment) -> None:
+        if increment.text or increment.calls or increment.images or increment.audio:
+            self.has_content = True
+
+
+def completion_id(response_id: str | None, new_id: Callable[[], str]) -> str:
+    """The id of a completion: Gemini's ``responseId`` with OpenAI's prefix, or a fresh one."""
+    return f"chatcmpl-{response_id or new_id().removeprefix('call_')}"
+
+
+def audio_id(completion: str) -> str:
+    """The id of the sound in a completion."""
+    return completion.replace("chatcmpl-", "audio_", 1)
+
+
+def require_answer(readers: list[ChoiceReader]) -> str | None:
+    """Why none of the choices can be shown as an answer; ``None`` if one can.
+
+    Raises :exc:`UpstreamRejected` where Gemini says that the messages are at fault.
+    """
+    for reader in readers:
+        reader.reject()
+    if any(map(_IS_ANSWER, readers)):
+        return None
+    reasons = {(reader.ending or Ending()).reason for reader in readers}
+    return f"no content, {', '.join(sorted(reasons))}" if reasons else "no candidates"

@@ -1,0 +1,144 @@
+"""The short way of plain conversations: texts alone in both directions.
+
+Nearly every request is one: instructions, turns of text and a few options, answered by one
+candidate of text. What the long way prepares for (tools, media, thoughts, sources, blocks) is not
+there then, and one look at each side tells. Whatever is not plain takes the long way; where both
+could be taken they come to the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from gemproxy.api.openai.schema.messages import (
+    AssistantMessage,
+    DeveloperMessage,
+    Message,
+    SystemMessage,
+    UserMessage,
+)
+from gemproxy.api.openai.schema.requests import ChatCompletionRequest
+from gemproxy.providers.gemini.capabilities import ModelFamily
+from gemproxy.providers.gemini.wire.answers import NO_ERROR, GenerateContentResponse
+from gemproxy.providers.gemini.wire.requests import Content, GenerateContentRequest, Part
+from gemproxy.translate.openai_chat__gemini.generation import generation_config
+from gemproxy.translate.openai_chat__gemini.messages import end_on_user
+from gemproxy.translate.shared.schema_budget import SchemaBudget
+
+#: The text and OpenAI's finish reason.
+PlainAnswer = tuple[str, str]
+
+_ROLES: dict[type[Message], Literal["user", "model", "system"]] = {
+    UserMessage: "user",
+    AssistantMessage: "model",
+    SystemMessage: "system",
+    DeveloperMessage: "system",
+}
+
+#: The good endings, by Google's names and numbers, in OpenAI's words.
+_FINISH_REASONS: dict[str | int | None, str] = {
+    "STOP": "stop",
+    "MAX_TOKENS": "length",
+    1: "stop",
+    2: "length",
+}
+
+
+def plain_request(
+    request: ChatCompletionRequest, family: ModelFamily, budget: SchemaBudget
+) -> GenerateContentRequest | None:
+    """The native request; ``None`` if ``request`` is not plain.
+
+    ``budget`` is what the schema of the answer may cost.
+
+    Raises :class:`~gemproxy.core.errors.InvalidRequest` for options that the model cannot take.
+    """
+    if (
+        request.tools
+        or request.functions
+        or request.tool_choice is not None
+        or request.function_call is not None
+        or request.web_search_options is not None
+        or request.reasoning_effort is not None
+        or request.thinking is not None
+        or request.reasoning is not None
+        or request.google is not None
+        or request.extra_body is not None
+        or request.image_config is not None
+        or request.service_tier is not None
+    ):
+        return None
+    turns = _turns(request.messages)
+    if turns is None:
+        return None
+    contents, instructions, before = turns
+    if not contents or (instructions and not family.system_instruction):
+        return None
+    if family.ends_on_user:
+        end_on_user(contents, instructions, before)
+    return GenerateContentRequest(
+        contents=contents,
+        system_instruction=Content(parts=instructions) if instructions else None,
+        generation_config=generation_config(request, family, None, budget, has_tools=False),
+    )
+
+
+def plain_answer(answer: GenerateContentResponse) -> PlainAnswer | None:
+    """What ``answer`` says; ``None`` if it is not plain.
+
+    Log probabilities and usage are not looked at.
+    """
+    candidates = answer.candidates
+    if not candidates or len(candidates) > 1 or answer.error is not NO_ERROR:
+        return None
+    candidate = candidates[0]
+    finish_reason = _FINISH_REASONS.get(candidate.finish_reason)
+    if (
+        finish_reason is None
+        or candidate.content is None
+        or candidate.index
+        or candidate.grounding_metadata is not None
+        or candidate.citation_metadata is not None
+    ):
+        return None
+    text = ""
+    for part in candidate.content.parts or ():
+        if part.text is None or part.thought or part.function_call is not None:
+            return None
+        text += part.text
+    return (text, finish_reason) if text else None
+
+
+def _turns(messages: Sequence[Message]) -> tuple[list[Content], list[Part], int] | None:
+    """The turns and the instructions, if all is text. Empty texts are left out.
+
+    The number tells how many of the instructions stand before the last turn.
+    """
+    contents: list[Content] = []
+    instructions: list[Part] = []
+    speaker = None
+    before = 0
+    for message in messages:
+        text, role = message.content, _ROLES.get(type(message))
+        if type(text) is not str or role is None:
+            return None
+        if type(message) is AssistantMessage and (
+            message.refusal
+            or message.tool_calls
+            or message.function_call is not None
+            or message.images is not None
+        ):
+            return None
+        if not text:
+            continue
+        if role == "system":
+            instructions.append(Part(text=text))
+            continue
+        before = len(instructions)
+        if role == speaker:
+            contents[-1].parts.append(Part(text=text))
+        else:
+            contents.append(Content(parts=[Part(text=text)], role=role))
+            speaker = role
+    return contents, instructions, before

@@ -1,0 +1,80 @@
+"""Why an answer ended: Gemini's finish and block reasons become OpenAI's ``finish_reason``."""
+
+from __future__ import annotations
+
+import msgspec
+
+from gemproxy.core.errors import UpstreamRejected
+
+CONTINUATION = "CONTINUATION"
+UNSPECIFIED = "FINISH_REASON_UNSPECIFIED"
+
+_CONTENT_FILTER = "content_filter"
+
+# A reason that is not in this table (MALFORMED_FUNCTION_CALL, MALFORMED_RESPONSE,
+# UNEXPECTED_TOOL_CALL, TOO_MANY_TOOL_CALLS, OTHER, none at all, or one that Google added) says
+# that something went wrong: what came before it is an answer, and nothing before it is none.
+_FINISH_REASONS = {
+    "STOP": "stop",
+    "MAX_TOKENS": "length",
+    CONTINUATION: "length",  # only where the continuation was not followed
+    "SAFETY": _CONTENT_FILTER,
+    "RECITATION": _CONTENT_FILTER,
+    "LANGUAGE": _CONTENT_FILTER,
+    "BLOCKLIST": _CONTENT_FILTER,
+    "PROHIBITED_CONTENT": _CONTENT_FILTER,
+    "SPII": _CONTENT_FILTER,
+    "MODEL_ARMOR": _CONTENT_FILTER,
+    "IMAGE_SAFETY": _CONTENT_FILTER,
+    "IMAGE_PROHIBITED_CONTENT": _CONTENT_FILTER,
+    "IMAGE_RECITATION": _CONTENT_FILTER,
+    "IMAGE_OTHER": _CONTENT_FILTER,
+    "NO_IMAGE": _CONTENT_FILTER,
+    "ESCALATION": _CONTENT_FILTER,
+    "PUP_LIMITED_DISABLED": _CONTENT_FILTER,
+}
+
+_MISSING_SIGNATURE = "MISSING_THOUGHT_SIGNATURE"
+
+
+class Ending(msgspec.Struct, frozen=True, gc=False):
+    """How a choice ended: a finish reason, or the block reason of the whole prompt."""
+
+    reason: str = UNSPECIFIED
+    message: str | None = None
+    of_prompt: bool = False
+
+    @property
+    def is_block(self) -> bool:
+        """Whether Google withheld the answer, or the rest of it."""
+        return self.of_prompt or _FINISH_REASONS.get(self.reason) == _CONTENT_FILTER
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether this ending makes an answer even of nothing."""
+        return self.of_prompt or self.reason in _FINISH_REASONS
+
+    def finish_reason(self, *, calls: bool) -> str:
+        """OpenAI's word for it; ``calls`` tells that functions were called."""
+        if self.of_prompt:
+            return _CONTENT_FILTER
+        reason = _FINISH_REASONS.get(self.reason, "stop")
+        # An answer that calls functions ends with STOP, or with a complaint about the call.
+        return "tool_calls" if calls and reason == "stop" else reason
+
+    def refusal(self) -> str | None:
+        """The text of ``refusal``: which rule it was, for a block; else ``None``."""
+        if not self.is_block:
+            return None
+        what = "the prompt" if self.of_prompt else "the answer"
+        told = f"Gemini blocked {what}: {self.reason}"
+        return f"{told} ({self.message})" if self.message else told
+
+    def reject(self) -> None:
+        """Raise :exc:`UpstreamRejected` where the request's own history is at fault."""
+        if self.reason == _MISSING_SIGNATURE:
+            raise UpstreamRejected(
+                self.message or "A function call in the messages lacks its thought signature",
+                status=400,
+                param="messages",
+            )

@@ -1,0 +1,90 @@
+"""Images of the model's own: they come back in its turns, with the signatures they came with.
+
+``gemini-3-pro-image`` and later image models sign the images that they make, and without the image
+a follow-up ("bluer") has no object. Clients send back what they were given: ``images`` of an
+assistant's message, or ``image_url`` parts. An image has no id; so its signature is remembered
+under a digest of its base64. Where none is known, Google's documented dummy takes its place.
+Source: ai.google.dev, thought signatures; danny-avila/LibreChat#11591, langchain-google#1431.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from hashlib import blake2b
+from typing import Any
+
+from gemproxy.api.openai.schema.messages import AssistantMessage, ImagePart
+from gemproxy.media_bypass import SetAside
+from gemproxy.providers.gemini.capabilities import ModelFamily
+from gemproxy.providers.gemini.wire.requests import Part
+from gemproxy.translate.openai_chat__gemini.content import content_parts, media_of
+from gemproxy.translate.openai_chat__gemini.function_calls import DUMMY_SIGNATURE
+from gemproxy.translate.shared.signatures import RememberedCall, SignatureStore
+
+#: No id of a call begins like this.
+_PREFIX = "image:"
+#: Characters; a longer signature would push those of many calls out of the store.
+_LONGEST_SIGNATURE = 4 * 1024 * 1024
+
+
+def remember_image(data: str, signature: str, signatures: SignatureStore, aside: SetAside) -> None:
+    """Keep the signature of an image, for when it comes back. ``data`` may be set ``aside``."""
+    if len(signature) <= _LONGEST_SIGNATURE:
+        signatures.remember(_key(data, aside), RememberedCall(signature, issued_upstream=False))
+
+
+def model_parts(
+    message: AssistantMessage,
+    path: str,
+    *,
+    family: ModelFamily,
+    signatures: SignatureStore,
+    distrust: bool,
+    aside: SetAside,
+) -> list[Part]:
+    """The content and the images of an assistant's message; ``path`` is the message's.
+
+    Raises :class:`~gemproxy.core.errors.InvalidRequest` for parts that cannot be translated.
+    """
+    parts = content_parts(message.content, f"{path}.content", family)
+    seen = {_key_of(part, aside) for part in parts if _is_image(part)}
+    for place, image in _images(message.images):
+        for part in content_parts([image], f"{path}.images[{place}]", family):
+            # Some clients say in ``content`` as well what they were given in ``images``.
+            if (key := _key_of(part, aside)) not in seen:
+                seen.add(key)
+                parts.append(part)
+    for part in parts:
+        if _is_image(part):
+            known = None if distrust else signatures.recall(_key_of(part, aside))
+            if known is not None and known.signature:
+                part.thought_signature = known.signature
+            elif family.signs_images:
+                part.thought_signature = DUMMY_SIGNATURE
+    return parts
+
+
+def _images(images: Any) -> Iterator[tuple[int, ImagePart]]:
+    """What ``images`` holds, as far as it is what this program gives out, or the bare URL of it."""
+    for place, image in enumerate(images if isinstance(images, list) else ()):
+        url = image.get("image_url") if isinstance(image, dict) else image
+        if isinstance(url, dict):
+            url = url.get("url")
+        if isinstance(url, str) and url:
+            yield place, ImagePart(url)
+
+
+def _is_image(part: Part) -> bool:
+    medium = media_of(part)
+    return medium is not None and (medium.mime_type or "").startswith("image/")
+
+
+def _key_of(part: Part, aside: SetAside) -> str:
+    blob = part.inline_data
+    if blob is not None:
+        return _key(blob.data, aside)
+    return f"{_PREFIX}{part.file_data.file_uri}" if part.file_data is not None else ""
+
+
+def _key(data: str, aside: SetAside) -> str:
+    return f"{_PREFIX}{blake2b(aside.data(data), digest_size=16).hexdigest()}"

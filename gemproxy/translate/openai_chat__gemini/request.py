@@ -1,0 +1,234 @@
+"""The passage from a chat completion request to Gemini's ``GenerateContentRequest``.
+
+Made once for a client's request and sent with whichever key is chosen. What becomes of each
+parameter is listed in ``docs/compatibility.md``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+
+import msgspec
+
+from gemproxy.api.openai.schema.messages import DeveloperMessage, SystemMessage
+from gemproxy.api.openai.schema.requests import ChatCompletionRequest, LargeChatCompletionRequest
+from gemproxy.buffer_list import Pieces
+from gemproxy.core.errors import InvalidRequest, ModelNotFound
+from gemproxy.media_bypass import NOTHING, SetAside
+from gemproxy.providers.gemini.capabilities import family_of
+from gemproxy.providers.gemini.wire.requests import (
+    Blob,
+    Content,
+    FileData,
+    GenerateContentRequest,
+    encode_generate_content,
+)
+from gemproxy.translate.openai_chat__gemini.context import AnswerContext
+from gemproxy.translate.openai_chat__gemini.fast_path import plain_request
+from gemproxy.translate.openai_chat__gemini.generation import generation_config, json_instruction
+from gemproxy.translate.openai_chat__gemini.google_options import (
+    cached_content,
+    google_options,
+    image_config,
+    safety_settings,
+)
+from gemproxy.translate.openai_chat__gemini.messages import Conversation, Replay, translate_messages
+from gemproxy.translate.openai_chat__gemini.thinking import thinking_config
+from gemproxy.translate.openai_chat__gemini.tools import location_hint, translate_tools
+from gemproxy.translate.shared.media import is_project_file
+from gemproxy.translate.shared.schema_budget import SchemaBudget
+from gemproxy.translate.shared.signatures import SignatureStore
+
+#: What OpenAI's tiers are called by Gemini; a tier that it does not have is left to it.
+_SERVICE_TIERS = {
+    "default": "standard",
+    "standard": "standard",
+    "flex": "flex",
+    "priority": "priority",
+}
+
+_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,127}")
+#: More than a few of them are nobody's name for a model.
+_PREFIXES = re.compile(r"(?:models/|google/|gemini/){0,8}")
+
+_NO_NAMES: Mapping[str, str] = MappingProxyType({})
+
+_SIGNATURE = b'"thoughtSignature"'
+_CHARACTERS_PER_TOKEN = 4
+#: A picture costs a model of the third generation about this much; other media is not measured.
+_TOKENS_PER_MEDIUM = 1100
+
+
+class TranslatedRequest(msgspec.Struct, frozen=True, gc=False):
+    """A request as it goes to Gemini, and what is needed to understand its answer."""
+
+    #: Compact JSON of the ``GenerateContentRequest``.
+    body: bytes | Pieces
+    context: AnswerContext
+    #: The rough size of the prompt in tokens, for budgets; never exact.
+    estimated_tokens: int
+    #: The request names uploaded files or cached content, which only one project's keys can read.
+    names_resources: bool
+    #: The request replays thought signatures, or the dummies in their place.
+    signed: bool
+    stream: bool
+
+
+def without_prefixes(name: str) -> str:
+    """``name`` without ``models/`` and the provider prefixes of other gateways."""
+    return _PREFIXES.sub("", name, count=1)
+
+
+def normalize_model(name: str) -> str:
+    """The model's bare name, as it stands in the upstream's path.
+
+    Takes off ``models/`` and the provider prefixes of other gateways. Raises
+    :class:`ModelNotFound` for a name of another provider's or of a tuned model, and
+    :class:`InvalidRequest` with ``param`` ``model`` for what is no name of a model at all.
+    """
+    bare = without_prefixes(name)
+    if ":" in bare or "/" in bare:
+        # No model of Gemini's has such a name: "openai/…", "tunedModels/…", "llama3:latest".
+        raise ModelNotFound(f"The model '{name[:80]}' does not exist.", param="model")
+    if _MODEL.fullmatch(bare) is None:
+        raise InvalidRequest(f"model: '{name[:80]}' is not a model's name.", param="model")
+    return bare
+
+
+def to_gemini(
+    request: ChatCompletionRequest,
+    *,
+    model: str,
+    signatures: SignatureStore,
+    distrust_signatures: bool = False,
+    scrub: Callable[[str], str] = str,
+    budget: SchemaBudget | None = None,
+) -> TranslatedRequest:
+    """The request for ``model``, the upstream's name without ``models/``.
+
+    ``distrust_signatures`` puts the documented dummy in place of every thought signature: for the
+    one further try after Google refused one. ``scrub`` takes secrets out of what the answer may
+    echo. ``budget`` is what the schemas of the request may cost, and holds what was made of them,
+    for another translation. Raises :class:`InvalidRequest`, with ``param``, for what Gemini or this
+    model cannot do.
+    """
+    if budget is None:
+        budget = SchemaBudget()
+    family = family_of(model)
+    aside = request.aside if type(request) is LargeChatCompletionRequest else NOTHING
+    if (native := plain_request(request, family, budget)) is not None:
+        body = aside.put_back(encode_generate_content(native))
+        return TranslatedRequest(
+            body=body,
+            context=_answer_context(request, _NO_NAMES, scrub),
+            estimated_tokens=len(body) // _CHARACTERS_PER_TOKEN,
+            names_resources=False,
+            signed=False,
+            stream=request.stream is True,
+        )
+    google = google_options(request)
+    tools = translate_tools(request, family, budget)
+    replay = Replay(family, tools.names, signatures, distrust_signatures, aside)
+    has_tools = tools.tools is not None
+    conversation = translate_messages(
+        request.messages,
+        replay,
+        (
+            json_instruction(request, family, budget, has_tools=has_tools),
+            location_hint(request.web_search_options) if has_tools else None,
+        ),
+    )
+    cached = cached_content(google, request)
+    if cached is not None and google.cached_content is not None:
+        _refuse_instructions(request, google.cached_content.path)
+    thinking = thinking_config(request, google, family)
+    native = GenerateContentRequest(
+        contents=conversation.contents,
+        system_instruction=_system_instruction(conversation),
+        tools=tools.tools,
+        tool_config=tools.config,
+        safety_settings=safety_settings(google),
+        generation_config=generation_config(
+            request, family, thinking, budget, has_tools=has_tools, image=image_config(google)
+        ),
+        cached_content=cached,
+        service_tier=_SERVICE_TIERS.get(request.service_tier or ""),
+    )
+    text = encode_generate_content(native)
+    body = aside.put_back(text)
+    media = _media(conversation.contents)
+    return TranslatedRequest(
+        body=body,
+        context=_answer_context(request, tools.names.changed, scrub),
+        estimated_tokens=_estimated_tokens(body, media, aside),
+        names_resources=cached is not None or (bool(media) and _names_files(media)),
+        signed=_SIGNATURE in text,
+        stream=request.stream is True,
+    )
+
+
+def with_continuation(body: bytes | Pieces, token: str) -> bytes:
+    """The translated ``body`` once more, asking for what follows after ``token``.
+
+    Gemini 4 cuts a long answer in hops: the same request, plus the token of the hop before, gets
+    the next one. ``body`` is always the first request's.
+    """
+    return b'%b,"continuationToken":%b}' % (bytes(body)[:-1], msgspec.json.encode(token))
+
+
+def _refuse_instructions(request: ChatCompletionRequest, path: str) -> None:
+    for index, message in enumerate(request.messages):
+        if isinstance(message, SystemMessage | DeveloperMessage):
+            raise InvalidRequest(
+                f"messages[{index}]: instructions cannot be combined with {path};"
+                " cache them with it.",
+                param=f"messages[{index}]",
+            )
+
+
+def _system_instruction(conversation: Conversation) -> Content | None:
+    return Content(parts=conversation.system) if conversation.system else None
+
+
+def _answer_context(
+    request: ChatCompletionRequest, tool_names: Mapping[str, str], scrub: Callable[[str], str]
+) -> AnswerContext:
+    options = request.stream_options
+    return AnswerContext(
+        model=request.model,
+        choices=request.n or 1,
+        tool_names=tool_names,
+        legacy_functions=bool(request.functions),
+        parallel_tool_calls=request.parallel_tool_calls is not False,
+        include_usage=options is not None and options.include_usage is True,
+        logprobs=request.logprobs is True,
+        scrub=scrub,
+    )
+
+
+def _media(contents: Sequence[Content]) -> list[Blob | FileData]:
+    found: list[Blob | FileData] = []
+    for content in contents:
+        for part in content.parts:
+            if part.text is not None:
+                continue
+            if medium := part.inline_data or part.file_data:
+                found.append(medium)
+            elif part.function_response is not None and part.function_response.parts:
+                found += [inner.inline_data for inner in part.function_response.parts]
+    return found
+
+
+def _names_files(media: Sequence[Blob | FileData]) -> bool:
+    return any(isinstance(each, FileData) and is_project_file(each.file_uri) for each in media)
+
+
+def _estimated_tokens(
+    body: bytes | Pieces, media: Sequence[Blob | FileData], aside: SetAside
+) -> int:
+    if not media:
+        return len(body) // _CHARACTERS_PER_TOKEN
+    inline = sum(aside.size(medium.data) for medium in media if isinstance(medium, Blob))
+    return (len(body) - inline) // _CHARACTERS_PER_TOKEN + len(media) * _TOKENS_PER_MEDIUM

@@ -1,0 +1,333 @@
+"""A stream of Gemini's becomes a stream of chat completion chunks.
+
+What goes out is held back as little as the truth allows: text, thoughts and calls at once; finish
+reasons, sources and usage at the end, since any chunk may be followed by another that changes
+them. Each choice begins with a chunk that says the role, and ids stand once: the official SDKs
+concatenate whatever strings they find in the deltas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gemproxy.api.openai.schema.answers import (
+    DONE,
+    Audio,
+    ChunkEncoder,
+    Delta,
+    Logprobs,
+    ToolCall,
+    annotated,
+)
+from gemproxy.core.errors import GarbledAnswer, StreamIncomplete, UnusableAnswer
+from gemproxy.providers.gemini.wire.answers import (
+    MAX_CANDIDATES,
+    NO_ERROR,
+    Blob,
+    Candidate,
+    GenerateContentResponse,
+    UpstreamErrorEvent,
+    UsageMetadata,
+    decode_chunk,
+    with_unknown_kinds,
+)
+from gemproxy.translate.openai_chat__gemini.choice import (
+    ChoiceReader,
+    Increment,
+    audio_id,
+    completion_id,
+    require_answer,
+)
+from gemproxy.translate.openai_chat__gemini.context import AnswerContext
+from gemproxy.translate.shared.signatures import SignatureStore
+from gemproxy.translate.shared.usage import TokenUsage, service_tier
+
+#: Events of a stream that say nothing; a model that thinks for an hour sends some thousands.
+MAX_EMPTY_EVENTS = 100_000
+#: So many plain texts wait to be read together.
+_MOST_TEXTS = 32
+
+
+class ChatStreamTranslator:
+    """Payloads of events in, encoded events for the client out.
+
+    ``created`` is in epoch seconds; ``new_id`` gives fresh ids for calls. Give each payload to
+    :meth:`receive`; when the upstream's body has ended look at :attr:`continuation` (then
+    :meth:`resume` and go on with the next hop's payloads) and :attr:`empty`, and call
+    :meth:`finish`. Until :attr:`started` nothing was given out, so that another try is possible.
+    """
+
+    def __init__(
+        self,
+        context: AnswerContext,
+        *,
+        created: int,
+        new_id: Callable[[], str],
+        signatures: SignatureStore,
+    ) -> None:
+        self._context = context
+        self._created = created
+        self._new_id = new_id
+        self._signatures = signatures
+        self._choices: dict[int, _StreamedChoice] = {}
+        self._response_id: str | None = None
+        self._usage: UsageMetadata | None = None  # of this hop, as last told
+        self._earlier_usage: TokenUsage | None = None  # of the hops before
+        self._encoder: ChunkEncoder | None = None
+        self._completion_id = ""
+        self._empty_events = 0
+
+    def receive(self, payload: bytes) -> bytes:
+        """The chunks that one event of the upstream's makes; empty while there is nothing to say.
+
+        Raises :exc:`UpstreamErrorEvent` if the event is an error, and :exc:`UnusableAnswer` if it
+        is not an answer at all or was cut off.
+        """
+        if payload == b"[DONE]":  # not Google's, but of gateways that speak its dialect
+            self._count_empty()
+            return b""
+        answer = decode_chunk(payload)
+        if answer.error is not NO_ERROR and answer.is_error:
+            raise UpstreamErrorEvent(payload)
+        if self._response_id is None:
+            self._response_id = answer.response_id
+        usage = answer.usage_metadata
+        if usage is not None and (usage.prompt_token_count is not None or usage.counts):
+            self._usage = usage
+        candidates = answer.candidates
+        if not candidates:
+            return self._receive_feedback(answer)
+        # Nearly every event ends here, hence without further calls.
+        text = _sole_text(candidates)
+        if text and self._encoder is not None:
+            index = candidates[0].index or 0
+            choice = self._choices.get(index)
+            if choice is not None and choice.begun:
+                texts = choice.texts
+                texts.append(text)
+                if len(texts) == _MOST_TEXTS:
+                    choice.read_texts()
+                return self._encoder.text(index, text)
+        marked = with_unknown_kinds(answer, payload).candidates or ()
+        chunks = b"".join(map(self._receive_candidate, marked))
+        if not chunks:
+            self._count_empty()
+        return chunks
+
+    def finish(self) -> bytes:
+        """The last chunks, when the upstream's body has ended.
+
+        Raises :exc:`StreamIncomplete` if a choice has no finish reason or none was begun,
+        :exc:`UnusableAnswer` if there is nothing to show and nothing was given out, and
+        :exc:`UpstreamRejected` where Gemini says that the request's history is at fault.
+        """
+        choices = sorted(self._choices.items())
+        if not choices or any(choice.reader.ending is None for _, choice in choices):
+            raise StreamIncomplete("The upstream ended its stream without a finish reason")
+        held_back = [choice.reader.close() for _, choice in choices]
+        fault = require_answer([choice.reader for _, choice in choices])
+        if fault is not None and not self.started:
+            raise UnusableAnswer(fault)
+        chunks = []
+        for (index, choice), calls in zip(choices, held_back, strict=True):
+            chunks.append(self._give(index, choice, Increment(calls=calls)))
+            chunks.append(self._end(index, choice))
+        if self._context.include_usage:
+            chunks.append(self._chunks.usage(self.usage.to_openai()))
+        return b"".join((*chunks, DONE))
+
+    def resume(self, *, again: bool = False) -> None:
+        """The next hop of this answer begins; ``again`` if it began before and gave nothing."""
+        if self._usage is not None and not again:
+            self._earlier_usage = self.usage
+        self._usage = None
+        for choice in self._choices.values():
+            choice.reader.restart()
+
+    def cut_off(self) -> None:
+        """The next hop failed for good, perhaps within: this is all of the answer that there is."""
+        for choice in self._choices.values():
+            choice.reader.cut_off()
+
+    @property
+    def started(self) -> bool:
+        """Whether anything was given out for the client."""
+        return self._encoder is not None
+
+    @property
+    def usage(self) -> TokenUsage:
+        """The tokens of all hops so far."""
+        earlier, present = self._earlier_usage, self._usage
+        if earlier is None or present is None:
+            return earlier or TokenUsage.from_gemini(present)
+        return earlier.continued_by(TokenUsage.from_gemini(present))
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the prompt or a candidate was blocked."""
+        return any(choice.reader.is_blocked for choice in self._choices.values())
+
+    @property
+    def empty(self) -> bool:
+        """Whether the model stopped without any text, call or media in any choice."""
+        choices = self._choices.values()
+        return bool(choices) and all(choice.reader.is_empty for choice in choices)
+
+    @property
+    def malformed(self) -> bool:
+        """Whether the ending of a choice says that something went wrong."""
+        endings = (choice.reader.ending for choice in self._choices.values())
+        return any(ending is not None and not ending.is_clean for ending in endings)
+
+    @property
+    def continuation(self) -> str | None:
+        """The token that asks for the next hop, if the answer is to go on."""
+        tokens = (choice.reader.continuation for choice in self._choices.values())
+        return next(filter(None, tokens), None)
+
+    def _receive_feedback(self, answer: GenerateContentResponse) -> bytes:
+        feedback, reason = answer.prompt_feedback, answer.block
+        if feedback is None or reason is None:
+            self._count_empty()
+            return b""
+        choice = self._choice_at(0)
+        choice.reader.block(reason, feedback.block_reason_message)
+        return self._begin(0, choice)
+
+    def _count_empty(self) -> None:
+        if self._empty_events == MAX_EMPTY_EVENTS:
+            raise GarbledAnswer(f"more than {MAX_EMPTY_EVENTS} events without content")
+        self._empty_events += 1
+
+    def _receive_candidate(self, candidate: Candidate) -> bytes:
+        index = candidate.index or 0
+        choice = self._choice_at(index)
+        increment = choice.reader.read(candidate)
+        if increment or choice.reader.is_blocked:
+            return self._give(index, choice, increment)
+        return b""
+
+    def _give(self, index: int, choice: _StreamedChoice, increment: Increment) -> bytes:
+        """The chunks of ``increment``, after those that begin the choice if none was given."""
+        begin = self._begin(index, choice)
+        encode = self._chunks.delta
+        chunks = [begin]
+        if increment.thoughts:
+            chunks.append(encode(index, Delta(reasoning_content=increment.thoughts)))
+        if increment.logprobs:
+            text = Delta(content=increment.text)
+            chunks.append(encode(index, text, logprobs=Logprobs(increment.logprobs)))
+        elif increment.text:
+            chunks.append(self._chunks.text(index, increment.text))
+        if increment.images:
+            chunks.append(encode(index, Delta(images=increment.images)))
+        chunks += (encode(index, self._audio(choice, blob)) for blob in increment.audio)
+        chunks += (encode(index, self._call(call)) for call in increment.calls)
+        return b"".join(chunks)
+
+    def _end(self, index: int, choice: _StreamedChoice) -> bytes:
+        chunks = []
+        cited = annotated(choice.reader.citations(), streamed=True)
+        if cited:
+            chunks.append(self._chunks.delta(index, Delta(annotations=cited)))
+        refusal = choice.reader.refusal
+        if refusal is not None:
+            chunks.append(self._chunks.delta(index, Delta(refusal=refusal)))
+        reason = choice.reader.finish_reason
+        chunks.append(self._chunks.delta(index, Delta(), finish_reason=reason))
+        return b"".join(chunks)
+
+    def _begin(self, index: int, choice: _StreamedChoice) -> bytes:
+        """The first chunk of the choice, unless it was given already.
+
+        Choices that the client asked for begin in their order, since the official SDKs take the
+        place in their list for the index.
+        """
+        if choice.begun:
+            return b""
+        lower = range(min(index, self._context.choices))
+        chunks = [self._begin(other, self._choice_at(other)) for other in lower]
+        choice.begun = True
+        chunks.append(self._chunks.delta(index, Delta(role="assistant", content="")))
+        return b"".join(chunks)
+
+    def _call(self, call: ToolCall) -> Delta:
+        if self._context.legacy_functions:
+            return Delta(function_call=call.function)
+        return Delta(tool_calls=[call])
+
+    def _audio(self, choice: _StreamedChoice, blob: Blob) -> Delta:
+        data = blob.data or ""
+        if choice.sounded:
+            return Delta(audio=Audio(data))
+        choice.sounded = True
+        identity = audio_id(self._completion_id)
+        return Delta(audio=Audio(data, identity, self._created, "", blob.mime_type or ""))
+
+    def _choice_at(self, index: int) -> _StreamedChoice:
+        choice = self._choices.get(index)
+        if choice is None:
+            if len(self._choices) == MAX_CANDIDATES:
+                raise GarbledAnswer(f"more than {MAX_CANDIDATES} candidates")
+            reader = ChoiceReader(self._context, self._new_id, self._signatures)
+            choice = self._choices[index] = _StreamedChoice(reader)
+        return choice
+
+    @property
+    def _chunks(self) -> ChunkEncoder:
+        """The encoder of this stream, made when the first chunk is due."""
+        if self._encoder is None:
+            self._completion_id = completion_id(self._response_id, self._new_id)
+            self._encoder = ChunkEncoder(
+                self._completion_id,
+                self._created,
+                self._context.model,
+                tier=service_tier(self._usage),
+                include_usage=self._context.include_usage,
+            )
+        return self._encoder
+
+
+class _StreamedChoice:
+    """A choice and what the client was told of it."""
+
+    __slots__ = ("_reader", "begun", "sounded", "texts")
+
+    def __init__(self, reader: ChoiceReader) -> None:
+        self._reader = reader
+        self.begun = False
+        self.sounded = False
+        #: Given out already; the reader is to take them in before anything else.
+        self.texts: list[str] = []
+
+    @property
+    def reader(self) -> ChoiceReader:
+        """What is known of the choice."""
+        if self.texts:
+            self.read_texts()
+        return self._reader
+
+    def read_texts(self) -> None:
+        """Let the reader take in the texts."""
+        self._reader.read_text("".join(self.texts))
+        self.texts.clear()
+
+
+def _sole_text(candidates: list[Candidate]) -> str | None:
+    """The text of what is one part of text and nothing else, as nearly all events are."""
+    candidate = candidates[0]
+    if (
+        len(candidates) != 1
+        or candidate.content is None
+        or candidate.finish_reason is not None
+        or candidate.grounding_metadata is not None
+        or candidate.citation_metadata is not None
+        or candidate.logprobs_result is not None
+        or candidate.continuation_token is not None
+    ):
+        return None
+    parts = candidate.content.parts
+    if parts is None or len(parts) != 1:
+        return None
+    part = parts[0]
+    return None if part.thought or part.function_call is not None else part.text

@@ -1,0 +1,187 @@
+"""How much to think: ``reasoning_effort`` and its relatives become a ``thinkingConfig``.
+
+Clients of many gateways ask in many ways; the first that asks is heard, in this order: Google's own
+``thinking_config``, OpenAI's ``reasoning_effort``, ``thinking`` (Anthropic, litellm), ``reasoning``
+(OpenRouter). A model that takes levels gets the nearest level it has, a model that takes budgets a
+budget within its range. Asking for effort also asks for the thoughts, so that answers can carry
+``reasoning_content``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from gemproxy.api.openai.schema.requests import ChatCompletionRequest, GoogleThinkingConfig
+from gemproxy.core.errors import InvalidRequest
+from gemproxy.providers.gemini.capabilities import ModelFamily, ThinkingControl
+from gemproxy.providers.gemini.wire.requests import ThinkingConfig
+from gemproxy.translate.openai_chat__gemini.google_options import Options, either
+
+#: Levels and efforts by their strength; ``max`` is the strongest that a model has.
+_STRENGTH = {
+    "none": 0,
+    "minimal": 1,
+    "low": 2,
+    "medium": 3,
+    "high": 4,
+    "xhigh": 5,
+    "max": 5,
+}
+#: Efforts as budgets, for models of the 2.5 generation; cut to the model's own range.
+_BUDGETS = {
+    "none": 0,
+    "low": 1024,
+    "medium": 8192,
+    "high": 24_576,
+    "xhigh": 32_768,
+    "max": 32_768,
+}
+#: Budgets as efforts, for models without budgets: the first limit that is not passed.
+_EFFORTS = ((0, "none"), (512, "minimal"), (1024, "low"), (8192, "medium"), (2**31, "high"))
+_LEVELS = ("minimal", "low", "medium", "high", "xhigh")
+_DYNAMIC = -1
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What the client asks for. At most one of ``effort`` and ``budget`` is set."""
+
+    effort: str | None = None
+    budget: int | None = None
+    include_thoughts: bool | None = None
+    #: Asked in Google's own words, and not in general ones.
+    explicit: bool = False
+
+
+def thinking_config(
+    request: ChatCompletionRequest, google: Options, family: ModelFamily
+) -> ThinkingConfig | None:
+    """The ``thinkingConfig`` for the request, ``None`` where the model's default shall hold.
+
+    Raises :class:`InvalidRequest` where two wishes contradict each other.
+    """
+    wish = _wish(request, google)
+    if wish is None or family.thinking is ThinkingControl.NONE:
+        return None
+    if (family.image_output or family.speech_output) and not wish.explicit:
+        # Effort is a general hint, and these models are not made to reason.
+        return None
+    configure = _budget_config if family.thinking is ThinkingControl.BUDGET else _level_config
+    config = configure(wish, family)
+    return None if config == ThinkingConfig() else config
+
+
+def _wish(request: ChatCompletionRequest, google: Options) -> _Wish | None:
+    if google.thinking_config is not None:
+        return _google_wish(request, google.thinking_config.value, google.thinking_config.path)
+    if request.reasoning_effort is not None:
+        return _effort_wish(request.reasoning_effort)
+    if request.thinking is not None:
+        return _thinking_wish(request)
+    if request.reasoning is not None:
+        return _reasoning_wish(request)
+    return None
+
+
+def _google_wish(request: ChatCompletionRequest, config: GoogleThinkingConfig, path: str) -> _Wish:
+    level = either(config, path, "thinking_level").value
+    budget = either(config, path, "thinking_budget").value
+    shown = either(config, path, "include_thoughts").value
+    if level is None and budget is None:
+        if request.reasoning_effort is None:
+            return _Wish(include_thoughts=shown, explicit=True)
+        wish = _effort_wish(request.reasoning_effort)
+        return wish if shown is None else replace(wish, include_thoughts=shown)
+    if request.reasoning_effort is not None:
+        raise InvalidRequest(
+            f"reasoning_effort: cannot be combined with {path}, which says the same in other"
+            " words; send one of them.",
+            param="reasoning_effort",
+        )
+    if level is not None and budget is not None:
+        raise InvalidRequest(
+            f"{path}: thinking_budget and thinking_level exclude each other.", param=path
+        )
+    word = None
+    if level is not None:
+        word = _known_level(level, either(config, path, "thinking_level").path)
+    return _Wish(word, budget, shown, explicit=True)
+
+
+def _known_level(level: str, path: str) -> str:
+    word = level.lower()
+    if word not in _LEVELS:
+        raise InvalidRequest(
+            f"{path}: invalid value '{level[:60]}', expected one of {', '.join(_LEVELS)}.",
+            param=path,
+        )
+    return word
+
+
+def _effort_wish(effort: str) -> _Wish:
+    return _Wish(effort=effort, include_thoughts=None if effort == "none" else True)
+
+
+def _thinking_wish(request: ChatCompletionRequest) -> _Wish | None:
+    thinking = request.thinking
+    if thinking is None or thinking.type == "adaptive":
+        return None
+    if thinking.type == "disabled":
+        return _effort_wish("none")
+    budget = thinking.budget_tokens
+    return _Wish(budget=budget, include_thoughts=None if budget == 0 else True)
+
+
+def _reasoning_wish(request: ChatCompletionRequest) -> _Wish | None:
+    reasoning = request.reasoning
+    if reasoning is None:
+        return None
+    if reasoning.enabled is False:
+        return _effort_wish("none")
+    if reasoning.effort is None and reasoning.max_tokens is None and not reasoning.enabled:
+        return None
+    stops = reasoning.effort == "none" or reasoning.max_tokens == 0
+    shown = None if stops or reasoning.exclude else True
+    if reasoning.effort is not None:
+        return _Wish(effort=reasoning.effort, include_thoughts=shown)
+    return _Wish(budget=reasoning.max_tokens, include_thoughts=shown)
+
+
+def _budget_config(wish: _Wish, family: ModelFamily) -> ThinkingConfig:
+    budget = wish.budget
+    if wish.effort is not None:
+        budget = _BUDGETS.get(wish.effort, family.minimal_budget)
+    if budget is not None:
+        budget = _within(budget, family)
+    return ThinkingConfig(include_thoughts=wish.include_thoughts, thinking_budget=budget)
+
+
+def _within(budget: int, family: ModelFamily) -> int:
+    if budget == _DYNAMIC or (budget == 0 and family.thinking_can_stop):
+        return budget
+    smallest, largest = family.budget_range
+    return min(max(budget, smallest), largest)
+
+
+def _level_config(wish: _Wish, family: ModelFamily) -> ThinkingConfig:
+    effort, budget = wish.effort, wish.budget
+    if budget == _DYNAMIC:
+        # What these models do by themselves.
+        budget = None
+    if family.thinking_can_stop and (budget == 0 or effort == "none"):
+        return ThinkingConfig(include_thoughts=wish.include_thoughts, thinking_budget=0)
+    if budget is not None and (budget == 0 or not family.accepts_budget):
+        # Thinking cannot be switched off here, so that 0 is the lowest level and not a budget.
+        effort = next(word for limit, word in _EFFORTS if budget <= limit)
+        budget = None
+    return ThinkingConfig(
+        include_thoughts=wish.include_thoughts,
+        thinking_budget=budget,
+        thinking_level=None if effort is None else _nearest_level(effort, family.levels),
+    )
+
+
+def _nearest_level(effort: str, levels: tuple[str, ...]) -> str:
+    """The weakest level that is at least as strong as ``effort``, else the strongest there is."""
+    wanted = _STRENGTH[effort]
+    return next((level for level in levels if _STRENGTH[level] >= wanted), levels[-1])

@@ -1,0 +1,1 @@
+"""What several translations have in common."""

@@ -1,0 +1,145 @@
+"""Token counts: ``usageMetadata`` becomes OpenAI's ``usage``.
+
+Gemini counts thoughts apart from the visible output and the results of server-side tools apart
+from the prompt; OpenAI's two sums hold them.
+"""
+
+from __future__ import annotations
+
+from operator import add
+from typing import Self
+
+import msgspec
+
+from gemproxy.api.openai.schema.answers import CompletionTokensDetails, PromptTokensDetails, Usage
+from gemproxy.providers.gemini.wire.answers import ModalityTokenCount, UsageMetadata
+
+
+class TokenUsage(msgspec.Struct, frozen=True, gc=False):
+    """Tokens of one answer, or of several: they add up with ``+``."""
+
+    #: The prompt, cached tokens and results of server-side tools included.
+    input: int = 0
+    #: The part of ``input`` that came from a cache.
+    cached: int = 0
+    #: Everything that was generated, thoughts included.
+    output: int = 0
+    #: The part of ``output`` that was thinking.
+    reasoning: int = 0
+    #: ``input`` and ``output``.
+    total: int = 0
+    input_text: int = 0
+    input_audio: int = 0
+    input_image: int = 0
+    output_audio: int = 0
+    output_image: int = 0
+
+    @classmethod
+    def from_gemini(cls, usage: UsageMetadata | None) -> Self:
+        """Read Gemini's counts; a missing count is 0."""
+        if usage is None:
+            return cls()
+        count = usage.prompt_token_count
+        if count is None:
+            count = usage.raw_prompt_token_count
+        prompt = _tokens(count) + _tokens(usage.tool_use_prompt_token_count)
+        visible = _tokens(usage.candidates_token_count)
+        reasoning = _tokens(usage.thoughts_token_count)
+        # Some models' candidates count holds the thoughts already; the total gives them away.
+        inclusive = reasoning <= visible and prompt + visible == usage.total_token_count
+        output = visible if inclusive else visible + reasoning
+        input_text, input_audio, input_image = _by_modality(
+            usage.prompt_tokens_details or usage.prompt_token_details
+        )
+        _, output_audio, output_image = _by_modality(usage.candidates_tokens_details)
+        return cls(
+            input=prompt,
+            cached=_tokens(usage.cached_content_token_count),
+            output=output,
+            reasoning=reasoning,
+            total=prompt + output,
+            input_text=input_text,
+            input_audio=input_audio,
+            input_image=input_image,
+            output_audio=output_audio,
+            output_image=output_image,
+        )
+
+    def __add__(self, other: TokenUsage) -> TokenUsage:
+        ours, theirs = msgspec.structs.astuple(self), msgspec.structs.astuple(other)
+        return TokenUsage(*map(add, ours, theirs))
+
+    def continued_by(self, hop: TokenUsage) -> TokenUsage:
+        """The tokens of an answer that was asked for in hops, of which ``hop`` is the next.
+
+        Each hop counts as its prompt what the hops before it wrote; the client's prompt is the
+        first hop's.
+        """
+        return msgspec.structs.replace(
+            self,
+            output=self.output + hop.output,
+            reasoning=self.reasoning + hop.reasoning,
+            total=self.input + self.output + hop.output,
+            output_audio=self.output_audio + hop.output_audio,
+            output_image=self.output_image + hop.output_image,
+        )
+
+    def to_openai(self) -> Usage:
+        """The ``usage`` object of a completion."""
+        return Usage(
+            prompt_tokens=self.input,
+            completion_tokens=self.output,
+            total_tokens=self.total,
+            prompt_tokens_details=PromptTokensDetails(
+                cached_tokens=self.cached,
+                audio_tokens=self.input_audio,
+                image_tokens=self.input_image,
+                text_tokens=self.input_text,
+            ),
+            completion_tokens_details=CompletionTokensDetails(
+                reasoning_tokens=self.reasoning,
+                audio_tokens=self.output_audio,
+                image_tokens=self.output_image,
+            ),
+        )
+
+
+def service_tier(usage: UsageMetadata | None) -> str | None:
+    """OpenAI's name of the tier that served the request; ``None`` if that is not known."""
+    if usage is None or usage.service_tier is None:
+        return None
+    return _SERVICE_TIERS.get(usage.service_tier.lower())
+
+
+def _by_modality(details: list[ModalityTokenCount] | None) -> tuple[int, int, int]:
+    """Tokens of text, of sound and of images."""
+    if not details:
+        return _NO_TOKENS
+    text = audio = image = 0
+    for detail in details:
+        tokens = _tokens(detail.token_count)
+        if detail.modality in _TEXT:
+            text += tokens
+        elif detail.modality in _AUDIO:
+            audio += tokens
+        elif detail.modality in _IMAGE:
+            image += tokens
+    return text, audio, image
+
+
+def _tokens(count: int | None) -> int:
+    """``count`` within what can be a number of tokens, whatever an upstream says."""
+    if not count or count < 0:
+        return 0
+    return count if count < _MOST_TOKENS else _MOST_TOKENS  # noqa: FURB136 - min() costs more
+
+
+_MOST_TOKENS = 10**12
+_SERVICE_TIERS = {"standard": "default", "flex": "flex", "priority": "priority"}
+
+_NO_TOKENS = (0, 0, 0)
+
+# Names and numbers of google.ai.generativelanguage.v1beta.Modality.
+_TEXT = ("TEXT", 1)
+_IMAGE = ("IMAGE", 2)
+_AUDIO = ("AUDIO", 4)

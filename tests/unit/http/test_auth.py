@@ -1,0 +1,112 @@
+"""Who may come in."""
+
+import pytest
+
+from gemproxy.config.settings import AccessToken
+from gemproxy.core.errors import Unauthorized
+from gemproxy.http.auth import STRANGER, Client, TokenAuth
+from gemproxy.secret import Secret
+
+TOKENS = [
+    AccessToken("app", Secret("token-of-the-app-0123")),
+    AccessToken("curious", Secret("token-of-the-curious"), debug=True),
+    AccessToken("umlaut", Secret("schlüssel-für-tests")),
+]
+ADMIN = Secret("token-of-the-operator")
+
+
+def auth(*, anonymous=False, **more):
+    return TokenAuth(TOKENS, ADMIN, anonymous=anonymous, **more)
+
+
+def bearer(token):
+    return b"Bearer " + token.encode()
+
+
+def test_a_token_tells_who_comes():
+    assert auth().client(bearer("token-of-the-app-0123")) == Client("app")
+    assert auth().client(bearer("token-of-the-curious")) == Client("curious", debug=True)
+    assert auth().client(bearer("schlüssel-für-tests")) == Client("umlaut")
+
+
+def test_the_operator_is_a_client_too_and_may_look():
+    assert auth().client(bearer(ADMIN.reveal())) == Client("admin", debug=True, admin=True)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        None,
+        b"",
+        b"Bearer",
+        b"Bearer ",
+        b"token-of-the-app-0123",
+        b"Basic token-of-the-app-0123",
+        b"Bearer token-of-the-app-012",
+        b"Bearer token-of-the-app-01234",
+        b"Bearer TOKEN-OF-THE-APP-0123",
+        b"Bearer token-of-the-app-0123 token-of-the-app-0123",
+        b"Bearer \xff\xfe",
+    ],
+)
+def test_everybody_else_stays_out(header):
+    with pytest.raises(Unauthorized) as refused:
+        auth().client(header)
+    assert "token-of" not in refused.value.message
+    assert (b"WWW-Authenticate", b"Bearer") in refused.value.headers()
+
+
+def test_where_all_are_let_in_a_token_that_was_not_seen_before_may_be_a_guess():
+    open_auth = auth(anonymous=True)
+    assert open_auth.client(bearer("unused")) is STRANGER
+    assert open_auth.client(bearer("unused")) is not STRANGER
+    assert open_auth.client(bearer("another")) is STRANGER
+    for header in (None, b"Basic dTpw", bearer("token-of-the-app-0123")):
+        assert open_auth.client(header) is not STRANGER
+    assert not STRANGER.debug
+    for number in range(5000):
+        open_auth.client(bearer(f"guess-{number}"))
+    assert len(open_auth._wrong) <= 1024
+
+
+@pytest.mark.parametrize(
+    "header", [b"bearer token-of-the-app-0123", b" Bearer  token-of-the-app-0123 "]
+)
+def test_the_schemes_case_and_blanks_do_not_matter(header):
+    assert auth().client(header).name == "app"
+
+
+def test_the_message_says_whether_the_token_is_missing_or_wrong():
+    with pytest.raises(Unauthorized, match="didn't provide"):
+        auth().client(None)
+    with pytest.raises(Unauthorized, match="Incorrect"):
+        auth().client(b"Bearer wrong")
+
+
+@pytest.mark.parametrize("header", [None, b"Bearer whatever-an-sdk-sends", b"Basic x"])
+def test_anonymous_clients_come_in_where_that_is_allowed(header):
+    assert auth(anonymous=True).client(header) == Client()
+
+
+def test_a_known_token_is_known_where_anonymous_clients_are_allowed():
+    assert auth(anonymous=True).client(bearer("token-of-the-curious")).debug
+
+
+@pytest.mark.parametrize("anonymous", [False, True])
+@pytest.mark.parametrize("token", ["wrong", "token-of-the-app-0123", "token-of-the-curious"])
+def test_the_admin_api_takes_the_operators_token_only(anonymous, token):
+    with pytest.raises(Unauthorized, match="admin token"):
+        auth(anonymous=anonymous).operator(bearer(token))
+    with pytest.raises(Unauthorized):
+        auth(anonymous=anonymous).operator(None)
+    assert auth(anonymous=anonymous).operator(bearer(ADMIN.reveal())).admin
+
+
+def test_an_open_admin_api_takes_everybody():
+    assert auth(admin_open=True).operator(None).admin
+
+
+def test_without_an_admin_token_nobody_is_the_operator():
+    nobody = TokenAuth([], None, anonymous=True)
+    with pytest.raises(Unauthorized):
+        nobody.operator(b"Bearer ")

@@ -1,0 +1,126 @@
+"""A coroutine that is run to its end, as Twisted would run it."""
+
+import contextlib
+import gc
+import weakref
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+
+from gemproxy.http.coroutine_runner import Work
+
+
+class Diary:
+    """A coroutine, and what it has met."""
+
+    def __init__(self, *awaited):
+        self.met = []
+        self._awaited = awaited
+
+    async def __call__(self):
+        for each in self._awaited:
+            await self._meet(each)
+        self.met.append("end")
+
+    async def _meet(self, awaited):
+        try:
+            self.met.append(await awaited)
+        except (CancelledError, ValueError) as error:
+            self.met.append(type(error))
+
+
+def test_it_begins_at_once_and_waits_where_it_must():
+    first, second = Deferred(), Deferred()
+    diary = Diary(succeed(1), first, fail(ValueError()), second)
+    work = Work(diary())
+    assert (diary.met, work.over) == ([1], False)
+    first.callback(2)
+    assert (diary.met, work.over) == ([1, 2, ValueError], False)
+    second.errback(ValueError())
+    assert (diary.met, work.over) == ([1, 2, ValueError, ValueError, "end"], True)
+
+
+def test_what_waits_for_another_deferred_is_waited_for():
+    outer, inner = Deferred(), Deferred()
+    outer.addCallback(lambda _: inner)
+    outer.callback(None)
+    diary = Diary(outer)
+    Work(diary())
+    assert diary.met == []
+    inner.callback("inner")
+    assert diary.met == ["inner", "end"]
+
+
+def test_cancelling_reaches_what_is_waited_for_and_nothing_else():
+    told = []
+    first, second, third = succeed(1), Deferred(told.append), Deferred()
+    diary = Diary(first, second, third)
+    work = Work(diary())
+    work.cancel()
+    assert told == [second]
+    assert (diary.met, work.over) == ([1, CancelledError], False)
+    third.callback(3)
+    work.cancel()
+    assert (diary.met, work.over) == ([1, CancelledError, 3, "end"], True)
+
+
+def test_cancelled_while_it_is_at_work_it_goes_on():
+    first, second = Deferred(), Deferred()
+    diary = Diary(second)
+
+    async def cancel_and_go_on():
+        await first
+        work.cancel()
+        await diary()
+
+    work = Work(cancel_and_go_on())
+    first.callback(None)
+    second.callback(2)
+    assert (diary.met, work.over) == ([2, "end"], True)
+
+
+@pytest.mark.parametrize("awaited", [[], [Deferred()]])
+def test_its_end_is_told_to_who_asks(awaited):
+    work = Work(Diary(*awaited)())
+    told = []
+    work.ended().addCallback(told.append)
+    for each in awaited:
+        assert told == []
+        each.callback(None)
+    assert told == [None]
+
+
+def test_who_no_longer_waits_for_the_end_hinders_nothing():
+    waiting = Deferred()
+    diary = Diary(waiting)
+    work = Work(diary())
+    work.ended().addErrback(lambda _: None).cancel()
+    waiting.callback(1)
+    assert diary.met == [1, "end"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_nothing_of_it_waits_for_the_garbage_collector(fails):
+    class Held:
+        pass
+
+    async def hold(held, waiting):
+        with contextlib.suppress(ValueError):
+            await waiting
+        assert held
+
+    gc.disable()
+    try:
+        held, waiting = Held(), Deferred()
+        gone = weakref.ref(held)
+        work = Work(hold(held, waiting))
+        del held
+        assert gone() is not None
+        if fails:
+            waiting.errback(ValueError())
+        else:
+            waiting.callback(None)
+        assert work.over
+        assert gone() is None
+    finally:
+        gc.enable()

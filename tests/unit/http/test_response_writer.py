@@ -1,0 +1,303 @@
+"""Answers on the wire: heads, streams, heartbeats, and a client that reads slowly."""
+
+import pytest
+from fakes.doors import OpenDoor
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.web.resource import Resource
+
+from gemproxy.core.context import AttemptRecord, Exchange
+from gemproxy.core.errors import Draining
+from gemproxy.http.response_writer import RequestWriter
+from gemproxy.http.site import ProxySite
+
+
+class Flow:
+    """An upstream that can be held back."""
+
+    def __init__(self):
+        self.calls = []
+
+    def pause(self):
+        self.calls.append("pause")
+
+    def resume(self):
+        self.calls.append("resume")
+
+
+class Stage:
+    """A writer whose client sits on a transport in memory."""
+
+    def __init__(self, heartbeat=15.0, version=b"HTTP/1.1", headers_after=None):
+        self.clock = Clock()
+        self.clock.advance(1_790_000_000)
+        self.exchange = Exchange("req_1", "/", self.clock.seconds())
+        self.site = ProxySite(Resource(), self.clock, door=OpenDoor(self.clock))
+        self.site.routes[b"POST", b"/"] = self.begin
+        self.heartbeat = heartbeat
+        self.headers_after = headers_after
+        self.transport = StringTransport()
+        self.channel = self.site.buildProtocol(None)
+        self.channel.makeConnection(self.transport)
+        self.channel.dataReceived(b"POST / %b\r\nHost: x\r\nContent-Length: 0\r\n\r\n" % version)
+
+    def begin(self, request):
+        self.request = request
+        self.writer = RequestWriter(
+            self.clock,
+            request,
+            self.exchange,
+            b"",
+            self.heartbeat,
+            headers_after=self.headers_after,
+        )
+
+    @property
+    def sent(self):
+        return self.transport.value()
+
+    @property
+    def body(self):
+        return self.sent.partition(b"\r\n\r\n")[2]
+
+
+def test_an_answer_is_one_whole_message():
+    stage = Stage()
+    stage.clock.advance(0.25)
+    stage.exchange.attempts.append(AttemptRecord("id", "alpha", 0.0))
+    stage.writer.answer(b'{"a":1}')
+    head, _, body = stage.sent.partition(b"\r\n\r\n")
+    assert body == b'{"a":1}'
+    lines = head.split(b"\r\n")
+    assert lines[0] == b"HTTP/1.1 200 OK"
+    assert b"Content-Length: 7" in lines
+    assert b"openai-processing-ms: 250" in lines
+    assert b"x-gemproxy-attempts: 1" in lines
+    assert not any(line.startswith(b"x-gemproxy-key") for line in lines)
+
+
+def test_a_clock_that_is_set_back_gives_neither_an_old_date_nor_a_time_before_the_start():
+    for back in (0, 3600):
+        stage = Stage()
+        stage.clock.rightNow -= back
+        stage.writer.answer(b"{}")
+        assert b"openai-processing-ms: 0\r\n" in stage.sent
+    assert b"Date: Mon, 21 Sep 2026 13:13:20 GMT\r\n" in stage.sent
+
+
+def test_a_keys_name_is_told_to_those_who_may_know_and_cannot_break_the_head():
+    stage = Stage()
+    stage.exchange.attempts.append(AttemptRecord("id", "schlüssel-1", 0.0))
+    stage.writer.tells_key = True
+    stage.writer.answer(b"{}")
+    assert b"x-gemproxy-key: schl\\xfcssel-1\r\n" in stage.sent
+
+
+def test_a_streams_head_leaves_with_its_first_events():
+    stage = Stage()
+    stage.writer.begin_stream()
+    assert stage.sent == b""
+    stage.writer.write(b"data: 1\n\n")
+    assert stage.sent.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert stage.body == b"9\r\ndata: 1\n\n\r\n"
+    stage.writer.finish()
+    assert stage.body.endswith(b"0\r\n\r\n")
+
+
+def test_no_events_are_no_chunk():
+    """A chunk of length 0 would end the body."""
+    stage = Stage()
+    stage.writer.begin_stream()
+    stage.writer.write(b"")
+    assert stage.sent == b""
+
+
+def test_an_old_client_gets_a_stream_without_chunks_that_ends_with_the_connection():
+    stage = Stage(version=b"HTTP/1.0")
+    stage.writer.begin_stream()
+    stage.writer.write(b"data: 1\n\n")
+    stage.writer.finish()
+    assert b"Transfer-Encoding" not in stage.sent
+    assert b"Connection: close" in stage.sent
+    assert stage.body == b"data: 1\n\n"
+    assert stage.transport.disconnecting
+
+
+def test_a_silent_stream_beats_between_events():
+    stage = Stage(heartbeat=15.0)
+    stage.writer.begin_stream()
+    stage.writer.write(b"data: 1\n\n")
+    stage.clock.advance(10)
+    stage.writer.write(b"data: 2\n\n")
+    stage.clock.advance(14)
+    assert b": heartbeat" not in stage.sent
+    stage.clock.advance(1)
+    assert stage.sent.endswith(b"d\r\n: heartbeat\n\n\r\n")
+    stage.clock.advance(15)
+    assert stage.sent.count(b": heartbeat\n\n") == 2
+
+
+@pytest.mark.parametrize("end", ["finish", "close"])
+def test_no_heart_beats_after_the_end(end):
+    stage = Stage()
+    stage.writer.begin_stream()
+    stage.writer.write(b"data: 1\n\n")
+    getattr(stage.writer, end)()
+    stage.clock.advance(14)
+    sent = stage.sent
+    stage.clock.advance(40)
+    assert stage.sent == sent
+
+
+def test_no_heart_beats_where_none_is_wanted():
+    stage = Stage(heartbeat=0)
+    stage.writer.begin_stream()
+    stage.writer.write(b"data: 1\n\n")
+    stage.clock.advance(50)
+    assert b"heartbeat" not in stage.sent
+
+
+def test_a_client_that_reads_slowly_holds_the_upstream_back():
+    stage, flow = Stage(), Flow()
+    stage.writer.begin_stream()
+    stage.writer.attach(flow)
+    stage.writer.pauseProducing()
+    assert flow.calls == ["pause"]
+    stage.clock.advance(100)
+    assert b"heartbeat" not in stage.sent  # would only pile up
+    stage.writer.resumeProducing()
+    assert flow.calls == ["pause", "resume"]
+
+
+def test_a_second_upstream_is_held_back_by_a_client_that_still_does_not_read():
+    stage, second = Stage(), Flow()
+    stage.writer.begin_stream()
+    stage.writer.attach(Flow())
+    stage.writer.pauseProducing()
+    stage.writer.attach(second)
+    assert second.calls == ["pause"]
+
+
+def test_the_transport_itself_asks_to_hold_back():
+    stage, flow = Stage(), Flow()
+    stage.writer.begin_stream()
+    stage.writer.attach(flow)
+    stage.transport.producer.pauseProducing()
+    stage.transport.producer.resumeProducing()
+    assert flow.calls == ["pause", "resume"]
+
+
+# -- a stream that has not begun ------------------------------------------------------------------
+
+
+def test_a_stream_that_is_silent_for_long_gets_its_head_and_a_comment():
+    stage = Stage(heartbeat=15.0, headers_after=20.0)
+    stage.writer.await_stream()
+    stage.clock.advance(19.9)
+    assert stage.sent == b""
+    stage.clock.advance(0.2)
+    assert stage.sent.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert stage.body == b"d\r\n: heartbeat\n\n\r\n"
+    assert stage.writer.opened
+    assert not stage.writer.started  # another key may still be tried
+    stage.clock.advance(15)
+    assert stage.sent.count(b": heartbeat\n\n") == 2
+
+    stage.writer.begin_stream()
+    stage.writer.write(b"data: 1\n\n")
+    stage.writer.finish()
+    assert stage.sent.count(b"HTTP/1.1") == 1
+    assert stage.body.endswith(b"9\r\ndata: 1\n\n\r\n0\r\n\r\n")
+    assert stage.clock.getDelayedCalls() == [stage.site._sweeping]
+
+
+def test_the_head_may_go_out_at_once_or_never():
+    stage = Stage(headers_after=0.0)
+    stage.writer.await_stream()
+    assert stage.sent.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert stage.body == b"d\r\n: heartbeat\n\n\r\n"
+
+    stage = Stage(headers_after=None)
+    stage.writer.await_stream()
+    stage.clock.advance(3600)
+    assert stage.sent == b""
+
+
+def test_without_heartbeats_the_head_goes_out_alone_and_once():
+    stage = Stage(heartbeat=0, headers_after=20.0)
+    stage.writer.await_stream()
+    stage.clock.advance(20)
+    assert stage.sent.endswith(b"\r\n\r\n")
+    head = stage.sent
+    stage.clock.advance(100)
+    stage.writer.begin_stream()
+    stage.writer.write(b"data: 1\n\n")
+    assert stage.sent == head + b"9\r\ndata: 1\n\n\r\n"
+
+
+@pytest.mark.parametrize(("heartbeat", "after"), [(15.0, 20.0), (15.0, 2.0), (15.0, 15.0)])
+def test_a_stream_that_begins_in_time_has_one_timer_and_beats_as_ever(heartbeat, after):
+    stage = Stage(heartbeat=heartbeat, headers_after=after)
+    stage.writer.await_stream()
+    stage.clock.advance(1.0)
+    stage.writer.begin_stream()
+    stage.writer.write(b"data: 1\n\n")
+    assert len(stage.clock.getDelayedCalls()) == 2  # with the site's
+    stage.clock.advance(14.9)
+    assert b"heartbeat" not in stage.sent
+    for seconds in (0.2, 15, 15):
+        before = stage.sent.count(b"heartbeat")
+        stage.clock.advance(seconds)
+        assert stage.sent.count(b"heartbeat") == before + 1
+        assert len(stage.clock.getDelayedCalls()) == 2
+
+
+def test_what_fails_behind_the_head_is_told_by_an_event():
+    stage = Stage(headers_after=20.0)
+    stage.writer.await_stream()
+    stage.clock.advance(20)
+    stage.writer.break_off(Draining("No more.", retry_after=1))
+    assert b'data: {"error":{"message":"No more."' in stage.body
+    assert stage.body.endswith(b"\n\n\r\n0\r\n\r\n")
+    assert b"[DONE]" not in stage.sent
+    assert stage.sent.count(b"HTTP/1.1") == 1
+
+
+def test_the_head_is_not_sent_to_a_client_that_left():
+    stage = Stage(headers_after=20.0)
+    stage.writer.await_stream()
+    stage.request._disconnected = True
+    stage.clock.advance(100)
+    assert stage.sent == b""
+
+
+def test_a_request_that_is_over_opens_nothing():
+    stage = Stage(headers_after=20.0)
+    stage.writer.await_stream()
+    stage.writer.error(Draining("No more."))
+    stage.writer.close()
+    sent = stage.sent
+    stage.clock.advance(25)
+    assert stage.sent == sent
+
+
+def test_an_old_client_gets_its_early_head_without_chunks():
+    stage = Stage(version=b"HTTP/1.0", headers_after=20.0)
+    stage.writer.await_stream()
+    stage.clock.advance(20)
+    stage.writer.begin_stream()
+    stage.writer.write(b"data: 1\n\n")
+    stage.writer.finish()
+    assert stage.body == b": heartbeat\n\ndata: 1\n\n"
+    assert stage.transport.disconnecting
+
+
+def test_a_client_that_does_not_read_the_early_head_holds_back_whatever_comes():
+    stage, flow = Stage(headers_after=20.0), Flow()
+    stage.writer.await_stream()
+    stage.clock.advance(20)
+    stage.transport.producer.pauseProducing()
+    stage.clock.advance(100)
+    assert stage.sent.count(b"heartbeat") == 1
+    stage.writer.attach(flow)
+    assert flow.calls == ["pause"]

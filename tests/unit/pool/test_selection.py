@@ -1,0 +1,263 @@
+"""Turns: the rotation against a plain one, which looks at every member in its turn."""
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import count
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+
+from gemproxy.pool.stride import STRIDE, Group, Hindrance, Reason, Rotation
+
+START = 1_790_000_000.0
+
+
+@dataclass(eq=False)
+class Member:
+    order: int
+    weight: int
+    removed: bool = False
+    blocked_until: float = -math.inf
+    #: Serves where nobody else is left.
+    weak: bool = False
+    #: Cannot serve the requests of this moment; nobody is told of that.
+    too_small: bool = False
+
+    @property
+    def id(self):
+        return f"member {self.order}"
+
+    @property
+    def full_stride(self):
+        return STRIDE // self.weight
+
+    def hindrance(self, now, last_resort=False):
+        if self.blocked_until == math.inf:
+            return Hindrance(Reason.DISABLED)
+        if self.blocked_until > now:
+            return Hindrance(Reason.COOLING_DOWN, self.blocked_until, for_the_day=True)
+        if self.too_small:
+            return Hindrance(Reason.OVER_LIMIT, now + 1, momentary=True)
+        if self.weak and not last_resort:
+            return Hindrance(Reason.LOW_HEALTH)
+        return None
+
+
+@dataclass
+class PlainRotation:
+    """What a rotation does, with lists that are sorted anew each time and nothing known ahead."""
+
+    virtual_time: int = 0
+    ready: dict = field(default_factory=dict)  # member -> pass
+    parked: dict = field(default_factory=dict)  # member -> hindrance, pass
+    weak: list = field(default_factory=list)  # members parked for their health, by pass
+
+    def copy(self):
+        return PlainRotation(
+            self.virtual_time, self.ready.copy(), self.parked.copy(), self.weak.copy()
+        )
+
+    def add(self, member):
+        self.ready[member] = self.virtual_time + member.full_stride
+
+    def discard(self, member):
+        self.ready.pop(member, None)
+        self.parked.pop(member, None)
+
+    def free(self, member):
+        if member in self.parked:
+            _, passing = self.parked.pop(member)
+            self.ready[member] = max(passing, self.virtual_time + member.full_stride)
+
+    def choose(self, now, tried):
+        for member, (hindrance, _) in list(self.parked.items()):
+            if hindrance.until is not None and hindrance.until <= now:
+                self.free(member)
+        aside, chosen = {}, None
+        for member in sorted(self.ready, key=lambda member: (self.ready[member], member.order)):
+            passing = self.ready.pop(member)
+            hindrance = None if member.id in tried else member.hindrance(now)
+            if member.id in tried or (hindrance and hindrance.momentary):
+                aside[member] = passing
+            elif hindrance:
+                self.park(member, hindrance, passing)
+            else:
+                chosen = member
+                self.virtual_time = max(self.virtual_time, passing)
+                self.ready[member] = passing + member.full_stride
+                break
+        for member, passing in aside.items():
+            self.ready[member] = max(passing, self.virtual_time)
+        return chosen or self.choose_weak(now, tried)
+
+    def park(self, member, hindrance, passing):
+        self.parked[member] = hindrance, passing
+        if hindrance.reason is Reason.LOW_HEALTH:
+            self.weak = [item for item in self.weak if item[1] is not member]
+            self.weak.append((passing, member))
+
+    def choose_weak(self, now, tried):
+        self.weak.sort(key=lambda item: item[0])
+        for item in self.weak.copy():
+            passing, member = item
+            hindrance = self.parked.get(member, (None,))[0]
+            if hindrance is None or hindrance.reason is not Reason.LOW_HEALTH or member.id in tried:
+                continue
+            hindrance = member.hindrance(now, last_resort=True)
+            if hindrance is None:
+                self.virtual_time = max(self.virtual_time, passing)
+                self.weak.remove(item)
+                self.weak.append((passing + member.full_stride, member))
+                return member
+            if not hindrance.momentary:
+                del self.parked[member]
+                self.park(member, hindrance, passing)
+        return None
+
+    def hear(self, member, hindrance):
+        if member in self.parked:
+            self.parked[member] = hindrance, self.parked[member][1]
+
+    def counts(self):
+        return Counter(hindrance.reason for hindrance, _ in self.parked.values())
+
+
+NUMBERS = st.integers(0, 9)
+
+
+class TurnsMachine(RuleBasedStateMachine):
+    """Whether or not the rotation is told ahead who became unfit, the same ones are chosen."""
+
+    def __init__(self):
+        super().__init__()
+        self.now = START
+        self.orders = count()
+        self.members = [Member(next(self.orders), weight) for weight in (1, 2, 3, 1, 2, 3)]
+        self.pairs = [(Rotation(self.members), PlainRotation())]
+        for member in self.members:
+            self.pairs[0][1].add(member)
+
+    def member(self, number):
+        return self.members[number % len(self.members)]
+
+    def free(self, member):
+        for rotation, plain in self.pairs:
+            rotation.free(member)
+            plain.free(member)
+
+    @rule(
+        which=NUMBERS,
+        times=st.integers(1, 12),
+        tried=st.sets(NUMBERS, max_size=2),
+        quick=st.booleans(),
+    )
+    def choose(self, which, times, tried, quick):
+        rotation, plain = self.pairs[which % len(self.pairs)]
+        tried_ids = {self.member(number).id for number in tried}
+        for _ in range(times):
+            first = rotation.next(self.now) if quick and not tried else None
+            if first is not None and first.hindrance(self.now) is None:
+                rotation.take(first)
+                chosen = first
+            else:
+                chosen = rotation.choose(
+                    self.now,
+                    lambda member, last_resort: member.hindrance(self.now, last_resort),
+                    lambda member: member.full_stride,
+                    tried_ids,
+                )
+            assert chosen is plain.choose(self.now, tried_ids)
+            if chosen is None:
+                assert +rotation.counts() == plain.counts()
+                assert rotation.out_for_the_day == plain.counts()[Reason.COOLING_DOWN]
+                assert set(rotation.ready()) == set(plain.ready)
+            assert list(rotation.parked()) == list(plain.parked)
+
+    @rule(seconds=st.sampled_from([0.5, 5.0, 30.0]))
+    def time_passes(self, seconds):
+        self.now += seconds
+
+    @rule(number=NUMBERS, seconds=st.sampled_from([1.0, 5.0, 29.0, math.inf]), told=st.booleans())
+    def becomes_unfit(self, number, seconds, told):
+        member = self.member(number)
+        if member.blocked_until > self.now:
+            self.free(member)
+        member.blocked_until = self.now + seconds
+        for rotation, plain in self.pairs if told else ():
+            rotation.stand_aside(member, member.hindrance(self.now))
+            plain.hear(member, member.hindrance(self.now))
+
+    @rule(number=NUMBERS)
+    def becomes_fit(self, number):
+        member = self.member(number)
+        member.blocked_until, member.weak = -math.inf, False
+        self.free(member)
+
+    @rule(number=NUMBERS, weak=st.booleans(), too_small=st.booleans())
+    def becomes_doubtful(self, number, weak, too_small):
+        member = self.member(number)
+        member.too_small = too_small
+        if weak != member.weak:
+            member.weak = weak
+            self.free(member)
+
+    @precondition(lambda self: len(self.pairs) < 3)
+    @rule(which=NUMBERS)
+    def goes_two_ways(self, which):
+        rotation, plain = self.pairs[which % len(self.pairs)]
+        self.pairs.append((rotation.copy(), plain.copy()))
+
+    @rule()
+    def comes(self):
+        member = Member(next(self.orders), 2)
+        self.members.append(member)
+        for rotation, plain in self.pairs:
+            rotation.add(member)
+            plain.add(member)
+
+    @precondition(lambda self: len(self.members) > 1)
+    @rule(number=NUMBERS)
+    def goes(self, number):
+        member = self.member(number)
+        self.members.remove(member)
+        member.removed = True
+        for rotation, plain in self.pairs:
+            rotation.discard(member)
+            plain.discard(member)
+
+
+TurnsMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestTurns = TurnsMachine.TestCase
+
+
+def test_those_who_are_fit_again_in_time_keep_their_turns():
+    """However many they are: only those that had lost theirs are woken a few at a time."""
+    members = [Member(order, 1) for order in range(1000)]
+    rotation = Rotation(members)
+    for member in reversed(members):
+        rotation.stand_aside(member, Hindrance(Reason.COOLING_DOWN, START + 1))
+    turns = [
+        rotation.choose(START + 1, lambda *_: None, lambda member: member.full_stride)
+        for _ in members
+    ]
+    assert turns == members
+
+
+def test_a_member_comes_back_however_often_it_was_said_to_stand_aside():
+    for times in range(1, 150):
+        member = Member(order=0, weight=1)
+        rotation = Rotation([member])
+        for _ in range(times):
+            member.blocked_until = START + 60
+            rotation.stand_aside(member, Hindrance(Reason.OVER_LIMIT, member.blocked_until))
+
+        def choose(now, member=member, rotation=rotation):
+            return rotation.choose(
+                now, lambda each, last_resort: each.hindrance(now, last_resort), lambda _: STRIDE
+            )
+
+        assert choose(START) is None
+        assert rotation.soonest(Group.QUOTA) == START + 60
+        assert choose(START + 60) is member

@@ -1,0 +1,47 @@
+"""One event, several listeners."""
+
+from twisted.logger import globalLogPublisher
+
+from gemproxy.core.context import Exchange
+from gemproxy.telemetry.history import RequestHistory
+from gemproxy.telemetry.telemetry import Telemetries, tell_all
+
+
+def test_every_part_hears_of_a_request():
+    first, second = RequestHistory(), RequestHistory()
+    Telemetries(first, second).request_finished(Exchange("r", "/", 0.0), 200, 1.0)
+    assert first.find("r") == second.find("r")
+    assert first.find("r") is not None
+
+
+class Broken:
+    def request_finished(self, exchange, status, seconds):
+        raise ZeroDivisionError
+
+
+def test_a_part_that_fails_is_logged_and_keeps_the_others_from_nothing():
+    first, second, logged = RequestHistory(), RequestHistory(), []
+    globalLogPublisher.addObserver(logged.append)
+    try:
+        Telemetries(first, Broken(), second).request_finished(Exchange("r", "/", 0.0), 200, 1.0)
+    finally:
+        globalLogPublisher.removeObserver(logged.append)
+    assert first.find("r") == second.find("r") is not None
+    (event,) = [event for event in logged if "log_failure" in event]
+    assert event["log_failure"].check(ZeroDivisionError)
+
+
+def test_what_one_listener_raises_is_logged_and_keeps_the_others_from_nothing():
+    heard, logged = [], []
+
+    def broken(_event):
+        raise ZeroDivisionError
+
+    globalLogPublisher.addObserver(logged.append)
+    try:
+        tell_all(heard.append, broken, heard.append)("event")
+    finally:
+        globalLogPublisher.removeObserver(logged.append)
+    assert heard == ["event", "event"]
+    (event,) = [event for event in logged if "log_failure" in event]
+    assert event["log_failure"].check(ZeroDivisionError)

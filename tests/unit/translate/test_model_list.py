@@ -1,0 +1,86 @@
+"""The list of models."""
+
+import json
+
+import pytest
+
+from gemproxy.api.openai.schema.answers import encode_model, encode_model_list
+from gemproxy.core.errors import UnusableAnswer
+from gemproxy.translate.openai_models__gemini import (
+    CREATED,
+    decode_page,
+    to_openai_models,
+)
+
+PAGE = json.dumps(
+    {
+        "models": [
+            {"name": "models/gemini-a", "supportedGenerationMethods": ["generateContent"]},
+            {"name": "models/embed-b", "supportedGenerationMethods": ["embedContent"]},
+            {"name": "models/gemini-c", "supportedGenerationMethods": ["x", "generateContent"]},
+            {"name": "models/nothing-d", "supportedGenerationMethods": []},
+            {"supportedGenerationMethods": ["generateContent"]},
+        ],
+        "nextPageToken": "page-2",
+    }
+).encode()
+
+
+def ids(aliases=None, allow=()):
+    models = to_openai_models(decode_page(PAGE).models, aliases or {}, allow)
+    return [model.id for model in models]
+
+
+def test_model_without_a_word_on_its_methods_is_listed():
+    page = decode_page(b'{"models": [{"name": "models/gemini-e"}]}')
+    assert [model.id for model in to_openai_models(page.models, {}, ())] == ["gemini-e"]
+
+
+def test_page_tells_its_successor():
+    assert decode_page(PAGE).next_page_token == "page-2"
+    assert decode_page(b'{"models": []}').next_page_token is None
+    assert decode_page(b'{"nextPageToken": ""}').next_page_token is None
+    assert decode_page(b"{}").models == ()
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"models": 5}', b"[" * 100_000])
+def test_what_is_no_page_is_unusable(body):
+    with pytest.raises(UnusableAnswer):
+        decode_page(body)
+
+
+def test_only_models_that_chat_are_listed_without_their_prefix():
+    assert ids() == ["gemini-a", "gemini-c"]
+
+
+def test_alias_of_a_listed_model_is_an_entry_of_its_own():
+    aliases = {"gpt-4o": "gemini-c", "gpt-5": "models/gemini-a", "o3": "gemini-gone"}
+    assert ids(aliases) == ["gemini-a", "gemini-c", "gpt-4o", "gpt-5"]
+
+
+def test_alias_of_a_model_that_cannot_chat_is_left_out():
+    assert ids({"text-embedding-3-small": "embed-b"}) == ["gemini-a", "gemini-c"]
+
+
+def test_alias_with_the_name_of_a_model_is_listed_once():
+    assert ids({"gemini-a": "gemini-c"}) == ["gemini-a", "gemini-c"]
+
+
+def test_allow_filters_models_and_their_aliases():
+    aliases = {"gpt-4o": "gemini-c", "gpt-5": "gemini-a"}
+    assert ids(aliases, ["models/gemini-c"]) == ["gemini-c", "gpt-4o"]
+    assert ids(aliases, ["gpt-5"]) == ["gpt-5"]
+    assert ids(aliases, ["unknown"]) == []
+
+
+def test_models_on_two_pages_are_listed_once():
+    models = decode_page(PAGE).models
+    assert len(to_openai_models(models + models, {}, ())) == 2
+
+
+def test_list_has_openais_shape():
+    models = to_openai_models(decode_page(PAGE).models, {}, ["gemini-a"])
+    entry = {"id": "gemini-a", "object": "model", "created": CREATED, "owned_by": "google"}
+    assert json.loads(encode_model(models[0])) == entry
+    assert json.loads(encode_model_list(models)) == {"object": "list", "data": [entry]}
+    assert json.loads(encode_model_list([])) == {"object": "list", "data": []}
