@@ -1,0 +1,84 @@
+"""JavaScript clients, each nothing changed but its base URL, in front of the real daemon.
+
+The tests themselves are in ``node/*.test.mjs`` and run under Node's own test runner; each file is
+one test here. `make clients` installs what they import, in the versions of the lock file.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from fakes.running import ADMIN_TOKEN, RunningDaemon, keys_of
+
+FOLDER = Path(__file__).parent / "node"
+FILES = sorted(path.name for path in FOLDER.glob("*.test.mjs"))
+TOKEN = "a-token-of-the-clients"
+#: Real seconds for one file on a loaded machine; the tests of a file take a few.
+PATIENCE = 300.0
+#: Milliseconds for one test of a file.
+TEST_TIMEOUT = 60_000
+OLDEST_NODE = 20
+
+
+def node():
+    """The program, or a skip that says what is missing."""
+    program = shutil.which("node")
+    if program is None:
+        pytest.skip("node is not installed")
+    asked = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+    if int(re.match(r"v(\d+)", asked.stdout)[1]) < OLDEST_NODE:
+        pytest.skip(f"node {OLDEST_NODE} or newer is needed, and this is {asked.stdout.strip()}")
+    if not (FOLDER / "node_modules" / "openai").is_dir():
+        pytest.skip("the JavaScript clients are not installed: make clients")
+    return program
+
+
+@pytest.fixture(scope="module")
+def guarded(simulator, tmp_path_factory):
+    """A daemon that asks its clients for a token."""
+    folder = tmp_path_factory.mktemp("daemon")
+    proxy = {"accessTokens": [TOKEN]}
+    running = RunningDaemon(folder, simulator.url, keys_of("alpha", "beta"), proxy=proxy)
+    yield running
+    running.stop()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_clients_notice_nothing(name, request):
+    program = node()
+    guarded, simulator = (request.getfixturevalue(name) for name in ("guarded", "simulator"))
+    done = subprocess.run(
+        [program, "--test", "--test-reporter=spec", f"--test-timeout={TEST_TIMEOUT}", name],
+        cwd=FOLDER,
+        env={
+            **os.environ,
+            "GEMPROXY_URL": guarded.url,
+            "GEMPROXY_TOKEN": TOKEN,
+            "GEMPROXY_ADMIN_TOKEN": ADMIN_TOKEN,
+            "SIMULATOR_URL": simulator.url,
+        },
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert int(re.search(r"^\S pass (\d+)$", done.stdout, re.MULTILINE)[1]) > 0
+
+
+def test_the_lock_file_names_no_registry():
+    """Whoever installs takes the packages from the registry that they have configured."""
+    lock = json.loads((FOLDER / "package-lock.json").read_text())
+    assert not any("resolved" in package for package in lock["packages"].values())
+    assert all("integrity" in package for name, package in lock["packages"].items() if name)
+
+
+def test_every_version_is_pinned():
+    wanted = json.loads((FOLDER / "package.json").read_text())["dependencies"]
+    assert all(re.fullmatch(r"\d+\.\d+\.\d+", version) for version in wanted.values()), wanted
