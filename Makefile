@@ -42,6 +42,7 @@ lint: $(VENV)/dev.stamp      ## style, types, and the arrows between the rooms
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	.ci/commit-subjects
 
 bench: $(VENV)/dev.stamp     ## what it costs, beside nginx: six minutes; needs nginx and gcc
 	$(BIN)/python benchmarks/bench.py $(BENCH)
