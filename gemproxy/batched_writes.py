@@ -31,7 +31,7 @@ _MOST_WAITING = 32
 _log = Logger()
 
 
-class TellingClient(tcp.Client):
+class ErrorReportingClient(tcp.Client):
     """A connection of ours whose end is told with its reason.
 
     An error that comes by itself (a router says that there is no such host, TCP gives up) is
@@ -51,7 +51,7 @@ class TellingClient(tcp.Client):
 
 
 #: Neither TLS nor Unix sockets, which have ways of their own to send.
-_PLAIN = (TellingClient, tcp.Server, tcp.Client)
+_PLAIN = (ErrorReportingClient, tcp.Server, tcp.Client)
 
 #: What is to be sent at the end of this turn, by the transport. There is one reactor in a process,
 #: and so there is one of these.

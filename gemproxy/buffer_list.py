@@ -9,7 +9,7 @@ from hashlib import blake2b
 _TOLD_APART_BY = 256 * 1024
 
 
-class Pieces:
+class BufferList:
     """As ``bytes``, of which it is one after the other; ``bytes(pieces)`` copies them into one."""
 
     __slots__ = ("_length", "parts")
@@ -25,7 +25,7 @@ class Pieces:
         return b"".join(self.parts)
 
 
-def digest(body: bytes | Pieces) -> bytes:
+def digest(body: bytes | BufferList) -> bytes:
     """A few bytes that tell ``body`` from other bodies, at a cost that is bounded.
 
     Of a long body the length, the beginning and the end are looked at: half a megabyte of a picture

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from gemproxy.buffer_list import Pieces
+from gemproxy.buffer_list import BufferList
 
 #: A body below this many bytes holds nothing that is worth the trouble.
 LEAST = 128 * 1024
@@ -49,7 +49,7 @@ class SetAside(msgspec.Struct, frozen=True):
 
     pieces: tuple[memoryview, ...] = ()
 
-    def put_back(self, text: bytes) -> bytes | Pieces:
+    def put_back(self, text: bytes) -> bytes | BufferList:
         """``text`` with the media in the place of its marks, where it lay before."""
         if not self.pieces:
             return text
@@ -57,7 +57,7 @@ class SetAside(msgspec.Struct, frozen=True):
         whole: list[bytes | memoryview] = [first]
         for other in others:
             whole += (self.pieces[int(other[:_DIGITS])], other[_DIGITS:])
-        return Pieces(whole)
+        return BufferList(whole)
 
     def all_in_data_urls(self, text: bytes) -> bool:
         """Whether each mark ends one data URL of ``text``, and stands nowhere else."""

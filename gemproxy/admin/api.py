@@ -1,10 +1,10 @@
 """The admin API: what an operator asks and changes while the daemon runs.
 
-The routes are a table that is read behind the door (``admin_door``). A framework's router would
-answer before the token was asked: with a redirect, with 404, with 405.
+The routes are a table that is read behind the ``auth_gate``. A framework's router would
+answer before the token is checked: with a redirect, with 404, with 405.
 
 A key is named by its id or its name, percent-encoded where need be (``team%2Fone``). Every change
-is an audit event. The files of the dashboard, which hold no data, are handed out at the door.
+is an audit event. The files of the dashboard, which hold no data, need no token.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from gemproxy.admin import answers
-from gemproxy.admin.auth_gate import AdminDoor, Page
+from gemproxy.admin.auth_gate import AdminAuthGate, Page
 from gemproxy.admin.dashboard import Dashboard, Document
 from gemproxy.admin.health import ServiceStatus, diagnose
 from gemproxy.admin.key_changes import (
@@ -130,20 +130,20 @@ class AdminParts:
 
 
 @dataclass(frozen=True)
-class Visit:
+class AdminRequest:
     """One request that was let in. ``value`` is the path's parameter, decoded."""
 
-    request: ProxyRequest
+    http: ProxyRequest
     actor: Actor
     value: str
     body: bytes
 
 
 class AdminAPI:
-    """See the module. Serves every path that it is given; ``door`` keeps the others out."""
+    """See the module. Serves every path that it is given; ``gate`` keeps the others out."""
 
-    def __init__(self, door: AdminDoor, parts: AdminParts) -> None:
-        self.door = door
+    def __init__(self, gate: AdminAuthGate, parts: AdminParts) -> None:
+        self.gate = gate
         self._parts = parts
         self._wall = parts.wall or parts.seconds
         self._dashboard = Dashboard()
@@ -167,7 +167,7 @@ class AdminAPI:
             }
         )
 
-    # -- the door (gemproxy.http.site.Door) -------------------------------------------------------
+    # -- the gate (gemproxy.http.site.RequestGate) -----------------------------------------------
 
     def check_head(self, request: ProxyRequest) -> None:
         """Ask for the token, except of who reads a document; then look at path and method."""
@@ -177,23 +177,23 @@ class AdminAPI:
         document = self._find_document(path)
         found = None if document else self._routes.find(path)
         if document is None:
-            self.door.identify(request, found.template if found else UNKNOWN)
+            self.gate.authenticate(request, found.template if found else UNKNOWN)
             _action(found, method, path)
         elif request.method not in _READING:
-            self.door.identify(request, path)
+            self.gate.authenticate(request, path)
             raise _not_allowed(method, path, ("GET", "HEAD"))
         check_size(request, request.length or 0)
 
-    def check_growth(self, request: ProxyRequest, size: int) -> None:
-        """See :class:`~gemproxy.http.site.Door`."""
+    def check_body_size(self, request: ProxyRequest, size: int) -> None:
+        """See :class:`~gemproxy.http.site.RequestGate`."""
         check_size(request, size)
 
     def release(self, request: ProxyRequest) -> None:
-        """See :class:`~gemproxy.http.site.Door`. Visits take nothing of what all share."""
+        """See :class:`~gemproxy.http.site.RequestGate`. Nothing is taken of the shared limits."""
 
-    def turn_away(self, request: ProxyRequest, error: ProxyError) -> None:
-        """See :class:`~gemproxy.http.site.Door`."""
-        self.door.turn_away(request, error)
+    def reject(self, request: ProxyRequest, error: ProxyError) -> None:
+        """See :class:`~gemproxy.http.site.RequestGate`."""
+        self.gate.reject(request, error)
 
     # -- what came through it --------------------------------------------------------------------
 
@@ -202,18 +202,18 @@ class AdminAPI:
         path = _path(request)
         document = self._find_document(path)
         if document is not None:
-            return self.door.hand_out(request, path, document)
+            return self.gate.serve_static(request, path, document)
         found = self._routes.find(path)
 
         async def answer(actor: Actor) -> Page:
             act = _action(found, request.method.decode("latin-1"), path)
             value = found.value if found else ""
-            return await act(Visit(request, actor, value, request.body()))
+            return await act(AdminRequest(request, actor, value, request.body()))
 
-        return self.door.admit(request, answer)
+        return self.gate.handle(request, answer)
 
     def _find_document(self, path: str) -> Document | None:
-        return self._dashboard.find(path, admin_open=self.door.auth.admin_open)
+        return self._dashboard.find(path, admin_open=self.gate.auth.admin_open)
 
     def resource(self) -> Resource:
         """The API as a site of its own: every path but the dashboard's asks for the token."""
@@ -221,7 +221,7 @@ class AdminAPI:
 
     # -- what is shown ---------------------------------------------------------------------------
 
-    async def _health(self, _visit: Visit) -> Page:
+    async def _health(self, _: AdminRequest) -> Page:
         parts, now = self._parts, self._parts.seconds()
         service, counts = parts.service(), parts.pool.counts(now)
         unavailable = parts.models.unavailable(now)
@@ -234,8 +234,8 @@ class AdminAPI:
         )
         return _page(answers.health(service, counts, unavailable, diagnosis, now, self._wall()))
 
-    async def _keys(self, visit: Visit) -> Page:
-        wanted, limit = _wanted_keys(visit.request)
+    async def _keys(self, request: AdminRequest) -> Page:
+        wanted, limit = _wanted_keys(request.http)
         statuses = self._parts.pool.each_status(self._parts.seconds())
         pieces = []
         while limit > 0 and (some := list(islice(statuses, _KEYS_AT_ONCE))):
@@ -246,12 +246,12 @@ class AdminAPI:
             await self._parts.pause()
         return Page(_joined(b'{"keys":[', pieces, b"]}"))
 
-    async def _metrics(self, visit: Visit) -> Page:
-        accept = visit.request.requestHeaders.getRawHeaders("accept") or []
+    async def _metrics(self, request: AdminRequest) -> Page:
+        accept = request.http.requestHeaders.getRawHeaders("accept") or []
         content_type, body = await self._parts.render_metrics(", ".join(accept))
         return Page(tuple(_lines(body)), content_type.encode("ascii"))
 
-    async def _series(self, _visit: Visit) -> Page:
+    async def _series(self, _: AdminRequest) -> Page:
         now = self._wall()
         hour, rows = LastHour(now), iter(self._parts.minute_rows())
         while some := list(islice(rows, _ROWS_AT_ONCE)):
@@ -259,11 +259,11 @@ class AdminAPI:
             await self._parts.pause()
         return _page(answers.series(hour.minutes, now))
 
-    async def _requests(self, visit: Visit) -> Page:
-        return _page(answers.requests(self._parts.history.latest(_limit(visit.request))))
+    async def _requests(self, request: AdminRequest) -> Page:
+        return _page(answers.requests(self._parts.history.latest(_limit(request.http))))
 
-    async def _explain(self, visit: Visit) -> Page:
-        found = self._parts.history.find(visit.value)
+    async def _explain(self, request: AdminRequest) -> Page:
+        found = self._parts.history.find(request.value)
         if found is None:
             raise NotFound(
                 "No request with this id is remembered; only the latest ones are.",
@@ -273,36 +273,36 @@ class AdminAPI:
 
     # -- what is changed -------------------------------------------------------------------------
 
-    async def _enable(self, visit: Visit) -> Page:
-        return self._change(visit, "key.enable", self._parts.pool.enable)
+    async def _enable(self, request: AdminRequest) -> Page:
+        return self._change(request, "key.enable", self._parts.pool.enable)
 
-    async def _disable(self, visit: Visit) -> Page:
-        return self._change(visit, "key.disable", self._parts.pool.disable)
+    async def _disable(self, request: AdminRequest) -> Page:
+        return self._change(request, "key.disable", self._parts.pool.disable)
 
-    async def _reset(self, visit: Visit) -> Page:
-        return self._change(visit, "key.reset", self._parts.pool.reset)
+    async def _reset(self, request: AdminRequest) -> Page:
+        return self._change(request, "key.reset", self._parts.pool.reset)
 
-    async def _enable_many(self, visit: Visit) -> Page:
-        return await self._change_many(visit, "enable")
+    async def _enable_many(self, request: AdminRequest) -> Page:
+        return await self._change_many(request, "enable")
 
-    async def _disable_many(self, visit: Visit) -> Page:
-        return await self._change_many(visit, "disable")
+    async def _disable_many(self, request: AdminRequest) -> Page:
+        return await self._change_many(request, "disable")
 
-    async def _reset_many(self, visit: Visit) -> Page:
-        return await self._change_many(visit, "reset")
+    async def _reset_many(self, request: AdminRequest) -> Page:
+        return await self._change_many(request, "reset")
 
-    async def _change_many(self, visit: Visit, action: str) -> Page:
+    async def _change_many(self, request: AdminRequest, action: str) -> Page:
         """Do the same to every key that the body names; one audit event for all of them."""
         parts = self._parts
-        check_content_type(visit.request)
-        wanted = decode_selection(visit.body)
+        check_content_type(request.http)
+        wanted = decode_selection(request.body)
         keys = await selected(parts.pool, wanted, parts.seconds(), parts.pause)
         await change_many(parts.pool, action, [key.id for key in keys], parts.pause)
         names = tuple(key.name for key in keys[:_NAMES_TOLD])
         parts.audit(
             AuditEvent(
                 at=self._wall(),
-                actor=visit.actor,
+                actor=request.actor,
                 action=f"keys.{action}",
                 target="keys",
                 target_id=None,
@@ -314,26 +314,26 @@ class AdminAPI:
         words = BULK_WORDS[action].format(keys=number)
         return _page(answers.BulkAnswer(True, words, len(keys), names))
 
-    async def _test(self, visit: Visit) -> Page:
+    async def _test(self, request: AdminRequest) -> Page:
         """Ask Google about a key. Where it is rejected, that is what a request would have met."""
         parts = self._parts
-        before = self._status(visit.value, parts.seconds())
+        before = self._status(request.value, parts.seconds())
         key, began = parts.pool.key(before.id), parts.seconds()
         outcome = await parts.test_key(key)
         now = parts.seconds()
         recorded = outcome.verdict is Verdict.KEY and parts.pool.reject(key.id, outcome, now)
         if recorded:
             after = self._status(key.id, now)
-            self._tell(visit.actor, "key.test", before, after)
+            self._tell(request.actor, "key.test", before, after)
         return _page(answers.key_test(before, outcome, now - began, recorded=recorded))
 
-    async def _set_weight(self, visit: Visit) -> Page:
+    async def _set_weight(self, request: AdminRequest) -> Page:
         pool = self._parts.pool
-        check_content_type(visit.request)
-        weight = answers.decode_weight(visit.body)
-        return self._change(visit, "key.weight", lambda key: pool.set_weight(key, weight))
+        check_content_type(request.http)
+        weight = answers.decode_weight(request.body)
+        return self._change(request, "key.weight", lambda key: pool.set_weight(key, weight))
 
-    async def _reload(self, visit: Visit) -> Page:
+    async def _reload(self, request: AdminRequest) -> Page:
         before = self._parts.service().config.generation
         try:
             reloaded = await self._parts.reload()
@@ -342,16 +342,16 @@ class AdminAPI:
                 f"The configuration has mistakes and was not applied:\n{error}",
                 code="invalid_configuration",
             ) from None
-        self._tell_of_reload(visit.actor, before, reloaded)
+        self._tell_of_reload(request.actor, before, reloaded)
         return _page(answers.reload(reloaded.changes, reloaded.at))
 
-    def _change(self, visit: Visit, action: str, act: Callable[[str], None]) -> Page:
+    def _change(self, request: AdminRequest, action: str, act: Callable[[str], None]) -> Page:
         """Do to a key what ``act`` does, tell of it, and answer with how the key stands."""
         now = self._parts.seconds()
-        before = self._status(visit.value, now)
+        before = self._status(request.value, now)
         act(before.id)
         after = self._status(before.id, now)
-        self._tell(visit.actor, action, before, after)
+        self._tell(request.actor, action, before, after)
         return _page(answers.key_operation(_WORDS[action].format(key=after), after))
 
     def _status(self, id_or_name: str, now: float) -> KeyStatus:
@@ -423,7 +423,7 @@ _TOLD: Mapping[str, Callable[[KeyStatus], Mapping[str, Value]]] = {
     "key.test": lambda key: {"status": key.status, "needs_attention": key.needs_attention},
 }
 
-_Action = Callable[[Visit], Awaitable[Page]]
+_Action = Callable[[AdminRequest], Awaitable[Page]]
 
 
 class _AdminResource(Resource):

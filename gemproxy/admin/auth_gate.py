@@ -1,8 +1,8 @@
-"""The door of the admin API: who comes in, and what all visits and their answers have in common.
+"""The gate of the admin API: authentication, and what all its requests and answers share.
 
-Nothing behind the door is told before the token was right: neither whether a path exists nor
+Nothing behind it is told before the token was right: neither whether a path exists nor
 which methods it takes. An address is never a permission, since a reverse proxy makes every client
-local. Only the dashboard's files, which hold no data, are handed out to everybody. Visits are not
+local. Only the dashboard's files, which hold no data, are served to everybody. Its requests are not
 counted among the requests in flight and are let in during a drain: the operator comes when the
 house is full or on fire.
 """
@@ -23,7 +23,7 @@ from gemproxy.clock import wall_clock
 from gemproxy.core.audit import Actor
 from gemproxy.core.context import Exchange
 from gemproxy.core.errors import InternalError, ProxyError, Unauthorized
-from gemproxy.http.auth import TokenAuth, brings_token
+from gemproxy.http.auth import TokenAuth, has_bearer_token
 from gemproxy.http.auth_failures import AuthFailures
 from gemproxy.http.response_writer import JSON, RequestWriter, lines, write_whole
 from gemproxy.http.site import CLIENT_CLOSED_REQUEST, ProxyRequest, request_id_of
@@ -53,10 +53,10 @@ def _tell_nobody() -> None:
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """What the door needs of the rest of the daemon.
+class AdminDependencies:
+    """What the gate needs of the rest of the daemon.
 
-    ``telemetry`` hears of every visit, ``refused`` of every one without the right token, and
+    ``telemetry`` hears of every request, ``refused`` of every one without the right token, and
     ``scrub`` stands before everything that is written; ``pause`` gives others their turn in the
     middle of long work.
     """
@@ -68,8 +68,8 @@ class Surroundings:
     refused: Callable[[], None] = _tell_nobody
 
 
-class AdminDoor:
-    """See the module. ``auth`` may be replaced between two visits."""
+class AdminAuthGate:
+    """See the module. ``auth`` may be replaced between two requests."""
 
     _log = Logger()
 
@@ -77,32 +77,32 @@ class AdminDoor:
         self,
         reactor: IReactorTime,
         auth: TokenAuth,
-        surroundings: Surroundings,
+        dependencies: AdminDependencies,
         failures: AuthFailures | None = None,
     ) -> None:
         self.auth = auth
         self._reactor = reactor
         self._wall = wall_clock(reactor)
-        self._surroundings = surroundings
+        self._dependencies = dependencies
         self._failures = failures or AuthFailures()
 
-    def identify(self, request: ProxyRequest, route: str) -> None:
+    def authenticate(self, request: ProxyRequest, route: str) -> None:
         """Look who it is, before the body is read. Raises :class:`ProxyError`.
 
         ``route`` is the path's template.
         """
-        request.visit = self._begin(request, route)
-        request.actor = self._identify(request, request.visit)
+        request.admin_context = self._begin(request, route)
+        request.actor = self._authenticate(request, request.admin_context)
 
-    def admit(
+    def handle(
         self, request: ProxyRequest, serve: Callable[[Actor], Awaitable[Page]]
     ) -> Deferred[None]:
         """Let the operator in, and answer with what ``serve`` gives or raises.
 
-        Fires when the visit is over. A client that leaves stops nothing: what an operator began is
-        done, whole.
+        Fires when the request is over. A client that leaves stops nothing: what an operator
+        began is done, whole.
         """
-        actor, exchange = request.actor, request.visit
+        actor, exchange = request.actor, request.admin_context
         if actor is None or exchange is None:
             raise RuntimeError("a request was to be served whose head nobody has checked")
         over: Deferred[None] = Deferred()
@@ -111,7 +111,7 @@ class AdminDoor:
         work.addBoth(over.callback)
         return over
 
-    def hand_out(self, request: ProxyRequest, route: str, document: Document) -> Deferred[None]:
+    def serve_static(self, request: ProxyRequest, route: str, document: Document) -> Deferred[None]:
         """Answer with what is for everybody, without a look at who asks. Fires at once."""
         exchange = self._begin(request, route)
         exchange.outcome = "success"
@@ -120,9 +120,9 @@ class AdminDoor:
         self._send(request, exchange, status, document.body, document.content_type, headers)
         return succeed(None)
 
-    def turn_away(self, request: ProxyRequest, error: ProxyError) -> None:
+    def reject(self, request: ProxyRequest, error: ProxyError) -> None:
         """Answer a request that ended before it began."""
-        exchange = request.visit or self._begin(request, "refused")
+        exchange = request.admin_context or self._begin(request, "refused")
         exchange.turned_away = True
         self._fail(request, exchange, error)
 
@@ -147,14 +147,14 @@ class AdminDoor:
 
     # -- who it is -------------------------------------------------------------------------------
 
-    def _identify(self, request: ProxyRequest, exchange: Exchange) -> Actor:
+    def _authenticate(self, request: ProxyRequest, exchange: Exchange) -> Actor:
         """Whoever brings the right token is let in, from a locked address as well."""
         authorization = request.header(b"authorization")
         try:
             client = self.auth.operator(authorization)
         except Unauthorized:
-            self._surroundings.refused()
-            self._refuse(request, brings_token(authorization), exchange)
+            self._dependencies.refused()
+            self._refuse(request, has_bearer_token(authorization), exchange)
             raise
         return Actor(self._failures.address_of(request), client.name or "")
 
@@ -171,21 +171,21 @@ class AdminDoor:
     # -- the answer ------------------------------------------------------------------------------
 
     def _begin(self, request: ProxyRequest, route: str) -> Exchange:
-        request_id = request_id_of(request, self._surroundings.new_request_id)
+        request_id = request_id_of(request, self._dependencies.new_request_id)
         return Exchange(request_id, route, self._reactor.seconds())
 
     def _fail(self, request: ProxyRequest, exchange: Exchange, error: ProxyError) -> None:
         exchange.outcome = error.code or error.type
-        body = self._surroundings.scrub(encode_error(error))
+        body = self._dependencies.scrub(encode_error(error))
         headers = [*_HEADERS, *error.headers()]
         self._send(request, exchange, error.status, body, JSON, headers)
 
     async def _scrubbed(self, page: Page) -> bytes:
         clean = []
         for piece in page.pieces:
-            clean.append(self._surroundings.scrub(piece))
+            clean.append(self._dependencies.scrub(piece))
             if len(piece) > _LARGE:
-                await self._surroundings.pause()
+                await self._dependencies.pause()
         return b"".join(clean)
 
     def _send(
@@ -205,4 +205,4 @@ class AdminDoor:
             writer = RequestWriter(self._reactor, request, exchange, lines(headers), 0)
             every = writer.headers(now)
             write_whole(request, status, every, body, now, content_type)
-        self._surroundings.telemetry.request_finished(exchange, status, now - exchange.started)
+        self._dependencies.telemetry.request_finished(exchange, status, now - exchange.started)

@@ -18,12 +18,12 @@ from gemproxy.core.catalogue import ModelCatalogue
 from gemproxy.core.context import Exchange
 from gemproxy.core.dispatch import Forwarder
 from gemproxy.core.errors import InvalidRequest, ModelNotFound, ProxyError, UnknownURL
-from gemproxy.http.coroutine_runner import Work
-from gemproxy.http.lifecycle import Entrance, Route, check_size
+from gemproxy.http.coroutine_runner import CoroutineRunner
+from gemproxy.http.lifecycle import RequestLifecycle, Route, check_size
 from gemproxy.http.request import decoded_path
 from gemproxy.http.response_writer import JSON, RequestWriter
 from gemproxy.http.routes import is_admin_path
-from gemproxy.http.site import Door, ProxyRequest
+from gemproxy.http.site import ProxyRequest, RequestGate
 from gemproxy.translate.openai_models__gemini import to_openai_models
 from gemproxy.translate.shared.schema_budget import OutOfSteps
 
@@ -48,11 +48,11 @@ _JSON_TYPE = re.compile(rb"application/json|[^/,\s]+/[^/,\s]+\+json")
 _UTF_8 = frozenset({b"utf-8", b"utf8", b"us-ascii", b"ascii"})
 
 
-class AdminRoutes(Door, Protocol):
+class AdminRoutes(RequestGate, Protocol):
     """What serves the paths under ``/admin``."""
 
     def serve(self, request: ProxyRequest) -> Deferred[None]:
-        """Answer one request that came through the door."""
+        """Answer one request that passed the gate."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class OpenAIAPI:
 
     def __init__(
         self,
-        entrance: Entrance,
+        lifecycle: RequestLifecycle,
         forwarder: Forwarder,
         catalogue: ModelCatalogue,
         names: ModelNames,
@@ -86,7 +86,7 @@ class OpenAIAPI:
         admin: AdminRoutes | None,
     ) -> None:
         self.names = names
-        self._entrance = entrance
+        self._lifecycle = lifecycle
         self._forwarder = forwarder
         self._catalogue = catalogue
         self._can_serve = can_serve
@@ -94,41 +94,41 @@ class OpenAIAPI:
         self._in_thread = in_thread
         self._admin = admin
 
-    def short_ways(self) -> dict[tuple[bytes, bytes], Callable[[ProxyRequest], object]]:
+    def fast_routes(self) -> dict[tuple[bytes, bytes], Callable[[ProxyRequest], object]]:
         """Routes that the site may find without Klein's router: most requests go by these."""
         return {(b"POST", _CHAT_PATH): self._chat}
 
-    # -- the door (gemproxy.http.site.Door) -------------------------------------------------------
+    # -- the gate (gemproxy.http.site.RequestGate) -----------------------------------------------
 
     def check_head(self, request: ProxyRequest) -> None:
         """Let each kind of path ask for what it asks."""
         if request.path == _CHAT_PATH and request.method == b"POST":
-            self._entrance.check_head(request, _CHAT_ROUTE)
+            self._lifecycle.check_head(request, _CHAT_ROUTE)
         elif self._admin is not None and is_admin_path(request.path):
             self._admin.check_head(request)
         elif self._is_for_everybody(request):
             request.max_body_bytes = _PROBE_BODY
             check_size(request, request.length or 0)
         else:
-            self._entrance.check_head(request, _route(request))
+            self._lifecycle.check_head(request, _route(request))
 
-    def check_growth(self, request: ProxyRequest, size: int) -> None:
-        """See :class:`~gemproxy.http.site.Door`."""
+    def check_body_size(self, request: ProxyRequest, size: int) -> None:
+        """See :class:`~gemproxy.http.site.RequestGate`."""
         if request.has_place:
-            self._entrance.check_growth(request, size)
+            self._lifecycle.check_body_size(request, size)
         else:
             check_size(request, size)
 
     def release(self, request: ProxyRequest) -> None:
-        """See :class:`~gemproxy.http.site.Door`."""
-        self._entrance.release(request)
+        """See :class:`~gemproxy.http.site.RequestGate`."""
+        self._lifecycle.release(request)
 
-    def turn_away(self, request: ProxyRequest, error: ProxyError) -> None:
-        """See :class:`~gemproxy.http.site.Door`."""
+    def reject(self, request: ProxyRequest, error: ProxyError) -> None:
+        """See :class:`~gemproxy.http.site.RequestGate`."""
         if self._admin is not None and is_admin_path(request.path):
-            self._admin.turn_away(request, error)
+            self._admin.reject(request, error)
         else:
-            self._entrance.turn_away(request, error)
+            self._lifecycle.reject(request, error)
 
     # -- the routes ------------------------------------------------------------------------------
 
@@ -137,7 +137,7 @@ class OpenAIAPI:
         """``POST /v1/chat/completions``."""
         return self._chat(request).ended()
 
-    def _chat(self, request: ProxyRequest) -> Work:
+    def _chat(self, request: ProxyRequest) -> CoroutineRunner:
         def serve(exchange: Exchange, writer: RequestWriter) -> Awaitable[None]:
             check_content_type(request)
             body = request.body()
@@ -150,7 +150,7 @@ class OpenAIAPI:
                     return self._forwarder.forward(call)
             return self._serve_large(partial(self._forwarder.translate, body, exchange, writer))
 
-        return self._entrance.admit(request, CHAT, serve)
+        return self._lifecycle.handle(request, CHAT, serve)
 
     @app.route(MODELS, methods=["GET", "HEAD"])
     def models(self, request: ProxyRequest) -> Deferred[None]:
@@ -160,7 +160,7 @@ class OpenAIAPI:
             writer.answer(encode_model_list(await self._models(exchange)))
             exchange.outcome = "success"
 
-        return self._entrance.admit(request, MODELS, serve).ended()
+        return self._lifecycle.handle(request, MODELS, serve).ended()
 
     @app.route("/v1/models/<path:_>", methods=["GET", "HEAD"])
     def model(self, request: ProxyRequest, _: str) -> Deferred[None]:
@@ -175,24 +175,24 @@ class OpenAIAPI:
                     return
             raise ModelNotFound(f"The model '{name[:200]}' does not exist.", param="model")
 
-        return self._entrance.admit(request, MODEL, serve).ended()
+        return self._lifecycle.handle(request, MODEL, serve).ended()
 
     @app.route("/livez", methods=["GET", "HEAD"])
     @app.route("/healthz", methods=["GET", "HEAD"])
     def live(self, request: ProxyRequest) -> None:
         """``GET /livez``: the reactor turns."""
-        self._entrance.tell(request, 200, b'{"status":"live"}')
+        self._lifecycle.probe(request, 200, b'{"status":"live"}')
 
     @app.route("/readyz", methods=["GET", "HEAD"])
     def ready(self, request: ProxyRequest) -> None:
         """``GET /readyz``: some key can serve, and the process is here to stay."""
-        if self._entrance.draining or self._entrance.leaving:
+        if self._lifecycle.draining or self._lifecycle.leaving:
             status, body = 503, b'{"status":"draining"}'
         elif not self._can_serve():
             status, body = 503, b'{"status":"no key can serve"}'
         else:
             status, body = 200, b'{"status":"ready"}'
-        self._entrance.tell(request, status, body)
+        self._lifecycle.probe(request, status, body)
 
     @app.route("/", defaults={"_": ""}, methods=None)
     @app.route("/<path:_>", methods=None)
@@ -201,13 +201,13 @@ class OpenAIAPI:
         if self._admin is not None and is_admin_path(request.path):
             return self._admin.serve(request)
         if self._is_preflight(request):
-            self._entrance.preflight(request, _route(request).allow)
-        else:  # The door knows the routes; one that Klein knows better is none.
-            self._entrance.turn_away(request, UnknownURL("Unknown request URL."))
+            self._lifecycle.preflight(request, _route(request).allow)
+        else:  # The gate knows the routes; one that Klein knows better is none.
+            self._lifecycle.reject(request, UnknownURL("Unknown request URL."))
         return None
 
     def _is_preflight(self, request: ProxyRequest) -> bool:
-        return request.method == b"OPTIONS" and bool(self._entrance.settings.cors_origins)
+        return request.method == b"OPTIONS" and bool(self._lifecycle.settings.cors_origins)
 
     def _is_for_everybody(self, request: ProxyRequest) -> bool:
         """Whether no token is asked for."""

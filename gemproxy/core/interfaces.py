@@ -13,7 +13,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from gemproxy.buffer_list import Pieces
+from gemproxy.buffer_list import BufferList
 from gemproxy.core.context import Exchange
 from gemproxy.secret import Secret
 from gemproxy.state.model import MetricsRow, State
@@ -25,7 +25,7 @@ class UpstreamRequest(Struct, frozen=True):
     method: bytes
     path: bytes
     key: Secret
-    body: bytes | Pieces | None = None
+    body: bytes | BufferList | None = None
     #: Monotonic time at which the client's whole request is over.
     deadline: float = float("inf")
 

@@ -108,7 +108,7 @@ class TokenAuth:
         return client
 
 
-def brings_token(authorization: bytes | None) -> bool:
+def has_bearer_token(authorization: bytes | None) -> bool:
     """Whether the header holds a bearer token, right or wrong."""
     return _bearer(authorization) is not None
 

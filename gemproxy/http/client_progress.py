@@ -27,7 +27,7 @@ _number = struct.Struct("=I").unpack_from
 _long_number = struct.Struct("=Q").unpack_from
 
 
-class Uptake:
+class ClientProgress:
     """What the client behind ``transport`` has taken, from ``now`` (monotonic) on."""
 
     def __init__(self, transport: Any, now: float) -> None:
@@ -36,13 +36,13 @@ class Uptake:
         self._taken = -1
         self._waiting = -1
         #: When the client was last seen to have taken something.
-        self.taken_at = now
+        self.advanced_at = now
 
-    def look(self, now: float) -> int:
+    def update(self, now: float) -> int:
         """How many bytes wait for the client now. To be called every few seconds."""
         waiting, taken = self._ask()
         if taken > self._taken if taken >= 0 else waiting < self._waiting:
-            self.taken_at = now
+            self.advanced_at = now
         self._taken, self._waiting = taken, waiting
         return waiting
 
@@ -59,7 +59,7 @@ class Uptake:
         return waiting, _long_number(info, _ACKED)[0] if len(info) == _INFO_BYTES else -1
 
 
-def has_left(transport: Any) -> bool:
+def has_closed(transport: Any) -> bool:
     """Whether the other side of a TCP connection has closed it, or its half of it."""
     below = socket_below(transport)
     try:
@@ -68,7 +68,7 @@ def has_left(transport: Any) -> bool:
         return False
 
 
-def has_vanished(transport: Any, seconds: float) -> bool:
+def is_unresponsive(transport: Any, seconds: float) -> bool:
     """Whether a TCP peer has said nothing for ``seconds``, and nothing to what was sent last.
 
     A peer that lives acknowledges at least that something came. One that has no room for more may

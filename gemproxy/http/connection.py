@@ -26,7 +26,7 @@ from zope.interface import implementer
 
 from gemproxy.batched_writes import flush, send, unsent
 from gemproxy.core.errors import ProxyError
-from gemproxy.http.client_progress import Uptake, has_left, has_vanished
+from gemproxy.http.client_progress import ClientProgress, has_closed, is_unresponsive
 from gemproxy.http.http1 import (
     END_OF_HEAD,
     MAX_HEAD_BYTES,
@@ -38,7 +38,7 @@ from gemproxy.http.http1 import (
     read_head,
 )
 from gemproxy.http.request import ProxyRequest, new_request_id
-from gemproxy.http.upload_rate import IDLE_SECONDS, Pace
+from gemproxy.http.upload_rate import IDLE_SECONDS, UploadRateGuard
 from gemproxy.tcp_keepalive import gone_after, notice_silence
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ _BAD_REQUEST = (
 
 
 @implementer(IPushProducer)
-class ProxyChannel(Protocol):
+class ClientConnection(Protocol):
     """The protocol of one connection, and to a request what ``HTTPChannel`` is in twisted.web.
 
     ``deadline`` is when :meth:`expire` is to be called; the site looks after that.
@@ -107,10 +107,10 @@ class ProxyChannel(Protocol):
         #: What the connection is counted under.
         self.address = ""
         #: The last request, while the client has yet to take its answer from this process.
-        self.unread: ProxyRequest | None = None
+        self.undelivered: ProxyRequest | None = None
         #: When to look again what the client takes.
         self.look_at = 0.0
-        self._uptake: Uptake | None = None
+        self._progress: ClientProgress | None = None
 
     # -- the connection --------------------------------------------------------------------------
 
@@ -122,52 +122,52 @@ class ProxyChannel(Protocol):
             notice_silence(self.transport, keepalive, stalled_seconds=math.inf)
         self.transport.registerProducer(self, True)
         self.deadline = self.site.now() + IDLE_SECONDS
-        self.site.remember(self)
+        self.site.register(self)
 
     def dataReceived(self, data: bytes) -> None:
         self._buffer = self._buffer + data if self._buffer else data
-        self._go_on()
+        self._process_buffer()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         # Bound methods of its own would keep the connection in memory for the collector to find.
         self.deadline, self.expire, self._step = math.inf, _ignore, _ignore
         self._buffer = b""
-        self._uptake = None
+        self._progress = None
         if self.isSecure():  # Twisted's TLS forgets its producer only when it is told to.
             self.transport.unregisterProducer()
-        self.site.forget(self)
-        self._forget_unread()
+        self.site.unregister(self)
+        self._release_undelivered()
         request, self._request = self._request, None
         if request is not None:
             request.connectionLost(reason)
             if not request.is_working:
-                self.site.door.release(request)
+                self.site.gate.release(request)
 
     @property
     def is_idle(self) -> bool:
         """Whether the client has everything, and has begun nothing."""
         return (
             self._request is None
-            and self.unread is None
+            and self.undelivered is None
             and not self._buffer
             and not self._is_congested
             and not self._is_closing
             and self._step == self._read_head
         )
 
-    def make_room(self) -> None:
+    def close_idle(self) -> None:
         """Close a connection that is idle, at once."""
         if self.isSecure():  # An orderly end would take the client's consent.
             self.transport.abortConnection()
         else:
             self.loseConnection()
 
-    def look_for_leave(self) -> None:
+    def check_disconnect(self) -> None:
         """Notice that the client left, although nothing is read from it for now."""
-        if has_left(self.transport):
+        if has_closed(self.transport):
             self.transport.abortConnection()
 
-    def _go_on(self) -> None:
+    def _process_buffer(self) -> None:
         # Answers that are given at once must not nest the steps of a long pipeline.
         if self._is_stepping:
             return
@@ -183,14 +183,14 @@ class ProxyChannel(Protocol):
         """Go on when the other connections have had their turn."""
         if not self._waits_for_turn:
             self._waits_for_turn = True
-            self.site.call_later(0, self._take_turn)
-        self._steer()
+            self.site.call_later(0, self._resume_turn)
+        self._update_reading()
 
-    def _take_turn(self) -> None:
+    def _resume_turn(self) -> None:
         self._waits_for_turn = False
         if self._buffer:
-            self._go_on()
-            self._steer()
+            self._process_buffer()
+            self._update_reading()
 
     # -- reading a request -----------------------------------------------------------------------
 
@@ -227,12 +227,12 @@ class ProxyChannel(Protocol):
         try:
             if site.guard is not None:
                 site.guard.check(head.method, head.path, head.values)
-            site.door.check_head(request)
+            site.gate.check_head(request)
         except ProxyError as error:
-            self._turn_away(request, error)
+            self._reject(request, error)
             return
         if length is not None and length <= len(buffer):
-            request.bring_body(buffer[:length])
+            request.set_body(buffer[:length])
             self._buffer = buffer[length:]
             self._serve(request)
         else:
@@ -240,24 +240,24 @@ class ProxyChannel(Protocol):
 
     def _await_body(self, request: ProxyRequest, head: RequestHead) -> None:
         content = BytesIO()
-        request.bring_body(content)
+        request.set_body(content)
         body: Body = (
             ChunkedBody(content.write)
             if head.length is None
             else SizedBody(head.length, content.write)
         )
-        pace = Pace(self.site.now(), self.site.limits.minimum_upload_rate)
-        self._step = partial(self._read_body, request, body, pace)
-        self.deadline, self.expire = pace.deadline, partial(self._judge, pace)
+        rate_guard = UploadRateGuard(self.site.now(), self.site.limits.minimum_upload_rate)
+        self._step = partial(self._read_body, request, body, rate_guard)
+        self.deadline, self.expire = rate_guard.deadline, partial(self._check_upload, rate_guard)
         # Whose body is on its way already has not waited for leave to send it.
         if head.expects_continue and not self._buffer:
             send(self.transport, _CONTINUE)
 
-    def _read_body(self, request: ProxyRequest, body: Body, pace: Pace) -> bool:
+    def _read_body(self, request: ProxyRequest, body: Body, rate_guard: UploadRateGuard) -> bool:
         try:
             taken = body.receive(self._buffer)
             if request.length is None:
-                self.site.door.check_growth(request, body.size)
+                self.site.gate.check_body_size(request, body.size)
         except MalformedRequest as error:
             self._refuse_message(str(error))
             return False
@@ -268,8 +268,8 @@ class ProxyChannel(Protocol):
         if body.complete:
             self._serve(request)
         else:
-            pace.brought(taken)
-            self._judge(pace, self.site.now())
+            rate_guard.brought(taken)
+            self._check_upload(rate_guard, self.site.now())
             if taken and body.has_more:
                 self._wait_for_turn()
             return False
@@ -277,14 +277,14 @@ class ProxyChannel(Protocol):
 
     def _serve(self, request: ProxyRequest) -> None:
         self.is_serving = True
-        self._uptake = None  # What waited before was taken, or nothing would be served.
+        self._progress = None  # What waited before was taken, or nothing would be served.
         self._step = self._hold
         self.deadline = math.inf
         request.process()
 
     def _hold(self) -> bool:
         """Another request is being served: what comes now has to wait."""
-        self._steer()
+        self._update_reading()
         return False
 
     def _drop(self) -> bool:
@@ -297,7 +297,7 @@ class ProxyChannel(Protocol):
 
     # -- turning away ----------------------------------------------------------------------------
 
-    def _turn_away(self, request: ProxyRequest, error: ProxyError) -> None:
+    def _reject(self, request: ProxyRequest, error: ProxyError) -> None:
         """Answer from the head; a body that is there already is dropped."""
         length, buffer = request.length, self._buffer
         if length is None or length > len(buffer):
@@ -307,14 +307,14 @@ class ProxyChannel(Protocol):
         self.is_serving = True
         self._step = self._hold
         self.deadline = math.inf
-        self.site.door.turn_away(request, error)
+        self.site.gate.reject(request, error)
 
     def _refuse_body(self, request: ProxyRequest, error: ProxyError) -> None:
         """Answer now, with the body still on its way."""
         self.persistent = False
         request.refused = True
-        request.bring_body(b"")
-        self.site.door.turn_away(request, error)
+        request.set_body(b"")
+        self.site.gate.reject(request, error)
 
     def _refuse_message(self, reason: str) -> None:
         """What came is not HTTP/1.1, or smuggles: what stands behind it is not looked at."""
@@ -342,7 +342,7 @@ class ProxyChannel(Protocol):
         self.is_serving = False
         request, self._request = self._request, None
         if request is not None:
-            self.site.door.release(request)
+            self.site.gate.release(request)
         # What is still to be sent at this turn's end must not look like something the client takes.
         flush(self.transport)
         self._expire_unless_read(LINGER_SECONDS, self._abort)
@@ -351,7 +351,7 @@ class ProxyChannel(Protocol):
             # A transport that waits for its producer closes nothing.
             self.transport.unregisterProducer()
             self.transport.loseWriteConnection()
-        self._steer()
+        self._update_reading()
 
     # -- deadlines -------------------------------------------------------------------------------
 
@@ -362,15 +362,19 @@ class ProxyChannel(Protocol):
     def _expire_unless_read(self, seconds: float, expire: Callable[[float], object]) -> None:
         """Expire, but not as long as the client goes on taking what was written."""
         now = self.site.now()
-        uptake = Uptake(self.transport, now)
-        uptake.look(now)
-        self._expire_in(0.0, partial(self._expire_if_idle, uptake, seconds, expire))
+        progress = ClientProgress(self.transport, now)
+        progress.update(now)
+        self._expire_in(0.0, partial(self._expire_if_idle, progress, seconds, expire))
 
     def _expire_if_idle(
-        self, uptake: Uptake, seconds: float, expire: Callable[[float], object], now: float
+        self,
+        progress: ClientProgress,
+        seconds: float,
+        expire: Callable[[float], object],
+        now: float,
     ) -> None:
-        uptake.look(now)
-        if now - uptake.taken_at >= seconds:
+        progress.update(now)
+        if now - progress.advanced_at >= seconds:
             expire(now)
         else:
             self.deadline = now
@@ -382,29 +386,29 @@ class ProxyChannel(Protocol):
         self._log.info("closing a client that sends too slowly", log_limited=True)
         self.transport.abortConnection()
 
-    def _judge(self, pace: Pace, now: float) -> None:
-        if pace.is_too_slow(now):
+    def _check_upload(self, rate_guard: UploadRateGuard, now: float) -> None:
+        if rate_guard.is_too_slow(now):
             self._cut_off(now)
         else:
-            self.deadline = pace.deadline
+            self.deadline = rate_guard.deadline
 
-    def judge_reader(self, now: float) -> None:
+    def check_reader(self, now: float) -> None:
         """Cut off a client that takes nothing of what waits for it, or is not there any more."""
-        uptake = self._uptake
-        if uptake is None:
-            uptake = self._uptake = Uptake(self.transport, now)
+        progress = self._progress
+        if progress is None:
+            progress = self._progress = ClientProgress(self.transport, now)
         limits = self.site.limits
-        if not uptake.look(now):
-            uptake.taken_at = now
-        elif now - uptake.taken_at >= limits.slow_reader_seconds:
+        if not progress.update(now):
+            progress.advanced_at = now
+        elif now - progress.advanced_at >= limits.slow_reader_seconds:
             self._give_up("closing a client that takes nothing of its answer", "slow_reader")
-        elif has_vanished(self.transport, gone_after(limits.keepalive_seconds)):
+        elif is_unresponsive(self.transport, gone_after(limits.keepalive_seconds)):
             self._give_up("closing a client that has vanished", "client_gone")
 
     def _give_up(self, what: str, outcome: str) -> None:
-        request = self._request or self.unread
+        request = self._request or self.undelivered
         if request is not None:
-            request.gone_outcome = outcome
+            request.disconnect_outcome = outcome
         self._log.info(what, outcome=outcome, log_limited=True)
         self.transport.abortConnection()
 
@@ -421,10 +425,10 @@ class ProxyChannel(Protocol):
         self.is_serving = False
         self._has_answered = True
         if self._is_congested:
-            request.is_unread = True
-            self.unread = request
+            request.is_undelivered = True
+            self.undelivered = request
         if not request.is_working:
-            self.site.door.release(request)
+            self.site.gate.release(request)
         if not self.persistent:
             self._close()
             return
@@ -434,15 +438,15 @@ class ProxyChannel(Protocol):
             self._expire_in(IDLE_SECONDS, self._close_idle)
         self._step = self._read_head
         if self._buffer or self._is_paused or self._is_congested:
-            self._go_on()
-            self._steer()
+            self._process_buffer()
+            self._update_reading()
 
-    def _forget_unread(self) -> None:
+    def _release_undelivered(self) -> None:
         """The client has taken its last answer from this process, or will not."""
-        request, self.unread = self.unread, None
+        request, self.undelivered = self.undelivered, None
         if request is not None:
-            request.is_unread = False
-            self.site.door.release(request)
+            request.is_undelivered = False
+            self.site.gate.release(request)
 
     def _close(self) -> None:
         if self._buffer.strip(_EMPTY_LINE):
@@ -507,25 +511,25 @@ class ProxyChannel(Protocol):
         self._is_congested = True
         if self._producer is not None:
             self._producer.pauseProducing()
-        self._steer()
+        self._update_reading()
 
     def resumeProducing(self) -> None:
         """Called by the transport: all is sent."""
         self._is_congested = False
-        self._forget_unread()
+        self._release_undelivered()
         if self._producer is not None:
             self._producer.resumeProducing()
         if self._step == self._read_head:
             self._expire_in(IDLE_SECONDS, self._close_idle)
-        self._go_on()
-        self._steer()
+        self._process_buffer()
+        self._update_reading()
 
     def stopProducing(self) -> None:
         """Called by the transport: the connection is gone."""
         if self._producer is not None:
             self._producer.stopProducing()
 
-    def _steer(self) -> None:
+    def _update_reading(self) -> None:
         """Read from the client only as long as something can become of what it sends."""
         if self.is_serving or self._waits_for_turn:
             pause = len(self._buffer) > MAX_HELD_BYTES
@@ -533,7 +537,7 @@ class ProxyChannel(Protocol):
             pause = self._is_congested and self._step == self._read_head
         if pause != self._is_paused:
             self._is_paused = pause
-            self.site.listen_for_leave(self, wanted=pause and self.is_serving)
+            self.site.watch_for_disconnect(self, wanted=pause and self.is_serving)
             if pause:
                 self.transport.pauseProducing()
             else:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IAddress
 
-    from gemproxy.http.connection import ProxyChannel
+    from gemproxy.http.connection import ClientConnection
 
 #: Why a connection was refused, as a label of the metrics.
 REASONS = ("limit", "address", "descriptors")
@@ -45,7 +45,7 @@ class ConnectionLimits:
     keepalive_seconds: float = 20.0
 
 
-class Crowd:
+class OpenConnections:
     """The open connections, as one set: ``channels``.
 
     :meth:`refusal` is asked before there is another one. ``refused`` counts by reason.
@@ -53,11 +53,11 @@ class Crowd:
 
     def __init__(self, limits: ConnectionLimits) -> None:
         self.limits = limits
-        self.channels: set[ProxyChannel] = set()
+        self.channels: set[ClientConnection] = set()
         self.refused = dict.fromkeys(REASONS, 0)
         self._by_address: Counter[str] = Counter()
         #: Those that were idle when somebody looked, the longest first.
-        self._idle: deque[ProxyChannel] = deque()
+        self._idle: deque[ClientConnection] = deque()
         self._looked_at = -_LOOK_SECONDS
         self._found = 0
 
@@ -69,13 +69,13 @@ class Crowd:
             channel.address = self._address(channel.getPeer())
             self._by_address[channel.address] += 1
 
-    def add(self, channel: ProxyChannel) -> None:
+    def add(self, channel: ClientConnection) -> None:
         """``channel`` is open."""
         self.channels.add(channel)
         channel.address = self._address(channel.getPeer())
         self._by_address[channel.address] += 1
 
-    def remove(self, channel: ProxyChannel) -> None:
+    def remove(self, channel: ClientConnection) -> None:
         """``channel`` is closed. May be told twice."""
         if channel in self.channels:
             self.channels.remove(channel)
@@ -132,6 +132,6 @@ class Crowd:
         while self._idle:
             channel = self._idle.popleft()
             if channel.is_idle:
-                channel.make_room()
+                channel.close_idle()
                 return True
         return False

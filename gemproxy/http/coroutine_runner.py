@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 
-class Work:
+class CoroutineRunner:
     """Runs ``coroutine``, beginning at once; ``over`` tells whether it has ended.
 
     As ``Deferred.fromCoroutine`` does, without what makes that cost as much as to read a request:

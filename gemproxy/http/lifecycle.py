@@ -28,9 +28,9 @@ from gemproxy.core.errors import (
     Unauthorized,
     UnknownURL,
 )
-from gemproxy.http.auth import STRANGER, brings_token
+from gemproxy.http.auth import STRANGER, has_bearer_token
 from gemproxy.http.auth_failures import AuthFailures
-from gemproxy.http.coroutine_runner import Work
+from gemproxy.http.coroutine_runner import CoroutineRunner
 from gemproxy.http.response_writer import RequestWriter, lines, write_whole
 from gemproxy.http.site import CLIENT_CLOSED_REQUEST, ProxyRequest, request_id_of
 
@@ -44,7 +44,7 @@ _HEADER_NAMES = re.compile(rb"[A-Za-z0-9_, -]{1,1000}\Z")
 
 
 @dataclass(frozen=True)
-class EntranceSettings:
+class LifecycleSettings:
     """Limits of the public API.
 
     ``max_body`` bytes may come with one request, ``max_buffered`` with all that are incomplete or
@@ -73,10 +73,10 @@ class Route:
         return tuple(each.decode("ascii") for each in self.methods if each != b"HEAD")
 
 
-class Entrance:
-    """The one door of the public API.
+class RequestLifecycle:
+    """The lifecycle of the requests of the public API.
 
-    A request comes through :meth:`check_head` before its body is read, and through :meth:`admit`
+    A request comes through :meth:`check_head` before its body is read, and through :meth:`handle`
     when the body is complete. ``settings`` and ``auth`` may be replaced between two requests.
     ``new_request_id`` gives a fresh id for a request that brings none; ``scrub`` takes secrets out
     of an error's body, which may repeat what the client sent.
@@ -87,7 +87,7 @@ class Entrance:
     def __init__(
         self,
         reactor: IReactorTime,
-        settings: EntranceSettings,
+        settings: LifecycleSettings,
         auth: TokenAuth,
         telemetry: Telemetry,
         new_request_id: Callable[[], str],
@@ -110,12 +110,12 @@ class Entrance:
         self._scrub = scrub
         self._failures = failures or AuthFailures()
         #: What is going on, by the writer of its answer.
-        self._works: dict[RequestWriter, Work] = {}
+        self._runners: dict[RequestWriter, CoroutineRunner] = {}
         self._idle: list[Deferred[None]] = []
         self._aborted = False
 
     def check_head(self, request: ProxyRequest, route: Route) -> None:
-        """See :class:`gemproxy.http.site.Door`. All that a head decides, in its order."""
+        """See :class:`gemproxy.http.site.RequestGate`. All that a head decides, in its order."""
         settings, length = self.settings, request.length
         request.route = route.template
         if self.draining:
@@ -145,14 +145,14 @@ class Entrance:
         request.has_place = True
         self.in_flight += 1
 
-    def check_growth(self, request: ProxyRequest, size: int) -> None:
-        """See :class:`gemproxy.http.site.Door`."""
+    def check_body_size(self, request: ProxyRequest, size: int) -> None:
+        """See :class:`gemproxy.http.site.RequestGate`."""
         check_size(request, size)
         self._buffer(request, size)
 
     def _refuse_token(self, request: ProxyRequest) -> None:
         """Whoever guesses gets another answer than who forgot his token."""
-        if brings_token(request.header(b"authorization")):
+        if has_bearer_token(request.header(b"authorization")):
             now = self._reactor.seconds()
             self._failures.check(request, now)
             self._failures.count(request, now)
@@ -168,21 +168,21 @@ class Entrance:
         self.buffered_bytes, request.buffered_bytes = buffered, size
 
     def release(self, request: ProxyRequest) -> None:
-        """See :class:`gemproxy.http.site.Door`."""
+        """See :class:`gemproxy.http.site.RequestGate`."""
         self.buffered_bytes -= request.buffered_bytes
         request.buffered_bytes = 0
-        if request.has_place and not request.is_unread:
+        if request.has_place and not request.is_undelivered:
             request.has_place = False
             self.in_flight -= 1
             if self._idle:
-                self._tell_if_idle()
+                self._check_idle()
 
-    def admit(
+    def handle(
         self,
         request: ProxyRequest,
         route: str,
         serve: Callable[[Exchange, RequestWriter], Awaitable[None]],
-    ) -> Work:
+    ) -> CoroutineRunner:
         """Let ``serve`` do the work of ``request``, and answer for whatever it raises.
 
         A client that leaves cancels ``serve``.
@@ -191,11 +191,11 @@ class Entrance:
             raise RuntimeError("a request was to be served whose head nobody has checked")
         request.is_working = True
         exchange, writer = self._begin(request, route)
-        work = Work(self._serve(request, exchange, writer, serve))
-        if not work.over:
-            self._works[writer] = work
-            request.when_gone(work.cancel)
-        return work
+        runner = CoroutineRunner(self._serve(request, exchange, writer, serve))
+        if not runner.over:
+            self._runners[writer] = runner
+            request.on_disconnect(runner.cancel)
+        return runner
 
     def preflight(self, request: ProxyRequest, methods: tuple[str, ...]) -> None:
         """Answer a browser that asks whether a page of another origin may send a request."""
@@ -208,7 +208,7 @@ class Entrance:
         headers = self._begin(request, "preflight")[1].headers(now) + lines(allowed)
         write_whole(request, 200, headers, b"", now, b"text/plain")
 
-    def tell(self, request: ProxyRequest, status: int, body: bytes) -> None:
+    def probe(self, request: ProxyRequest, status: int, body: bytes) -> None:
         """Answer a probe: neither counted nor logged, and served whatever else goes on.
 
         Also during a drain, and again on the same connection: new ones are refused by then.
@@ -217,13 +217,13 @@ class Entrance:
         headers = self._begin(request, "probe")[1].headers(now)
         write_whole(request, status, headers, body, now)
 
-    def turn_away(self, request: ProxyRequest, error: ProxyError) -> None:
-        """See :class:`gemproxy.http.site.Door`."""
+    def reject(self, request: ProxyRequest, error: ProxyError) -> None:
+        """See :class:`gemproxy.http.site.RequestGate`."""
         exchange, writer = self._begin(request, request.route)
         exchange.turned_away = True
         exchange.outcome = error.code or error.type
         writer.error(error)
-        self._tell(exchange, error.status)
+        self._report(exchange, error.status)
 
     def leave(self) -> None:
         """A drain will follow."""
@@ -233,15 +233,15 @@ class Entrance:
         """Fires when no request is in flight."""
         idle: Deferred[None] = Deferred()
         self._idle.append(idle)
-        self._tell_if_idle()
+        self._check_idle()
         return idle
 
     def abort(self) -> None:
         """Cancel every request that is still in flight; a body that is incomplete is left alone."""
         self._aborted = True
-        for work in list(self._works.values()):
-            work.cancel()
-        self._tell_if_idle()
+        for runner in list(self._runners.values()):
+            runner.cancel()
+        self._check_idle()
 
     async def _serve(
         self,
@@ -257,7 +257,7 @@ class Entrance:
             status = self._fail(exchange, writer, error)
         except CancelledError:
             if request._disconnected:
-                status, exchange.outcome = CLIENT_CLOSED_REQUEST, request.gone_outcome
+                status, exchange.outcome = CLIENT_CLOSED_REQUEST, request.disconnect_outcome
             else:
                 status = self._cut_off(request, exchange, writer)
         except Exception:  # noqa: BLE001 - a defect of ours must not leave the client waiting
@@ -270,8 +270,8 @@ class Entrance:
             )
         finally:
             writer.close()
-            self._works.pop(writer, None)
-            self._tell(exchange, status)
+            self._runners.pop(writer, None)
+            self._report(exchange, status)
             request.is_working = False
             self.release(request)
 
@@ -315,14 +315,14 @@ class Entrance:
             writer.error(error)
         return error.status
 
-    def _tell(self, exchange: Exchange, status: int) -> None:
+    def _report(self, exchange: Exchange, status: int) -> None:
         now = self._reactor.seconds()
         # Anew: the wall clock may have been set since the request came.
         exchange.epoch_offset = self._wall() - now
         self._telemetry.request_finished(exchange, status, now - exchange.started)
 
-    def _tell_if_idle(self) -> None:
-        if self._works if self._aborted else self.in_flight:
+    def _check_idle(self) -> None:
+        if self._runners if self._aborted else self.in_flight:
             return
         idle, self._idle = self._idle, []
         for waiting in idle:

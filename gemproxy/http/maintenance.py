@@ -31,11 +31,11 @@ _MESSAGE = (
 
 def maintenance_site(reactor: IReactorTime) -> ProxySite:
     """The factory of connections for as long as the configuration cannot be used."""
-    return ProxySite(Resource(), reactor, door=_ClosedDoor(reactor))
+    return ProxySite(Resource(), reactor, gate=_MaintenanceGate(reactor))
 
 
-class _ClosedDoor:
-    """Lets nobody in; see :class:`gemproxy.http.site.Door`."""
+class _MaintenanceGate:
+    """Lets nobody in; see :class:`gemproxy.http.site.RequestGate`."""
 
     _log = Logger()
 
@@ -45,13 +45,13 @@ class _ClosedDoor:
     def check_head(self, _: ProxyRequest) -> None:
         raise ConfigurationInvalid(_MESSAGE, retry_after=RETRY_AFTER)
 
-    def check_growth(self, _: ProxyRequest, size: int) -> None:
+    def check_body_size(self, _: ProxyRequest, size: int) -> None:
         """Nobody's body is read."""
 
     def release(self, _: ProxyRequest) -> None:
         """Nobody has taken anything."""
 
-    def turn_away(self, request: ProxyRequest, error: ProxyError) -> None:
+    def reject(self, request: ProxyRequest, error: ProxyError) -> None:
         now = self._reactor.seconds()
         request_id = request_id_of(request, new_request_id)
         headers = [

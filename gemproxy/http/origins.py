@@ -64,7 +64,7 @@ class OriginSettings:
     admin_open: bool = False
 
 
-class HeadGuard:
+class OriginGuard:
     """The judgement of one listener's requests.
 
     Hosts that were found good are remembered,
@@ -82,7 +82,7 @@ class HeadGuard:
         self._asks_everybody = not (settings.anonymous or settings.admin_open)
         self._known.clear()
 
-    def stand_at(self, reach: Reach) -> None:
+    def set_reach(self, reach: Reach) -> None:
         """Now it is known who can connect to the listener."""
         self._reach = reach
         self._known.clear()

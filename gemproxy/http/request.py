@@ -1,6 +1,6 @@
 """One request: twisted.web's, as Klein wants it, with its weight taken off.
 
-Of what twisted.web prepares for every request the short ways need next to nothing; here it is made
+Of what twisted.web prepares for every request the fast routes need next to nothing; here it is made
 when somebody asks for it.
 """
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from gemproxy.core.audit import Actor
     from gemproxy.core.context import Exchange
     from gemproxy.http.auth import Client
-    from gemproxy.http.connection import ProxyChannel
+    from gemproxy.http.connection import ClientConnection
     from gemproxy.http.http1 import RequestHead
     from gemproxy.http.site import ProxySite
 
@@ -73,32 +73,32 @@ def decoded_path(request: ProxyRequest) -> str:
 class ProxyRequest(Request):
     """A request whose body stays in memory; the channel keeps it within bounds."""
 
-    channel: ProxyChannel  # type: ignore[assignment]
+    channel: ClientConnection  # type: ignore[assignment]
     site: ProxySite  # type: ignore[assignment]
     queued = False
     #: Set when the request was answered before its body was complete.
     refused = False
 
-    # What the door decided from the head (:class:`gemproxy.http.site.Door`).
+    # What the gate decided from the head (:class:`gemproxy.http.site.RequestGate`).
     #: The path's template, or a word for what has none.
     route = "refused"
     max_body_bytes = 0
-    #: Who sends it: to the public API, or to the admin API with what is told of the visit.
+    #: Who sends it: to the public API, or to the admin API with what is logged of it.
     caller: Client | None = None
     actor: Actor | None = None
-    visit: Exchange | None = None
+    admin_context: Exchange | None = None
 
-    # What it takes of the limits that all requests share; given back by ``Door.release``.
+    # What it takes of the limits that all requests share; given back by ``RequestGate.release``.
     has_place = False
     buffered_bytes = 0
     #: Whether the client has yet to take the answer from this process, though it is complete.
-    is_unread = False
+    is_undelivered = False
     #: Whether its work has begun and is not over.
     is_working = False
     #: How it is told where the client left, or was made to.
-    gone_outcome = "client_gone"
+    disconnect_outcome = "client_gone"
 
-    def __init__(self, channel: ProxyChannel, head: RequestHead) -> None:
+    def __init__(self, channel: ClientConnection, head: RequestHead) -> None:
         # Not Request's own: all that it makes is made below, when somebody asks for it.
         self.channel = channel
         self.site = channel.site
@@ -109,7 +109,7 @@ class ProxyRequest(Request):
         self.notifications = []
         self._head = head
         self._body: bytes | BytesIO = b""
-        self._when_gone: Callable[[], None] | None = None
+        self._on_disconnect: Callable[[], None] | None = None
 
     # -- what came -------------------------------------------------------------------------------
 
@@ -133,15 +133,15 @@ class ProxyRequest(Request):
         # This copies nothing: the buffer itself becomes the value.
         return body if isinstance(body, bytes) else body.getvalue()
 
-    def bring_body(self, body: bytes | BytesIO) -> None:
+    def set_body(self, body: bytes | BytesIO) -> None:
         """Called by the channel, with the whole body or with what it will be written to."""
         self._body = body
 
     # -- serving it ------------------------------------------------------------------------------
 
     def process(self) -> None:
-        """Serve by the site's short way if there is one for this path, else by its resource."""
-        act = self.site.routes.get((self.method, self.path))
+        """Serve by the fast route of this path if there is one, else by its resource."""
+        act = self.site.fast_routes.get((self.method, self.path))
         if act is None:
             self._look_up()
             return
@@ -157,15 +157,15 @@ class ProxyRequest(Request):
         else:
             self._log.failure("request failed before its work began", failure=reason)
             error = InternalError("The proxy failed to serve this request.")
-            self.site.door.turn_away(self, error)
+            self.site.gate.reject(self, error)
         return reason
 
-    def when_gone(self, act: Callable[[], None]) -> None:
+    def on_disconnect(self, act: Callable[[], None]) -> None:
         """Let ``act`` be called if the client leaves before the answer is complete.
 
         A lighter ``notifyFinish``, for one listener.
         """
-        self._when_gone = act
+        self._on_disconnect = act
 
     def end(self) -> None:
         """All of the answer is written."""
@@ -179,14 +179,14 @@ class ProxyRequest(Request):
         notifications, self.notifications = self.notifications, []
         for gone in notifications:
             gone.errback(reason)
-        act, self._when_gone = self._when_gone, None
+        act, self._on_disconnect = self._on_disconnect, None
         if act is not None:
             act()
 
     def _cleanup(self) -> None:
         if self.producer is not None:
             self.unregisterProducer()
-        self._when_gone = None
+        self._on_disconnect = None
         self.channel.requestDone(self)
         notifications, self.notifications = self.notifications, []
         for finished in notifications:
@@ -197,7 +197,7 @@ class ProxyRequest(Request):
         try:
             decoded_path(self)
         except ProxyError as error:
-            self.site.door.turn_away(self, error)
+            self.site.gate.reject(self, error)
             return
         self.args = parse_qs(self.uri.partition(b"?")[2], True)
         self.content = BytesIO()

@@ -33,7 +33,7 @@ _CHUNKED = b"Transfer-Encoding: chunked\r\n"
 _HEARTBEAT = b": heartbeat\n\n"
 
 
-class Clockface:
+class DateHeader:
     """The ``Date`` header, worked out once a second; ``wall`` gives epoch time."""
 
     def __init__(self, wall: Callable[[], float]) -> None:
@@ -59,7 +59,7 @@ def _head(request: ProxyRequest, status: int, headers: bytes, now: float) -> byt
     """Status line and headers, up to and with the empty line."""
     return b"%b%b%b%b" % (
         _STATUS_LINES.get(status) or b"HTTP/1.1 %d Unknown\r\n" % status,
-        request.channel.site.clockface.line(now),
+        request.channel.site.date_header.line(now),
         headers,
         b"\r\n" if request.channel.persistent else b"Connection: close\r\n\r\n",
     )

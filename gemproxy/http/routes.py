@@ -1,4 +1,4 @@
-"""Paths and what serves them, as a table that can be read by a stranger and asked by the door."""
+"""Paths and what serves them, as a table that can be read by a stranger and asked by the gate."""
 
 from __future__ import annotations
 

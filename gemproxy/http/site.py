@@ -1,6 +1,6 @@
 """The server's side of HTTP/1.1: the factory of connections, and who looks after their deadlines.
 
-A connection is a :class:`~gemproxy.http.connection.ProxyChannel`, what comes over it a
+A connection is a :class:`~gemproxy.http.connection.ClientConnection`, what comes over it a
 :class:`~gemproxy.http.request.ProxyRequest`. Routes without parameters are found by one look in a
 dict; every other path is Klein's.
 """
@@ -23,11 +23,11 @@ from zope.interface import implementer
 
 from gemproxy.clock import wall_clock
 from gemproxy.core.errors import ProxyError
-from gemproxy.http.connection import LINGER_SECONDS, ProxyChannel, RefusedConnection
-from gemproxy.http.connection_limits import ConnectionLimits, Crowd
-from gemproxy.http.origins import HeadGuard
+from gemproxy.http.connection import LINGER_SECONDS, ClientConnection, RefusedConnection
+from gemproxy.http.connection_limits import ConnectionLimits, OpenConnections
+from gemproxy.http.origins import OriginGuard
 from gemproxy.http.request import ProxyRequest, new_request_id, request_id_of
-from gemproxy.http.response_writer import Clockface
+from gemproxy.http.response_writer import DateHeader
 
 __all__ = [
     "CLIENT_CLOSED_REQUEST",
@@ -47,7 +47,7 @@ SWEEP_SECONDS = 1.0
 LOOK_SECONDS = 5.0
 
 
-class Door(Protocol):
+class RequestGate(Protocol):
     """Decides from a request's head whether its body may come, and answers where it may not."""
 
     def check_head(self, request: ProxyRequest) -> None:
@@ -58,7 +58,7 @@ class Door(Protocol):
         byte of the body is then read; it has taken nothing.
         """
 
-    def check_growth(self, request: ProxyRequest, size: int) -> None:
+    def check_body_size(self, request: ProxyRequest, size: int) -> None:
         """``size`` bytes of a body that comes in chunks are there. Raises as ``check_head``."""
 
     def release(self, request: ProxyRequest) -> None:
@@ -67,7 +67,7 @@ class Door(Protocol):
         May be called more than once.
         """
 
-    def turn_away(self, request: ProxyRequest, error: ProxyError) -> None:
+    def reject(self, request: ProxyRequest, error: ProxyError) -> None:
         """Answer a request that ended before its work began."""
 
 
@@ -75,8 +75,8 @@ class Door(Protocol):
 class ProxySite(Factory):
     """The factory of connections.
 
-    ``routes`` are the short ways: (method, path) to what serves the request. Every request comes
-    through the ``door`` first, and before that past the ``guard``. ``limits`` hold for its
+    ``fast_routes`` are exact: (method, path) to what serves the request. Every request comes
+    through the ``gate`` first, and before that past the ``guard``. ``limits`` hold for its
     connections.
     """
 
@@ -88,35 +88,35 @@ class ProxySite(Factory):
         self,
         resource: Resource,
         reactor: IReactorTime,
-        door: Door,
-        guard: HeadGuard | None = None,
+        gate: RequestGate,
+        guard: OriginGuard | None = None,
         limits: ConnectionLimits | None = None,
     ) -> None:
         self._resource = resource
-        self.door = door
+        self.gate = gate
         self.guard = guard
         self.now = reactor.seconds
-        self.clockface = Clockface(wall_clock(reactor))
+        self.date_header = DateHeader(wall_clock(reactor))
         #: Told of each request that was not HTTP.
         self.malformed: Callable[[], object] = _nothing
-        self.routes: dict[tuple[bytes, bytes], Callable[[ProxyRequest], object]] = {}
-        self.crowd = Crowd(limits or ConnectionLimits())
+        self.fast_routes: dict[tuple[bytes, bytes], Callable[[ProxyRequest], object]] = {}
+        self.connections = OpenConnections(limits or ConnectionLimits())
         #: The connections that are open.
-        self.channels = self.crowd.channels
+        self.channels = self.connections.channels
         self.call_later = reactor.callLater
-        self._unread: set[ProxyChannel] = set()
+        self._unread: set[ClientConnection] = set()
         self._sweeping: IDelayedCall | None = None
         self._closed: Deferred[None] | None = None
 
     @property
     def limits(self) -> ConnectionLimits:
         """What holds for the connections now."""
-        return self.crowd.limits
+        return self.connections.limits
 
-    def buildProtocol(self, peer: IAddress | None) -> ProxyChannel | RefusedConnection:
-        if self.crowd.refusal(peer, self.now()) is not None:
+    def buildProtocol(self, peer: IAddress | None) -> ClientConnection | RefusedConnection:
+        if self.connections.refusal(peer, self.now()) is not None:
             return RefusedConnection()
-        return ProxyChannel(self)
+        return ClientConnection(self)
 
     def acceptableProtocols(self) -> list[bytes]:
         """For TLS, which may ask what comes after it."""
@@ -136,25 +136,25 @@ class ProxySite(Factory):
             channel.loseConnection()
         deadline = self.call_later(LINGER_SECONDS, self._abort)
         closed.addCallback(lambda _: deadline.cancel() if deadline.active() else None)
-        self._tell_if_closed()
+        self._check_closed()
         return closed
 
-    def remember(self, channel: ProxyChannel) -> None:
+    def register(self, channel: ClientConnection) -> None:
         """``channel`` is open."""
-        self.crowd.add(channel)
+        self.connections.add(channel)
         if self._sweeping is None:
             self._sweeping = self.call_later(SWEEP_SECONDS, self._sweep)
 
-    def forget(self, channel: ProxyChannel) -> None:
+    def unregister(self, channel: ClientConnection) -> None:
         """``channel`` is closed."""
-        self.crowd.remove(channel)
+        self.connections.remove(channel)
         self._unread.discard(channel)
         if self._sweeping is not None and not self.channels:
             self._sweeping.cancel()
             self._sweeping = None
-        self._tell_if_closed()
+        self._check_closed()
 
-    def listen_for_leave(self, channel: ProxyChannel, *, wanted: bool) -> None:
+    def watch_for_disconnect(self, channel: ClientConnection, *, wanted: bool) -> None:
         """Whether to look now and then if a client that nothing is read from has left."""
         if wanted:
             self._unread.add(channel)
@@ -167,15 +167,15 @@ class ProxySite(Factory):
         for channel in [channel for channel in self.channels if now > channel.deadline]:
             channel.expire(now)
         again = now + min(LOOK_SECONDS, self.limits.slow_reader_seconds / 4)
-        for channel in [each for each in self.channels if each.is_serving or each.unread]:
+        for channel in [each for each in self.channels if each.is_serving or each.undelivered]:
             if now < channel.look_at:
                 continue
             channel.look_at = again
-            channel.judge_reader(now)
+            channel.check_reader(now)
         for channel in list(self._unread):
-            channel.look_for_leave()
+            channel.check_disconnect()
 
-    def _tell_if_closed(self) -> None:
+    def _check_closed(self) -> None:
         if self._closed is not None and not self._closed.called and not self.channels:
             self._closed.callback(None)
 

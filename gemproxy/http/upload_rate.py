@@ -14,7 +14,7 @@ WHOLE_BODY_SECONDS = 300.0
 STEP_SECONDS = 2.0
 
 
-class Pace:
+class UploadRateGuard:
     """How one body comes in, from ``now`` (monotonic) on, at ``rate`` bytes/s or more."""
 
     def __init__(self, now: float, rate: float) -> None:

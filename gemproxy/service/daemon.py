@@ -25,7 +25,7 @@ from twisted.protocols.haproxy import proxyEndpoint
 
 from gemproxy import __version__
 from gemproxy.admin.api import AdminAPI, AdminParts
-from gemproxy.admin.auth_gate import AdminDoor, Surroundings
+from gemproxy.admin.auth_gate import AdminAuthGate, AdminDependencies
 from gemproxy.admin.health import ServiceStatus
 from gemproxy.api.public import ModelNames, OpenAIAPI
 from gemproxy.clock import wall_clock
@@ -40,8 +40,8 @@ from gemproxy.core.errors import ConfigError, Fault
 from gemproxy.http.auth import TokenAuth
 from gemproxy.http.auth_failures import AuthFailures
 from gemproxy.http.connection_limits import ConnectionLimits
-from gemproxy.http.lifecycle import Entrance, EntranceSettings
-from gemproxy.http.origins import HeadGuard, OriginSettings, reach_of
+from gemproxy.http.lifecycle import LifecycleSettings, RequestLifecycle
+from gemproxy.http.origins import OriginGuard, OriginSettings, reach_of
 from gemproxy.http.site import ProxySite, new_request_id
 from gemproxy.http.tls import strengthen, tls_factory
 from gemproxy.pool.models import ModelBreakers
@@ -140,10 +140,10 @@ class Daemon:
         self._forwarder.settings = forwarding_settings(settings)
         self._catalogue.cache_seconds = settings.models.cache_seconds
         self._catalogue.request_timeout = settings.upstream.request_timeout_seconds
-        self._entrance.settings = entrance_settings(settings)
-        self._entrance.auth = self._door.auth = token_auth(settings.proxy)
+        self._lifecycle.settings = lifecycle_settings(settings)
+        self._lifecycle.auth = self._gate.auth = token_auth(settings.proxy)
         self._auth_failures.trusted_proxies = settings.proxy.trusted_proxies
-        self._site.crowd.apply(connection_limits(settings))
+        self._site.connections.apply(connection_limits(settings))
         for guard in self._guards:
             guard.apply(origin_settings(settings.proxy))
         self._api.names = model_names(settings)
@@ -238,12 +238,12 @@ class Daemon:
 
     def _make_web(self, settings: Settings, source: ConfigFiles, seen: bytes) -> None:
         reactor = self._reactor
-        self._guards: list[HeadGuard] = []
+        self._guards: list[OriginGuard] = []
         self._auth_failures = AuthFailures(settings.proxy.trusted_proxies)
         auth = token_auth(settings.proxy)
-        self._entrance = Entrance(
+        self._lifecycle = RequestLifecycle(
             reactor,
-            entrance_settings(settings),
+            lifecycle_settings(settings),
             auth,
             Telemetries(
                 self._request_log, self._metrics, self._history, self._ledger, self._recent
@@ -271,12 +271,12 @@ class Daemon:
         )
         self._metrics.watch_keys(self._pool.each_status, reactor.seconds, self._wall)
         self._metrics.watch_service(
-            lambda: self._entrance.in_flight, lambda: self._reload.status, self._store.status
+            lambda: self._lifecycle.in_flight, lambda: self._reload.status, self._store.status
         )
-        self._door = AdminDoor(
+        self._gate = AdminAuthGate(
             reactor,
             auth,
-            Surroundings(
+            AdminDependencies(
                 OperatorLog(self._request_log),
                 self._scrubber.scrub_bytes,
                 new_request_id,
@@ -285,9 +285,9 @@ class Daemon:
             ),
             self._auth_failures,
         )
-        self._admin = AdminAPI(self._door, self._admin_parts())
+        self._admin = AdminAPI(self._gate, self._admin_parts())
         self._api = OpenAIAPI(
-            self._entrance,
+            self._lifecycle,
             self._forwarder,
             self._catalogue,
             model_names(settings),
@@ -299,20 +299,20 @@ class Daemon:
         self._site = ProxySite(
             self._api.app.resource(),
             reactor,
-            door=self._api,
+            gate=self._api,
             guard=self._guard(settings.proxy),
             limits=connection_limits(settings),
         )
-        self._site.routes = self._api.short_ways()
+        self._site.fast_routes = self._api.fast_routes()
         self._site.malformed = self._metrics.request_malformed
         self._metrics.watch_connections(
-            self._site.crowd.count_by_state,
-            lambda: self._site.crowd.refused,
-            lambda: self._entrance.buffered_bytes,
+            self._site.connections.count_by_state,
+            lambda: self._site.connections.refused,
+            lambda: self._lifecycle.buffered_bytes,
         )
 
-    def _guard(self, proxy: ProxySettings) -> HeadGuard:
-        guard = HeadGuard(origin_settings(proxy))
+    def _guard(self, proxy: ProxySettings) -> OriginGuard:
+        guard = OriginGuard(origin_settings(proxy))
         self._guards.append(guard)
         return guard
 
@@ -353,7 +353,7 @@ class Daemon:
             with_tls(self._site, settings.proxy),
             settings.proxy.endpoint or f"{settings.proxy.host}:{settings.proxy.port}",
         )
-        self.listener.listening.addCallback(stand_at, self._site)
+        self.listener.listening.addCallback(set_reach, self._site)
         self.listener.listening.addCallback(self._guard_accepting)
         self.listener.listening.addCallback(self._ready)
         self._frozen = FrozenStart()
@@ -374,7 +374,7 @@ class Daemon:
             *self._admin_listener(settings.proxy),
             Draining(
                 reactor,
-                self._entrance,
+                self._lifecycle,
                 self._site.close,
                 lambda: self._reload.settings.proxy.drain_seconds,
             ),
@@ -383,7 +383,7 @@ class Daemon:
             self._frozen,
             LameDuck(
                 reactor,
-                self._entrance.leave,
+                self._lifecycle.leave,
                 lambda: self._reload.settings.proxy.lame_duck_seconds,
             ),
         ):
@@ -396,7 +396,7 @@ class Daemon:
         site = ProxySite(
             self._admin.resource(),
             self._reactor,
-            door=self._admin,
+            gate=self._admin,
             guard=self._guard(proxy),
             limits=ConnectionLimits(max_connections=_OPERATORS),
         )
@@ -405,7 +405,7 @@ class Daemon:
             self._reactor, proxy.admin_endpoint, "proxy.adminEndpoint", self._handed
         )
         listener = Listener(self._reactor, endpoint, site, proxy.admin_endpoint)
-        listener.listening.addCallback(stand_at, site)
+        listener.listening.addCallback(set_reach, site)
         listener.listening.addCallback(self._administered_at)
         return [listener]
 
@@ -419,7 +419,7 @@ class Daemon:
         return self._catalogue.knows(name)
 
     def _guard_accepting(self, port: Any) -> Any:
-        AcceptGuard(port, self._reactor, partial(self._site.crowd.refuse, "descriptors"))
+        AcceptGuard(port, self._reactor, partial(self._site.connections.refuse, "descriptors"))
         return port
 
     def _ready(self, port: Any) -> Any:
@@ -486,9 +486,9 @@ class Daemon:
     def _status_line(self) -> str:
         return status_line(
             self._pool.counts(self._reactor.seconds()),
-            self._entrance.in_flight,
-            draining=self._entrance.draining,
-            leaving=self._entrance.leaving,
+            self._lifecycle.in_flight,
+            draining=self._lifecycle.draining,
+            leaving=self._lifecycle.leaving,
             reload_failed=self._reload.status.last_error is not None,
         )
 
@@ -496,8 +496,8 @@ class Daemon:
         return ServiceStatus(
             __version__,
             self._started_at,
-            self._entrance.draining,
-            self._entrance.in_flight,
+            self._lifecycle.draining,
+            self._lifecycle.in_flight,
             self._request_log.region_refused(self._reactor.seconds()),
             self._store.status(),
             self._reload.status,
@@ -534,9 +534,9 @@ def forwarding_settings(settings: Settings) -> ForwardingSettings:
     )
 
 
-def entrance_settings(settings: Settings) -> EntranceSettings:
-    """What the entrance takes of the configuration."""
-    return EntranceSettings(
+def lifecycle_settings(settings: Settings) -> LifecycleSettings:
+    """What the lifecycle takes of the configuration."""
+    return LifecycleSettings(
         max_in_flight=settings.proxy.max_concurrent_requests,
         max_body=settings.proxy.max_payload_size,
         max_buffered=settings.proxy.max_buffered_bytes,
@@ -589,10 +589,10 @@ def url_of(port: Any, scheme: str) -> str:
     return f"{scheme}://{name}:{host.port}"
 
 
-def stand_at(port: Any, site: ProxySite) -> Any:
+def set_reach(port: Any, site: ProxySite) -> Any:
     """Tell ``site`` who can connect to ``port``, on which it listens."""
     if site.guard is not None:
-        site.guard.stand_at(reach_of(getattr(port.getHost(), "host", None)))
+        site.guard.set_reach(reach_of(getattr(port.getHost(), "host", None)))
     return port
 
 

@@ -15,7 +15,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gemproxy.batched_writes import TellingClient, is_waiting
+from gemproxy.batched_writes import ErrorReportingClient, is_waiting
 from gemproxy.tcp_keepalive import notice_silence
 from gemproxy.upstream.answer import NotHttp
 from gemproxy.upstream.tls_faults import tls_fault
@@ -47,7 +47,7 @@ class UpstreamConnection(Protocol):
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
             notice_silence(self.transport, self._pool.keepalive)
-        if type(self.transport) is TellingClient:
+        if type(self.transport) is ErrorReportingClient:
             # Past the endpoint's wrapper, whose work is done.
             self.transport.protocol = self
 

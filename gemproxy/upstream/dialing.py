@@ -20,7 +20,7 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gemproxy.batched_writes import TellingClient
+from gemproxy.batched_writes import ErrorReportingClient
 from gemproxy.upstream.exhaustion import exhaustion_of
 from gemproxy.upstream.names import Address
 
@@ -96,8 +96,8 @@ class _AskingWhy:
 
 
 class _Connector(tcp.Connector):
-    def _makeTransport(self) -> TellingClient:
-        return TellingClient(self.host, self.port, self.bindAddress, self, self.reactor)
+    def _makeTransport(self) -> ErrorReportingClient:
+        return ErrorReportingClient(self.host, self.port, self.bindAddress, self, self.reactor)
 
 
 class _Race:

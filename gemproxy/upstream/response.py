@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from gemproxy.batched_writes import send, send_now
-from gemproxy.buffer_list import Pieces
+from gemproxy.buffer_list import BufferList
 from gemproxy.core.errors import FailureKind, UpstreamFailed
 from gemproxy.tcp_keepalive import gone_after, unacknowledged
 from gemproxy.upstream.answer import Answer
@@ -82,7 +82,7 @@ class TreqResponse(RoundTrip):
         seconds: Callable[[], float],
         deadlines: Deadlines,
         head: bytes,
-        body: bytes | Pieces,
+        body: bytes | BufferList,
         limits: Limits,
         deadline: float,
     ) -> None:

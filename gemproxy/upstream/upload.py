@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IPullProducer
 from zope.interface import implementer
 
 from gemproxy.batched_writes import send_now
-from gemproxy.buffer_list import Pieces
+from gemproxy.buffer_list import BufferList
 
 _PIECE = 256 * 1024
 #: What is shorter is not worth a system call of its own, where more follows.
@@ -26,9 +26,9 @@ class Upload:
     The transport asks for more when what was left to it is gone. ``done`` is called when all is.
     """
 
-    def __init__(self, transport: Any, body: bytes | Pieces, done: Callable[[], None]) -> None:
+    def __init__(self, transport: Any, body: bytes | BufferList, done: Callable[[], None]) -> None:
         self._transport = transport
-        parts = body.parts if isinstance(body, Pieces) else [body]
+        parts = body.parts if isinstance(body, BufferList) else [body]
         self._rest = deque(memoryview(part) for part in parts if part)
         self._done = done
 

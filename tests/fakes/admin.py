@@ -11,7 +11,7 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.testing import StringTransport
 
 from gemproxy.admin.api import AdminAPI, AdminParts
-from gemproxy.admin.auth_gate import AdminDoor, Surroundings
+from gemproxy.admin.auth_gate import AdminAuthGate, AdminDependencies
 from gemproxy.admin.health import ServiceStatus
 from gemproxy.clock import wall_clock
 from gemproxy.config.changes import KeyUpdate, SettingsChange
@@ -19,7 +19,7 @@ from gemproxy.config.settings import AccessToken
 from gemproxy.core.context import AttemptRecord, Exchange
 from gemproxy.core.interfaces import StoreStatus
 from gemproxy.http.auth import TokenAuth
-from gemproxy.http.origins import HeadGuard, OriginSettings
+from gemproxy.http.origins import OriginGuard, OriginSettings
 from gemproxy.http.site import ProxySite
 from gemproxy.pool.key import Key
 from gemproxy.pool.models import ModelBreakers
@@ -129,15 +129,15 @@ class AdminStage:
         self.rows: tuple[MetricsRow, ...] = ()
         self.metrics = b"gemproxy_config_generation 1.0\n"
         self.accepted: list[str] = []
-        self.admin = AdminAPI(self._door(admin_open), self._parts())
+        self.admin = AdminAPI(self._gate(admin_open), self._parts())
         self.site = ProxySite(
             self.admin.resource(),
             clock,
-            door=self.admin,
-            guard=HeadGuard(OriginSettings(admin_open=admin_open)),
+            gate=self.admin,
+            guard=OriginGuard(OriginSettings(admin_open=admin_open)),
         )
 
-    def _door(self, admin_open: bool) -> AdminDoor:
+    def _gate(self, admin_open: bool) -> AdminAuthGate:
         auth = TokenAuth(
             [AccessToken("app", Secret(CLIENT_TOKEN))],
             Secret(TOKEN),
@@ -145,10 +145,10 @@ class AdminStage:
             admin_open=admin_open,
         )
         scrubber = Scrubber([Secret(TOKEN), *[key.secret for key in self.keys]])
-        surroundings = Surroundings(
+        dependencies = AdminDependencies(
             self.told, scrubber.scrub_bytes, lambda: "req_fresh", self._pause, self._refuse
         )
-        return AdminDoor(self.clock, auth, surroundings)
+        return AdminAuthGate(self.clock, auth, dependencies)
 
     def _parts(self) -> AdminParts:
         return AdminParts(

@@ -2,13 +2,13 @@
 
 import pytest
 
-from gemproxy.buffer_list import Pieces, digest
+from gemproxy.buffer_list import BufferList, digest
 
 
 @pytest.mark.parametrize("size", [0, 1, 100, 300_000, 2_000_000])
 def test_a_digest_does_not_depend_on_how_a_body_is_cut(size):
     body = bytes(range(256)) * (size // 256) + bytes(size % 256)
-    cuts = [Pieces([body[:cut], memoryview(body)[cut:]]) for cut in (0, size // 3, size)]
+    cuts = [BufferList([body[:cut], memoryview(body)[cut:]]) for cut in (0, size // 3, size)]
     assert {digest(body), *map(digest, cuts)} == {digest(body)}
     assert len(digest(body)) == 12
 

@@ -14,7 +14,7 @@ import msgspec
 
 from gemproxy.api.openai.schema.messages import DeveloperMessage, SystemMessage
 from gemproxy.api.openai.schema.requests import ChatCompletionRequest, LargeChatCompletionRequest
-from gemproxy.buffer_list import Pieces
+from gemproxy.buffer_list import BufferList
 from gemproxy.core.errors import InvalidRequest, ModelNotFound
 from gemproxy.media_bypass import NOTHING, SetAside
 from gemproxy.providers.gemini.capabilities import family_of
@@ -65,7 +65,7 @@ class TranslatedRequest(msgspec.Struct, frozen=True, gc=False):
     """A request as it goes to Gemini, and what is needed to understand its answer."""
 
     #: Compact JSON of the ``GenerateContentRequest``.
-    body: bytes | Pieces
+    body: bytes | BufferList
     context: AnswerContext
     #: The rough size of the prompt in tokens, for budgets; never exact.
     estimated_tokens: int
@@ -169,7 +169,7 @@ def to_gemini(
     )
 
 
-def with_continuation(body: bytes | Pieces, token: str) -> bytes:
+def with_continuation(body: bytes | BufferList, token: str) -> bytes:
     """The translated ``body`` once more, asking for what follows after ``token``.
 
     Gemini 4 cuts a long answer in hops: the same request, plus the token of the hop before, gets
@@ -226,7 +226,7 @@ def _names_files(media: Sequence[Blob | FileData]) -> bool:
 
 
 def _estimated_tokens(
-    body: bytes | Pieces, media: Sequence[Blob | FileData], aside: SetAside
+    body: bytes | BufferList, media: Sequence[Blob | FileData], aside: SetAside
 ) -> int:
     if not media:
         return len(body) // _CHARACTERS_PER_TOKEN

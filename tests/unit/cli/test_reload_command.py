@@ -58,9 +58,9 @@ def test_mistakes_are_told_by_line(daemon, gemproxy):
 
 
 def test_a_defect_of_the_daemons_is_no_mistake_of_the_files(daemon, gemproxy, monkeypatch):
-    import gemproxy.admin.auth_gate as door
+    from gemproxy.admin import auth_gate
 
-    monkeypatch.setattr(door.AdminDoor._log, "failure", lambda *_, **__: None)
+    monkeypatch.setattr(auth_gate.AdminAuthGate._log, "failure", lambda *_, **__: None)
     fail_with(daemon, RuntimeError("a defect"))
     status, out, err = gemproxy("reload")
     assert (status, out) == (1, "")

@@ -17,7 +17,7 @@ from twisted.web.resource import Resource
 
 from gemproxy.config.settings import AccessToken
 from gemproxy.http.auth import TokenAuth
-from gemproxy.http.lifecycle import Entrance, EntranceSettings, Route
+from gemproxy.http.lifecycle import LifecycleSettings, RequestLifecycle, Route
 from gemproxy.http.site import ProxySite
 from gemproxy.secret import Secret
 
@@ -76,24 +76,24 @@ class Stage:
     def __init__(self, **settings):
         self.clock = Clock()
         self.clock.advance(1000)
-        self.entrance = Entrance(
+        self.lifecycle = RequestLifecycle(
             self.clock,
-            EntranceSettings(heartbeat=0.0, **settings),
+            LifecycleSettings(heartbeat=0.0, **settings),
             TokenAuth([AccessToken(None, Secret(TOKEN))], None, anonymous=False),
             self,
             lambda: "req_fresh",
         )
         self.told, self.works = [], []
-        self.site = ProxySite(Resource(), self.clock, door=self)
-        self.site.routes[b"POST", b"/"] = lambda request: self.entrance.admit(
+        self.site = ProxySite(Resource(), self.clock, gate=self)
+        self.site.fast_routes[b"POST", b"/"] = lambda request: self.lifecycle.handle(
             request, "/", self.serve
         )
 
     def check_head(self, request):
-        self.entrance.check_head(request, Route("/", (b"POST",)))
+        self.lifecycle.check_head(request, Route("/", (b"POST",)))
 
     def __getattr__(self, name):
-        return getattr(self.entrance, name)
+        return getattr(self.lifecycle, name)
 
     def request_finished(self, exchange, status, _seconds):
         self.told.append((exchange.route, status))
@@ -109,7 +109,7 @@ class Stage:
 
     @property
     def taken(self):
-        return self.entrance.in_flight, self.entrance.buffered_bytes
+        return self.lifecycle.in_flight, self.lifecycle.buffered_bytes
 
 
 @pytest.fixture
@@ -256,7 +256,7 @@ def test_a_defect_before_the_work_begins_keeps_no_place(stage):
     def fail(_request):
         raise ZeroDivisionError
 
-    stage.site.routes[b"POST", b"/"] = fail
+    stage.site.fast_routes[b"POST", b"/"] = fail
     client = stage.connect()
     client.post(b"Content-Length: 4\r\n")
     client.send(b"{}{}")
@@ -267,9 +267,9 @@ def test_a_defect_before_the_work_begins_keeps_no_place(stage):
 def test_a_body_that_is_still_coming_is_in_flight_for_a_drain(stage):
     client = stage.connect()
     client.post(LENGTH)
-    idle = stage.entrance.when_idle()
+    idle = stage.lifecycle.when_idle()
     assert not idle.called
-    stage.entrance.draining = True
+    stage.lifecycle.draining = True
     client.send(b"x" * 9000)
     stage.works.pop().callback(None)
     assert client.status == 200
@@ -278,8 +278,8 @@ def test_a_body_that_is_still_coming_is_in_flight_for_a_drain(stage):
 
 def test_a_body_that_never_ends_does_not_outlast_a_drain(stage):
     stage.connect().post(LENGTH)
-    idle = stage.entrance.when_idle()
-    stage.entrance.abort()
+    idle = stage.lifecycle.when_idle()
+    stage.lifecycle.abort()
     assert idle.called
 
 

@@ -6,7 +6,7 @@ import re
 import weakref
 
 import pytest
-from fakes.doors import OpenDoor
+from fakes.gates import OpenGate
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.error import ConnectionDone
@@ -38,7 +38,7 @@ class Transport(StringTransport):
 
 
 class Leaf(Resource):
-    """What serves a path without a short way."""
+    """What serves a path without a fast route."""
 
     isLeaf = True  # noqa: N815 - twisted.web's word
 
@@ -53,13 +53,13 @@ class Echo(ProxySite):
     """A site that answers POST /now with what it got, and keeps POST /later waiting."""
 
     def __init__(self, clock):
-        super().__init__(Leaf(), clock, door=OpenDoor(clock, LIMIT))
+        super().__init__(Leaf(), clock, gate=OpenGate(clock, LIMIT))
         self.clock = clock
         self.seen = []
         self.waiting = []
         for method in (b"POST", b"GET", b"HEAD"):
-            self.routes[method, b"/now"] = self._answer_now
-            self.routes[method, b"/later"] = self.waiting.append
+            self.fast_routes[method, b"/now"] = self._answer_now
+            self.fast_routes[method, b"/later"] = self.waiting.append
 
     def answer(self, request):
         self.seen.append((request.method, request.uri, request.body()))
@@ -283,7 +283,7 @@ def test_a_client_that_leaves_is_told_to_who_asked(client):
     client.send(post(b"/later"))
     (request,) = client.site.waiting
     told = []
-    request.when_gone(lambda: told.append("gone"))
+    request.on_disconnect(lambda: told.append("gone"))
     request.notifyFinish().addErrback(lambda failure: told.append(failure.type))
     client.leave()
     assert told == [ConnectionDone, "gone"]
@@ -296,7 +296,7 @@ def test_an_answered_request_hears_no_more_of_its_client(client):
     client.send(post(b"/later"))
     (request,) = client.site.waiting
     told = []
-    request.when_gone(lambda: told.append("gone"))
+    request.on_disconnect(lambda: told.append("gone"))
     request.notifyFinish().addCallback(told.append)
     client.site.answer(request)
     client.leave()
@@ -433,7 +433,7 @@ def test_a_tunnel_is_refused_with_all_that_is_in_it(client):
     assert client.site.seen == []
 
 
-# -- what has no short way -------------------------------------------------------------------------
+# -- what has no fast route ------------------------------------------------------------------------
 
 
 def test_a_resource_finds_all_that_twisted_web_gives_it(client):

@@ -3,7 +3,7 @@
 from ipaddress import ip_network
 
 import pytest
-from fakes.doors import OpenDoor
+from fakes.gates import OpenGate
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
@@ -11,7 +11,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 
-from gemproxy.http.connection import ProxyChannel
+from gemproxy.http.connection import ClientConnection
 from gemproxy.http.connection_limits import ConnectionLimits
 from gemproxy.http.response_writer import write_whole
 from gemproxy.http.site import ProxySite
@@ -43,12 +43,12 @@ class Stage:
         self.clock = Clock()
         self.clock.advance(1000)
         self.site = ProxySite(
-            Resource(), self.clock, OpenDoor(self.clock), limits=ConnectionLimits(**limits)
+            Resource(), self.clock, OpenGate(self.clock), limits=ConnectionLimits(**limits)
         )
-        self.site.routes[b"POST", b"/now"] = lambda request: write_whole(
+        self.site.fast_routes[b"POST", b"/now"] = lambda request: write_whole(
             request, 200, b"", b"", self.clock.seconds()
         )
-        self.site.routes[b"POST", b"/later"] = lambda _: None
+        self.site.fast_routes[b"POST", b"/later"] = lambda _: None
 
     def connect(self, address=None):
         """The transport of a new connection; whether it was let in is its ``is_in``."""
@@ -56,7 +56,7 @@ class Stage:
         protocol = self.site.buildProtocol(address)
         transport = Transport(peerAddress=address)
         transport.protocol = protocol
-        transport.is_in = isinstance(protocol, ProxyChannel)
+        transport.is_in = isinstance(protocol, ClientConnection)
         if not transport.is_in:
             protocol.connectionLost = lambda _: None
         protocol.makeConnection(transport)
@@ -64,7 +64,7 @@ class Stage:
 
     @property
     def refused(self):
-        return {reason: count for reason, count in self.site.crowd.refused.items() if count}
+        return {reason: count for reason, count in self.site.connections.refused.items() if count}
 
 
 def test_at_the_limit_the_one_goes_that_is_idle_for_longest():
@@ -117,7 +117,9 @@ def test_thousands_of_refusals_do_not_look_through_the_connections_each_time(mon
     looks = []
     stage = Stage(max_connections=1)
     stage.connect().protocol.dataReceived(REQUEST % b"/later")
-    monkeypatch.setattr(ProxyChannel, "is_idle", property(lambda _: looks.append(1)), raising=True)
+    monkeypatch.setattr(
+        ClientConnection, "is_idle", property(lambda _: looks.append(1)), raising=True
+    )
     for _ in range(1000):
         assert not stage.connect().is_in
     assert len(looks) == 1
@@ -153,16 +155,16 @@ def test_an_address_may_have_so_many(addresses, let_in):
 def test_other_limits_count_what_is_open_already():
     stage = Stage()
     first = [stage.connect("192.0.2.1") for _ in range(2)]
-    stage.site.crowd.apply(ConnectionLimits(max_per_address=2))
+    stage.site.connections.apply(ConnectionLimits(max_per_address=2))
     assert not stage.connect("192.0.2.1").is_in
     assert stage.connect("192.0.2.2").is_in
     first[0].loseConnection()
     assert stage.connect("192.0.2.1").is_in
-    stage.site.crowd.apply(ConnectionLimits())
+    stage.site.connections.apply(ConnectionLimits())
     assert stage.connect("192.0.2.1").is_in
     for channel in list(stage.site.channels):
         channel.transport.loseConnection()
-    assert not stage.site.crowd._by_address
+    assert not stage.site.connections._by_address
 
 
 def test_connections_are_counted_by_state():
@@ -171,4 +173,4 @@ def test_connections_are_counted_by_state():
     stage.connect().protocol.dataReceived(REQUEST % b"/later")
     stage.connect().protocol.dataReceived(b"POST")
     stage.connect().protocol.dataReceived(REQUEST % b"/now")
-    assert stage.site.crowd.count_by_state() == {"active": 2, "idle": 2}
+    assert stage.site.connections.count_by_state() == {"active": 2, "idle": 2}

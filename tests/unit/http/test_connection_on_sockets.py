@@ -2,7 +2,7 @@
 
 import pytest
 import pytest_twisted
-from fakes.doors import OpenDoor
+from fakes.gates import OpenGate
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.interfaces import IHalfCloseableProtocol
@@ -68,9 +68,9 @@ class Server:
         from twisted.internet import reactor
 
         self.clock = TestsClock()
-        self.site = ProxySite(Resource(), self.clock, door=OpenDoor(self.clock))
-        self.site.routes[b"GET", b"/"] = self._answer
-        self.site.routes[b"GET", b"/later"] = self._answer_later
+        self.site = ProxySite(Resource(), self.clock, gate=OpenGate(self.clock))
+        self.site.fast_routes[b"GET", b"/"] = self._answer
+        self.site.fast_routes[b"GET", b"/later"] = self._answer_later
         self.answers = 0
         self.when_answered = lambda: None
         self._port = reactor.listenTCP(0, self.site, interface="127.0.0.1")

@@ -7,7 +7,7 @@ import weakref
 import pytest
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 
-from gemproxy.http.coroutine_runner import Work
+from gemproxy.http.coroutine_runner import CoroutineRunner
 
 
 class Diary:
@@ -32,12 +32,12 @@ class Diary:
 def test_it_begins_at_once_and_waits_where_it_must():
     first, second = Deferred(), Deferred()
     diary = Diary(succeed(1), first, fail(ValueError()), second)
-    work = Work(diary())
-    assert (diary.met, work.over) == ([1], False)
+    runner = CoroutineRunner(diary())
+    assert (diary.met, runner.over) == ([1], False)
     first.callback(2)
-    assert (diary.met, work.over) == ([1, 2, ValueError], False)
+    assert (diary.met, runner.over) == ([1, 2, ValueError], False)
     second.errback(ValueError())
-    assert (diary.met, work.over) == ([1, 2, ValueError, ValueError, "end"], True)
+    assert (diary.met, runner.over) == ([1, 2, ValueError, ValueError, "end"], True)
 
 
 def test_what_waits_for_another_deferred_is_waited_for():
@@ -45,7 +45,7 @@ def test_what_waits_for_another_deferred_is_waited_for():
     outer.addCallback(lambda _: inner)
     outer.callback(None)
     diary = Diary(outer)
-    Work(diary())
+    CoroutineRunner(diary())
     assert diary.met == []
     inner.callback("inner")
     assert diary.met == ["inner", "end"]
@@ -55,13 +55,13 @@ def test_cancelling_reaches_what_is_waited_for_and_nothing_else():
     told = []
     first, second, third = succeed(1), Deferred(told.append), Deferred()
     diary = Diary(first, second, third)
-    work = Work(diary())
-    work.cancel()
+    runner = CoroutineRunner(diary())
+    runner.cancel()
     assert told == [second]
-    assert (diary.met, work.over) == ([1, CancelledError], False)
+    assert (diary.met, runner.over) == ([1, CancelledError], False)
     third.callback(3)
-    work.cancel()
-    assert (diary.met, work.over) == ([1, CancelledError, 3, "end"], True)
+    runner.cancel()
+    assert (diary.met, runner.over) == ([1, CancelledError, 3, "end"], True)
 
 
 def test_cancelled_while_it_is_at_work_it_goes_on():
@@ -70,20 +70,20 @@ def test_cancelled_while_it_is_at_work_it_goes_on():
 
     async def cancel_and_go_on():
         await first
-        work.cancel()
+        runner.cancel()
         await diary()
 
-    work = Work(cancel_and_go_on())
+    runner = CoroutineRunner(cancel_and_go_on())
     first.callback(None)
     second.callback(2)
-    assert (diary.met, work.over) == ([2, "end"], True)
+    assert (diary.met, runner.over) == ([2, "end"], True)
 
 
 @pytest.mark.parametrize("awaited", [[], [Deferred()]])
 def test_its_end_is_told_to_who_asks(awaited):
-    work = Work(Diary(*awaited)())
+    runner = CoroutineRunner(Diary(*awaited)())
     told = []
-    work.ended().addCallback(told.append)
+    runner.ended().addCallback(told.append)
     for each in awaited:
         assert told == []
         each.callback(None)
@@ -93,8 +93,8 @@ def test_its_end_is_told_to_who_asks(awaited):
 def test_who_no_longer_waits_for_the_end_hinders_nothing():
     waiting = Deferred()
     diary = Diary(waiting)
-    work = Work(diary())
-    work.ended().addErrback(lambda _: None).cancel()
+    runner = CoroutineRunner(diary())
+    runner.ended().addErrback(lambda _: None).cancel()
     waiting.callback(1)
     assert diary.met == [1, "end"]
 
@@ -113,14 +113,14 @@ def test_nothing_of_it_waits_for_the_garbage_collector(fails):
     try:
         held, waiting = Held(), Deferred()
         gone = weakref.ref(held)
-        work = Work(hold(held, waiting))
+        runner = CoroutineRunner(hold(held, waiting))
         del held
         assert gone() is not None
         if fails:
             waiting.errback(ValueError())
         else:
             waiting.callback(None)
-        assert work.over
+        assert runner.over
         assert gone() is None
     finally:
         gc.enable()

@@ -1,4 +1,4 @@
-"""The door of the public API: what becomes of a request whose work fails, stalls or is left."""
+"""The lifecycle of public requests: what happens where the work fails, stalls or is cancelled."""
 
 import io
 import json
@@ -15,7 +15,7 @@ from twisted.web.resource import Resource
 from gemproxy.config.settings import LoggingSettings
 from gemproxy.core.errors import InvalidRequest, NoHealthyKeys, UpstreamUnavailable
 from gemproxy.http.auth import TokenAuth
-from gemproxy.http.lifecycle import Entrance, EntranceSettings, Route
+from gemproxy.http.lifecycle import LifecycleSettings, RequestLifecycle, Route
 from gemproxy.http.site import ProxySite
 from gemproxy.secret import Secret
 from gemproxy.telemetry.logs import LogSink
@@ -34,22 +34,22 @@ class Told:
         self.requests.append((exchange.id, status, exchange.outcome, seconds))
 
 
-class Door:
-    """An entrance on a connection in memory; ``serve`` is what its one route does."""
+class Stage:
+    """a lifecycle on a connection in memory; ``serve`` is what its one route does."""
 
     def __init__(self, **settings):
         self.clock = Clock()
         self.clock.advance(1000)
         self.told = Told()
-        self.entrance = Entrance(
+        self.lifecycle = RequestLifecycle(
             self.clock,
-            EntranceSettings(heartbeat=settings.pop("heartbeat", 0.0), **settings),
+            LifecycleSettings(heartbeat=settings.pop("heartbeat", 0.0), **settings),
             TokenAuth([], None, anonymous=True),
             self.told,
             lambda: "req_fresh",
         )
-        self.site = ProxySite(Resource(), self.clock, door=self)
-        self.site.routes[b"POST", b"/"] = lambda request: self.entrance.admit(
+        self.site = ProxySite(Resource(), self.clock, gate=self)
+        self.site.fast_routes[b"POST", b"/"] = lambda request: self.lifecycle.handle(
             request, "/", self.serve
         )
         self.connect()
@@ -58,10 +58,10 @@ class Door:
         writer.answer(b"{}")
 
     def check_head(self, request):
-        self.entrance.check_head(request, Route("/", (b"POST",)))
+        self.lifecycle.check_head(request, Route("/", (b"POST",)))
 
     def __getattr__(self, name):
-        return getattr(self.entrance, name)
+        return getattr(self.lifecycle, name)
 
     def connect(self):
         self.transport = Transport()
@@ -94,8 +94,8 @@ class Transport(StringTransport):
 
 
 @pytest.fixture
-def door():
-    return Door()
+def stage():
+    return Stage()
 
 
 @pytest.fixture
@@ -115,15 +115,15 @@ def raising(error):
     return serve
 
 
-def test_a_defect_is_a_500_that_says_nothing_and_a_log_line_that_says_all_but_secrets(door, log):
-    door.serve = raising(LookupError(f"no route to https://x/?key={SECRET}"))
-    door.ask("the-crash")
-    assert door.sent.startswith(b"HTTP/1.1 500 ")
-    assert door.error["code"] == "internal_error"
-    assert door.error["type"] == "server_error"
-    assert "the-crash" in door.error["message"]
-    assert b"LookupError" not in door.sent
-    assert SECRET.encode() not in door.sent
+def test_a_defect_is_a_500_that_says_nothing_and_a_log_line_that_says_all_but_secrets(stage, log):
+    stage.serve = raising(LookupError(f"no route to https://x/?key={SECRET}"))
+    stage.ask("the-crash")
+    assert stage.sent.startswith(b"HTTP/1.1 500 ")
+    assert stage.error["code"] == "internal_error"
+    assert stage.error["type"] == "server_error"
+    assert "the-crash" in stage.error["message"]
+    assert b"LookupError" not in stage.sent
+    assert SECRET.encode() not in stage.sent
 
     (line,) = [json.loads(each) for each in log.getvalue().splitlines()]
     assert line["level"] == "critical"
@@ -131,33 +131,33 @@ def test_a_defect_is_a_500_that_says_nothing_and_a_log_line_that_says_all_but_se
     assert line["error"].startswith("LookupError: no route")
     assert "Traceback" in line["traceback"]
     assert not any(SECRET[n : n + 9] in log.getvalue() for n in range(len(SECRET) - 8))
-    assert door.told.requests == [("the-crash", 500, "internal_error", 0.0)]
-    assert door.entrance.in_flight == 0
+    assert stage.told.requests == [("the-crash", 500, "internal_error", 0.0)]
+    assert stage.lifecycle.in_flight == 0
 
 
-def test_a_defect_within_a_stream_ends_it_with_an_error_event(door, log):
+def test_a_defect_within_a_stream_ends_it_with_an_error_event(stage, log):
     async def serve(_exchange, writer):
         writer.begin_stream()
         writer.write(b"data: 1\n\n")
         raise LookupError(SECRET)
 
-    door.serve = serve
-    door.ask()
-    assert b"data: 1\n\n" in door.sent
-    assert b'data: {"error":{"message":"The proxy failed' in door.sent
-    assert b"[DONE]" not in door.sent
-    assert SECRET.encode() not in door.sent
-    assert door.told.requests[0][1] == 500
+    stage.serve = serve
+    stage.ask()
+    assert b"data: 1\n\n" in stage.sent
+    assert b'data: {"error":{"message":"The proxy failed' in stage.sent
+    assert b"[DONE]" not in stage.sent
+    assert SECRET.encode() not in stage.sent
+    assert stage.told.requests[0][1] == 500
     assert SECRET not in log.getvalue()
 
 
-def test_after_a_defect_the_connection_serves_on(door, log):
-    door.serve = raising(LookupError())
-    door.ask()
-    del door.serve
-    door.ask()
-    assert door.sent.count(b"HTTP/1.1 500 ") == 1
-    assert door.sent.count(b"HTTP/1.1 200 ") == 1
+def test_after_a_defect_the_connection_serves_on(stage, log):
+    stage.serve = raising(LookupError())
+    stage.ask()
+    del stage.serve
+    stage.ask()
+    assert stage.sent.count(b"HTTP/1.1 500 ") == 1
+    assert stage.sent.count(b"HTTP/1.1 200 ") == 1
 
 
 @pytest.mark.parametrize(
@@ -167,90 +167,90 @@ def test_after_a_defect_the_connection_serves_on(door, log):
         (UpstreamUnavailable("Try later.", status=503, retry_after=2.1), 503, "upstream_error"),
     ],
 )
-def test_an_error_that_clients_may_see_is_the_answer(door, error, status, outcome):
-    door.serve = raising(error)
-    door.ask()
-    assert door.sent.startswith(b"HTTP/1.1 %d " % status)
-    assert door.error["message"] == error.message
-    assert door.error["param"] == error.param
-    assert (b"Retry-After: 3\r\n" in door.sent) == (error.retry_after is not None)
-    assert door.told.requests[0][1:3] == (status, outcome)
+def test_an_error_that_clients_may_see_is_the_answer(stage, error, status, outcome):
+    stage.serve = raising(error)
+    stage.ask()
+    assert stage.sent.startswith(b"HTTP/1.1 %d " % status)
+    assert stage.error["message"] == error.message
+    assert stage.error["param"] == error.param
+    assert (b"Retry-After: 3\r\n" in stage.sent) == (error.retry_after is not None)
+    assert stage.told.requests[0][1:3] == (status, outcome)
 
 
-def test_a_client_that_leaves_cancels_the_work_and_frees_its_place(door):
+def test_a_client_that_leaves_cancels_the_work_and_frees_its_place(stage):
     cancelled = []
     waiting = Deferred(cancelled.append)
 
     async def serve(_exchange, _writer):
         await waiting
 
-    door.serve = serve
-    door.ask()
-    assert door.entrance.in_flight == 1
-    idle = door.entrance.when_idle()
-    door.clock.advance(3)
-    door.leave()
+    stage.serve = serve
+    stage.ask()
+    assert stage.lifecycle.in_flight == 1
+    idle = stage.lifecycle.when_idle()
+    stage.clock.advance(3)
+    stage.leave()
     assert cancelled == [waiting]
-    assert door.told.requests == [("mine", 499, "client_gone", 3.0)]
-    assert door.entrance.in_flight == 0
+    assert stage.told.requests == [("mine", 499, "client_gone", 3.0)]
+    assert stage.lifecycle.in_flight == 0
     assert idle.called
 
 
 def test_one_request_too_many_is_turned_away_and_takes_no_place():
-    door = Door(max_in_flight=1)
+    stage = Stage(max_in_flight=1)
 
     async def serve(_exchange, _writer):
         await Deferred()
 
-    door.serve = serve
-    door.ask("first")
-    first = door.channel
-    door.connect()
-    door.ask("second")
-    assert door.sent.startswith(b"HTTP/1.1 429 ")
-    assert b"Retry-After: 1\r\n" in door.sent
-    assert door.entrance.in_flight == 1
+    stage.serve = serve
+    stage.ask("first")
+    first = stage.channel
+    stage.connect()
+    stage.ask("second")
+    assert stage.sent.startswith(b"HTTP/1.1 429 ")
+    assert b"Retry-After: 1\r\n" in stage.sent
+    assert stage.lifecycle.in_flight == 1
     first.connectionLost(Failure(ConnectionDone()))
-    del door.serve
-    door.ask("third")
-    assert door.sent.count(b"HTTP/1.1 200 ") == 1
+    del stage.serve
+    stage.ask("third")
+    assert stage.sent.count(b"HTTP/1.1 200 ") == 1
 
 
-def test_a_drain_turns_new_requests_away_and_closes_their_connection(door):
-    door.entrance.draining = True
-    door.ask()
-    assert door.sent.startswith(b"HTTP/1.1 503 ")
-    assert b"Connection: close\r\n" in door.sent
-    assert door.error["code"] == "draining"
-    assert door.transport.disconnecting
+def test_a_drain_turns_new_requests_away_and_closes_their_connection(stage):
+    stage.lifecycle.draining = True
+    stage.ask()
+    assert stage.sent.startswith(b"HTTP/1.1 503 ")
+    assert b"Connection: close\r\n" in stage.sent
+    assert stage.error["code"] == "draining"
+    assert stage.transport.disconnecting
 
 
-def test_what_is_cut_off_before_its_answer_is_told_so(door):
+def test_what_is_cut_off_before_its_answer_is_told_so(stage):
     async def serve(_exchange, _writer):
         await Deferred()
 
-    door.serve = serve
-    door.ask()
-    door.entrance.abort()
-    assert door.error["code"] == "draining"
-    assert door.transport.disconnecting
-    assert door.told.requests[0][1:3] == (503, "draining")
-    assert door.entrance.in_flight == 0
+    stage.serve = serve
+    stage.ask()
+    stage.lifecycle.abort()
+    assert stage.error["code"] == "draining"
+    assert stage.transport.disconnecting
+    assert stage.told.requests[0][1:3] == (503, "draining")
+    assert stage.lifecycle.in_flight == 0
 
 
-def test_a_stream_that_is_cut_off_ends_with_an_error_event(door):
+def test_a_stream_that_is_cut_off_ends_with_an_error_event(stage):
     async def serve(_exchange, writer):
         writer.begin_stream()
         writer.write(b"data: 1\n\n")
         await Deferred()
 
-    door.serve = serve
-    door.ask()
-    door.entrance.abort()
-    assert b'data: {"error":{' in door.sent
-    assert b'"code":"draining"' in door.sent
-    assert door.sent.endswith(b"0\r\n\r\n")
-    assert door.transport.disconnecting
+    stage.serve = serve
+    stage.ask()
+    stage.lifecycle.abort()
+    assert b'data: {"error":{' in stage.sent
+    assert b'"code":"draining"' in stage.sent
+    assert stage.sent.endswith(b"0\r\n\r\n")
+    assert stage.transport.disconnecting
 
 
 def failing_late(clock, seconds):
@@ -262,36 +262,36 @@ def failing_late(clock, seconds):
     return serve
 
 
-def test_a_stream_whose_head_is_out_fails_by_an_event(door):
-    door.serve = failing_late(door.clock, 30)
-    door.ask()
-    door.clock.advance(20)
-    door.clock.advance(20)
-    assert door.sent.startswith(b"HTTP/1.1 200 ")
-    assert b'"code":"no_healthy_keys"' in door.sent
-    assert door.sent.endswith(b"\n\n\r\n0\r\n\r\n")
+def test_a_stream_whose_head_is_out_fails_by_an_event(stage):
+    stage.serve = failing_late(stage.clock, 30)
+    stage.ask()
+    stage.clock.advance(20)
+    stage.clock.advance(20)
+    assert stage.sent.startswith(b"HTTP/1.1 200 ")
+    assert b'"code":"no_healthy_keys"' in stage.sent
+    assert stage.sent.endswith(b"\n\n\r\n0\r\n\r\n")
     # The log tells what became of it, since the status on the wire says nothing any more.
-    assert door.told.requests[0][1:3] == (503, "no_healthy_keys")
-    door.ask()
-    assert door.sent.count(b"HTTP/1.1 200 ") == 1  # the connection serves on
+    assert stage.told.requests[0][1:3] == (503, "no_healthy_keys")
+    stage.ask()
+    assert stage.sent.count(b"HTTP/1.1 200 ") == 1  # the connection serves on
 
 
-def test_a_stream_whose_head_is_not_out_fails_by_its_status(door):
-    door.serve = failing_late(door.clock, 19)
-    door.ask()
-    door.clock.advance(19)
-    assert door.sent.startswith(b"HTTP/1.1 503 ")
-    assert b"Retry-After: 7" in door.sent
+def test_a_stream_whose_head_is_not_out_fails_by_its_status(stage):
+    stage.serve = failing_late(stage.clock, 19)
+    stage.ask()
+    stage.clock.advance(19)
+    assert stage.sent.startswith(b"HTTP/1.1 503 ")
+    assert b"Retry-After: 7" in stage.sent
 
 
-def test_a_stream_that_waits_for_its_beginning_is_cut_off_by_an_event_too(door):
-    door.serve = failing_late(door.clock, 1000)
-    door.ask()
-    door.clock.advance(20)
-    door.entrance.abort()
-    assert b'"code":"draining"' in door.sent
-    assert door.sent.count(b"HTTP/1.1") == 1
+def test_a_stream_that_waits_for_its_beginning_is_cut_off_by_an_event_too(stage):
+    stage.serve = failing_late(stage.clock, 1000)
+    stage.ask()
+    stage.clock.advance(20)
+    stage.lifecycle.abort()
+    assert b'"code":"draining"' in stage.sent
+    assert stage.sent.count(b"HTTP/1.1") == 1
 
 
-def test_idle_is_told_once_nothing_is_in_flight(door):
-    assert door.entrance.when_idle().called
+def test_idle_is_told_once_nothing_is_in_flight(stage):
+    assert stage.lifecycle.when_idle().called

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gemproxy.core.errors import Forbidden, MisdirectedRequest, ProxyError
-from gemproxy.http.origins import HeadGuard, OriginSettings, Reach, check_host, reach_of
+from gemproxy.http.origins import OriginGuard, OriginSettings, Reach, check_host, reach_of
 
 CHAT = b"/v1/chat/completions"
 OPEN = OriginSettings(anonymous=True, admin_open=True)
@@ -23,7 +23,7 @@ def verdict(
     values = {name.replace("_", "-").encode(): value for name, value in headers.items()}
     if host is not None:
         values[b"host"] = host
-    return judged(HeadGuard(settings, reach), method, path, values)
+    return judged(OriginGuard(settings, reach), method, path, values)
 
 
 def judged(guard, method, path, values):
@@ -104,7 +104,7 @@ def test_it_answers_for_no_other_whether_tokens_are_asked_for_or_not(path):
 
 
 def test_a_host_that_was_good_once_does_not_make_another_one_good():
-    guard = HeadGuard(OriginSettings())
+    guard = OriginGuard(OriginSettings())
     for _ in range(2):
         assert judged(guard, b"GET", b"/", {b"host": b"localhost"}) is None
         assert judged(guard, b"GET", b"/livez", {b"host": b"evil.example"}) is None
@@ -112,7 +112,7 @@ def test_a_host_that_was_good_once_does_not_make_another_one_good():
 
 
 def test_more_hosts_than_are_remembered_are_still_answered():
-    guard = HeadGuard(OriginSettings())
+    guard = OriginGuard(OriginSettings())
     for port in range(1000):
         assert judged(guard, b"GET", b"/", {b"host": b"localhost:%d" % port}) is None
     assert len(guard._known) <= 64
@@ -137,7 +137,7 @@ def test_names_that_the_operator_allows():
 
 
 def test_a_reload_withdraws_a_name():
-    guard = HeadGuard(OriginSettings(allowed_hosts=frozenset({"gw.example"})))
+    guard = OriginGuard(OriginSettings(allowed_hosts=frozenset({"gw.example"})))
     assert judged(guard, b"GET", b"/", {b"host": b"gw.example"}) is None
     guard.apply(OriginSettings())
     assert judged(guard, b"GET", b"/", {b"host": b"gw.example"}) == 421
@@ -316,7 +316,7 @@ def test_a_page_of_another_site_learns_of_the_host_first():
 
 
 def test_the_refusals_say_what_to_do():
-    guard = HeadGuard(OPEN)
+    guard = OriginGuard(OPEN)
     with pytest.raises(MisdirectedRequest, match="allowedHosts"):
         guard.check(b"POST", CHAT, {b"host": b"evil.example"})
     with pytest.raises(Forbidden, match="corsOrigins"):

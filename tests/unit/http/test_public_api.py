@@ -19,7 +19,7 @@ from gemproxy.core.catalogue import ModelCatalogue
 from gemproxy.core.dispatch import Forwarder
 from gemproxy.core.errors import FailureKind, UpstreamFailed
 from gemproxy.http.auth import TokenAuth
-from gemproxy.http.lifecycle import Entrance, EntranceSettings
+from gemproxy.http.lifecycle import LifecycleSettings, RequestLifecycle
 from gemproxy.http.site import ProxySite
 from gemproxy.pool.key import Key
 from gemproxy.pool.models import ModelBreakers
@@ -39,9 +39,9 @@ class Stage:
         self.clock.advance(1_790_000_000)
         self.told, self.asked, self.thread = [], [], []
         pool = KeyPool([Key("alpha", Secret("secret-of-alpha"), project="p")], PoolSettings())
-        entrance = Entrance(
+        lifecycle = RequestLifecycle(
             self.clock,
-            EntranceSettings(heartbeat=0.0),
+            LifecycleSettings(heartbeat=0.0),
             TokenAuth([], None, anonymous=True),
             self,
             lambda: "req_fresh",
@@ -68,7 +68,7 @@ class Stage:
             share=SharedWork().join,
         )
         api = OpenAIAPI(
-            entrance,
+            lifecycle,
             forwarder,
             catalogue,
             ModelNames(),
@@ -77,8 +77,8 @@ class Stage:
             self.in_thread,
             None,
         )
-        site = ProxySite(api.app.resource(), self.clock, door=api)
-        site.routes = api.short_ways()
+        site = ProxySite(api.app.resource(), self.clock, gate=api)
+        site.fast_routes = api.fast_routes()
         self.site, self.address = site, address
         self.transport, self.channel = self.connect()
 

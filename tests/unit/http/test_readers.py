@@ -16,10 +16,10 @@ from twisted.web.resource import Resource
 
 from gemproxy.http import connection as channel_module
 from gemproxy.http.auth import TokenAuth
-from gemproxy.http.client_progress import Uptake
+from gemproxy.http.client_progress import ClientProgress
 from gemproxy.http.connection import CLOSE_SECONDS
 from gemproxy.http.connection_limits import ConnectionLimits
-from gemproxy.http.lifecycle import Entrance, EntranceSettings, Route
+from gemproxy.http.lifecycle import LifecycleSettings, RequestLifecycle, Route
 from gemproxy.http.site import LOOK_SECONDS, ProxySite
 from gemproxy.http.tls import tls_factory
 from gemproxy.http.upload_rate import IDLE_SECONDS
@@ -42,16 +42,16 @@ class Server:
         self.clock = Clock()
         self.clock.advance(1000)
         self.told = []
-        self.entrance = Entrance(
+        self.lifecycle = RequestLifecycle(
             self.clock,
-            EntranceSettings(heartbeat=15.0),
+            LifecycleSettings(heartbeat=15.0),
             TokenAuth([], None, anonymous=True),
             self,
             lambda: "req_fresh",
         )
         limits = ConnectionLimits(slow_reader_seconds=PATIENCE)
-        self.site = ProxySite(Resource(), self.clock, door=self, limits=limits)
-        self.site.routes[b"POST", b"/"] = lambda request: self.entrance.admit(
+        self.site = ProxySite(Resource(), self.clock, gate=self, limits=limits)
+        self.site.fast_routes[b"POST", b"/"] = lambda request: self.lifecycle.handle(
             request, "/", self.serve
         )
         if kind == "unix":
@@ -72,10 +72,10 @@ class Server:
             self.port = reactor.listenTCP(0, self.site, interface="127.0.0.1")
 
     def check_head(self, request):
-        self.entrance.check_head(request, Route("/", (b"POST",)))
+        self.lifecycle.check_head(request, Route("/", (b"POST",)))
 
     def __getattr__(self, name):
-        return getattr(self.entrance, name)
+        return getattr(self.lifecycle, name)
 
     def request_finished(self, exchange, status, _seconds):
         self.told.append((status, exchange.outcome))
@@ -114,11 +114,11 @@ async def settle(server):
     from twisted.internet import reactor
 
     (channel,) = server.site.channels
-    uptake, steady = Uptake(channel.transport, 0.0), 0
+    progress, steady = ClientProgress(channel.transport, 0.0), 0
     while steady < 12:
-        before = uptake.look(0.0)
+        before = progress.update(0.0)
         await deferLater(reactor, 0.1)
-        steady = steady + 1 if before and uptake.look(0.0) == before else 0
+        steady = steady + 1 if before and progress.update(0.0) == before else 0
 
 
 async def turns(count):
@@ -166,11 +166,11 @@ async def test_a_stream_that_nobody_reads_is_cut_off_and_its_upstream_cancelled(
     await turns(20)
     await settle(server)
     await server.pass_time(PATIENCE - 2)
-    assert server.entrance.in_flight == 1
+    assert server.lifecycle.in_flight == 1
     await server.pass_time(int(2 * LOOK_SECONDS) + 4)
     assert server.told == [(499, "slow_reader")]
     assert cancelled == [True]
-    assert server.entrance.in_flight == 0
+    assert server.lifecycle.in_flight == 0
     assert not server.site.channels
     client.close()
 
@@ -185,9 +185,9 @@ async def test_a_unary_answer_that_nobody_reads_holds_its_place_until_it_is_cut_
     await settle(server)
     await server.pass_time(PATIENCE - 2)
     assert server.told == [(200, "success")]
-    assert server.entrance.in_flight == 1
+    assert server.lifecycle.in_flight == 1
     await server.pass_time(int(2 * LOOK_SECONDS) + 4)
-    assert server.entrance.in_flight == 0
+    assert server.lifecycle.in_flight == 0
     assert not server.site.channels
     client.close()
 
@@ -198,10 +198,10 @@ async def test_a_unary_answer_that_was_read_frees_its_place(server):
     client = await server.connect()
     client.sendall(REQUEST % b"")
     await server.pass_time(5)
-    assert server.entrance.in_flight == 1
+    assert server.lifecycle.in_flight == 1
     await deferToThread(read, client, 16 * MEGABYTE)
     await server.pass_time(3)
-    assert server.entrance.in_flight == 0
+    assert server.lifecycle.in_flight == 0
     assert len(server.site.channels) == 1
     client.close()
 
@@ -223,7 +223,7 @@ async def test_who_reads_slowly_but_steadily_is_not_cut_off(server, kind):
     for _ in range(6 * PATIENCE // 20):
         await server.pass_time(20)
         client.recv(40_000)
-    assert server.entrance.in_flight == 1
+    assert server.lifecycle.in_flight == 1
     assert len(server.site.channels) == 1
     client.close()
 
@@ -251,7 +251,7 @@ async def test_who_waits_for_a_silent_upstream_is_not_cut_off(server):
     for _ in range(5 * PATIENCE // 15):
         await server.pass_time(15)
         assert client.recv(65536)  # Heartbeats are taken.
-    assert server.entrance.in_flight == 1
+    assert server.lifecycle.in_flight == 1
     client.close()
 
 
@@ -286,8 +286,8 @@ async def test_what_waited_in_an_earlier_request_is_not_held_against_a_client(se
 
 @pytest_twisted.ensureDeferred
 async def test_a_client_that_has_vanished_is_cut_off_before_a_slow_one(server, monkeypatch):
-    """The kernel is asked by ``has_vanished``; a test in a network namespace asks it in earnest."""
-    monkeypatch.setattr(channel_module, "has_vanished", lambda _, seconds: seconds < 60)
+    """The kernel is asked by ``is_unresponsive``; a network namespace tests it in earnest."""
+    monkeypatch.setattr(channel_module, "is_unresponsive", lambda _, seconds: seconds < 60)
     server.serve = stream(8 * MEGABYTE, [])
     client = await server.connect()
     client.sendall(REQUEST % b"")
@@ -361,12 +361,12 @@ async def test_a_client_that_closes_its_half_after_the_request_has_left(tmp_path
 @pytest.mark.parametrize("kind", ["tcp", "tls"])
 async def test_a_connection_too_many_is_closed_at_once(tmp_path, kind):
     server = Server(kind, tmp_path)
-    server.site.crowd.apply(ConnectionLimits(max_connections=0))
+    server.site.connections.apply(ConnectionLimits(max_connections=0))
     client = socket.create_connection(("127.0.0.1", server.port.getHost().port))
     client.settimeout(5)
     with suppress(ConnectionResetError):
         assert await deferToThread(client.recv, 100) == b""
-    assert server.site.crowd.refused["limit"] == 1
+    assert server.site.connections.refused["limit"] == 1
     client.close()
     await server.close()
 
@@ -406,7 +406,7 @@ async def sent_half(server, client):
 
 
 async def was_refused(server, client):
-    server.entrance.draining = True
+    server.lifecycle.draining = True
     client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhel")
     await turns(20)
     client.close()

@@ -1,7 +1,7 @@
 """Answers on the wire: heads, streams, heartbeats, and a client that reads slowly."""
 
 import pytest
-from fakes.doors import OpenDoor
+from fakes.gates import OpenGate
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.web.resource import Resource
@@ -32,8 +32,8 @@ class Stage:
         self.clock = Clock()
         self.clock.advance(1_790_000_000)
         self.exchange = Exchange("req_1", "/", self.clock.seconds())
-        self.site = ProxySite(Resource(), self.clock, door=OpenDoor(self.clock))
-        self.site.routes[b"POST", b"/"] = self.begin
+        self.site = ProxySite(Resource(), self.clock, gate=OpenGate(self.clock))
+        self.site.fast_routes[b"POST", b"/"] = self.begin
         self.heartbeat = heartbeat
         self.headers_after = headers_after
         self.transport = StringTransport()

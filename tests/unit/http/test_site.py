@@ -1,7 +1,7 @@
 """A client's connection under a clock that the test holds: what drips, stalls, or never ends."""
 
 import pytest
-from fakes.doors import OpenDoor
+from fakes.gates import OpenGate
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
@@ -43,11 +43,11 @@ class Client:
     def __init__(self):
         self.clock = Clock()
         self.clock.advance(1000)
-        self.door = OpenDoor(self.clock, LIMIT)
-        self.refused = self.door.refused
-        self.site = ProxySite(Resource(), self.clock, door=self.door)
-        self.site.routes[b"POST", b"/"] = self.answer
-        self.site.routes[b"POST", b"/wait"] = lambda _: None
+        self.gate = OpenGate(self.clock, LIMIT)
+        self.refused = self.gate.refused
+        self.site = ProxySite(Resource(), self.clock, gate=self.gate)
+        self.site.fast_routes[b"POST", b"/"] = self.answer
+        self.site.fast_routes[b"POST", b"/wait"] = lambda _: None
         self.connect()
 
     def connect(self):
@@ -144,7 +144,7 @@ def test_headers_that_drip_on_a_kept_connection_are_cut_off_as_well(client):
 
 @pytest.mark.parametrize("size", [18, 100])
 def test_a_body_that_drips_is_cut_off(client, size):
-    client.site.crowd.apply(ConnectionLimits(minimum_upload_rate=101.0))
+    client.site.connections.apply(ConnectionLimits(minimum_upload_rate=101.0))
     client.send(head(9000))
     for _ in range(int(SPAN_SECONDS) + 3):
         client.send(b"a" * size)
@@ -163,7 +163,7 @@ def test_a_body_that_drips_only_after_a_brisk_start_is_cut_off(client):
 
 def test_a_body_that_comes_in_bursts_far_apart_is_cut_off(client):
     """What counts is any span, not one that begins when it suits the client."""
-    client.site.crowd.apply(ConnectionLimits(minimum_upload_rate=10.0))
+    client.site.connections.apply(ConnectionLimits(minimum_upload_rate=10.0))
     client.send(head(9000))
     advance(client, 1)
     client.send(b"a" * 4000)
@@ -173,7 +173,7 @@ def test_a_body_that_comes_in_bursts_far_apart_is_cut_off(client):
 
 
 def test_a_slow_but_steady_body_is_served(client):
-    client.site.crowd.apply(ConnectionLimits(minimum_upload_rate=40.0))
+    client.site.connections.apply(ConnectionLimits(minimum_upload_rate=40.0))
     client.send(head(9000))
     for _ in range(200):
         client.clock.advance(1)
@@ -184,7 +184,7 @@ def test_a_slow_but_steady_body_is_served(client):
 
 
 def test_a_steady_body_that_takes_all_too_long_is_cut_off(client):
-    client.site.crowd.apply(ConnectionLimits(minimum_upload_rate=10.0))
+    client.site.connections.apply(ConnectionLimits(minimum_upload_rate=10.0))
     client.send(head(9000))
     for _ in range(int(WHOLE_BODY_SECONDS) - 1):
         client.clock.advance(1)
@@ -252,7 +252,7 @@ def test_a_routes_defect_is_no_silence(client):
     def crash(_):
         raise LookupError("no such thing")
 
-    client.site.routes[b"POST", b"/"] = crash
+    client.site.fast_routes[b"POST", b"/"] = crash
     with capturedLogs() as events:
         client.send(head(1) + b"a")
     assert client.statuses == [500]
@@ -266,7 +266,7 @@ def test_a_routes_defect_behind_its_answer_is_logged_and_no_second_answer(client
         client.answer(request)
         raise LookupError("too late")
 
-    client.site.routes[b"POST", b"/"] = answer_and_crash
+    client.site.fast_routes[b"POST", b"/"] = answer_and_crash
     with capturedLogs() as events:
         client.send((head(1) + b"a") * 2)
     assert client.transport.value().count(b"HTTP/1.1 ") == 2

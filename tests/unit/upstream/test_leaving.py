@@ -14,7 +14,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 
-from gemproxy.buffer_list import Pieces
+from gemproxy.buffer_list import BufferList
 from gemproxy.config.settings import UpstreamSettings
 from gemproxy.core.errors import ConfigError, FailureKind, UpstreamFailed
 from gemproxy.core.interfaces import UpstreamRequest
@@ -117,7 +117,7 @@ async def test_a_large_body_over_tls_does_not_wait_for_the_garbage_collector(tmp
     authority.cert_pem.write_to_path(trusted)
     media = Media(b"x" * 5_000_000)
     left = weakref.ref(media)
-    request = replace(POST, body=Pieces([b'{"', memoryview(media), b'"}']))
+    request = replace(POST, body=BufferList([b'{"', memoryview(media), b'"}']))
     del media
     gc.disable()
     try:

@@ -16,7 +16,7 @@ from twisted.internet.error import (
     TimeoutError,  # noqa: A004
 )
 
-from gemproxy.buffer_list import Pieces
+from gemproxy.buffer_list import BufferList
 from gemproxy.core.errors import FailureKind, UpstreamFailed
 from gemproxy.upstream.pool import IDLE_SECONDS
 from gemproxy.upstream.tunnel import TunnelRefused
@@ -123,7 +123,7 @@ def test_a_large_body_is_written_as_the_transport_has_room_and_not_copied_whole(
 
 def test_short_pieces_are_written_together_and_long_ones_as_they_lie(stage):
     parts = [b"%d" % (number % 10) * (200 if number % 2 else 40_000) for number in range(20)]
-    stage.send(Pieces([*parts, memoryview(b"x" * 600_000), b"}"]))
+    stage.send(BufferList([*parts, memoryview(b"x" * 600_000), b"}"]))
     wire = stage.wires[0]
     turns = 0
     while wire.producer is not None:

@@ -9,7 +9,7 @@ from fakes.scripted_server import ScriptedServer, chunked, ok
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
-from gemproxy.buffer_list import Pieces
+from gemproxy.buffer_list import BufferList
 from gemproxy.config.settings import UpstreamSettings
 from gemproxy.core.errors import FailureKind, UpstreamFailed
 from gemproxy.core.interfaces import UpstreamRequest
@@ -109,7 +109,7 @@ async def test_a_large_body_arrives_whole_and_its_connection_is_kept(stage, size
 async def test_a_body_that_lies_in_pieces_arrives_in_one(stage):
     here = stage(always(ok(b"{}")))
     image = random.Random(1).randbytes(3_000_000)
-    pieces = Pieces(
+    pieces = BufferList(
         [b'{"a":"', memoryview(image)[1000:], b"", b'","b":"', memoryview(image), b'"}']
     )
     request = UpstreamRequest(b"POST", b"/x", KEY, pieces)

@@ -1,4 +1,4 @@
-"""A door of a site that lets everybody in, for tests of what is on both sides of it."""
+"""A gate of a site that lets everybody in, for tests of what is on both sides of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gemproxy.http.lifecycle import check_size
 from gemproxy.http.response_writer import lines, write_whole
 
 
-class OpenDoor:
+class OpenGate:
     """``limit`` is the most bytes of a body; ``refused`` are the errors of who was turned away.
 
     ``refuse_with`` is raised for every head, ``released`` counts what was given back.
@@ -31,7 +31,7 @@ class OpenDoor:
         request.has_place = True
         self.taken += 1
 
-    def check_growth(self, request: Any, size: int) -> None:
+    def check_body_size(self, request: Any, size: int) -> None:
         check_size(request, size)
 
     def release(self, request: Any) -> None:
@@ -39,7 +39,7 @@ class OpenDoor:
             request.has_place = False
             self.taken -= 1
 
-    def turn_away(self, request: Any, error: ProxyError) -> None:
+    def reject(self, request: Any, error: ProxyError) -> None:
         self.refused.append(error)
         body = encode_error(error)
         write_whole(request, error.status, lines(error.headers()), body, self._clock.seconds())
