@@ -225,7 +225,7 @@ class RequestsAnswer(_Answer, frozen=True):
     requests: tuple[RequestAnswer, ...]
 
 
-class PassedOverAnswer(_Answer, frozen=True):
+class SkippedKeyAnswer(_Answer, frozen=True):
     """A key that was not eligible, and why."""
 
     key: str
@@ -245,7 +245,7 @@ class AttemptAnswer(_Answer, frozen=True):
     status: int | None
     charged_to: Charge
     duration_ms: float
-    passed_over: tuple[PassedOverAnswer, ...]
+    passed_over: tuple[SkippedKeyAnswer, ...]
     reason: str | None = None
     google_status: str | None = None
     google_reason: str | None = None

@@ -230,7 +230,7 @@ class AdminAPI:
             counts,
             unavailable,
             can_serve=parts.pool.can_serve(now),
-            resting=parts.pool.resting(now),
+            resting=parts.pool.cooling(now),
         )
         return _page(answers.health(service, counts, unavailable, diagnosis, now, self._wall()))
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from gemproxy.admin.answers import (
         AttemptAnswer,
         ExplanationAnswer,
-        PassedOverAnswer,
         RequestAnswer,
+        SkippedKeyAnswer,
     )
 
 #: What a verdict says of the key that a sentence is about.
@@ -128,7 +128,7 @@ def _said(attempt: AttemptAnswer) -> str:
 
 
 def _aside(attempt: AttemptAnswer) -> str:
-    names = ", ".join(map(_passed_over, attempt.passed_over))
+    names = ", ".join(map(_skipped, attempt.passed_over))
     return f" Passed over: {names}." if names else ""
 
 
@@ -147,7 +147,7 @@ def _payer(attempt: AttemptAnswer, request: RequestAnswer) -> str:
     return "nobody"
 
 
-def _passed_over(passed: PassedOverAnswer) -> str:
+def _skipped(passed: SkippedKeyAnswer) -> str:
     until = f" until {moment(passed.until)}" if passed.until else ""
     return f"{passed.key} ({_REASONS[passed.reason]}{until})"
 
@@ -174,7 +174,7 @@ def _table(explanation: ExplanationAnswer) -> str:
             str(attempt.status or ""),
             _payer(attempt, explanation.request),
             f"{attempt.duration_ms:.0f}",
-            "\n".join(map(_passed_over, attempt.passed_over)),
+            "\n".join(map(_skipped, attempt.passed_over)),
         )
         for number, attempt in enumerate(explanation.attempts, 1)
     ]

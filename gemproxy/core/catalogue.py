@@ -142,7 +142,7 @@ class ModelCatalogue:
         failed = {attempt.key_id: attempt.outcome for attempt in exchange.attempts}
         last = next(reversed(failed.values()), None)
         if last is None or last.verdict in _ANSWERED_BY_THE_POOL:
-            raise self._pool.listing_refusal(failed, self._seconds())
+            raise self._pool.models_unavailable(failed, self._seconds())
         raise error_for(last)
 
     def _keys_to_ask(self) -> list[Key]:

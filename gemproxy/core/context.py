@@ -9,7 +9,7 @@ from __future__ import annotations
 from msgspec import Struct, field
 
 from gemproxy.pool.outcome import Charge, Outcome, Verdict
-from gemproxy.pool.status import PassedOver
+from gemproxy.pool.status import SkippedKey
 from gemproxy.translate.shared.usage import TokenUsage
 
 _UNDECIDED = Outcome(Verdict.CLIENT_GONE)
@@ -29,7 +29,7 @@ class AttemptRecord(Struct):
     seconds: float = 0.0
     charge: Charge = Charge.NOBODY
     #: Keys that were not eligible when this one was chosen.
-    passed_over: list[PassedOver] = field(default_factory=list)
+    skipped_keys: list[SkippedKey] = field(default_factory=list)
     #: How much of ``seconds`` was spent waiting for the upstream.
     waited: float = 0.0
     _waits_since: float | None = None
@@ -54,7 +54,7 @@ class Refusal(Struct, frozen=True):
     """No key was left; ``outcome`` is the code of the pool's error."""
 
     outcome: str
-    passed_over: list[PassedOver]
+    skipped_keys: list[SkippedKey]
 
 
 class Exchange(Struct):

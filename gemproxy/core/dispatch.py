@@ -42,7 +42,7 @@ from gemproxy.core.refused_options import RefusedLogprobs
 from gemproxy.core.relay import StreamRelay
 from gemproxy.pool.models import ModelBreakers
 from gemproxy.pool.outcome import SERVED, Charge, Outcome, Verdict
-from gemproxy.pool.pool import KeyPool, Lease, PassedOver
+from gemproxy.pool.pool import KeyPool, Lease, SkippedKey
 from gemproxy.providers.gemini.classify import (
     classify_error_event,
     classify_failure,
@@ -199,7 +199,7 @@ class Forwarder:
             lease = self._pool.acquire(call.model, now, tried=call.tried, tokens=call.tokens)
         except ProxyError as refusal:
             word = refusal.code or refusal.type
-            call.exchange.refused = Refusal(word, self._passed_over(call, now))
+            call.exchange.refused = Refusal(word, self._skipped_keys(call, now))
             raise
         return self._begin_attempt(call, lease, now)
 
@@ -264,13 +264,13 @@ class Forwarder:
 
     def _begin_attempt(self, call: Call, lease: Lease, now: float) -> Lease:
         key_id = lease.key.id
-        passed_over = self._passed_over(call, now, key_id)
-        record = AttemptRecord(key_id, lease.key.name, now, passed_over=passed_over)
+        skipped_keys = self._skipped_keys(call, now, key_id)
+        record = AttemptRecord(key_id, lease.key.name, now, skipped_keys=skipped_keys)
         call.begin_attempt(lease, record)
         return lease
 
-    def _passed_over(self, call: Call, now: float, chosen: str | None = None) -> list[PassedOver]:
-        return self._pool.hindered(
+    def _skipped_keys(self, call: Call, now: float, chosen: str | None = None) -> list[SkippedKey]:
+        return self._pool.skipped_keys(
             call.model, now, tried=call.tried, tokens=call.tokens, chosen=chosen
         )
 
@@ -453,12 +453,12 @@ class Forwarder:
     def _prove(self, call: Call) -> None:
         """The upstream has begun to answer: whoever waits for a trial need not wait for its end."""
         self._models.record(call.permit, success=True, now=self._seconds())
-        self._pool.proven(call.leases[-1])
+        self._pool.mark_serving(call.leases[-1])
 
     def _final_error(self, call: Call, outcome: Outcome) -> ProxyError:
         """What the client sees of the last outcome, now that nothing is left to try."""
         if outcome.verdict in _ANSWERED_BY_THE_POOL:
-            return self._pool.refusal(call.model, self._seconds(), outcome)
+            return self._pool.unavailable(call.model, self._seconds(), outcome)
         return error_for(outcome)
 
     def _advise(self, call: Call, error: UpstreamUnavailable) -> None:

@@ -13,7 +13,7 @@ from gemproxy.translate.openai_chat__gemini.stream import ChatStreamTranslator
 class StreamRelay:
     """Upstream bytes in, client events out; the first event that says anything commits.
 
-    ``proven`` is called at that moment.
+    ``mark_serving`` is called at that moment.
     """
 
     def __init__(
@@ -21,14 +21,14 @@ class StreamRelay:
         translator: ChatStreamTranslator,
         call: Call,
         seconds: Callable[[], float],
-        proven: Callable[[], None],
+        mark_serving: Callable[[], None],
     ) -> None:
         self.translator = translator
         self._decoder = EventStreamDecoder()
         self._call = call
         self._writer = call.writer
         self._seconds = seconds
-        self._proven = proven
+        self._mark_serving = mark_serving
         self._held = b""
         self._resumed = False
         #: Whether something of this hop is out.
@@ -100,5 +100,5 @@ class StreamRelay:
         if not self._writer.started:
             self._call.exchange.first_byte = self._seconds()
             self._writer.begin_stream()
-            self._proven()
+            self._mark_serving()
             self._writer.write(self._held)

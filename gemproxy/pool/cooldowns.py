@@ -39,7 +39,7 @@ def next_pacific_midnight(now: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Cooldown:
-    """A rest that ends by itself.
+    """A cooldown that ends by itself.
 
     ``reason``: ``quota_minute``, ``quota_day``, ``denied``, or :data:`FORBIDDEN`. ``until`` is
     monotonic time within the pool, and epoch seconds in what outlives a restart.
@@ -77,7 +77,7 @@ class _Entry:
 
 
 class Cooldowns:
-    """The rests of all projects. Times are monotonic.
+    """The cooldowns of all projects. Times are monotonic.
 
     At most ``capacity`` are kept; beyond it those of the model that was longest without a new one
     are dropped, so that clients who invent model names cannot fill the memory.
@@ -91,7 +91,7 @@ class Cooldowns:
         self.size = 0
 
     def add(self, cooldown: Cooldown, now: float, *, restored: bool = False) -> None:
-        """Begin a rest; one that lasts longer already stays as it is.
+        """Begin a cooldown; one that lasts longer already stays as it is.
 
         None lasts longer than its reason allows. ``restored``: it began in an earlier run.
         """
@@ -112,14 +112,14 @@ class Cooldowns:
         self._make_room()
 
     def may_find(self, project: str, model: str) -> bool:
-        """Whether :meth:`find` is worth its while: the rest that it finds might just have ended."""
+        """Whether :meth:`find` may find one; a cooldown that has just ended counts as well."""
         models = self._by_model
         return (model in models and project in models[model]) or (
             ALL_MODELS in models and project in models[ALL_MODELS]
         )
 
     def find(self, project: str, model: str, now: float) -> Cooldown | None:
-        """The rest that keeps ``project`` from ``model``; the longest, where there are two."""
+        """The cooldown that keeps ``project`` from ``model``; the longest, where there are two."""
         own = self._present(project, model, now)
         if ALL_MODELS not in self._by_model:
             return own
@@ -133,17 +133,17 @@ class Cooldowns:
         return model in self._by_model
 
     def of_project(self, project: str, now: float) -> list[Cooldown]:
-        """The rests of one project, by model."""
+        """The cooldowns of one project, by model."""
         found = (self._present(project, model, now) for model in sorted(self._by_model))
         return [cooldown for cooldown in found if cooldown is not None]
 
     def forget_project(self, project: str) -> None:
-        """End every rest of one project."""
+        """End every cooldown of one project."""
         for model in list(self._by_model):
             self._remove(model, project)
 
     def all(self, now: float) -> Iterator[Cooldown]:
-        """Every rest that is not over."""
+        """Every cooldown that is not over."""
         for projects in self._by_model.values():
             yield from (entry.cooldown for entry in projects.values() if entry.cooldown.until > now)
 
@@ -157,8 +157,8 @@ class Cooldowns:
     def end_days(self, now: float, next_midnight: Callable[[float], float]) -> None:
         """The wall clock was set: let a day's quota return at the midnight that it tells now.
 
-        ``next_midnight`` gives the first one after a moment. Of a rest of an earlier run it is not
-        known when it began, so it is not made longer.
+        ``next_midnight`` gives the first one after a moment. When a cooldown of an earlier run
+        began is not known, so it is never made longer.
         """
         entries = [entry for projects in self._by_model.values() for entry in projects.values()]
         for entry in entries:

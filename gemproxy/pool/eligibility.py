@@ -1,4 +1,4 @@
-"""Whether a key may serve a model now, and if not, what hinders it."""
+"""Whether a key may serve a model now, and if not, what makes ineligible it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from gemproxy.pool.breaker import State
 from gemproxy.pool.calendar import Calendar
 from gemproxy.pool.cooldowns import Cooldowns
 from gemproxy.pool.key import Key
-from gemproxy.pool.key_diff import Difference
-from gemproxy.pool.key_state import PooledKey, PoolSettings
+from gemproxy.pool.key_diff import KeyDiff
+from gemproxy.pool.key_state import KeyState, PoolSettings
 from gemproxy.pool.limits import Shortage
-from gemproxy.pool.stride import Hindrance, Reason
+from gemproxy.pool.stride import Ineligible, Reason
 
 #: To look a member of an Enum up costs more than a call.
 _CLOSED, _OPEN = State.CLOSED, State.OPEN
@@ -22,15 +22,15 @@ _COOLING_DOWN = Reason.COOLING_DOWN
 _OVER_LIMIT = Reason.OVER_LIMIT
 _LOW_HEALTH = Reason.LOW_HEALTH
 
-DISABLED = Hindrance(Reason.DISABLED)
-"""Goes before every other hindrance, and ends with the operator's word only."""
+DISABLED = Ineligible(Reason.DISABLED)
+"""Goes before every other reason, and ends with the operator's word only."""
 
-_BUSY = Hindrance(Reason.HALF_OPEN_BUSY)
-_NOT_ALLOWED = Hindrance(_MODEL_NOT_ALLOWED)
+_BUSY = Ineligible(Reason.HALF_OPEN_BUSY)
+_NOT_ALLOWED = Ineligible(_MODEL_NOT_ALLOWED)
 
 
 class Eligibility:
-    """Knows the rests of projects and asks keys for the remainder.
+    """Knows the cooldowns of projects and asks keys for the remainder.
 
     ``cooldowns`` are projects whose quota for a model is used up, ``denials`` are projects that
     Google refuses a model, ``key_denials`` are single keys, by their ids, to which it does.
@@ -44,38 +44,38 @@ class Eligibility:
         self.denials = Cooldowns()
         self.key_denials = Cooldowns()
 
-    def hindrance(
+    def check(
         self,
-        key: PooledKey,
+        key: KeyState,
         model: str,
         now: float,
         *,
         tokens: int = 0,
         last_resort: bool = False,
         probe: bool = False,
-    ) -> Hindrance | None:
+    ) -> Ineligible | None:
         """What keeps ``key`` from serving ``model`` at ``now``; ``None`` where nothing does.
 
         Of several reasons the one that lasts longest is told.
         ``last_resort`` admits low health, ``probe`` a half-open key that waits for its probe.
         """
-        if self.beyond_doubt(key, model):
+        if self.trivially_eligible(key, model):
             return None
         shortage = key.ledger.shortage(now, tokens) if key.ledger is not None else None
         found = self._lasting(key, model, now, shortage, probe)
         if found:
             return found[0] if len(found) == 1 else _longest(found)
         if shortage is not None:
-            return Hindrance(_OVER_LIMIT, shortage.until, momentary=True)
+            return Ineligible(_OVER_LIMIT, shortage.until, momentary=True)
         if not last_resort and self._is_weak(key, now):
-            return Hindrance(_LOW_HEALTH, key.window.next_change(now))
+            return Ineligible(_LOW_HEALTH, key.window.next_change(now))
         return None
 
-    def beyond_doubt(self, key: PooledKey, model: str) -> bool:
+    def trivially_eligible(self, key: KeyState, model: str) -> bool:
         """Whether nothing at all could keep ``key`` from ``model``, seen at a glance."""
-        return _is_spotless(key) and not self.may_rest(key, model)
+        return _is_unrestricted(key) and not self.may_cool(key, model)
 
-    def may_rest(self, key: PooledKey, model: str) -> bool:
+    def may_cool(self, key: KeyState, model: str) -> bool:
         """Whether ``key`` or its project is kept from ``model``, or was until a moment ago."""
         cooldowns, denials, key_denials = self.cooldowns, self.denials, self.key_denials
         return (
@@ -92,13 +92,13 @@ class Eligibility:
             or self.key_denials.concern(model)
         )
 
-    def forget(self, key: PooledKey) -> None:
-        """End every rest of a key and of its project."""
-        for rests in (self.cooldowns, self.denials):
-            rests.forget_project(key.key.project)
+    def forget(self, key: KeyState) -> None:
+        """End every cooldown of a key and of its project."""
+        for cooldowns in (self.cooldowns, self.denials):
+            cooldowns.forget_project(key.key.project)
         self.key_denials.forget_project(key.id)
 
-    def denied_models(self, key: PooledKey, now: float) -> tuple[str, ...]:
+    def denied_models(self, key: KeyState, now: float) -> tuple[str, ...]:
         """The models that Google refuses to a key or to its project, sorted."""
         if not (self.denials.size or self.key_denials.size):
             return ()
@@ -107,48 +107,46 @@ class Eligibility:
         return tuple(sorted({denial.model for denial in found}))
 
     @property
-    def rests(self) -> bool:
+    def any_cooldowns(self) -> bool:
         """Whether any project is kept from any model."""
         return self.cooldowns.size > 0 or self.denials.size > 0 or self.key_denials.size > 0
 
     def doubtful(
-        self, keys: Iterable[PooledKey], model: str, tried: Collection[str]
-    ) -> Collection[PooledKey]:
+        self, keys: Iterable[KeyState], model: str, tried: Collection[str]
+    ) -> Collection[KeyState]:
         """Those of ``keys`` that may be hindered or were ``tried``: none of many sound ones."""
-        return [key for key in keys if key.id in tried or not self.beyond_doubt(key, model)]
+        return [key for key in keys if key.id in tried or not self.trivially_eligible(key, model)]
 
-    def follow_names(
-        self, difference: Difference, entries: Iterable[PooledKey], now: float
-    ) -> None:
-        """Let rests go with the secret that earned them, where its project is only its own name.
+    def follow_names(self, diff: KeyDiff, entries: Iterable[KeyState], now: float) -> None:
+        """Move the cooldowns of keys that are renamed, where the project is only the key's name.
 
-        ``entries`` are the keys from now on, those whose file entry changed still with the old one.
-        A key that is renamed takes its rests along, and another secret under its old name begins
-        without them.
+        ``entries`` are the keys from now on; those whose file entry changed still have the old one.
+        A renamed key keeps its cooldowns, and another secret under its old name begins without
+        them.
         """
-        moves = [(old, new) for _, old, new in difference.updated if old.project != new.project]
-        gone = (*(entry.key for entry in difference.removed), *(old for old, _ in moves))
+        moves = [(old, new) for _, old, new in diff.updated if old.project != new.project]
+        gone = (*(entry.key for entry in diff.removed), *(old for old, _ in moves))
         left = {key.project for key in gone if is_alone(key)}
         if left:
             # Only now, since it looks at every key.
-            left -= {entry.key.project for entry in difference.staying(entries)}
-        for rests in (self.cooldowns, self.denials):
+            left -= {entry.key.project for entry in diff.staying(entries)}
+        for cooldowns in (self.cooldowns, self.denials):
             carried = [
-                replace(rest, project=new.project)
+                replace(cooldown, project=new.project)
                 for old, new in moves
                 if is_alone(old) and is_alone(new)
-                for rest in rests.of_project(old.project, now)
+                for cooldown in cooldowns.of_project(old.project, now)
             ]
             for project in left:
-                rests.forget_project(project)
-            for rest in carried:
-                rests.add(rest, now)
+                cooldowns.forget_project(project)
+            for cooldown in carried:
+                cooldowns.add(cooldown, now)
 
     def _lasting(
-        self, key: PooledKey, model: str, now: float, shortage: Shortage | None, probe: bool
-    ) -> list[Hindrance]:
+        self, key: KeyState, model: str, now: float, shortage: Shortage | None, probe: bool
+    ) -> list[Ineligible]:
         """What would hinder any other request for the model as well, in order of precedence."""
-        found: list[Hindrance] = []
+        found: list[Ineligible] = []
         if not key.enabled:
             found.append(DISABLED)
         if key.breaker.state is not _CLOSED and (opened := self._breaker(key, now, probe)):
@@ -156,27 +154,27 @@ class Eligibility:
         if not key.allows(model):
             found.append(_NOT_ALLOWED)
         if self.denials.size and (denial := self.denials.find(key.key.project, model, now)):
-            found.append(Hindrance(_MODEL_NOT_ALLOWED, denial.until))
+            found.append(Ineligible(_MODEL_NOT_ALLOWED, denial.until))
         if self.key_denials.size and (denial := self.key_denials.find(key.id, model, now)):
-            found.append(Hindrance(_MODEL_NOT_ALLOWED, denial.until))
-        if self.cooldowns.size and (rest := self.cooldowns.find(key.key.project, model, now)):
-            found.append(Hindrance(_COOLING_DOWN, rest.until, rest.reason == "quota_day"))
+            found.append(Ineligible(_MODEL_NOT_ALLOWED, denial.until))
+        if self.cooldowns.size and (cooldown := self.cooldowns.find(key.key.project, model, now)):
+            found.append(Ineligible(_COOLING_DOWN, cooldown.until, cooldown.reason == "quota_day"))
         if shortage is not None and not shortage.momentary:
-            found.append(Hindrance(_OVER_LIMIT, shortage.until, shortage.for_the_day))
+            found.append(Ineligible(_OVER_LIMIT, shortage.until, shortage.for_the_day))
         return found
 
-    def _breaker(self, key: PooledKey, now: float, probe: bool) -> Hindrance | None:
+    def _breaker(self, key: KeyState, now: float, probe: bool) -> Ineligible | None:
         if key.breaker.state_at(now) is _OPEN:
-            return Hindrance(_CIRCUIT_OPEN, key.breaker.until)
+            return Ineligible(_CIRCUIT_OPEN, key.breaker.until)
         busy = key.breaker.trial_running or (not probe and key.waits_for_probe(self.settings))
         return _BUSY if busy else None
 
-    def _is_weak(self, key: PooledKey, now: float) -> bool:
-        score = key.acted_score(now, self.settings.minimum_requests)
+    def _is_weak(self, key: KeyState, now: float) -> bool:
+        score = key.effective_health(now, self.settings.minimum_requests)
         return score < self.settings.health_threshold
 
 
-def _is_spotless(key: PooledKey) -> bool:
+def _is_unrestricted(key: KeyState) -> bool:
     """Whether nothing of the key itself could hinder it, whatever the model and the time."""
     return (
         key.enabled
@@ -187,15 +185,15 @@ def _is_spotless(key: PooledKey) -> bool:
     )
 
 
-def _longest(found: list[Hindrance]) -> Hindrance:
+def _longest(found: list[Ineligible]) -> Ineligible:
     """The one that ends last, the first of several without an end; a trial ends soonest of all.
 
     So a key that is told to be out of quota until some moment is free at that moment, and what a
-    rotation remembers of a parked key stays true until then.
+    scheduler remembers of a suspended key stays true until then.
     """
-    found = [hindrance for hindrance in found if hindrance is not _BUSY]
-    endless = [hindrance for hindrance in found if hindrance.until is None]
-    return endless[0] if endless else max(found, key=lambda hindrance: hindrance.until or 0.0)
+    found = [ineligible for ineligible in found if ineligible is not _BUSY]
+    endless = [ineligible for ineligible in found if ineligible.until is None]
+    return endless[0] if endless else max(found, key=lambda ineligible: ineligible.until or 0.0)
 
 
 def is_alone(key: Key) -> bool:

@@ -5,25 +5,25 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 
 from gemproxy.pool.eligibility import Eligibility
-from gemproxy.pool.key_state import PooledKey
-from gemproxy.pool.status import PassedOver
+from gemproxy.pool.key_state import KeyState
+from gemproxy.pool.status import SkippedKey
 from gemproxy.pool.stride import Reason
 
 
-def passed_over(
-    entries: Iterable[PooledKey],
+def skipped_keys(
+    entries: Iterable[KeyState],
     eligibility: Eligibility,
     model: str,
     now: float,
     *,
     tried: Collection[str],
     tokens: int = 0,
-) -> Iterator[PassedOver]:
+) -> Iterator[SkippedKey]:
     """Those of ``entries`` that are not eligible, each judged afresh; ``tried`` are ids."""
     for entry in entries:
-        hindrance = eligibility.hindrance(entry, model, now, tokens=tokens)
-        if hindrance is not None:
-            until = eligibility.calendar.optional_epoch(hindrance.until)
-            yield PassedOver(entry.key.name, hindrance.reason, until)
+        ineligible = eligibility.check(entry, model, now, tokens=tokens)
+        if ineligible is not None:
+            until = eligibility.calendar.optional_epoch(ineligible.until)
+            yield SkippedKey(entry.key.name, ineligible.reason, until)
         elif entry.id in tried:
-            yield PassedOver(entry.key.name, Reason.ALREADY_TRIED)
+            yield SkippedKey(entry.key.name, Reason.ALREADY_TRIED)

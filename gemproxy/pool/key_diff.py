@@ -6,18 +6,18 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from gemproxy.pool.key import Key
-from gemproxy.pool.key_state import PooledKey
+from gemproxy.pool.key_state import KeyState
 from gemproxy.pool.status import PoolChange
 
 
 @dataclass
-class Difference:
+class KeyDiff:
     """Keys that came, keys that went, and keys of which the file says something else now."""
 
-    added: list[PooledKey] = field(default_factory=list)
-    removed: list[PooledKey] = field(default_factory=list)
+    added: list[KeyState] = field(default_factory=list)
+    removed: list[KeyState] = field(default_factory=list)
     #: Each with its old and its new key.
-    updated: list[tuple[PooledKey, Key, Key]] = field(default_factory=list)
+    updated: list[tuple[KeyState, Key, Key]] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return bool(self.added or self.removed or self.updated)
@@ -29,7 +29,7 @@ class Difference:
             old.models or new.models for _, old, new in self.updated
         )
 
-    def staying(self, entries: Iterable[PooledKey]) -> Iterator[PooledKey]:
+    def staying(self, entries: Iterable[KeyState]) -> Iterator[KeyState]:
         """Those of ``entries`` that were here before, in the same project."""
         others = {entry.id for entry in self.added}
         others |= {entry.id for entry, old, new in self.updated if old.project != new.project}

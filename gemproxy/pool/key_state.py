@@ -30,7 +30,7 @@ class PoolSettings:
 
     #: Consecutive failures that open a key's breaker.
     failure_threshold: int = 3
-    #: First time that a breaker is open, and the rest after a 429 that names no delay.
+    #: First time that a breaker is open, and the cooldown after a 429 that names no delay.
     cooldown: float = 30.0
     #: The longest time that a breaker is open, and the only one after a fatal failure.
     recovery_time: float = 300.0
@@ -43,7 +43,7 @@ class PoolSettings:
     probe: bool = False
 
 
-class PooledKey:
+class KeyState:
     """A key and its history. ``order`` is its serial number in the pool."""
 
     __slots__ = (
@@ -75,7 +75,7 @@ class PooledKey:
         settings: PoolSettings,
         override: Override,
         order: int,
-        on_transition: Callable[[PooledKey, State, State], None],
+        on_transition: Callable[[KeyState, State, State], None],
         calendar: Calendar | None = None,
     ) -> None:
         self._calendar = calendar or Calendar()
@@ -129,7 +129,7 @@ class PooledKey:
         self.breaker.on_transition = None
 
     def cooldown(self, settings: PoolSettings) -> float:
-        """Seconds of this key's first rest."""
+        """Seconds of this key's first cooldown."""
         own = self.key.cooldown_seconds
         return settings.cooldown if own is None else own
 
@@ -141,7 +141,7 @@ class PooledKey:
         """Whether the operator lets this key serve ``model``."""
         return not self.key.models or model in self.key.models
 
-    def acted_score(self, now: float, minimum_requests: int) -> float:
+    def effective_health(self, now: float, minimum_requests: int) -> float:
         """The health score, or 1.0 while there are too few outcomes to judge by."""
         successes, failures = self.window.tally(now)
         total = successes + failures
@@ -151,7 +151,7 @@ class PooledKey:
         """How far a turn takes this key's pass; the inverse of its effective weight."""
         if not self.window.failures:
             return self.full_stride
-        score = self.acted_score(now, minimum_requests)
+        score = self.effective_health(now, minimum_requests)
         if score == 1.0:
             return self.full_stride
         return int(STRIDE / (self.weight * max(score, _SMALLEST_SCORE)))

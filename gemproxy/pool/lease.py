@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from gemproxy.pool.breaker import Permit, State
 from gemproxy.pool.key import Key
-from gemproxy.pool.key_state import PooledKey
+from gemproxy.pool.key_state import KeyState
 from gemproxy.pool.limits import Use
 from gemproxy.pool.status import LastError
 
@@ -19,7 +19,7 @@ class Lease(Struct, eq=False):
     Belongs to the pool, which settles it once. ``entry`` and ``use`` are the pool's own.
     """
 
-    entry: PooledKey
+    entry: KeyState
     key: Key
     model: str
     permit: Permit

@@ -69,10 +69,10 @@ class Ledger:
         """Why a request of about ``tokens`` tokens must wait; ``None`` where it need not."""
         self._forget(now)
         day = self._day_ends if _reached(self.limits.rpd, self._today) else now
-        minute = max(self._free_of_requests(now), self._free_of_tokens(now, 1))
+        minute = max(self._requests_fit_at(now), self._tokens_fit_at(now, 1))
         if max(day, minute) > now:
             return Shortage(max(day, minute), for_the_day=day > now)
-        fits = self._free_of_tokens(now, tokens)
+        fits = self._tokens_fit_at(now, tokens)
         return Shortage(fits, momentary=True) if fits > now else None
 
     def reserve(self, now: float, tokens: int) -> Use:
@@ -126,13 +126,13 @@ class Ledger:
         if now >= self._day_ends:
             self._today, self._day_ends = 0, self._calendar.next_midnight(now)
 
-    def _free_of_requests(self, now: float) -> float:
+    def _requests_fit_at(self, now: float) -> float:
         limit = self.limits.rpm
         if limit is None or not _reached(limit, len(self._uses)):
             return now
         return self._uses[len(self._uses) - limit].time + _MINUTE
 
-    def _free_of_tokens(self, now: float, tokens: int) -> float:
+    def _tokens_fit_at(self, now: float, tokens: int) -> float:
         """When ``tokens`` more fit under ``tpm``; ``now`` where they do already."""
         limit = self.limits.tpm
         if limit is None:

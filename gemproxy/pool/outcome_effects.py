@@ -12,14 +12,14 @@ from collections.abc import Callable
 from gemproxy.pool.breaker import Permit
 from gemproxy.pool.cooldowns import ALL_MODELS, FORBIDDEN, Cooldown
 from gemproxy.pool.eligibility import Eligibility
-from gemproxy.pool.key_state import PooledKey
+from gemproxy.pool.key_state import KeyState
 from gemproxy.pool.outcome import Outcome, Verdict
 
-Consequence = Callable[[PooledKey, Permit, str, Outcome, float, Eligibility], None]
+Effect = Callable[[KeyState, Permit, str, Outcome, float, Eligibility], None]
 
 
 def apply_outcome(
-    entry: PooledKey,
+    entry: KeyState,
     permit: Permit,
     model: str,
     outcome: Outcome,
@@ -27,17 +27,17 @@ def apply_outcome(
     eligibility: Eligibility,
 ) -> None:
     """Let ``entry`` and its project bear ``outcome``, had at ``now`` with ``model``."""
-    _CONSEQUENCES.get(outcome.verdict, _nothing)(entry, permit, model, outcome, now, eligibility)
+    _EFFECTS.get(outcome.verdict, _nothing)(entry, permit, model, outcome, now, eligibility)
 
 
 def _nothing(
-    entry: PooledKey, permit: Permit, _model: str, _outcome: Outcome, _now: float, _: Eligibility
+    entry: KeyState, permit: Permit, _model: str, _outcome: Outcome, _now: float, _: Eligibility
 ) -> None:
     entry.breaker.release(permit)
 
 
 def _succeeded(
-    entry: PooledKey, permit: Permit, _model: str, _outcome: Outcome, now: float, _: Eligibility
+    entry: KeyState, permit: Permit, _model: str, _outcome: Outcome, now: float, _: Eligibility
 ) -> None:
     if entry.needs_attention and permit.generation == entry.breaker.generation:
         # What was sent before the breaker opened does not show that the key is well again.
@@ -48,14 +48,14 @@ def _succeeded(
 
 
 def _failed(
-    entry: PooledKey, permit: Permit, _model: str, outcome: Outcome, now: float, _: Eligibility
+    entry: KeyState, permit: Permit, _model: str, outcome: Outcome, now: float, _: Eligibility
 ) -> None:
     entry.failed(outcome, now)
     entry.breaker.record_failure(permit, now)
 
 
 def _broke_off(
-    entry: PooledKey, permit: Permit, _model: str, outcome: Outcome, now: float, _: Eligibility
+    entry: KeyState, permit: Permit, _model: str, outcome: Outcome, now: float, _: Eligibility
 ) -> None:
     """Nobody knows whether it was the key or Google: its health suffers, its breaker does not."""
     entry.failed(outcome, now)
@@ -63,7 +63,7 @@ def _broke_off(
 
 
 def _rejected(
-    entry: PooledKey, permit: Permit, _model: str, outcome: Outcome, now: float, _: Eligibility
+    entry: KeyState, permit: Permit, _model: str, outcome: Outcome, now: float, _: Eligibility
 ) -> None:
     entry.failed(outcome, now)
     entry.needs_attention = outcome.reason or "forbidden"
@@ -71,7 +71,7 @@ def _rejected(
 
 
 def _out_of_quota(
-    entry: PooledKey,
+    entry: KeyState,
     permit: Permit,
     model: str,
     outcome: Outcome,
@@ -86,12 +86,12 @@ def _out_of_quota(
         delay = outcome.retry_after
         until = now + (entry.cooldown(eligibility.settings) if delay is None else delay)
     concerned = ALL_MODELS if outcome.all_models else model
-    rest = Cooldown(entry.key.project, concerned, until, outcome.verdict.value)
-    eligibility.cooldowns.add(rest, now)
+    cooldown = Cooldown(entry.key.project, concerned, until, outcome.verdict.value)
+    eligibility.cooldowns.add(cooldown, now)
 
 
 def _denied(
-    entry: PooledKey,
+    entry: KeyState,
     permit: Permit,
     model: str,
     outcome: Outcome,
@@ -108,7 +108,7 @@ def _denied(
 
 
 def _forbidden(
-    entry: PooledKey,
+    entry: KeyState,
     permit: Permit,
     model: str,
     outcome: Outcome,
@@ -130,7 +130,7 @@ def _forbidden(
     eligibility.key_denials.add(Cooldown(entry.id, model, until, FORBIDDEN), now)
 
 
-_CONSEQUENCES: dict[Verdict, Consequence] = {
+_EFFECTS: dict[Verdict, Effect] = {
     Verdict.SUCCESS: _succeeded,
     Verdict.BLOCKED: _succeeded,
     Verdict.QUOTA_MINUTE: _out_of_quota,

@@ -1,7 +1,7 @@
 """The pool: which key serves next, and what each outcome does to it.
 
 :meth:`KeyPool.acquire` gives a :class:`Lease`, which is settled once, by :meth:`KeyPool.record` or
-:meth:`KeyPool.release`. Whose turn it is, :class:`~gemproxy.pool.scheduler.Turns` knows. Time is
+:meth:`KeyPool.release`. :class:`~gemproxy.pool.scheduler.KeyScheduler` chooses the key. Time is
 monotonic and always an argument; what is shown or stored has epoch seconds (see ``calendar``).
 """
 
@@ -15,30 +15,35 @@ from gemproxy.core.errors import ProxyError
 from gemproxy.pool.breaker import Permit, State
 from gemproxy.pool.cooldowns import FORBIDDEN
 from gemproxy.pool.eligibility import Eligibility, is_alone
-from gemproxy.pool.explanations import passed_over
+from gemproxy.pool.explanations import skipped_keys
 from gemproxy.pool.key import Key
-from gemproxy.pool.key_diff import Difference
-from gemproxy.pool.key_state import PooledKey, PoolSettings
+from gemproxy.pool.key_diff import KeyDiff
+from gemproxy.pool.key_state import KeyState, PoolSettings
 from gemproxy.pool.lease import Lease, Transition
 from gemproxy.pool.outcome import SERVED, Outcome, Verdict
 from gemproxy.pool.outcome_effects import apply_outcome
 from gemproxy.pool.reports import key_status, pool_counts
-from gemproxy.pool.scheduler import Turns
+from gemproxy.pool.scheduler import KeyScheduler
 from gemproxy.pool.snapshot import KeySnapshot, Override, PoolSnapshot
-from gemproxy.pool.status import KeyStatus, PassedOver, PoolChange, PoolCounts
-from gemproxy.pool.stride import Hindrance, Reason
-from gemproxy.pool.unavailable import Census, no_healthy_keys, quota_exhausted, refusal
+from gemproxy.pool.status import KeyStatus, PoolChange, PoolCounts, SkippedKey
+from gemproxy.pool.stride import Ineligible, Reason
+from gemproxy.pool.unavailable import (
+    AvailabilitySummary,
+    no_healthy_keys,
+    quota_exhausted,
+    unavailable,
+)
 
 __all__ = [
     "KeyPool",
     "KeyStatus",
     "Lease",
-    "PassedOver",
     "PoolChange",
     "PoolCounts",
     "PoolSettings",
     "PoolSnapshot",
     "Reason",
+    "SkippedKey",
     "Transition",
     "UnknownKey",
 ]
@@ -47,7 +52,7 @@ _QUOTA = frozenset({Verdict.QUOTA_MINUTE, Verdict.QUOTA_DAY})
 _NOT_FOR_THIS_KEY = frozenset({Verdict.FORBIDDEN, Verdict.MODEL_DENIED})
 _NOTHING_LEARNED = Outcome(Verdict.CLIENT_GONE)
 _NO_OVERRIDE = Override()
-_MOST_DEPARTED = 10_000
+_MAX_REMOVED = 10_000
 
 
 class UnknownKey(LookupError):
@@ -68,12 +73,12 @@ class KeyPool:
         self._orders = count()
         self._overrides: dict[str, Override] = {}
         #: What was known of keys that have left the file, in the pool's time: they may come back.
-        self._departed: dict[str, KeySnapshot] = {}
+        self._removed: dict[str, KeySnapshot] = {}
         self._eligibility = Eligibility(self._settings)
         self._entries = {key.id: self._new_entry(key) for key in keys}
-        self._turns = Turns(self._entries, self._eligibility)
+        self._scheduler = KeyScheduler(self._entries, self._eligibility)
         #: Nothing hinders any key: known since a look at all; whatever may change it says so.
-        self._all_spotless = False
+        self._all_trivially_eligible = False
 
     # -- leases ----------------------------------------------------------------------------------
 
@@ -87,9 +92,9 @@ class KeyPool:
         :class:`~gemproxy.core.errors.NoHealthyKeys` or
         :class:`~gemproxy.core.errors.ModelNotFound`, as if the tried keys did not exist.
         """
-        entry = self._turns.take(model, now, tried, tokens)
+        entry = self._scheduler.take(model, now, tried, tokens)
         if entry is None:
-            raise self._refusal(model, now, tokens)
+            raise self._unavailable(model, now, tokens)
         return self._lease(entry, model, now, tokens)
 
     def acquire_again(self, key_id: str, model: str, now: float, *, tokens: int = 0) -> Lease:
@@ -98,15 +103,15 @@ class KeyPool:
         Raises as :meth:`acquire` where the key may not serve now.
         """
         entry = self._entries.get(key_id)
-        census = Census()
+        summary = AvailabilitySummary()
         if entry is not None:
-            hindrance = self._eligibility.hindrance(
+            ineligible = self._eligibility.check(
                 entry, model, now, tokens=tokens, last_resort=True, probe=True
             )
-            if hindrance is None:
+            if ineligible is None:
                 return self._lease(entry, model, now, tokens)
-            census.add(hindrance)
-        raise refusal(census, model, now, self._settings.cooldown)
+            summary.add(ineligible)
+        raise unavailable(summary, model, now, self._settings.cooldown)
 
     def acquire_probe(self, key_id: str, now: float) -> Lease | None:
         """The one trial of a half-open key, for a call that no model's quota is used for.
@@ -127,7 +132,7 @@ class KeyPool:
         entry = lease.entry
         if lease.permit.generation == entry.breaker.generation:
             entry.probe_waived = entry.breaker.generation
-            self._turns.free(entry)
+            self._scheduler.mark_eligible(entry)
 
     def record(
         self,
@@ -158,19 +163,19 @@ class KeyPool:
         if outcome.verdict in SERVED:
             if latency is not None:
                 entry.answered_in(latency)
-            self._turns.served(lease, now)
+            self._scheduler.served(lease, now)
         else:
-            self._all_spotless = False
-            self._turns.failed(lease, outcome, now)
+            self._all_trivially_eligible = False
+            self._scheduler.failed(lease, outcome, now)
 
     def _record_late(self, lease: Lease, outcome: Outcome, now: float) -> None:
         """The key is gone. A project that others share is not, and may be out of quota by now."""
         entry = lease.entry
         if not is_alone(entry.key):
             apply_outcome(entry, lease.permit, lease.model, outcome, now, self._eligibility)
-            self._all_spotless = False
+            self._all_trivially_eligible = False
 
-    def proven(self, lease: Lease) -> None:
+    def mark_serving(self, lease: Lease) -> None:
         """The key has begun to answer: a trial need not wait for a long stream's end."""
         if lease.permit.trial and not lease.settled:
             entry = lease.entry
@@ -182,50 +187,50 @@ class KeyPool:
         """Settle a lease of which nothing is to be learned; the request counts for ``rpm``."""
         self.record(lease, _NOTHING_LEARNED, now)
 
-    def refusal(self, model: str, now: float, outcome: Outcome) -> ProxyError:
+    def unavailable(self, model: str, now: float, outcome: Outcome) -> ProxyError:
         """What a client is told whose last attempt ended with ``outcome`` and who gets no other.
 
         Where keys are left and only the client's attempts are used up, that is the same kind of
         error, with the advice to come back at once.
         """
-        if not self._turns.any_fit(model, now):
-            return self._refusal(model, now, 0)
+        if not self._scheduler.any_fit(model, now):
+            return self._unavailable(model, now, 0)
         if outcome.verdict in _QUOTA:
-            census = self._turns.known(model, now)
-            census.add(Hindrance(Reason.COOLING_DOWN, now))
-            return quota_exhausted(census, model, now)
-        census, untried = self._turns.untried(model, now)
-        return no_healthy_keys(census, 1.0, untried)
+            summary = self._scheduler.known(model, now)
+            summary.add(Ineligible(Reason.COOLING_DOWN, now))
+            return quota_exhausted(summary, model, now)
+        summary, untried = self._scheduler.untried(model, now)
+        return no_healthy_keys(summary, 1.0, untried)
 
-    def listing_refusal(self, failed: dict[str, Outcome], now: float) -> ProxyError:
+    def models_unavailable(self, failed: dict[str, Outcome], now: float) -> ProxyError:
         """What a client is told that asked for the list of models, which no key could fetch.
 
         ``failed`` has what came of each key that was asked, by its id, in the order of time; the
-        last one decided. Nothing is recorded, but the words are those of :meth:`refusal`, as if it
-        were.
+        last one decided. Nothing is recorded, but the error is that of :meth:`unavailable` as if
+        it were.
         """
         last = next(reversed(failed.values()), None)
-        census, untried = Census(), 0
+        summary, untried = AvailabilitySummary(), 0
         for entry in self._entries.values():
             outcome = failed.get(entry.id)
             if outcome is not None:
-                census.add_lasting(self._hindrance_after(entry, outcome, now))
+                summary.add_lasting(self._ineligible_after(entry, outcome, now))
             elif not entry.enabled:
-                census.add_lasting(Hindrance(Reason.DISABLED))
+                summary.add_lasting(Ineligible(Reason.DISABLED))
             elif entry.breaker.state_at(now) is State.OPEN:
-                census.add_lasting(Hindrance(Reason.CIRCUIT_OPEN, entry.breaker.until))
+                summary.add_lasting(Ineligible(Reason.CIRCUIT_OPEN, entry.breaker.until))
             elif entry.breaker.state_at(now) is State.HALF_OPEN:
-                census.add_lasting(Hindrance(Reason.HALF_OPEN_BUSY))
+                summary.add_lasting(Ineligible(Reason.HALF_OPEN_BUSY))
             else:
                 untried += 1
         if not untried:
-            return refusal(census, "", now, self._settings.cooldown)
+            return unavailable(summary, "", now, self._settings.cooldown)
         if last is not None and last.verdict in _QUOTA:
-            census.add(Hindrance(Reason.COOLING_DOWN, now))
-            return quota_exhausted(census, "", now)
-        return no_healthy_keys(census, 1.0, untried)
+            summary.add(Ineligible(Reason.COOLING_DOWN, now))
+            return quota_exhausted(summary, "", now)
+        return no_healthy_keys(summary, 1.0, untried)
 
-    def _hindrance_after(self, entry: PooledKey, outcome: Outcome, now: float) -> Hindrance:
+    def _ineligible_after(self, entry: KeyState, outcome: Outcome, now: float) -> Ineligible:
         """What would keep the key from serving, had ``outcome`` been recorded."""
         if outcome.verdict in _QUOTA:
             if outcome.until is not None:
@@ -234,24 +239,24 @@ class KeyPool:
                 delay = outcome.retry_after
                 until = now + (entry.cooldown(self._settings) if delay is None else delay)
             for_the_day = outcome.verdict is Verdict.QUOTA_DAY
-            return Hindrance(Reason.COOLING_DOWN, until, for_the_day=for_the_day)
+            return Ineligible(Reason.COOLING_DOWN, until, for_the_day=for_the_day)
         recovered = now + self._settings.recovery_time
         if outcome.verdict is Verdict.KEY:
-            return Hindrance(Reason.CIRCUIT_OPEN, recovered)
+            return Ineligible(Reason.CIRCUIT_OPEN, recovered)
         if outcome.verdict in _NOT_FOR_THIS_KEY:
-            return Hindrance(Reason.ALREADY_TRIED, recovered)
-        return Hindrance(Reason.ALREADY_TRIED)
+            return Ineligible(Reason.ALREADY_TRIED, recovered)
+        return Ineligible(Reason.ALREADY_TRIED)
 
     # -- explanations ----------------------------------------------------------------------------
 
-    def passed_over(
+    def ineligible_keys(
         self, model: str, now: float, tried: Collection[str] = (), limit: int = 20
-    ) -> list[PassedOver]:
+    ) -> list[SkippedKey]:
         """The first keys, in the file's order, that are not eligible for ``model``, and why."""
         every = self._entries.values()
-        return list(islice(passed_over(every, self._eligibility, model, now, tried=tried), limit))
+        return list(islice(skipped_keys(every, self._eligibility, model, now, tried=tried), limit))
 
-    def hindered(
+    def skipped_keys(
         self,
         model: str,
         now: float,
@@ -260,26 +265,28 @@ class KeyPool:
         tokens: int = 0,
         chosen: str | None = None,
         limit: int = 20,
-    ) -> list[PassedOver]:
+    ) -> list[SkippedKey]:
         """At most ``limit`` keys that were not eligible for a request, at a cost that is bounded.
 
         ``chosen`` is the id of the key that was chosen instead. A pool of up to ``limit`` keys is
-        looked at whole, in the file's order. Of a larger one those are told that the rotation has
+        looked at whole, in the file's order. Of a larger one those are told that the scheduler has
         come by and found unfit; a key whose turn had not come was not passed over.
         """
-        if self._all_spotless and not tried:
+        if self._all_trivially_eligible and not tried:
             return []
-        looked_at: Iterable[PooledKey] = self._entries.values()
+        looked_at: Iterable[KeyState] = self._entries.values()
         if len(self._entries) > limit:
-            looked_at = self._turns.suspects(model, now, tried, limit)
+            looked_at = self._scheduler.suspects(model, now, tried, limit)
             if not looked_at:
                 return []
         doubtful = self._eligibility.doubtful(looked_at, model, tried)
         if not doubtful:
-            self._all_spotless = len(self._entries) <= limit and not self._eligibility.rests
+            self._all_trivially_eligible = (
+                len(self._entries) <= limit and not self._eligibility.any_cooldowns
+            )
             return []
         others = (entry for entry in doubtful if entry.id != chosen)
-        told = passed_over(others, self._eligibility, model, now, tried=tried, tokens=tokens)
+        told = skipped_keys(others, self._eligibility, model, now, tried=tried, tokens=tokens)
         return list(islice(told, limit))
 
     def statuses(self, now: float) -> list[KeyStatus]:
@@ -302,9 +309,9 @@ class KeyPool:
         """How many keys there are in each state."""
         return pool_counts(self._entries.values(), now)
 
-    def resting(self, now: float) -> int:
+    def cooling(self, now: float) -> int:
         """How many enabled keys are out of quota for some model."""
-        projects = {rest.project for rest in self._eligibility.cooldowns.all(now)}
+        projects = {cooldown.project for cooldown in self._eligibility.cooldowns.all(now)}
         if not projects:
             return 0
         return sum(
@@ -374,7 +381,7 @@ class KeyPool:
         self._change_override(entry, replace(self._override_of(entry.id), weight=weight))
 
     def reset(self, id_or_name: str) -> None:
-        """Close a key's breaker, forget its project's rests, and that it needed attention.
+        """Close a key's breaker, forget its project's cooldowns, and that it needed attention.
 
         The failures in its health window stay: they age out by themselves.
         """
@@ -384,7 +391,7 @@ class KeyPool:
         entry.stored = None
         entry.forbidden_model = None
         self._eligibility.forget(entry)
-        self._turns.free_project(entry)
+        self._scheduler.mark_project_eligible(entry)
 
     def reset_many(self, key_ids: Collection[str], batch: int) -> Iterator[None]:
         """As :meth:`reset` for each of these, in steps of about ``batch`` keys.
@@ -404,7 +411,7 @@ class KeyPool:
                     entry.breaker.close()
                     entry.needs_attention = entry.forbidden_model = None
                     entry.stored = None
-                self._turns.free(entry)
+                self._scheduler.mark_eligible(entry)
             if number % batch == 0:
                 yield
 
@@ -419,8 +426,8 @@ class KeyPool:
         permit = Permit(entry.breaker.generation)
         apply_outcome(entry, permit, "", outcome, now, self._eligibility)
         entry.stored = None
-        self._all_spotless = False
-        self._turns.exclude_unfit(entry, now)
+        self._all_trivially_eligible = False
+        self._scheduler.exclude_unfit(entry, now)
         return True
 
     def key(self, id_or_name: str) -> Key:
@@ -435,19 +442,19 @@ class KeyPool:
         Leases of removed keys may still be settled; only a project that others share hears of it.
         """
         afresh = settings != self._settings
-        self._all_spotless = False
+        self._all_trivially_eligible = False
         self._settings = self._eligibility.settings = settings
-        difference = self._take(keys)
+        diff = self._take(keys)
         if afresh:
             for entry in self._entries.values():
                 entry.configure(entry.key, settings, self._override_of(entry.id))
-        if difference:
-            self._follow(difference, now)
-        if afresh or difference.lists_models:
-            self._turns = Turns(self._entries, self._eligibility)
+        if diff:
+            self._follow(diff, now)
+        if afresh or diff.lists_models:
+            self._scheduler = KeyScheduler(self._entries, self._eligibility)
         else:
-            self._turns.update(self._entries, difference)
-        return difference.told()
+            self._scheduler.update(self._entries, diff)
+        return diff.told()
 
     def set_wall_clock(self, now: float, wall: float) -> None:
         """The wall clock says ``wall``, in epoch seconds: at the start, and when it was set.
@@ -456,12 +463,12 @@ class KeyPool:
         """
         calendar = self._eligibility.calendar
         calendar.epoch_offset = wall - now
-        for rests in (self._eligibility.cooldowns, self._eligibility.denials):
-            rests.end_days(now, calendar.next_midnight)
+        for cooldowns in (self._eligibility.cooldowns, self._eligibility.denials):
+            cooldowns.end_days(now, calendar.next_midnight)
         for entry in self._entries.values():
             entry.wall_clock_set(now)
         # Who was passed over until the midnight of before has to be looked at again.
-        self._turns = Turns(self._entries, self._eligibility)
+        self._scheduler = KeyScheduler(self._entries, self._eligibility)
 
     def prepare_snapshot(self, batch: int) -> Iterator[None]:
         """Do the work of :meth:`snapshot` ahead, in steps of ``batch`` keys that have news.
@@ -499,7 +506,7 @@ class KeyPool:
         than its rule allows, whatever the clock said when the snapshot was taken; where it was
         ahead of the present one, no time has passed since.
         """
-        self._all_spotless = False
+        self._all_trivially_eligible = False
         to_pool_time = now - max(self._eligibility.calendar.epoch(now), snapshot.taken_at)
         self._overrides = dict(snapshot.overrides)
         for stored in snapshot.keys:
@@ -508,72 +515,75 @@ class KeyPool:
             if entry is not None:
                 entry.restore(kept, self._settings, now)
             else:
-                self._depart(kept)
-        for rests, kept_rests in (
+                self._remember_removed(kept)
+        for cooldowns, kept_cooldowns in (
             (self._eligibility.cooldowns, snapshot.cooldowns),
             (self._eligibility.denials, snapshot.denials),
         ):
-            for rest in kept_rests:
-                kept_rest, target = replace(rest, until=rest.until + to_pool_time), rests
-                if rest.reason == FORBIDDEN:
+            for cooldown in kept_cooldowns:
+                kept_cooldown, target = (
+                    replace(cooldown, until=cooldown.until + to_pool_time),
+                    cooldowns,
+                )
+                if cooldown.reason == FORBIDDEN:
                     longest = now + self._settings.recovery_time
-                    kept_rest = replace(kept_rest, until=min(kept_rest.until, longest))
+                    kept_cooldown = replace(kept_cooldown, until=min(kept_cooldown.until, longest))
                     target = self._eligibility.key_denials
-                target.add(kept_rest, now, restored=True)
+                target.add(kept_cooldown, now, restored=True)
         for entry in self._entries.values():
             entry.configure(entry.key, self._settings, self._override_of(entry.id))
-        self._turns = Turns(self._entries, self._eligibility)
+        self._scheduler = KeyScheduler(self._entries, self._eligibility)
 
     # -- small ones ------------------------------------------------------------------------------
 
-    def _depart(self, kept: KeySnapshot) -> None:
-        self._departed[kept.id] = kept
-        while len(self._departed) > _MOST_DEPARTED:
-            del self._departed[next(iter(self._departed))]
+    def _remember_removed(self, kept: KeySnapshot) -> None:
+        self._removed[kept.id] = kept
+        while len(self._removed) > _MAX_REMOVED:
+            del self._removed[next(iter(self._removed))]
 
-    def _new_entry(self, key: Key) -> PooledKey:
+    def _new_entry(self, key: Key) -> KeyState:
         override = self._override_of(key.id)
         order = next(self._orders)
         calendar = self._eligibility.calendar
-        return PooledKey(key, self._settings, override, order, self._breaker_changed, calendar)
+        return KeyState(key, self._settings, override, order, self._breaker_changed, calendar)
 
-    def _take(self, keys: Sequence[Key]) -> Difference:
+    def _take(self, keys: Sequence[Key]) -> KeyDiff:
         """Make ``keys`` those of the pool, in their order.
 
         Of ten thousand keys a reload changes one or two. So the others cost one look each; where
         the key is the very object that is here already, a quick one.
         """
-        previous, difference = self._entries, Difference()
+        previous, diff = self._entries, KeyDiff()
         self._entries = entries = {}
         for key in keys:
             key_id = key.secret.id
             entry = previous.get(key_id)
             if entry is None:
                 entry = self._new_entry(key)
-                difference.added.append(entry)
+                diff.added.append(entry)
             elif entry.key is not key and entry.key != key:
-                difference.updated.append((entry, entry.key, key))
+                diff.updated.append((entry, entry.key, key))
             entries[key_id] = entry
-        if len(previous) > len(entries) - len(difference.added):
+        if len(previous) > len(entries) - len(diff.added):
             gone = previous.keys() - entries.keys()
-            difference.removed += [entry for entry in previous.values() if entry.id in gone]
-        return difference
+            diff.removed += [entry for entry in previous.values() if entry.id in gone]
+        return diff
 
-    def _follow(self, difference: Difference, now: float) -> None:
+    def _follow(self, diff: KeyDiff, now: float) -> None:
         """Let everything that is known by key follow from the old keys to the new ones."""
         settings = self._settings
-        self._eligibility.follow_names(difference, self._entries.values(), now)
-        for entry, _, key in difference.updated:
+        self._eligibility.follow_names(diff, self._entries.values(), now)
+        for entry, _, key in diff.updated:
             entry.configure(key, settings, self._override_of(entry.id))
-        for entry in difference.added:
-            kept = self._departed.pop(entry.id, None)
+        for entry in diff.added:
+            kept = self._removed.pop(entry.id, None)
             if kept is not None:
                 entry.restore(kept, settings, now)
-        for entry in difference.removed:
+        for entry in diff.removed:
             entry.leave()
-            self._depart(entry.history())
+            self._remember_removed(entry.history())
 
-    def _lease(self, entry: PooledKey, model: str, now: float, tokens: int) -> Lease:
+    def _lease(self, entry: KeyState, model: str, now: float, tokens: int) -> Lease:
         permit = entry.breaker.try_acquire(now)
         if permit is None:  # pragma: no cover - who is chosen was found fit in the same moment
             raise AssertionError("a key was chosen whose breaker admits nothing")
@@ -581,16 +591,18 @@ class KeyPool:
         if entry.ledger is None:
             return Lease(entry, entry.key, model, permit, None)
         use = entry.ledger.reserve(now, tokens)
-        self._turns.exclude_unfit(entry, now)
+        self._scheduler.exclude_unfit(entry, now)
         return Lease(entry, entry.key, model, permit, use)
 
-    def _refusal(self, model: str, now: float, tokens: int) -> ProxyError:
-        return refusal(self._turns.census(model, now, tokens), model, now, self._settings.cooldown)
+    def _unavailable(self, model: str, now: float, tokens: int) -> ProxyError:
+        return unavailable(
+            self._scheduler.summary(model, now, tokens), model, now, self._settings.cooldown
+        )
 
-    def _breaker_changed(self, entry: PooledKey, before: State, after: State) -> None:
+    def _breaker_changed(self, entry: KeyState, before: State, after: State) -> None:
         entry.stored = None
-        self._all_spotless = False
-        self._turns.free(entry)
+        self._all_trivially_eligible = False
+        self._scheduler.mark_eligible(entry)
         if self._on_transition is not None:
             told = Transition(entry.key.name, before, after)
             if after is State.OPEN:
@@ -599,7 +611,7 @@ class KeyPool:
                 )
             self._on_transition(told)
 
-    def _find(self, id_or_name: str) -> PooledKey:
+    def _find(self, id_or_name: str) -> KeyState:
         entry = self._entries.get(id_or_name)
         if entry is not None:
             return entry
@@ -608,17 +620,17 @@ class KeyPool:
                 return entry
         raise UnknownKey("no key has this id or name")
 
-    def _change_override(self, entry: PooledKey, override: Override) -> None:
+    def _change_override(self, entry: KeyState, override: Override) -> None:
         self._overrides[entry.id] = override
-        self._all_spotless = False
+        self._all_trivially_eligible = False
         entry.configure(entry.key, self._settings, override)
-        self._turns.reconsider(entry)
+        self._scheduler.reconsider(entry)
 
     def _override_of(self, key_id: str) -> Override:
         return self._overrides.get(key_id, _NO_OVERRIDE)
 
 
-def _awaits_trial(entry: PooledKey, now: float) -> bool:
+def _awaits_trial(entry: KeyState, now: float) -> bool:
     breaker = entry.breaker
     if breaker.state is State.CLOSED or not entry.enabled or breaker.trial_running:
         return False

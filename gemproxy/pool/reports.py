@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from gemproxy.pool.breaker import State
 from gemproxy.pool.eligibility import Eligibility
-from gemproxy.pool.key_state import PooledKey
+from gemproxy.pool.key_state import KeyState
 from gemproxy.pool.status import CooldownStatus, KeyStatus, PoolCounts
 
 _STATUS = {
@@ -18,7 +18,7 @@ _STATUS = {
 }
 
 
-def key_status(entry: PooledKey, eligibility: Eligibility, now: float) -> KeyStatus:
+def key_status(entry: KeyState, eligibility: Eligibility, now: float) -> KeyStatus:
     """Everything that an operator sees of one key."""
     calendar, error = eligibility.calendar, entry.last_error
     successes, failures = entry.window.tally(now)
@@ -35,7 +35,7 @@ def key_status(entry: PooledKey, eligibility: Eligibility, now: float) -> KeySta
         needs_attention=entry.needs_attention,
         weight=entry.weight,
         effective_weight=entry.weight
-        * entry.acted_score(now, eligibility.settings.minimum_requests),
+        * entry.effective_health(now, eligibility.settings.minimum_requests),
         health_score=entry.window.score(now),
         success_count=successes,
         failure_count=failures,
@@ -47,15 +47,15 @@ def key_status(entry: PooledKey, eligibility: Eligibility, now: float) -> KeySta
         last_error=error and replace(error, at=calendar.epoch(error.at)),
         next_retry=calendar.optional_epoch(entry.breaker.until) if state is State.OPEN else None,
         cooldowns=tuple(
-            CooldownStatus(rest.model, calendar.epoch(rest.until), rest.reason)
-            for rest in eligibility.cooldowns.of_project(project, now)
+            CooldownStatus(cooldown.model, calendar.epoch(cooldown.until), cooldown.reason)
+            for cooldown in eligibility.cooldowns.of_project(project, now)
         ),
         denied_models=eligibility.denied_models(entry, now),
         recent_latencies_ms=entry.recent_latencies_ms(),
     )
 
 
-def pool_counts(entries: Iterable[PooledKey], now: float) -> PoolCounts:
+def pool_counts(entries: Iterable[KeyState], now: float) -> PoolCounts:
     """How many keys there are in each state."""
     total = healthy = disabled = recovering = 0
     attention: Counter[str] = Counter()

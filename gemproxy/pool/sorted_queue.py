@@ -21,7 +21,7 @@ Item = tuple[int, int, M]
 _MOST_GONE = 64
 
 
-class Line(Generic[M]):
+class SortedQueue(Generic[M]):
     """See the module."""
 
     __slots__ = ("_gone", "_items")
@@ -30,9 +30,9 @@ class Line(Generic[M]):
         self._items = sorted(items)
         self._gone = 0  # of the list's first items
 
-    def copy(self) -> Line[M]:
+    def copy(self) -> SortedQueue[M]:
         """The same members at the same places."""
-        twin: Line[M] = Line()
+        twin: SortedQueue[M] = SortedQueue()
         twin._items = self._items[self._gone :]
         return twin
 

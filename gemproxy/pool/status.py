@@ -83,7 +83,7 @@ class PoolCounts:
     needs_attention: tuple[tuple[str, int], ...] = ()
 
 
-class PassedOver(Struct, frozen=True):
+class SkippedKey(Struct, frozen=True):
     """A key that was not eligible for a request, and why."""
 
     key: str

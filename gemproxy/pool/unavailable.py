@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from gemproxy.core.errors import ModelNotFound, NoHealthyKeys, ProxyError, QuotaExhausted
-from gemproxy.pool.key_state import PooledKey
-from gemproxy.pool.stride import Group, Hindrance, Reason, Rotation
+from gemproxy.pool.key_state import KeyState
+from gemproxy.pool.stride import Group, Ineligible, Reason, StrideScheduler
 
 _WORDS = {
     Reason.DISABLED: "disabled",
@@ -31,8 +31,8 @@ _SOON = 1.0
 
 
 @dataclass
-class Census:
-    """The keys of a pool by what hinders them. The soonest moments are monotonic."""
+class AvailabilitySummary:
+    """The keys of a pool by what makes ineligible them. The soonest moments are monotonic."""
 
     counts: Counter[Reason] = field(default_factory=Counter)
     out_for_the_day: int = 0
@@ -40,60 +40,62 @@ class Census:
     soonest_health: float | None = None
 
     @classmethod
-    def of(cls, rotation: Rotation[PooledKey]) -> Census:
-        """Of the keys that a rotation has parked; costs the same for any number of them."""
+    def of(cls, scheduler: StrideScheduler[KeyState]) -> AvailabilitySummary:
+        """Of the keys that a scheduler has suspended; costs the same for any number of them."""
         return cls(
-            rotation.counts().copy(),
-            rotation.out_for_the_day,
-            rotation.soonest(Group.QUOTA),
-            rotation.soonest(Group.HEALTH),
+            scheduler.counts().copy(),
+            scheduler.out_for_the_day,
+            scheduler.soonest(Group.QUOTA),
+            scheduler.soonest(Group.HEALTH),
         )
 
-    def add(self, hindrance: Hindrance) -> None:
+    def add(self, ineligible: Ineligible) -> None:
         """Count one more key, hindered for this request only."""
-        self.counts[hindrance.reason] += 1
-        if hindrance.reason in _QUOTA and hindrance.until is not None:
-            self.soonest_quota = _soonest(self.soonest_quota, hindrance.until)
+        self.counts[ineligible.reason] += 1
+        if ineligible.reason in _QUOTA and ineligible.until is not None:
+            self.soonest_quota = _soonest(self.soonest_quota, ineligible.until)
 
-    def add_lasting(self, hindrance: Hindrance) -> None:
+    def add_lasting(self, ineligible: Ineligible) -> None:
         """Count one more key, hindered for all requests."""
-        self.add(hindrance)
-        self.out_for_the_day += hindrance.for_the_day
-        if hindrance.reason in _OUT_OF_ORDER and hindrance.until is not None:
-            self.soonest_health = _soonest(self.soonest_health, hindrance.until)
+        self.add(ineligible)
+        self.out_for_the_day += ineligible.for_the_day
+        if ineligible.reason in _OUT_OF_ORDER and ineligible.until is not None:
+            self.soonest_health = _soonest(self.soonest_health, ineligible.until)
 
     def number(self, reasons: tuple[Reason, ...]) -> int:
         """How many keys are hindered for one of ``reasons``."""
         return sum(self.counts[reason] for reason in reasons)
 
 
-def refusal(census: Census, model: str, now: float, all_disabled_retry: float) -> ProxyError:
-    """The error for a request for ``model`` that no key of ``census`` can serve.
+def unavailable(
+    summary: AvailabilitySummary, model: str, now: float, all_disabled_retry: float
+) -> ProxyError:
+    """The error for a request for ``model`` that no key of ``summary`` can serve.
 
     Keys that are only out of quota decide first, since they come back by themselves; then those
     that are out of order; a model that no enabled key may use is an unknown one.
     ``all_disabled_retry`` is the ``Retry-After`` where nothing but a person can help.
     """
-    if census.number(_QUOTA):
-        return quota_exhausted(census, model, now)
-    if census.number(_OUT_OF_ORDER):
-        return no_healthy_keys(census, _delay(census.soonest_health, now))
-    if census.counts[Reason.MODEL_NOT_ALLOWED]:
+    if summary.number(_QUOTA):
+        return quota_exhausted(summary, model, now)
+    if summary.number(_OUT_OF_ORDER):
+        return no_healthy_keys(summary, _delay(summary.soonest_health, now))
+    if summary.counts[Reason.MODEL_NOT_ALLOWED]:
         return ModelNotFound(
             f"The model '{model}' is not available to any of the configured keys.", param="model"
         )
-    return no_healthy_keys(census, all_disabled_retry, should_retry=False)
+    return no_healthy_keys(summary, all_disabled_retry, should_retry=False)
 
 
-def quota_exhausted(census: Census, model: str, now: float) -> QuotaExhausted:
+def quota_exhausted(summary: AvailabilitySummary, model: str, now: float) -> QuotaExhausted:
     """Every key that could serve is out of quota. ``model`` is empty for the list of models.
 
     Where all of them are out until midnight, and none is about to recover from something else, a
     client need not try again: ``insufficient_quota``.
     """
-    quota = census.number(_QUOTA)
-    soonest = _soonest(census.soonest_quota, census.soonest_health)
-    if census.out_for_the_day == quota and not census.number(_OUT_OF_ORDER):
+    quota = summary.number(_QUOTA)
+    soonest = _soonest(summary.soonest_quota, summary.soonest_health)
+    if summary.out_for_the_day == quota and not summary.number(_OUT_OF_ORDER):
         return QuotaExhausted(
             f"The daily quota for {_named(model)} is used up on every key.",
             code="insufficient_quota",
@@ -107,7 +109,11 @@ def quota_exhausted(census: Census, model: str, now: float) -> QuotaExhausted:
 
 
 def no_healthy_keys(
-    census: Census, retry_after: float, untried: int = 0, *, should_retry: bool | None = None
+    summary: AvailabilitySummary,
+    retry_after: float,
+    untried: int = 0,
+    *,
+    should_retry: bool | None = None,
 ) -> NoHealthyKeys:
     """No key is in order, or ``untried`` are but the request has no more attempts.
 
@@ -116,9 +122,9 @@ def no_healthy_keys(
     The message counts the keys by state.
     """
     numbers = [
-        f"{census.counts[reason]} {words}"
+        f"{summary.counts[reason]} {words}"
         for reason, words in _WORDS.items()
-        if census.counts[reason]
+        if summary.counts[reason]
     ]
     if untried:
         numbers.append(f"{untried} not tried, since the attempts are used up")

@@ -10,7 +10,7 @@ from itertools import chain, islice
 from gemproxy.core.context import AttemptRecord, Exchange, Refusal
 from gemproxy.core.sentences import first_sentence
 from gemproxy.pool.outcome import Charge
-from gemproxy.pool.status import PassedOver
+from gemproxy.pool.status import SkippedKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class AttemptExplanation:
     status: int | None
     charged_to: Charge
     duration_ms: float
-    passed_over: tuple[PassedOver, ...]
+    passed_over: tuple[SkippedKey, ...]
     reason: str | None = None
     google_status: str | None = None
     google_reason: str | None = None
@@ -146,7 +146,7 @@ def _attempt(attempt: AttemptRecord) -> AttemptExplanation:
         status=outcome.status,
         charged_to=attempt.charge,
         duration_ms=_ms(attempt.seconds),
-        passed_over=tuple(attempt.passed_over),
+        passed_over=tuple(attempt.skipped_keys),
         reason=outcome.reason or None,
         google_status=outcome.google_status or None,
         google_reason=outcome.google_reason or None,
@@ -162,7 +162,7 @@ def _refusal(refused: Refusal) -> AttemptExplanation:
         status=None,
         charged_to=Charge.NOBODY,
         duration_ms=0.0,
-        passed_over=tuple(refused.passed_over),
+        passed_over=tuple(refused.skipped_keys),
     )
 
 

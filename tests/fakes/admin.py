@@ -24,7 +24,7 @@ from gemproxy.http.site import ProxySite
 from gemproxy.pool.key import Key
 from gemproxy.pool.models import ModelBreakers
 from gemproxy.pool.outcome import Charge, Outcome, Verdict
-from gemproxy.pool.pool import KeyPool, PassedOver, PoolSettings, Reason
+from gemproxy.pool.pool import KeyPool, PoolSettings, Reason, SkippedKey
 from gemproxy.secret import Secret
 from gemproxy.service.reload import Reloaded, ReloadStatus
 from gemproxy.state.model import MetricsRow
@@ -59,8 +59,8 @@ def exchange(request_id: str = "req_1") -> Exchange:
         quota_id="GenerateRequestsPerMinutePerProjectPerModel-FreeTier",
     )
     rests = [
-        PassedOver("alpha", Reason.COOLING_DOWN, NOON + 30),
-        PassedOver("gamma", Reason.DISABLED),
+        SkippedKey("alpha", Reason.COOLING_DOWN, NOON + 30),
+        SkippedKey("gamma", Reason.DISABLED),
     ]
     attempts = [
         AttemptRecord("1", "alpha", began, busy, 0.1015, Charge.KEY),

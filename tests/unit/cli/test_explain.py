@@ -9,7 +9,7 @@ from fakes.admin import NOON, exchange
 
 from gemproxy.core.context import Refusal
 from gemproxy.pool.outcome import Charge, Outcome, Verdict
-from gemproxy.pool.pool import PassedOver, Reason
+from gemproxy.pool.pool import Reason, SkippedKey
 
 
 def test_the_story_of_a_request_that_failed_over(daemon, gemproxy):
@@ -61,7 +61,7 @@ def finish(daemon, request_id, status, seconds, **changes):
 
 
 def test_no_key_was_left(daemon, gemproxy):
-    over = [PassedOver("alpha", Reason.CIRCUIT_OPEN, NOON + 60)]
+    over = [SkippedKey("alpha", Reason.CIRCUIT_OPEN, NOON + 60)]
     finish(
         daemon,
         "req_2",
@@ -115,7 +115,7 @@ def test_every_outcome_has_words(daemon, gemproxy, verdict):
 @pytest.mark.parametrize("reason", Reason)
 def test_every_reason_has_words(daemon, gemproxy, reason):
     told = exchange("req_5")
-    told.attempts[0].passed_over = [PassedOver("gamma", reason)]
+    told.attempts[0].skipped_keys = [SkippedKey("gamma", reason)]
     daemon.stage.history.request_finished(told, 200, 1.0)
     status, out, _ = gemproxy("explain", "req_5")
     assert status == 0

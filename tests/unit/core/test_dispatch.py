@@ -707,15 +707,15 @@ def test_upstream_messages_are_scrubbed_before_anybody_sees_them():
     assert "secret" not in caught.value.message
 
 
-class TestPassedOver:
+class TestSkippedKeys:
     """What the explanation of a request is made of."""
 
     @staticmethod
-    def reasons(passed_over):
-        return [(seen.key, seen.reason.value) for seen in passed_over]
+    def reasons(skipped_keys):
+        return [(seen.key, seen.reason.value) for seen in skipped_keys]
 
     def of_attempts(self, proxy):
-        return [self.reasons(attempt.passed_over) for attempt in proxy.exchange.attempts]
+        return [self.reasons(attempt.skipped_keys) for attempt in proxy.exchange.attempts]
 
     def test_nobody_where_all_keys_are_well(self):
         proxy = Proxy(FakeGemini(a=[whole()], b=[whole()]))
@@ -732,7 +732,7 @@ class TestPassedOver:
         off, a, b = ("off", "disabled"), ("a", "cooling_down"), ("b", "already_tried")
         assert proxy.upstream.keys_used == ["a", "b", "c"]
         assert self.of_attempts(proxy) == [[off], [off, a], [off, a, b]]
-        assert proxy.exchange.attempts[1].passed_over[1].until == NOON + 30
+        assert proxy.exchange.attempts[1].skipped_keys[1].until == NOON + 30
         assert proxy.exchange.refused is None
 
     def test_a_request_for_which_no_key_was_left_knows_why(self):
@@ -741,14 +741,14 @@ class TestPassedOver:
             proxy.ask()
         assert len(proxy.exchange.attempts) == 2
         assert proxy.exchange.refused.outcome == "rate_limit_exceeded"
-        assert self.reasons(proxy.exchange.refused.passed_over) == [
+        assert self.reasons(proxy.exchange.refused.skipped_keys) == [
             ("a", "cooling_down"),
             ("b", "circuit_open"),
         ]
         with pytest.raises(QuotaExhausted):
             proxy.ask()
         assert proxy.exchange.attempts == []
-        assert self.reasons(proxy.exchange.refused.passed_over) == [
+        assert self.reasons(proxy.exchange.refused.skipped_keys) == [
             ("a", "cooling_down"),
             ("b", "circuit_open"),
         ]

@@ -37,65 +37,65 @@ def test_next_pacific_midnight(now, midnight):
     assert next_pacific_midnight(now) == midnight
 
 
-def rest(project, model, until, reason="quota_minute"):
+def cooldown(project, model, until, reason="quota_minute"):
     return Cooldown(project, model, until, reason)
 
 
 def test_concerns_one_project_and_one_model_until_its_end():
-    rests = Cooldowns()
-    rests.add(rest("p", "m", 30.0), 0.0)
-    assert rests.find("p", "m", 29.9).until == 30.0
-    assert rests.find("p", "m", 30.0) is None
-    assert rests.find("p", "other", 0.0) is None
-    assert rests.find("other", "m", 0.0) is None
+    cooldowns = Cooldowns()
+    cooldowns.add(cooldown("p", "m", 30.0), 0.0)
+    assert cooldowns.find("p", "m", 29.9).until == 30.0
+    assert cooldowns.find("p", "m", 30.0) is None
+    assert cooldowns.find("p", "other", 0.0) is None
+    assert cooldowns.find("other", "m", 0.0) is None
 
 
 def test_longest_rest_wins():
-    rests = Cooldowns()
-    rests.add(rest("p", "m", 500.0, "quota_day"), 0.0)
-    rests.add(rest("p", "m", 30.0), 0.0)
-    assert rests.find("p", "m", 1.0).reason == "quota_day"
-    rests.add(rest("p", "m", 600.0), 0.0)
-    assert rests.find("p", "m", 1.0).until == 600.0
-    assert rests.size == 1
+    cooldowns = Cooldowns()
+    cooldowns.add(cooldown("p", "m", 500.0, "quota_day"), 0.0)
+    cooldowns.add(cooldown("p", "m", 30.0), 0.0)
+    assert cooldowns.find("p", "m", 1.0).reason == "quota_day"
+    cooldowns.add(cooldown("p", "m", 600.0), 0.0)
+    assert cooldowns.find("p", "m", 1.0).until == 600.0
+    assert cooldowns.size == 1
 
 
 def test_all_models_of_a_project():
-    rests = Cooldowns()
-    rests.add(rest("p", ALL_MODELS, 600.0), 0.0)
-    rests.add(rest("p", "m", 30.0), 0.0)
-    assert rests.find("p", "m", 1.0).until == 600.0
-    assert rests.find("p", "other", 1.0).until == 600.0
-    assert rests.find("q", "m", 1.0) is None
-    assert [found.model for found in rests.of_project("p", 1.0)] == [ALL_MODELS, "m"]
+    cooldowns = Cooldowns()
+    cooldowns.add(cooldown("p", ALL_MODELS, 600.0), 0.0)
+    cooldowns.add(cooldown("p", "m", 30.0), 0.0)
+    assert cooldowns.find("p", "m", 1.0).until == 600.0
+    assert cooldowns.find("p", "other", 1.0).until == 600.0
+    assert cooldowns.find("q", "m", 1.0) is None
+    assert [found.model for found in cooldowns.of_project("p", 1.0)] == [ALL_MODELS, "m"]
 
 
 def test_what_is_over_is_forgotten():
-    rests = Cooldowns()
+    cooldowns = Cooldowns()
     for n in range(100):
-        rests.add(rest("p", f"m{n}", 10.0 + n), 0.0)
-    rests.add(rest("p", "last", 300.0), 200.0)
-    assert rests.size == 1
-    assert not rests.concern("m5")
-    rests.add(rest("p", "past", 100.0), 200.0)
-    assert not rests.concern("past")
+        cooldowns.add(cooldown("p", f"m{n}", 10.0 + n), 0.0)
+    cooldowns.add(cooldown("p", "last", 300.0), 200.0)
+    assert cooldowns.size == 1
+    assert not cooldowns.concern("m5")
+    cooldowns.add(cooldown("p", "past", 100.0), 200.0)
+    assert not cooldowns.concern("past")
 
 
 def test_capacity_drops_the_models_without_news():
-    rests = Cooldowns(capacity=4)
+    cooldowns = Cooldowns(capacity=4)
     for model in ("a", "b", "c"):
         for project in ("p", "q"):
-            rests.add(rest(project, model, 100.0), 0.0)
-    assert rests.size <= 4
-    assert rests.find("p", "a", 0.0) is None
-    assert rests.find("q", "c", 0.0) is not None
+            cooldowns.add(cooldown(project, model, 100.0), 0.0)
+    assert cooldowns.size <= 4
+    assert cooldowns.find("p", "a", 0.0) is None
+    assert cooldowns.find("q", "c", 0.0) is not None
 
 
 def test_project_is_forgotten_whole():
-    rests = Cooldowns()
-    rests.add(rest("p", "m", 30.0), 0.0)
-    rests.add(rest("p", ALL_MODELS, 30.0), 0.0)
-    rests.add(rest("q", "m", 30.0), 0.0)
-    rests.forget_project("p")
-    assert rests.find("p", "m", 0.0) is None
-    assert list(rests.all(0.0)) == [rest("q", "m", 30.0)]
+    cooldowns = Cooldowns()
+    cooldowns.add(cooldown("p", "m", 30.0), 0.0)
+    cooldowns.add(cooldown("p", ALL_MODELS, 30.0), 0.0)
+    cooldowns.add(cooldown("q", "m", 30.0), 0.0)
+    cooldowns.forget_project("p")
+    assert cooldowns.find("p", "m", 0.0) is None
+    assert list(cooldowns.all(0.0)) == [cooldown("q", "m", 30.0)]

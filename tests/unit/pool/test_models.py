@@ -27,13 +27,13 @@ def test_opens_after_consecutive_failed_requests_for_a_second(models):
 
 def test_rests_double_to_ten_seconds(models):
     fail(models, 0.0, 3)
-    now, rests = 1.0, []
+    now, cooldowns = 1.0, []
     for _ in range(6):
         fail(models, now)
         ((_, until),) = models.unavailable(now)
-        rests.append(until - now)
+        cooldowns.append(until - now)
         now = until
-    assert rests == [2.0, 4.0, 8.0, 10.0, 10.0, 10.0]
+    assert cooldowns == [2.0, 4.0, 8.0, 10.0, 10.0, 10.0]
 
 
 def test_one_trial_at_a_time_and_its_success_closes(models):

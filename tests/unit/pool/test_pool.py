@@ -13,7 +13,7 @@ import pytest
 from gemproxy.core.errors import ModelNotFound, NoHealthyKeys, QuotaExhausted
 from gemproxy.pool.breaker import State
 from gemproxy.pool.key import Key, Limits
-from gemproxy.pool.key_state import PooledKey
+from gemproxy.pool.key_state import KeyState
 from gemproxy.pool.outcome import Outcome, Verdict
 from gemproxy.pool.pool import KeyPool, PoolSettings, Reason, Transition, UnknownKey
 from gemproxy.secret import Secret
@@ -370,7 +370,7 @@ class TestForbidden:
         assert (status(pool, "a").status, status(pool, "a").needs_attention) == ("active", None)
         assert (status(pool, "a").denied_models, status(pool, "b").denied_models) == (("m",), ())
         assert status(pool, "a").last_error.status == 403
-        (told,) = pool.passed_over("m", NOON)
+        (told,) = pool.ineligible_keys("m", NOON)
         assert (told.key, told.reason.value) == ("a", "model_not_allowed")
         assert told.until == NOON + 300
 
@@ -386,13 +386,13 @@ class TestForbidden:
             fail_key(pool, name, FORBIDDEN)
         with pytest.raises(ModelNotFound):
             pool.acquire("m", NOON)
-        assert isinstance(pool.refusal("m", NOON, FORBIDDEN), ModelNotFound)
+        assert isinstance(pool.unavailable("m", NOON, FORBIDDEN), ModelNotFound)
         assert served(pool, 2, model="other") == {"a": 1, "b": 1}
 
     def test_keys_that_were_not_tried_yet_are_worth_another_request(self):
         pool = pool_of("a", "b")
         fail_key(pool, "a", FORBIDDEN)
-        refused = pool.refusal("m", NOON, FORBIDDEN)
+        refused = pool.unavailable("m", NOON, FORBIDDEN)
         assert isinstance(refused, NoHealthyKeys)
         assert refused.retry_after == 1.0
 
@@ -560,22 +560,22 @@ class TestRefusal:
     def test_of_a_pool_with_nothing_left(self):
         pool = pool_of("a")
         serve(pool, outcome=BUSY)
-        error = pool.refusal("m", NOON, BUSY)
+        error = pool.unavailable("m", NOON, BUSY)
         assert isinstance(error, QuotaExhausted)
         assert error.retry_after == 34.0
 
     def test_of_a_client_whose_attempts_are_used_up(self):
         pool = pool_of("a", "b")
         fail_key(pool, "a", USED_UP)
-        error = pool.refusal("m", NOON, USED_UP)
+        error = pool.unavailable("m", NOON, USED_UP)
         assert (error.status, error.code, error.retry_after) == (429, "rate_limit_exceeded", 1.0)
-        error = pool.refusal("m", NOON, INVALID)
+        error = pool.unavailable("m", NOON, INVALID)
         assert (error.status, error.retry_after) == (503, 1.0)
 
     def test_takes_nobodys_turn(self):
         pool, asked = pool_of("a", "b", "c"), pool_of("a", "b", "c")
         for _ in range(7):
-            asked.refusal("m", NOON, BUSY)
+            asked.unavailable("m", NOON, BUSY)
             assert serve(pool) == serve(asked)
 
     def test_empty_pool(self):
@@ -674,7 +674,7 @@ class TestExplanations:
         fail_key(pool, "limited", SUCCESS)
         for _ in range(10):
             fail_key(pool, "weak", OVERLOADED)
-        told = pool.passed_over("m", NOON, tried=[status(pool, "tried").id])
+        told = pool.ineligible_keys("m", NOON, tried=[status(pool, "tried").id])
         assert [(seen.key, seen.reason) for seen in told] == [
             ("off", Reason.DISABLED),
             ("open", Reason.CIRCUIT_OPEN),
@@ -686,7 +686,7 @@ class TestExplanations:
             ("tried", Reason.ALREADY_TRIED),
         ]
         assert [seen.until for seen in told][1::2] == [NOON + 300, NOON + 34, None, None]
-        assert len(pool.passed_over("m", NOON, limit=3)) == 3
+        assert len(pool.ineligible_keys("m", NOON, limit=3)) == 3
 
     def test_status_of_a_key(self):
         pool = pool_of(key("a", project="p", weight=2))
@@ -706,9 +706,9 @@ class TestExplanations:
         assert seen.recent_latencies_ms == tuple(range(77, 101))
         assert (seen.last_used, seen.last_error.at) == (NOON + 101, NOON + 101)
         assert seen.last_error.message == "Too much."
-        assert [(rest.model, rest.until, rest.reason) for rest in seen.cooldowns] == [
-            ("m", NOON + 135, "quota_minute")
-        ]
+        assert [
+            (cooldown.model, cooldown.until, cooldown.reason) for cooldown in seen.cooldowns
+        ] == [("m", NOON + 135, "quota_minute")]
 
     def test_the_last_error_quotes_no_prompt(self):
         """Neither what Google says now, nor what an earlier version stored."""
@@ -800,7 +800,7 @@ class TestApply:
             replace(key("b"), name="a", project="a"),
         ]
         pool.apply(swapped, PoolSettings(), NOON)
-        assert [rest.until for rest in status(pool, "b").cooldowns] == [MIDNIGHT]
+        assert [cooldown.until for cooldown in status(pool, "b").cooldowns] == [MIDNIGHT]
         assert status(pool, "b").denied_models == ("other",)
         assert status(pool, "a").cooldowns == ()
         assert served(pool, 2) == served(pool, 2, model="other") == {"a": 2}
@@ -897,17 +897,17 @@ def kept_in_memory(kind):
 
 class TestMemory:
     def test_keys_that_come_and_go_leave_nothing_behind(self):
-        """Also in rotations in which no turn is taken meanwhile, and with no collector's help."""
+        """Also in schedulers in which no turn is taken meanwhile, and with no collector's help."""
         pool = pool_of("a", "b")
         serve(pool)
         gc.collect()
-        before = kept_in_memory(PooledKey)
+        before = kept_in_memory(KeyState)
         gc.disable()
         try:
             for _ in range(500):
                 pool.apply([key("a"), key("c")], PoolSettings(), NOON)
                 pool.apply([key("a"), key("b")], PoolSettings(), NOON)
-            assert kept_in_memory(PooledKey) < before + 300
+            assert kept_in_memory(KeyState) < before + 300
         finally:
             gc.enable()
 
@@ -938,7 +938,7 @@ class TestRestart:
 
     def test_what_is_over_is_left_out(self):
         fresh = self.restarted(self.busy_pool(), NOON + 40)
-        assert [rest.model for rest in status(fresh, "a", NOON + 40).cooldowns] == ["m"]
+        assert [cooldown.model for cooldown in status(fresh, "a", NOON + 40).cooldowns] == ["m"]
         assert serve(fresh, "other", NOON + 400, tried=[]) in "abcd"
 
     def test_overrides_of_absent_keys_are_kept(self):
@@ -1026,7 +1026,7 @@ class TestManyKeys:
         serve(pool)
         serve(pool, outcome=USED_UP)
         told = []
-        assert calls_made(lambda: told.append(pool.refusal("m", NOON, OVERLOADED))) < 20_000
+        assert calls_made(lambda: told.append(pool.unavailable("m", NOON, OVERLOADED))) < 20_000
         assert "1 out of quota, 9999 not tried" in told[0].message
 
     def test_invented_models_do_not_disturb_the_turns(self):
@@ -1079,7 +1079,7 @@ class TestManyAtOnce:
                 fail_key(pool, f"k{number}", INVALID)
             fail_key(pool, "k1", USED_UP)
             fail_key(pool, "k3", FORBIDDEN)
-            # A round of turns, so that the unfit are parked.
+            # A round of turns, so that the unfit are suspended.
             with contextlib.suppress(QuotaExhausted, ModelNotFound):
                 served(pool, 60)
         chosen = [f"k{number}" for number in range(0, 30, 4)] + ["k3"]

@@ -1,7 +1,7 @@
 """The pool under any order of events, over virtual days.
 
-``passed_over`` looks at every key afresh, while ``acquire`` relies on what its rotations remember;
-the machine holds the two against each other, and both against a simple model of its own.
+``ineligible_keys`` checks every key afresh, while ``acquire`` relies on what its schedulers
+remember; the machine compares the two, and both with a simple model of its own.
 """
 
 from collections import Counter
@@ -48,7 +48,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.pool = KeyPool(KEYS, SETTINGS)
         self.leases = []
         self.disabled = set()
-        self.resting = {}  # (project, model) -> until
+        self.cooling = {}  # (project, model) -> until
         self.requests = Counter()
 
     # -- events ----------------------------------------------------------------------------------
@@ -63,7 +63,7 @@ class PoolMachine(RuleBasedStateMachine):
 
     @rule(model=MODELS, name=NAMES)
     def acquire_from(self, model, name):
-        """With all others tried the rotation must know of this one what the key itself knows."""
+        """With all others tried the scheduler must know of this one what the key itself knows."""
         self.acquire_but(model, 0, {k.name for k in KEYS} - {name})
 
     @rule(
@@ -90,45 +90,45 @@ class PoolMachine(RuleBasedStateMachine):
 
     def acquire_but(self, model, tokens, tried):
         tried_ids = {k.id for k in self.keys if k.name in tried}
-        seen_unfit = self.pool.passed_over(model, self.now, limit=99)
-        hindered = {seen.key: seen.reason for seen in seen_unfit}
+        seen_unfit = self.pool.ineligible_keys(model, self.now, limit=99)
+        ineligible = {seen.key: seen.reason for seen in seen_unfit}
         before = {seen.name: seen.status for seen in self.pool.statuses(self.now)}
         try:
             lease = self.pool.acquire(model, self.now, tried=tried_ids, tokens=tokens)
         except ProxyError as refused:
-            self.check_refusal(refused, model, hindered, tried, tokens)
+            self.check_refusal(refused, model, ineligible, tried, tokens)
             if not (tried or tokens or isinstance(refused, ModelNotFound)):
                 self.check_delay(refused, seen_unfit)
             return
         name = lease.key.name
-        assert hindered.get(name) in (None, Reason.LOW_HEALTH)
-        if name in hindered and tokens == 0:
-            better = {k.name for k in self.keys} - set(hindered) - tried
+        assert ineligible.get(name) in (None, Reason.LOW_HEALTH)
+        if name in ineligible and tokens == 0:
+            better = {k.name for k in self.keys} - set(ineligible) - tried
             assert not better
         assert name not in self.disabled | tried
         assert before[name] in ("active", "circuit_half_open")
         assert lease.permit.trial == (before[name] == "circuit_half_open")
-        assert self.resting.get((lease.key.project, model), 0.0) <= self.now
-        assert self.resting.get((lease.key.project, "*"), 0.0) <= self.now
+        assert self.cooling.get((lease.key.project, model), 0.0) <= self.now
+        assert self.cooling.get((lease.key.project, "*"), 0.0) <= self.now
         assert not lease.key.models or model in lease.key.models
         self.leases.append(lease)
         self.requests[name] += 1
 
-    def check_refusal(self, refused, model, hindered, tried, tokens):
+    def check_refusal(self, refused, model, ineligible, tried, tokens):
         left = {k.name for k in self.keys} - tried
-        fit = {name for name in left if hindered.get(name) in (None, Reason.LOW_HEALTH)}
+        fit = {name for name in left if ineligible.get(name) in (None, Reason.LOW_HEALTH)}
         if tokens == 0:
             assert not fit
         else:
             assert fit <= {"c"}
         allowed = {k.name for k in self.keys if not k.models or model in k.models}
-        reasons = {reason for name, reason in hindered.items() if name in allowed}
+        reasons = {reason for name, reason in ineligible.items() if name in allowed}
         if (tokens and "c" in tried) or len(tried) > 2:
             # What keeps a key out beside the earlier attempt at it is all the same.
             return
         if reasons & QUOTA or fit:
             assert isinstance(refused, QuotaExhausted)
-        elif reasons & OUT_OF_ORDER or len(hindered) < len(self.keys):
+        elif reasons & OUT_OF_ORDER or len(ineligible) < len(self.keys):
             assert isinstance(refused, NoHealthyKeys)
         else:
             assert isinstance(refused, NoHealthyKeys | ModelNotFound)
@@ -160,10 +160,10 @@ class PoolMachine(RuleBasedStateMachine):
         outcome = Outcome(verdict, retry_after=delay, until=until, all_models=everything)
         self.pool.record(lease, outcome, self.now, latency=1.0, tokens=tokens)
         if verdict in (Verdict.QUOTA_DAY, Verdict.QUOTA_MINUTE):
-            rest = (lease.key.cooldown_seconds or 20.0) if delay is None else delay
+            cooldown = (lease.key.cooldown_seconds or 20.0) if delay is None else delay
             place = (lease.key.project, "*" if everything else lease.model)
-            end = until or self.now + rest
-            self.resting[place] = max(end, self.resting.get(place, 0.0))
+            end = until or self.now + cooldown
+            self.cooling[place] = max(end, self.cooling.get(place, 0.0))
 
     @precondition(lambda self: self.leases)
     @rule(data=st.data())
@@ -184,7 +184,7 @@ class PoolMachine(RuleBasedStateMachine):
             self.disabled.discard(name)
         else:
             projects = {k.project for k in KEYS if k.name == name}
-            self.resting = {p: t for p, t in self.resting.items() if p[0] not in projects}
+            self.cooling = {p: t for p, t in self.cooling.items() if p[0] not in projects}
 
     @rule(absent=st.sets(NAMES, max_size=1))
     def reload(self, absent):
@@ -250,10 +250,10 @@ class PoolMachine(RuleBasedStateMachine):
         for seen in self.pool.statuses(self.now):
             expected = {
                 model: until
-                for (project, model), until in self.resting.items()
+                for (project, model), until in self.cooling.items()
                 if project == seen.project and until > self.now
             }
-            assert {rest.model: rest.until for rest in seen.cooldowns} == expected
+            assert {cooldown.model: cooldown.until for cooldown in seen.cooldowns} == expected
 
 
 PoolMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)

@@ -1,4 +1,4 @@
-"""Long walks of a pool: what its rotations remember is what a fresh look at every key finds."""
+"""Long walks of a pool: what its schedulers remember is what a fresh look at every key finds."""
 
 from dataclasses import replace
 from random import Random
@@ -48,7 +48,7 @@ class Walk:
 
     def acquire(self):
         model = self.dice.choice(MODELS)
-        unfit = self.pool.passed_over(model, self.now, limit=99)
+        unfit = self.pool.ineligible_keys(model, self.now, limit=99)
         try:
             lease = self.pool.acquire(model, self.now)
         except ProxyError as refused:
@@ -56,10 +56,10 @@ class Walk:
             return
         reasons = {seen.key: seen.reason for seen in unfit}
         assert reasons.get(lease.key.name) in (None, Reason.LOW_HEALTH)
-        told = self.pool.hindered(model, self.now, chosen=lease.key.id, limit=99)
+        told = self.pool.skipped_keys(model, self.now, chosen=lease.key.id, limit=99)
         assert told == [
             seen
-            for seen in self.pool.passed_over(model, self.now, limit=99)
+            for seen in self.pool.ineligible_keys(model, self.now, limit=99)
             if seen.key != lease.key.name
         ]
         self.leases.append(lease)

@@ -98,7 +98,7 @@ def test_an_operator_sees_times_by_the_clock_of_now(step):
     assert status.last_used == pytest.approx(wall)
     assert status.last_error.at == pytest.approx(wall)
     assert status.cooldowns[0].until == pytest.approx(wall + 40)
-    (told,) = running.pool.passed_over(MODEL, running.clock.seconds())
+    (told,) = running.pool.ineligible_keys(MODEL, running.clock.seconds())
     assert told.until == pytest.approx(wall + 40)
 
 
@@ -257,7 +257,7 @@ def test_whatever_a_state_says_nothing_cools_down_longer_than_its_rule(
     (status,) = again.pool.statuses(now)
     wall = again.clock.wall()
     assert (status.next_retry or wall) <= wall + 300.01
-    assert all(rest.until <= wall + longest + 0.01 for rest in status.cooldowns)
+    assert all(cooldown.until <= wall + longest + 0.01 for cooldown in status.cooldowns)
     assert status.last_used <= wall
     assert status.last_error.at <= wall
     assert again.retry_after() <= 25 * HOUR + 0.01

@@ -2,7 +2,7 @@
 
 from gemproxy.core.context import AttemptRecord, Exchange, Refusal
 from gemproxy.pool.outcome import Charge, Outcome, Verdict
-from gemproxy.pool.status import PassedOver
+from gemproxy.pool.status import SkippedKey
 from gemproxy.pool.stride import Reason
 from gemproxy.telemetry.history import (
     AttemptExplanation,
@@ -13,8 +13,8 @@ from gemproxy.telemetry.history import (
 from gemproxy.translate.shared.usage import TokenUsage
 
 NOW = 1_790_000_000.0
-COOLING = PassedOver("alpha", Reason.COOLING_DOWN, NOW + 30)
-TRIED = PassedOver("beta", Reason.ALREADY_TRIED)
+COOLING = SkippedKey("alpha", Reason.COOLING_DOWN, NOW + 30)
+TRIED = SkippedKey("beta", Reason.ALREADY_TRIED)
 
 
 def exchange(request_id="r", **more):

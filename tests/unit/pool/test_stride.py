@@ -1,4 +1,4 @@
-"""Turns: the rotation against a plain one, which looks at every member in its turn."""
+"""KeyScheduler: the scheduler against a plain one, which looks at every member in its turn."""
 
 import math
 from collections import Counter
@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from gemproxy.pool.stride import STRIDE, Group, Hindrance, Reason, Rotation
+from gemproxy.pool.stride import STRIDE, Group, Ineligible, Reason, StrideScheduler
 
 START = 1_790_000_000.0
 
@@ -33,30 +33,30 @@ class Member:
     def full_stride(self):
         return STRIDE // self.weight
 
-    def hindrance(self, now, last_resort=False):
+    def ineligible(self, now, last_resort=False):
         if self.blocked_until == math.inf:
-            return Hindrance(Reason.DISABLED)
+            return Ineligible(Reason.DISABLED)
         if self.blocked_until > now:
-            return Hindrance(Reason.COOLING_DOWN, self.blocked_until, for_the_day=True)
+            return Ineligible(Reason.COOLING_DOWN, self.blocked_until, for_the_day=True)
         if self.too_small:
-            return Hindrance(Reason.OVER_LIMIT, now + 1, momentary=True)
+            return Ineligible(Reason.OVER_LIMIT, now + 1, momentary=True)
         if self.weak and not last_resort:
-            return Hindrance(Reason.LOW_HEALTH)
+            return Ineligible(Reason.LOW_HEALTH)
         return None
 
 
 @dataclass
-class PlainRotation:
-    """What a rotation does, with lists that are sorted anew each time and nothing known ahead."""
+class PlainScheduler:
+    """What a scheduler does, with lists that are sorted anew each time and nothing known ahead."""
 
     virtual_time: int = 0
     ready: dict = field(default_factory=dict)  # member -> pass
-    parked: dict = field(default_factory=dict)  # member -> hindrance, pass
-    weak: list = field(default_factory=list)  # members parked for their health, by pass
+    suspended: dict = field(default_factory=dict)  # member -> ineligible, pass
+    weak: list = field(default_factory=list)  # members suspended for their health, by pass
 
     def copy(self):
-        return PlainRotation(
-            self.virtual_time, self.ready.copy(), self.parked.copy(), self.weak.copy()
+        return PlainScheduler(
+            self.virtual_time, self.ready.copy(), self.suspended.copy(), self.weak.copy()
         )
 
     def add(self, member):
@@ -64,25 +64,25 @@ class PlainRotation:
 
     def discard(self, member):
         self.ready.pop(member, None)
-        self.parked.pop(member, None)
+        self.suspended.pop(member, None)
 
-    def free(self, member):
-        if member in self.parked:
-            _, passing = self.parked.pop(member)
+    def mark_eligible(self, member):
+        if member in self.suspended:
+            _, passing = self.suspended.pop(member)
             self.ready[member] = max(passing, self.virtual_time + member.full_stride)
 
     def choose(self, now, tried):
-        for member, (hindrance, _) in list(self.parked.items()):
-            if hindrance.until is not None and hindrance.until <= now:
-                self.free(member)
+        for member, (ineligible, _) in list(self.suspended.items()):
+            if ineligible.until is not None and ineligible.until <= now:
+                self.mark_eligible(member)
         aside, chosen = {}, None
         for member in sorted(self.ready, key=lambda member: (self.ready[member], member.order)):
             passing = self.ready.pop(member)
-            hindrance = None if member.id in tried else member.hindrance(now)
-            if member.id in tried or (hindrance and hindrance.momentary):
+            ineligible = None if member.id in tried else member.ineligible(now)
+            if member.id in tried or (ineligible and ineligible.momentary):
                 aside[member] = passing
-            elif hindrance:
-                self.park(member, hindrance, passing)
+            elif ineligible:
+                self.suspend(member, ineligible, passing)
             else:
                 chosen = member
                 self.virtual_time = max(self.virtual_time, passing)
@@ -92,9 +92,9 @@ class PlainRotation:
             self.ready[member] = max(passing, self.virtual_time)
         return chosen or self.choose_weak(now, tried)
 
-    def park(self, member, hindrance, passing):
-        self.parked[member] = hindrance, passing
-        if hindrance.reason is Reason.LOW_HEALTH:
+    def suspend(self, member, ineligible, passing):
+        self.suspended[member] = ineligible, passing
+        if ineligible.reason is Reason.LOW_HEALTH:
             self.weak = [item for item in self.weak if item[1] is not member]
             self.weak.append((passing, member))
 
@@ -102,50 +102,54 @@ class PlainRotation:
         self.weak.sort(key=lambda item: item[0])
         for item in self.weak.copy():
             passing, member = item
-            hindrance = self.parked.get(member, (None,))[0]
-            if hindrance is None or hindrance.reason is not Reason.LOW_HEALTH or member.id in tried:
+            ineligible = self.suspended.get(member, (None,))[0]
+            if (
+                ineligible is None
+                or ineligible.reason is not Reason.LOW_HEALTH
+                or member.id in tried
+            ):
                 continue
-            hindrance = member.hindrance(now, last_resort=True)
-            if hindrance is None:
+            ineligible = member.ineligible(now, last_resort=True)
+            if ineligible is None:
                 self.virtual_time = max(self.virtual_time, passing)
                 self.weak.remove(item)
                 self.weak.append((passing + member.full_stride, member))
                 return member
-            if not hindrance.momentary:
-                del self.parked[member]
-                self.park(member, hindrance, passing)
+            if not ineligible.momentary:
+                del self.suspended[member]
+                self.suspend(member, ineligible, passing)
         return None
 
-    def hear(self, member, hindrance):
-        if member in self.parked:
-            self.parked[member] = hindrance, self.parked[member][1]
+    def hear(self, member, ineligible):
+        if member in self.suspended:
+            self.suspended[member] = ineligible, self.suspended[member][1]
 
     def counts(self):
-        return Counter(hindrance.reason for hindrance, _ in self.parked.values())
+        return Counter(ineligible.reason for ineligible, _ in self.suspended.values())
 
 
 NUMBERS = st.integers(0, 9)
 
 
-class TurnsMachine(RuleBasedStateMachine):
-    """Whether or not the rotation is told ahead who became unfit, the same ones are chosen."""
+class StrideMachine(RuleBasedStateMachine):
+    """Whether or not the scheduler is told ahead who became unfit, the same ones are chosen."""
 
     def __init__(self):
         super().__init__()
         self.now = START
         self.orders = count()
         self.members = [Member(next(self.orders), weight) for weight in (1, 2, 3, 1, 2, 3)]
-        self.pairs = [(Rotation(self.members), PlainRotation())]
+        self.pairs = [(StrideScheduler(self.members), PlainScheduler())]
         for member in self.members:
             self.pairs[0][1].add(member)
 
     def member(self, number):
         return self.members[number % len(self.members)]
 
-    def free(self, member):
-        for rotation, plain in self.pairs:
-            rotation.free(member)
-            plain.free(member)
+    def mark_eligible(self, member):
+        for scheduler, plain in self.pairs:
+            scheduler.mark_eligible(member)
+            plain.mark_eligible(member)
 
     @rule(
         which=NUMBERS,
@@ -154,26 +158,26 @@ class TurnsMachine(RuleBasedStateMachine):
         quick=st.booleans(),
     )
     def choose(self, which, times, tried, quick):
-        rotation, plain = self.pairs[which % len(self.pairs)]
+        scheduler, plain = self.pairs[which % len(self.pairs)]
         tried_ids = {self.member(number).id for number in tried}
         for _ in range(times):
-            first = rotation.next(self.now) if quick and not tried else None
-            if first is not None and first.hindrance(self.now) is None:
-                rotation.take(first)
+            first = scheduler.next(self.now) if quick and not tried else None
+            if first is not None and first.ineligible(self.now) is None:
+                scheduler.take(first)
                 chosen = first
             else:
-                chosen = rotation.choose(
+                chosen = scheduler.choose(
                     self.now,
-                    lambda member, last_resort: member.hindrance(self.now, last_resort),
+                    lambda member, last_resort: member.ineligible(self.now, last_resort),
                     lambda member: member.full_stride,
                     tried_ids,
                 )
             assert chosen is plain.choose(self.now, tried_ids)
             if chosen is None:
-                assert +rotation.counts() == plain.counts()
-                assert rotation.out_for_the_day == plain.counts()[Reason.COOLING_DOWN]
-                assert set(rotation.ready()) == set(plain.ready)
-            assert list(rotation.parked()) == list(plain.parked)
+                assert +scheduler.counts() == plain.counts()
+                assert scheduler.out_for_the_day == plain.counts()[Reason.COOLING_DOWN]
+                assert set(scheduler.ready()) == set(plain.ready)
+            assert list(scheduler.suspended()) == list(plain.suspended)
 
     @rule(seconds=st.sampled_from([0.5, 5.0, 30.0]))
     def time_passes(self, seconds):
@@ -183,17 +187,17 @@ class TurnsMachine(RuleBasedStateMachine):
     def becomes_unfit(self, number, seconds, told):
         member = self.member(number)
         if member.blocked_until > self.now:
-            self.free(member)
+            self.mark_eligible(member)
         member.blocked_until = self.now + seconds
-        for rotation, plain in self.pairs if told else ():
-            rotation.stand_aside(member, member.hindrance(self.now))
-            plain.hear(member, member.hindrance(self.now))
+        for scheduler, plain in self.pairs if told else ():
+            scheduler.mark_ineligible(member, member.ineligible(self.now))
+            plain.hear(member, member.ineligible(self.now))
 
     @rule(number=NUMBERS)
     def becomes_fit(self, number):
         member = self.member(number)
         member.blocked_until, member.weak = -math.inf, False
-        self.free(member)
+        self.mark_eligible(member)
 
     @rule(number=NUMBERS, weak=st.booleans(), too_small=st.booleans())
     def becomes_doubtful(self, number, weak, too_small):
@@ -201,20 +205,20 @@ class TurnsMachine(RuleBasedStateMachine):
         member.too_small = too_small
         if weak != member.weak:
             member.weak = weak
-            self.free(member)
+            self.mark_eligible(member)
 
     @precondition(lambda self: len(self.pairs) < 3)
     @rule(which=NUMBERS)
     def goes_two_ways(self, which):
-        rotation, plain = self.pairs[which % len(self.pairs)]
-        self.pairs.append((rotation.copy(), plain.copy()))
+        scheduler, plain = self.pairs[which % len(self.pairs)]
+        self.pairs.append((scheduler.copy(), plain.copy()))
 
     @rule()
     def comes(self):
         member = Member(next(self.orders), 2)
         self.members.append(member)
-        for rotation, plain in self.pairs:
-            rotation.add(member)
+        for scheduler, plain in self.pairs:
+            scheduler.add(member)
             plain.add(member)
 
     @precondition(lambda self: len(self.members) > 1)
@@ -223,23 +227,23 @@ class TurnsMachine(RuleBasedStateMachine):
         member = self.member(number)
         self.members.remove(member)
         member.removed = True
-        for rotation, plain in self.pairs:
-            rotation.discard(member)
+        for scheduler, plain in self.pairs:
+            scheduler.discard(member)
             plain.discard(member)
 
 
-TurnsMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
-TestTurns = TurnsMachine.TestCase
+StrideMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestStride = StrideMachine.TestCase
 
 
 def test_those_who_are_fit_again_in_time_keep_their_turns():
     """However many they are: only those that had lost theirs are woken a few at a time."""
     members = [Member(order, 1) for order in range(1000)]
-    rotation = Rotation(members)
+    scheduler = StrideScheduler(members)
     for member in reversed(members):
-        rotation.stand_aside(member, Hindrance(Reason.COOLING_DOWN, START + 1))
+        scheduler.mark_ineligible(member, Ineligible(Reason.COOLING_DOWN, START + 1))
     turns = [
-        rotation.choose(START + 1, lambda *_: None, lambda member: member.full_stride)
+        scheduler.choose(START + 1, lambda *_: None, lambda member: member.full_stride)
         for _ in members
     ]
     assert turns == members
@@ -248,16 +252,16 @@ def test_those_who_are_fit_again_in_time_keep_their_turns():
 def test_a_member_comes_back_however_often_it_was_said_to_stand_aside():
     for times in range(1, 150):
         member = Member(order=0, weight=1)
-        rotation = Rotation([member])
+        scheduler = StrideScheduler([member])
         for _ in range(times):
             member.blocked_until = START + 60
-            rotation.stand_aside(member, Hindrance(Reason.OVER_LIMIT, member.blocked_until))
+            scheduler.mark_ineligible(member, Ineligible(Reason.OVER_LIMIT, member.blocked_until))
 
-        def choose(now, member=member, rotation=rotation):
-            return rotation.choose(
-                now, lambda each, last_resort: each.hindrance(now, last_resort), lambda _: STRIDE
+        def choose(now, member=member, scheduler=scheduler):
+            return scheduler.choose(
+                now, lambda each, last_resort: each.ineligible(now, last_resort), lambda _: STRIDE
             )
 
         assert choose(START) is None
-        assert rotation.soonest(Group.QUOTA) == START + 60
+        assert scheduler.soonest(Group.QUOTA) == START + 60
         assert choose(START + 60) is member

@@ -35,7 +35,7 @@ def serve(pool, outcome=SUCCESS, times=1, model="m", now=NOW):
 
 
 def told(pool, **options):
-    return [(seen.key, seen.reason) for seen in pool.hindered("m", NOW, **options)]
+    return [(seen.key, seen.reason) for seen in pool.skipped_keys("m", NOW, **options)]
 
 
 class TestSmallPool:
@@ -48,7 +48,7 @@ class TestSmallPool:
         pool.disable("b")
         pool.release(pool.acquire_again(pool.status("d", NOW).id, "m", NOW), NOW)
         serve(pool, INVALID)
-        assert pool.hindered("m", NOW) == pool.passed_over("m", NOW)
+        assert pool.skipped_keys("m", NOW) == pool.ineligible_keys("m", NOW)
         assert told(pool) == [
             ("a", Reason.CIRCUIT_OPEN),
             ("b", Reason.DISABLED),
@@ -60,7 +60,7 @@ class TestSmallPool:
         pool = KeyPool([key("a"), key("b")], PoolSettings(failure_threshold=99))
         serve(pool, BUSY)
         serve(pool, OVERLOADED, times=10)
-        cooling, weak = pool.hindered("m", NOW)
+        cooling, weak = pool.skipped_keys("m", NOW)
         assert (cooling.key, cooling.reason, cooling.until) == ("a", Reason.COOLING_DOWN, NOW + 34)
         assert (weak.key, weak.reason) == ("b", Reason.LOW_HEALTH)
 
@@ -81,8 +81,10 @@ class TestSmallPool:
         pool = pool_of("a")
         serve(pool, INVALID)
         lease = pool.acquire("m", NOW + 300)
-        assert [seen.reason for seen in pool.hindered("m", NOW + 300)] == [Reason.HALF_OPEN_BUSY]
-        assert pool.hindered("m", NOW + 300, chosen=lease.key.id) == []
+        assert [seen.reason for seen in pool.skipped_keys("m", NOW + 300)] == [
+            Reason.HALF_OPEN_BUSY
+        ]
+        assert pool.skipped_keys("m", NOW + 300, chosen=lease.key.id) == []
 
     def test_a_key_that_was_tried_says_what_came_of_it(self):
         pool = pool_of("a", "b", "c")
@@ -149,7 +151,7 @@ class TestLargePool:
         serve(pool, BUSY, times=5)
         serve(pool, times=100)
         assert len(told(pool)) == 5
-        assert pool.hindered("m", NOW + 35) == []
+        assert pool.skipped_keys("m", NOW + 35) == []
 
     def test_the_reason_is_the_present_one(self):
         """Not the one for which the key was set aside."""
