@@ -198,3 +198,15 @@ def _speech_model(family: ModelFamily) -> ModelFamily:
         ends_on_user=False,
         speech_output=True,
     )
+
+
+def takes_task_as_text(model: str) -> bool:
+    """Whether an embedding model wants its task in the text, and does not look at ``taskType``.
+
+    So does ``gemini-embedding-2``; the ones before it, ``gemini-embedding-001`` among them, have
+    the field. ``model`` is with or without ``models/``.
+    """
+    return _EMBEDS_WITHOUT_TASK_TYPE.match(model.removeprefix("models/").lower()) is not None
+
+
+_EMBEDS_WITHOUT_TASK_TYPE = re.compile(r"gemini-embedding-(?!0)(?:[2-9]|\d{2})")

@@ -2,7 +2,11 @@
 
 import pytest
 
-from gemproxy.providers.gemini.capabilities import ThinkingControl, family_of
+from gemproxy.providers.gemini.capabilities import (
+    ThinkingControl,
+    family_of,
+    takes_task_as_text,
+)
 
 LEVEL, BUDGET, NONE = ThinkingControl.LEVEL, ThinkingControl.BUDGET, ThinkingControl.NONE
 
@@ -185,3 +189,23 @@ def test_budgets_are_taken_by_3_but_not_by_4():
 @pytest.mark.parametrize("name", ["", "gemini-", "gemini-3", "gemini-4", "GEMINI-2.5-PRO", "a\nb"])
 def test_any_name_has_a_family(name):
     assert family_of(name) is not None
+
+
+@pytest.mark.parametrize(
+    ("model", "as_text"),
+    [
+        ("gemini-embedding-001", False),
+        ("models/gemini-embedding-001", False),
+        ("embedding-001", False),
+        ("text-embedding-004", False),
+        ("gemini-embedding-exp-03-07", False),
+        ("gemini-embedding-2", True),
+        ("models/Gemini-Embedding-2", True),
+        ("gemini-embedding-2-preview", True),
+        ("gemini-embedding-2.5", True),
+        ("gemini-embedding-3", True),
+        ("gemini-embedding-10", True),
+    ],
+)
+def test_newer_embedding_models_want_the_task_in_the_text(model, as_text):
+    assert takes_task_as_text(model) is as_text

@@ -7,6 +7,7 @@ msgspec says ``Expected `int`, got `str` - at `$.messages[0].content```; a clien
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import msgspec
 
@@ -34,6 +35,16 @@ _WORDS = {
 
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+_TASK_TYPES = (
+    "RETRIEVAL_QUERY",
+    "RETRIEVAL_DOCUMENT",
+    "SEMANTIC_SIMILARITY",
+    "CLASSIFICATION",
+    "CLUSTERING",
+    "CODE_RETRIEVAL_QUERY",
+    "QUESTION_ANSWERING",
+    "FACT_VERIFICATION",
+)
 
 #: The words that a field takes, by its path without indexes.
 _CHOICES: dict[str, tuple[str, ...]] = {
@@ -51,12 +62,18 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "modalities": ("text", "audio"),
     "service_tier": ("auto", "default", "flex", "scale", "priority", "fast"),
     "thinking.type": ("enabled", "disabled", "adaptive"),
+    "encoding_format": ("float", "base64"),
+    "task_type": _TASK_TYPES,
+    "google.task_type": _TASK_TYPES,
+    "google.taskType": _TASK_TYPES,
+    "extra_body.google.task_type": _TASK_TYPES,
+    "extra_body.google.taskType": _TASK_TYPES,
 }
 
 _THINKING_OPTIONS = ("thinking_budget", "thinking_level", "include_thoughts")
 _IMAGE_OPTIONS = ("aspect_ratio", "image_size")
-#: The members of Google's option objects, by the last name of their path.
-_OPTIONS = {
+#: The members of Google's option objects in a chat, by the last name of their path.
+_OPTIONS: Mapping[str, tuple[str, ...]] = {
     "google": ("thinking_config", "safety_settings", "cached_content", "image_config"),
     "thinking_config": _THINKING_OPTIONS,
     "thinkingConfig": _THINKING_OPTIONS,
@@ -65,8 +82,14 @@ _OPTIONS = {
 }
 
 
-def malformed(error: Exception) -> InvalidRequest:
-    """The client's error for what the JSON decoder raised."""
+def malformed(
+    error: Exception, options: Mapping[str, tuple[str, ...]] = _OPTIONS
+) -> InvalidRequest:
+    """The client's error for what the JSON decoder raised.
+
+    ``options`` are the members of the objects that take no unknown ones, by the last name of their
+    path.
+    """
     if isinstance(error, RecursionError):
         return InvalidRequest("The request body is not usable: its JSON is nested too deeply.")
     if isinstance(error, UnicodeDecodeError):
@@ -74,12 +97,12 @@ def malformed(error: Exception) -> InvalidRequest:
             f"The request body is not valid UTF-8: invalid bytes at offset {error.start}."
         )
     if isinstance(error, msgspec.ValidationError):
-        return _invalid_field(str(error))
+        return _invalid_field(str(error), options)
     detail = str(error).removeprefix("JSON is malformed: ").replace("(byte ", "(at byte ")
     return InvalidRequest(f"The request body is not valid JSON: {detail[0].lower()}{detail[1:]}.")
 
 
-def _invalid_field(text: str) -> InvalidRequest:
+def _invalid_field(text: str, options: Mapping[str, tuple[str, ...]]) -> InvalidRequest:
     what, path = text, ""
     if place := _PLACE.fullmatch(text):
         what, path = place["what"], place["path"].removeprefix("$").removeprefix(".")
@@ -87,7 +110,7 @@ def _invalid_field(text: str) -> InvalidRequest:
     if missing := _MISSING.fullmatch(what):
         return _missing(f"{path}.{missing['field']}" if path else missing["field"])
     if surplus := _SURPLUS.fullmatch(what):
-        return _surplus(path, surplus["field"])
+        return _surplus(path, surplus["field"], options)
     if not path:
         return InvalidRequest(f"The request body is not usable: {_sentence(what, path)}.")
     return InvalidRequest(f"{path}: {_sentence(what, path)}.", param=path)
@@ -99,10 +122,10 @@ def _missing(path: str) -> InvalidRequest:
     )
 
 
-def _surplus(path: str, field: str) -> InvalidRequest:
+def _surplus(path: str, field: str, options: Mapping[str, tuple[str, ...]]) -> InvalidRequest:
     name = field if len(field) <= _LONGEST_VALUE else f"{field[:_LONGEST_VALUE]}…"
     whole = f"{path}.{name}"
-    known = ", ".join(_OPTIONS.get(path.rpartition(".")[2], ()))
+    known = ", ".join(options.get(path.rpartition(".")[2], ()))
     return InvalidRequest(
         f"Unknown parameter: '{whole}'" + (f"; expected {known}." if known else "."),
         param=whole,

@@ -1,4 +1,4 @@
-"""What becomes of every parameter of ``chat.completions.create`` in the official SDK (3.54).
+"""What becomes of every parameter of the official SDK's calls (3.54).
 
 ``docs/compatibility.md`` has the same list for readers; tests hold the two, and the SDK's own
 signature, against each other.
@@ -31,6 +31,7 @@ class Parameter(NamedTuple):
 
 _M, _I = Fate.MAPPED, Fate.IGNORED
 
+#: Of ``chat.completions.create``.
 PARAMETERS: Mapping[str, Parameter] = {
     "messages": Parameter(_M, "Become contents and systemInstruction."),
     "model": Parameter(_M, "Names the upstream's model, after aliases and prefixes."),
@@ -69,4 +70,13 @@ PARAMETERS: Mapping[str, Parameter] = {
     "user": Parameter(_I, "Never forwarded."),
     "verbosity": Parameter(_I, "Gemini has no such thing."),
     "web_search_options": Parameter(_M, "Becomes googleSearch; 400 beside functions before 3."),
+}
+
+#: Of ``embeddings.create``.
+EMBEDDING_PARAMETERS: Mapping[str, Parameter] = {
+    "input": Parameter(_M, "Each text becomes a request of batchEmbedContents; tokens are 400."),
+    "model": Parameter(_M, "Names the upstream's model, after aliases and prefixes."),
+    "dimensions": Parameter(_M, "Becomes outputDimensionality; what is cut gets the length 1."),
+    "encoding_format": Parameter(_M, "float or base64, which is made here."),
+    "user": Parameter(_I, "Never forwarded."),
 }

@@ -7,13 +7,13 @@ What becomes of each parameter is told in :mod:`gemproxy.api.openai.schema.param
 
 from __future__ import annotations
 
-from codecs import getincrementaldecoder
 from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 import msgspec
 
 from gemproxy.api.openai.schema.decode_errors import malformed
+from gemproxy.api.openai.schema.decoding import DECODE_ERRORS, decode_json
 from gemproxy.api.openai.schema.messages import Message, NonEmpty
 from gemproxy.api.openai.schema.tool_choice import FunctionName, ToolChoice, check_tool_choice
 from gemproxy.api.openai.schema.tool_result_matching import pair_results
@@ -241,7 +241,6 @@ class LargeChatCompletionRequest(ChatCompletionRequest, frozen=True, kw_only=Tru
 
 
 _decoder = msgspec.json.Decoder(ChatCompletionRequest)
-_PIECE = 64 * 1024
 
 
 def decode_chat_completion(body: bytes) -> ChatCompletionRequest:
@@ -264,27 +263,10 @@ def decode_chat_completion(body: bytes) -> ChatCompletionRequest:
 
 def _decode(body: bytes) -> ChatCompletionRequest:
     try:
-        if not body.isascii():
-            # The decoder does not look into values that it skips.
-            _check_utf8(body)
-        request = _decoder.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        request = decode_json(_decoder, body)
+    except DECODE_ERRORS as error:
         raise malformed(error) from None
     if request.tool_choice is not None:
         check_tool_choice(request.tool_choice)
     pair_results(request.messages)
     return request
-
-
-def _check_utf8(body: bytes) -> None:
-    """Raise :exc:`UnicodeDecodeError` for anything but UTF-8.
-
-    By pieces: a string of the whole body may take four times the body's memory.
-    """
-    decoder = getincrementaldecoder("utf-8")()
-    try:
-        for start in range(0, len(body), _PIECE):
-            decoder.decode(body[start : start + _PIECE])
-        decoder.decode(b"", final=True)
-    except UnicodeDecodeError:
-        body.decode()  # raises it once more, with the place in the whole body
