@@ -71,7 +71,7 @@ class TokenAuth:
 
     def client(self, authorization: bytes | None) -> Client:
         """The client behind an ``Authorization`` header. Raises :class:`Unauthorized`."""
-        token = _bearer(authorization)
+        token = None if authorization is None else _bearer(authorization)
         if token is None:
             if self.open:
                 return _ANONYMOUS
@@ -110,11 +110,11 @@ class TokenAuth:
 
 def has_bearer_token(authorization: bytes | None) -> bool:
     """Whether the header holds a bearer token, right or wrong."""
-    return _bearer(authorization) is not None
+    return authorization is not None and _bearer(authorization) is not None
 
 
-def _bearer(authorization: bytes | None) -> bytes | None:
-    scheme, _, token = (authorization or b"").strip().partition(b" ")
+def _bearer(authorization: bytes) -> bytes | None:
+    scheme, _, token = authorization.strip().partition(b" ")
     return token.strip() or None if scheme.lower() == b"bearer" else None
 
 

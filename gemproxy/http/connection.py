@@ -435,7 +435,7 @@ class ClientConnection(Protocol):
         if self._is_congested:
             self.deadline = math.inf  # Readers are judged by what they take.
         else:
-            self._expire_in(IDLE_SECONDS, self._close_idle)
+            self.deadline, self.expire = self.site.now() + IDLE_SECONDS, self._close_idle
         self._step = self._read_head
         if self._buffer or self._is_paused or self._is_congested:
             self._process_buffer()

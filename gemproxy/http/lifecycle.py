@@ -141,7 +141,10 @@ class RequestLifecycle:
                 retry_after=1,
             )
         if length:
-            self._buffer(request, length)
+            # As _buffer does, which every request would have to call.
+            if (buffered := self.buffered_bytes + length) > settings.max_buffered:
+                raise _overloaded()
+            self.buffered_bytes, request.buffered_bytes = buffered, length
         request.has_place = True
         self.in_flight += 1
 
@@ -161,10 +164,7 @@ class RequestLifecycle:
         """Count ``size`` bytes of a body, in the place of those that were counted before."""
         buffered = self.buffered_bytes + size - request.buffered_bytes
         if buffered > self.settings.max_buffered:
-            raise Overloaded(
-                "The proxy holds as many bytes of request bodies as it may. Try again.",
-                retry_after=1,
-            )
+            raise _overloaded()
         self.buffered_bytes, request.buffered_bytes = buffered, size
 
     def release(self, request: ProxyRequest) -> None:
@@ -335,6 +335,12 @@ def check_size(request: ProxyRequest, size: int) -> None:
         raise RequestTooLarge(
             f"The request body is larger than the limit of {request.max_body_bytes} bytes."
         )
+
+
+def _overloaded() -> Overloaded:
+    return Overloaded(
+        "The proxy holds as many bytes of request bodies as it may. Try again.", retry_after=1
+    )
 
 
 def _not_served(request: ProxyRequest, route: Route) -> ProxyError:

@@ -107,25 +107,20 @@ class ProxyRequest(Request):
         self.path = head.path
         self.clientproto = head.version
         self.notifications = []
+        #: The last value of a header, by its name in lower case.
+        self.header: Callable[[bytes], bytes | None] = head.values.get
+        #: The body's, in bytes; ``None`` where it comes in chunks.
+        self.length = head.length
         self._head = head
         self._body: bytes | BytesIO = b""
         self._on_disconnect: Callable[[], None] | None = None
 
     # -- what came -------------------------------------------------------------------------------
 
-    def header(self, name: bytes) -> bytes | None:
-        """The last value of the header ``name``, which is in lower case."""
-        return self._head.values.get(name)
-
     @property
     def fields(self) -> list[tuple[bytes, bytes]]:
         """All headers, names and values as they came."""
         return self._head.fields
-
-    @property
-    def length(self) -> int | None:
-        """The body's, in bytes; ``None`` where it comes in chunks."""
-        return self._head.length
 
     def body(self) -> bytes:
         """The whole body. May be taken once; the request does not hold it any longer."""
