@@ -32,27 +32,20 @@ class OutOfSteps(Exception):
     """The budget is used up. The text says what was being done, for people."""
 
 
-class SchemaBudget:
+class SchemaBudget(msgspec.Struct, kw_only=True):
     """The steps that are left to the schemas of one request.
 
     Every method raises :class:`OutOfSteps` where there are not enough. ``brief`` tells that the
     request is translated once more, with :data:`MOST_STEPS`, where :data:`FEW_STEPS` do not do.
     """
 
-    __slots__ = ("_left", "_limit", "_weights", "brief", "made")
-
-    def __init__(self, *, brief: bool = False) -> None:
-        self.brief = brief
-        self._limit = self._left = FEW_STEPS if brief else MOST_STEPS
-        #: By identity; the value is kept, so that no other one gets its identity.
-        self._weights: dict[int, tuple[Any, int]] = {}
-        #: What was made of each schema, by its path: a second translation needs it again.
-        self.made: dict[str, Any] = {}
-
-    @property
-    def used(self) -> int:
-        """The steps that were taken."""
-        return self._limit - self._left
+    brief: bool = False
+    #: The steps that were taken.
+    used: int = 0
+    #: What was made of each schema, by its path: a second translation needs it again.
+    made: dict[str, Any] = {}
+    #: By identity; the value is kept, so that no other one gets its identity.
+    _weights: dict[int, tuple[Any, int]] = {}
 
     def text(self, length: int) -> None:
         """A schema of so many bytes is read."""
@@ -93,9 +86,10 @@ class SchemaBudget:
         return known[1]
 
     def _take(self, steps: int, doing: str) -> None:
-        self._left -= steps
-        if self._left < 0:
+        self.used += steps
+        limit = FEW_STEPS if self.brief else MOST_STEPS
+        if self.used > limit:
             raise OutOfSteps(
-                f"the schemas of one request may take {self._limit} steps of work, and these go"
+                f"the schemas of one request may take {limit} steps of work, and these go"
                 f" beyond: too many {doing}"
             )

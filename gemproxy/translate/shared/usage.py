@@ -42,19 +42,25 @@ class TokenUsage(msgspec.Struct, frozen=True, gc=False):
         count = usage.prompt_token_count
         if count is None:
             count = usage.raw_prompt_token_count
-        prompt = _tokens(count) + _tokens(usage.tool_use_prompt_token_count)
+        prompt = _tokens(count)
         visible = _tokens(usage.candidates_token_count)
-        reasoning = _tokens(usage.thoughts_token_count)
+        # Most answers lack most of these, and a call takes longer than a look.
+        tool_use, thoughts = usage.tool_use_prompt_token_count, usage.thoughts_token_count
+        cached = usage.cached_content_token_count
+        if tool_use:
+            prompt += _tokens(tool_use)
+        reasoning = _tokens(thoughts) if thoughts else 0
         # Some models' candidates count holds the thoughts already; the total gives them away.
         inclusive = reasoning <= visible and prompt + visible == usage.total_token_count
         output = visible if inclusive else visible + reasoning
         input_text, input_audio, input_image = _by_modality(
             usage.prompt_tokens_details or usage.prompt_token_details
         )
-        _, output_audio, output_image = _by_modality(usage.candidates_tokens_details)
+        details = usage.candidates_tokens_details
+        _, output_audio, output_image = _by_modality(details) if details else _NO_TOKENS
         return cls(
             input=prompt,
-            cached=_tokens(usage.cached_content_token_count),
+            cached=_tokens(cached) if cached else 0,
             output=output,
             reasoning=reasoning,
             total=prompt + output,

@@ -327,10 +327,14 @@ def with_unknown_kinds(answer: GenerateContentResponse, body: bytes) -> Generate
     Google adds kinds now and then. A part of such a kind decodes to nothing, as ``{}`` does, but an
     answer with it is not empty. ``body`` is looked at again only where a part seems to be blank.
     """
-    candidates = _candidates(answer.candidates, body)
-    if candidates is answer.candidates:
-        return answer
-    return msgspec.structs.replace(answer, candidates=candidates)
+    # Every unary answer comes here, so the usual one is looked at without a call.
+    for candidate in answer.candidates or ():
+        content = candidate.content
+        for part in (content.parts or ()) if content is not None else ():
+            if part.text is None and part.is_blank:
+                candidates = _candidates(answer.candidates, body)
+                return msgspec.structs.replace(answer, candidates=candidates)
+    return answer
 
 
 def _candidates(candidates: list[Candidate] | None, body: bytes) -> list[Candidate] | None:
@@ -344,13 +348,7 @@ def _candidates(candidates: list[Candidate] | None, body: bytes) -> list[Candida
 
 
 def _has_blank_part(candidates: list[Candidate]) -> bool:
-    # Loops, since every unary answer comes here and any() with a generator costs three times as
-    # much.
-    for candidate in candidates:
-        for part in candidate.parts:
-            if part.text is None and part.is_blank:
-                return True
-    return False
+    return any(part.is_blank for candidate in candidates for part in candidate.parts)
 
 
 def _marked(candidate: Candidate, named: _NamedCandidate) -> Candidate:
