@@ -124,8 +124,11 @@ def _at_end_of_turn(reactor: Any) -> None:
 
 def _flush_all() -> None:
     for transport in list(_waiting):
+        # Somebody may have flushed it since.
+        data = _waiting.pop(transport, None)
         try:
-            flush(transport)
+            if data is not None:
+                _send(transport, data)
         except Exception:  # noqa: BLE001 - a producer that was told to pause; others did nothing
             _log.failure("a connection's producer failed when it was told to pause")
     for transport in _waiting:  # Something was written meanwhile.
