@@ -47,7 +47,8 @@ class AttemptRecord(Struct):
     def end(self, now: float) -> None:
         """The attempt is over, however it ended."""
         self.seconds = now - self.started
-        self.end_waiting(now)
+        if self._waits_since is not None:
+            self.end_waiting(now)
 
 
 class Refusal(Struct, frozen=True):

@@ -42,7 +42,7 @@ from gemproxy.core.refused_options import RefusedLogprobs
 from gemproxy.core.relay import StreamRelay
 from gemproxy.pool.models import ModelBreakers
 from gemproxy.pool.outcome import SERVED, Charge, Outcome, Verdict
-from gemproxy.pool.pool import KeyPool, Lease, SkippedKey
+from gemproxy.pool.pool import KeyPool, Lease
 from gemproxy.providers.gemini.classify import (
     classify_error_event,
     classify_failure,
@@ -51,6 +51,7 @@ from gemproxy.providers.gemini.classify import (
     error_for,
 )
 from gemproxy.providers.gemini.wire.answers import (
+    NO_ERROR,
     GenerateContentResponse,
     UpstreamErrorEvent,
     decode_answer,
@@ -199,7 +200,10 @@ class Forwarder:
             lease = self._pool.acquire(call.model, now, tried=call.tried, tokens=call.tokens)
         except ProxyError as refusal:
             word = refusal.code or refusal.type
-            call.exchange.refused = Refusal(word, self._skipped_keys(call, now))
+            skipped_keys = self._pool.skipped_keys(
+                call.model, now, tried=call.tried, tokens=call.tokens
+            )
+            call.exchange.refused = Refusal(word, skipped_keys)
             raise
         return self._begin_attempt(call, lease, now)
 
@@ -264,15 +268,12 @@ class Forwarder:
 
     def _begin_attempt(self, call: Call, lease: Lease, now: float) -> Lease:
         key_id = lease.key.id
-        skipped_keys = self._skipped_keys(call, now, key_id)
+        skipped_keys = self._pool.skipped_keys(
+            call.model, now, tried=call.tried, tokens=call.tokens, chosen=key_id
+        )
         record = AttemptRecord(key_id, lease.key.name, now, skipped_keys=skipped_keys)
         call.begin_attempt(lease, record)
         return lease
-
-    def _skipped_keys(self, call: Call, now: float, chosen: str | None = None) -> list[SkippedKey]:
-        return self._pool.skipped_keys(
-            call.model, now, tried=call.tried, tokens=call.tokens, chosen=chosen
-        )
 
     # -- send, classify, record ------------------------------------------------------------------
 
@@ -301,7 +302,9 @@ class Forwarder:
             record.end(now)
         if outcome.message:
             outcome = replace(outcome, message=self._scrub(outcome.message))
-        record.outcome = outcome = call.judge_size(outcome)
+        if outcome.token_quota:
+            outcome = call.judge_size(outcome)
+        record.outcome = outcome
         if outcome.verdict in TOLD_AT_ONCE:
             self._pool.record(lease, outcome, now, latency=record.seconds)
         return outcome
@@ -357,10 +360,11 @@ class Forwarder:
 
     def _completed(self, call: Call, answers: list[GenerateContentResponse]) -> CompletedAnswer:
         """What the hops in ``answers`` say together; lets go of them. Any thread may."""
+        exchange = call.exchange
         completed = to_openai(
             answers,
             call.translated.context,
-            created=int(call.exchange.started_at),
+            created=int(exchange.started + exchange.epoch_offset),
             new_id=self._new_id,
             signatures=self._signatures,
         )
@@ -486,7 +490,7 @@ class Forwarder:
         if paid.model_served is None:
             self._models.release(call.permit, now)
         elif paid.model_served:
-            self._models.record(call.permit, success=True, now=now)
+            self._models.succeeded(call.permit, now)
         else:
             body = digest(call.translated.body)
             self._models.record(call.permit, success=False, now=now, body=body)
@@ -512,6 +516,6 @@ def _no_answer(said: StreamIncomplete | UnusableAnswer) -> Outcome:
 
 def _decoded(body: bytes) -> GenerateContentResponse:
     answer = decode_answer(body)
-    if answer.is_error:
+    if answer.error is not NO_ERROR and answer.is_error:
         raise UpstreamErrorEvent(body)
     return answer

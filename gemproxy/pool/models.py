@@ -127,9 +127,28 @@ class ModelBreakers:
         ``body`` is a digest of the request's body; a failure without one counts as another body's.
         """
         if success:
-            self._succeeded(permit, now)
+            self.succeeded(permit, now)
         else:
             self._failed(permit, now, body)
+
+    def succeeded(self, permit: ModelPermit, now: float) -> None:
+        """As :meth:`record` of a success, which nearly every request is."""
+        served = self._served.get(permit.model)
+        if served is None:
+            self._first_served(permit.model, now)
+        else:
+            served.apart += (now - served.at - served.apart) * _SMOOTHING
+            served.at = now
+        failing = self._failing.get(permit.model)
+        if failing is None:
+            return
+        breaker = failing.breaker
+        if permit.permit is not None:
+            breaker.record_success(permit.permit)
+        elif breaker.state is State.CLOSED:
+            breaker.consecutive_failures = 0
+        if breaker.state is State.CLOSED and not breaker.consecutive_failures:
+            del self._failing[permit.model]
 
     def release(self, permit: ModelPermit, now: float) -> None:  # noqa: ARG002 - as the pool's
         """The request said nothing about the model."""
@@ -153,24 +172,6 @@ class ModelBreakers:
 
     def __len__(self) -> int:
         return len(self._failing)
-
-    def _succeeded(self, permit: ModelPermit, now: float) -> None:
-        served = self._served.get(permit.model)
-        if served is None:
-            self._first_served(permit.model, now)
-        else:
-            served.apart += (now - served.at - served.apart) * _SMOOTHING
-            served.at = now
-        failing = self._failing.get(permit.model)
-        if failing is None:
-            return
-        breaker = failing.breaker
-        if permit.permit is not None:
-            breaker.record_success(permit.permit)
-        elif breaker.state is State.CLOSED:
-            breaker.consecutive_failures = 0
-        if breaker.state is State.CLOSED and not breaker.consecutive_failures:
-            del self._failing[permit.model]
 
     def _first_served(self, model: str, now: float) -> None:
         self._served[model] = _Served(now)
