@@ -10,7 +10,7 @@ setup(
     package_dir={"": "."},
     package_data={
         "gemproxy": ["py.typed"],
-        "gemproxy.state": ["schema/*.sql"],
+        "gemproxy.state.sqlite": ["schema/*.sql"],
         "gemproxy.admin": ["page/*"],
     },
     zip_safe=False,

@@ -19,7 +19,7 @@ from playwright.sync_api import expect
 
 from gemproxy.pool.snapshot import PoolSnapshot
 from gemproxy.state.model import MetricsRow, State
-from gemproxy.state.sqlite import SQLiteStateStore
+from gemproxy.state.sqlite.store import SQLiteStateStore
 
 KEYS = ("production-1", "production-2", "mobile-app", "nightly-batch", "sandbox")
 PROMPTS = (

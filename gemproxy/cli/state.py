@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from gemproxy.cli.exits import ExitStatus, Refused
 from gemproxy.config.loading import load, locate_files
 from gemproxy.core.errors import SchemaTooNew, StorageError, StorageUnavailable
-from gemproxy.state.json_snapshot import JSONStateStore, read_state, write_state
-from gemproxy.state.sqlite import SQLiteStateStore
+from gemproxy.state.json.store import JSONStateStore, read_state, write_state
+from gemproxy.state.kinds import merge_states
+from gemproxy.state.sqlite.store import SQLiteStateStore
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -65,7 +66,7 @@ def _export(
     waiting = snapshot.load() if snapshot is not None else None
     state = stored
     if waiting is not None and snapshot is not None and snapshot.is_newer(waiting, stored):
-        state = stored.merged_with(waiting) if stored is not None else waiting
+        state = merge_states(stored, waiting) if stored is not None else waiting
     if state is None:
         raise Refused(f"{database.path} holds no state yet")
     write_state(file, state, overwrite=force)
@@ -77,7 +78,7 @@ def _stored(database: SQLiteStateStore) -> State | None:
     try:
         return database.load()
     except StorageUnavailable:
-        return database.load_beside()
+        return database.load_read_only()
 
 
 def _import(

@@ -8,7 +8,7 @@ work behind it, at the socket.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from msgspec import Struct
@@ -131,9 +131,8 @@ class StoreStatus:
     last_error_at: float | None = None
     #: Since when ``backend`` is not what was configured; ``None`` while it is.
     degraded_since: float | None = None
-    #: How often each backend failed since the start.
-    sqlite_errors: int = 0
-    json_errors: int = 0
+    #: How often each backend failed since the start, by its name.
+    errors: Mapping[str, int] = field(default_factory=dict)
 
 
 class StateStore(Protocol):

@@ -19,8 +19,8 @@ from twisted.python.threadpool import ThreadPool
 from gemproxy.clock import epoch_offset, wall_clock
 from gemproxy.core.errors import SchemaTooNew, StartRefused
 from gemproxy.core.interfaces import ResilientStateStore, StoreStatus
-from gemproxy.service.live_state import LiveState
 from gemproxy.service.periodic import PeriodicService
+from gemproxy.service.state_collector import StateCollector
 from gemproxy.state.model import MINUTE, State
 
 _T = TypeVar("_T")
@@ -61,7 +61,7 @@ class Checkpoint(Service):
         self,
         reactor: Any,
         interval: float,
-        live: LiveState,
+        live: StateCollector,
         store: ResilientStateStore,
         observe: Observer | None = None,
         threads: Any = None,

@@ -53,7 +53,6 @@ from gemproxy.service.config_files import ConfigFiles
 from gemproxy.service.handed_over import HandedOver
 from gemproxy.service.lifetimes import FrozenStart, GracefulExit, Lifetime
 from gemproxy.service.listening import Draining, LameDuck, Listener
-from gemproxy.service.live_state import LiveState
 from gemproxy.service.notifying import SystemdNotifier, status_line
 from gemproxy.service.open_files import connections_within_limit
 from gemproxy.service.periodic import PeriodicService
@@ -63,11 +62,12 @@ from gemproxy.service.reload import ConfigReload, ReloadStatus
 from gemproxy.service.rounds import HealthRound
 from gemproxy.service.sequence import ServiceSequence
 from gemproxy.service.sharing import SharedWork
+from gemproxy.service.state_collector import StateCollector
 from gemproxy.service.threads import Threads, in_thread
 from gemproxy.service.unix_sockets import UnixSockets
 from gemproxy.state.fallback import FallbackStateStore, state_store
 from gemproxy.state.model import MINUTE, AuditTrail
-from gemproxy.state.retention import SETTLE_SECONDS, Retention
+from gemproxy.state.sqlite.retention import SETTLE_SECONDS, Retention
 from gemproxy.telemetry import logs
 from gemproxy.telemetry.admin_log import OperatorLog
 from gemproxy.telemetry.audit_log import AuditLog
@@ -231,7 +231,7 @@ class Daemon:
         self._checkpoint = Checkpoint(
             self._reactor,
             persistence.checkpoint_seconds,
-            LiveState(self._pool, self._signatures, self._ledger, self._trail, self._wall),
+            StateCollector(self._pool, self._signatures, self._ledger, self._trail, self._wall),
             self._store,
             self._metrics.checkpoint_finished,
         )

@@ -1,7 +1,14 @@
-"""The state wherever it can be kept: in SQLite while that works, else in the JSON snapshot.
+"""The state wherever it can be kept: in the primary store while that works, else in the fallback.
 
-A daemon serves whatever its disk does. SQLite is tried again at every save, and gets everything
-that it has missed when it works again.
+The daemon serves whatever its disk does. Every save tries the primary store first. While that
+fails, the fallback gets the whole of what the primary store has missed, and when the primary store
+works again it gets that too, and the fallback is discarded.
+
+After a start both may hold a state. The fallback notes which state the primary store held when it
+was written (``follows``), so that the newer one of both is found even if the clock was set back.
+
+A damaged file is moved aside, and a fresh one takes its place. A file that a newer program wrote
+stops the start: reading it could misread, writing it could lose.
 """
 
 from __future__ import annotations
@@ -10,13 +17,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 from gemproxy.core.errors import SchemaTooNew, StorageCorrupt, StorageError
-from gemproxy.core.interfaces import ResilientStateStore, StoreStatus
-from gemproxy.state.json_snapshot import JSONStateStore
-from gemproxy.state.model import MINUTE, MetricsRow, State, merge_rows
-from gemproxy.state.retention import Retention
-from gemproxy.state.sqlite import SQLiteStateStore
+from gemproxy.core.interfaces import ResilientStateStore, StateStore, StoreStatus
+from gemproxy.state.json.store import JSONStateStore
+from gemproxy.state.kinds import METRICS, merge_states
+from gemproxy.state.model import MINUTE, MetricsRow, State
+from gemproxy.state.sqlite.retention import Retention
+from gemproxy.state.sqlite.store import SQLiteStateStore
 
 #: Rows of metrics that wait in memory for SQLite; beyond it the oldest minutes are given up.
 MAX_WAITING_ROWS = 100_000
@@ -61,27 +70,60 @@ class NullStateStore(ResilientStateStore):
         """Do nothing."""
 
 
+class PrimaryStore(StateStore, Protocol):
+    """A store that is used while it works."""
+
+    #: For the status: ``sqlite``.
+    name: str
+    #: How long things are kept. May be replaced between two calls.
+    retention: Retention
+
+    def move_aside(self, now: float) -> Path:
+        """Move a damaged file away, so that a fresh one can take its place; gives its new name."""
+
+
+class SnapshotStore(StateStore, Protocol):
+    """A store that keeps one whole state, for as long as the primary store fails."""
+
+    #: For the status: ``json``.
+    name: str
+    #: When the state was taken that the primary store held while this one was written.
+    follows: float | None
+
+    def is_newer(self, snapshot: State, stored: State | None) -> bool:
+        """Whether ``snapshot``, which was loaded here, is newer than ``stored``."""
+
+    def move_aside(self, now: float) -> Path:
+        """See :meth:`PrimaryStore.move_aside`."""
+
+    def exists(self) -> bool:
+        """Whether it holds a state."""
+
+    def discard(self) -> None:
+        """Remove the state that it holds."""
+
+
 class FallbackStateStore(ResilientStateStore):
     """See the module. ``snapshot`` is ``None`` where the operator wants no fallback."""
 
-    def __init__(self, database: SQLiteStateStore, snapshot: JSONStateStore | None) -> None:
-        self._database = database
+    def __init__(self, primary: PrimaryStore, snapshot: SnapshotStore | None) -> None:
+        self._primary = primary
         self._snapshot = snapshot
         self._status = StoreStatus("none")
-        #: What SQLite has not got yet.
+        #: What the primary store has not got yet.
         self._waiting: State | None = None
-        #: The database could not be read at the start; it may hold what nobody knows of.
+        #: The primary store could not be read at the start; it may hold what nobody knows of.
         self._unread = False
         self._recovered: State | None = None
 
     def load(self, now: float | None = None) -> State | None:
-        """The newer of both; see :meth:`~gemproxy.state.json_snapshot.JSONStateStore.is_newer`.
+        """The newer of both; see :meth:`~gemproxy.state.json.store.JSONStateStore.is_newer`.
 
         Raises :class:`SchemaTooNew` where either was written by a newer program; every other
         failure is only told in :meth:`status`.
         """
-        self._status = replace(self._status, backend="sqlite")
-        stored, snapshot = self._load_database(now), self._load_snapshot(now)
+        self._status = replace(self._status, backend=self._primary.name)
+        stored, snapshot = self._load_primary(now), self._load_snapshot(now)
         latest = stored
         if (
             snapshot is not None
@@ -89,25 +131,25 @@ class FallbackStateStore(ResilientStateStore):
             and self._snapshot.is_newer(snapshot, stored)
         ):
             self._waiting = snapshot
-            latest = stored.merged_with(snapshot) if stored is not None else snapshot
+            latest = merge_states(stored, snapshot) if stored is not None else snapshot
         if self._snapshot is not None and stored is not None:
             self._snapshot.follows = stored.taken_at
         self._status = replace(self._status, last_checkpoint=latest.taken_at if latest else None)
         return latest
 
     def save(self, state: State) -> None:
-        """Keep ``state`` in SQLite or else in the snapshot; never raises."""
-        whole = self._waiting.merged_with(state) if self._waiting is not None else state
-        if self._save_database(whole):
+        """Keep ``state`` in one of the two stores; never raises."""
+        whole = merge_states(self._waiting, state) if self._waiting is not None else state
+        if self._save_primary(whole):
             self._waiting = None
-            self._settle("sqlite", state.taken_at)
+            self._settle(self._primary.name, state.taken_at)
             if self._snapshot is not None:
                 self._snapshot.follows = state.taken_at
             self._discard_snapshot(state.taken_at)
             return
         self._waiting = _bounded(whole)
-        if self._save_snapshot(self._waiting):
-            self._settle("json", state.taken_at)
+        if self._snapshot is not None and self._save_snapshot(self._snapshot, self._waiting):
+            self._settle(self._snapshot.name, state.taken_at)
         else:
             self._settle("none", state.taken_at)
 
@@ -115,13 +157,13 @@ class FallbackStateStore(ResilientStateStore):
         """See :class:`~gemproxy.core.interfaces.ResilientStateStore`."""
         waiting = self._waiting.metrics if self._waiting is not None else ()
         stored = None
-        # What the database has and could not be read at the start comes by :meth:`recovered`.
+        # What could not be read at the start comes by :meth:`recovered`.
         if not self._unread:
             try:
-                stored = self._database.load(now)
+                stored = self._primary.load(now)
             except Exception as error:  # noqa: BLE001 - the next save finds a way
-                self._failed("sqlite", error, now)
-        return merge_rows(stored.metrics if stored is not None else (), waiting)
+                self._failed(self._primary.name, error, now)
+        return METRICS.merge(stored.metrics if stored is not None else (), waiting)
 
     def recovered(self) -> State | None:
         """See :class:`~gemproxy.core.interfaces.ResilientStateStore`."""
@@ -134,52 +176,51 @@ class FallbackStateStore(ResilientStateStore):
 
     def configure(self, retention: Retention) -> None:
         """Take another retention, from the next save on. May be called from any thread."""
-        self._database.retention = retention
+        self._primary.retention = retention
 
     def close(self) -> None:
         """See :class:`~gemproxy.core.interfaces.StateStore`."""
-        self._database.close()
+        self._primary.close()
 
-    # -- SQLite ----------------------------------------------------------------------------------
+    # -- the primary store -------------------------------------------------------------------------
 
-    def _load_database(self, now: float | None) -> State | None:
+    def _load_primary(self, now: float | None) -> State | None:
         try:
-            return self._with_whole_database(now or 0.0, lambda: self._database.load(now))
+            return self._with_whole_file(now or 0.0, lambda: self._primary.load(now))
         except SchemaTooNew:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, it must not stop the start
             self._unread = True
-            self._failed("sqlite", error, now or 0.0)
-            self._settle("none" if self._snapshot is None else "json", now or 0.0, saved=False)
+            self._failed(self._primary.name, error, now or 0.0)
+            backend = "none" if self._snapshot is None else self._snapshot.name
+            self._settle(backend, now or 0.0, saved=False)
             return None
 
-    def _save_database(self, state: State) -> bool:
+    def _save_primary(self, state: State) -> bool:
         def save() -> None:
             if self._unread:
-                self._recovered = self._database.load(state.taken_at)
+                self._recovered = self._primary.load(state.taken_at)
                 self._unread = False
-            self._database.save(state)
+            self._primary.save(state)
 
         try:
-            self._with_whole_database(state.taken_at, save)
+            self._with_whole_file(state.taken_at, save)
         except Exception as error:  # noqa: BLE001 - whatever it is, the proxy goes on serving
-            self._failed("sqlite", error, state.taken_at)
+            self._failed(self._primary.name, error, state.taken_at)
             return False
         return True
 
-    def _with_whole_database(
-        self, now: float, operation: Callable[[], State | None]
-    ) -> State | None:
+    def _with_whole_file(self, now: float, operation: Callable[[], State | None]) -> State | None:
         """Do it; if the file turns out to be damaged, with a fresh one in its place."""
         try:
             return operation()
         except StorageCorrupt as damage:
-            aside = self._database.move_aside(now)
+            aside = self._primary.move_aside(now)
             self._unread = False
-            self._failed("sqlite", f"{damage}; moved to {aside.name}", now)
+            self._failed(self._primary.name, f"{damage}; moved to {aside.name}", now)
             return operation()
 
-    # -- JSON ------------------------------------------------------------------------------------
+    # -- the snapshot ------------------------------------------------------------------------------
 
     def _load_snapshot(self, now: float | None) -> State | None:
         if self._snapshot is None:
@@ -190,33 +231,31 @@ class FallbackStateStore(ResilientStateStore):
             aside = ""
             with suppress(StorageError):
                 aside = f"; moved to {self._snapshot.move_aside(now or 0.0).name}"
-            self._failed("json", f"{damage}{aside}", now or 0.0)
+            self._failed(self._snapshot.name, f"{damage}{aside}", now or 0.0)
         except SchemaTooNew:
             raise
         except Exception as error:  # noqa: BLE001 - as above
-            self._failed("json", error, now or 0.0)
+            self._failed(self._snapshot.name, error, now or 0.0)
         return None
 
-    def _save_snapshot(self, state: State) -> bool:
-        if self._snapshot is None:
-            return False
+    def _save_snapshot(self, snapshot: SnapshotStore, state: State) -> bool:
         try:
-            self._snapshot.save(state)
+            snapshot.save(state)
         except Exception as error:  # noqa: BLE001 - as above
             reason = f"{self._status.last_error}; {_text(error)}"
-            self._failed("json", reason, state.taken_at)
+            self._failed(snapshot.name, reason, state.taken_at)
             return False
         return True
 
     def _discard_snapshot(self, now: float) -> None:
-        """What SQLite has got is stale here; should it stay, its time will tell."""
+        """The primary store has it now. If this fails, :meth:`is_newer` tells at the next start."""
         if self._snapshot is not None and self._snapshot.exists():
             try:
                 self._snapshot.discard()
             except StorageError as error:
-                self._failed("json", error, now)
+                self._failed(self._snapshot.name, error, now)
 
-    # -- how it goes -----------------------------------------------------------------------------
+    # -- how it goes -------------------------------------------------------------------------------
 
     def _failed(self, backend: str, error: Exception | str, now: float) -> None:
         status = self._status
@@ -224,13 +263,12 @@ class FallbackStateStore(ResilientStateStore):
             status,
             last_error=_text(error),
             last_error_at=now,
-            sqlite_errors=status.sqlite_errors + (backend == "sqlite"),
-            json_errors=status.json_errors + (backend == "json"),
+            errors={**status.errors, backend: status.errors.get(backend, 0) + 1},
         )
 
     def _settle(self, backend: str, now: float, *, saved: bool = True) -> None:
         status = self._status
-        whole = backend == "sqlite"
+        whole = backend == self._primary.name
         self._status = replace(
             status,
             backend=backend,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -106,37 +106,6 @@ class State:
         """When it was so."""
         return self.pool.taken_at
 
-    def merged_with(self, newer: State) -> State:
-        """What a store holds that held this and is given ``newer``."""
-        return State(
-            _merge_pools(self.pool, newer.pool),
-            newer.signatures,
-            merge_rows(self.metrics, newer.metrics),
-            _merge_events(self.events, newer.events),
-        )
-
-
-def merge_rows(older: Iterable[MetricsRow], newer: Iterable[MetricsRow]) -> tuple[MetricsRow, ...]:
-    """The rows of both; of a row that is in both the newer one."""
-    merged = {row.identity: row for row in older}
-    merged.update((row.identity, row) for row in newer)
-    return tuple(merged.values())
-
-
-def _merge_pools(older: PoolSnapshot, newer: PoolSnapshot) -> PoolSnapshot:
-    """Keys and the operator's words on them stay, also of keys that have left the file."""
-    keys = {kept.id: kept for kept in older.keys} | {kept.id: kept for kept in newer.keys}
-    overrides = dict(older.overrides) | dict(newer.overrides)
-    return replace(newer, keys=tuple(keys.values()), overrides=tuple(overrides.items()))
-
-
-def _merge_events(
-    older: Iterable[AuditEvent], newer: Iterable[AuditEvent]
-) -> tuple[AuditEvent, ...]:
-    merged = {event_identity(event): event for event in older}
-    merged.update((event_identity(event), event) for event in newer)
-    return tuple(sorted(merged.values(), key=attrgetter("at")))
-
 
 def event_identity(event: AuditEvent) -> tuple[float, str, str, str, str]:
     """What no two events of a store have in common."""
@@ -155,7 +124,9 @@ class AuditTrail:
 
     def restore(self, events: Iterable[AuditEvent]) -> None:
         """Take back what :meth:`events` gave, before whatever has come since."""
-        self._events = deque(_merge_events(events, self._events), maxlen=self._events.maxlen)
+        merged = {event_identity(event): event for event in (*events, *self._events)}
+        ordered = sorted(merged.values(), key=attrgetter("at"))
+        self._events = deque(ordered, maxlen=self._events.maxlen)
 
     def events(self) -> tuple[AuditEvent, ...]:
         """Oldest first."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 
-from gemproxy.core.errors import StorageCorrupt
+from gemproxy.core.audit import AuditEvent
+from gemproxy.pool.cooldowns import Cooldown
 from gemproxy.pool.limits import LedgerSnapshot
-from gemproxy.pool.snapshot import KeySnapshot
-from gemproxy.state.model import MetricsRow, State
+from gemproxy.pool.snapshot import KeySnapshot, Override
+from gemproxy.state.model import MetricsRow
 
 #: Epoch seconds of the years 1 and 9999, which are all that a date can show.
 _FIRST, _LAST = -62_135_596_800.0, 253_402_300_799.0
@@ -24,52 +25,56 @@ _MOST = 2**62
 _HEAVIEST = 1000
 
 
-def check_plausible(state: State) -> State:
-    """``state`` as it is. Raises :class:`StorageCorrupt`, which names what makes no sense."""
-    for name, sound in _judgements(state):
-        if not sound:
-            raise StorageCorrupt(f"its contents make no sense: {name}")
-    return state
+Judgements = Iterator[tuple[str, bool]]
+"""What is looked at, by a name for the operator, and whether it makes sense."""
 
 
-def _judgements(state: State) -> Iterator[tuple[str, bool]]:
-    pool = state.pool
-    yield "taken_at", _is_time(pool.taken_at)
-    for kept in pool.keys:
-        yield from _key(kept)
-    for rest in (*pool.cooldowns, *pool.denials):
-        yield "the end of a cooldown", _is_time(rest.until)
-    for _, word in pool.overrides:
-        yield "a weight", word.weight is None or 1 <= word.weight <= _HEAVIEST
-    for row in state.metrics:
-        yield from _row(row)
-    for event in state.events:
-        yield "the time of an audit event", _is_time(event.at)
+def judge_nothing(_row: object) -> Judgements:
+    """Whatever decodes makes sense."""
+    return iter(())
 
 
-def _key(kept: KeySnapshot) -> Iterator[tuple[str, bool]]:
+def judge_cooldown(cooldown: Cooldown) -> Judgements:
+    """Of a project, for a model."""
+    yield "the end of a cooldown", is_time(cooldown.until)
+
+
+def judge_override(row: tuple[str, Override]) -> Judgements:
+    """What an operator set for a key."""
+    weight = row[1].weight
+    yield "a weight", weight is None or 1 <= weight <= _HEAVIEST
+
+
+def judge_event(event: AuditEvent) -> Judgements:
+    """What an operator changed."""
+    yield "the time of an audit event", is_time(event.at)
+
+
+def judge_key(kept: KeySnapshot) -> Judgements:
+    """The history of a key."""
     breaker, error = kept.breaker, kept.last_error
-    yield "the end of a breaker's cooldown", breaker.until is None or _is_time(breaker.until)
+    yield "the end of a breaker's cooldown", breaker.until is None or is_time(breaker.until)
     yield "a breaker's cooldown", _is_duration(breaker.cooldown)
     yield "a number of failures", _is_count(breaker.consecutive_failures)
     yield "a number of requests", _is_count(kept.requests_total)
     for middle, won, lost in kept.buckets:
-        yield "a health window", _is_time(middle) and _is_count(won) and _is_count(lost)
-    yield "the time of a key's last use", kept.last_used is None or _is_time(kept.last_used)
+        yield "a health window", is_time(middle) and _is_count(won) and _is_count(lost)
+    yield "the time of a key's last use", kept.last_used is None or is_time(kept.last_used)
     if error is not None:
-        yield "the time of a key's last error", _is_time(error.at)
+        yield "the time of a key's last error", is_time(error.at)
         yield "the status of a key's last error", error.status is None or _is_count(error.status)
     if kept.usage is not None:
         yield from _usage(kept.usage)
 
 
-def _usage(usage: LedgerSnapshot) -> Iterator[tuple[str, bool]]:
+def _usage(usage: LedgerSnapshot) -> Judgements:
     yield "a day's count", _is_count(usage.today)
-    yield "the end of a day", _is_time(usage.day_ends)
-    yield "the uses of a minute", all(_is_time(at) and _is_count(n) for at, n in usage.uses)
+    yield "the end of a day", is_time(usage.day_ends)
+    yield "the uses of a minute", all(is_time(at) and _is_count(n) for at, n in usage.uses)
 
 
-def _row(row: MetricsRow) -> Iterator[tuple[str, bool]]:
+def judge_metrics_row(row: MetricsRow) -> Judgements:
+    """Counted requests."""
     yield "the time of a row of metrics", abs(row.start) <= _MOST and _is_count(row.period)
     yield (
         "a count in a row of metrics",
@@ -91,7 +96,8 @@ def _row(row: MetricsRow) -> Iterator[tuple[str, bool]]:
     yield "a sum of durations", all(map(_is_duration, sums))
 
 
-def _is_time(value: float) -> bool:
+def is_time(value: float) -> bool:
+    """Whether it can be shown as a date."""
     return _FIRST <= value <= _LAST
 
 

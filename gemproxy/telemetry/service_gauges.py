@@ -104,7 +104,7 @@ def _of_store(store: StoreStatus) -> Iterable[Metric]:
         "gemproxy_persistence_errors_total",
         "Times that the state could not be read or written",
         ("backend",),
-        [(("sqlite",), store.sqlite_errors), (("json",), store.json_errors)],
+        [((name,), store.errors.get(name, 0)) for name in ("sqlite", "json")],
     )
 
 

@@ -13,6 +13,7 @@ from gemproxy.pool.cooldowns import Cooldown
 from gemproxy.pool.limits import LedgerSnapshot
 from gemproxy.pool.snapshot import KeySnapshot, Override, PoolSnapshot
 from gemproxy.pool.status import LastError
+from gemproxy.state.kinds import merge_states
 from gemproxy.state.model import PERIODS, MetricsRow, State
 from gemproxy.translate.shared.signatures import RememberedCall
 
@@ -41,7 +42,7 @@ class MemoryStateStore(ResilientStateStore):
     def save(self, state: State) -> None:
         self._fail()
         self.saved.append(state)
-        self.state = state if self.state is None else self.state.merged_with(state)
+        self.state = state if self.state is None else merge_states(self.state, state)
 
     def metrics(self, now: float) -> tuple[MetricsRow, ...]:
         state = self.load(now)

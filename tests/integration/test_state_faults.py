@@ -21,8 +21,8 @@ from fakes.running import (
 )
 from fakes.wire import chat
 
-from gemproxy.state.json_snapshot import JSONStateStore
-from gemproxy.state.sqlite import SQLiteStateStore
+from gemproxy.state.json.store import JSONStateStore
+from gemproxy.state.sqlite.store import SQLiteStateStore
 
 #: The snapshot lies elsewhere, so that what befalls the database's folder does not befall it.
 SETTINGS = {"persistence": {"checkpointSeconds": 0.2, "fallbackPath": "other/gemproxy.json"}}

@@ -13,8 +13,8 @@ import pytest
 from fakes.stores import NOON, comparable, full_state
 
 from gemproxy.cli import main
-from gemproxy.state.json_snapshot import JSONStateStore, read_state
-from gemproxy.state.sqlite import SQLiteStateStore
+from gemproxy.state.json.store import JSONStateStore, read_state
+from gemproxy.state.sqlite.store import SQLiteStateStore
 
 DATABASE = Path("state/gemproxy.db")
 SNAPSHOT = Path("state/gemproxy.json")

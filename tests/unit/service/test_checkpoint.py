@@ -27,11 +27,11 @@ from gemproxy.pool.pool import KeyPool
 from gemproxy.pool.snapshot import Override, PoolSnapshot
 from gemproxy.secret import Secret
 from gemproxy.service.checkpoint import Checkpoint, StorageThread
-from gemproxy.service.live_state import LiveState
+from gemproxy.service.state_collector import StateCollector
 from gemproxy.state.fallback import FallbackStateStore
-from gemproxy.state.json_snapshot import JSONStateStore
+from gemproxy.state.json.store import JSONStateStore
 from gemproxy.state.model import AuditTrail, State
-from gemproxy.state.sqlite import SQLiteStateStore
+from gemproxy.state.sqlite.store import SQLiteStateStore
 from gemproxy.telemetry.ledger import MetricsLedger
 from gemproxy.translate.shared.signatures import RememberedCall, SignatureStore
 
@@ -60,7 +60,7 @@ class Running:
         self.threads = threads or ImmediateThreadPool()
         self.pool = pool or KeyPool(keys())
         self.pool.set_wall_clock(self.clock.seconds(), wall_clock(self.clock)())
-        self.live = LiveState(
+        self.live = StateCollector(
             self.pool, SignatureStore(), MetricsLedger(), AuditTrail(), wall_clock(self.clock)
         )
         self.observed = []

@@ -21,12 +21,12 @@ from gemproxy.core.errors import SchemaTooNew, StorageCorrupt
 from gemproxy.pool.key import Key, Limits
 from gemproxy.pool.pool import KeyPool
 from gemproxy.secret import Secret
-from gemproxy.service.live_state import LiveState
-from gemproxy.state import json_snapshot
+from gemproxy.service.state_collector import StateCollector
 from gemproxy.state.fallback import FallbackStateStore
-from gemproxy.state.json_snapshot import JSONStateStore, encode_state
+from gemproxy.state.json import store as json_store
+from gemproxy.state.json.store import JSONStateStore, encode_state
 from gemproxy.state.model import AuditTrail
-from gemproxy.state.sqlite import SQLiteStateStore
+from gemproxy.state.sqlite.store import SQLiteStateStore
 from gemproxy.telemetry.ledger import MetricsLedger
 from gemproxy.translate.shared.signatures import SignatureStore
 
@@ -61,7 +61,7 @@ class Start:
         self.pool = KeyPool(KEYS)
         self.pool.set_wall_clock(self.clock.seconds(), now)
         self.ledger = MetricsLedger()
-        self.live = LiveState(
+        self.live = StateCollector(
             self.pool, SignatureStore(), self.ledger, AuditTrail(), self.clock.wall
         )
         self.state = self.store.load(now)
@@ -181,7 +181,7 @@ def test_a_damaged_snapshot_is_moved_aside(tmp_path, damage):
     assert (tmp_path / aside[0]).read_bytes() == NONSENSE[damage]
     status = start.store.status()
     assert aside[0] in status.last_error
-    assert status.json_errors == 1
+    assert status.errors["json"] == 1
 
 
 def test_a_snapshot_of_a_newer_program_is_refused(tmp_path):
@@ -217,7 +217,7 @@ def test_no_mutation_of_a_snapshot_stops_a_start(data):
 
 def test_a_snapshot_of_gigabytes_is_not_read_whole(tmp_path, monkeypatch):
     """It would take the machine's memory, and a start that long."""
-    monkeypatch.setattr(json_snapshot, "LARGEST", 1000)
+    monkeypatch.setattr(json_store, "LARGEST", 1000)
     with (tmp_path / "gemproxy.json").open("wb") as file:
         file.truncate(10**12)
     start = survives(tmp_path)
@@ -306,7 +306,7 @@ def test_a_database_whose_contents_make_no_sense_is_moved_aside(tmp_path, databa
     assert aside
     status = start.store.status()
     assert aside[0] in status.last_error
-    assert status.sqlite_errors == 1
+    assert status.errors["sqlite"] == 1
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,9 @@ from gemproxy.core.errors import SchemaTooNew
 from gemproxy.pool.snapshot import Override, PoolSnapshot
 from gemproxy.state import fallback
 from gemproxy.state.fallback import FallbackStateStore
-from gemproxy.state.json_snapshot import JSONStateStore
+from gemproxy.state.json.store import JSONStateStore
 from gemproxy.state.model import State
-from gemproxy.state.sqlite import SQLiteStateStore
+from gemproxy.state.sqlite.store import SQLiteStateStore
 
 ROOT = Path(__file__).parents[3]
 
@@ -43,7 +43,7 @@ def test_a_snapshot_wins_that_was_written_after_the_clock_was_set(tmp_path, step
     pool = replace(
         full_state().pool, taken_at=NOON + 60 + step, overrides=(("primary-fingerprint", word),)
     )
-    store._database._disconnect()
+    store._primary._disconnect()
     files.database.unlink()
     files.database.mkdir()
     row = minute(NOON + 60 + step, requests=77)
@@ -148,7 +148,7 @@ class TestLockedDatabase:
             store.save(at(10))
             assert summary(store) == ("json", NOON + 10, NOON + 5)
             assert store.status().last_error == f"{files.database}: database is locked"
-            assert store.status().sqlite_errors == 2
+            assert store.status().errors["sqlite"] == 2
             assert comparable(JSONStateStore(files.snapshot).load()) == comparable(at(10))
             assert stat.S_IMODE(files.snapshot.stat().st_mode) == 0o600
         store.save(at(15))
@@ -284,7 +284,7 @@ class TestNewest:
         store = files.store()
         store.load(NOON)
         store.save(at(0))
-        store._database._disconnect()
+        store._primary._disconnect()
         with closing(sqlite3.connect(files.database)) as connection:
             connection.execute("PRAGMA user_version = 99")
         store.save(at(5))
@@ -323,7 +323,7 @@ class TestDamage:
         store.load(NOON)
         state = at(0)
         store.save(state)
-        store._database._disconnect()
+        store._primary._disconnect()
         files.database.write_bytes(b"garbage" * 1000)
         store.save(replace(state, pool=replace(state.pool, taken_at=NOON + 5)))
         assert summary(store) == ("sqlite", NOON + 5, None)
@@ -339,7 +339,7 @@ class TestDamage:
             b'{"format": "gemp'
         ]
         assert "not a state of gemproxy" in store.status().last_error
-        assert store.status().json_errors == 1
+        assert store.status().errors["json"] == 1
 
     def test_both_garbage_is_still_a_start(self, files):
         for path in (files.database, files.snapshot):
@@ -374,7 +374,7 @@ class TestNoPlace:
         assert summary(store) == ("none", None, NOON)
         assert str(files.database) in status.last_error
         assert str(files.snapshot) in status.last_error
-        assert (status.sqlite_errors, status.json_errors) == (3, 2)
+        assert status.errors == {"sqlite": 3, "json": 2}
         for path in (files.database, files.snapshot):
             path.parent.unlink()
         store.save(at(10))
@@ -441,8 +441,8 @@ from pathlib import Path
 sys.path[:0] = [sys.argv[1], sys.argv[1] + "/tests"]
 from fakes.stores import NOON, full_state, minute
 from gemproxy.state.fallback import FallbackStateStore
-from gemproxy.state.json_snapshot import JSONStateStore
-from gemproxy.state.sqlite import SQLiteStateStore
+from gemproxy.state.json.store import JSONStateStore
+from gemproxy.state.sqlite.store import SQLiteStateStore
 import resource
 folder = Path(sys.argv[2])
 store = FallbackStateStore(SQLiteStateStore(folder / "a.db"), JSONStateStore(folder / "a.json"))

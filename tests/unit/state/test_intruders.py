@@ -12,8 +12,8 @@ import pytest
 from fakes.stores import NOON, comparable, full_state
 
 from gemproxy.core.errors import StorageCorrupt, StorageUnavailable
-from gemproxy.state.ownership import OwnerLock
-from gemproxy.state.sqlite import SQLiteStateStore
+from gemproxy.state.sqlite.instance_lock import InstanceLock
+from gemproxy.state.sqlite.store import SQLiteStateStore
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_folder_that_was_removed_is_made_again(store, path):
 
 
 def test_lock_whose_file_was_removed_is_taken_anew_and_keeps_others_away(path):
-    ours, other = OwnerLock(path), OwnerLock(path)
+    ours, other = InstanceLock(path), InstanceLock(path)
     ours.acquire()
     shutil.rmtree(path.parent)
     ours.acquire()

@@ -21,7 +21,7 @@ from pathlib import Path
 sys.path[:0] = [sys.argv[1], sys.argv[1] + "/tests"]
 from fakes.stores import full_state, key_snapshot, minute
 from gemproxy.pool.snapshot import PoolSnapshot
-from gemproxy.state.sqlite import SQLiteStateStore
+from gemproxy.state.sqlite.store import SQLiteStateStore
 
 path, kills = Path(sys.argv[2]), int(sys.argv[3])
 

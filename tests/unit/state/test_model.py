@@ -5,10 +5,10 @@ from __future__ import annotations
 from fakes.stores import NOON, audit_event, comparable, full_state, idle_key, minute
 
 from gemproxy.pool.snapshot import Override, PoolSnapshot
+from gemproxy.state.kinds import KINDS, METRICS, merge_states
 from gemproxy.state.model import (
     AuditTrail,
     State,
-    merge_rows,
 )
 
 
@@ -24,7 +24,7 @@ class TestMerging:
             metrics=(minute(requests=50),),
             events=(audit_event(NOON + 3),),
         )
-        merged = older.merged_with(newer)
+        merged = merge_states(older, newer)
         assert merged.taken_at == NOON + 5
         assert (merged.pool.cooldowns, merged.signatures) == ((), {})
         assert {kept.name for kept in merged.pool.keys} == {"primary", "spare"}
@@ -36,10 +36,15 @@ class TestMerging:
         assert [event.at - NOON for event in merged.events] == [-5, 0, 3]
 
     def test_with_itself_it_is_the_same(self):
-        assert comparable(full_state().merged_with(full_state())) == comparable(full_state())
+        assert comparable(merge_states(full_state(), full_state())) == comparable(full_state())
 
     def test_row_of_both_is_the_newer(self):
-        assert merge_rows([minute(requests=1)], [minute(requests=2)]) == (minute(requests=2),)
+        assert METRICS.merge([minute(requests=1)], [minute(requests=2)]) == (minute(requests=2),)
+
+
+def test_the_full_state_of_the_tests_has_rows_of_every_kind():
+    """So every kind is written, read, exported and merged by the tests of the stores."""
+    assert [kind.name for kind in KINDS if not kind.of(full_state())] == []
 
 
 class TestAuditTrail:

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from gemproxy.core.errors import StorageUnavailable
-from gemproxy.state.ownership import OwnerLock
+from gemproxy.state.sqlite.instance_lock import InstanceLock
 
 ROOT = Path(__file__).parents[3]
 #: Takes the lock, says as which process, and holds it until it is killed.
 HOLDER = """
 import os, pathlib, sys, time
-from gemproxy.state.ownership import OwnerLock
-lock = OwnerLock(pathlib.Path(sys.argv[1]))
+from gemproxy.state.sqlite.instance_lock import InstanceLock
+lock = InstanceLock(pathlib.Path(sys.argv[1]))
 lock.acquire()
 print(os.getpid(), flush=True)
 time.sleep(600)
@@ -52,7 +52,7 @@ def test_process_1_that_was_killed_locks_no_later_process_1_out(tmp_path):
         first = holder(path, *how)
         assert first.stdout.readline() == "1\n"
         with pytest.raises(StorageUnavailable, match="process 1"):
-            OwnerLock(path).acquire()
+            InstanceLock(path).acquire()
         first.kill()
         first.wait()
         first.stdout.close()
@@ -67,8 +67,8 @@ def test_process_1_that_was_killed_locks_no_later_process_1_out(tmp_path):
 def test_a_number_that_is_left_in_the_file_says_nothing(tmp_path, number):
     path = tmp_path / "gemproxy.db"
     path.with_name("gemproxy.db.lock").write_text(number)
-    lock = OwnerLock(path)
+    lock = InstanceLock(path)
     lock.acquire()
     with pytest.raises(StorageUnavailable, match=f"process {os.getpid()}"):
-        OwnerLock(path).acquire()
+        InstanceLock(path).acquire()
     lock.release()

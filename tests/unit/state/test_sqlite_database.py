@@ -18,12 +18,12 @@ from twisted.internet.task import Clock
 
 from gemproxy.core.errors import SchemaTooNew, StorageCorrupt, StorageUnavailable
 from gemproxy.pool.snapshot import Override, PoolSnapshot
-from gemproxy.state import database
-from gemproxy.state.database import Database
-from gemproxy.state.migrations import Migration, migrations
 from gemproxy.state.model import State
-from gemproxy.state.retention import Retention
-from gemproxy.state.sqlite import SQLiteStateStore
+from gemproxy.state.sqlite import database
+from gemproxy.state.sqlite.database import Database
+from gemproxy.state.sqlite.migrations import Migration, migrations
+from gemproxy.state.sqlite.retention import Retention
+from gemproxy.state.sqlite.store import SQLiteStateStore
 
 DAY = 86400.0
 ROOT = Path(__file__).parents[3]
@@ -176,7 +176,7 @@ from pathlib import Path
 from gemproxy.core.errors import StorageUnavailable
 from gemproxy.pool.snapshot import PoolSnapshot
 from gemproxy.state.model import State
-from gemproxy.state.sqlite import SQLiteStateStore
+from gemproxy.state.sqlite.store import SQLiteStateStore
 try:
     SQLiteStateStore(Path(sys.argv[1])).save(State(PoolSnapshot(1.0)))
     print("saved")

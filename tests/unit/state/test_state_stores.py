@@ -27,10 +27,10 @@ from gemproxy.pool.limits import LedgerSnapshot
 from gemproxy.pool.snapshot import KeySnapshot, Override, PoolSnapshot
 from gemproxy.pool.status import LastError
 from gemproxy.state.fallback import FallbackStateStore, NullStateStore, state_store
-from gemproxy.state.json_snapshot import JSONStateStore, decode_state, encode_state, write_state
+from gemproxy.state.json.store import JSONStateStore, decode_state, encode_state, write_state
 from gemproxy.state.model import MetricsRow, State
-from gemproxy.state.retention import Retention
-from gemproxy.state.sqlite import SQLiteStateStore
+from gemproxy.state.sqlite.retention import Retention
+from gemproxy.state.sqlite.store import SQLiteStateStore
 from gemproxy.translate.shared.signatures import RememberedCall
 
 KINDS = {

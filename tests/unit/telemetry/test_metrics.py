@@ -509,7 +509,7 @@ class TestService:
         status = StoreStatus("sqlite")
         proxy.metrics.watch_service(lambda: 0, store=lambda: status)
         assert shown() == [1, 0, 0]
-        status = StoreStatus("json", sqlite_errors=3, json_errors=1)
+        status = StoreStatus("json", errors={"sqlite": 3, "json": 1})
         assert shown() == [0, 1, 0]
         assert proxy.value("gemproxy_persistence_errors_total", backend="sqlite") == 3
         assert proxy.value("gemproxy_persistence_errors_total", backend="json") == 1

@@ -9,7 +9,7 @@ from pathlib import Path
 from gemproxy.core.errors import StorageUnavailable
 
 
-class OwnerLock:
+class InstanceLock:
     """Held as long as a process uses the database; the kernel lets go of it when the process dies.
 
     SQLite's own locks last for a transaction. This one keeps a second daemon, or the operator's

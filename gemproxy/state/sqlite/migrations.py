@@ -30,7 +30,7 @@ class Migration(NamedTuple):
 
 def migrations() -> list[Migration]:
     """All steps, in order."""
-    files = resources.files("gemproxy.state").joinpath("schema").iterdir()
+    files = resources.files("gemproxy.state.sqlite").joinpath("schema").iterdir()
     return sorted(
         Migration(int(file.name[:4]), file.read_text("utf-8"))
         for file in files

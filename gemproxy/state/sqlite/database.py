@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from gemproxy.core.errors import StorageCorrupt, StorageError, StorageUnavailable
-from gemproxy.state.migrations import Migration, migrate, migrations, refuse_foreign
+from gemproxy.state.sqlite.migrations import Migration, migrate, migrations, refuse_foreign
 
 #: Damaged files that are kept beside the good one; a disk that damages more is nobody's friend.
 MAX_DAMAGED = 10
@@ -36,7 +36,7 @@ _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQL
 
 
 class Database:
-    """An open database, used in one thread; its owner holds the :class:`OwnerLock`.
+    """An open database, used in one thread; its owner holds the :class:`InstanceLock`.
 
     ``busy_timeout`` is in seconds: how long to wait for somebody who holds SQLite's own lock.
     To be used within :func:`storage_errors`.

@@ -8,29 +8,26 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from types import GenericAlias
+from typing import Any
 
 import msgspec
 
 from gemproxy.config.files import read_regular
-from gemproxy.core.audit import AuditEvent
 from gemproxy.core.errors import SchemaTooNew, StorageCorrupt, StorageError
-from gemproxy.pool.cooldowns import Cooldown
-from gemproxy.pool.snapshot import KeySnapshot, Override, PoolSnapshot
-from gemproxy.state.database import move_aside, storage_errors
-from gemproxy.state.migrations import LAST_PLAUSIBLE_VERSION
-from gemproxy.state.model import MetricsRow, State
-from gemproxy.state.plausibility import check_plausible
-from gemproxy.translate.shared.signatures import RememberedCall
+from gemproxy.state.kinds import KINDS, build_state, check_plausible
+from gemproxy.state.model import State
+from gemproxy.state.sqlite.database import move_aside, storage_errors
+from gemproxy.state.sqlite.migrations import LAST_PLAUSIBLE_VERSION
 
 FORMAT = "gemproxy-state"
 #: Grows when an older program could misread the file.
 VERSION = 1
 
 #: Bytes of a file that is read at all. The database has half of it at most
-#: (:class:`~gemproxy.state.retention.Retention`).
+#: (:class:`~gemproxy.state.sqlite.retention.Retention`).
 LARGEST = 512 * 1024 * 1024
 
 #: Values that are encoded in one go: the interpreter is not let go of in between.
@@ -42,16 +39,15 @@ class _Header(msgspec.Struct):
     version: int
 
 
-class _Document(_Header):
-    taken_at: float
-    keys: tuple[KeySnapshot, ...]
-    overrides: tuple[tuple[str, Override], ...]
-    cooldowns: tuple[Cooldown, ...]
-    denials: tuple[Cooldown, ...]
-    signatures: tuple[tuple[str, RememberedCall], ...]
-    metrics: tuple[MetricsRow, ...]
-    events: tuple[AuditEvent, ...]
-    follows: float | None = None
+_Document = msgspec.defstruct(
+    "_Document",
+    [
+        ("taken_at", float),
+        *((kind.name, GenericAlias(tuple, (kind.type, ...))) for kind in KINDS),
+        ("follows", float | None, None),
+    ],
+    bases=(_Header,),
+)
 
 
 def encode_state(state: State, follows: float | None = None) -> Iterator[bytes]:
@@ -65,19 +61,9 @@ def encode_state(state: State, follows: float | None = None) -> Iterator[bytes]:
         msgspec.json.encode(state.taken_at),
         msgspec.json.encode(follows),
     )
-    pool = state.pool
-    lists: dict[str, Iterable[object]] = {
-        "keys": pool.keys,
-        "overrides": pool.overrides,
-        "cooldowns": pool.cooldowns,
-        "denials": pool.denials,
-        "signatures": state.signatures.items(),
-        "metrics": state.metrics,
-        "events": map(_plain, state.events),
-    }
-    for name, values in lists.items():
-        yield b',\n"%b":[' % name.encode()
-        yield from _encode_list(values)
+    for kind in KINDS:
+        yield b',\n"%b":[' % kind.name.encode()
+        yield from _encode_list(map(kind.plain, kind.of(state)))
         yield b"]"
     yield b"}\n"
 
@@ -101,13 +87,12 @@ def _decode(document: bytes) -> tuple[State, float | None]:
                 f"it has version {header.version}, and this program knows versions up to"
                 f" {VERSION}; run a newer gemproxy, or move the file away to begin without it"
             )
-        found = msgspec.json.decode(document, type=_Document)
+        found: Any = msgspec.json.decode(document, type=_Document)
     # Among the errors of a value: text that is no UTF-8. A recursion error: nests without an end.
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise StorageCorrupt(f"not a state of gemproxy: {error}") from None
-    pool = PoolSnapshot(found.taken_at, found.keys, found.cooldowns, found.denials, found.overrides)
-    state = check_plausible(State(pool, dict(found.signatures), found.metrics, found.events))
-    return state, found.follows
+    rows = {kind.name: getattr(found, kind.name) for kind in KINDS}
+    return check_plausible(build_state(found.taken_at, rows)), found.follows
 
 
 def read_state(path: Path) -> State:
@@ -140,6 +125,8 @@ class JSONStateStore:
 
     Each save writes the whole file: metrics and events that the state does not have are gone.
     """
+
+    name = "json"
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -205,11 +192,6 @@ def _encode_list(values: Iterable[object]) -> Iterator[bytes]:
         separator = b",\n"
 
 
-def _plain(event: AuditEvent) -> AuditEvent:
-    """The event with mappings that the encoder knows."""
-    return replace(event, before=dict(event.before), after=dict(event.after))
-
-
 def _write_through(path: Path, pieces: Iterable[bytes]) -> None:
     """Write a new file and wait until it is on the disk."""
     path.unlink(missing_ok=True)
@@ -221,7 +203,7 @@ def _write_through(path: Path, pieces: Iterable[bytes]) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the rename last; not every file system can."""
+    """Fsync the directory so that the rename is durable, where the file system can."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         with suppress(OSError):

@@ -7,7 +7,8 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gemproxy.state.model import HOUR, MINUTE, Period
+from gemproxy.state.kinds import KINDS, Kept
+from gemproxy.state.model import HOUR, MINUTE, PERIODS, Period
 
 #: How long a daemon does not believe a clock that was set, or that it does not know yet.
 SETTLE_SECONDS = 3600.0
@@ -64,56 +65,69 @@ def prune(
     ``settled``: ``now`` is to be believed. Then what lies as far in the future goes as well, which
     a clock that was ahead has left: else it would stay for as long as that was.
     """
-    if crowded and not _prune_metrics(connection, MINUTE, now - MINUTE.remembered):
-        _prune_metrics(connection, HOUR, now - HOUR.remembered)
+    for table in _tables(Kept.AS_METRICS):
+        # Minutes are worth less than hours: the curves of the last hour need them only.
+        if crowded and not _prune_before(connection, table, MINUTE, now - MINUTE.remembered):
+            _prune_before(connection, table, HOUR, now - HOUR.remembered)
     if settled:
         _prune_old(connection, now, retention)
-    _prune_surplus_events(connection, retention.events)
+    for table in _tables(Kept.AS_EVENTS):
+        _prune_surplus(connection, table, retention.events)
+
+
+def _tables(kept: Kept) -> list[str]:
+    return [kind.table.name for kind in KINDS if kind.table.kept is kept]
 
 
 def _prune_old(connection: sqlite3.Connection, now: float, retention: Retention) -> None:
-    limit, last = now - retention.days * _DAY, now + retention.days * _DAY
-    for period in (MINUTE, HOUR):
-        _prune_metrics(connection, period, limit)
-        _prune_future_metrics(connection, period, last)
-    for table in ("keys", "overrides"):
-        connection.execute(f"DELETE FROM {table} WHERE left_at < ?", (limit,))  # noqa: S608
+    first, last = now - retention.days * _DAY, now + retention.days * _DAY
+    for table in _tables(Kept.AS_METRICS):
+        for period in PERIODS:
+            _prune_before(connection, table, period, first)
+            _prune_after(connection, table, period, last)
+    for table in _tables(Kept.UNTIL_LEFT_LONG_AGO):
+        connection.execute(f"DELETE FROM {table} WHERE left_at < ?", (first,))  # noqa: S608
         connection.execute(
             f"UPDATE {table} SET left_at = ? WHERE left_at > ?",  # noqa: S608
             (now, last),
         )
     oldest = now - retention.event_days * _DAY
-    connection.execute("DELETE FROM audit_events WHERE at < ?", (oldest,))
+    for table in _tables(Kept.AS_EVENTS):
+        connection.execute(f"DELETE FROM {table} WHERE at < ?", (oldest,))  # noqa: S608
 
 
-def _prune_metrics(connection: sqlite3.Connection, period: Period, limit: float) -> bool:
+def _prune_before(connection: sqlite3.Connection, table: str, period: Period, limit: float) -> bool:
     """Delete the oldest few minutes or hours that lie before ``limit``; whether there were any."""
     (oldest,) = connection.execute(
-        "SELECT min(start) FROM request_metrics WHERE period = ?", (period.seconds,)
+        f"SELECT min(start) FROM {table} WHERE period = ?",  # noqa: S608
+        (period.seconds,),
     ).fetchone()
     if oldest is None or oldest >= limit:
         return False
     step = min(limit, oldest + _SPANS * period.seconds)
     connection.execute(
-        "DELETE FROM request_metrics WHERE period = ? AND start < ?", (period.seconds, step)
+        f"DELETE FROM {table} WHERE period = ? AND start < ?",  # noqa: S608
+        (period.seconds, step),
     )
     return True
 
 
-def _prune_future_metrics(connection: sqlite3.Connection, period: Period, limit: float) -> None:
+def _prune_after(connection: sqlite3.Connection, table: str, period: Period, limit: float) -> None:
     (latest,) = connection.execute(
-        "SELECT max(start) FROM request_metrics WHERE period = ?", (period.seconds,)
+        f"SELECT max(start) FROM {table} WHERE period = ?",  # noqa: S608
+        (period.seconds,),
     ).fetchone()
     if latest is not None and latest > limit:
         step = max(limit, latest - _SPANS * period.seconds)
         connection.execute(
-            "DELETE FROM request_metrics WHERE period = ? AND start > ?", (period.seconds, step)
+            f"DELETE FROM {table} WHERE period = ? AND start > ?",  # noqa: S608
+            (period.seconds, step),
         )
 
 
-def _prune_surplus_events(connection: sqlite3.Connection, most: int) -> None:
+def _prune_surplus(connection: sqlite3.Connection, table: str, most: int) -> None:
     connection.execute(
-        "DELETE FROM audit_events WHERE at <="
-        " (SELECT at FROM audit_events ORDER BY at DESC LIMIT 1 OFFSET ?)",
+        f"DELETE FROM {table} WHERE at <="  # noqa: S608
+        f" (SELECT at FROM {table} ORDER BY at DESC LIMIT 1 OFFSET ?)",
         (most,),
     )

@@ -18,7 +18,7 @@ _BATCH = 100
 
 
 @dataclass(frozen=True)
-class LiveState:
+class StateCollector:
     """Takes a :class:`State` of the running parts, and gives them one back.
 
     ``now`` is monotonic time, ``wall`` gives epoch time (by default the same).

@@ -14,23 +14,18 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-import msgspec
-
-from gemproxy.pool.snapshot import PoolSnapshot
-from gemproxy.state import rows
-from gemproxy.state.database import (
+from gemproxy.state.model import State
+from gemproxy.state.sqlite.database import (
     Database,
     is_about_schema,
     move_aside,
     storage_errors,
     unreadable,
 )
-from gemproxy.state.migrations import migrations, refuse_foreign
-from gemproxy.state.model import MAX_EVENTS, State
-from gemproxy.state.ownership import OwnerLock
-from gemproxy.state.plausibility import check_plausible
-from gemproxy.state.retention import Retention, SettledClock, prune
-from gemproxy.state.writing import clear, write
+from gemproxy.state.sqlite.instance_lock import InstanceLock
+from gemproxy.state.sqlite.migrations import migrations, refuse_foreign
+from gemproxy.state.sqlite.retention import Retention, SettledClock, prune
+from gemproxy.state.sqlite.tables import check_tables, clear, read_state, write_state
 
 
 class SQLiteStateStore:
@@ -39,6 +34,8 @@ class SQLiteStateStore:
     ``busy_timeout`` is in seconds; ``seconds`` gives monotonic time. Implements
     :class:`~gemproxy.core.interfaces.StateStore`.
     """
+
+    name = "sqlite"
 
     def __init__(
         self,
@@ -52,7 +49,7 @@ class SQLiteStateStore:
         self.retention = retention or Retention()
         self._busy_timeout = busy_timeout
         self._clock = SettledClock(seconds)
-        self._lock = OwnerLock(path)
+        self._lock = InstanceLock(path)
         self._database: Database | None = None
         #: What the database holds for certain; ``None`` while that is not known.
         self._saved: State | None = None
@@ -73,7 +70,7 @@ class SQLiteStateStore:
             else:
                 return state
 
-    def load_beside(self) -> State | None:
+    def load_read_only(self) -> State | None:
         """What another process, which owns the file, has saved last. Raises as :meth:`load`.
 
         In one transaction of the reader's own, which keeps nobody waiting.
@@ -97,7 +94,7 @@ class SQLiteStateStore:
                 database = self._open_checked()
                 database.bound_log()
                 with database.transaction() as connection:
-                    write(connection, self._saved, state)
+                    write_state(connection, self._saved, state)
                 self._saved = state
                 self._tidy_up(database, state.taken_at)
                 database.seal()
@@ -114,7 +111,7 @@ class SQLiteStateStore:
                 database = self._open()
                 with database.transaction() as connection:
                     clear(connection)
-                    write(connection, None, state)
+                    write_state(connection, None, state)
                 self._saved = state
                 database.seal()
             except BaseException:
@@ -138,8 +135,7 @@ class SQLiteStateStore:
         if not self._checked:
             database.check()
             with database.transaction(reading=True) as connection, unreadable():
-                for statement in rows.LOOKS:
-                    connection.execute(statement).fetchall()
+                check_tables(connection)
             self._checked = True
         return database
 
@@ -172,25 +168,4 @@ class SQLiteStateStore:
 
 def _read(connection: sqlite3.Connection, now: float | None) -> State | None:
     with unreadable():
-        return _read_values(connection, now)
-
-
-def _read_values(connection: sqlite3.Connection, now: float | None) -> State | None:
-    found = connection.execute("SELECT taken_at FROM checkpoint").fetchone()
-    if found is None:
-        return None
-    pool = PoolSnapshot(
-        taken_at=msgspec.convert(found[0], float),
-        keys=tuple(rows.get_keys(connection)),
-        cooldowns=tuple(rows.get_rests(connection, "cooldown")),
-        denials=tuple(rows.get_rests(connection, "denial")),
-        overrides=tuple(rows.get_overrides(connection)),
-    )
-    return check_plausible(
-        State(
-            pool,
-            dict(rows.get_calls(connection)),
-            tuple(rows.get_metrics(connection, now)),
-            tuple(rows.get_events(connection, None if now is None else MAX_EVENTS)),
-        )
-    )
+        return read_state(connection, now)

@@ -1,0 +1,400 @@
+"""The kinds of rows that a state consists of: everything that a store has to know of each.
+
+:data:`KINDS` is the list. A kind tells
+
+- where its rows are in a :class:`~gemproxy.state.model.State`, and how they get there again;
+- which rows are the same one in two states (``identity``), and whether that row has changed
+  (``content``; a part of the daemon gives the very same object as long as nothing changed);
+- what becomes of a row that a newer state lacks (``absent``);
+- its table: columns, order, what a start reads, how long a row is kept;
+- which values make no sense (``judge``): a damaged file may decode without an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from enum import Enum
+from operator import attrgetter, itemgetter
+from typing import Any, Generic, TypeVar, cast
+
+import msgspec
+
+from gemproxy.core.audit import AuditEvent
+from gemproxy.core.errors import StorageCorrupt
+from gemproxy.pool.cooldowns import Cooldown
+from gemproxy.pool.snapshot import KeySnapshot, Override, PoolSnapshot
+from gemproxy.state import plausibility
+from gemproxy.state.model import MAX_EVENTS, PERIODS, MetricsRow, State, event_identity
+from gemproxy.translate.shared.signatures import RememberedCall
+
+_V = TypeVar("_V")
+
+
+class Absent(Enum):
+    """What becomes of a stored row that the next state does not have."""
+
+    STAYS = "the state has the latest rows only; what is stored is history"
+    GOES = "the state has all rows that there are"
+    LEAVES = "the key is not in the file at present; its row is kept for some time"
+
+
+class Kept(Enum):
+    """How long a database keeps the rows of a table; see ``sqlite.retention``."""
+
+    WHILE_PRESENT = "until a state does not have them"
+    UNTIL_LEFT_LONG_AGO = "``Retention.days`` after ``left_at``"
+    AS_METRICS = "``Retention.days``, fewer while the database is crowded"
+    AS_EVENTS = "``Retention.event_days``, and the latest ``Retention.events``"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A part of a table: what follows ``FROM table`` in a query, and its parameters."""
+
+    clauses: str = ""
+    parameters: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class Table(Generic[_V]):
+    """How the rows of a kind stand in a database.
+
+    ``key`` names the columns that identify a row. ``encode`` gives the values of ``columns``,
+    ``decode`` makes of a row by column what :func:`msgspec.convert` takes. ``constant`` is a column
+    with one value for the whole kind, where two kinds share a table.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    key: tuple[str, ...]
+    encode: Callable[[_V], tuple[Any, ...]]
+    decode: Callable[[dict[str, Any]], object] = dict
+    constant: tuple[str, str] | None = None
+    kept: Kept = Kept.WHILE_PRESENT
+    #: What a load reads: everything with ``None``, else what is needed at that epoch time.
+    select: Callable[[float | None], Sequence[Selection]] = lambda _now: (Selection(),)
+    #: The column with a key's id, where rows belong to keys that may leave the file.
+    key_id: str | None = None
+    #: Columns beside these are kept when a row is written again.
+    updates: bool = False
+
+
+@dataclass(frozen=True)
+class Kind(Generic[_V]):
+    """One kind of row; see the module."""
+
+    name: str
+    #: The type of a row, for decoding.
+    type: Any
+    table: Table[_V]
+    absent: Absent
+    identity: Callable[[_V], Hashable]
+    judge: Callable[[_V], Iterator[tuple[str, bool]]]
+    #: Whether the rows belong to the state's pool.
+    pooled: bool = False
+    #: Equal for two rows of one identity exactly as long as nothing has changed.
+    content: Callable[[_V], Hashable] = id
+    #: The row as JSON can have it.
+    plain: Callable[[_V], object] = lambda row: row
+    order: Callable[[_V], Any] | None = None
+
+    def of(self, state: State) -> Sequence[_V]:
+        """The rows of ``state``."""
+        found: Any = getattr(state.pool if self.pooled else state, self.name)
+        rows: Any = tuple(found.items()) if isinstance(found, Mapping) else found
+        return cast("Sequence[_V]", rows)
+
+    def merge(self, older: Iterable[_V], newer: Iterable[_V]) -> tuple[_V, ...]:
+        """What a store holds that held ``older`` and is given ``newer``."""
+        if self.absent is Absent.GOES:
+            return tuple(newer)
+        merged = {self.identity(row): row for row in older}
+        merged.update((self.identity(row), row) for row in newer)
+        if self.order is None:
+            return tuple(merged.values())
+        return tuple(sorted(merged.values(), key=self.order))
+
+    def changed(self, before: Iterable[_V], after: Iterable[_V]) -> list[_V]:
+        """The rows of ``after`` that are new or have changed. ``before`` has to be alive still."""
+        known = set(map(self.content, before))
+        return [row for row in after if self.content(row) not in known]
+
+    def missing(self, before: Iterable[_V], after: Iterable[_V]) -> set[Hashable]:
+        """Identities that ``before`` has and ``after`` lacks."""
+        return set(map(self.identity, before)) - set(map(self.identity, after))
+
+
+def build_state(taken_at: float, rows: Mapping[str, Iterable[Any]]) -> State:
+    """The state that has these rows, by the names of their kinds."""
+    pooled = {kind.name: tuple(rows[kind.name]) for kind in KINDS if kind.pooled}
+    others: dict[str, Any] = {
+        kind.name: tuple(rows[kind.name]) for kind in KINDS if not kind.pooled
+    }
+    others[SIGNATURES.name] = dict(others[SIGNATURES.name])
+    return State(PoolSnapshot(taken_at, **pooled), **others)
+
+
+def merge_states(older: State, newer: State) -> State:
+    """What a store holds that held ``older`` and is given ``newer``."""
+    rows = {kind.name: kind.merge(kind.of(older), kind.of(newer)) for kind in KINDS}
+    return build_state(newer.taken_at, rows)
+
+
+def check_plausible(state: State) -> State:
+    """``state`` as it is. Raises :class:`StorageCorrupt`, which names what makes no sense."""
+    for name, sound in _judgements(state):
+        if not sound:
+            raise StorageCorrupt(f"its contents make no sense: {name}")
+    return state
+
+
+def _judgements(state: State) -> Iterator[tuple[str, bool]]:
+    yield "taken_at", plausibility.is_time(state.taken_at)
+    for kind in KINDS:
+        for row in kind.of(state):
+            yield from kind.judge(row)
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _from_json(row: dict[str, Any], *names: str) -> dict[str, Any]:
+    return row | {name: row[name] and msgspec.json.decode(row[name]) for name in names}
+
+
+# -- keys ----------------------------------------------------------------------------------------
+
+
+def _encode_key(kept: KeySnapshot) -> tuple[Any, ...]:
+    return (
+        kept.id,
+        kept.name,
+        kept.breaker.until,
+        kept.breaker.cooldown,
+        kept.breaker.consecutive_failures,
+        _json(kept.buckets),
+        kept.needs_attention,
+        kept.requests_total,
+        kept.last_used,
+        kept.last_error and _json(kept.last_error),
+        kept.usage and _json(kept.usage),
+    )
+
+
+def _decode_key(row: dict[str, Any]) -> object:
+    row["breaker"] = {
+        "until": row.pop("open_until"),
+        "cooldown": row.pop("cooldown"),
+        "consecutive_failures": row.pop("consecutive_failures"),
+    }
+    return _from_json(row, "buckets", "last_error", "usage")
+
+
+KEYS: Kind[KeySnapshot] = Kind(
+    "keys",
+    KeySnapshot,
+    Table(
+        "keys",
+        (
+            "id",
+            "name",
+            "open_until",
+            "cooldown",
+            "consecutive_failures",
+            "buckets",
+            "needs_attention",
+            "requests_total",
+            "last_used",
+            "last_error",
+            "usage",
+        ),
+        ("id",),
+        _encode_key,
+        _decode_key,
+        kept=Kept.UNTIL_LEFT_LONG_AGO,
+        key_id="id",
+    ),
+    Absent.LEAVES,
+    attrgetter("id"),
+    plausibility.judge_key,
+    pooled=True,
+)
+
+# -- what an operator set for a key --------------------------------------------------------------
+
+_Override = tuple[str, Override]
+
+
+def _decode_override(row: dict[str, Any]) -> object:
+    enabled = row["enabled"]
+    return row["key_id"], {
+        "enabled": None if enabled is None else bool(enabled),
+        "weight": row["weight"],
+    }
+
+
+OVERRIDES: Kind[_Override] = Kind(
+    "overrides",
+    _Override,
+    Table(
+        "overrides",
+        ("key_id", "enabled", "weight"),
+        ("key_id",),
+        lambda row: (row[0], row[1].enabled, row[1].weight),
+        _decode_override,
+        kept=Kept.UNTIL_LEFT_LONG_AGO,
+        key_id="key_id",
+        updates=True,
+    ),
+    Absent.STAYS,
+    itemgetter(0),
+    plausibility.judge_override,
+    pooled=True,
+    content=lambda row: row,
+)
+
+# -- which project may not use which model -------------------------------------------------------
+
+
+def _cooldowns(name: str, constant: str) -> Kind[Cooldown]:
+    return Kind(
+        name,
+        Cooldown,
+        Table(
+            "rests",
+            ("project", "model", "until", "reason"),
+            ("project", "model"),
+            attrgetter("project", "model", "until", "reason"),
+            constant=("kind", constant),
+        ),
+        Absent.GOES,
+        attrgetter("project", "model"),
+        plausibility.judge_cooldown,
+        pooled=True,
+    )
+
+
+COOLDOWNS = _cooldowns("cooldowns", "cooldown")
+DENIALS = _cooldowns("denials", "denial")
+
+# -- thought signatures --------------------------------------------------------------------------
+
+_Signature = tuple[str, RememberedCall]
+
+
+def _decode_signature(row: dict[str, Any]) -> object:
+    return row["call_id"], {
+        "signature": row["signature"],
+        "issued_upstream": bool(row["issued_upstream"]),
+    }
+
+
+SIGNATURES: Kind[_Signature] = Kind(
+    "signatures",
+    _Signature,
+    Table(
+        "signatures",
+        ("call_id", "signature", "issued_upstream"),
+        ("call_id",),
+        lambda row: (row[0], row[1].signature, row[1].issued_upstream),
+        _decode_signature,
+        select=lambda _now: (Selection("ORDER BY number"),),
+    ),
+    Absent.GOES,
+    itemgetter(0),
+    plausibility.judge_nothing,
+    content=lambda row: (row[0], id(row[1])),
+)
+
+# -- counted requests ----------------------------------------------------------------------------
+
+_METRICS_COLUMNS = tuple(field.name for field in fields(MetricsRow))
+
+
+def _select_metrics(now: float | None) -> Sequence[Selection]:
+    """With ``now`` those that a ledger has in memory then."""
+    return tuple(
+        Selection(
+            "WHERE period = ? AND start > ? ORDER BY start",
+            (period.seconds, -1.0 if now is None else now - period.remembered),
+        )
+        for period in PERIODS
+    )
+
+
+METRICS: Kind[MetricsRow] = Kind(
+    "metrics",
+    MetricsRow,
+    Table(
+        "request_metrics",
+        _METRICS_COLUMNS,
+        ("period", "start", "route", "model", "status_class", "key"),
+        attrgetter(*_METRICS_COLUMNS),
+        kept=Kept.AS_METRICS,
+        select=_select_metrics,
+    ),
+    Absent.STAYS,
+    attrgetter("identity"),
+    plausibility.judge_metrics_row,
+)
+
+# -- what operators changed ----------------------------------------------------------------------
+
+
+def _encode_event(event: AuditEvent) -> tuple[Any, ...]:
+    return (
+        event.at,
+        event.action,
+        event.target,
+        event.actor.address,
+        event.actor.token,
+        event.target_id,
+        _json(dict(event.before)),
+        _json(dict(event.after)),
+    )
+
+
+def _decode_event(row: dict[str, Any]) -> object:
+    row["actor"] = {"address": row.pop("address"), "token": row.pop("token")}
+    return _from_json(row, "before", "after")
+
+
+def _select_events(now: float | None) -> Sequence[Selection]:
+    """With ``now`` those that the daemon has in memory."""
+    if now is None:
+        return (Selection("ORDER BY at"),)
+    latest = "SELECT at FROM audit_events ORDER BY at DESC LIMIT 1 OFFSET ?"
+    return (Selection(f"WHERE at >= ifnull(({latest}), -1e999) ORDER BY at", (MAX_EVENTS - 1,)),)
+
+
+EVENTS: Kind[AuditEvent] = Kind(
+    "events",
+    AuditEvent,
+    Table(
+        "audit_events",
+        ("at", "action", "target", "address", "token", "target_id", "before", "after"),
+        ("at", "action", "target", "address", "token"),
+        _encode_event,
+        _decode_event,
+        kept=Kept.AS_EVENTS,
+        select=_select_events,
+    ),
+    Absent.STAYS,
+    event_identity,
+    plausibility.judge_event,
+    plain=lambda event: replace(event, before=dict(event.before), after=dict(event.after)),
+    order=attrgetter("at"),
+)
+
+#: In the order in which they are written; the marks of keys that have left come first.
+KINDS: tuple[Kind[Any], ...] = (
+    KEYS,
+    OVERRIDES,
+    COOLDOWNS,
+    DENIALS,
+    SIGNATURES,
+    METRICS,
+    EVENTS,
+)
