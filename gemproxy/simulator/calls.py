@@ -12,6 +12,7 @@ from gemproxy.simulator import requests, rules, schemas, words
 from gemproxy.simulator.asking import Ask
 
 _SPELLED_OUT = re.compile(r"\bcall\s+([A-Za-z_][\w.:-]*)(\s+with\s+(?=\{))?")
+_NEXT_STEP = re.compile(r"\bthen\s+(?=call\s)")
 _SIGNATURE_MARK = b"simulated"
 
 Call = dict[str, Any]
@@ -20,18 +21,28 @@ Call = dict[str, Any]
 def chosen(ask: Ask) -> list[Call]:
     """The ``functionCall`` payloads of the answer; empty where it answers with text.
 
-    Mode ANY always calls. Otherwise a function is called when the user's last text says
-    ``call NAME with {json}`` or mentions a declared name; ``in parallel`` calls every function
-    that is mentioned, or all of them. Results of functions are answered with text.
+    Mode ANY always calls, in the end what it has not called yet. Otherwise a function is called
+    when the user's last text says ``call NAME with {json}`` or mentions a declared name; ``in
+    parallel`` calls every function that is mentioned, or all of them. Results of functions are
+    answered with text, or with the next step where the text goes on with ``then call``.
     """
     declared = {function["name"]: function for function in requests.declarations(ask.request)}
     config = ask.request.get("toolConfig", {}).get("functionCallingConfig", {})
     mode = config.get("mode", "AUTO")
     allowed = set(config.get("allowedFunctionNames") or declared)
     names = [name for name in declared if name in allowed]
-    if mode == "NONE" or not names or (ask.results and mode != "ANY"):
+    if mode == "NONE" or not names:
         return []
-    wanted = _wanted(ask.prompt, names) or (_mentioned("", names[:1]) if mode == "ANY" else [])
+    must = mode == "ANY"
+    steps = _NEXT_STEP.split(ask.prompt)
+    called = requests.calls_of_turn(ask.request["contents"]) if ask.results else []
+    if len(called) < len(steps):
+        wanted = _wanted(steps[len(called)], names)
+    else:
+        wanted = []
+        names = [name for name in names if not any(name in step for step in called)] or names
+    if not wanted and (must or ("eager-call" in ask.shapes and not called)):
+        wanted = _mentioned("", names[:1])
     return [_call(ask, at, declared[name], args) for at, (name, args) in enumerate(wanted)]
 
 

@@ -42,3 +42,10 @@ def current_turn(contents: list[dict[str, Any]]) -> int:
         if content.get("role", "user") == "user" and not parts_of(content, "functionResponse"):
             return at + 1
     return 0
+
+
+def calls_of_turn(contents: list[dict[str, Any]]) -> list[list[str]]:
+    """The names of the functions that were called in each step of the current turn."""
+    turn = contents[current_turn(contents) :]
+    steps = [[call["name"] for call in parts_of(content, "functionCall")] for content in turn]
+    return [step for step in steps if step]

@@ -236,6 +236,15 @@ class TestCalls:
         )
         assert reply.parts[0]["functionCall"]["name"] == called
 
+    def test_mode_any_calls_in_the_end_what_was_not_called(self, client):
+        declared = tools("a", "b")
+        config = {"functionCallingConfig": {"mode": "ANY"}}
+        part = client.say("call a", tools=declared).parts[0]
+        result = {"functionResponse": {"name": "a", "response": {"output": "21 degrees"}}}
+        contents = [user({"text": "call a"}), {"role": "model", "parts": [part]}, user(result)]
+        body = {"contents": contents, "tools": declared, "toolConfig": config}
+        assert client.post(body).parts[0]["functionCall"]["name"] == "b"
+
     def test_mode_none_does_not_call(self, client):
         config = {"functionCallingConfig": {"mode": "NONE"}}
         assert "text" in client.say("call a", tools=tools("a"), toolConfig=config).parts[0]
@@ -259,6 +268,30 @@ class TestCalls:
         result = {"functionResponse": {"name": "a", "response": {"output": "21 degrees"}}}
         contents = [user({"text": "call a"}), {"role": "model", "parts": [part]}, user(result)]
         assert "21 degrees" in client.post({"contents": contents, "tools": declared}).text
+
+    def test_the_prompt_can_spell_one_step_after_another_out(self, client):
+        declared = tools("a", "b")
+        contents = [user({"text": 'call a with {"x": 1} and call b, then call b with {"y": 2}'})]
+        steps = []
+        while True:
+            parts = client.post({"contents": contents, "tools": declared}).parts
+            calls = [part["functionCall"] for part in parts if "functionCall" in part]
+            if not calls:
+                break
+            steps.append([(call["name"], call["args"]) for call in calls])
+            results = [
+                {"functionResponse": {"id": c["id"], "name": c["name"], "response": {"n": 1}}}
+                for c in calls
+            ]
+            contents += [{"role": "model", "parts": parts}, user(*results)]
+        (first, second), *later = steps
+        assert (first, second[0]) == (("a", {"x": 1}), "b")
+        assert later == [[("b", {"y": 2})]]
+
+    def test_a_function_can_be_called_unasked(self, client):
+        parts = client.say("Hello [simulate:eager-call]", tools=tools("a", "b")).parts
+        assert [part["functionCall"]["name"] for part in parts] == ["a"]
+        assert "text" in client.say("Hello [simulate:eager-call]").parts[0]
 
     def test_gemini_3_streams_the_finish_after_the_call(self, client):
         events = client.stream("call a", tools=tools("a")).events
