@@ -6,9 +6,15 @@ BIN    := $(VENV)/bin
 # With the right to it, a network of one's own, where packets can be dropped.
 NETNS   = $(shell unshare --net true 2>/dev/null && echo "unshare --net .ci/with-loopback")
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# The clients that `make clients` tries, each in an environment of its own, since they do not agree
+# on the versions of what they share.
+CLIENTS ?= $(patsubst requirements/clients/%.txt,%,$(wildcard requirements/clients/*.txt))
+CLIENT_ENVIRONMENTS := $(VENV)-clients
+NODE_CLIENTS = $(if $(shell command -v npm),$(patsubst %/package-lock.json, \
+  %/node_modules/.package-lock.json,$(wildcard tests/clients/node/package-lock.json)))
 
-.PHONY: demo run test test-versions kill-test reloads chaos systemd-test lint bench bench-quick screenshots
-.PHONY: lock clean
+.PHONY: demo run test test-versions kill-test reloads chaos systemd-test clients lint
+.PHONY: bench bench-quick screenshots lock clean
 
 demo: $(VENV)/run.stamp      ## try it: no key and no internet needed
 	@echo "starting the demo; Ctrl-C ends it"
@@ -37,6 +43,12 @@ chaos: $(VENV)/dev.stamp     ## half an hour of everything that goes wrong; MINU
 systemd-test: $(VENV)/dev.stamp ## the units and what the docs say of them, on a Debian that boots for it
 	GEMPROXY_SYSTEMD=1 $(BIN)/python -m pytest -s tests/systemd $(TESTS)
 
+clients: $(VENV)/dev.stamp $(CLIENTS:%=$(CLIENT_ENVIRONMENTS)/%.stamp) $(NODE_CLIENTS)
+clients: $(if $(filter openai,$(CLIENTS)),$(CLIENT_ENVIRONMENTS)/suite.stamp)
+clients:                     ## real clients and frameworks; CLIENTS="openai langchain" for some
+	GEMPROXY_CLIENTS="$(CLIENTS:%=$(abspath $(CLIENT_ENVIRONMENTS))/%/bin/python)" \
+	  $(BIN)/python -m pytest tests/clients $(TESTS)
+
 lint: $(VENV)/dev.stamp      ## style, types, and the arrows between the rooms
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -62,6 +74,9 @@ lock:                        ## renew the pinned versions (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
 	  --no-emit-index-url --upgrade --resolution lowest-direct pyproject.toml \
 	  -o requirements/lowest.txt
+	for name in uv $(patsubst requirements/%.in,%,$(wildcard requirements/clients/*.in)); do \
+	  uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
+	    --no-emit-index-url requirements/$$name.in -o requirements/$$name.txt || exit 1; done
 
 # A new enough Python with venv, or a word on what is missing; and no half-made .venv.
 $(VENV)/venv.stamp:
@@ -89,5 +104,34 @@ $(VENV)/dev.stamp: requirements/dev.txt setup.py pyproject.toml | $(VENV)/venv.s
 	@$(PIP) install --no-build-isolation --no-deps -e .
 	@touch $@ $(VENV)/run.stamp
 
+$(CLIENT_ENVIRONMENTS)/uv.stamp: requirements/uv.txt | $(VENV)/venv.stamp
+	@$(BIN)/python -m venv --clear $(CLIENT_ENVIRONMENTS)/uv
+	@$(CLIENT_ENVIRONMENTS)/uv/bin/python -m pip --disable-pip-version-check --quiet \
+	  install --require-hashes -r requirements/uv.txt
+	@touch $@
+
+$(CLIENT_ENVIRONMENTS)/%.stamp: requirements/clients/%.txt | $(CLIENT_ENVIRONMENTS)/uv.stamp
+	@echo "installing $* into $(CLIENT_ENVIRONMENTS)/$*"
+	@$(CLIENT_ENVIRONMENTS)/uv/bin/uv venv -q --clear --python $(BIN)/python $(CLIENT_ENVIRONMENTS)/$*
+	@$(CLIENT_ENVIRONMENTS)/uv/bin/uv pip install -q --python $(CLIENT_ENVIRONMENTS)/$*/bin/python \
+	  --require-hashes -r $<
+	@touch $@
+
+# The SDK's sdist of the pinned version, since its tests are in no wheel.
+$(CLIENT_ENVIRONMENTS)/suite.stamp: requirements/clients/openai.txt | $(VENV)/venv.stamp
+	@echo "fetching the tests of the openai SDK"
+	@rm -rf $(CLIENT_ENVIRONMENTS)/suite && mkdir -p $(CLIENT_ENVIRONMENTS)/suite/sdist
+	@sed -n '/^openai==/,/[^\]$$/p' $< >$(CLIENT_ENVIRONMENTS)/suite/pinned.txt
+	@$(PIP) download --require-hashes --no-deps --no-binary openai -d $(CLIENT_ENVIRONMENTS)/suite/sdist \
+	  -r $(CLIENT_ENVIRONMENTS)/suite/pinned.txt
+	@tar -xzf $(CLIENT_ENVIRONMENTS)/suite/sdist/*.tar.gz --strip-components=1 \
+	  -C $(CLIENT_ENVIRONMENTS)/suite
+	@touch $@
+
+tests/clients/node/node_modules/.package-lock.json: tests/clients/node/package-lock.json
+	@echo "installing the JavaScript clients into tests/clients/node/node_modules"
+	@cd tests/clients/node && npm ci --no-audit --no-fund --silent
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build benchmarks/build dist *.egg-info .hypothesis .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(CLIENT_ENVIRONMENTS) tests/clients/node/node_modules build benchmarks/build dist *.egg-info .hypothesis .mypy_cache .ruff_cache

@@ -1,0 +1,126 @@
+"""LangChain: the chat model by itself, and an agent of langgraph's around it."""
+
+import openai
+import pytest
+from langchain.agents import create_agent
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.tools import tool
+from langchain_openai import ChatOpenAI
+from pydantic import BaseModel
+
+
+@tool
+def get_weather(city: str) -> str:
+    """The weather of a city."""
+    return f"4 degrees in {city}"
+
+
+@tool
+def get_time(zone: str) -> str:
+    """The time of a zone."""
+    return f"noon in {zone}"
+
+
+class Wheel(BaseModel):
+    """A wheel."""
+
+    inches: int
+    spokes: int | None
+
+
+@pytest.fixture
+def model(proxy):
+    return ChatOpenAI(model=proxy.model, base_url=proxy.url, api_key=proxy.token, stream_usage=True)
+
+
+def test_answer(model, simulator):
+    answer = model.invoke("How are rivers made?")
+    assert answer.content.startswith('You said: "How are rivers made?".')
+    assert answer.usage_metadata["total_tokens"] > 0
+    assert answer.response_metadata["finish_reason"] == "stop"
+
+
+def test_stream(model, simulator):
+    chunks = list(model.stream("How are rivers made? [simulate:words n=60]"))
+    whole = model.invoke("How are rivers made? [simulate:words n=60]")
+    assert len(chunks) > 5
+    assert "".join(chunk.content for chunk in chunks) == whole.content
+    assert chunks[0].usage_metadata is None
+    assert sum((c.usage_metadata or {}).get("total_tokens", 0) for c in chunks) > 0
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["unary", "stream"])
+def test_agent_goes_through_several_steps(model, simulator, streamed):
+    agent = create_agent(model, [get_weather, get_time])
+    asked = {
+        "messages": [
+            HumanMessage(
+                'call get_weather with {"city": "Oslo"} and call get_weather with {"city": "Rome"},'
+                ' then call get_time with {"zone": "Europe/Oslo"}'
+            )
+        ]
+    }
+    if streamed:
+        for mode, found in agent.stream(asked, stream_mode=["messages", "values"]):
+            if mode == "values":
+                messages = found["messages"]
+    else:
+        messages = agent.invoke(asked)["messages"]
+    assert [type(message) for message in messages] == [
+        HumanMessage,
+        AIMessage,
+        ToolMessage,
+        ToolMessage,
+        AIMessage,
+        ToolMessage,
+        AIMessage,
+    ]
+    assert messages[-1].content.startswith('get_time returned {"output": "noon in Europe/Oslo"}.')
+    assert simulator.calls_that_came_back() == [
+        [("get_weather", {"city": "Oslo"}), ("get_weather", {"city": "Rome"})],
+        [("get_time", {"zone": "Europe/Oslo"})],
+    ]
+
+
+def test_agent_goes_on_after_its_answer(model, simulator):
+    agent = create_agent(model, [get_weather])
+    first = agent.invoke({"messages": [HumanMessage('call get_weather with {"city": "Oslo"}')]})
+    asked = [*first["messages"], HumanMessage('call get_weather with {"city": "Rome"}')]
+    second = agent.invoke({"messages": asked})["messages"]
+    assert "4 degrees in Rome" in second[-1].content
+    assert simulator.calls_that_came_back() == [
+        [("get_weather", {"city": "Oslo"})],
+        [("get_weather", {"city": "Rome"})],
+    ]
+
+
+@pytest.mark.parametrize("method", ["json_schema", "function_calling", "json_mode"])
+def test_structured_output(model, simulator, method):
+    if method == "json_mode":
+        found = model.with_structured_output(dict, method=method).invoke("Describe JSON.")
+        assert isinstance(found, dict)
+    else:
+        found = model.with_structured_output(Wheel, method=method).invoke("Describe a wheel.")
+        assert isinstance(found, Wheel)
+
+
+def test_agent_with_a_structured_answer(model, simulator):
+    agent = create_agent(model, [get_weather], response_format=Wheel)
+    asked = {"messages": [HumanMessage('call get_weather with {"city": "Oslo"}')]}
+    assert isinstance(agent.invoke(asked)["structured_response"], Wheel)
+
+
+def test_wrong_token(proxy, simulator):
+    stranger = ChatOpenAI(model=proxy.model, base_url=proxy.url, api_key="wrong")
+    with pytest.raises(openai.AuthenticationError):
+        stranger.invoke("Hello")
+    assert simulator.generations() == []
+
+
+def test_broken_stream_raises(proxy, simulator, broken):
+    prompt, name = broken
+    model = ChatOpenAI(model=name, base_url=proxy.url, api_key=proxy.token)
+    seen = []
+    with pytest.raises(openai.APIError):
+        seen.extend(chunk.content for chunk in model.stream(prompt))
+    assert "".join(seen)
