@@ -22,6 +22,7 @@ from gemproxy.simulator import (
     behaviours,
     calls,
     chunks,
+    embeddings,
     errors,
     generation_rules,
     models,
@@ -45,6 +46,8 @@ _METHODS = {
     "generateContent": (Call.GENERATE, "GenerateContent"),
     "streamGenerateContent": (Call.STREAM, "StreamGenerateContent"),
     "countTokens": (Call.COUNT, "CountTokens"),
+    "embedContent": (Call.EMBED, "EmbedContent"),
+    "batchEmbedContents": (Call.EMBED, "BatchEmbedContents"),
 }
 _DEFAULT_PAGE = 50
 _GREATEST_PAGE = 1000
@@ -157,7 +160,7 @@ class Api:
     ) -> Iterable[Step]:
         document = _decoded(body)
         exchange.body = document
-        asked = _asked(document, body)
+        asked = _asked(document, body, operation.call)
         fault = next((b for b in asked if b.kind is not Kind.SHAPE), None)
         if fault is None:
             fault = operation.key.draw(operation.call, operation.name, self.config.seed)
@@ -167,6 +170,8 @@ class Api:
         model = self._model(operation)
         if operation.call is Call.COUNT:
             return self._count(document, operation, fault)
+        if operation.call is Call.EMBED:
+            return self._embed(document, operation, model, (fault, *asked), now)
         request = _parsed("GenerateContentRequest", document)
         self._check(request, model, operation)
         if fault.kind is Kind.ERROR:
@@ -223,6 +228,43 @@ class Api:
             return script.broken_unary(body, fault)
         return script.json_reply(body)
 
+    # ---- embeddings ----------------------------------------------------------------------------
+
+    def _embed(
+        self,
+        document: Mapping[str, Any],
+        operation: _Operation,
+        model: Model,
+        told: tuple[Behaviour, ...],
+        now: float,
+    ) -> Iterable[Step]:
+        if single := operation.method == "embedContent":
+            request = _parsed("EmbedContentRequest", document)
+            requests = [embeddings.with_model(request, operation.name)]
+        else:
+            requests = _parsed("BatchEmbedContentsRequest", document).get("requests", [])
+        text = embeddings.objection(requests, operation.name, model)
+        if text is not None:
+            raise Refused(errors.invalid_argument(text))
+        fault = told[0]
+        if fault.kind is Kind.ERROR:
+            raise Refused(errors.for_behaviour(fault.name, operation.about(fault)))
+        if fault.kind is Kind.TRANSPORT:
+            return script.transport_fault(fault)
+        # A text that is too long is cut, without a word about it.
+        counted = min(sum(embeddings.tokens(requests).values()), len(requests) * model.input_limit)
+        self._take(operation, model, counted, now)
+        self.served += 1
+        shapes = {b.name: b for b in told if b.kind is Kind.SHAPE}
+        body = embeddings.answer(requests, model, self.config.seed)
+        if "fewer-vectors" in shapes:
+            body["embeddings"].pop()
+        if single and body["embeddings"]:
+            body["embedding"] = body.pop("embeddings")[0]
+        if fault.kind is Kind.STREAM:
+            return script.broken_unary(body, fault)
+        return script.json_reply(body, pace=self._pace(shapes))
+
     # ---- checks --------------------------------------------------------------------------------
 
     def _model(self, operation: _Operation) -> Model:
@@ -230,6 +272,8 @@ class Api:
         if name in models.GONE:
             raise Refused(errors.gone_model(name, models.GONE[name]))
         model = models.find(name)
+        if method == "batchEmbedContents":
+            method = "embedContent"  # as Google's message has it
         if model is None or method.replace("streamG", "g") not in model.methods:
             raise Refused(errors.unknown_model(name, method))
         if {name, model.name} & operation.key.config.closed_models:
@@ -259,10 +303,15 @@ class Api:
                 f"({model.input_limit})."
             )
             raise Refused(errors.invalid_argument(text))
+        self._take(operation, model, tokens, now)
+
+    def _take(self, operation: _Operation, model: Model, tokens: int, now: float) -> None:
         key = operation.key
         over = self.quotas.take(key.project, model.name, key.config.limits, tokens, now)
         if over is not None:
             quotas = list(over.quotas)
+            if operation.call is Call.EMBED:
+                quotas = [errors.of_embeddings(quota) for quota in quotas]
             raise Refused(errors.quota_exceeded(quotas, model.name, over.retry_delay))
 
     def _pace(self, shapes: Mapping[str, Behaviour]) -> Pace:
@@ -303,13 +352,18 @@ def _parsed(message: str, document: Mapping[str, Any]) -> dict[str, Any]:
     return request
 
 
-def _asked(document: dict[str, Any], body: bytes) -> tuple[Behaviour, ...]:
+def _asked(document: dict[str, Any], body: bytes, call: Call) -> tuple[Behaviour, ...]:
     """The behaviours that the prompt asks for; a misspelt one is told to whoever wrote it."""
     if b"[simulate:" not in body:
         return ()
-    request, _ = wire.parse("GenerateContentRequest", document)
+    if call is Call.EMBED:
+        batch, _ = wire.parse("BatchEmbedContentsRequest", document)
+        single, _ = wire.parse("EmbedContentRequest", document)
+        text = embeddings.last_text(batch.get("requests") or [single])
+    else:
+        text = asking.last_user_text(wire.parse("GenerateContentRequest", document)[0])
     try:
-        return tuple(behaviours.triggers(asking.last_user_text(request)))
+        return tuple(behaviours.triggers(text))
     except BehaviourError as error:
         raise Refused(errors.invalid_argument(f"[simulate]: {error}")) from error
 

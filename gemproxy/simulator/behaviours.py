@@ -42,11 +42,12 @@ class Call(Enum):
     GENERATE = "generate"
     STREAM = "stream"
     COUNT = "count"
+    EMBED = "embed"
     MODELS = "models"
 
 
 #: A behaviour acts on these unless it says otherwise; a key fault acts on every call.
-GENERATING = frozenset({Call.GENERATE, Call.STREAM})
+WORKING = frozenset({Call.GENERATE, Call.STREAM, Call.EMBED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ class Assignment:
     times: int | None = None
     probability: float = 1.0
     every_nth: int = 0
-    calls: frozenset[Call] = GENERATING
+    calls: frozenset[Call] = WORKING
     models: frozenset[str] = frozenset()
 
 
@@ -201,6 +202,7 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
         "text-before-call": _entry(_A, "function calls are preceded by text"),
         "malformed-call": _entry(_A, "MALFORMED_FUNCTION_CALL, no content"),
         "unexpected-call": _entry(_A, "UNEXPECTED_TOOL_CALL of an undeclared function"),
+        "fewer-vectors": _entry(_A, "embeddings: the last vector is missing"),
         "same-id": _entry(_A, "function calls have an id that another call had", id="call_883098"),
         "no-signature": _entry(_A, "function calls come without their thoughtSignature"),
     }
@@ -287,7 +289,7 @@ OK = behaviour("ok")
 
 
 def _default_calls(chosen: Behaviour) -> frozenset[Call]:
-    return frozenset(Call) if chosen.kind is Kind.KEY_FAULT else GENERATING
+    return frozenset(Call) if chosen.kind is Kind.KEY_FAULT else WORKING
 
 
 def _nearest(name: str, known: Mapping[str, object]) -> str:

@@ -202,6 +202,15 @@ def quota_exceeded(quotas: list[Quota], model: str, retry_delay: float) -> Error
     )
 
 
+def of_embeddings(quota: Quota) -> Quota:
+    """The quota of the same kind that embeddings have."""
+    return Quota(
+        quota.metric.replace("generate_content", "embed_content"),
+        quota.id.replace("GenerateContent", "Generate").replace("Generate", "EmbedContent"),
+        quota.limit,
+    )
+
+
 def per_minute(limit: int) -> Quota:
     """The free tier's requests a minute."""
     return Quota(
@@ -301,7 +310,8 @@ def _billing_required(_about: Circumstances) -> ErrorReply:
 def _limited(quota: Callable[[int], Quota]) -> Callable[[Circumstances], ErrorReply]:
     def reply(about: Circumstances) -> ErrorReply:
         limit, delay = about.parameters["limit"], about.parameters["retryDelay"]
-        return quota_exceeded([quota(limit)], about.model, delay)
+        passed = of_embeddings(quota(limit)) if "Embed" in about.rpc else quota(limit)
+        return quota_exceeded([passed], about.model, delay)
 
     return reply
 

@@ -30,6 +30,20 @@ MESSAGES: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "contents": "[]Content",
             "generateContentRequest": "GenerateContentRequest",
         },
+        "EmbedContentRequest": {
+            "model": "string",
+            "content": "Content",
+            "taskType": "enum:TaskType",
+            "title": "string",
+            "outputDimensionality": "int32",
+            "embedContentConfig": "EmbedContentConfig",
+        },
+        "EmbedContentConfig": {
+            "taskType": "enum:TaskType",
+            "title": "string",
+            "outputDimensionality": "int32",
+        },
+        "BatchEmbedContentsRequest": {"model": "string", "requests": "[]EmbedContentRequest"},
         "Content": {"role": "string", "parts": "[]Part"},
         "Part": {
             "text": "string",
@@ -200,6 +214,19 @@ ENUMS: Mapping[str, frozenset[str]] = MappingProxyType(
         "MediaResolution": frozenset(
             f"MEDIA_RESOLUTION_{name}"
             for name in ("UNSPECIFIED", "LOW", "MEDIUM", "HIGH", "ULTRA_HIGH")
+        ),
+        "TaskType": frozenset(
+            {
+                "TASK_TYPE_UNSPECIFIED",
+                "RETRIEVAL_QUERY",
+                "RETRIEVAL_DOCUMENT",
+                "SEMANTIC_SIMILARITY",
+                "CLASSIFICATION",
+                "CLUSTERING",
+                "QUESTION_ANSWERING",
+                "FACT_VERIFICATION",
+                "CODE_RETRIEVAL_QUERY",
+            }
         ),
         "ThinkingLevel": frozenset(
             {"THINKING_LEVEL_UNSPECIFIED", "MINIMAL", "LOW", "MEDIUM", "HIGH", "XHIGH"}

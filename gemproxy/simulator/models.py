@@ -256,6 +256,8 @@ GONE: Mapping[str, str] = MappingProxyType(
         "gemini-3-pro-preview": "gemini-3.1-pro-preview",
         "gemini-2.0-flash": "gemini-3.8-flash",
         "gemini-2.0-flash-lite": "gemini-3.5-flash-lite",
+        "text-embedding-004": "gemini-embedding-001",
+        "gemini-embedding-2-preview": "gemini-embedding-2",
     }
 )
 
