@@ -23,18 +23,18 @@ import msgspec
 from gemproxy.buffer_list import BufferList
 
 #: A body below this many bytes holds nothing that is worth the trouble.
-LEAST = 128 * 1024
+MIN_BYTES = 128 * 1024
 
 #: Seven digits follow, so that the length is one of base64. It differs with every process, so that
 #: nobody can spell it, by whatever detour of escapes, blanks or percent signs that the translation
 #: takes out of a text: the one thing here that is drawn and not decided.
-MARK = b"M" + os.urandom(6).hex().encode()
+PLACEHOLDER = b"M" + os.urandom(6).hex().encode()
 _DIGITS = 7
 #: How the escapes of letters begin that nobody needs to escape.
 _ESCAPES = (rb"\u004", rb"\u006")
 
 #: A string of twice this length is found for sure.
-_PROBE = LEAST // 4
+_PROBE = MIN_BYTES // 4
 _LONGEST_DATA_URL_HEADER = 512
 #: What stands before the value of a field that holds media, in either dialect.
 _FIELD = re.compile(rb'"(?:url|image_url|video_url|data|file_data)"\s*:\s*"\Z')
@@ -44,16 +44,16 @@ _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _PIECE = 64 * 1024
 
 
-class SetAside(msgspec.Struct, frozen=True):
+class ExtractedMedia(msgspec.Struct, frozen=True):
     """What was taken out of a text, in its order; each piece is a view of that text."""
 
     pieces: tuple[memoryview, ...] = ()
 
-    def put_back(self, text: bytes) -> bytes | BufferList:
+    def restore(self, text: bytes) -> bytes | BufferList:
         """``text`` with the media in the place of its marks, where it lay before."""
         if not self.pieces:
             return text
-        first, *others = text.split(MARK)
+        first, *others = text.split(PLACEHOLDER)
         whole: list[bytes | memoryview] = [first]
         for other in others:
             whole += (self.pieces[int(other[:_DIGITS])], other[_DIGITS:])
@@ -61,9 +61,9 @@ class SetAside(msgspec.Struct, frozen=True):
 
     def all_in_data_urls(self, text: bytes) -> bool:
         """Whether each mark ends one data URL of ``text``, and stands nowhere else."""
-        ends = [each[: _DIGITS + 1] for each in text.split(b";base64," + MARK)[1:]]
+        ends = [each[: _DIGITS + 1] for each in text.split(b";base64," + PLACEHOLDER)[1:]]
         wanted = [b'%0*d"' % (_DIGITS, number) for number in range(len(self.pieces))]
-        return sorted(ends) == wanted and text.count(MARK) == len(wanted)
+        return sorted(ends) == wanted and text.count(PLACEHOLDER) == len(wanted)
 
     def size(self, data: str) -> int:
         """The length of ``data``, or of what it is the mark of."""
@@ -74,14 +74,14 @@ class SetAside(msgspec.Struct, frozen=True):
         return self._piece(data) or data.encode("utf-8", "surrogatepass")
 
     def _piece(self, data: str) -> memoryview | None:
-        is_mark = self.pieces and data.startswith(MARK.decode())
-        return self.pieces[int(data[len(MARK) :])] if is_mark else None
+        is_placeholder = self.pieces and data.startswith(PLACEHOLDER.decode())
+        return self.pieces[int(data[len(PLACEHOLDER) :])] if is_placeholder else None
 
 
-NOTHING = SetAside()
+NOTHING = ExtractedMedia()
 
 
-def set_aside(text: bytes) -> tuple[bytes, SetAside]:
+def extract(text: bytes) -> tuple[bytes, ExtractedMedia]:
     """The rest of the JSON ``text``, and what was taken out of it: base64 in fields for media."""
     rest: list[bytes] = []
     pieces: list[memoryview] = []
@@ -89,13 +89,13 @@ def set_aside(text: bytes) -> tuple[bytes, SetAside]:
     for opening, end in _long_strings(text):
         start = _start_of_base64(text, opening)
         if start is not None and is_base64(piece := memoryview(text)[start:end]):
-            rest += (text[done:start], b"%b%0*d" % (MARK, _DIGITS, len(pieces)))
+            rest += (text[done:start], b"%b%0*d" % (PLACEHOLDER, _DIGITS, len(pieces)))
             pieces.append(piece)
             done = end
     rest.append(text[done:])
     if not pieces or any(map(_could_spell_a_mark, rest[::2])):
         return text, NOTHING
-    return b"".join(rest), SetAside(tuple(pieces))
+    return b"".join(rest), ExtractedMedia(tuple(pieces))
 
 
 def is_base64(data: memoryview) -> bool:
@@ -125,7 +125,7 @@ def _long_strings(text: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _could_spell_a_mark(text: bytes) -> bool:
-    return MARK in text or any(escape in text for escape in _ESCAPES)
+    return PLACEHOLDER in text or any(escape in text for escape in _ESCAPES)
 
 
 def _start_of_base64(text: bytes, start: int) -> int | None:

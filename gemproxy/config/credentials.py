@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gemproxy.config import documents
+from gemproxy.config import yaml_nodes
 from gemproxy.config.files import read_regular
-from gemproxy.config.kinds import Unfit
+from gemproxy.config.kinds import InvalidValue
 from gemproxy.config.reading import FileReader, Ungiven, shown_variable
 from gemproxy.secret import Secret
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import yaml
 
-    from gemproxy.config.documents import Entry
+    from gemproxy.config.yaml_nodes import Entry
 
 #: What the example files hold; ``gemproxy init`` replaces the token by a random one.
 SAMPLE_ADMIN_TOKEN = "change-me-or-run-gemproxy-init"  # noqa: S105 - it is refused
@@ -89,7 +89,7 @@ def read_source(
     after each mistake.
     """
     names = source_names(name)
-    given = [n for n in names if n in entries and not documents.is_null(entries[n].value)]
+    given = [n for n in names if n in entries and not yaml_nodes.is_null(entries[n].value)]
     if len(given) > 1:
         known.keep_from_messages(str(entries[given[0]].value.value))
         message = f"expected exactly one of {_listed(names)}, got {' and '.join(given)}"
@@ -109,7 +109,9 @@ def source_names(name: str) -> tuple[str, str, str]:
 
 def is_given(entries: Mapping[str, Entry], name: str) -> bool:
     """Whether any of the three settings is there, right or wrong."""
-    return any(n in entries and not documents.is_null(entries[n].value) for n in source_names(name))
+    return any(
+        n in entries and not yaml_nodes.is_null(entries[n].value) for n in source_names(name)
+    )
 
 
 def needed(name: str) -> str:
@@ -175,8 +177,8 @@ def _why_unusable(value: str, least: int) -> str | None:
 
 def _direct(reader: FileReader, node: yaml.Node, place: str) -> str | None:
     try:
-        value = documents.scalar(node)
-    except documents.OddNumber:
+        value = yaml_nodes.scalar(node)
+    except yaml_nodes.OddNumber:
         value = node.value
     except ValueError:
         value = None
@@ -205,7 +207,7 @@ def _from_file(reader: FileReader, node: yaml.Node, place: str) -> str | None:
     try:
         data = read_regular(reader.resolved(Path(name)), _LONGEST + 3)
         return data.decode().rstrip("\r\n")
-    except Unfit as unfit:
+    except InvalidValue as unfit:
         fixed = isinstance(unfit, Ungiven)
         reader.refuse(node, place, str(unfit), secret=True, fixed=fixed)
     except UnicodeDecodeError:
@@ -220,13 +222,13 @@ def _is_credential(reader: FileReader, node: yaml.Node) -> bool:
     """Whether the path in ``node`` leads to what systemd handed over at the start."""
     try:
         return reader.is_credential(reader.resolved(Path(str(node.value))))
-    except (Unfit, ValueError):
+    except (InvalidValue, ValueError):
         return False
 
 
 def _text(reader: FileReader, node: yaml.Node, place: str, expected: str) -> str | None:
     try:
-        value = documents.scalar(node)
+        value = yaml_nodes.scalar(node)
     except ValueError:
         value = None
     # A NUL would make the file system raise what is no OSError.

@@ -1,6 +1,7 @@
 """The kinds of value that a setting may have: how one is read, and the words for what is wrong.
 
-A kind's ``read`` takes a node and gives the value, or raises :class:`Unfit` with what it expected.
+A kind's ``read`` takes a node and gives the value, or raises :class:`InvalidValue` with what it
+expected.
 Nothing here depends on another setting; rules between settings are in ``rules``.
 """
 
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
-from gemproxy.config import documents, endpoints
+from gemproxy.config import endpoints, yaml_nodes
 
 if TYPE_CHECKING:
     import yaml
@@ -25,7 +26,7 @@ _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252}[A-Za-z0-9_.])?")
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,199}")
 
 
-class Unfit(Exception):
+class InvalidValue(Exception):
     """The value cannot be used; the message says what was expected."""
 
 
@@ -33,11 +34,11 @@ class Kind(Protocol):
     """How one setting's value is read."""
 
     def read(self, node: yaml.Node) -> object:
-        """The value in the node. Raises :class:`Unfit`."""
+        """The value in the node. Raises :class:`InvalidValue`."""
 
 
 @dataclass(frozen=True)
-class Whole:
+class IntRange:
     """A whole number from ``least`` to ``most``."""
 
     least: int
@@ -47,9 +48,9 @@ class Whole:
         """The number."""
         value = _number(node, f"a whole number of at least {self.least}")
         if not isinstance(value, int) or value < self.least:
-            raise Unfit(f"a whole number of at least {self.least}")
+            raise InvalidValue(f"a whole number of at least {self.least}")
         if value > self.most:
-            raise Unfit(f"a whole number of at most {self.most}")
+            raise InvalidValue(f"a whole number of at most {self.most}")
         return value
 
 
@@ -67,9 +68,9 @@ class Number:
         words = f"{self.noun} {'greater than' if self.above else 'of at least'} {self.least:g}"
         value = _number(node, words)
         if math.isnan(value) or value < self.least or (self.above and value == self.least):
-            raise Unfit(words)
+            raise InvalidValue(words)
         if value > self.most:
-            raise Unfit(f"{self.noun} of at most {self.most:.12g}")
+            raise InvalidValue(f"{self.noun} of at most {self.most:.12g}")
         return float(value)
 
 
@@ -81,7 +82,7 @@ class Flag:
         """The truth value."""
         value = _scalar(node)
         if not isinstance(value, bool):
-            raise Unfit("true or false")
+            raise InvalidValue("true or false")
         return value
 
 
@@ -94,7 +95,7 @@ class NeverTrue:
     def read(self, node: yaml.Node) -> bool:
         """``False``."""
         if _scalar(node) is not False:
-            raise Unfit(f"false, since {self.why}")
+            raise InvalidValue(f"false, since {self.why}")
         return False
 
 
@@ -108,7 +109,7 @@ class OneOf:
         """The word."""
         value = _scalar(node)
         if not isinstance(value, str) or value not in self.words:
-            raise Unfit(" or ".join((", ".join(self.words[:-1]), self.words[-1])))
+            raise InvalidValue(" or ".join((", ".join(self.words[:-1]), self.words[-1])))
         return value
 
 
@@ -128,7 +129,7 @@ class Text:
             or not value.isprintable()
             or value != value.strip()
         ):
-            raise Unfit(f"{self.noun} of 1 to {self.most} printable characters")
+            raise InvalidValue(f"{self.noun} of 1 to {self.most} printable characters")
         return value
 
 
@@ -140,7 +141,7 @@ class Host:
         """The address."""
         value = _scalar(node)
         if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9.:_-]{1,255}", value):
-            raise Unfit("an address such as 127.0.0.1, ::1 or 0.0.0.0")
+            raise InvalidValue("an address such as 127.0.0.1, ::1 or 0.0.0.0")
         return value
 
 
@@ -157,7 +158,7 @@ class HostName:
             except ValueError:
                 if _HOST_NAME.fullmatch(value):
                     return value.lower().rstrip(".")
-        raise Unfit("a host name or an address, without a port")
+        raise InvalidValue("a host name or an address, without a port")
 
 
 @dataclass(frozen=True)
@@ -168,14 +169,14 @@ class AddressRange:
         """The network; a single address is one of its own."""
         value = _scalar(node)
         if not isinstance(value, str):
-            raise Unfit("a network such as 10.0.0.0/8, or an address")
+            raise InvalidValue("a network such as 10.0.0.0/8, or an address")
         try:
             return ip_network(value)
         except ValueError as error:
             if "host bits" in str(error):
                 whole = ip_network(value, strict=False)
-                raise Unfit(f"a network without host bits, such as {whole}") from None
-            raise Unfit("a network such as 10.0.0.0/8, or an address") from None
+                raise InvalidValue(f"a network without host bits, such as {whole}") from None
+            raise InvalidValue("a network such as 10.0.0.0/8, or an address") from None
 
 
 @dataclass(frozen=True)
@@ -186,9 +187,9 @@ class ProxyUser:
         """The name. RFC 7617 section 2: no colon and no control characters."""
         value = _scalar(node)
         if not isinstance(value, str) or not 0 < len(value) <= 255 or not value.isprintable():
-            raise Unfit("a user name of 1 to 255 printable characters")
+            raise InvalidValue("a user name of 1 to 255 printable characters")
         if ":" in value:
-            raise Unfit("a user name without a colon")
+            raise InvalidValue("a user name without a colon")
         return value
 
 
@@ -200,9 +201,11 @@ class ServerEndpoint:
         """The description."""
         value = _scalar(node)
         if isinstance(value, str) and endpoints.gives_twice(value):
-            raise Unfit("an endpoint that gives each of its arguments once")
+            raise InvalidValue("an endpoint that gives each of its arguments once")
         if not isinstance(value, str) or not endpoints.is_description(value):
-            raise Unfit("a Twisted server endpoint string such as tcp:4806:interface=127.0.0.1")
+            raise InvalidValue(
+                "a Twisted server endpoint string such as tcp:4806:interface=127.0.0.1"
+            )
         return value
 
 
@@ -219,7 +222,7 @@ class WebAddress:
         if not isinstance(value, str) or not self._fits(value):
             parts = "credentials, path or query" if self.origin_only else "credentials or query"
             schemes = " or ".join(f"{scheme}://" for scheme in self.schemes)
-            raise Unfit(f"an address that begins with {schemes}, without {parts}")
+            raise InvalidValue(f"an address that begins with {schemes}, without {parts}")
         return value.rstrip("/")
 
     def _fits(self, value: str) -> bool:
@@ -244,8 +247,8 @@ class Origin:
             return "*"
         try:
             return WebAddress(origin_only=True).read(node)
-        except Unfit:
-            raise Unfit("an origin such as https://example.com, or '*'") from None
+        except InvalidValue:
+            raise InvalidValue("an origin such as https://example.com, or '*'") from None
 
 
 @dataclass(frozen=True)
@@ -256,7 +259,7 @@ class FilePath:
         """The path."""
         value = _scalar(node)
         if not isinstance(value, str) or not value.strip() or not value.isprintable():
-            raise Unfit("the path of a file")
+            raise InvalidValue("the path of a file")
         return Path(value)
 
 
@@ -273,7 +276,7 @@ class ModelName:
         """The name."""
         value = _scalar(node)
         if not isinstance(value, str) or not _MODEL_NAME.fullmatch(value):
-            raise Unfit("the name of a model, such as gemini-2.5-flash")
+            raise InvalidValue("the name of a model, such as gemini-2.5-flash")
         return value.removeprefix("models/")
 
 
@@ -285,7 +288,7 @@ class Nullable:
 
     def read(self, node: yaml.Node) -> object:
         """``None``, or the other kind's value."""
-        return None if documents.is_null(node) else self.kind.read(node)
+        return None if yaml_nodes.is_null(node) else self.kind.read(node)
 
 
 @dataclass(frozen=True)
@@ -296,29 +299,29 @@ class ListOf:
 
 
 @dataclass(frozen=True)
-class NamesTo:
+class StrMap:
     """A mapping of names to values, both of one kind."""
 
     item: Kind
 
 
-Shape = Kind | ListOf | NamesTo
+Shape = Kind | ListOf | StrMap
 
 
 def _scalar(node: yaml.Node) -> object:
     try:
-        return documents.scalar(node)
+        return yaml_nodes.scalar(node)
     except ValueError:
         return None
 
 
 def _number(node: yaml.Node, words: str) -> int | float:
     try:
-        value = documents.scalar(node)
-    except documents.OddNumber:
-        raise Unfit(f"{words} in plain decimal digits, such as 90, 1000 or 0.5") from None
+        value = yaml_nodes.scalar(node)
+    except yaml_nodes.OddNumber:
+        raise InvalidValue(f"{words} in plain decimal digits, such as 90, 1000 or 0.5") from None
     except ValueError:
-        raise Unfit(words) from None
+        raise InvalidValue(words) from None
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Unfit(words)
+        raise InvalidValue(words)
     return value

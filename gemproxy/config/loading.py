@@ -11,16 +11,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from gemproxy.config import credentials, documents, rules
+from gemproxy.config import credentials, rules, yaml_nodes
 from gemproxy.config.kinds import (
     ExistingFile,
     Flag,
+    IntRange,
     ListOf,
     ModelName,
     Nullable,
     Number,
     Text,
-    Whole,
 )
 from gemproxy.config.reading import FileReader
 from gemproxy.config.settings import (
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     import yaml
 
     from gemproxy.config.credentials import KnownSecrets
-    from gemproxy.config.documents import Entry
     from gemproxy.config.kinds import Shape
+    from gemproxy.config.yaml_nodes import Entry
     from gemproxy.secret import Secret
 
 SYSTEM_FOLDER = Path("/etc/gemproxy")
@@ -52,7 +52,7 @@ _NAME = Text("a name", 64)
 #: The plain settings of a key: name in the file -> field, shape and default.
 _KEY_FIELDS: dict[str, tuple[str, Shape, object]] = {
     "name": ("name", _NAME, None),
-    "weight": ("weight", Whole(1, 1000), 1),
+    "weight": ("weight", IntRange(1, 1000), 1),
     "cooldownSeconds": ("cooldown_seconds", Nullable(Number(above=True)), None),
     "project": ("project", Nullable(Text("a name", 200)), None),
     "enabled": ("enabled", Flag(), True),
@@ -164,7 +164,7 @@ def _read_access_tokens(
     if "accessTokens" not in entries:
         return ()
     node = entries["accessTokens"].value
-    nodes = documents.items(node)
+    nodes = yaml_nodes.items(node)
     if nodes is None:
         reader.refuse(node, path, "a list of tokens", secret=True)
         return ()
@@ -179,9 +179,9 @@ def _read_access_tokens(
 def _read_access_token(
     reader: FileReader, node: yaml.Node, path: str, known: KnownSecrets
 ) -> AccessToken | None:
-    reader.note(path, documents.line_of(node))
+    reader.note(path, yaml_nodes.line_of(node))
     number = int(path[path.rindex("[") + 1 : -1]) + 1
-    if documents.is_scalar(node):
+    if yaml_nodes.is_scalar(node):
         token = credentials.read_bare(reader, node, path, known)
         return AccessToken(f"token-{number}", token) if token else None
     entries = reader.entries(node, path, _TOKEN_SETTINGS)
@@ -202,7 +202,7 @@ def _read_access_token(
 def _read_tls(
     reader: FileReader, entries: Mapping[str, Entry], path: str, _known: KnownSecrets
 ) -> TLSSettings | None:
-    if "tls" not in entries or documents.is_null(entries["tls"].value):
+    if "tls" not in entries or yaml_nodes.is_null(entries["tls"].value):
         return None
     names = {"certFile", "keyFile"}
     files = reader.entries(entries["tls"].value, path, names)
@@ -235,7 +235,7 @@ def _read_keys(reader: FileReader, known: KnownSecrets) -> tuple[Key, ...]:
     if entries is None or not reader.is_sound():
         return ()
     node = entries["keys"].value if "keys" in entries else None
-    nodes = [] if node is None or documents.is_null(node) else documents.items(node)
+    nodes = [] if node is None or yaml_nodes.is_null(node) else yaml_nodes.items(node)
     if node is not None and nodes is None:
         reader.refuse(node, "keys", "a list of keys", secret=True)
     elif not nodes:
@@ -255,8 +255,8 @@ def _refuse_names_of_others(reader: FileReader, keys: Sequence[Key | None]) -> N
 
 
 def _read_key(reader: FileReader, node: yaml.Node, path: str, known: KnownSecrets) -> Key | None:
-    reader.note(path, documents.line_of(node))
-    if documents.is_scalar(node):
+    reader.note(path, yaml_nodes.line_of(node))
+    if yaml_nodes.is_scalar(node):
         reader.refuse(node, path, "a mapping with name and key", secret=True)
         return None
     entries = reader.entries(node, path, KEY_SETTINGS)
@@ -284,7 +284,7 @@ def _read_key(reader: FileReader, node: yaml.Node, path: str, known: KnownSecret
 
 def _read_limits(reader: FileReader, entry: Entry | None, path: str) -> Limits:
     entries = reader.entries(entry.value if entry else None, path, _LIMITS) or {}
-    shape = Nullable(Whole(1))
+    shape = Nullable(IntRange(1))
     return Limits(
         **{n: reader.value(shape, e.value, f"{path}.{n}", None) for n, e in entries.items()}
     )

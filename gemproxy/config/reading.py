@@ -10,17 +10,17 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gemproxy.config import documents
+from gemproxy.config import yaml_nodes
 from gemproxy.config.faults import Faults, shown_text, suggestion
 from gemproxy.config.files import read_regular
-from gemproxy.config.kinds import ExistingFile, Kind, ListOf, NamesTo, Nullable, Shape, Unfit
+from gemproxy.config.kinds import ExistingFile, InvalidValue, Kind, ListOf, Nullable, Shape, StrMap
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     import yaml
 
-    from gemproxy.config.documents import Entry
+    from gemproxy.config.yaml_nodes import Entry
 
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})", re.ASCII)
 
@@ -29,7 +29,7 @@ _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})", re.ASCII)
 _MOST_SUGGESTIONS = 100
 
 
-class Ungiven(Unfit):
+class Ungiven(InvalidValue):
     """The path leads to what this process was not given when it started: a variable, a file."""
 
 
@@ -47,10 +47,10 @@ class FileReader:
     def root(self) -> yaml.Node | None:
         """The document's root node; ``None`` where the file is empty or cannot be read."""
         try:
-            return documents.compose(read_regular(self._path, documents.LARGEST + 1))
+            return yaml_nodes.compose(read_regular(self._path, yaml_nodes.LARGEST + 1))
         except OSError as error:
             self._fault(0, "", f"cannot be read: {error.strerror}")
-        except documents.Unreadable as error:
+        except yaml_nodes.Unreadable as error:
             self._fault(error.line, "", error.message)
         return None
 
@@ -61,32 +61,32 @@ class FileReader:
 
         Nothing at all (``proxy:`` with every line commented out) is an empty mapping.
         """
-        if node is None or documents.is_null(node):
+        if node is None or yaml_nodes.is_null(node):
             return {}
-        found = documents.entries(node, path, self.faults)
+        found = yaml_nodes.entries(node, path, self.faults)
         if found is None:
             self.refuse(node, path, "a mapping of settings", secret=True)
             return None
         known = list(known)
         for name, entry in found.items():
-            self._lines[documents.join(path, name)] = entry.line
+            self._lines[yaml_nodes.join(path, name)] = entry.line
             if name not in known:
                 near = suggestion(name, known) if len(self.faults) < _MOST_SUGGESTIONS else ""
                 message = f"unknown setting{near}"
-                self.faults.add(entry.line, documents.join(path, name), message)
+                self.faults.add(entry.line, yaml_nodes.join(path, name), message)
         return {name: entry for name, entry in found.items() if name in known}
 
     def value(self, shape: Shape, node: yaml.Node, path: str, default: Any) -> Any:
         """The value of ``node``; a mistake is noted and gives ``default``."""
-        self._lines.setdefault(path, documents.line_of(node))
+        self._lines.setdefault(path, yaml_nodes.line_of(node))
         if isinstance(shape, ListOf):
             return self._list(shape.item, node, path, default)
-        if isinstance(shape, NamesTo):
+        if isinstance(shape, StrMap):
             return self._names(shape.item, node, path, default)
         try:
             value = shape.read(node)
             return self._located(shape, value) if isinstance(value, Path) else value
-        except Unfit as unfit:
+        except InvalidValue as unfit:
             self.refuse(node, path, str(unfit), fixed=isinstance(unfit, Ungiven))
             return default
 
@@ -103,8 +103,8 @@ class FileReader:
 
         ``fixed``: it comes with a restart only, see :class:`gemproxy.core.errors.FixedFault`.
         """
-        got = documents.kind_of(node) if secret else documents.described(node)
-        self._fault(documents.line_of(node), path, f"expected {expected}, got {got}", fixed=fixed)
+        got = yaml_nodes.kind_of(node) if secret else yaml_nodes.described(node)
+        self._fault(yaml_nodes.line_of(node), path, f"expected {expected}, got {got}", fixed=fixed)
 
     def fault(self, path: str, message: str, *, fixed: bool = False) -> None:
         """Note a mistake at a path that was read, or at the nearest one above it."""
@@ -156,7 +156,7 @@ class FileReader:
             return self._expanded(path)
         resolved = self.resolved(path)
         if not resolved.is_file():
-            missing = Ungiven if self.is_credential(resolved) else Unfit
+            missing = Ungiven if self.is_credential(resolved) else InvalidValue
             raise missing("the path of a file that is there")
         return resolved
 
@@ -176,7 +176,7 @@ class FileReader:
         self._unusable.add(path)
 
     def _list(self, kind: Kind, node: yaml.Node, path: str, default: Any) -> Any:
-        nodes = documents.items(node)
+        nodes = yaml_nodes.items(node)
         if nodes is None:
             self.refuse(node, path, "a list")
             return default
@@ -184,12 +184,12 @@ class FileReader:
         return tuple(value for value in values if value is not None)
 
     def _names(self, kind: Kind, node: yaml.Node, path: str, default: Any) -> Any:
-        found = documents.entries(node, path, self.faults)
+        found = yaml_nodes.entries(node, path, self.faults)
         if found is None:
             self.refuse(node, path, "a mapping of names")
             return default
         values = {
-            name: self.value(kind, entry.value, documents.join(path, name), None)
+            name: self.value(kind, entry.value, yaml_nodes.join(path, name), None)
             for name, entry in found.items()
         }
         return {name: value for name, value in values.items() if value is not None}

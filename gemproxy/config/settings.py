@@ -23,9 +23,9 @@ from gemproxy.config.kinds import (
     Flag,
     Host,
     HostName,
+    IntRange,
     ListOf,
     ModelName,
-    NamesTo,
     NeverTrue,
     Nullable,
     Number,
@@ -34,8 +34,8 @@ from gemproxy.config.kinds import (
     ProxyUser,
     ServerEndpoint,
     Shape,
+    StrMap,
     WebAddress,
-    Whole,
 )
 from gemproxy.secret import Secret
 
@@ -99,7 +99,7 @@ class ProxySettings:
 
     host: str = setting("127.0.0.1", Host(), "address to listen on", restart=True)
     port: int = setting(
-        4806, Whole(0, 65535), "port to listen on; 0 takes any free one", restart=True
+        4806, IntRange(0, 65535), "port to listen on; 0 takes any free one", restart=True
     )
     endpoint: str | None = setting(
         None,
@@ -144,33 +144,33 @@ class ProxySettings:
         "accessTokens is empty",
     )
     max_payload_size: int = setting(
-        10 * _MEGABYTE, Whole(1, 1024 * _MEGABYTE), "largest body of a request", "bytes"
+        10 * _MEGABYTE, IntRange(1, 1024 * _MEGABYTE), "largest body of a request", "bytes"
     )
     max_upload_size: int = setting(
         2048 * _MEGABYTE,
-        Whole(1, 2**44),
+        IntRange(1, 2**44),
         "largest file of an upload, which is streamed through; no route of this version takes one",
         "bytes",
     )
     max_concurrent_requests: int = setting(
         1000,
-        Whole(1, 1_000_000),
+        IntRange(1, 1_000_000),
         "requests in flight, counted from the head of a request; one more is answered with 429",
     )
     max_connections: int = setting(
         8192,
-        Whole(1, 1_000_000),
+        IntRange(1, 1_000_000),
         "connections of clients; at the limit the one that is idle longest is closed for a new "
         "one, and a new one is refused where none is idle",
     )
     max_connections_per_address: int | None = setting(
         None,
-        Nullable(Whole(1, 1_000_000)),
+        Nullable(IntRange(1, 1_000_000)),
         "connections of one client address; null: no limit of its own",
     )
     max_buffered_bytes: int = setting(
         256 * _MEGABYTE,
-        Whole(1, 2**44),
+        IntRange(1, 2**44),
         "bodies of all requests that are incomplete or not yet answered, together; beyond it a "
         "request is answered with 503 before its body is read",
         "bytes",
@@ -276,7 +276,7 @@ class UpstreamSettings:
         "seconds",
     )
     max_connections_per_host: int = setting(
-        100, Whole(1, 100_000), "connections to the upstream that are kept for reuse"
+        100, IntRange(1, 100_000), "connections to the upstream that are kept for reuse"
     )
     http_proxy: str | None = setting(
         None,
@@ -313,7 +313,7 @@ class RetrySettings:
     """What is done about an attempt that failed."""
 
     max_attempts: int = setting(
-        3, Whole(1, 100), "different keys for one client request, before its first byte is sent"
+        3, IntRange(1, 100), "different keys for one client request, before its first byte is sent"
     )
     backoff_seconds: float = setting(
         0.1, Number(most=60), "wait before the same key must be used again", "seconds"
@@ -328,7 +328,7 @@ class MonitoringSettings:
         30.0, _Seconds(), "time between two rounds of health work", "seconds"
     )
     failure_threshold: int = setting(
-        3, Whole(1, 10_000), "consecutive failures that open a key's breaker"
+        3, IntRange(1, 10_000), "consecutive failures that open a key's breaker"
     )
     recovery_time: float = setting(
         300.0, _Seconds(), "longest cooldown of an open breaker", "seconds"
@@ -343,7 +343,7 @@ class MonitoringSettings:
         300.0, Number(1, 86400), "window that the health score looks at", "seconds"
     )
     minimum_requests: int = setting(
-        10, Whole(1, 1_000_000), "outcomes in the window before the score is acted upon"
+        10, IntRange(1, 1_000_000), "outcomes in the window before the score is acted upon"
     )
     health_threshold: float = setting(
         0.2,
@@ -405,7 +405,7 @@ class ModelSettings:
 
     aliases: Mapping[str, str] = setting(
         {},
-        NamesTo(ModelName()),
+        StrMap(ModelName()),
         'other names for models, such as {"gpt-4o": "gemini-2.5-flash"}; resolved once, so an '
         "alias cannot stand for another",
     )

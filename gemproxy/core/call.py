@@ -144,7 +144,7 @@ class Call:
         #: Translating takes so little time that the reactor may do it.
         self.brief = budget.brief
         self._scrub = scrub
-        self._distrusts_signatures = False
+        self._replaces_signatures = False
         #: Google refused them, and the request was made once more without.
         self.left_out_logprobs = False
         if request.logprobs:
@@ -167,7 +167,7 @@ class Call:
         if self._request is not None:
             request, budget = self._request
             if refusal == SIGNATURE_REFUSED:
-                self._distrusts_signatures = True
+                self._replaces_signatures = True
             else:
                 request = without_logprobs(request)
                 self._request = (request, budget)
@@ -181,7 +181,7 @@ class Call:
             request,
             model=self.model,
             signatures=signatures,
-            distrust_signatures=self._distrusts_signatures,
+            replace_signatures=self._replaces_signatures,
             scrub=self._scrub,
             budget=budget,
         )
@@ -238,11 +238,11 @@ class Call:
             and (self.settings.first_chunk_retry or not self.stream_answered)
         )
 
-    def should_distrust_signatures(self, failed: Outcome) -> bool:
+    def should_replace_signatures(self, failed: Outcome) -> bool:
         """Whether Google refused a thought signature that it might accept the dummy for."""
         return (
             failed.reason == SIGNATURE_REFUSED
-            and not self._distrusts_signatures
+            and not self._replaces_signatures
             and self.translated.signed
             and self._request is not None
             and not self.writer.started

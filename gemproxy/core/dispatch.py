@@ -218,7 +218,7 @@ class Forwarder:
     async def _choose_again(self, call: Call, failed: Outcome) -> Lease:
         """A key for the next attempt, or the error that the client sees when nothing is left."""
         try:
-            if call.should_distrust_signatures(failed):
+            if call.should_replace_signatures(failed):
                 await self._translate_again(call, SIGNATURE_REFUSED)
                 return self._choose_same(call)
             if call.should_leave_out_logprobs(failed):

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from gemproxy.config import credentials, documents, rules
+from gemproxy.config import credentials, rules, yaml_nodes
 from gemproxy.config.files import read_regular
-from gemproxy.config.kinds import Unfit
+from gemproxy.config.kinds import InvalidValue
 from gemproxy.config.loading import load
 from gemproxy.config.reading import FileReader
 from gemproxy.config.settings import SECTIONS, Settings, described_fields
@@ -172,13 +172,13 @@ def _inode(path: Path) -> tuple[int, ...] | None:
 
 def _named_files(reader: FileReader, content: bytes, settings: frozenset[str]) -> Iterator[Path]:
     try:
-        root = documents.compose(content)
-    except documents.Unreadable:
+        root = yaml_nodes.compose(content)
+    except yaml_nodes.Unreadable:
         return
     for name in _values_of(root, settings):
         try:
             yield reader.resolved(Path(name))
-        except Unfit:
+        except InvalidValue:
             continue
 
 

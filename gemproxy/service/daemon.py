@@ -51,7 +51,7 @@ from gemproxy.service.checkpoint import Checkpoint
 from gemproxy.service.clock_watch import ClockWatch
 from gemproxy.service.config_files import ConfigFiles
 from gemproxy.service.handed_over import HandedOver
-from gemproxy.service.lifetimes import FrozenStart, GracefulExit, Lifetime
+from gemproxy.service.lifetimes import GcTuning, GracefulExit, Lifetime
 from gemproxy.service.listening import Draining, LameDuck, Listener
 from gemproxy.service.notifying import SystemdNotifier, status_line
 from gemproxy.service.open_files import connections_within_limit
@@ -356,7 +356,7 @@ class Daemon:
         self.listener.listening.addCallback(set_reach, self._site)
         self.listener.listening.addCallback(self._guard_accepting)
         self.listener.listening.addCallback(self._ready)
-        self._frozen = FrozenStart()
+        self._frozen = GcTuning()
         sequence = ServiceSequence()
         for child in (
             *underneath,

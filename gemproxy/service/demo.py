@@ -59,7 +59,7 @@ def make_demo(reactor: Any, destination: Destination, port: int | None = None) -
     """
     simulator = Simulator(reactor, demo_config())
     temporary = TemporaryDirectory(prefix="gemproxy-demo-")
-    backstage = Backstage(simulator, temporary)
+    backstage = DemoProcess(simulator, temporary)
     admin_token = secrets.token_urlsafe(24)
     places = write_files(
         Path(temporary.name),
@@ -77,7 +77,7 @@ def make_demo(reactor: Any, destination: Destination, port: int | None = None) -
     return daemon.service
 
 
-class Backstage(Service):
+class DemoProcess(Service):
     """The simulator on a free port, and the folder for the state, gone when the demo is over."""
 
     def __init__(self, simulator: Simulator, folder: TemporaryDirectory[str]) -> None:

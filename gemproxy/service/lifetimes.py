@@ -37,7 +37,7 @@ class Lifetime(Service):
         self._subject.stop()
 
 
-class FrozenStart(Service):
+class GcTuning(Service):
     """Started last: what start-up has made is there to stay, so the collector need not look at it.
 
     ``gc.freeze`` takes it out of every later full collection, which would block the reactor.

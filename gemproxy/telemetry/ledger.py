@@ -40,7 +40,7 @@ class MetricsLedger:
     def __init__(self, max_series: int = 512) -> None:
         self._max_series = max_series
         self._models: set[str] = set()
-        self._spans: dict[Period, dict[int, _Span]] = {period: {} for period in PERIODS}
+        self._spans: dict[Period, dict[int, _Bucket]] = {period: {} for period in PERIODS}
         self._present = _NO_TIME
         #: The minutes and hours whose rows, when they were last taken, were all that there is.
         self._whole: dict[Period, frozenset[int]] = {period: frozenset() for period in PERIODS}
@@ -68,7 +68,7 @@ class MetricsLedger:
 
         Also those that are to be forgotten (:meth:`forget`): nobody may have stored them yet.
         """
-        self._present.pour()
+        self._present.flush()
         spans = sorted(self._spans[period].items())
         return tuple(row for _, span in spans for row in span.rows())
 
@@ -119,14 +119,14 @@ class MetricsLedger:
         if len(self._models) < MAX_MODELS:
             self._models.add(model)
 
-    def _present_at(self, now: float) -> _Present:
-        self._present.pour()
+    def _present_at(self, now: float) -> _CurrentBucket:
+        self._present.flush()
         minute = int(now // MINUTE.seconds) * MINUTE.seconds
         spans = [self._span(period, now) for period in PERIODS]
-        self._present = _Present(minute, minute + MINUTE.seconds, spans)
+        self._present = _CurrentBucket(minute, minute + MINUTE.seconds, spans)
         return self._present
 
-    def _span(self, period: Period, now: float) -> _Span:
+    def _span(self, period: Period, now: float) -> _Bucket:
         start = int(now // period.seconds) * period.seconds
         span = self._spans[period].get(start)
         if span is None:
@@ -135,12 +135,12 @@ class MetricsLedger:
             span = self._begin(period, start)
         return span
 
-    def _begin(self, period: Period, start: int) -> _Span:
-        span = self._spans[period][start] = _Span(period.seconds, start, self._max_series)
+    def _begin(self, period: Period, start: int) -> _Bucket:
+        span = self._spans[period][start] = _Bucket(period.seconds, start, self._max_series)
         return span
 
     def _forget(self, period: Period, now: float) -> None:
-        self._present.pour()
+        self._present.flush()
         spans = self._spans[period]
         old = [start for start in spans if not _is_remembered(period, start, now)]
         for start in old:
@@ -149,7 +149,7 @@ class MetricsLedger:
             self._present = _NO_TIME
 
 
-class _Present:
+class _CurrentBucket:
     """What is counted from ``begin`` to ``end``, on its way into the ``spans`` of that time.
 
     A request is found with one look and counted once. When somebody asks, or the time is over, the
@@ -157,26 +157,26 @@ class _Present:
     stays there.
     """
 
-    def __init__(self, begin: float, end: float, spans: Sequence[_Span]) -> None:
+    def __init__(self, begin: float, end: float, spans: Sequence[_Bucket]) -> None:
         self.begin = begin
         self.end = end
         self.counts: dict[_Kind, _Counts] = {}
         self._spans = spans
-        self._tallies: dict[_Kind, list[_Tally]] = {}
+        self._tallies: dict[_Kind, list[_Counter]] = {}
 
     def counts_of(self, kind: _Kind) -> _Counts:
         """Where such requests are counted until they are poured."""
         found = self.counts.get(kind)
         if found is None:
             if len(self.counts) >= _MOST_REMEMBERED:
-                self.pour()
+                self.flush()
             route, model, status, key = kind
             series = Series(route, model or "", f"{status // 100}xx", key)
             self._tallies[kind] = [span.tally(series) for span in self._spans]
             found = self.counts[kind] = _Counts()
         return found
 
-    def pour(self) -> None:
+    def flush(self) -> None:
         """Add what was counted to the rows of each span."""
         for kind, counts in self.counts.items():
             for tally in self._tallies[kind]:
@@ -188,7 +188,7 @@ class _Present:
 #: Route, model, status and key of a request.
 _Kind = tuple[str, str | None, int, str]
 
-_NO_TIME: Final = _Present(0.0, 0.0, ())
+_NO_TIME: Final = _CurrentBucket(0.0, 0.0, ())
 #: Of one period; twice as many as are remembered, and some. More are seen only where nobody takes
 #: the rows while the clock goes on, or is set again and again.
 _MOST_SPANS: Final = 160
@@ -196,17 +196,17 @@ _MOST_SPANS: Final = 160
 _MOST_REMEMBERED: Final = 1024
 
 
-class _Span:
+class _Bucket:
     """The series of one minute or hour."""
 
     def __init__(self, period: int, start: int, max_series: int) -> None:
         self._period = period
         self._start = start
         self._max_series = max_series
-        self._tallies: dict[Series, _Tally] = {}
+        self._tallies: dict[Series, _Counter] = {}
         self._all: tuple[MetricsRow, ...] | None = None
 
-    def tally(self, series: Series) -> _Tally:
+    def tally(self, series: Series) -> _Counter:
         """Where ``series`` is counted; it is about to change."""
         self._all = None
         present = self._tallies.get(series)
@@ -214,7 +214,7 @@ class _Span:
             series = self._admitted(series)
             present = self._tallies.get(series)
         if present is None:
-            present = self._tallies[series] = _Tally(self._period, self._start, series)
+            present = self._tallies[series] = _Counter(self._period, self._start, series)
         return present
 
     def rows(self) -> tuple[MetricsRow, ...]:
@@ -282,7 +282,7 @@ class _Counts:
         self.first_chunk_seconds += more.first_chunk_seconds
 
 
-class _Tally(_Counts):
+class _Counter(_Counts):
     """The numbers of one row."""
 
     __slots__ = ("_period", "_row", "_series", "_start")

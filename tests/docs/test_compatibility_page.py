@@ -10,7 +10,7 @@ import yaml
 from fakes.pages import REPOSITORY
 
 from gemproxy.api.openai.schema import messages, requests
-from gemproxy.translate.openai_chat__gemini.finish import Ending
+from gemproxy.translate.openai_chat__gemini.finish import FinishState
 
 TEXT = (REPOSITORY / "docs" / "compatibility.md").read_text("utf-8")
 #: Every word that stands in code on the page, also as a part of a path: ``a.b[].c``.
@@ -70,5 +70,5 @@ def endings():
 
 def test_finish_reasons_are_those_of_the_code():
     told = dict(endings())
-    assert {reason: Ending(reason).finish_reason(calls=False) for reason in told} == told
+    assert {reason: FinishState(reason).finish_reason(calls=False) for reason in told} == told
     assert len(told) > 15

@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 
 from gemproxy.api.openai.schema.requests import decode_chat_completion
 from gemproxy.core.errors import InvalidRequest, UnusableAnswer
-from gemproxy.media_bypass import LEAST, set_aside
-from gemproxy.media_bypass import MARK as SPELLING
+from gemproxy.media_bypass import MIN_BYTES, extract
+from gemproxy.media_bypass import PLACEHOLDER as SPELLING
 from gemproxy.providers.gemini.wire.answers import decode_answer
 from gemproxy.translate.openai_chat__gemini.answer import to_openai
 from gemproxy.translate.openai_chat__gemini.context import AnswerContext
 from gemproxy.translate.openai_chat__gemini.request import to_gemini
 from gemproxy.translate.shared.signatures import SignatureStore
 
-LONG = "QUJD" * (LEAST // 4)
+LONG = "QUJD" * (MIN_BYTES // 4)
 #: In an ignored parameter it keeps a body from being set aside: it could spell a mark.
 ESCAPE = b'{"user":"\\u0041",'
 
@@ -61,7 +61,7 @@ def outcome(translate, body):
 
 
 def is_set_aside(body):
-    return bool(set_aside(body)[1].pieces)
+    return bool(extract(body)[1].pieces)
 
 
 TOOL_CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
@@ -207,17 +207,17 @@ documents = st.recursive(
 def test_what_was_set_aside_can_be_put_back(document, ascii_only, cut):
     text = json.dumps(document, ensure_ascii=ascii_only).encode()
     for each in (text, text[:cut]):
-        rest, aside = set_aside(each)
-        assert bytes(aside.put_back(rest)) == each
-    rest, aside = set_aside(text)
+        rest, aside = extract(each)
+        assert bytes(aside.restore(rest)) == each
+    rest, aside = extract(text)
     # Where the rest is read and written again, the media returns into the same strings.
-    again = bytes(aside.put_back(json.dumps(json.loads(rest)).encode()))
+    again = bytes(aside.restore(json.dumps(json.loads(rest)).encode()))
     assert json.loads(again) == document
 
 
 def test_body_without_media_is_left_alone():
     body = encoded(user({**TEXT, "text": LONG}))
-    assert set_aside(body)[0] is body
+    assert extract(body)[0] is body
     assert not is_set_aside(body)
 
 

@@ -29,15 +29,15 @@ from gemproxy.providers.gemini.wire.answers import (
     with_media,
 )
 from gemproxy.translate.openai_chat__gemini.choice import (
+    ChoiceDelta,
     ChoiceReader,
-    Increment,
     audio_id,
     completion_id,
     require_answer,
 )
 from gemproxy.translate.openai_chat__gemini.context import AnswerContext
 from gemproxy.translate.openai_chat__gemini.fast_path import PlainAnswer, plain_answer
-from gemproxy.translate.openai_chat__gemini.finish import CONTINUATION, UNSPECIFIED, Ending
+from gemproxy.translate.openai_chat__gemini.finish import CONTINUATION, UNSPECIFIED, FinishState
 from gemproxy.translate.openai_chat__gemini.rendering import joined_audio
 from gemproxy.translate.shared.signatures import SignatureStore
 from gemproxy.translate.shared.usage import TokenUsage, service_tier
@@ -83,7 +83,7 @@ def to_openai(
             completed = _translated(answers, context, created, new_id, signatures)
             # Names of the request's and other texts come in here, so this is not sure before.
             if answer.aside.all_in_data_urls(completed.body):
-                return replace(completed, body=bytes(answer.aside.put_back(completed.body)))
+                return replace(completed, body=bytes(answer.aside.restore(completed.body)))
     return _translated(list(map(with_media, answers)), context, created, new_id, signatures)
 
 
@@ -160,7 +160,7 @@ def hop_fault(answer: GenerateContentResponse) -> str | None:
         return None
     candidates = answer.candidates or []
     for candidate in candidates:
-        ending = Ending(candidate.finish or UNSPECIFIED)
+        ending = FinishState(candidate.finish or UNSPECIFIED)
         if not candidate.parts and not ending.is_clean:
             return f"no content in a further hop, {ending.reason}"
     return None if candidates else "no candidates in a further hop"
@@ -173,7 +173,7 @@ class _Choice:
 
     def __init__(self, reader: ChoiceReader) -> None:
         self.reader = reader
-        self._gathered = Increment()
+        self._gathered = ChoiceDelta()
 
     def add(self, candidate: Candidate) -> None:
         increment = self.reader.read(candidate)

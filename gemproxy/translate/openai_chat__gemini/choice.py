@@ -14,19 +14,19 @@ from gemproxy.api.openai.schema.answers import (
     ToolCall,
     URLCitation,
 )
-from gemproxy.media_bypass import NOTHING, SetAside
+from gemproxy.media_bypass import NOTHING, ExtractedMedia
 from gemproxy.providers.gemini.wire.answers import Blob, Candidate, Part
 from gemproxy.translate.openai_chat__gemini import rendering
 from gemproxy.translate.openai_chat__gemini.calls import CallReader
 from gemproxy.translate.openai_chat__gemini.citations import Citations
 from gemproxy.translate.openai_chat__gemini.context import AnswerContext
-from gemproxy.translate.openai_chat__gemini.finish import CONTINUATION, UNSPECIFIED, Ending
+from gemproxy.translate.openai_chat__gemini.finish import CONTINUATION, UNSPECIFIED, FinishState
 from gemproxy.translate.openai_chat__gemini.logprobs import token_logprobs
 from gemproxy.translate.openai_chat__gemini.model_images import remember_image
 from gemproxy.translate.shared.signatures import SignatureStore
 
 
-class Increment(msgspec.Struct):
+class ChoiceDelta(msgspec.Struct):
     """What one candidate, or several, add to their choice."""
 
     thoughts: str = ""
@@ -36,7 +36,7 @@ class Increment(msgspec.Struct):
     audio: list[Blob] = []
     logprobs: list[TokenLogprob] = []
 
-    def add(self, later: Increment) -> None:
+    def add(self, later: ChoiceDelta) -> None:
         """Take in what came after this."""
         self.thoughts += later.thoughts
         self.text += later.text
@@ -74,7 +74,7 @@ class ChoiceReader:
         context: AnswerContext,
         new_id: Callable[[], str],
         signatures: SignatureStore,
-        aside: SetAside = NOTHING,
+        aside: ExtractedMedia = NOTHING,
     ) -> None:
         self._context = context
         self._calls = CallReader(context, new_id, signatures)
@@ -84,13 +84,13 @@ class ChoiceReader:
         self._images = 0
         self._token: str | None = None
         #: How it ended, as far as that was told; several may come, and the last one counts.
-        self.ending: Ending | None = None
+        self.ending: FinishState | None = None
         #: Whether there was any text, call or media. Thoughts are no content.
         self.has_content = False
 
-    def read(self, candidate: Candidate) -> Increment:
+    def read(self, candidate: Candidate) -> ChoiceDelta:
         """Take in one candidate: a whole unary one, or a chunk's."""
-        increment = Increment()
+        increment = ChoiceDelta()
         for place, part in enumerate(candidate.parts):
             self._read_part(part, increment, continues=place == 0)
         if self._context.logprobs:
@@ -111,7 +111,7 @@ class ChoiceReader:
 
     def block(self, reason: str, message: str | None) -> None:
         """The prompt was blocked."""
-        self.ending = Ending(reason, message, of_prompt=True)
+        self.ending = FinishState(reason, message, of_prompt=True)
 
     def restart(self) -> None:
         """The next hop of a long answer begins: no finish reason yet, offsets from 0 again."""
@@ -124,7 +124,7 @@ class ChoiceReader:
         """There is no more of a long answer, though it is not at its end."""
         self._calls.drop_incomplete()
         if self.ending is None or not self.ending.is_clean:
-            self.ending = Ending(CONTINUATION)
+            self.ending = FinishState(CONTINUATION)
 
     def close(self) -> list[ToolCall]:
         """The calls that were still held back. Nothing is read after this."""
@@ -157,7 +157,7 @@ class ChoiceReader:
     @property
     def finish_reason(self) -> str:
         """OpenAI's word for the ending."""
-        reason = (self.ending or Ending()).finish_reason(calls=self._calls.count > 0)
+        reason = (self.ending or FinishState()).finish_reason(calls=self._calls.count > 0)
         legacy = self._context.legacy_functions and reason == "tool_calls"
         return "function_call" if legacy else reason
 
@@ -176,7 +176,7 @@ class ChoiceReader:
         if self.ending is not None and not self.has_content:
             self.ending.reject()
 
-    def _read_part(self, part: Part, increment: Increment, *, continues: bool) -> None:
+    def _read_part(self, part: Part, increment: ChoiceDelta, *, continues: bool) -> None:
         if part.function_call is not None:
             increment.calls += self._calls.read(part.function_call, part.thought_signature)
             self._citations.other_part()
@@ -191,7 +191,7 @@ class ChoiceReader:
             increment.text += (shown := self._read_rare_part(part, increment))
             self._citations.other_part(shown)
 
-    def _read_rare_part(self, part: Part, increment: Increment) -> str:
+    def _read_rare_part(self, part: Part, increment: ChoiceDelta) -> str:
         """Media, which goes where it belongs, or code, which is returned as text."""
         if part.executable_code is not None:
             return rendering.executable_code(part.executable_code)
@@ -218,9 +218,9 @@ class ChoiceReader:
     def _note_finish(self, candidate: Candidate) -> None:
         reason = candidate.finish
         if reason is not None and (reason != UNSPECIFIED or self.ending is None):
-            self.ending = Ending(reason, candidate.finish_message)
+            self.ending = FinishState(reason, candidate.finish_message)
 
-    def _note_content(self, increment: Increment) -> None:
+    def _note_content(self, increment: ChoiceDelta) -> None:
         if increment.text or increment.calls or increment.images or increment.audio:
             self.has_content = True
 
@@ -244,5 +244,5 @@ def require_answer(readers: list[ChoiceReader]) -> str | None:
         reader.reject()
     if any(map(_IS_ANSWER, readers)):
         return None
-    reasons = {(reader.ending or Ending()).reason for reader in readers}
+    reasons = {(reader.ending or FinishState()).reason for reader in readers}
     return f"no content, {', '.join(sorted(reasons))}" if reasons else "no candidates"

@@ -37,7 +37,7 @@ _FINISH_REASONS = {
 _MISSING_SIGNATURE = "MISSING_THOUGHT_SIGNATURE"
 
 
-class Ending(msgspec.Struct, frozen=True, gc=False):
+class FinishState(msgspec.Struct, frozen=True, gc=False):
     """How a choice ended: a finish reason, or the block reason of the whole prompt."""
 
     reason: str = UNSPECIFIED

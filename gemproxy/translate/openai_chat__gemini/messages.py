@@ -24,7 +24,7 @@ from gemproxy.api.openai.schema.messages import (
 )
 from gemproxy.api.openai.schema.tool_result_matching import Answered, Slot, pair_results
 from gemproxy.core.errors import InvalidRequest
-from gemproxy.media_bypass import NOTHING, SetAside
+from gemproxy.media_bypass import NOTHING, ExtractedMedia
 from gemproxy.providers.gemini.capabilities import ModelFamily
 from gemproxy.providers.gemini.wire.requests import Content, Part
 from gemproxy.translate.openai_chat__gemini.content import content_parts, text_parts
@@ -47,9 +47,9 @@ class Replay(msgspec.Struct, frozen=True):
     family: ModelFamily
     names: ToolNames
     signatures: SignatureStore
-    distrust_signatures: bool = False
+    replace_signatures: bool = False
     #: Where media of the request lies that was set aside.
-    aside: SetAside = NOTHING
+    aside: ExtractedMedia = NOTHING
 
 
 class Conversation(msgspec.Struct):
@@ -132,7 +132,7 @@ def _model_parts(message: AssistantMessage, index: int, replay: Replay) -> list[
         f"messages[{index}]",
         family=replay.family,
         signatures=replay.signatures,
-        distrust=replay.distrust_signatures,
+        distrust=replay.replace_signatures,
         aside=replay.aside,
     )
 
@@ -150,7 +150,7 @@ def _replay_calls(
         family=replay.family,
         names=replay.names,
         signatures=replay.signatures,
-        distrust=replay.distrust_signatures,
+        distrust=replay.replace_signatures,
     )
     answered = [results.get((index, position)) for position in range(len(calls))]
     translated = result_parts(calls, answered, replay.family)

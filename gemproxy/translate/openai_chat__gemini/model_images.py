@@ -14,7 +14,7 @@ from hashlib import blake2b
 from typing import Any
 
 from gemproxy.api.openai.schema.messages import AssistantMessage, ImagePart
-from gemproxy.media_bypass import SetAside
+from gemproxy.media_bypass import ExtractedMedia
 from gemproxy.providers.gemini.capabilities import ModelFamily
 from gemproxy.providers.gemini.wire.requests import Part
 from gemproxy.translate.openai_chat__gemini.content import content_parts, media_of
@@ -27,7 +27,9 @@ _PREFIX = "image:"
 _LONGEST_SIGNATURE = 4 * 1024 * 1024
 
 
-def remember_image(data: str, signature: str, signatures: SignatureStore, aside: SetAside) -> None:
+def remember_image(
+    data: str, signature: str, signatures: SignatureStore, aside: ExtractedMedia
+) -> None:
     """Keep the signature of an image, for when it comes back. ``data`` may be set ``aside``."""
     if len(signature) <= _LONGEST_SIGNATURE:
         signatures.remember(_key(data, aside), RememberedCall(signature, issued_upstream=False))
@@ -40,7 +42,7 @@ def model_parts(
     family: ModelFamily,
     signatures: SignatureStore,
     distrust: bool,
-    aside: SetAside,
+    aside: ExtractedMedia,
 ) -> list[Part]:
     """The content and the images of an assistant's message; ``path`` is the message's.
 
@@ -79,12 +81,12 @@ def _is_image(part: Part) -> bool:
     return medium is not None and (medium.mime_type or "").startswith("image/")
 
 
-def _key_of(part: Part, aside: SetAside) -> str:
+def _key_of(part: Part, aside: ExtractedMedia) -> str:
     blob = part.inline_data
     if blob is not None:
         return _key(blob.data, aside)
     return f"{_PREFIX}{part.file_data.file_uri}" if part.file_data is not None else ""
 
 
-def _key(data: str, aside: SetAside) -> str:
+def _key(data: str, aside: ExtractedMedia) -> str:
     return f"{_PREFIX}{blake2b(aside.data(data), digest_size=16).hexdigest()}"

@@ -16,7 +16,7 @@ from gemproxy.api.openai.schema.messages import DeveloperMessage, SystemMessage
 from gemproxy.api.openai.schema.requests import ChatCompletionRequest, LargeChatCompletionRequest
 from gemproxy.buffer_list import BufferList
 from gemproxy.core.errors import InvalidRequest, ModelNotFound
-from gemproxy.media_bypass import NOTHING, SetAside
+from gemproxy.media_bypass import NOTHING, ExtractedMedia
 from gemproxy.providers.gemini.capabilities import family_of
 from gemproxy.providers.gemini.wire.requests import (
     Blob,
@@ -102,13 +102,13 @@ def to_gemini(
     *,
     model: str,
     signatures: SignatureStore,
-    distrust_signatures: bool = False,
+    replace_signatures: bool = False,
     scrub: Callable[[str], str] = str,
     budget: SchemaBudget | None = None,
 ) -> TranslatedRequest:
     """The request for ``model``, the upstream's name without ``models/``.
 
-    ``distrust_signatures`` puts the documented dummy in place of every thought signature: for the
+    ``replace_signatures`` puts the documented dummy in place of every thought signature: for the
     one further try after Google refused one. ``scrub`` takes secrets out of what the answer may
     echo. ``budget`` is what the schemas of the request may cost, and holds what was made of them,
     for another translation. Raises :class:`InvalidRequest`, with ``param``, for what Gemini or this
@@ -119,7 +119,7 @@ def to_gemini(
     family = family_of(model)
     aside = request.aside if type(request) is LargeChatCompletionRequest else NOTHING
     if (native := plain_request(request, family, budget)) is not None:
-        body = aside.put_back(encode_generate_content(native))
+        body = aside.restore(encode_generate_content(native))
         return TranslatedRequest(
             body=body,
             context=_answer_context(request, _NO_NAMES, scrub),
@@ -130,7 +130,7 @@ def to_gemini(
         )
     google = google_options(request)
     tools = translate_tools(request, family, budget)
-    replay = Replay(family, tools.names, signatures, distrust_signatures, aside)
+    replay = Replay(family, tools.names, signatures, replace_signatures, aside)
     has_tools = tools.tools is not None
     conversation = translate_messages(
         request.messages,
@@ -157,7 +157,7 @@ def to_gemini(
         service_tier=_SERVICE_TIERS.get(request.service_tier or ""),
     )
     text = encode_generate_content(native)
-    body = aside.put_back(text)
+    body = aside.restore(text)
     media = _media(conversation.contents)
     return TranslatedRequest(
         body=body,
@@ -226,7 +226,7 @@ def _names_files(media: Sequence[Blob | FileData]) -> bool:
 
 
 def _estimated_tokens(
-    body: bytes | BufferList, media: Sequence[Blob | FileData], aside: SetAside
+    body: bytes | BufferList, media: Sequence[Blob | FileData], aside: ExtractedMedia
 ) -> int:
     if not media:
         return len(body) // _CHARACTERS_PER_TOKEN

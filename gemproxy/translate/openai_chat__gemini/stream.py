@@ -32,8 +32,8 @@ from gemproxy.providers.gemini.wire.answers import (
     with_unknown_kinds,
 )
 from gemproxy.translate.openai_chat__gemini.choice import (
+    ChoiceDelta,
     ChoiceReader,
-    Increment,
     audio_id,
     completion_id,
     require_answer,
@@ -130,7 +130,7 @@ class ChatStreamTranslator:
             raise UnusableAnswer(fault)
         chunks = []
         for (index, choice), calls in zip(choices, held_back, strict=True):
-            chunks.append(self._give(index, choice, Increment(calls=calls)))
+            chunks.append(self._give(index, choice, ChoiceDelta(calls=calls)))
             chunks.append(self._end(index, choice))
         if self._context.include_usage:
             chunks.append(self._chunks.usage(self.usage.to_openai()))
@@ -207,7 +207,7 @@ class ChatStreamTranslator:
             return self._give(index, choice, increment)
         return b""
 
-    def _give(self, index: int, choice: _StreamedChoice, increment: Increment) -> bytes:
+    def _give(self, index: int, choice: _StreamedChoice, increment: ChoiceDelta) -> bytes:
         """The chunks of ``increment``, after those that begin the choice if none was given."""
         begin = self._begin(index, choice)
         encode = self._chunks.delta

@@ -43,7 +43,7 @@ _DYNAMIC = -1
 
 
 @dataclass(frozen=True, slots=True)
-class _Wish:
+class _ReasoningRequest:
     """What the client asks for. At most one of ``effort`` and ``budget`` is set."""
 
     effort: str | None = None
@@ -60,38 +60,40 @@ def thinking_config(
 
     Raises :class:`InvalidRequest` where two wishes contradict each other.
     """
-    wish = _wish(request, google)
-    if wish is None or family.thinking is ThinkingControl.NONE:
+    wanted = _requested(request, google)
+    if wanted is None or family.thinking is ThinkingControl.NONE:
         return None
-    if (family.image_output or family.speech_output) and not wish.explicit:
+    if (family.image_output or family.speech_output) and not wanted.explicit:
         # Effort is a general hint, and these models are not made to reason.
         return None
     configure = _budget_config if family.thinking is ThinkingControl.BUDGET else _level_config
-    config = configure(wish, family)
+    config = configure(wanted, family)
     return None if config == ThinkingConfig() else config
 
 
-def _wish(request: ChatCompletionRequest, google: Options) -> _Wish | None:
+def _requested(request: ChatCompletionRequest, google: Options) -> _ReasoningRequest | None:
     if google.thinking_config is not None:
-        return _google_wish(request, google.thinking_config.value, google.thinking_config.path)
+        return _of_google(request, google.thinking_config.value, google.thinking_config.path)
     if request.reasoning_effort is not None:
-        return _effort_wish(request.reasoning_effort)
+        return _of_effort(request.reasoning_effort)
     if request.thinking is not None:
-        return _thinking_wish(request)
+        return _of_thinking(request)
     if request.reasoning is not None:
-        return _reasoning_wish(request)
+        return _of_reasoning(request)
     return None
 
 
-def _google_wish(request: ChatCompletionRequest, config: GoogleThinkingConfig, path: str) -> _Wish:
+def _of_google(
+    request: ChatCompletionRequest, config: GoogleThinkingConfig, path: str
+) -> _ReasoningRequest:
     level = either(config, path, "thinking_level").value
     budget = either(config, path, "thinking_budget").value
     shown = either(config, path, "include_thoughts").value
     if level is None and budget is None:
         if request.reasoning_effort is None:
-            return _Wish(include_thoughts=shown, explicit=True)
-        wish = _effort_wish(request.reasoning_effort)
-        return wish if shown is None else replace(wish, include_thoughts=shown)
+            return _ReasoningRequest(include_thoughts=shown, explicit=True)
+        wanted = _of_effort(request.reasoning_effort)
+        return wanted if shown is None else replace(wanted, include_thoughts=shown)
     if request.reasoning_effort is not None:
         raise InvalidRequest(
             f"reasoning_effort: cannot be combined with {path}, which says the same in other"
@@ -105,7 +107,7 @@ def _google_wish(request: ChatCompletionRequest, config: GoogleThinkingConfig, p
     word = None
     if level is not None:
         word = _known_level(level, either(config, path, "thinking_level").path)
-    return _Wish(word, budget, shown, explicit=True)
+    return _ReasoningRequest(word, budget, shown, explicit=True)
 
 
 def _known_level(level: str, path: str) -> str:
@@ -118,42 +120,42 @@ def _known_level(level: str, path: str) -> str:
     return word
 
 
-def _effort_wish(effort: str) -> _Wish:
-    return _Wish(effort=effort, include_thoughts=None if effort == "none" else True)
+def _of_effort(effort: str) -> _ReasoningRequest:
+    return _ReasoningRequest(effort=effort, include_thoughts=None if effort == "none" else True)
 
 
-def _thinking_wish(request: ChatCompletionRequest) -> _Wish | None:
+def _of_thinking(request: ChatCompletionRequest) -> _ReasoningRequest | None:
     thinking = request.thinking
     if thinking is None or thinking.type == "adaptive":
         return None
     if thinking.type == "disabled":
-        return _effort_wish("none")
+        return _of_effort("none")
     budget = thinking.budget_tokens
-    return _Wish(budget=budget, include_thoughts=None if budget == 0 else True)
+    return _ReasoningRequest(budget=budget, include_thoughts=None if budget == 0 else True)
 
 
-def _reasoning_wish(request: ChatCompletionRequest) -> _Wish | None:
+def _of_reasoning(request: ChatCompletionRequest) -> _ReasoningRequest | None:
     reasoning = request.reasoning
     if reasoning is None:
         return None
     if reasoning.enabled is False:
-        return _effort_wish("none")
+        return _of_effort("none")
     if reasoning.effort is None and reasoning.max_tokens is None and not reasoning.enabled:
         return None
     stops = reasoning.effort == "none" or reasoning.max_tokens == 0
     shown = None if stops or reasoning.exclude else True
     if reasoning.effort is not None:
-        return _Wish(effort=reasoning.effort, include_thoughts=shown)
-    return _Wish(budget=reasoning.max_tokens, include_thoughts=shown)
+        return _ReasoningRequest(effort=reasoning.effort, include_thoughts=shown)
+    return _ReasoningRequest(budget=reasoning.max_tokens, include_thoughts=shown)
 
 
-def _budget_config(wish: _Wish, family: ModelFamily) -> ThinkingConfig:
-    budget = wish.budget
-    if wish.effort is not None:
-        budget = _BUDGETS.get(wish.effort, family.minimal_budget)
+def _budget_config(wanted: _ReasoningRequest, family: ModelFamily) -> ThinkingConfig:
+    budget = wanted.budget
+    if wanted.effort is not None:
+        budget = _BUDGETS.get(wanted.effort, family.minimal_budget)
     if budget is not None:
         budget = _within(budget, family)
-    return ThinkingConfig(include_thoughts=wish.include_thoughts, thinking_budget=budget)
+    return ThinkingConfig(include_thoughts=wanted.include_thoughts, thinking_budget=budget)
 
 
 def _within(budget: int, family: ModelFamily) -> int:
@@ -163,19 +165,19 @@ def _within(budget: int, family: ModelFamily) -> int:
     return min(max(budget, smallest), largest)
 
 
-def _level_config(wish: _Wish, family: ModelFamily) -> ThinkingConfig:
-    effort, budget = wish.effort, wish.budget
+def _level_config(wanted: _ReasoningRequest, family: ModelFamily) -> ThinkingConfig:
+    effort, budget = wanted.effort, wanted.budget
     if budget == _DYNAMIC:
         # What these models do by themselves.
         budget = None
     if family.thinking_can_stop and (budget == 0 or effort == "none"):
-        return ThinkingConfig(include_thoughts=wish.include_thoughts, thinking_budget=0)
+        return ThinkingConfig(include_thoughts=wanted.include_thoughts, thinking_budget=0)
     if budget is not None and (budget == 0 or not family.accepts_budget):
         # Thinking cannot be switched off here, so that 0 is the lowest level and not a budget.
         effort = next(word for limit, word in _EFFORTS if budget <= limit)
         budget = None
     return ThinkingConfig(
-        include_thoughts=wish.include_thoughts,
+        include_thoughts=wanted.include_thoughts,
         thinking_budget=budget,
         thinking_level=None if effort is None else _nearest_level(effort, family.levels),
     )

@@ -9,7 +9,7 @@ from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred
 from twisted.internet.testing import MemoryReactor
 
-from gemproxy.service.lifetimes import FrozenStart, GracefulExit, Lifetime
+from gemproxy.service.lifetimes import GcTuning, GracefulExit, Lifetime
 from gemproxy.service.sequence import ServiceSequence
 
 
@@ -77,7 +77,7 @@ def test_a_subject_is_open_as_long_as_its_service_runs():
 def test_what_start_up_made_is_frozen_and_the_collector_comes_seldom():
     before, thresholds = gc.get_freeze_count(), gc.get_threshold()
     try:
-        FrozenStart().startService()
+        GcTuning().startService()
         assert gc.get_freeze_count() > before
         assert gc.get_threshold()[0] > thresholds[0]
     finally:
@@ -89,7 +89,7 @@ def test_what_a_reload_brought_is_frozen_as_well():
     brought = [[] for _ in range(1000)]
     before = gc.get_freeze_count()
     try:
-        FrozenStart().freeze_again()
+        GcTuning().freeze_again()
         assert gc.get_freeze_count() >= before + len(brought)
     finally:
         gc.unfreeze()
@@ -105,7 +105,7 @@ def test_what_a_reload_left_as_garbage_is_not_kept_for_good():
     gc.collect()  # Into the oldest generation, where a look at the young ones misses it.
     del node
     try:
-        FrozenStart().freeze_again()
+        GcTuning().freeze_again()
         assert gone() is None
     finally:
         gc.unfreeze()

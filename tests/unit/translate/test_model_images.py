@@ -125,7 +125,7 @@ def test_a_foreign_image_gets_nothing_elsewhere(model):
 def test_a_signature_that_google_refused_is_not_sent_again():
     signatures = SignatureStore()
     given = message_of(answer_with(DATA), signatures)
-    made = models_parts(given, signatures=signatures, distrust_signatures=True)
+    made = models_parts(given, signatures=signatures, replace_signatures=True)
     assert made == [{"text": "Here."}, image(DUMMY)]
 
 

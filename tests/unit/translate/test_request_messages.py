@@ -24,7 +24,7 @@ def native(messages, model=BEFORE_3, signatures=None, distrust=False, **fields):
     body = json.dumps({"model": model, "messages": messages, **fields}).encode()
     request = decode_chat_completion(body)
     store = SignatureStore() if signatures is None else signatures
-    translated = to_gemini(request, model=model, signatures=store, distrust_signatures=distrust)
+    translated = to_gemini(request, model=model, signatures=store, replace_signatures=distrust)
     return json.loads(translated.body)
 
 

@@ -11,7 +11,7 @@ from enum import Enum
 from typing import NamedTuple
 
 
-class Fate(Enum):
+class Support(Enum):
     """What the proxy does with a parameter."""
 
     #: It has its effect, exactly or as nearly as Gemini can.
@@ -25,11 +25,11 @@ class Fate(Enum):
 class Parameter(NamedTuple):
     """One parameter's fate, and the sentence that explains it."""
 
-    fate: Fate
+    fate: Support
     note: str
 
 
-_M, _I = Fate.MAPPED, Fate.IGNORED
+_M, _I = Support.MAPPED, Support.IGNORED
 
 #: Of ``chat.completions.create``.
 PARAMETERS: Mapping[str, Parameter] = {

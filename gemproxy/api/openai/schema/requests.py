@@ -18,7 +18,7 @@ from gemproxy.api.openai.schema.messages import Message, NonEmpty
 from gemproxy.api.openai.schema.tool_choice import FunctionName, ToolChoice, check_tool_choice
 from gemproxy.api.openai.schema.tool_result_matching import pair_results
 from gemproxy.core.errors import InvalidRequest
-from gemproxy.media_bypass import LEAST, SetAside, set_aside
+from gemproxy.media_bypass import MIN_BYTES, ExtractedMedia, extract
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 _Penalty = Annotated[float, msgspec.Meta(ge=-2, le=2)]
@@ -237,7 +237,7 @@ class ChatCompletionRequest(_Shape, frozen=True, kw_only=True):
 class LargeChatCompletionRequest(ChatCompletionRequest, frozen=True, kw_only=True):
     """A request whose media was set aside before it was decoded: marks stand in its place."""
 
-    aside: SetAside
+    aside: ExtractedMedia
 
 
 _decoder = msgspec.json.Decoder(ChatCompletionRequest)
@@ -252,8 +252,8 @@ def decode_chat_completion(body: bytes) -> ChatCompletionRequest:
 
     Large media stays where it is, in ``body``, and the request refers to it.
     """
-    if len(body) >= LEAST:
-        rest, aside = set_aside(body)
+    if len(body) >= MIN_BYTES:
+        rest, aside = extract(body)
         if aside.pieces:
             with suppress(InvalidRequest):  # the whole body tells the place of the mistake
                 request = _decode(rest)

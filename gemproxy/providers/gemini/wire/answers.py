@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import msgspec
 
 from gemproxy.core.errors import GarbledAnswer, GemproxyError
-from gemproxy.media_bypass import LEAST, SetAside, set_aside
+from gemproxy.media_bypass import MIN_BYTES, ExtractedMedia, extract
 
 #: Candidates of one answer, or of one chunk; nobody gets more than eight.
 MAX_CANDIDATES = 64
@@ -285,7 +285,7 @@ class LargeGenerateContentResponse(GenerateContentResponse, frozen=True, kw_only
 
     #: As it came.
     body: bytes
-    aside: SetAside
+    aside: ExtractedMedia
 
 
 class UpstreamErrorEvent(GemproxyError):
@@ -303,8 +303,8 @@ def decode_answer(body: bytes) -> GenerateContentResponse:
     Raises :exc:`UnusableAnswer` when ``body`` is neither. Large images stay where they are, in
     ``body``, and the answer refers to them; :func:`with_media` brings them in.
     """
-    if len(body) >= LEAST:
-        rest, aside = set_aside(body)
+    if len(body) >= MIN_BYTES:
+        rest, aside = extract(body)
         # Pieces of sound may have to be joined, which marks cannot be.
         if aside.pieces and _SOUND not in rest:
             with suppress(GarbledAnswer):  # the whole body tells the place of the mistake
