@@ -165,7 +165,8 @@ class Eligibility:
 
     def _breaker(self, key: KeyState, now: float, probe: bool) -> Ineligible | None:
         if key.breaker.state_at(now) is _OPEN:
-            return Ineligible(_CIRCUIT_OPEN, key.breaker.until)
+            rejected = key.needs_attention is not None
+            return Ineligible(_CIRCUIT_OPEN, key.breaker.until, rejected=rejected)
         busy = key.breaker.trial_running or (not probe and key.waits_for_probe(self.settings))
         return _BUSY if busy else None
 

@@ -218,7 +218,9 @@ class KeyPool:
             elif not entry.enabled:
                 summary.add_lasting(Ineligible(Reason.DISABLED))
             elif entry.breaker.state_at(now) is State.OPEN:
-                summary.add_lasting(Ineligible(Reason.CIRCUIT_OPEN, entry.breaker.until))
+                rejected = entry.needs_attention is not None
+                until = entry.breaker.until
+                summary.add_lasting(Ineligible(Reason.CIRCUIT_OPEN, until, rejected=rejected))
             elif entry.breaker.state_at(now) is State.HALF_OPEN:
                 summary.add_lasting(Ineligible(Reason.HALF_OPEN_BUSY))
             else:
@@ -242,7 +244,7 @@ class KeyPool:
             return Ineligible(Reason.COOLING_DOWN, until, for_the_day=for_the_day)
         recovered = now + self._settings.recovery_time
         if outcome.verdict is Verdict.KEY:
-            return Ineligible(Reason.CIRCUIT_OPEN, recovered)
+            return Ineligible(Reason.CIRCUIT_OPEN, recovered, rejected=True)
         if outcome.verdict in _NOT_FOR_THIS_KEY:
             return Ineligible(Reason.ALREADY_TRIED, recovered)
         return Ineligible(Reason.ALREADY_TRIED)

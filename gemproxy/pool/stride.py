@@ -52,13 +52,15 @@ class Reason(Enum):
 class Ineligible(Struct, frozen=True):
     """What keeps a member from its turn, until when; ``None`` is until something happens.
 
-    ``momentary`` concerns only the request at hand: the member stays ready for others.
+    ``momentary`` concerns only the request at hand: the member stays ready for others. ``rejected``
+    says that the upstream rejects the member, so that a person has to act.
     """
 
     reason: Reason
     until: float | None = None
     for_the_day: bool = False
     momentary: bool = False
+    rejected: bool = False
 
 
 class Member(Hashable, Protocol):
@@ -127,6 +129,7 @@ class StrideScheduler(Generic[M]):
         self._waiting: dict[Group, list[tuple[float, int, M, _Mark]]] = {g: [] for g in Group}
         self._counts: Counter[Reason] = Counter()
         self._out_for_the_day = 0
+        self._rejected = 0
         #: When the first of those that wait may be woken; no later than that at least.
         self._wake_at = math.inf
         self._serial = count()
@@ -144,6 +147,7 @@ class StrideScheduler(Generic[M]):
         twin._waiting = {group: heap.copy() for group, heap in self._waiting.items()}
         twin._counts = self._counts.copy()
         twin._out_for_the_day = self._out_for_the_day
+        twin._rejected = self._rejected
         twin._wake_at = self._wake_at
         # Serials only have to differ within a scheduler, so the twin goes on from the same counter.
         twin._serial = self._serial
@@ -243,6 +247,11 @@ class StrideScheduler(Generic[M]):
     def out_for_the_day(self) -> int:
         """How many of them are without a quota that returns at midnight."""
         return self._out_for_the_day
+
+    @property
+    def rejected(self) -> int:
+        """How many of them the upstream rejects."""
+        return self._rejected
 
     def soonest(self, group: Group) -> float | None:
         """When the first member of those mark by ``group`` will be looked at again."""
@@ -376,6 +385,7 @@ class StrideScheduler(Generic[M]):
         self._counts[ineligible.reason] += step
         if ineligible.for_the_day and _GROUPS[ineligible.reason] is Group.QUOTA:
             self._out_for_the_day += step
+        self._rejected += step * ineligible.rejected
 
     def _wake(self, now: float, judge: Judge[M]) -> bool:
         """Make some of those ready whose time is over; whether any came back into the line.

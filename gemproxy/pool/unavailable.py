@@ -36,6 +36,7 @@ class AvailabilitySummary:
 
     counts: Counter[Reason] = field(default_factory=Counter)
     out_for_the_day: int = 0
+    rejected: int = 0
     soonest_quota: float | None = None
     soonest_health: float | None = None
 
@@ -45,6 +46,7 @@ class AvailabilitySummary:
         return cls(
             scheduler.counts().copy(),
             scheduler.out_for_the_day,
+            scheduler.rejected,
             scheduler.soonest(Group.QUOTA),
             scheduler.soonest(Group.HEALTH),
         )
@@ -52,6 +54,7 @@ class AvailabilitySummary:
     def add(self, ineligible: Ineligible) -> None:
         """Count one more key, hindered for this request only."""
         self.counts[ineligible.reason] += 1
+        self.rejected += ineligible.rejected
         if ineligible.reason in _QUOTA and ineligible.until is not None:
             self.soonest_quota = _soonest(self.soonest_quota, ineligible.until)
 
@@ -74,12 +77,16 @@ def unavailable(
 
     Keys that are only out of quota decide first, since they come back by themselves; then those
     that are out of order; a model that no enabled key may use is an unknown one.
-    ``all_disabled_retry`` is the ``Retry-After`` where nothing but a person can help.
+    ``all_disabled_retry`` is the ``Retry-After`` where every key is disabled. Nor does waiting help
+    where Google rejects all that are out of order: a person has to act, however soon they are tried
+    again.
     """
     if summary.number(_QUOTA):
         return quota_exhausted(summary, model, now)
-    if summary.number(_OUT_OF_ORDER):
-        return no_healthy_keys(summary, _delay(summary.soonest_health, now))
+    if out_of_order := summary.number(_OUT_OF_ORDER):
+        should_retry = False if summary.rejected == out_of_order else None
+        delay = _delay(summary.soonest_health, now)
+        return no_healthy_keys(summary, delay, should_retry=should_retry)
     if summary.counts[Reason.MODEL_NOT_ALLOWED]:
         return ModelNotFound(
             f"The model '{model}' is not available to any of the configured keys.", param="model"

@@ -181,6 +181,20 @@ def test_invalid_keys_are_told_as_a_chat_tells_them():
     )
 
 
+def test_invalid_keys_that_are_tried_again_soon_are_told_so():
+    stage = Stage(a=[INVALID_KEY], b=[INVALID_KEY])
+    stage.pool.apply(list(stage.pool.sound_keys(NOON)), PoolSettings(recovery_time=20), NOON)
+    _, _, names = told(stage)
+    assert names == {"Retry-After": "20", "x-should-retry": "false"}
+    lease = stage.pool.acquire("gemini", NOON)
+    stage.pool.record(lease, Outcome(Verdict.KEY, 400, "invalid"), NOON)
+    lease = stage.pool.acquire("gemini", NOON)
+    stage.pool.record(lease, Outcome(Verdict.KEY, 400, "invalid"), NOON)
+    stage.now += 5
+    _, _, names = told(stage)
+    assert names == {"Retry-After": "15", "x-should-retry": "false"}
+
+
 def test_keys_that_a_chat_found_invalid_are_told_with_the_time_that_is_left():
     stage = Stage(a=[page("m")])
     lease = stage.pool.acquire("gemini", NOON)

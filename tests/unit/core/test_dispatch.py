@@ -783,6 +783,20 @@ def test_nobody_is_asked_to_try_again_while_all_keys_are_bad():
         assert told(caught.value) == {"Retry-After": "300", "x-should-retry": "false"}
 
 
+@pytest.mark.parametrize("recovery_time", [1, 20, 60])
+def test_nor_while_they_are_tried_again_soon(recovery_time):
+    proxy = Proxy(FakeGemini(a=[INVALID_KEY], b=[INVALID_KEY]))
+    settings = PoolSettings(recovery_time=recovery_time)
+    proxy.pool.apply(list(proxy.pool.sound_keys(NOON)), settings, NOON)
+    for _ in range(2):
+        with pytest.raises(NoHealthyKeys) as caught:
+            proxy.ask()
+        assert told(caught.value) == {
+            "Retry-After": str(recovery_time),
+            "x-should-retry": "false",
+        }
+
+
 def test_a_retry_that_cannot_help_is_not_asked_for_however_short_the_wait_is():
     proxy = Proxy(FakeGemini(a=[whole()]))
     disabled = [replace(key, enabled=False) for key in proxy.pool.sound_keys(NOON)]

@@ -61,6 +61,51 @@ def fail_key(pool, name, outcome, now=NOON, model="m"):
     pool.record(lease, outcome, now)
 
 
+class TestAdviceWhileKeysAreRejected:
+    """Waiting helps only where a key is out of order for another reason."""
+
+    @staticmethod
+    def advice(pool, model="m", now=NOON):
+        with pytest.raises(NoHealthyKeys) as refused:
+            pool.acquire(model, now)
+        return refused.value.retry_after, refused.value.should_retry
+
+    def test_a_short_recovery_time_brings_nobody_back(self):
+        pool = pool_of("a", "b", recovery_time=20)
+        assert served(pool, 2) == {"a": 1, "b": 1}
+        fail_key(pool, "a", INVALID)
+        fail_key(pool, "b", INVALID)
+        for model in ("m", "n"):
+            assert self.advice(pool, model, NOON + 5) == (15.0, False)
+
+    def test_nor_does_a_disabled_key_beside_them(self):
+        pool = pool_of("a", key("b", enabled=False), recovery_time=20)
+        fail_key(pool, "a", INVALID)
+        assert self.advice(pool) == (20.0, False)
+
+    def test_a_key_that_only_failed_is_worth_the_wait(self):
+        pool = pool_of("a", "b", recovery_time=20, cooldown=10, failure_threshold=1)
+        fail_key(pool, "a", INVALID)
+        fail_key(pool, "b", OVERLOADED)
+        assert self.advice(pool) == (10.0, None)
+
+    def test_so_is_the_trial_of_a_rejected_one(self):
+        pool = pool_of("a", recovery_time=20)
+        fail_key(pool, "a", INVALID)
+        trial = pool.acquire("m", NOON + 20)
+        assert self.advice(pool, now=NOON + 20) == (1.0, None)
+        pool.record(trial, INVALID, NOON + 20)
+        assert self.advice(pool, now=NOON + 20) == (20.0, False)
+
+    def test_what_is_over_is_forgotten(self):
+        pool = pool_of("a", recovery_time=20, cooldown=10, failure_threshold=1)
+        fail_key(pool, "a", INVALID)
+        assert self.advice(pool) == (20.0, False)
+        assert serve(pool, now=NOON + 20) == "a"
+        fail_key(pool, "a", OVERLOADED, NOON + 20)
+        assert self.advice(pool, now=NOON + 20) == (10.0, None)
+
+
 class TestWeights:
     def test_two_to_one_is_exact(self):
         pool = pool_of(key("a", weight=2), key("b"))
