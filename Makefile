@@ -13,7 +13,7 @@ CLIENT_ENVIRONMENTS := $(VENV)-clients
 NODE_CLIENTS = $(if $(shell command -v npm),$(patsubst %/package-lock.json, \
   %/node_modules/.package-lock.json,$(wildcard tests/clients/node/package-lock.json)))
 
-.PHONY: demo run test test-versions kill-test reloads chaos systemd-test clients lint
+.PHONY: demo run test test-versions coverage kill-test reloads chaos systemd-test clients lint
 .PHONY: bench bench-quick screenshots lock clean
 
 demo: $(VENV)/run.stamp      ## try it: no key and no internet needed
@@ -29,6 +29,12 @@ test: $(VENV)/dev.stamp      ## every test
 
 test-versions:               ## the tests with the lowest, locked and newest dependencies
 	.ci/versions
+
+coverage: $(VENV)/dev.stamp  ## which lines and branches the tests reach
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest $(TESTS)
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
 
 kill-test: $(VENV)/dev.stamp ## fifty kills in a row of the real daemon
 	GEMPROXY_KILLS=50 $(BIN)/python -m pytest tests/integration/test_state.py -k kill_after_kill
