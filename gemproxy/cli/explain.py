@@ -13,8 +13,8 @@ from gemproxy.cli.admin_address import add_url_argument
 from gemproxy.cli.admin_client import connect
 from gemproxy.cli.exits import ExitStatus
 from gemproxy.cli.tables import counted, moment, printable, show, table
+from gemproxy.pool.eligibility import Reason
 from gemproxy.pool.outcome import Charge, Verdict
-from gemproxy.pool.stride import Reason
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace

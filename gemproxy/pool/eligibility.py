@@ -1,18 +1,189 @@
-"""Whether a key may serve a model now, and if not, what makes ineligible it."""
+"""The index of what makes keys ineligible.
+
+Three questions are answered here, from the cheapest to the dearest:
+
+* :meth:`Eligibility.trivially_eligible`: can nothing at all make the key ineligible? Two or three
+  look-ups: of the key in ``restricted``, and of its project in the tables of cooldowns that have
+  entries. Nearly every choice of a key ends here.
+* :class:`Marks`, one for each model's scheduler: which keys are known to be ineligible, why, until
+  when, and how many there are for each reason. A key with a mark is not checked again before the
+  mark ends or is removed.
+* :meth:`Eligibility.check`: the exact answer for one key, model and moment, from the facts: the
+  operator's word, the key's breaker, limits and health, and the cooldowns and denials of its
+  project.
+
+Whoever changes a fact calls :class:`~gemproxy.pool.scheduler.KeyScheduler`, which keeps
+``restricted`` and the marks true.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import replace
+import heapq
+import math
+from collections import Counter
+from collections.abc import Collection, Hashable, Iterable, Iterator
+from enum import Enum
+from itertools import count
+from typing import Any, Generic, TypeVar
+
+from msgspec import Struct
 
 from gemproxy.pool.breaker import State
 from gemproxy.pool.calendar import Calendar
 from gemproxy.pool.cooldowns import Cooldowns
-from gemproxy.pool.key import Key
-from gemproxy.pool.key_diff import KeyDiff
 from gemproxy.pool.key_state import KeyState, PoolSettings
 from gemproxy.pool.limits import Shortage
-from gemproxy.pool.stride import Ineligible, Reason
+
+#: So many outdated items may stay in a heap before it is swept.
+_SLACK = 64
+
+
+class Reason(Enum):
+    """Why a key is ineligible."""
+
+    DISABLED = "disabled"
+    CIRCUIT_OPEN = "circuit_open"
+    HALF_OPEN_BUSY = "half_open_busy"
+    COOLING_DOWN = "cooling_down"
+    OVER_LIMIT = "over_limit"
+    MODEL_NOT_ALLOWED = "model_not_allowed"
+    LOW_HEALTH = "low_health"
+    ALREADY_TRIED = "already_tried"
+
+
+class Ineligible(Struct, frozen=True):
+    """Why a key is ineligible, until when; ``None`` is until something changes.
+
+    ``momentary`` concerns only the request at hand: the key stays eligible for others. ``rejected``
+    says that Google rejects the key, so that a person has to act.
+    """
+
+    reason: Reason
+    until: float | None = None
+    for_the_day: bool = False
+    momentary: bool = False
+    rejected: bool = False
+
+
+class Group(Enum):
+    """Kinds of reasons that end in different ways, and are answered differently."""
+
+    QUOTA = "quota"
+    HEALTH = "health"
+    WEAK = "weak"
+    ADMISSION = "admission"
+
+
+_GROUPS = {
+    Reason.COOLING_DOWN: Group.QUOTA,
+    Reason.OVER_LIMIT: Group.QUOTA,
+    Reason.CIRCUIT_OPEN: Group.HEALTH,
+    Reason.HALF_OPEN_BUSY: Group.HEALTH,
+    Reason.LOW_HEALTH: Group.WEAK,
+    Reason.DISABLED: Group.ADMISSION,
+    Reason.MODEL_NOT_ALLOWED: Group.ADMISSION,
+}
+
+M = TypeVar("M", bound=Hashable)
+
+
+class Mark:
+    """One member's entry. Compared by identity: heaps may hold older ones of the member."""
+
+    __slots__ = ("ineligible", "until")
+
+    def __init__(self, ineligible: Ineligible, until: float) -> None:
+        self.ineligible = ineligible
+        self.until = until
+
+
+class Marks(Generic[M]):
+    """The members that are known to be ineligible, with totals and the times at which they end.
+
+    A mark may be out of date in one direction: a member may be eligible before it ends.
+    """
+
+    __slots__ = ("_ends", "_serial", "counts", "members", "out_for_the_day", "rejected", "wake_at")
+
+    def __init__(self) -> None:
+        self.members: dict[M, Mark] = {}
+        #: How many members there are for each reason.
+        self.counts: Counter[Reason] = Counter()
+        #: How many of them have no quota left until midnight.
+        self.out_for_the_day = 0
+        #: How many of them Google rejects.
+        self.rejected = 0
+        #: The earliest end of a mark, or an earlier time.
+        self.wake_at = math.inf
+        self._ends: dict[Group, list[tuple[float, int, M, Mark]]] = {g: [] for g in Group}
+        self._serial = count()
+
+    def copy(self) -> Marks[M]:
+        """The same marks; the two are independent from here on."""
+        twin: Marks[M] = Marks()
+        twin.members = self.members.copy()
+        twin.counts = self.counts.copy()
+        twin.out_for_the_day = self.out_for_the_day
+        twin.rejected = self.rejected
+        twin.wake_at = self.wake_at
+        twin._ends = {group: heap.copy() for group, heap in self._ends.items()}
+        twin._serial = self._serial
+        return twin
+
+    def add(self, member: M, ineligible: Ineligible, *, earliest: float = -math.inf) -> Mark:
+        """Mark a member, in place of its present mark. It ends at ``earliest`` or later."""
+        self.remove(member)
+        self._count(ineligible, 1)
+        until = math.inf if ineligible.until is None else max(ineligible.until, earliest)
+        mark = self.members[member] = Mark(ineligible, until)
+        if ineligible.until is not None:
+            heap = self._ends[_GROUPS[ineligible.reason]]
+            self.wake_at = min(self.wake_at, until)
+            heapq.heappush(heap, (until, next(self._serial), member, mark))
+            self.drop_outdated(heap)
+        return mark
+
+    def remove(self, member: M) -> None:
+        """Forget the mark of a member, if it has one."""
+        mark = self.members.pop(member, None)
+        if mark is not None:
+            self._count(mark.ineligible, -1)
+
+    def holds(self, member: M, mark: Mark) -> bool:
+        """Whether ``mark`` is the present one of ``member``."""
+        return self.members.get(member) is mark
+
+    def soonest(self, group: Group) -> float | None:
+        """The earliest end of a mark with a reason of ``group``."""
+        heap = self._ends[group]
+        while heap and not self.holds(heap[0][2], heap[0][3]):
+            heapq.heappop(heap)
+        return heap[0][0] if heap else None
+
+    def expired(self, now: float) -> Iterator[M]:
+        """The members whose marks have ended; whoever takes one removes or replaces its mark."""
+        for heap in self._ends.values():
+            while heap and heap[0][0] <= now:
+                _, _, member, mark = heapq.heappop(heap)
+                if self.holds(member, mark):
+                    yield member
+
+    def update_wake_at(self) -> None:
+        """Set :attr:`wake_at` after :meth:`expired`."""
+        self.wake_at = min((heap[0][0] for heap in self._ends.values() if heap), default=math.inf)
+
+    def drop_outdated(self, heap: list[tuple[Any, int, M, Mark]]) -> None:
+        """Sweep a heap of marks once most of them are no longer the present ones."""
+        if len(heap) > 2 * len(self.members) + _SLACK:
+            heap[:] = [item for item in heap if self.holds(item[2], item[3])]
+            heapq.heapify(heap)
+
+    def _count(self, ineligible: Ineligible, step: int) -> None:
+        self.counts[ineligible.reason] += step
+        if ineligible.for_the_day and _GROUPS[ineligible.reason] is Group.QUOTA:
+            self.out_for_the_day += step
+        self.rejected += step * ineligible.rejected
+
 
 #: To look a member of an Enum up costs more than a call.
 _CLOSED, _OPEN = State.CLOSED, State.OPEN
@@ -23,18 +194,23 @@ _OVER_LIMIT = Reason.OVER_LIMIT
 _LOW_HEALTH = Reason.LOW_HEALTH
 
 DISABLED = Ineligible(Reason.DISABLED)
-"""Goes before every other reason, and ends with the operator's word only."""
+"""Goes before every other reason, and ends only when the operator enables the key."""
 
 _BUSY = Ineligible(Reason.HALF_OPEN_BUSY)
 _NOT_ALLOWED = Ineligible(_MODEL_NOT_ALLOWED)
 
 
 class Eligibility:
-    """Knows the cooldowns of projects and asks keys for the remainder.
+    """Which keys are eligible for which models. See the module.
 
     ``cooldowns`` are projects whose quota for a model is used up, ``denials`` are projects that
     Google refuses a model, ``key_denials`` are single keys, by their ids, to which it does.
     ``calendar`` relates the pool's time to the wall clock's.
+
+    ``restricted`` are the keys that something of their own may make ineligible, whatever the model:
+    they are disabled, their breaker is not closed, failures count against their health, or they
+    have limits or an allow-list. It holds every such key, and may hold one whose failures have
+    left the window since.
     """
 
     def __init__(self, settings: PoolSettings) -> None:
@@ -43,6 +219,14 @@ class Eligibility:
         self.cooldowns = Cooldowns()
         self.denials = Cooldowns()
         self.key_denials = Cooldowns()
+        self.restricted: set[KeyState] = set()
+
+    def update(self, key: KeyState) -> None:
+        """Something of the key's own has changed."""
+        if _is_unrestricted(key):
+            self.restricted.discard(key)
+        else:
+            self.restricted.add(key)
 
     def check(
         self,
@@ -54,9 +238,9 @@ class Eligibility:
         last_resort: bool = False,
         probe: bool = False,
     ) -> Ineligible | None:
-        """What keeps ``key`` from serving ``model`` at ``now``; ``None`` where nothing does.
+        """Why ``key`` may not serve ``model`` at ``now``; ``None`` where it may.
 
-        Of several reasons the one that lasts longest is told.
+        Of several reasons it is the one that lasts longest.
         ``last_resort`` admits low health, ``probe`` a half-open key that waits for its probe.
         """
         if self.trivially_eligible(key, model):
@@ -67,13 +251,16 @@ class Eligibility:
             return found[0] if len(found) == 1 else _longest(found)
         if shortage is not None:
             return Ineligible(_OVER_LIMIT, shortage.until, momentary=True)
-        if not last_resort and self._is_weak(key, now):
-            return Ineligible(_LOW_HEALTH, key.window.next_change(now))
+        if not last_resort and key.window.failures:
+            if self._is_weak(key, now):
+                return Ineligible(_LOW_HEALTH, key.window.next_change(now))
+            # The failures may have left the window.
+            self.update(key)
         return None
 
     def trivially_eligible(self, key: KeyState, model: str) -> bool:
-        """Whether nothing at all could keep ``key`` from ``model``, seen at a glance."""
-        return _is_unrestricted(key) and not self.may_cool(key, model)
+        """Whether nothing at all can make ``key`` ineligible for ``model``."""
+        return key not in self.restricted and not self.may_cool(key, model)
 
     def may_cool(self, key: KeyState, model: str) -> bool:
         """Whether ``key`` or its project is kept from ``model``, or was until a moment ago."""
@@ -93,7 +280,7 @@ class Eligibility:
         )
 
     def forget(self, key: KeyState) -> None:
-        """End every cooldown of a key and of its project."""
+        """End every cooldown and denial of a key and of its project."""
         for cooldowns in (self.cooldowns, self.denials):
             cooldowns.forget_project(key.key.project)
         self.key_denials.forget_project(key.id)
@@ -106,46 +293,16 @@ class Eligibility:
         found += self.key_denials.of_project(key.id, now)
         return tuple(sorted({denial.model for denial in found}))
 
-    @property
-    def any_cooldowns(self) -> bool:
-        """Whether any project is kept from any model."""
-        return self.cooldowns.size > 0 or self.denials.size > 0 or self.key_denials.size > 0
-
-    def doubtful(
+    def candidates(
         self, keys: Iterable[KeyState], model: str, tried: Collection[str]
-    ) -> Collection[KeyState]:
-        """Those of ``keys`` that may be hindered or were ``tried``: none of many sound ones."""
+    ) -> list[KeyState]:
+        """Those of ``keys`` that may be ineligible or were ``tried``."""
         return [key for key in keys if key.id in tried or not self.trivially_eligible(key, model)]
-
-    def follow_names(self, diff: KeyDiff, entries: Iterable[KeyState], now: float) -> None:
-        """Move the cooldowns of keys that are renamed, where the project is only the key's name.
-
-        ``entries`` are the keys from now on; those whose file entry changed still have the old one.
-        A renamed key keeps its cooldowns, and another secret under its old name begins without
-        them.
-        """
-        moves = [(old, new) for _, old, new in diff.updated if old.project != new.project]
-        gone = (*(entry.key for entry in diff.removed), *(old for old, _ in moves))
-        left = {key.project for key in gone if is_alone(key)}
-        if left:
-            # Only now, since it looks at every key.
-            left -= {entry.key.project for entry in diff.staying(entries)}
-        for cooldowns in (self.cooldowns, self.denials):
-            carried = [
-                replace(cooldown, project=new.project)
-                for old, new in moves
-                if is_alone(old) and is_alone(new)
-                for cooldown in cooldowns.of_project(old.project, now)
-            ]
-            for project in left:
-                cooldowns.forget_project(project)
-            for cooldown in carried:
-                cooldowns.add(cooldown, now)
 
     def _lasting(
         self, key: KeyState, model: str, now: float, shortage: Shortage | None, probe: bool
     ) -> list[Ineligible]:
-        """What would hinder any other request for the model as well, in order of precedence."""
+        """The reasons that concern all requests for the model, in order of precedence."""
         found: list[Ineligible] = []
         if not key.enabled:
             found.append(DISABLED)
@@ -176,7 +333,7 @@ class Eligibility:
 
 
 def _is_unrestricted(key: KeyState) -> bool:
-    """Whether nothing of the key itself could hinder it, whatever the model and the time."""
+    """Whether nothing of its own can make the key ineligible, whatever the model and the time."""
     return (
         key.enabled
         and key.breaker.state is _CLOSED
@@ -189,14 +346,9 @@ def _is_unrestricted(key: KeyState) -> bool:
 def _longest(found: list[Ineligible]) -> Ineligible:
     """The one that ends last, the first of several without an end; a trial ends soonest of all.
 
-    So a key that is told to be out of quota until some moment is free at that moment, and what a
-    scheduler remembers of a suspended key stays true until then.
+    So a key that is reported to be out of quota until a moment is eligible at that moment, and a
+    mark stays true until its end.
     """
     found = [ineligible for ineligible in found if ineligible is not _BUSY]
     endless = [ineligible for ineligible in found if ineligible.until is None]
     return endless[0] if endless else max(found, key=lambda ineligible: ineligible.until or 0.0)
-
-
-def is_alone(key: Key) -> bool:
-    """Whether its project is what stands for it where the file names none."""
-    return key.project == key.name

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 
-from gemproxy.pool.eligibility import Eligibility
+from gemproxy.pool.eligibility import Eligibility, Reason
 from gemproxy.pool.key_state import KeyState
 from gemproxy.pool.status import SkippedKey
-from gemproxy.pool.stride import Reason
 
 
 def skipped_keys(

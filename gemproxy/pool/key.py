@@ -39,3 +39,8 @@ class Key:
     def id(self) -> str:
         """First 12 hex digits of the secret's SHA-256."""
         return self.secret.id
+
+    @property
+    def has_own_project(self) -> bool:
+        """Whether its project is the default one, where the file names none."""
+        return self.project == self.name

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from gemproxy.pool.cooldowns import Cooldowns
 from gemproxy.pool.key import Key
 from gemproxy.pool.key_state import KeyState
 from gemproxy.pool.status import PoolChange
@@ -42,3 +43,30 @@ class KeyDiff:
             removed=tuple(entry.key.name for entry in self.removed),
             updated=tuple(new.name for _, _, new in self.updated),
         )
+
+
+def move_cooldowns(
+    diff: KeyDiff, entries: Iterable[KeyState], tables: Iterable[Cooldowns], now: float
+) -> None:
+    """Move the cooldowns of keys that are renamed, where the project is only the key's name.
+
+    ``entries`` are the keys from now on; those whose file entry changed still have the old one.
+    A renamed key keeps its cooldowns, and another secret under its old name begins without them.
+    """
+    moves = [(old, new) for _, old, new in diff.updated if old.project != new.project]
+    gone = (*(entry.key for entry in diff.removed), *(old for old, _ in moves))
+    left = {key.project for key in gone if key.has_own_project}
+    if left:
+        # Only now, since it looks at every key.
+        left -= {entry.key.project for entry in diff.staying(entries)}
+    for cooldowns in tables:
+        moved = [
+            replace(cooldown, project=new.project)
+            for old, new in moves
+            if old.has_own_project and new.has_own_project
+            for cooldown in cooldowns.of_project(old.project, now)
+        ]
+        for project in left:
+            cooldowns.forget_project(project)
+        for cooldown in moved:
+            cooldowns.add(cooldown, now)

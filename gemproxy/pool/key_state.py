@@ -13,9 +13,10 @@ from gemproxy.pool.health import SlidingWindow
 from gemproxy.pool.key import Key, Limits
 from gemproxy.pool.limits import Ledger
 from gemproxy.pool.outcome import Outcome
-from gemproxy.pool.snapshot import KeySnapshot, Override
-from gemproxy.pool.status import LastError
-from gemproxy.pool.stride import STRIDE
+from gemproxy.pool.snapshot import KeySnapshot, LastError, Override
+
+STRIDE = 720_720 * 1_000_000
+"""Stride of the weight 1; whole for every weight up to 16 and exact enough for the others."""
 
 _LATENCIES = 64
 #: Of these so many are shown one by one.

@@ -10,7 +10,7 @@ from gemproxy.pool.breaker import Permit, State
 from gemproxy.pool.key import Key
 from gemproxy.pool.key_state import KeyState
 from gemproxy.pool.limits import Use
-from gemproxy.pool.status import LastError
+from gemproxy.pool.snapshot import LastError
 
 
 class Lease(Struct, eq=False):

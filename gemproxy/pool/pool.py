@@ -14,10 +14,10 @@ from itertools import count, islice
 from gemproxy.core.errors import ProxyError
 from gemproxy.pool.breaker import Permit, State
 from gemproxy.pool.cooldowns import FORBIDDEN
-from gemproxy.pool.eligibility import Eligibility, is_alone
+from gemproxy.pool.eligibility import Eligibility, Ineligible, Reason
 from gemproxy.pool.explanations import skipped_keys
 from gemproxy.pool.key import Key
-from gemproxy.pool.key_diff import KeyDiff
+from gemproxy.pool.key_diff import KeyDiff, move_cooldowns
 from gemproxy.pool.key_state import KeyState, PoolSettings
 from gemproxy.pool.lease import Lease, Transition
 from gemproxy.pool.outcome import SERVED, Outcome, Verdict
@@ -26,7 +26,6 @@ from gemproxy.pool.reports import key_status, pool_counts
 from gemproxy.pool.scheduler import KeyScheduler
 from gemproxy.pool.snapshot import KeySnapshot, Override, PoolSnapshot
 from gemproxy.pool.status import KeyStatus, PoolChange, PoolCounts, SkippedKey
-from gemproxy.pool.stride import Ineligible, Reason
 from gemproxy.pool.unavailable import (
     AvailabilitySummary,
     no_healthy_keys,
@@ -77,8 +76,6 @@ class KeyPool:
         self._eligibility = Eligibility(self._settings)
         self._entries = {key.id: self._new_entry(key) for key in keys}
         self._scheduler = KeyScheduler(self._entries, self._eligibility)
-        #: Nothing hinders any key: known since a look at all; whatever may change it says so.
-        self._all_trivially_eligible = False
 
     # -- leases ----------------------------------------------------------------------------------
 
@@ -92,7 +89,7 @@ class KeyPool:
         :class:`~gemproxy.core.errors.NoHealthyKeys` or
         :class:`~gemproxy.core.errors.ModelNotFound`, as if the tried keys did not exist.
         """
-        entry = self._scheduler.take(model, now, tried, tokens)
+        entry = self._scheduler.choose(model, now, tried, tokens)
         if entry is None:
             raise self._unavailable(model, now, tokens)
         return self._lease(entry, model, now, tokens)
@@ -165,15 +162,13 @@ class KeyPool:
                 entry.answered_in(latency)
             self._scheduler.served(lease, now)
         else:
-            self._all_trivially_eligible = False
             self._scheduler.failed(lease, outcome, now)
 
     def _record_late(self, lease: Lease, outcome: Outcome, now: float) -> None:
         """The key is gone. A project that others share is not, and may be out of quota by now."""
         entry = lease.entry
-        if not is_alone(entry.key):
+        if not entry.key.has_own_project:
             apply_outcome(entry, lease.permit, lease.model, outcome, now, self._eligibility)
-            self._all_trivially_eligible = False
 
     def mark_serving(self, lease: Lease) -> None:
         """The key has begun to answer: a trial need not wait for a long stream's end."""
@@ -193,7 +188,7 @@ class KeyPool:
         Where keys are left and only the client's attempts are used up, that is the same kind of
         error, with the advice to come back at once.
         """
-        if not self._scheduler.any_fit(model, now):
+        if not self._scheduler.any_eligible(model, now):
             return self._unavailable(model, now, 0)
         if outcome.verdict in _QUOTA:
             summary = self._scheduler.known(model, now)
@@ -274,22 +269,22 @@ class KeyPool:
         looked at whole, in the file's order. Of a larger one those are told that the scheduler has
         come by and found unfit; a key whose turn had not come was not passed over.
         """
-        if self._all_trivially_eligible and not tried:
+        index = self._eligibility
+        if not (
+            index.restricted
+            or tried
+            or index.cooldowns.size
+            or index.denials.size
+            or index.key_denials.size
+        ):
             return []
         looked_at: Iterable[KeyState] = self._entries.values()
         if len(self._entries) > limit:
             looked_at = self._scheduler.suspects(model, now, tried, limit)
-            if not looked_at:
-                return []
-        doubtful = self._eligibility.doubtful(looked_at, model, tried)
-        if not doubtful:
-            self._all_trivially_eligible = (
-                len(self._entries) <= limit and not self._eligibility.any_cooldowns
-            )
-            return []
-        others = (entry for entry in doubtful if entry.id != chosen)
-        told = skipped_keys(others, self._eligibility, model, now, tried=tried, tokens=tokens)
-        return list(islice(told, limit))
+        candidates = index.candidates(looked_at, model, tried)
+        others = (entry for entry in candidates if entry.id != chosen)
+        found = skipped_keys(others, index, model, now, tried=tried, tokens=tokens)
+        return list(islice(found, limit))
 
     def statuses(self, now: float) -> list[KeyStatus]:
         """Every key, in the file's order."""
@@ -428,8 +423,7 @@ class KeyPool:
         permit = Permit(entry.breaker.generation)
         apply_outcome(entry, permit, "", outcome, now, self._eligibility)
         entry.stored = None
-        self._all_trivially_eligible = False
-        self._scheduler.exclude_unfit(entry, now)
+        self._scheduler.rejected(entry, now)
         return True
 
     def key(self, id_or_name: str) -> Key:
@@ -444,7 +438,6 @@ class KeyPool:
         Leases of removed keys may still be settled; only a project that others share hears of it.
         """
         afresh = settings != self._settings
-        self._all_trivially_eligible = False
         self._settings = self._eligibility.settings = settings
         diff = self._take(keys)
         if afresh:
@@ -508,7 +501,6 @@ class KeyPool:
         than its rule allows, whatever the clock said when the snapshot was taken; where it was
         ahead of the present one, no time has passed since.
         """
-        self._all_trivially_eligible = False
         to_pool_time = now - max(self._eligibility.calendar.epoch(now), snapshot.taken_at)
         self._overrides = dict(snapshot.overrides)
         for stored in snapshot.keys:
@@ -574,7 +566,8 @@ class KeyPool:
     def _follow(self, diff: KeyDiff, now: float) -> None:
         """Let everything that is known by key follow from the old keys to the new ones."""
         settings = self._settings
-        self._eligibility.follow_names(diff, self._entries.values(), now)
+        tables = (self._eligibility.cooldowns, self._eligibility.denials)
+        move_cooldowns(diff, self._entries.values(), tables, now)
         for entry, _, key in diff.updated:
             entry.configure(key, settings, self._override_of(entry.id))
         for entry in diff.added:
@@ -593,7 +586,7 @@ class KeyPool:
         if entry.ledger is None:
             return Lease(entry, entry.key, model, permit, None)
         use = entry.ledger.reserve(now, tokens)
-        self._scheduler.exclude_unfit(entry, now)
+        self._scheduler.mark_if_ineligible(entry, now)
         return Lease(entry, entry.key, model, permit, use)
 
     def _unavailable(self, model: str, now: float, tokens: int) -> ProxyError:
@@ -603,7 +596,6 @@ class KeyPool:
 
     def _breaker_changed(self, entry: KeyState, before: State, after: State) -> None:
         entry.stored = None
-        self._all_trivially_eligible = False
         self._scheduler.mark_eligible(entry)
         if self._on_transition is not None:
             told = Transition(entry.key.name, before, after)
@@ -624,9 +616,8 @@ class KeyPool:
 
     def _change_override(self, entry: KeyState, override: Override) -> None:
         self._overrides[entry.id] = override
-        self._all_trivially_eligible = False
         entry.configure(entry.key, self._settings, override)
-        self._scheduler.reconsider(entry)
+        self._scheduler.reconfigured(entry)
 
     def _override_of(self, key_id: str) -> Override:
         return self._overrides.get(key_id, _NO_OVERRIDE)

@@ -1,34 +1,114 @@
-"""Which key serves a model next, given which keys are ineligible.
+"""Which key serves a model next.
 
-:class:`~gemproxy.pool.model_schedulers.ModelSchedulers` hold the order of the keys and the marks of
-ineligible ones. :class:`~gemproxy.pool.eligibility.Eligibility` decides whether a key is eligible
-at a moment. :class:`KeyScheduler` keeps the two in step: whoever settles a lease or changes a key
-reports it here, and the key is marked ineligible or eligible. So a choice seldom has to check a
-key, and never thousands.
+Quota is counted per project and model, so each model schedules the keys by itself
+(:class:`ModelSchedulers`): with one scheduler for all, two clients that alternate between two
+models would lock step with two keys, and one key would get all of one model's traffic.
+
+:class:`KeyScheduler` chooses with the model's scheduler, and is the only place that writes the
+index of :mod:`~gemproxy.pool.eligibility`. Whoever settles a lease or changes a key reports it
+here, and the key is marked ineligible or eligible at once. So a choice seldom has to check a key,
+and never thousands.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections import OrderedDict, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain, islice
 
 from gemproxy.pool.breaker import State
 from gemproxy.pool.cooldowns import ALL_MODELS
-from gemproxy.pool.eligibility import DISABLED, Eligibility
+from gemproxy.pool.eligibility import DISABLED, Eligibility, Ineligible, Reason
 from gemproxy.pool.key_diff import KeyDiff
 from gemproxy.pool.key_state import KeyState
 from gemproxy.pool.lease import Lease
-from gemproxy.pool.model_schedulers import ModelSchedulers
 from gemproxy.pool.outcome import Outcome, Verdict
-from gemproxy.pool.stride import Ineligible, Judge, Reason, StrideScheduler
+from gemproxy.pool.stride import Check, StrideScheduler
 from gemproxy.pool.unavailable import AvailabilitySummary
 
-_COOLDOWNS = frozenset({Verdict.QUOTA_MINUTE, Verdict.QUOTA_DAY, Verdict.MODEL_DENIED})
+_COOLS_DOWN = frozenset({Verdict.QUOTA_MINUTE, Verdict.QUOTA_DAY, Verdict.MODEL_DENIED})
 _FORBIDDEN = Verdict.FORBIDDEN
+_OPEN = State.OPEN
 _TRIED = Ineligible(Reason.ALREADY_TRIED)
-_FEW_SIBLINGS = 16
-_MOST_JUDGED = 500
+_CAPACITY = 64
+# The bounds of what one call may check, so that it stays short in a large pool.
+_MAX_SIBLINGS = 16
+_MAX_CHECKED = 500
+
+
+class ModelSchedulers:
+    """A scheduler for each model that is in use, and a default one for all others.
+
+    A model has a scheduler of its own once it was served, or once there is something special about
+    it: an allow-list that names it, a cooldown, a denial. Until then it shares the default one, so
+    that clients who invent names cost nothing. At most 64 are kept; the one that was unused for
+    the longest time makes room.
+    """
+
+    def __init__(self, keys: Iterable[KeyState]) -> None:
+        keys = list(keys)
+        self._default = StrideScheduler(key for key in keys if not key.key.models)
+        self._own: OrderedDict[str, StrideScheduler[KeyState]] = OrderedDict()
+        #: Keys that have an allow-list, by the models on it.
+        self._listed: defaultdict[str, list[KeyState]] = defaultdict(list)
+        for key in keys:
+            for model in key.key.models:
+                self._listed[model].append(key)
+
+    def own(self, model: str) -> StrideScheduler[KeyState] | None:
+        """The scheduler of ``model`` alone, if it has one."""
+        scheduler = self._own.get(model)
+        if scheduler is not None:
+            self._own.move_to_end(model)
+        return scheduler
+
+    def of(self, model: str) -> StrideScheduler[KeyState]:
+        """The scheduler of a ``model`` that has none of its own yet."""
+        return self.begin(model) if model in self._listed else self._default
+
+    def begin(self, model: str) -> StrideScheduler[KeyState]:
+        """Give a ``model`` a scheduler of its own, copied from the default one."""
+        scheduler = self._own[model] = self._default.copy()
+        for key in self._listed.get(model, ()):
+            scheduler.add(key)
+        if len(self._own) > _CAPACITY:
+            self._own.popitem(last=False)
+        return scheduler
+
+    @property
+    def any_listed(self) -> bool:
+        """Whether any key has an allow-list."""
+        return bool(self._listed)
+
+    def listed(self) -> Iterator[KeyState]:
+        """The keys that have an allow-list; those with several models on it come several times."""
+        return chain.from_iterable(self._listed.values())
+
+    def add(self, key: KeyState) -> None:
+        """A new key, in every scheduler whose model it may serve."""
+        if not key.key.models:
+            self._default.add(key)
+        for model in key.key.models:
+            self._listed[model].append(key)
+        for model, scheduler in self._own.items():
+            if key.allows(model):
+                scheduler.add(key)
+
+    def discard(self, key: KeyState) -> None:
+        """A removed key without an allow-list; for one with a list all schedulers are made anew."""
+        for _, scheduler in self.all():
+            scheduler.discard(key)
+
+    def mark_eligible(self, key: KeyState) -> None:
+        """The key may be eligible again, for any model."""
+        self._default.mark_eligible(key)
+        for scheduler in self._own.values():
+            scheduler.mark_eligible(key)
+
+    def all(self) -> Iterator[tuple[str, StrideScheduler[KeyState]]]:
+        """Every scheduler with its model; :data:`ALL_MODELS` stands for the default one's."""
+        yield ALL_MODELS, self._default
+        yield from self._own.items()
 
 
 class KeyScheduler:
@@ -38,77 +118,89 @@ class KeyScheduler:
         self._entries = entries
         self._eligibility = eligibility
         self._schedulers = ModelSchedulers(entries.values())
-        #: The keys by their projects, since somebody asked.
+        #: The keys by their projects, since the first question for them.
         self._projects: dict[str, list[KeyState]] | None = None
+        eligibility.restricted.clear()
         for entry in entries.values():
-            self._exclude_disabled(entry)
+            self._begin_marks(entry)
 
-    # -- whose turn it is ------------------------------------------------------------------------
+    # -- choose ----------------------------------------------------------------------------------
 
-    def take(self, model: str, now: float, tried: Collection[str], tokens: int) -> KeyState | None:
-        """The key whose turn it is, its turn taken; ``None`` where none is fit.
+    def choose(
+        self, model: str, now: float, tried: Collection[str], tokens: int
+    ) -> KeyState | None:
+        """Choose the next eligible key for ``model``; ``None`` where there is none.
 
-        ``tried`` are ids of keys that are passed over, ``tokens`` is what the request may need.
+        ``tried`` are ids of keys that are left out, ``tokens`` is what the request may need.
         """
         scheduler = self._scheduler_of(model, now)
         entry = scheduler.next(now)
         if entry is not None and not tried and self._eligibility.trivially_eligible(entry, model):
             scheduler.take(entry)
             return entry
-        return self._choose(scheduler, model, now, tried, tokens)
+        minimum = self._eligibility.settings.minimum_requests
+        return scheduler.choose(
+            now, self._check(model, now, tokens), lambda entry: entry.stride(now, minimum), tried
+        )
 
-    def any_fit(self, model: str, now: float) -> bool:
-        """Whether some key is fit for ``model``; it keeps its turn."""
+    def any_eligible(self, model: str, now: float) -> bool:
+        """Whether some key is eligible for ``model``. The order stays as it is."""
         scheduler = self._scheduler_of(model, now)
-        return scheduler.choose(now, self._judge(model, now, 0), lambda _: 0) is not None
+        return scheduler.choose(now, self._check(model, now, 0), lambda _: 0) is not None
 
-    # -- what may have begun, ended or changed a ineligible ---------------------------------------
+    # -- keep the index --------------------------------------------------------------------------
 
     def served(self, lease: Lease, now: float) -> None:
-        """A key has served; its model has turns of its own from now on."""
+        """A key has served; from now on the model has a scheduler of its own."""
         if lease.model and self._schedulers.own(lease.model) is None:
             self._begin(lease.model, now)
         entry = lease.entry
-        limited = entry.ledger is not None
-        if lease.permit.trial or limited or entry.window.failures:
-            self._schedulers.mark_eligible(entry)
-            if limited:
-                self.exclude_unfit(entry, now)
+        if entry in self._eligibility.restricted:
+            self._served_restricted(entry, now, trial=lease.permit.trial)
 
     def failed(self, lease: Lease, outcome: Outcome, now: float) -> None:
-        """A lease came to nothing, or to worse: ``outcome`` has had its effect on the key."""
+        """A lease has ended without an answer; ``outcome`` has had its effects on the key."""
         entry = lease.entry
-        if outcome.verdict in _COOLDOWNS:
+        self._eligibility.update(entry)
+        if outcome.verdict in _COOLS_DOWN:
             self._cool_down(entry, ALL_MODELS if outcome.all_models else lease.model, now)
             return
         if lease.permit.trial or entry.ledger is not None or outcome.verdict is _FORBIDDEN:
             self._schedulers.mark_eligible(entry)
-        self.exclude_unfit(entry, now)
+        self.mark_if_ineligible(entry, now)
         if outcome.verdict is _FORBIDDEN:
-            self._schedulers.mark_ineligible(entry, self._ineligible_for(entry, now), lease.model)
+            self._mark(entry, now, lease.model)
 
-    def exclude_unfit(self, entry: KeyState, now: float) -> None:
-        """Keep a key out of all turns if its breaker is open or its limits are reached."""
-        opened = entry.breaker.state is State.OPEN
-        if opened or (entry.ledger is not None and entry.ledger.shortage(now) is not None):
-            self._schedulers.mark_ineligible(entry, self._ineligible_for(entry, now))
+    def rejected(self, entry: KeyState, now: float) -> None:
+        """Google has rejected a key outside of any lease."""
+        self._eligibility.update(entry)
+        self.mark_if_ineligible(entry, now)
+
+    def mark_if_ineligible(self, entry: KeyState, now: float) -> None:
+        """Mark a key for all models if its breaker is open or its limits are reached."""
+        if entry.breaker.state is _OPEN or (
+            entry.ledger is not None and entry.ledger.shortage(now) is not None
+        ):
+            self._mark(entry, now)
 
     def mark_eligible(self, entry: KeyState) -> None:
-        """A key's breaker has changed: whatever hindered the key may be over."""
+        """The breaker of a key has changed: the key may be eligible again."""
+        self._eligibility.update(entry)
         self._schedulers.mark_eligible(entry)
 
     def mark_project_eligible(self, entry: KeyState) -> None:
         """The cooldowns of a key's project are over."""
+        self._eligibility.update(entry)
         for sibling in self._siblings(entry):
             self._schedulers.mark_eligible(sibling)
 
-    def reconsider(self, entry: KeyState) -> None:
-        """The operator or the file says something else of a key now."""
+    def reconfigured(self, entry: KeyState) -> None:
+        """The file or the operator has changed a key."""
         self._schedulers.mark_eligible(entry)
-        self._exclude_disabled(entry)
+        self._begin_marks(entry)
 
     def update(self, entries: Mapping[str, KeyState], diff: KeyDiff) -> None:
-        """Change only what a reload changed, so that everybody else's turn stays where it was.
+        """Take over what a reload changed; the order of all other keys stays.
 
         Where ``diff`` has allow-lists, a new :class:`KeyScheduler` is needed instead.
         """
@@ -117,37 +209,41 @@ class KeyScheduler:
             self._projects = None
         for entry in diff.removed:
             self._schedulers.discard(entry)
+            self._eligibility.restricted.discard(entry)
         for entry in diff.added:
             self._schedulers.add(entry)
-            self._exclude_disabled(entry)
+            self._begin_marks(entry)
         for entry, _, _ in diff.updated:
-            self.reconsider(entry)
+            self.reconfigured(entry)
 
-    # -- who is hindered -------------------------------------------------------------------------
+    # -- who is ineligible -----------------------------------------------------------------------
 
     def suspects(
         self, model: str, now: float, tried: Collection[str], limit: int
     ) -> Iterable[KeyState]:
-        """Where to look for hindered keys of a large pool without looking at all; each once."""
+        """Keys of a large pool that may be ineligible, each once, at a bounded cost.
+
+        They are the tried ones, those that were suspended, and those with an allow-list.
+        """
         scheduler = self._scheduler_of(model, now)
-        if not (tried or any(scheduler.counts().values()) or self._schedulers.any_listed):
+        if not (tried or scheduler.marks.members or self._schedulers.any_listed):
             return ()
         known = chain(scheduler.suspended(), self._schedulers.listed())
-        # Twice as many as are told, since some may be fit again or serve this model after all.
+        # Twice as many as are shown, since some may be eligible by now.
         found = chain(map(self._entries.get, tried), islice(known, 2 * limit))
         return dict.fromkeys(entry for entry in found if entry is not None)
 
     def known(self, model: str, now: float) -> AvailabilitySummary:
-        """The keys that are known to be mark."""
-        return AvailabilitySummary.of(self._scheduler_of(model, now))
+        """The marked keys."""
+        return AvailabilitySummary.of(self._scheduler_of(model, now).marks)
 
     def untried(self, model: str, now: float) -> tuple[AvailabilitySummary, int]:
-        """The keys that are mark, and how many are not."""
+        """The ineligible keys, and how many are eligible."""
         scheduler = self._scheduler_of(model, now)
-        summary, judge, untried = AvailabilitySummary.of(scheduler), self._judge(model, now, 0), 0
+        summary, check, untried = self.known(model, now), self._check(model, now, 0), 0
         for number, entry in enumerate(scheduler.ready()):
-            # Nearly all that are not fit are known, so the others of a large pool go unseen.
-            ineligible = judge(entry, False) if number < _MOST_JUDGED else None
+            # Nearly all ineligible keys are marked, so the rest of a large pool is not checked.
+            ineligible = check(entry, False) if number < _MAX_CHECKED else None
             if ineligible is None:
                 untried += 1
             else:
@@ -155,13 +251,13 @@ class KeyScheduler:
         return summary, untried
 
     def summary(self, model: str, now: float, tokens: int) -> AvailabilitySummary:
-        """Every key, after :meth:`take` has found none for a request of ``tokens`` tokens."""
+        """Every key, after :meth:`choose` has found none for a request of ``tokens`` tokens."""
         scheduler = self._scheduler_of(model, now)
-        summary = AvailabilitySummary.of(scheduler)
-        judge = self._judge(model, now, tokens)
-        # Whoever is ready and was not chosen is so for this request only.
+        summary = AvailabilitySummary.of(scheduler.marks)
+        check = self._check(model, now, tokens)
+        # A key without a mark that was not chosen is ineligible for this request only.
         for entry in scheduler.ready():
-            summary.add(judge(entry, False) or _TRIED)
+            summary.add(check(entry, False) or _TRIED)
         outside = len(self._entries) - summary.counts.total()
         if outside > 0 and any(entry.enabled for entry in self._entries.values()):
             summary.counts[Reason.MODEL_NOT_ALLOWED] += outside
@@ -173,64 +269,68 @@ class KeyScheduler:
         own = self._schedulers.own(model)
         if own is not None:
             return own
-        if self._cooldowns_concern(model):
+        if self._eligibility.concern(model):
             return self._begin(model, now)
         return self._schedulers.of(model)
 
     def _begin(self, model: str, now: float) -> StrideScheduler[KeyState]:
-        """A scheduler of the model's own; the copy lacks the marks of the model's own cooldowns."""
+        """Begin the model's own scheduler; the copied marks lack the model's own cooldowns."""
         scheduler = self._schedulers.begin(model)
-        if self._cooldowns_concern(model):
-            find = self._eligibility.may_cool
-            cooling = (entry for entry in scheduler.ineligible() if find(entry, model))
-            for entry in list(islice(cooling, _MOST_JUDGED)):
-                ineligible = self._ineligible_for(entry, now)(model)
+        eligibility = self._eligibility
+        if eligibility.concern(model):
+            cooling = (key for key in scheduler.marks.members if eligibility.may_cool(key, model))
+            for entry in list(islice(cooling, _MAX_CHECKED)):
+                ineligible = eligibility.check(entry, model, now, last_resort=True)
                 if ineligible is not None:
                     scheduler.mark_ineligible(entry, ineligible)
         return scheduler
 
-    def _cooldowns_concern(self, model: str) -> bool:
-        return self._eligibility.concern(model)
-
-    def _choose(
-        self,
-        scheduler: StrideScheduler[KeyState],
-        model: str,
-        now: float,
-        tried: Collection[str],
-        tokens: int,
-    ) -> KeyState | None:
-        minimum = self._eligibility.settings.minimum_requests
-        return scheduler.choose(
-            now, self._judge(model, now, tokens), lambda entry: entry.stride(now, minimum), tried
-        )
-
-    def _judge(self, model: str, now: float, tokens: int) -> Judge[KeyState]:
-        ineligible = self._eligibility.check
-        return lambda entry, last_resort: ineligible(
+    def _check(self, model: str, now: float, tokens: int) -> Check[KeyState]:
+        check = self._eligibility.check
+        return lambda entry, last_resort: check(
             entry, model, now, tokens=tokens, last_resort=last_resort
         )
 
-    def _ineligible_for(self, entry: KeyState, now: float) -> Callable[[str], Ineligible | None]:
-        """What keeps a key from a model, unless it is only low health."""
-        judge = self._eligibility.check
-        return lambda model: judge(entry, model, now, last_resort=True)
+    def _begin_marks(self, entry: KeyState) -> None:
+        self._eligibility.update(entry)
+        if not entry.enabled:
+            for model, scheduler in self._schedulers.all():
+                if entry.allows(model):
+                    scheduler.mark_ineligible(entry, DISABLED)
+
+    def _mark(self, entry: KeyState, now: float, model: str = ALL_MODELS) -> None:
+        """Mark a key where it is ineligible: for ``model``, or for each."""
+        if model != ALL_MODELS:
+            own = self._schedulers.own(model)
+            concerned = [] if own is None else [(model, own)]
+        else:
+            concerned = list(self._schedulers.all())
+        for name, scheduler in concerned:
+            if not entry.allows(name):
+                continue
+            ineligible = self._eligibility.check(entry, name, now, last_resort=True)
+            if ineligible is not None:
+                scheduler.mark_ineligible(entry, ineligible)
+
+    def _served_restricted(self, entry: KeyState, now: float, *, trial: bool) -> None:
+        self._eligibility.update(entry)
+        limited = entry.ledger is not None
+        if trial or limited or entry.window.failures:
+            self._schedulers.mark_eligible(entry)
+            if limited:
+                self.mark_if_ineligible(entry, now)
 
     def _cool_down(self, entry: KeyState, model: str, now: float) -> None:
-        """Keep the keys of a project out of the turns for a ``model`` that it may not use now."""
-        # Larger projects learn it when their keys' turns come, to keep this short.
-        for key in dict.fromkeys((entry, *self._siblings(entry)[:_FEW_SIBLINGS])):
+        """Mark the keys of a project for ``model``, which has begun to cool down for it."""
+        # The other keys of a larger project are checked when they are next.
+        for key in dict.fromkeys((entry, *self._siblings(entry)[:_MAX_SIBLINGS])):
             self._schedulers.mark_eligible(key)
-            self._schedulers.mark_ineligible(key, self._ineligible_for(key, now), model)
+            self._mark(key, now, model)
 
     def _siblings(self, entry: KeyState) -> list[KeyState]:
-        """The keys of the same project. Looks at every key, the first time after a reload."""
+        """The keys of the same project. The first call after a reload looks at every key."""
         if self._projects is None:
             self._projects = defaultdict(list)
             for each in self._entries.values():
                 self._projects[each.key.project].append(each)
         return self._projects[entry.key.project]
-
-    def _exclude_disabled(self, entry: KeyState) -> None:
-        if not entry.enabled:
-            self._schedulers.mark_ineligible(entry, lambda _: DISABLED)

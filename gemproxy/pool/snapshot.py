@@ -11,7 +11,19 @@ from gemproxy.pool.breaker import BreakerSnapshot
 from gemproxy.pool.cooldowns import Cooldown
 from gemproxy.pool.health import Bucket
 from gemproxy.pool.limits import LedgerSnapshot
-from gemproxy.pool.status import LastError
+
+
+@dataclass(frozen=True, slots=True)
+class LastError:
+    """The latest failure that was charged to a key.
+
+    ``message`` is Google's first sentence, without what it quotes.
+    """
+
+    at: float
+    outcome: str
+    status: int | None
+    message: str
 
 
 @dataclass(frozen=True, slots=True)

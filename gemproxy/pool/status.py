@@ -9,20 +9,8 @@ from dataclasses import dataclass
 
 from msgspec import Struct
 
-from gemproxy.pool.stride import Reason
-
-
-@dataclass(frozen=True, slots=True)
-class LastError:
-    """The latest failure that was charged to a key.
-
-    ``message`` is Google's first sentence, without what it quotes.
-    """
-
-    at: float
-    outcome: str
-    status: int | None
-    message: str
+from gemproxy.pool.eligibility import Reason
+from gemproxy.pool.snapshot import LastError
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from gemproxy.core.errors import ModelNotFound, NoHealthyKeys, ProxyError, QuotaExhausted
+from gemproxy.pool.eligibility import Group, Ineligible, Marks, Reason
 from gemproxy.pool.key_state import KeyState
-from gemproxy.pool.stride import Group, Ineligible, Reason, StrideScheduler
 
 _WORDS = {
     Reason.DISABLED: "disabled",
@@ -41,14 +41,14 @@ class AvailabilitySummary:
     soonest_health: float | None = None
 
     @classmethod
-    def of(cls, scheduler: StrideScheduler[KeyState]) -> AvailabilitySummary:
-        """Of the keys that a scheduler has suspended; costs the same for any number of them."""
+    def of(cls, marks: Marks[KeyState]) -> AvailabilitySummary:
+        """The marked keys; costs the same for any number of them."""
         return cls(
-            scheduler.counts().copy(),
-            scheduler.out_for_the_day,
-            scheduler.rejected,
-            scheduler.soonest(Group.QUOTA),
-            scheduler.soonest(Group.HEALTH),
+            marks.counts.copy(),
+            marks.out_for_the_day,
+            marks.rejected,
+            marks.soonest(Group.QUOTA),
+            marks.soonest(Group.HEALTH),
         )
 
     def add(self, ineligible: Ineligible) -> None:

@@ -8,7 +8,7 @@ from gemproxy.core.context import Exchange
 from gemproxy.core.sentences import first_sentence
 from gemproxy.pool.outcome import Verdict
 from gemproxy.pool.pool import Transition
-from gemproxy.pool.status import LastError
+from gemproxy.pool.snapshot import LastError
 from gemproxy.telemetry.logs import LogSink, publish
 from gemproxy.telemetry.request_lines import PreparedLines, line_of
 

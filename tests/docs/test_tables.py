@@ -13,9 +13,9 @@ from gemproxy.admin.health import ServiceStatus, diagnose
 from gemproxy.cli import COMMANDS
 from gemproxy.cli.exits import ExitStatus
 from gemproxy.core.interfaces import StoreStatus
+from gemproxy.pool.eligibility import Reason
 from gemproxy.pool.outcome import Verdict
 from gemproxy.pool.status import PoolCounts
-from gemproxy.pool.stride import Reason
 from gemproxy.telemetry.recent import RecentRequests
 
 CONTRACT = REPOSITORY.parent / "shared" / "contracts" / "admin-api.yaml"

@@ -11,8 +11,7 @@ from gemproxy.core.interfaces import ResilientStateStore, StoreStatus
 from gemproxy.pool.breaker import BreakerSnapshot
 from gemproxy.pool.cooldowns import Cooldown
 from gemproxy.pool.limits import LedgerSnapshot
-from gemproxy.pool.snapshot import KeySnapshot, Override, PoolSnapshot
-from gemproxy.pool.status import LastError
+from gemproxy.pool.snapshot import KeySnapshot, LastError, Override, PoolSnapshot
 from gemproxy.state.kinds import merge_states
 from gemproxy.state.model import PERIODS, MetricsRow, State
 from gemproxy.translate.shared.signatures import RememberedCall

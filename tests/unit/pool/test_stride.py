@@ -9,7 +9,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from gemproxy.pool.stride import STRIDE, Group, Ineligible, Reason, StrideScheduler
+from gemproxy.pool.eligibility import Group, Ineligible, Reason
+from gemproxy.pool.key_state import STRIDE
+from gemproxy.pool.stride import StrideScheduler
 
 START = 1_790_000_000.0
 
@@ -174,8 +176,8 @@ class StrideMachine(RuleBasedStateMachine):
                 )
             assert chosen is plain.choose(self.now, tried_ids)
             if chosen is None:
-                assert +scheduler.counts() == plain.counts()
-                assert scheduler.out_for_the_day == plain.counts()[Reason.COOLING_DOWN]
+                assert +scheduler.marks.counts == plain.counts()
+                assert scheduler.marks.out_for_the_day == plain.counts()[Reason.COOLING_DOWN]
                 assert set(scheduler.ready()) == set(plain.ready)
             assert list(scheduler.suspended()) == list(plain.suspended)
 
@@ -263,5 +265,5 @@ def test_a_member_comes_back_however_often_it_was_said_to_stand_aside():
             )
 
         assert choose(START) is None
-        assert scheduler.soonest(Group.QUOTA) == START + 60
+        assert scheduler.marks.soonest(Group.QUOTA) == START + 60
         assert choose(START + 60) is member

@@ -24,8 +24,7 @@ from gemproxy.core.errors import SchemaTooNew, StorageCorrupt, StorageUnavailabl
 from gemproxy.pool.breaker import BreakerSnapshot
 from gemproxy.pool.cooldowns import Cooldown
 from gemproxy.pool.limits import LedgerSnapshot
-from gemproxy.pool.snapshot import KeySnapshot, Override, PoolSnapshot
-from gemproxy.pool.status import LastError
+from gemproxy.pool.snapshot import KeySnapshot, LastError, Override, PoolSnapshot
 from gemproxy.state.fallback import FallbackStateStore, NullStateStore, state_store
 from gemproxy.state.json.store import JSONStateStore, decode_state, encode_state, write_state
 from gemproxy.state.model import MetricsRow, State

@@ -1,9 +1,9 @@
 """What the operator is told of the latest requests."""
 
 from gemproxy.core.context import AttemptRecord, Exchange, Refusal
+from gemproxy.pool.eligibility import Reason
 from gemproxy.pool.outcome import Charge, Outcome, Verdict
 from gemproxy.pool.status import SkippedKey
-from gemproxy.pool.stride import Reason
 from gemproxy.telemetry.history import (
     AttemptExplanation,
     RequestExplanation,
