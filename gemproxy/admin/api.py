@@ -267,7 +267,7 @@ class AdminAPI:
         if found is None:
             raise NotFound(
                 "No request with this id is remembered; only the latest ones are.",
-                code="request_not_found",
+                reason="request_not_found",
             )
         return _page(answers.explanation(found))
 
@@ -340,7 +340,7 @@ class AdminAPI:
         except ConfigError as error:
             raise InvalidRequest(
                 f"The configuration has mistakes and was not applied:\n{error}",
-                code="invalid_configuration",
+                reason="invalid_configuration",
             ) from None
         self._tell_of_reload(request.actor, before, reloaded)
         return _page(answers.reload(reloaded.changes, reloaded.at))
@@ -358,7 +358,7 @@ class AdminAPI:
         try:
             return self._parts.pool.status(id_or_name, now)
         except UnknownKey:
-            raise NotFound("No key has this id or name.", code="key_not_found") from None
+            raise NotFound("No key has this id or name.", reason="key_not_found") from None
 
     def _tell(self, actor: Actor, action: str, before: KeyStatus, after: KeyStatus) -> None:
         told = _TOLD[action]

@@ -18,7 +18,6 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from gemproxy.admin.dashboard import Document
-from gemproxy.api.openai.errors import encode_error
 from gemproxy.clock import wall_clock
 from gemproxy.core.audit import Actor
 from gemproxy.core.context import Exchange
@@ -29,7 +28,7 @@ from gemproxy.http.response_writer import JSON, RequestWriter, lines, write_whol
 from gemproxy.http.site import CLIENT_CLOSED_REQUEST, ProxyRequest, request_id_of
 
 if TYPE_CHECKING:
-    from gemproxy.core.interfaces import Telemetry
+    from gemproxy.core.interfaces import ErrorEncoder, Telemetry
 
 #: Bytes; to look through more takes milliseconds.
 _LARGE = 16 * 1024
@@ -56,12 +55,13 @@ def _tell_nobody() -> None:
 class AdminDependencies:
     """What the gate needs of the rest of the daemon.
 
-    ``telemetry`` hears of every request, ``refused`` of every one without the right token, and
-    ``scrub`` stands before everything that is written; ``pause`` gives others their turn in the
-    middle of long work.
+    ``telemetry`` hears of every request, ``refused`` of every one without the right token;
+    ``errors`` encodes errors, and ``scrub`` stands before everything that is written; ``pause``
+    gives others their turn in the middle of long work.
     """
 
     telemetry: Telemetry
+    errors: ErrorEncoder
     scrub: Callable[[bytes], bytes]
     new_request_id: Callable[[], str]
     pause: Callable[[], Awaitable[None]]
@@ -175,10 +175,10 @@ class AdminAuthGate:
         return Exchange(request_id, route, self._reactor.seconds())
 
     def _fail(self, request: ProxyRequest, exchange: Exchange, error: ProxyError) -> None:
-        exchange.outcome = error.code or error.type
-        body = self._dependencies.scrub(encode_error(error))
-        headers = [*_HEADERS, *error.headers()]
-        self._send(request, exchange, error.status, body, JSON, headers)
+        exchange.outcome = error.word
+        answer = self._dependencies.errors.answer(error)
+        body = self._dependencies.scrub(answer.body)
+        self._send(request, exchange, answer.status, body, JSON, [*_HEADERS, *answer.headers])
 
     async def _scrubbed(self, page: Page) -> bytes:
         clean = []
@@ -202,7 +202,9 @@ class AdminAuthGate:
         if request._disconnected:
             status, exchange.outcome = CLIENT_CLOSED_REQUEST, "client_gone"
         else:
-            writer = RequestWriter(self._reactor, request, exchange, lines(headers), 0)
+            writer = RequestWriter(
+                self._reactor, request, exchange, lines(headers), 0, self._dependencies.errors
+            )
             every = writer.headers(now)
             write_whole(request, status, every, body, now, content_type)
         self._dependencies.telemetry.request_finished(exchange, status, now - exchange.started)

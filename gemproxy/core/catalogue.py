@@ -9,13 +9,14 @@ from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
+from gemproxy.core.client_errors import error_for
 from gemproxy.core.context import AttemptRecord, Exchange
 from gemproxy.core.errors import ProxyError, UnusableAnswer, UpstreamFailed
 from gemproxy.core.interfaces import Upstream, UpstreamRequest
 from gemproxy.pool.key import Key
 from gemproxy.pool.outcome import Outcome, Verdict
 from gemproxy.pool.pool import KeyPool
-from gemproxy.providers.gemini.classify import classify_failure, classify_response, error_for
+from gemproxy.providers.gemini.classify import classify_failure, classify_response
 from gemproxy.translate.openai_models__gemini import GeminiModel, ModelPage, decode_page
 
 #: A page of 1,000 models is about 500 KB.

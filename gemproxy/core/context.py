@@ -52,7 +52,7 @@ class AttemptRecord(Struct):
 
 
 class Refusal(Struct, frozen=True):
-    """No key was left; ``outcome`` is the code of the pool's error."""
+    """No key was left; ``outcome`` is the word of the pool's error."""
 
     outcome: str
     skipped_keys: list[SkippedKey]

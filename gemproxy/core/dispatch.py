@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 
-from gemproxy.api.openai.errors import encode_error_event
 from gemproxy.buffer_list import digest
 from gemproxy.core.attribution import attribute
 from gemproxy.core.call import (
@@ -24,6 +23,7 @@ from gemproxy.core.call import (
     Call,
     ForwardingSettings,
 )
+from gemproxy.core.client_errors import error_for
 from gemproxy.core.context import AttemptRecord, Exchange, Refusal
 from gemproxy.core.continuation import Hops
 from gemproxy.core.errors import (
@@ -48,7 +48,6 @@ from gemproxy.providers.gemini.classify import (
     classify_failure,
     classify_page,
     classify_response,
-    error_for,
 )
 from gemproxy.providers.gemini.wire.answers import (
     NO_ERROR,
@@ -199,11 +198,10 @@ class Forwarder:
         try:
             lease = self._pool.acquire(call.model, now, tried=call.tried, tokens=call.tokens)
         except ProxyError as refusal:
-            word = refusal.code or refusal.type
             skipped_keys = self._pool.skipped_keys(
                 call.model, now, tried=call.tried, tokens=call.tokens
             )
-            call.exchange.refused = Refusal(word, skipped_keys)
+            call.exchange.refused = Refusal(refusal.word, skipped_keys)
             raise
         return self._begin_attempt(call, lease, now)
 
@@ -444,7 +442,7 @@ class Forwarder:
         error = error_for(outcome)
         if outcome.verdict is Verdict.NETWORK and outcome.reason in _JUST_STOPPED:
             error = StreamIncomplete("The upstream ended the stream before it was complete.")
-        call.writer.write(encode_error_event(error))
+        call.writer.write_error(error)
         call.writer.finish()
         self._note_broken_off(call, outcome)
 

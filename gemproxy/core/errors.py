@@ -11,43 +11,41 @@
     │   ├── StorageUnavailable  not now: locked, full, read-only, forbidden; tried again
     │   ├── StorageCorrupt      the file is damaged; it is moved aside
     │   └── SchemaTooNew        a newer program wrote the file; it is not touched
-    └── ProxyError              what a client may see, with status and OpenAI error fields
-        ├── InvalidRequest      400, the client's: names the field
-        │   └── ContextTooLong  400, the prompt is larger than the model or the quota admits
-        ├── RequestTooLarge     413
-        ├── Unauthorized        401, the client's token for this proxy
-        ├── Forbidden           403, a page of another site asks where no token is needed
-        ├── MisdirectedRequest  421, made for a host that the listener does not answer for
-        ├── LockedOut           429, the address brought too many wrong tokens
-        ├── UnknownURL          404
-        ├── NotFound            404, the route exists, the key or request that it names does not
-        ├── MethodNotAllowed    405
-        ├── ModelNotFound       404
-        ├── TooManyInFlight     429, this proxy's concurrency limit
-        ├── Overloaded          503, this proxy holds as many bytes of bodies as it may
-        ├── UpstreamRejected    Google refused this very request, same status
-        ├── QuotaExhausted      429, every key that could serve is out of quota
-        ├── NoHealthyKeys       503, every key is disabled or its breaker is open
-        ├── ModelUnavailable    503, the model's own breaker is open
-        ├── UpstreamUnavailable 5xx, Google or the way to it is out of order
+    └── ProxyError              what a client may see
+        ├── InvalidRequest      the client's: names the field
+        │   └── ContextTooLong  the prompt is larger than the model or the quota admits
+        ├── RequestTooLarge     the body is larger than the operator allows
+        ├── Unauthorized        the client's token for this proxy
+        ├── Forbidden           a page of another site asks where no token is needed
+        ├── MisdirectedRequest  made for a host that the listener does not answer for
+        ├── LockedOut           the address brought too many wrong tokens
+        ├── UnknownURL          no such route
+        ├── NotFound            the route exists, the key or request that it names does not
+        ├── MethodNotAllowed    the route exists, for other methods
+        ├── ModelNotFound       the model does not exist, or no key may use it
+        ├── TooManyInFlight     this proxy's concurrency limit
+        ├── Overloaded          this proxy holds as many bytes of bodies as it may
+        ├── UpstreamRejected    the upstream refused this very request
+        ├── Unavailable         the pool has nobody who could serve
+        │   ├── QuotaExhausted  every key that could serve is out of quota
+        │   │   └── DailyQuotaExhausted  and so until the day is over
+        │   ├── NoHealthyKeys   every key is disabled or its breaker is open
+        │   └── ModelUnavailable  the model's own breaker is open
+        ├── UpstreamUnavailable the upstream, or the way to it, is out of order
         ├── StreamIncomplete    a stream that had begun stopped without a finish reason
-        ├── Draining            503, this process is about to stop
-        ├── ConfigurationInvalid  503, the files have mistakes and nothing is served until then
-        └── InternalError       500, a defect of this program
+        ├── Draining            this process is about to stop
+        ├── ConfigurationInvalid  the files have mistakes and nothing is served until then
+        └── InternalError       a defect of this program
 
-A :class:`ProxyError` carries everything that its envelope and headers need; the web asks the
-exception and not a ladder of ifs.
+A :class:`ProxyError` knows neither HTTP nor a dialect: status, headers and body are made from it
+by the :class:`~gemproxy.core.interfaces.ErrorEncoder` of the endpoint that was asked, such as
+``gemproxy.api.openai.errors``.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from enum import Enum
-
-#: Seconds of a ``Retry-After`` that openai-node still obeys; it ignores longer ones and asks again
-#: at once. (openai-python gives up above 120 seconds.)
-LONGEST_RETRY_AFTER = 60.0
 
 
 class GemproxyError(Exception):
@@ -199,240 +197,215 @@ class SchemaTooNew(StorageError):
 
 
 class ProxyError(GemproxyError):
-    """An error that a client sees, in the OpenAI envelope.
+    """An error that a client may see. How it looks on the wire is its endpoint's decision.
 
-    ``retry_after`` is in seconds and becomes a ``Retry-After`` header, rounded up and at least 1.
-    ``should_retry`` becomes ``x-should-retry``, which the official SDKs obey; where it is not told
-    and ``retry_after`` is more than they wait, it is ``false``.
+    ``kind`` is the word for it in logs and metrics. ``reason`` is a fixed word that says more than
+    the type where the type is not enough; then it stands in place of ``kind``. ``param`` is the
+    path of the field at fault. ``retry_after`` is in seconds. ``should_retry`` is ``None`` where it
+    follows from the rest.
     """
 
-    status = 500
-    type = "server_error"
-    code: str | None = None
+    kind = "server_error"
 
     def __init__(
         self,
         message: str,
         *,
         param: str | None = None,
-        code: str | None = None,
+        reason: str | None = None,
         retry_after: float | None = None,
         should_retry: bool | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.param = param
-        if code is not None:
-            self.code = code
+        self.reason = reason
         self.retry_after = retry_after
         self.should_retry = should_retry
 
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        """The response headers that this error asks for, beside the usual ones."""
-        headers = []
-        if self.retry_after is not None:
-            headers.append((b"Retry-After", b"%d" % max(1, math.ceil(self.retry_after))))
-        should_retry = self.should_retry
-        if should_retry is None and (self.retry_after or 0.0) > LONGEST_RETRY_AFTER:
-            should_retry = False
-        if should_retry is not None:
-            headers.append((b"x-should-retry", b"true" if should_retry else b"false"))
-        return headers
+    @property
+    def word(self) -> str:
+        """The word for it in logs and metrics."""
+        return self.reason or self.kind
 
 
 class InvalidRequest(ProxyError):
     """The client's request cannot be served as it stands; ``param`` is the field's path."""
 
-    status = 400
-    type = "invalid_request_error"
+    kind = "invalid_request_error"
 
 
 class ContextTooLong(InvalidRequest):
     """The prompt is larger than the model, or than a minute's token quota, can ever take."""
 
-    code = "context_length_exceeded"
+    kind = "context_length_exceeded"
 
 
 class RequestTooLarge(ProxyError):
     """The body is over ``proxy.maxPayloadSize``."""
 
-    status = 413
-    type = "invalid_request_error"
-    code = "request_too_large"
+    kind = "request_too_large"
 
 
 class Unauthorized(ProxyError):
     """The client's token for this proxy is missing or wrong."""
 
-    status = 401
-    type = "invalid_request_error"
-    code = "invalid_api_key"
-
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        """See :meth:`ProxyError.headers`."""
-        return [*super().headers(), (b"WWW-Authenticate", b"Bearer")]
+    kind = "invalid_api_key"
 
 
 class Forbidden(ProxyError):
-    """Whoever it is, not from there."""
+    """The page that sends the request may not use this proxy without a token."""
 
-    status = 403
-    type = "invalid_request_error"
-    code = "forbidden"
+    kind = "forbidden"
 
 
 class MisdirectedRequest(ProxyError):
     """The request was made for a host that this listener does not answer for."""
 
-    status = 421
-    type = "invalid_request_error"
-    code = "misdirected_request"
+    kind = "misdirected_request"
 
 
 class LockedOut(ProxyError):
     """Too many wrong tokens came from this address."""
 
-    status = 429
-    type = "rate_limit_error"
-    code = "too_many_wrong_tokens"
+    kind = "too_many_wrong_tokens"
 
 
 class UnknownURL(ProxyError):
     """No such route."""
 
-    status = 404
-    type = "invalid_request_error"
-    code = "unknown_url"
+    kind = "unknown_url"
 
 
 class NotFound(ProxyError):
-    """The route exists; what its path names does not. ``code`` says what that is."""
+    """The route exists; what its path names does not. ``reason`` says what that is."""
 
-    status = 404
-    type = "invalid_request_error"
+    kind = "invalid_request_error"
 
 
 class MethodNotAllowed(ProxyError):
-    """The route exists, for other methods."""
+    """The route exists, for the methods in ``allow`` only."""
 
-    status = 405
-    type = "invalid_request_error"
-    code = "method_not_allowed"
+    kind = "method_not_allowed"
 
     def __init__(self, message: str, allow: tuple[str, ...]) -> None:
         super().__init__(message)
         self.allow = allow
 
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        """See :meth:`ProxyError.headers`."""
-        return [*super().headers(), (b"Allow", ", ".join(self.allow).encode("ascii"))]
-
 
 class ModelNotFound(ProxyError):
     """The model does not exist, or no key may use it."""
 
-    status = 404
-    type = "invalid_request_error"
-    code = "model_not_found"
+    kind = "model_not_found"
 
 
 class TooManyInFlight(ProxyError):
     """``proxy.maxConcurrentRequests`` is reached."""
 
-    status = 429
-    type = "rate_limit_error"
-    code = "rate_limit_exceeded"
+    kind = "rate_limit_exceeded"
 
 
 class Overloaded(ProxyError):
     """``proxy.maxBufferedBytes`` is reached."""
 
-    status = 503
-    type = "server_error"
-    code = "overloaded"
+    kind = "overloaded"
 
 
 class UpstreamRejected(ProxyError):
-    """Google refused this request for what it asks; another key would get the same answer."""
+    """The upstream refused this request for what it asks; another key would get the same answer.
 
-    type = "invalid_request_error"
+    ``upstream_status`` is the HTTP status of its answer, ``None`` where a success said it.
+    """
 
-    def __init__(
-        self, message: str, *, status: int, param: str | None = None, code: str | None = None
-    ) -> None:
-        super().__init__(message, param=param, code=code)
-        self.status = status
-
-
-class QuotaExhausted(ProxyError):
-    """Every key that could serve the model is out of quota for now."""
-
-    status = 429
-    type = "rate_limit_error"
-    code = "rate_limit_exceeded"
-
-
-class NoHealthyKeys(ProxyError):
-    """Every key is disabled or its breaker is open; the message counts them by state."""
-
-    status = 503
-    type = "server_error"
-    code = "no_healthy_keys"
-
-
-class ModelUnavailable(ProxyError):
-    """The model's own breaker is open: it failed with every key that was tried."""
-
-    status = 503
-    type = "server_error"
-    code = "model_unavailable"
-
-
-class UpstreamUnavailable(ProxyError):
-    """Google, or the way to it, is out of order; ``status`` says how."""
-
-    type = "server_error"
-    code = "upstream_error"
+    kind = "invalid_request_error"
 
     def __init__(
         self,
         message: str,
         *,
-        status: int,
-        code: str | None = None,
-        retry_after: float | None = None,
+        upstream_status: int | None = None,
+        param: str | None = None,
+        reason: str | None = None,
     ) -> None:
-        super().__init__(message, code=code, retry_after=retry_after)
-        self.status = status
+        super().__init__(message, param=param, reason=reason)
+        self.upstream_status = upstream_status
+
+
+class Unavailable(ProxyError):
+    """The pool has nobody who could serve the request now."""
+
+
+class QuotaExhausted(Unavailable):
+    """Every key that could serve the model is out of quota for now."""
+
+    kind = "rate_limit_exceeded"
+
+
+class DailyQuotaExhausted(QuotaExhausted):
+    """Every key that could serve the model is out of quota until the day is over."""
+
+    kind = "insufficient_quota"
+
+
+class NoHealthyKeys(Unavailable):
+    """Every key is disabled or its breaker is open; the message counts them by state."""
+
+    kind = "no_healthy_keys"
+
+
+class ModelUnavailable(Unavailable):
+    """The model's own breaker is open: it failed with every key that was tried."""
+
+    kind = "model_unavailable"
+
+
+class UpstreamTrouble(Enum):
+    """What is wrong with the upstream, or with the way to it."""
+
+    #: It failed, and said so.
+    INTERNAL = "internal"
+    #: It has no capacity, or this host has none to ask it.
+    UNAVAILABLE = "unavailable"
+    #: It gave no usable answer.
+    BAD_ANSWER = "bad answer"
+    #: It gave none in time.
+    TIMEOUT = "timeout"
+
+
+class UpstreamUnavailable(ProxyError):
+    """The upstream, or the way to it, is out of order."""
+
+    kind = "upstream_error"
+
+    def __init__(
+        self, message: str, trouble: UpstreamTrouble, *, retry_after: float | None = None
+    ) -> None:
+        timed_out = trouble is UpstreamTrouble.TIMEOUT
+        super().__init__(
+            message, reason="upstream_timeout" if timed_out else None, retry_after=retry_after
+        )
+        self.trouble = trouble
 
 
 class StreamIncomplete(ProxyError):
     """The upstream stopped in the middle of a stream, without a finish reason."""
 
-    status = 502
-    type = "server_error"
-    code = "stream_incomplete"
+    kind = "stream_incomplete"
 
 
 class Draining(ProxyError):
     """This process is about to stop; another try finds its successor."""
 
-    status = 503
-    type = "server_error"
-    code = "draining"
+    kind = "draining"
 
 
 class ConfigurationInvalid(ProxyError):
     """The files cannot be used; the log and the status line name the mistakes, clients do not."""
 
-    status = 503
-    type = "server_error"
-    code = "configuration_invalid"
+    kind = "configuration_invalid"
 
 
 class InternalError(ProxyError):
     """A defect of this program; the log has the traceback under the request's id."""
 
-    status = 500
-    type = "server_error"
-    code = "internal_error"
+    kind = "internal_error"

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from msgspec import Struct
 
 from gemproxy.buffer_list import BufferList
 from gemproxy.core.context import Exchange
+from gemproxy.core.errors import ProxyError
 from gemproxy.secret import Secret
 from gemproxy.state.model import MetricsRow, State
 
@@ -104,11 +105,33 @@ class ReplyWriter(Protocol):
     def write(self, events: bytes) -> None:
         """Send whole events."""
 
+    def write_error(self, error: ProxyError) -> None:
+        """Send the event that tells of ``error`` in the client's dialect; nothing follows it."""
+
     def attach(self, flow: Flow) -> None:
         """Let ``flow`` be paused while the client reads slower than the upstream sends."""
 
     def finish(self) -> None:
         """End the stream."""
+
+
+class EncodedError(NamedTuple):
+    """An error as an answer: the status, the headers that it asks for, and the JSON body."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorEncoder:
+    """How one dialect tells its clients of errors.
+
+    ``answer`` makes a whole answer, ``event`` the last event of a stream that had begun.
+    """
+
+    answer: Callable[[ProxyError], EncodedError]
+    event: Callable[[ProxyError], bytes]
 
 
 class Telemetry(Protocol):

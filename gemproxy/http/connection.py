@@ -61,10 +61,6 @@ MAX_HELD_BYTES = 16 * 1024
 
 _EMPTY_LINE = b"\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_BAD_REQUEST_BODY = (
-    b'{"error":{"message":"The request is not valid HTTP/1.1, or its headers are too large.",'
-    b'"type":"invalid_request_error","param":null,"code":null}}'
-)
 _BAD_REQUEST = (
     b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: application/json\r\n"
     b"x-request-id: %b\r\nopenai-processing-ms: 0\r\nx-gemproxy-attempts: 0\r\n"
@@ -327,8 +323,8 @@ class ClientConnection(Protocol):
             reason=reason,
             log_limited=True,
         )
-        answer = (request_id.encode("ascii"), len(_BAD_REQUEST_BODY), _BAD_REQUEST_BODY)
-        send(self.transport, _BAD_REQUEST % answer)
+        body = self.site.malformed_body
+        send(self.transport, _BAD_REQUEST % (request_id.encode("ascii"), len(body), body))
         self.linger()
 
     def linger(self) -> None:

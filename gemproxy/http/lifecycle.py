@@ -35,7 +35,7 @@ from gemproxy.http.response_writer import RequestWriter, lines, write_whole
 from gemproxy.http.site import CLIENT_CLOSED_REQUEST, ProxyRequest, request_id_of
 
 if TYPE_CHECKING:
-    from gemproxy.core.interfaces import Telemetry
+    from gemproxy.core.interfaces import ErrorEncoder, Telemetry
     from gemproxy.http.auth import TokenAuth
 
 #: What scripts of another origin may read of an answer beside its body: whatever SDKs look at.
@@ -78,8 +78,8 @@ class RequestLifecycle:
 
     A request comes through :meth:`check_head` before its body is read, and through :meth:`handle`
     when the body is complete. ``settings`` and ``auth`` may be replaced between two requests.
-    ``new_request_id`` gives a fresh id for a request that brings none; ``scrub`` takes secrets out
-    of an error's body, which may repeat what the client sent.
+    ``new_request_id`` gives a fresh id for a request that brings none; ``errors`` encodes errors,
+    and ``scrub`` takes secrets out of their bodies, which may repeat what the client sent.
     """
 
     _log = Logger()
@@ -91,6 +91,7 @@ class RequestLifecycle:
         auth: TokenAuth,
         telemetry: Telemetry,
         new_request_id: Callable[[], str],
+        errors: ErrorEncoder,
         scrub: Callable[[bytes], bytes] = bytes,
         failures: AuthFailures | None = None,
     ) -> None:
@@ -107,6 +108,7 @@ class RequestLifecycle:
         self._wall = wall_clock(reactor)
         self._telemetry = telemetry
         self._new_request_id = new_request_id
+        self._errors = errors
         self._scrub = scrub
         self._failures = failures or AuthFailures()
         #: What is going on, by the writer of its answer.
@@ -221,9 +223,8 @@ class RequestLifecycle:
         """See :class:`gemproxy.http.site.RequestGate`."""
         exchange, writer = self._begin(request, request.route)
         exchange.turned_away = True
-        exchange.outcome = error.code or error.type
-        writer.error(error)
-        self._report(exchange, error.status)
+        exchange.outcome = error.word
+        self._report(exchange, writer.fail(error))
 
     def leave(self) -> None:
         """A drain will follow."""
@@ -288,6 +289,7 @@ class RequestLifecycle:
             exchange,
             headers,
             self.settings.heartbeat,
+            self._errors,
             self._scrub,
             self.settings.headers_after,
         )
@@ -297,23 +299,15 @@ class RequestLifecycle:
 
     def _fail(self, exchange: Exchange, writer: RequestWriter, error: ProxyError) -> int:
         if not exchange.outcome:
-            exchange.outcome = error.code or error.type
-        if writer.opened:
-            writer.break_off(error)
-            return error.status
-        writer.error(error)
-        return error.status
+            exchange.outcome = error.word
+        return writer.fail(error)
 
     def _cut_off(self, request: ProxyRequest, exchange: Exchange, writer: RequestWriter) -> int:
         """The drain's time is up; the client is told, in the middle of its stream if need be."""
         error = Draining("The proxy stopped before this request was complete.", retry_after=1)
         exchange.outcome = "draining"
         request.channel.persistent = False
-        if writer.opened:
-            writer.break_off(error)
-        else:
-            writer.error(error)
-        return error.status
+        return writer.fail(error)
 
     def _report(self, exchange: Exchange, status: int) -> None:
         now = self._reactor.seconds()

@@ -11,8 +11,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.web.resource import Resource
 
-from gemproxy.api.openai.errors import encode_error
 from gemproxy.core.errors import ConfigurationInvalid, ProxyError
+from gemproxy.core.interfaces import ErrorEncoder
 from gemproxy.http.response_writer import lines, write_whole
 from gemproxy.http.site import ProxyRequest, ProxySite, new_request_id, request_id_of
 
@@ -29,9 +29,9 @@ _MESSAGE = (
 )
 
 
-def maintenance_site(reactor: IReactorTime) -> ProxySite:
+def maintenance_site(reactor: IReactorTime, errors: ErrorEncoder) -> ProxySite:
     """The factory of connections for as long as the configuration cannot be used."""
-    return ProxySite(Resource(), reactor, gate=_MaintenanceGate(reactor))
+    return ProxySite(Resource(), reactor, _MaintenanceGate(reactor, errors), errors)
 
 
 class _MaintenanceGate:
@@ -39,8 +39,9 @@ class _MaintenanceGate:
 
     _log = Logger()
 
-    def __init__(self, reactor: IReactorTime) -> None:
+    def __init__(self, reactor: IReactorTime, errors: ErrorEncoder) -> None:
         self._reactor = reactor
+        self._errors = errors
 
     def check_head(self, _: ProxyRequest) -> None:
         raise ConfigurationInvalid(_MESSAGE, retry_after=RETRY_AFTER)
@@ -66,5 +67,6 @@ class _MaintenanceGate:
             return
         # As a warning, of which the log takes a few a minute and counts the rest.
         self._log.warn("request turned away in maintenance", request_id=request_id, status=503)
-        headers += error.headers()
-        write_whole(request, error.status, lines(headers), encode_error(error), now)
+        answer = self._errors.answer(error)
+        headers += answer.headers
+        write_whole(request, answer.status, lines(headers), answer.body, now)

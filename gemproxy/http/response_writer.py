@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.web.http import datetimeToString
 
-from gemproxy.api.openai.errors import encode_error, encode_error_event
 from gemproxy.batched_writes import send
 from gemproxy.core.errors import ProxyError
 
 if TYPE_CHECKING:
     from gemproxy.core.context import Exchange
-    from gemproxy.core.interfaces import Flow
+    from gemproxy.core.interfaces import ErrorEncoder, Flow
     from gemproxy.http.site import ProxyRequest
 
 JSON = b"application/json"
@@ -96,9 +95,9 @@ class RequestWriter:
 
     ``headers`` are further :func:`lines` of every answer; ``heartbeat`` is the seconds of silence
     after which a stream gets a comment, 0 for none; ``headers_after`` those after which a stream
-    that has not begun gets its head and the first comment, ``None`` for never; ``scrub`` is the
-    last look at an error. Comments stand between events, because only whole events are ever
-    written.
+    that has not begun gets its head and the first comment, ``None`` for never. ``errors`` encodes
+    errors and ``scrub`` is the last look at one. Comments stand between events, because only whole
+    events are ever written.
 
     ``opened`` tells whether a head is out, ``started`` whether anything of an answer is.
     """
@@ -110,6 +109,7 @@ class RequestWriter:
         exchange: Exchange,
         headers: bytes,
         heartbeat: float,
+        errors: ErrorEncoder,
         scrub: Callable[[bytes], bytes] = bytes,
         headers_after: float | None = None,
     ) -> None:
@@ -118,6 +118,7 @@ class RequestWriter:
         self._exchange = exchange
         self._headers = headers
         self._heartbeat = heartbeat
+        self._errors = errors
         self._scrub = scrub
         self._headers_after = headers_after
         self._opens_at = 0.0
@@ -156,18 +157,25 @@ class RequestWriter:
         now = self._reactor.seconds()
         write_whole(self._request, 200, self.headers(now), body, now)
 
-    def error(self, error: ProxyError) -> None:
-        """Send ``error`` as the whole answer."""
-        self.started = self.opened = True
-        now = self._reactor.seconds()
-        headers = self.headers(now) + lines(error.headers())
-        write_whole(self._request, error.status, headers, self._scrub(encode_error(error)), now)
+    def fail(self, error: ProxyError) -> int:
+        """Tell of ``error``: as the whole answer, or at the end of a stream whose head is out.
 
-    def break_off(self, error: ProxyError) -> None:
-        """End a stream whose head is out with an event on which the official SDKs raise."""
-        if self._streaming:
-            self.write(self._scrub(encode_error_event(error)))
+        The status is the one that it has as a whole answer.
+        """
+        answer = self._errors.answer(error)
+        if not self.opened:
+            self.started = self.opened = True
+            now = self._reactor.seconds()
+            headers = self.headers(now) + lines(answer.headers)
+            write_whole(self._request, answer.status, headers, self._scrub(answer.body), now)
+        elif self._streaming:
+            self.write_error(error)
             self.finish()
+        return answer.status
+
+    def write_error(self, error: ProxyError) -> None:
+        """See :class:`gemproxy.core.interfaces.ReplyWriter`."""
+        self.write(self._scrub(self._errors.event(error)))
 
     def await_stream(self) -> None:
         """See :class:`gemproxy.core.interfaces.ReplyWriter`."""

@@ -22,7 +22,8 @@ from twisted.web.resource import IResource, Resource
 from zope.interface import implementer
 
 from gemproxy.clock import wall_clock
-from gemproxy.core.errors import ProxyError
+from gemproxy.core.errors import InvalidRequest, ProxyError
+from gemproxy.core.interfaces import ErrorEncoder
 from gemproxy.http.connection import LINGER_SECONDS, ClientConnection, RefusedConnection
 from gemproxy.http.connection_limits import ConnectionLimits, OpenConnections
 from gemproxy.http.origins import OriginGuard
@@ -45,6 +46,7 @@ SWEEP_SECONDS = 1.0
 #: How often it is looked at what a client takes of its answer, or more often where the patience
 #: with slow readers is short.
 LOOK_SECONDS = 5.0
+_MALFORMED = "The request is not valid HTTP/1.1, or its headers are too large."
 
 
 class RequestGate(Protocol):
@@ -77,7 +79,7 @@ class ProxySite(Factory):
 
     ``fast_routes`` are exact: (method, path) to what serves the request. Every request comes
     through the ``gate`` first, and before that past the ``guard``. ``limits`` hold for its
-    connections.
+    connections. ``errors`` encodes the answer to what is not HTTP.
     """
 
     noisy = False
@@ -89,12 +91,14 @@ class ProxySite(Factory):
         resource: Resource,
         reactor: IReactorTime,
         gate: RequestGate,
+        errors: ErrorEncoder,
         guard: OriginGuard | None = None,
         limits: ConnectionLimits | None = None,
     ) -> None:
         self._resource = resource
         self.gate = gate
         self.guard = guard
+        self.malformed_body = errors.answer(InvalidRequest(_MALFORMED)).body
         self.now = reactor.seconds
         self.date_header = DateHeader(wall_clock(reactor))
         #: Told of each request that was not HTTP.

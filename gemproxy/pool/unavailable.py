@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from gemproxy.core.errors import ModelNotFound, NoHealthyKeys, ProxyError, QuotaExhausted
+from gemproxy.core.errors import (
+    DailyQuotaExhausted,
+    ModelNotFound,
+    NoHealthyKeys,
+    ProxyError,
+    QuotaExhausted,
+)
 from gemproxy.pool.eligibility import Group, Ineligible, Marks, Reason
 from gemproxy.pool.key_state import KeyState
 
@@ -103,9 +109,8 @@ def quota_exhausted(summary: AvailabilitySummary, model: str, now: float) -> Quo
     quota = summary.number(_QUOTA)
     soonest = _soonest(summary.soonest_quota, summary.soonest_health)
     if summary.out_for_the_day == quota and not summary.number(_OUT_OF_ORDER):
-        return QuotaExhausted(
+        return DailyQuotaExhausted(
             f"The daily quota for {_named(model)} is used up on every key.",
-            code="insufficient_quota",
             retry_after=_delay(soonest, now),
             should_retry=False,
         )

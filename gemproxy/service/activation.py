@@ -20,6 +20,7 @@ from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStrea
 from twisted.logger import Logger
 from twisted.protocols.haproxy import proxyEndpoint
 
+from gemproxy.api.openai.errors import OPENAI_ERRORS
 from gemproxy.config import endpoints
 from gemproxy.config.credentials import KnownSecrets
 from gemproxy.config.loading import locate_files, read_sections
@@ -186,7 +187,7 @@ class _Maintenance:
         self._handed = handed
         self._files = files
         self._begin_daemon = begin_daemon
-        self._site = maintenance_site(reactor)
+        self._site = maintenance_site(reactor, OPENAI_ERRORS)
         self._ports: list[IListeningPort] = []
         self._told: tuple[str, ...] = ()
         self._retry_at = float("inf")

@@ -27,6 +27,7 @@ from gemproxy import __version__
 from gemproxy.admin.api import AdminAPI, AdminParts
 from gemproxy.admin.auth_gate import AdminAuthGate, AdminDependencies
 from gemproxy.admin.health import ServiceStatus
+from gemproxy.api.openai.errors import OPENAI_ERRORS
 from gemproxy.api.public import ModelNames, OpenAIAPI
 from gemproxy.clock import wall_clock
 from gemproxy.config import endpoints, rules
@@ -249,6 +250,7 @@ class Daemon:
                 self._request_log, self._metrics, self._history, self._ledger, self._recent
             ),
             new_request_id,
+            OPENAI_ERRORS,
             self._scrubber.scrub_bytes,
             self._auth_failures,
         )
@@ -278,6 +280,7 @@ class Daemon:
             auth,
             AdminDependencies(
                 OperatorLog(self._request_log),
+                OPENAI_ERRORS,
                 self._scrubber.scrub_bytes,
                 new_request_id,
                 self._pause,
@@ -300,6 +303,7 @@ class Daemon:
             self._api.app.resource(),
             reactor,
             gate=self._api,
+            errors=OPENAI_ERRORS,
             guard=self._guard(settings.proxy),
             limits=connection_limits(settings),
         )
@@ -397,6 +401,7 @@ class Daemon:
             self._admin.resource(),
             self._reactor,
             gate=self._admin,
+            errors=OPENAI_ERRORS,
             guard=self._guard(proxy),
             limits=ConnectionLimits(max_connections=_OPERATORS),
         )

@@ -48,7 +48,7 @@ _Kind = TypeVar("_Kind")
 _Series = TypeVar("_Series")
 
 #: How requests ended that brought one wrong token too many.
-_LOCKED_OUT = LockedOut.code
+_LOCKED_OUT = LockedOut.kind
 
 
 class Metrics:

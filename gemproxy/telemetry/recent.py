@@ -24,7 +24,7 @@ OF_LATE: Final = 60
 _SLOT: Final = 10.0
 #: Causes that are told apart in each slot.
 _MOST_CAUSES: Final = 32
-_DRAINING: Final = Draining.code
+_DRAINING: Final = Draining.kind
 _OTHER: Final = "other reasons"
 _SERVED_WORDS: Final = frozenset({verdict.value for verdict in SERVED})
 

@@ -13,6 +13,7 @@ from twisted.internet.testing import StringTransport
 from gemproxy.admin.api import AdminAPI, AdminParts
 from gemproxy.admin.auth_gate import AdminAuthGate, AdminDependencies
 from gemproxy.admin.health import ServiceStatus
+from gemproxy.api.openai.errors import OPENAI_ERRORS
 from gemproxy.clock import wall_clock
 from gemproxy.config.changes import KeyUpdate, SettingsChange
 from gemproxy.config.settings import AccessToken
@@ -134,6 +135,7 @@ class AdminStage:
             self.admin.resource(),
             clock,
             gate=self.admin,
+            errors=OPENAI_ERRORS,
             guard=OriginGuard(OriginSettings(admin_open=admin_open)),
         )
 
@@ -146,7 +148,12 @@ class AdminStage:
         )
         scrubber = Scrubber([Secret(TOKEN), *[key.secret for key in self.keys]])
         dependencies = AdminDependencies(
-            self.told, scrubber.scrub_bytes, lambda: "req_fresh", self._pause, self._refuse
+            self.told,
+            OPENAI_ERRORS,
+            scrubber.scrub_bytes,
+            lambda: "req_fresh",
+            self._pause,
+            self._refuse,
         )
         return AdminAuthGate(self.clock, auth, dependencies)
 

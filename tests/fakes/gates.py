@@ -41,5 +41,6 @@ class OpenGate:
 
     def reject(self, request: Any, error: ProxyError) -> None:
         self.refused.append(error)
-        body = encode_error(error)
-        write_whole(request, error.status, lines(error.headers()), body, self._clock.seconds())
+        answer = encode_error(error)
+        headers = lines(answer.headers)
+        write_whole(request, answer.status, headers, answer.body, self._clock.seconds())

@@ -6,7 +6,8 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from gemproxy.core.errors import FailureKind, UpstreamFailed
+from gemproxy.api.openai.errors import encode_error_event
+from gemproxy.core.errors import FailureKind, ProxyError, UpstreamFailed
 from gemproxy.core.interfaces import UpstreamRequest
 
 
@@ -166,6 +167,9 @@ class RecordingWriter:
         assert self.streamed
         assert not self.finished
         self.sent += events
+
+    def write_error(self, error: ProxyError) -> None:
+        self.write(encode_error_event(error))
 
     def attach(self, flow: object) -> None:
         self.flows.append(flow)

@@ -16,18 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 
-from gemproxy.core.errors import (
-    ContextTooLong,
-    FailureKind,
-    InternalError,
-    ModelNotFound,
-    NoHealthyKeys,
-    ProxyError,
-    QuotaExhausted,
-    UpstreamFailed,
-    UpstreamRejected,
-    UpstreamUnavailable,
-)
+from gemproxy.core.errors import FailureKind, UpstreamFailed
 from gemproxy.pool.cooldowns import next_pacific_midnight
 from gemproxy.pool.outcome import Outcome, Verdict
 from gemproxy.providers.gemini.quota import read_quota
@@ -431,96 +420,3 @@ def _retry_after(value: str, now: float) -> float | None:
 
 def _clamped(delay: float | None) -> float | None:
     return None if delay is None else min(max(delay, _SHORTEST_WAIT), _LONGEST_WAIT)
-
-
-# -- what the client sees ------------------------------------------------------------------------
-
-
-def error_for(outcome: Outcome) -> ProxyError:
-    """What a client sees of its request's last outcome, now that nothing is left to try.
-
-    For a used-up quota or a rejected key the pool knows better (``KeyPool.refusal``), since it
-    depends on the other keys. A key's fault is never the client's 401 or 403. An outcome that is no
-    failure is a defect of the caller and becomes a 500.
-    """
-    return _ERRORS.get(outcome.verdict, _defect)(outcome)
-
-
-def _request_error(outcome: Outcome) -> ProxyError:
-    if outcome.code == ContextTooLong.code:
-        return ContextTooLong(outcome.message, param=outcome.param)
-    if outcome.code == ModelNotFound.code:
-        return ModelNotFound(outcome.message, param=outcome.param)
-    return UpstreamRejected(
-        outcome.message, status=outcome.status or 400, param=outcome.param, code=outcome.code
-    )
-
-
-# What Google has no capacity for is a 503 by our own account; a status that the client would read
-# as its own fault is a bad gateway.
-_SHOWN_STATUS = {429: 503, 500: 500, 502: 502, 503: 503, 504: 504}
-
-
-def _service_error(outcome: Outcome) -> ProxyError:
-    return UpstreamUnavailable(
-        outcome.message,
-        status=_SHOWN_STATUS.get(outcome.status or 502, 502),
-        code="upstream_timeout" if outcome.timed_out else None,
-        retry_after=1.0 if outcome.retry_after is None else outcome.retry_after,
-    )
-
-
-def _network_error(outcome: Outcome) -> ProxyError:
-    message = outcome.public or outcome.message
-    if outcome.timed_out:
-        return UpstreamUnavailable(message, status=504, code="upstream_timeout")
-    return UpstreamUnavailable(message, status=502)
-
-
-def _host_error(_outcome: Outcome) -> ProxyError:
-    return UpstreamUnavailable(
-        "This proxy is out of resources for another connection.", status=503, retry_after=1
-    )
-
-
-def _unusable_error(outcome: Outcome) -> ProxyError:
-    message = outcome.message or f"The upstream gave no usable answer: {outcome.reason}."
-    return UpstreamUnavailable(message, status=502)
-
-
-def _quota_error(outcome: Outcome) -> ProxyError:
-    return QuotaExhausted(outcome.message, retry_after=outcome.retry_after or 1.0)
-
-
-def _daily_quota_error(outcome: Outcome) -> ProxyError:
-    return QuotaExhausted(outcome.message, code="insufficient_quota", should_retry=False)
-
-
-def _key_error(_outcome: Outcome) -> ProxyError:
-    # Google's text speaks of a key that is not the client's.
-    return NoHealthyKeys(
-        "The API key that was chosen for this request was rejected.", retry_after=1
-    )
-
-
-def _denied_error(outcome: Outcome) -> ProxyError:
-    return ModelNotFound(outcome.message, param="model")
-
-
-def _defect(outcome: Outcome) -> ProxyError:
-    return InternalError(f"An attempt that ended with {outcome.verdict.value} was taken as failed.")
-
-
-_ERRORS: dict[Verdict, Callable[[Outcome], ProxyError]] = {
-    Verdict.REQUEST: _request_error,
-    Verdict.REGION: _request_error,
-    Verdict.SERVICE: _service_error,
-    Verdict.NETWORK: _network_error,
-    Verdict.HOST: _host_error,
-    Verdict.UNUSABLE: _unusable_error,
-    Verdict.QUOTA_MINUTE: _quota_error,
-    Verdict.QUOTA_DAY: _daily_quota_error,
-    Verdict.KEY: _key_error,
-    Verdict.MODEL_DENIED: _denied_error,
-    Verdict.FORBIDDEN: _denied_error,
-}

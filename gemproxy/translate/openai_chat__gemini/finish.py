@@ -75,6 +75,5 @@ class FinishState(msgspec.Struct, frozen=True, gc=False):
         if self.reason == _MISSING_SIGNATURE:
             raise UpstreamRejected(
                 self.message or "A function call in the messages lacks its thought signature",
-                status=400,
                 param="messages",
             )

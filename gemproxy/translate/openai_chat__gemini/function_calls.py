@@ -113,13 +113,13 @@ def _calls(message: AssistantMessage, path: str) -> Iterator[_ReplayedCall]:
             raise InvalidRequest(
                 f"{place}.type: custom tools are not supported; Gemini knows functions only.",
                 param=f"{place}.type",
-                code="unsupported_value",
+                reason="unsupported_value",
             )
         if call.function is None:
             raise InvalidRequest(
                 f"Missing required parameter: '{place}.function'.",
                 param=f"{place}.function",
-                code="missing_required_parameter",
+                reason="missing_required_parameter",
             )
         extra = call.extra_content or call.function.extra_content
         yield _ReplayedCall(call.function, call.id, extra, f"{place}.function")

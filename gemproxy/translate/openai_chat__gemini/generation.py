@@ -102,7 +102,7 @@ def _candidate_count(n: int, family: ModelFamily) -> int:
         raise InvalidRequest(
             f"n: this model gives {family.candidates} choice a request, got {n}.",
             param="n",
-            code="unsupported_value",
+            reason="unsupported_value",
         )
     return n
 
@@ -131,7 +131,7 @@ def _set_format(
         raise InvalidRequest(
             "response_format: this model has no JSON mode.",
             param="response_format",
-            code="unsupported_parameter",
+            reason="unsupported_parameter",
         )
     if has_tools and not family.json_mode_with_tools:
         # Gemini 2.5 and before: "Function calling with a response mime type: 'application/json' is
@@ -191,7 +191,7 @@ def _refuse_modality(modality: str, wanted: Sequence[str], *, supported: bool) -
         raise InvalidRequest(
             f"modalities: this model does not answer with {modality}.",
             param="modalities",
-            code="unsupported_value",
+            reason="unsupported_value",
         )
 
 
@@ -202,7 +202,7 @@ def _speech_config(request: ChatCompletionRequest) -> SpeechConfig | None:
         raise InvalidRequest(
             "audio.format: this model speaks wav or pcm16 only; nothing is converted.",
             param="audio.format",
-            code="unsupported_value",
+            reason="unsupported_value",
         )
     voice = request.audio.voice
     name = voice.id if isinstance(voice, VoiceID) else voice

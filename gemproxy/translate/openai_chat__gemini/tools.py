@@ -139,7 +139,7 @@ def _custom(path: str) -> InvalidRequest:
     return InvalidRequest(
         f"{path}: custom tools are not supported; Gemini knows functions only.",
         param=path,
-        code="unsupported_value",
+        reason="unsupported_value",
     )
 
 

@@ -125,7 +125,9 @@ def audio_type(name: str | None, path: str) -> str:
     """
     if name is None:
         raise InvalidRequest(
-            f"Missing required parameter: '{path}'.", param=path, code="missing_required_parameter"
+            f"Missing required parameter: '{path}'.",
+            param=path,
+            reason="missing_required_parameter",
         )
     if (mime_type := AUDIO_TYPES.get(name)) is None:
         raise InvalidRequest(
@@ -158,7 +160,7 @@ def checked_image(mime_type: str | None, path: str) -> None:
         raise InvalidRequest(
             f"{path}: Gemini does not read {mime_type}; it reads {readable}.",
             param=path,
-            code="unsupported_image_media_type",
+            reason="unsupported_image_media_type",
         )
 
 

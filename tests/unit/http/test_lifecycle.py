@@ -12,8 +12,9 @@ from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 
+from gemproxy.api.openai.errors import OPENAI_ERRORS
 from gemproxy.config.settings import LoggingSettings
-from gemproxy.core.errors import InvalidRequest, NoHealthyKeys, UpstreamUnavailable
+from gemproxy.core.errors import InvalidRequest, NoHealthyKeys, UpstreamTrouble, UpstreamUnavailable
 from gemproxy.http.auth import TokenAuth
 from gemproxy.http.lifecycle import LifecycleSettings, RequestLifecycle, Route
 from gemproxy.http.site import ProxySite
@@ -47,8 +48,9 @@ class Stage:
             TokenAuth([], None, anonymous=True),
             self.told,
             lambda: "req_fresh",
+            OPENAI_ERRORS,
         )
-        self.site = ProxySite(Resource(), self.clock, gate=self)
+        self.site = ProxySite(Resource(), self.clock, self, OPENAI_ERRORS)
         self.site.fast_routes[b"POST", b"/"] = lambda request: self.lifecycle.handle(
             request, "/", self.serve
         )
@@ -164,7 +166,11 @@ def test_after_a_defect_the_connection_serves_on(stage, log):
     ("error", "status", "outcome"),
     [
         (InvalidRequest("n: expected an integer.", param="n"), 400, "invalid_request_error"),
-        (UpstreamUnavailable("Try later.", status=503, retry_after=2.1), 503, "upstream_error"),
+        (
+            UpstreamUnavailable("Try later.", UpstreamTrouble.UNAVAILABLE, retry_after=2.1),
+            503,
+            "upstream_error",
+        ),
     ],
 )
 def test_an_error_that_clients_may_see_is_the_answer(stage, error, status, outcome):

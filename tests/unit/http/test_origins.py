@@ -1,6 +1,7 @@
 """Hosts that a listener answers for, and pages that may call it."""
 
 import pytest
+from fakes.openai_errors import seen
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,7 +31,7 @@ def judged(guard, method, path, values):
     try:
         guard.check(method, path, values)
     except ProxyError as refusal:
-        return refusal.status
+        return seen(refusal).status
     return None
 
 

@@ -13,6 +13,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
+from gemproxy.api.openai.errors import OPENAI_ERRORS
 from gemproxy.api.public import CHAT, LARGE_BODY, ModelNames, OpenAIAPI
 from gemproxy.core.call import ForwardingSettings
 from gemproxy.core.catalogue import ModelCatalogue
@@ -45,6 +46,7 @@ class Stage:
             TokenAuth([], None, anonymous=True),
             self,
             lambda: "req_fresh",
+            OPENAI_ERRORS,
         )
         forwarder = Forwarder(
             ForwardingSettings(),
@@ -77,7 +79,7 @@ class Stage:
             self.in_thread,
             None,
         )
-        site = ProxySite(api.app.resource(), self.clock, gate=api)
+        site = ProxySite(api.app.resource(), self.clock, api, OPENAI_ERRORS)
         site.fast_routes = api.fast_routes()
         self.site, self.address = site, address
         self.transport, self.channel = self.connect()

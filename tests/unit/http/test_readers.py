@@ -14,6 +14,7 @@ from twisted.internet.task import Clock, deferLater
 from twisted.internet.threads import deferToThread
 from twisted.web.resource import Resource
 
+from gemproxy.api.openai.errors import OPENAI_ERRORS
 from gemproxy.http import connection as channel_module
 from gemproxy.http.auth import TokenAuth
 from gemproxy.http.client_progress import ClientProgress
@@ -48,9 +49,10 @@ class Server:
             TokenAuth([], None, anonymous=True),
             self,
             lambda: "req_fresh",
+            OPENAI_ERRORS,
         )
         limits = ConnectionLimits(slow_reader_seconds=PATIENCE)
-        self.site = ProxySite(Resource(), self.clock, gate=self, limits=limits)
+        self.site = ProxySite(Resource(), self.clock, self, OPENAI_ERRORS, limits=limits)
         self.site.fast_routes[b"POST", b"/"] = lambda request: self.lifecycle.handle(
             request, "/", self.serve
         )

@@ -6,6 +6,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.web.resource import Resource
 
+from gemproxy.api.openai.errors import OPENAI_ERRORS
 from gemproxy.core.context import AttemptRecord, Exchange
 from gemproxy.core.errors import Draining
 from gemproxy.http.response_writer import RequestWriter
@@ -32,7 +33,7 @@ class Stage:
         self.clock = Clock()
         self.clock.advance(1_790_000_000)
         self.exchange = Exchange("req_1", "/", self.clock.seconds())
-        self.site = ProxySite(Resource(), self.clock, gate=OpenGate(self.clock))
+        self.site = ProxySite(Resource(), self.clock, OpenGate(self.clock), OPENAI_ERRORS)
         self.site.fast_routes[b"POST", b"/"] = self.begin
         self.heartbeat = heartbeat
         self.headers_after = headers_after
@@ -49,6 +50,7 @@ class Stage:
             self.exchange,
             b"",
             self.heartbeat,
+            OPENAI_ERRORS,
             headers_after=self.headers_after,
         )
 
@@ -256,7 +258,7 @@ def test_what_fails_behind_the_head_is_told_by_an_event():
     stage = Stage(headers_after=20.0)
     stage.writer.await_stream()
     stage.clock.advance(20)
-    stage.writer.break_off(Draining("No more.", retry_after=1))
+    stage.writer.fail(Draining("No more.", retry_after=1))
     assert b'data: {"error":{"message":"No more."' in stage.body
     assert stage.body.endswith(b"\n\n\r\n0\r\n\r\n")
     assert b"[DONE]" not in stage.sent
@@ -274,7 +276,7 @@ def test_the_head_is_not_sent_to_a_client_that_left():
 def test_a_request_that_is_over_opens_nothing():
     stage = Stage(headers_after=20.0)
     stage.writer.await_stream()
-    stage.writer.error(Draining("No more."))
+    stage.writer.fail(Draining("No more."))
     stage.writer.close()
     sent = stage.sent
     stage.clock.advance(25)

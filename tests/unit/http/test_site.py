@@ -9,6 +9,7 @@ from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 
+from gemproxy.api.openai.errors import OPENAI_ERRORS
 from gemproxy.http.connection import HEADER_SECONDS, LINGER_BYTES, LINGER_SECONDS
 from gemproxy.http.connection_limits import ConnectionLimits
 from gemproxy.http.response_writer import write_whole
@@ -45,7 +46,7 @@ class Client:
         self.clock.advance(1000)
         self.gate = OpenGate(self.clock, LIMIT)
         self.refused = self.gate.refused
-        self.site = ProxySite(Resource(), self.clock, gate=self.gate)
+        self.site = ProxySite(Resource(), self.clock, self.gate, OPENAI_ERRORS)
         self.site.fast_routes[b"POST", b"/"] = self.answer
         self.site.fast_routes[b"POST", b"/wait"] = lambda _: None
         self.connect()
@@ -256,7 +257,7 @@ def test_a_routes_defect_is_no_silence(client):
     with capturedLogs() as events:
         client.send(head(1) + b"a")
     assert client.statuses == [500]
-    assert [error.code for error in client.refused] == ["internal_error"]
+    assert [error.word for error in client.refused] == ["internal_error"]
     assert b"LookupError" not in client.transport.value()
     assert any("log_failure" in event for event in events)
 

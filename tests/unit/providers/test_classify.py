@@ -5,10 +5,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from fakes.openai_errors import seen
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gemproxy.core import errors
+from gemproxy.core.client_errors import error_for
 from gemproxy.core.errors import FailureKind, UpstreamFailed
 from gemproxy.pool.outcome import Outcome, Verdict
 from gemproxy.providers.gemini.classify import (
@@ -16,7 +18,6 @@ from gemproxy.providers.gemini.classify import (
     classify_failure,
     classify_page,
     classify_response,
-    error_for,
 )
 
 SAMPLES = Path(__file__).resolve().parents[4] / "shared" / "samples"
@@ -146,7 +147,7 @@ class TestKey:
         for status in (400, 401, 403):
             error = error_for(classify(status, body(status, "", "", [info("API_KEY_INVALID")])))
             assert isinstance(error, errors.NoHealthyKeys)
-            assert error.status == 503
+            assert seen(error).status == 503
 
     def test_a_request_that_quotes_googles_words_does_not_bench_the_key(self):
         message = 'Invalid value at "contents": "API key not valid. Your API key was leaked."'
@@ -156,14 +157,14 @@ class TestKey:
 class TestRequest:
     def test_keeps_its_status_and_googles_words(self):
         error = error_for(classify(400, body(400, "Budget 0 is invalid.", "INVALID_ARGUMENT")))
-        assert (error.status, error.message) == (400, "Budget 0 is invalid.")
-        assert error.type == "invalid_request_error"
+        assert (seen(error).status, error.message) == (400, "Budget 0 is invalid.")
+        assert seen(error).type == "invalid_request_error"
 
     def test_too_many_tokens_name_the_messages(self):
         text = "The input token count (9) exceeds the maximum number of tokens allowed (8)."
         error = error_for(classify(400, body(400, text, "INVALID_ARGUMENT")))
         assert isinstance(error, errors.ContextTooLong)
-        assert (error.code, error.param) == ("context_length_exceeded", "messages")
+        assert (seen(error).code, error.param) == ("context_length_exceeded", "messages")
 
     def test_unknown_model_is_model_not_found(self):
         text = "models/nope is not found for API version v1beta, or is not supported."
@@ -173,13 +174,13 @@ class TestRequest:
 
     def test_missing_file_is_a_plain_404(self):
         error = error_for(classify(404, body(404, "File not found.", "NOT_FOUND")))
-        assert (error.status, error.code) == (404, None)
+        assert (seen(error).status, seen(error).code) == (404, None)
 
     @pytest.mark.parametrize("status", [405, 406, 410, 413, 414, 415, 422, 431, 451])
     def test_other_client_errors_keep_their_status(self, status):
         outcome = classify(status)
         assert outcome.verdict is Verdict.REQUEST
-        assert error_for(outcome).status == status
+        assert seen(error_for(outcome)).status == status
 
     def test_precondition_about_the_request_is_the_clients(self):
         content = body(400, "The file is not in an ACTIVE state.", "FAILED_PRECONDITION")
@@ -221,7 +222,10 @@ class TestModelDenied:
         text = "This model models/m is no longer available to new users."
         outcome = classify(404, body(404, text, "NOT_FOUND"))
         assert (outcome.verdict, outcome.until) == (Verdict.MODEL_DENIED, MIDNIGHT)
-        assert (error_for(outcome).status, error_for(outcome).code) == (404, "model_not_found")
+        assert (seen(error_for(outcome)).status, seen(error_for(outcome)).code) == (
+            404,
+            "model_not_found",
+        )
 
 
 class TestRegion:
@@ -230,7 +234,10 @@ class TestRegion:
         outcome = classify(400, body(400, text, "FAILED_PRECONDITION"))
         assert outcome.verdict is Verdict.REGION
         error = error_for(outcome)
-        assert (error.status, error.code) == (400, "unsupported_country_region_territory")
+        assert (seen(error).status, seen(error).code) == (
+            400,
+            "unsupported_country_region_territory",
+        )
 
 
 class TestQuota:
@@ -306,13 +313,21 @@ class TestQuota:
     def test_no_capacity_is_the_services(self):
         outcome = classify_429(info("MODEL_CAPACITY_EXHAUSTED"))
         assert outcome.verdict is Verdict.SERVICE
-        assert error_for(outcome).status == 503
+        assert seen(error_for(outcome)).status == 503
 
     def test_shown_as_429(self):
         minute = error_for(classify_429(quota(MINUTE), retry("9s")))
-        assert (minute.status, minute.code, minute.retry_after) == (429, "rate_limit_exceeded", 9.0)
+        assert (seen(minute).status, seen(minute).code, minute.retry_after) == (
+            429,
+            "rate_limit_exceeded",
+            9.0,
+        )
         day = error_for(classify_429(quota(DAY)))
-        assert (day.status, day.code, day.should_retry) == (429, "insufficient_quota", False)
+        assert (seen(day).status, seen(day).code, day.should_retry) == (
+            429,
+            "insufficient_quota",
+            False,
+        )
 
 
 class TestService:
@@ -321,18 +336,22 @@ class TestService:
         outcome = classify(status, body(status, "Overloaded."))
         assert outcome.verdict is Verdict.SERVICE
         error = error_for(outcome)
-        assert (error.status, error.message, error.retry_after) == (status, "Overloaded.", 1.0)
+        assert (seen(error).status, error.message, error.retry_after) == (
+            status,
+            "Overloaded.",
+            1.0,
+        )
 
     @pytest.mark.parametrize("status", [408, 409, 425, 499, 505, 599, 700])
     def test_other_statuses_become_a_bad_gateway(self, status):
         outcome = classify(status)
         assert outcome.verdict is Verdict.SERVICE
-        assert error_for(outcome).status == 502
+        assert seen(error_for(outcome)).status == 502
 
     def test_deadline_is_a_timeout(self):
         outcome = classify(504, body(504, "Deadline exceeded.", "DEADLINE_EXCEEDED"))
         assert outcome.timed_out
-        assert error_for(outcome).code == "upstream_timeout"
+        assert seen(error_for(outcome)).code == "upstream_timeout"
 
     @pytest.mark.parametrize("status", [429, 502, 503])
     def test_html_is_no_keys_fault_and_is_not_shown(self, status):
@@ -392,7 +411,7 @@ class TestStranger:
         assert outcome.spares_key
         assert outcome.message == f"answered {status} not in Google's form{said}"
         error = error_for(outcome)
-        assert (error.status, error.code) == (502, "upstream_error")
+        assert (seen(error).status, seen(error).code) == (502, "upstream_error")
         assert said.strip(": ") not in error.message or not said
 
     @pytest.mark.parametrize("status", [401, 403])
@@ -452,9 +471,9 @@ class TestFailure:
         assert (outcome.verdict, outcome.timed_out) == (expected, kind.is_timeout)
         error = error_for(outcome)
         if kind is FailureKind.EXHAUSTED:
-            assert (error.status, error.retry_after) == (503, 1)
+            assert (seen(error).status, error.retry_after) == (503, 1)
             return
-        assert (error.status, error.code) == (
+        assert (seen(error).status, seen(error).code) == (
             (504, "upstream_timeout") if kind.is_timeout else (502, "upstream_error")
         )
 
@@ -484,8 +503,8 @@ def test_message_is_bounded():
 @pytest.mark.parametrize("verdict", sorted(Verdict, key=str))
 def test_every_verdict_has_an_error(verdict):
     error = error_for(Outcome(verdict, message="m"))
-    assert error.status not in (401, 403)
-    assert error.status >= 400
+    assert seen(error).status not in (401, 403)
+    assert seen(error).status >= 400
 
 
 @given(

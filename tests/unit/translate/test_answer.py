@@ -4,6 +4,7 @@ import json
 from itertools import count
 
 import pytest
+from fakes.openai_errors import seen
 
 from gemproxy.core.errors import UnusableAnswer, UpstreamRejected
 from gemproxy.providers.gemini.wire.answers import decode_answer
@@ -469,7 +470,7 @@ def test_blocked_prompt_is_a_choice_that_refuses(feedback, refusal):
 def test_missing_thought_signature_is_the_clients_fault():
     with pytest.raises(UpstreamRejected) as caught:
         complete(answer({"finishReason": "MISSING_THOUGHT_SIGNATURE"}))
-    assert caught.value.status == 400
+    assert seen(caught.value).status == 400
     assert caught.value.param == "messages"
 
 

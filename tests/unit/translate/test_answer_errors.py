@@ -7,7 +7,7 @@ from gemproxy.core.errors import InvalidRequest, StreamIncomplete
 
 
 def test_envelope_has_all_four_keys():
-    assert json.loads(encode_error(InvalidRequest("bad", param="messages[0]"))) == {
+    assert json.loads(encode_error(InvalidRequest("bad", param="messages[0]")).body) == {
         "error": {
             "message": "bad",
             "type": "invalid_request_error",

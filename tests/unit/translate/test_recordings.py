@@ -4,10 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+from fakes.openai_errors import seen
 
+from gemproxy.core.client_errors import error_for
 from gemproxy.core.errors import StreamIncomplete, UnusableAnswer
 from gemproxy.pool.outcome import SERVED, Verdict
-from gemproxy.providers.gemini.classify import classify_response, error_for
+from gemproxy.providers.gemini.classify import classify_response
 from gemproxy.providers.gemini.wire.answers import UpstreamErrorEvent, decode_answer
 from gemproxy.providers.gemini.wire.sse import EventStreamDecoder
 from gemproxy.translate.openai_chat__gemini.answer import to_openai
@@ -252,11 +254,11 @@ def test_error_recording_is_judged_and_told(name):
     if status >= 400 and isinstance(body, dict) and "error" in body:
         assert outcome.message[:100] == body["error"]["message"][:100]
     error = error_for(outcome)
-    assert error.status >= 400
+    assert seen(error).status >= 400
     if outcome.verdict is Verdict.KEY:
-        assert error.status == 503
+        assert seen(error).status == 503
     # A redirect of Google's echoes the request's headers, the key among them.
-    told = f"{error.message} {error.headers()} {outcome.message} {outcome.public}".lower()
+    told = f"{error.message} {seen(error).headers} {outcome.message} {outcome.public}".lower()
     assert "x-goog-api-key" not in told
 
 

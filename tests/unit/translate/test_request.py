@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from fakes.openai_errors import seen
 
 from gemproxy.api.openai.schema.requests import decode_chat_completion
 from gemproxy.core.errors import InvalidRequest, ModelNotFound
@@ -107,7 +108,7 @@ def test_names_of_other_providers_and_of_tuned_models_are_no_models(name):
     with pytest.raises(ModelNotFound) as caught:
         normalize_model(name)
     error = caught.value
-    assert (error.status, error.code, error.param) == (404, "model_not_found", "model")
+    assert (seen(error).status, seen(error).code, error.param) == (404, "model_not_found", "model")
     assert name in error.message
 
 

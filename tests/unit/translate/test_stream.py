@@ -4,6 +4,7 @@ import json
 from itertools import count
 
 import pytest
+from fakes.openai_errors import seen
 
 from gemproxy.core.errors import StreamIncomplete, UnusableAnswer, UpstreamRejected
 from gemproxy.providers.gemini.wire.answers import UpstreamErrorEvent
@@ -460,7 +461,7 @@ def test_stream_without_a_finish_reason_is_incomplete(payloads):
         stream.receive(payload)
     with pytest.raises(StreamIncomplete) as caught:
         stream.finish()
-    assert caught.value.code == "stream_incomplete"
+    assert seen(caught.value).code == "stream_incomplete"
 
 
 @pytest.mark.parametrize("finish", ["MALFORMED_FUNCTION_CALL", "OTHER", "INVENTED_LATER"])

@@ -20,10 +20,11 @@ from twisted.internet.ssl import DefaultOpenSSLContextFactory
 from twisted.internet.task import deferLater
 
 from gemproxy.config.settings import UpstreamSettings
-from gemproxy.core.errors import FailureKind, UpstreamFailed
+from gemproxy.core.client_errors import error_for
+from gemproxy.core.errors import FailureKind, UpstreamFailed, UpstreamTrouble
 from gemproxy.core.interfaces import UpstreamRequest
 from gemproxy.pool.outcome import Verdict
-from gemproxy.providers.gemini.classify import classify_failure, error_for
+from gemproxy.providers.gemini.classify import classify_failure
 from gemproxy.secret import Secret
 from gemproxy.upstream.client import TreqUpstream
 from gemproxy.upstream.connection import UpstreamConnection
@@ -502,5 +503,8 @@ async def test_a_process_without_descriptors_says_so_and_recovers(stage):
     outcome = classify_failure(failed)
     assert outcome.verdict is Verdict.HOST
     assert "out of file descriptors" in outcome.message
-    assert (error_for(outcome).status, error_for(outcome).retry_after) == (503, 1)
+    assert (error_for(outcome).trouble, error_for(outcome).retry_after) == (
+        UpstreamTrouble.UNAVAILABLE,
+        1,
+    )
     assert await (await client.send(GET)).read(10) == b"{}"

@@ -118,7 +118,7 @@ def _invalid_field(text: str, options: Mapping[str, tuple[str, ...]]) -> Invalid
 
 def _missing(path: str) -> InvalidRequest:
     return InvalidRequest(
-        f"Missing required parameter: '{path}'.", param=path, code="missing_required_parameter"
+        f"Missing required parameter: '{path}'.", param=path, reason="missing_required_parameter"
     )
 
 
@@ -129,7 +129,7 @@ def _surplus(path: str, field: str, options: Mapping[str, tuple[str, ...]]) -> I
     return InvalidRequest(
         f"Unknown parameter: '{whole}'" + (f"; expected {known}." if known else "."),
         param=whole,
-        code="unknown_parameter",
+        reason="unknown_parameter",
     )
 
 

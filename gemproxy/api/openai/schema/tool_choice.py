@@ -93,5 +93,5 @@ def _unknown(path: str, value: str, expected: tuple[str, ...]) -> InvalidRequest
 
 def _missing(path: str) -> InvalidRequest:
     return InvalidRequest(
-        f"Missing required parameter: '{path}'.", param=path, code="missing_required_parameter"
+        f"Missing required parameter: '{path}'.", param=path, reason="missing_required_parameter"
     )
