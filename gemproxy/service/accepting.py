@@ -1,8 +1,8 @@
-"""What becomes of clients when the process may open no more files.
+"""Accept connections when the process has no free file descriptor.
 
-Twisted closes such clients with the help of one spare descriptor. Where somebody else has taken
-that, its listener stays ready to read and turns the reactor in circles; and it logs a line for each
-client. Here the listener takes a pause instead.
+Twisted keeps one spare descriptor to accept and close such connections. If something else takes the
+spare one, the listener stays readable and the reactor spins; and each closed connection writes a
+log line. Here the listener pauses instead.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from typing import Any
 
 from twisted.logger import Logger
 
-#: Seconds until it is tried again.
+#: Seconds of the pause before the next accept.
 PAUSE_SECONDS = 0.1
-#: So many clients are closed in one go.
+#: Connections that are closed in one go.
 _MOST_AT_ONCE = 100
 _USED_UP = (errno.EMFILE, errno.ENFILE)
 
 
 class AcceptGuard:
-    """Stands before the ``doRead`` of a listening ``port`` of Twisted's.
+    """Wraps the ``doRead`` of a listening ``port`` of Twisted.
 
-    ``refused`` is told how many clients were closed for want of a descriptor.
+    ``refused`` is called with the number of clients that were closed for lack of a descriptor.
     """
 
     _log = Logger()
@@ -38,7 +38,7 @@ class AcceptGuard:
         port.doRead = self.read
 
     def read(self) -> object:
-        """Somebody wants to connect. As Twisted's ``doRead``."""
+        """Accept connections; replaces Twisted's ``doRead``."""
         try:
             os.close(os.dup(self._port.fileno()))
         except OSError as error:
@@ -55,7 +55,7 @@ class AcceptGuard:
                 self._port.socket.accept()[0].close()
                 count += 1
         except OSError:
-            pass  # No more clients, or somebody else was quicker to take the descriptor.
+            pass  # No client is left, or another thread took the descriptor first.
         self._spare = _open_spare()
         self._refused(count)
         self._log.warn(
@@ -63,7 +63,7 @@ class AcceptGuard:
             reason=os.strerror(error.errno or 0),
             count=count,
         )
-        # Whoever is to close something needs a turn for it.
+        # Other connections need a turn of the reactor to close.
         self._port.stopReading()
         self._reactor.callLater(PAUSE_SECONDS, self._go_on)
 

@@ -1,10 +1,10 @@
 """The daemon on sockets that systemd has handed over: maintenance mode where it cannot start.
 
-A process that ends is started again by the next client who knocks at the socket, so often that
-systemd's start limit closes the socket for good. So this one stays. While the files cannot be used
-it answers for the daemon that is not there (:mod:`gemproxy.http.maintenance`), watches the files,
-and starts the daemon in its own place as soon as they are good. Nothing of the state is touched
-until then.
+With socket activation, systemd starts the process again for the next client. If the process exits
+because of a bad file, a few clients are enough to reach systemd's start limit, and then systemd
+closes the socket. So the process stays. While the files cannot be used it answers 503
+(:mod:`gemproxy.http.maintenance`), watches the files, and starts the daemon as soon as they are
+valid. It does not touch the state before that.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ from gemproxy.service.reload import LOOK_SECONDS, Watch
 from gemproxy.service.threads import in_thread
 from gemproxy.telemetry.logs import LoggedServices, LogSink
 
-#: So often a start is tried again that failed for a reason outside the files.
+#: Seconds between two attempts to start, where the reason lies outside the files.
 _RETRY_SECONDS = 5.0
-#: As many mistakes get a line of their own; of one event the log takes twenty lines a minute.
+#: Mistakes that get a log line each; the log takes twenty lines a minute of one event.
 _OWN_LINES = 15
-#: The others are told together, so many in a line, and as many lines at most.
+#: The other mistakes share log lines: how many in a line, and how many lines at most.
 _IN_A_LINE = 50
 _MORE_LINES = 10
 #: Characters; ``systemctl status`` shows one line.
@@ -82,7 +82,7 @@ class StartFiles:
         return self._watched[1].fingerprint()
 
     def proxy(self) -> ProxySettings:
-        """What can be made out of the section ``proxy``; a default stands for each mistake."""
+        """The section ``proxy`` with the default in place of each mistake."""
         try:
             path, _ = locate_files(*self._options, self._environ)
         except ConfigError:
@@ -93,7 +93,7 @@ class StartFiles:
 
 
 class Activation(Service):
-    """Runs the daemon of ``files`` on the sockets ``handed`` over, or stands in for it."""
+    """Run the daemon of ``files`` on the sockets ``handed`` over, or maintenance mode."""
 
     _log = Logger()
 
@@ -122,7 +122,7 @@ class Activation(Service):
     def startService(self) -> None:
         """Start the daemon, or maintenance."""
         super().startService()
-        # Its duplicates are what listens; these would keep a queue open that nobody empties.
+        # The daemon listens on duplicates. If these stayed open, nobody would accept from them.
         self._reactor.addSystemEventTrigger("before", "shutdown", self._handed.close)
         seen = self._files.fingerprint()
         try:
@@ -155,7 +155,7 @@ class Activation(Service):
         self._warn_of_unnamed(settings.proxy)
 
     def _warn_of_unnamed(self, proxy: ProxySettings) -> None:
-        """A client of a socket that no endpoint names would wait for ever."""
+        """Warn of sockets that no endpoint names: their clients would wait for ever."""
         named = {
             id(found)
             for description in (proxy.endpoint, proxy.admin_endpoint)
@@ -171,7 +171,7 @@ class Activation(Service):
 
 
 class _Maintenance:
-    """Stands in for the daemon until ``begin_daemon`` does not raise."""
+    """Answers 503 until ``begin_daemon`` succeeds."""
 
     _log = Logger()
 
@@ -200,7 +200,7 @@ class _Maintenance:
         self._looks = PeriodicService(reactor, LOOK_SECONDS, self._look, "watching the files")
 
     def begin(self, reason: ConfigError | StartRefused, seen: bytes) -> None:
-        """Answer, watch, and say why; ``seen`` is the fingerprint of what was tried."""
+        """Listen, watch the files, log the reason; ``seen`` is the fingerprint that was tried."""
         self._watch = Watch(seen)
         self._log.error(
             "maintenance mode: the daemon cannot start and every request gets 503;"
@@ -211,11 +211,11 @@ class _Maintenance:
         self._failed(reason, self._files.proxy())
         self._notifier.startService()
         self._looks.startService()
-        # Before the reactor runs nobody is answered.
+        # Requests are answered only once the reactor runs.
         self._reactor.callWhenRunning(self._notifier.ready)
 
     def end(self) -> Deferred[Any]:
-        """Stop; what was answered leaves first."""
+        """Stop, after the last answer is sent."""
         self._stand_back()
         return self._site.close()
 
@@ -235,7 +235,7 @@ class _Maintenance:
             await self._try(seen)
 
     def _hung_up(self, _number: int, _frame: object) -> None:
-        """In a signal handler, where nothing else may be done."""
+        """Signal handler: only schedule the work."""
         self._reactor.callFromThread(self._try_by_signal)
 
     def _try_by_signal(self) -> None:
@@ -243,7 +243,7 @@ class _Maintenance:
             Deferred.fromCoroutine(self._try_asked())
 
     async def _try_asked(self) -> None:
-        self._told = ()  # Whoever asks is to be told again.
+        self._told = ()  # The operator asked again, so log the mistakes again.
         self._notifier.reloading()
         with suppress(Exception):
             await self._try(await self._in_thread(self._files.fingerprint))
@@ -286,9 +286,9 @@ class _Maintenance:
     # -- answering -------------------------------------------------------------------------------
 
     def _listen(self, proxy: ProxySettings) -> None:
-        """Answer on each of the sockets, as far as is known in the form that clients expect.
+        """Listen on each socket, with TLS where the configuration says so.
 
-        Without a usable certificate in plain text: a client who speaks TLS cannot be answered.
+        Without a usable certificate it answers in plain text: a TLS client gets no answer then.
         """
         before, self._ports = self._ports, []
         public = named_socket(self._handed, proxy.endpoint)
@@ -308,7 +308,7 @@ class _Maintenance:
                     "cannot answer on the socket {name}", failure, name=name
                 ),
             )
-        # Only now, so that nobody waits in between.
+        # Close only now, so that no client waits without a listener.
         for port in before:
             port.stopListening()
 

@@ -1,4 +1,4 @@
-"""Checkpoints: the state goes to the disk every few seconds, off the reactor's thread."""
+"""Checkpoints: write the state to the disk every few seconds, outside the reactor's thread."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ Observer = Callable[[StoreStatus, float], None]
 
 
 class _DaemonThread(Thread):
-    """A process that fails to start does not wait for it."""
+    """A daemon thread: a process whose start fails does not wait for it."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options, daemon=True)
 
 
 class StorageThread(ThreadPool):
-    """The one thread in which the store's connection lives."""
+    """A pool of one thread: a SQLite connection must stay in the thread that opened it."""
 
     threadFactory = _DaemonThread
 
@@ -130,7 +130,7 @@ class Checkpoint(Service):
             self._observe(self._store.status(), seconds)
 
     async def _follow_clock(self) -> None:
-        """Where the wall clock was set to another time, the store may have counts of that time."""
+        """Load the counts of the time that the wall clock was set to."""
         offset = epoch_offset(self._reactor.seconds, self._wall)
         step, self._offset = offset - self._offset, offset
         if abs(step) >= MINUTE.seconds:
@@ -155,7 +155,7 @@ class Checkpoint(Service):
         return deferToThreadPool(self._reactor, self._threads, operation, *arguments)
 
     def _wait_for(self, operation: Callable[[], _T]) -> _T:
-        """Do it in the store's thread, and wait for it here."""
+        """Run ``work`` in the store's thread and block until it is done."""
         results: SimpleQueue[tuple[bool, Any]] = SimpleQueue()
         self._threads.callInThreadWithCallback(lambda *result: results.put(result), operation)
         succeeded, result = results.get()
@@ -170,7 +170,7 @@ class Checkpoint(Service):
         raise StartRefused(_REFUSED, str(refusal)) from None
 
     def _tell_changes(self) -> None:
-        """One line when the store goes another way, or fails in another way than before."""
+        """Log one line when the backend or the latest failure has changed."""
         status = self._store.status()
         now = (status.backend, status.last_error)
         before, self._told = self._told, now

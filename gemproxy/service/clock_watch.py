@@ -1,7 +1,7 @@
-"""Noticing that the wall clock was set.
+"""Notice that the wall clock was set.
 
-Only its difference to the monotonic clock is looked at: the kernel slews both alike, so it changes
-when somebody sets the wall clock, or when the machine was suspended.
+It compares the wall clock with the monotonic clock. The kernel slews both at the same rate, so
+their difference changes only when the wall clock is set or the machine was suspended.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from gemproxy.clock import epoch_offset, wall_clock
 from gemproxy.service.periodic import PeriodicService
 
 LOOK_SECONDS = 1.0
-#: Smaller steps concern nobody.
+#: Smaller steps have no effect on the daemon.
 _SMALLEST_STEP = 0.5
 
 
 class ClockWatch(PeriodicService):
-    """Tells ``changed`` what the two clocks say: monotonic time, and epoch time of that moment.
+    """Calls ``changed`` with monotonic time and the epoch time of the same moment.
 
-    Once when it is made, and again whenever the wall clock was set, within a second.
+    It calls once when it is created, and within a second after the wall clock was set.
     """
 
     _log = Logger()

@@ -1,6 +1,6 @@
-"""The two configuration files of a running daemon: read again, and watched for another content.
+"""Read the two configuration files again, and notice when their content changes.
 
-Everything here blocks and belongs in a thread.
+Everything here blocks; call it in a thread.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 _FILE_SETTINGS = frozenset(
     credentials.source_names(secret)[2] for secret in ("adminToken", "token", "key")
 )
-#: Those, and the files of certificates, which a start needs and a reload leaves as they are.
+#: Also the files of certificates, which a start reads and a reload does not.
 FILES_OF_A_START = _FILE_SETTINGS | {"certFile", "caFile"}
-#: What is larger is no configuration, and no secret; a look must not read without an end.
+#: A larger file is no configuration and no secret; this bounds what is read.
 _LOOKED_AT = 16 * 1024 * 1024
 _MISSING = b"missing"
 
@@ -76,9 +76,9 @@ class ConfigFiles:
     def read_over(self, running: Settings) -> tuple[Settings, Settings]:
         """Both files as they are, and as a process with ``running`` settings can take them over.
 
-        In the second, what only a restart can change is still as it is running. Raises
-        :class:`ConfigError`, also where both together would break a rule that each keeps: a
-        listener that stays public may not lose its tokens because the file makes it local.
+        The second value keeps the running value of every setting that needs a restart. Raises
+        :class:`ConfigError`, also where this combination breaks a rule that each of the two keeps:
+        a listener that stays public must not lose its tokens because the file makes it local.
         """
         written = self.read()
         applicable = keep_fixed(running, written)
@@ -93,7 +93,7 @@ class ConfigFiles:
         return written, applicable
 
     def fingerprint(self) -> bytes:
-        """Differs when the content of any of the files does, however it was saved."""
+        """Changes exactly when the content of one of the files changes."""
         digest = sha256()
         secrets: list[Path] = []
         for path in (self._config, self._keys):
@@ -106,7 +106,7 @@ class ConfigFiles:
         return digest.digest()
 
     def _files_named_in(self, path: Path, content: bytes) -> tuple[Path, ...]:
-        """Read anew only where the content is another one; a half-written file names none."""
+        """Parsed again only when the content has changed; a half-written file names none."""
         digest = sha256(content).digest()
         known = self._named.get(path)
         if known is None or known.digest != digest:
@@ -116,7 +116,7 @@ class ConfigFiles:
         return known.files
 
     def _look_at(self, path: Path) -> _Seen:
-        """A pool may have thousands of these, so none is read whose inode is as it was."""
+        """There may be thousands, so a file is read only if its inode data has changed."""
         inode = _inode(path)
         known = self._secrets.get(path)
         if known is not None and inode is not None and known.inode == inode:
@@ -125,7 +125,7 @@ class ConfigFiles:
 
 
 def keep_fixed(running: Settings, written: Settings) -> Settings:
-    """``written``, apart from the settings that need a restart, which stay as in ``running``."""
+    """``written``, with the value of ``running`` for each setting that needs a restart."""
     sections = {}
     for name, section in SECTIONS.items():
         before = getattr(running, name)
@@ -135,7 +135,7 @@ def keep_fixed(running: Settings, written: Settings) -> Settings:
 
 
 class _Named:
-    """The files that a content names."""
+    """The files that the configuration names."""
 
     __slots__ = ("digest", "files")
 
@@ -145,7 +145,7 @@ class _Named:
 
 
 class _Seen:
-    """A file of a secret at the latest look."""
+    """A file of a secret when it was last read."""
 
     __slots__ = ("digest", "inode")
 
@@ -162,7 +162,7 @@ def _content(path: Path) -> bytes:
 
 
 def _inode(path: Path) -> tuple[int, ...] | None:
-    """What changes with every write and every swap; the time of change cannot be set back."""
+    """Changes with every write and rename: nobody can set ``ctime`` back."""
     try:
         found: stat_result = path.stat()
     except (OSError, ValueError):
@@ -183,7 +183,7 @@ def _named_files(reader: FileReader, content: bytes, settings: frozenset[str]) -
 
 
 def _values_of(root: yaml.Node | None, settings: frozenset[str]) -> Iterator[str]:
-    """The texts that these settings have anywhere; each node once, however many aliases it has."""
+    """The values of these settings anywhere in the file; each node is visited once."""
     waiting = [root] if root is not None else []
     seen: set[int] = set()
     while waiting:

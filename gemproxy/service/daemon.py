@@ -1,4 +1,4 @@
-"""The wiring: read from top to bottom, this is the plan of the daemon.
+"""The assembly of the daemon; read it from top to bottom.
 
 The only module that knows every class. :class:`Daemon` makes the parts, puts them in the order in
 which they start and stop, and hands a changed configuration to each of them.
@@ -82,10 +82,10 @@ from gemproxy.telemetry.telemetry import Telemetries, tell_all
 from gemproxy.translate.shared.signatures import SignatureStore
 from gemproxy.upstream.client import TreqUpstream
 
-#: How often the log is asked for counts that are due, in seconds.
+#: Seconds between two checks for counts of suppressed log lines.
 _SUPPRESSED_SECONDS = 10.0
 _BACKLOG = 1024
-#: Connections to a listener of the admin API's own; they are among the descriptors in reserve.
+#: Connections to a separate listener of the admin API; their descriptors are in the reserve.
 _OPERATORS = 64
 #: Threads that translate large requests.
 _TRANSLATING = 2
@@ -93,7 +93,7 @@ _T = TypeVar("_T")
 
 
 class Daemon:
-    """All parts, wired.
+    """All parts of the daemon, connected.
 
     ``source`` is where ``settings`` came from and ``seen`` its fingerprint from before they were
     read. What is ``underneath`` starts before the parts and stops after them. ``handed`` are the
@@ -125,15 +125,15 @@ class Daemon:
         self._make_state(settings)
         self._make_web(settings, source, seen)
         self.service = logs.LoggedServices(self._sink)
-        #: The parts in their order, for whoever starts them without the log.
+        #: The parts in order, without the log.
         self.parts = self._sequence(settings, underneath)
         self.parts.setServiceParent(self.service)
 
     def apply(self, settings: Settings, _changes: SettingsChange) -> None:
-        """Take over new settings, all of them between two requests.
+        """Apply new settings, all of them between two requests.
 
-        First what may refuse them: :class:`~gemproxy.core.errors.ConfigError` for a trust root that
-        cannot be used; then nothing has changed.
+        Raises :class:`~gemproxy.core.errors.ConfigError` for a trust root that cannot be used. This
+        is checked first, so nothing has changed then.
         """
         self._upstream.apply(settings.upstream)
         self._pool.apply(settings.keys, pool_settings(settings), self._reactor.seconds())
@@ -157,9 +157,9 @@ class Daemon:
         self._warn(settings)
 
     def abandon(self) -> None:
-        """Undo a start that was refused: what listens, and what speaks to systemd.
+        """Undo a refused start: close listeners and the notifications to systemd.
 
-        Nothing else has begun by then, and the state is as it was.
+        Nothing else has started by then, and the state is untouched.
         """
         for part in self.parts:
             if isinstance(part, Listener | SystemdNotifier):
@@ -365,7 +365,7 @@ class Daemon:
         for child in (
             *underneath,
             self._notifier,
-            # May refuse the start: what comes behind it has not begun then.
+            # May refuse the start; the services after it have not started then.
             self._checkpoint,
             GracefulExit(reactor),
             self._clock_watch,
@@ -374,7 +374,7 @@ class Daemon:
             self._health,
             ReactorLag(reactor, self._metrics.reactor_lagged),
             PeriodicService(reactor, _SUPPRESSED_SECONDS, self._tell_suppressed, "log"),
-            # Above the drain, which it outlives: the operator comes when the house is on fire.
+            # Outlives the drain: the operator needs the admin API most when something is wrong.
             *self._admin_listener(settings.proxy),
             Draining(
                 reactor,
@@ -417,7 +417,7 @@ class Daemon:
     # -- what they ask of one another ------------------------------------------------------------
 
     async def _tell_suppressed(self) -> None:
-        """What was only counted is told also when no line comes after it."""
+        """Log the counts of suppressed lines even if no further line comes."""
         self._sink.tell_suppressed(self._wall())
 
     def _knows_model(self, name: str) -> bool:
@@ -438,7 +438,7 @@ class Daemon:
         return port
 
     def _tell_start(self, port: Any) -> None:
-        """The one line by which an operator knows what runs, and with what."""
+        """Log one line that says what runs, with which files and keys."""
         proxy = self._reload.settings.proxy
         address = dashboard = url_of(port, "https" if proxy.has_tls else "http")
         if self._admin_port:
@@ -459,7 +459,7 @@ class Daemon:
         )
 
     def _reloaded(self, _status: ReloadStatus) -> None:
-        """Also where nothing has changed: an operator may have moved the upstream's name."""
+        """Runs also without a change: the upstream's name may have moved."""
         self._upstream.look_up_again()
         self._notifier.ready()
 
@@ -468,7 +468,7 @@ class Daemon:
             self._log.warn("configuration warning", warning=warning)
 
     def _learn_secrets(self, settings: Settings) -> None:
-        """Know the secrets of ``settings``, beside those in force: they may yet be refused."""
+        """Teach the scrubber new secrets beside those in force: the reload may yet fail."""
         running = self._reload.settings
         self._scrubber.replace((*running.secrets(), *settings.secrets()))
 
@@ -480,7 +480,7 @@ class Daemon:
         return paused
 
     async def _refresh_models(self) -> None:
-        """Keep the list of models fresh, so that no client waits for it."""
+        """Refresh the list of models before a client has to wait for it."""
         exchange = Exchange("health", "health", self._reactor.seconds())
         await self._catalogue.refresh(exchange)
 
@@ -514,7 +514,7 @@ class Daemon:
 
 
 def pool_settings(settings: Settings) -> PoolSettings:
-    """What the pool takes of the configuration."""
+    """The part of the configuration that the pool needs."""
     monitoring = settings.monitoring
     return PoolSettings(
         failure_threshold=monitoring.failure_threshold,
@@ -528,7 +528,7 @@ def pool_settings(settings: Settings) -> PoolSettings:
 
 
 def forwarding_settings(settings: Settings) -> ForwardingSettings:
-    """What the forwarder takes of the configuration."""
+    """The part of the configuration that the forwarder needs."""
     return ForwardingSettings(
         max_attempts=settings.retry.max_attempts,
         backoff=settings.retry.backoff_seconds,
@@ -540,7 +540,7 @@ def forwarding_settings(settings: Settings) -> ForwardingSettings:
 
 
 def lifecycle_settings(settings: Settings) -> LifecycleSettings:
-    """What the lifecycle takes of the configuration."""
+    """The part of the configuration that the request lifecycle needs."""
     return LifecycleSettings(
         max_in_flight=settings.proxy.max_concurrent_requests,
         max_body=settings.proxy.max_payload_size,
@@ -552,7 +552,7 @@ def lifecycle_settings(settings: Settings) -> LifecycleSettings:
 
 
 def connection_limits(settings: Settings) -> ConnectionLimits:
-    """What the connections of clients may take. Warns where there are too few descriptors."""
+    """Limits of client connections. Warns if there are too few descriptors."""
     proxy, upstream = settings.proxy, settings.upstream
     most = max(proxy.max_concurrent_requests, upstream.max_connections_per_host)
     return ConnectionLimits(
@@ -566,7 +566,7 @@ def connection_limits(settings: Settings) -> ConnectionLimits:
 
 
 def token_auth(proxy: ProxySettings) -> TokenAuth:
-    """Who may come in."""
+    """The access tokens."""
     return TokenAuth(
         proxy.access_tokens,
         proxy.admin_token,
@@ -576,7 +576,7 @@ def token_auth(proxy: ProxySettings) -> TokenAuth:
 
 
 def origin_settings(proxy: ProxySettings) -> OriginSettings:
-    """Which hosts are answered for, and which pages may call."""
+    """Which hosts the listener answers for, and which web pages may call."""
     return OriginSettings(
         allowed_hosts=frozenset(proxy.allowed_hosts),
         cors_origins=frozenset(proxy.cors_origins),
@@ -602,12 +602,12 @@ def set_reach(port: Any, site: ProxySite) -> Any:
 
 
 def model_names(settings: Settings) -> ModelNames:
-    """How models are called here."""
+    """The model aliases."""
     return ModelNames(settings.models.aliases, settings.models.allow)
 
 
 def retention(persistence: PersistenceSettings) -> Retention:
-    """How long the store keeps things."""
+    """How long the store keeps rows."""
     return Retention(days=persistence.metrics_retention_days, settle=SETTLE_SECONDS)
 
 

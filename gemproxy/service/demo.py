@@ -1,8 +1,8 @@
-"""``twistd -n gemproxy --demo``: the daemon as it is, in front of the simulator.
+"""``twistd -n gemproxy --demo``: the real daemon in front of the simulator.
 
-Nothing leaves the machine and nothing stays on it: the simulator listens on a free loopback port
-with three made-up keys. The configuration and the state are in a folder that is named, for the
-operator's program, and removed at the end.
+It needs no network and leaves no files. The simulator listens on a free loopback port and knows
+three made-up keys. The configuration and the state are in a temporary folder, whose path is printed
+so that the command line can be used with it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _MODEL = "gemini-3.8-flash"
 
 
 def write_files(folder: Path, upstream: str, port: int, admin_token: str) -> tuple[Path, Path]:
-    """The configuration of the demo: the simulator's keys, and everything else by default."""
+    """Write the configuration of the demo: the simulator's keys, defaults for the rest."""
     proxy = {
         "proxy": {"port": port, "adminToken": admin_token},
         "upstream": {"baseUrl": upstream},
@@ -53,7 +53,7 @@ def write_files(folder: Path, upstream: str, port: int, admin_token: str) -> tup
 
 
 def make_demo(reactor: Any, destination: Destination, port: int | None = None) -> LoggedServices:
-    """The daemon with the simulator underneath; greets whoever looks at the terminal.
+    """Make the daemon in front of the simulator; it prints how to try it.
 
     ``port`` is where it listens, 4806 by default.
     """
@@ -78,12 +78,12 @@ def make_demo(reactor: Any, destination: Destination, port: int | None = None) -
 
 
 class DemoProcess(Service):
-    """The simulator on a free port, and the folder for the state, gone when the demo is over."""
+    """The simulator on a free port, and the temporary folder."""
 
     def __init__(self, simulator: Simulator, folder: TemporaryDirectory[str]) -> None:
         self._simulator = simulator
         self._folder = folder
-        # On loopback it is known at once whether listening works.
+        # Listening on loopback succeeds or fails at once.
         listening: list[Any] = []
         simulator.listen().addCallback(listening.append)
         self._port = listening[0]
@@ -102,7 +102,7 @@ class DemoProcess(Service):
 def _greet(
     port: IListeningPort, admin_token: str, config: Path, show: Callable[[str], None]
 ) -> IListeningPort:
-    """Tell how to try it. The token is fresh, and as short-lived as the demo."""
+    """Print how to try it. The token is made for this run only."""
     address: Any = port.getHost()
     origin = f"http://{address.host}:{address.port}"
     url = f"{origin}/v1"
@@ -128,7 +128,7 @@ Or with the operator's program, in another terminal (its files are gone when the
 
 
 def _operators_program() -> str:
-    """By a path that holds in another terminal, whose PATH may not have this installation."""
+    """The path of ``gemproxy``; in another terminal PATH may not have this installation."""
     # Not resolved: the Python of a virtual environment is a link to another one.
     program = Path(sys.executable).with_name("gemproxy")
     words = [str(program)] if program.is_file() else [sys.executable, "-m", "gemproxy"]

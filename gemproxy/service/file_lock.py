@@ -1,7 +1,7 @@
 """A lock that ends with its process, however that ends.
 
-A number of a process says little: after ``kill -9`` another process may have it, and in a container
-the next start is number 1 again. What the kernel holds for an open file is gone with the process.
+A process id in a file is not enough: after ``kill -9`` another process may have that id, and in a
+container the next start has id 1 again. The kernel drops a lock on an open file with the process.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-#: Not through a link, which may lead to a file that is somebody's.
+#: Do not follow a symbolic link: it may point to another user's file.
 _OPEN = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-#: What a file system says that has no locks.
+#: Errors of a file system without locks.
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 
 
@@ -38,18 +38,18 @@ class FileLock:
         self.path = Path(path)
         while True:
             self._descriptor = os.open(path, _OPEN, 0o644)
-            #: A device is written to and else left alone.
+            #: A device such as /dev/null is neither locked nor truncated.
             self._is_file = stat.S_ISREG(os.fstat(self._descriptor).st_mode)
             if not self._is_file:
                 return
             self._lock()
             if self._is_in_place():
                 return
-            # Whoever held it has removed the file meanwhile.
+            # The previous holder has removed the file in the meantime.
             os.close(self._descriptor)
 
     def write(self, content: bytes) -> None:
-        """Let the file hold ``content`` and nothing else."""
+        """Replace the content of the file."""
         if self._is_file:
             os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, content, 0)

@@ -1,10 +1,10 @@
 """The listening sockets that systemd has handed over, by sd_listen_fds(3).
 
-They stay open as long as the process lives: what listens uses a duplicate of one, so that another
-may listen on it afterwards, and nobody who has connected meanwhile is turned away.
+They stay open as long as the process lives. A listener uses a duplicate, so that a later listener
+can use the same socket and no waiting connection is lost between the two.
 
-Twisted has an endpoint of its own for them, which closes what it was given. It reads the variables
-while it is imported, and takes two of three out of the environment; what is left tells enough.
+Twisted has its own ``systemd:`` endpoint, which closes the descriptor that it was given. Twisted
+reads the variables when it is imported and removes two of the three; the third is enough here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from zope.interface import implementer
 
 #: The first descriptor that is handed over, by the protocol.
 _FIRST = 3
-#: More than any unit has; a look must not read without an end.
+#: More than any unit has; bounds the loop.
 _MOST = 256
 
 
@@ -34,7 +34,7 @@ class HandedOver:
 
     @classmethod
     def take(cls, environ: Mapping[str, str], pid: int) -> HandedOver:
-        """What this process was given; none where the variables speak of another process."""
+        """The sockets of this process; none if the variables name another process."""
         names = environ.get("LISTEN_FDNAMES", "")
         count = len(names.split(":")) if names else 0
         if "LISTEN_PID" in environ:
@@ -44,7 +44,7 @@ class HandedOver:
         taken = []
         for number, name in enumerate(names.split(":")[: min(count, _MOST)], _FIRST):
             if _listens(number):
-                # The descriptor itself; its family is asked of the kernel.
+                # socket() asks the kernel for the family of the descriptor.
                 taken.append((name, socket.socket(fileno=number)))
         for _, each in taken:
             # Else accept(2) would hold up everybody when a client has left again meanwhile. It must
@@ -84,7 +84,7 @@ class HandedOver:
         return self._sockets
 
     def close(self) -> None:
-        """Let go of them: new connections are systemd's from now on."""
+        """Close them: from now on new connections wait in systemd's socket."""
         for _, each in self._sockets:
             each.close()
 
@@ -115,8 +115,8 @@ class HandedOverEndpoint:
 class _KeptUNIXPort(unix.Port):
     """A Unix socket whose path, mode and queue are systemd's.
 
-    Twisted would change the mode, make the queue short, and remove the path at the stop, so that
-    nobody could reach the next process.
+    Twisted would change its mode, shorten its queue and remove its path at the stop. Then no
+    client could reach the next process.
     """
 
     def startListening(self) -> None:

@@ -1,4 +1,4 @@
-"""Small services for what merely has a beginning and an end."""
+"""Small services for what only has to start and stop."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any, Final, Protocol
 
 from twisted.application.service import Service
 
-#: New objects before the youngest are collected, and every so many times the older ones as well.
+#: Thresholds of ``gc.set_threshold``.
 _THRESHOLDS: Final = (5000, 3, 20)
 
 
 class Startable(Protocol):
-    """What is open between ``start`` and ``stop``."""
+    """Something that is open between ``start`` and ``stop``."""
 
     def start(self) -> None:
         """Begin."""
@@ -23,7 +23,7 @@ class Startable(Protocol):
 
 
 class Lifetime(Service):
-    """Keeps ``subject`` open as long as the service runs."""
+    """Keeps ``subject`` open while the service runs."""
 
     def __init__(self, subject: Startable) -> None:
         self._subject = subject
@@ -38,14 +38,15 @@ class Lifetime(Service):
 
 
 class GcTuning(Service):
-    """Started last: what start-up has made is there to stay, so the collector need not look at it.
+    """Tunes the garbage collector; the last service to start.
 
-    ``gc.freeze`` takes it out of every later full collection, which would block the reactor.
+    The objects of the start-up live as long as the process. ``gc.freeze`` excludes them from every
+    later full collection, which would block the reactor.
 
-    Requests leave no cycles, so that what the collector counts is mostly how many are in flight at
-    the moment: with Python's thresholds it ran 200 times a second at 32 clients and took 5% of the
-    time, with these it runs once. They are no higher because what has come together is visited in
-    one go: 5,000 objects take 2 ms to 4 ms, 15,000 take 5 ms; 50,000 took 70 ms.
+    Requests leave no reference cycles, so the collector's counters mostly follow the number of
+    requests in flight. With Python's thresholds it ran 200 times a second at 32 clients and took 5%
+    of the time; with these it runs once a second. Higher ones would make one run too long: 5,000
+    objects take 2 ms to 4 ms, 15,000 take 5 ms, 50,000 took 70 ms.
     """
 
     def startService(self) -> None:
@@ -55,20 +56,20 @@ class GcTuning(Service):
         gc.set_threshold(*_THRESHOLDS)
 
     def freeze_again(self) -> None:
-        """What a reload has brought is there to stay as well: 10,000 keys are 160,000 objects.
+        """Freeze the objects of a reload as well: 10,000 keys are 160,000 objects.
 
-        A look at all of them takes 25 ms: this once, and not with every full collection after it.
-        What is garbage by now must go first, since nobody would find it later.
+        Visiting all of them takes 25 ms. This is done once here and not in every later full
+        collection. Garbage has to be collected before, since a frozen object is never collected.
         """
         gc.collect()
         gc.freeze()
 
 
 class GracefulExit(Service):
-    """Makes a stop that was asked for an exit with status 0.
+    """Makes a requested stop an exit with status 0.
 
-    Twisted dies of the signal that stopped it, which a supervisor takes for a failure. Another
-    signal while the stop goes on is ignored.
+    Twisted ends itself with the signal that stopped it, and a supervisor takes that for a failure.
+    A second signal during the stop is ignored.
     """
 
     def __init__(self, reactor: Any) -> None:

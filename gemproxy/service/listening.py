@@ -24,7 +24,7 @@ from gemproxy.core.errors import StartRefused
 
 
 class Drainable(Protocol):
-    """What knows the requests in flight."""
+    """Knows the requests in flight."""
 
     draining: bool
     in_flight: int
@@ -33,11 +33,11 @@ class Drainable(Protocol):
         """Fires when none is in flight."""
 
     def abort(self) -> None:
-        """Ends those that are."""
+        """Cancel the requests in flight."""
 
 
 class Listener(Service):
-    """Listens at ``endpoint`` for ``factory``; a place that is taken ends the process.
+    """Listens at ``endpoint`` for ``factory``; an address in use ends the process.
 
     Status 1 and one line that names ``address``: a supervisor may try again later.
     """
@@ -63,7 +63,7 @@ class Listener(Service):
         super().privilegedStartService()
         failures: list[Failure] = []
         self._endpoint.listen(self._factory).addCallbacks(self._listening, failures.append)
-        # Not within the Deferred, which would keep the SystemExit to itself.
+        # Outside the Deferred, which would swallow the SystemExit.
         for failure in failures:
             self._give_up(failure)
 
@@ -75,7 +75,7 @@ class Listener(Service):
 
     def _listening(self, port: IListeningPort) -> None:
         self._port = port
-        # Before the reactor runs nobody is served, and a SIGTERM would still kill.
+        # Before the reactor runs, no request is served, and SIGTERM still kills the process.
         self._reactor.callWhenRunning(self._announce, port)
 
     def _announce(self, port: IListeningPort) -> None:
@@ -92,9 +92,9 @@ class Listener(Service):
 
 
 def _in_words(reason: BaseException) -> str:
-    """Why nothing can listen there, in one line."""
+    """The reason why the address cannot be used, in one line."""
     if isinstance(reason, socket.gaierror):
-        # Its number is none of the system's, which would call it an unknown error.
+        # getaddrinfo has its own error numbers; strerror does not know them.
         return f"the name of the host cannot be resolved ({reason.strerror})"
     number = getattr(reason, "errno", None)
     if number in _IN_WORDS:
@@ -116,11 +116,11 @@ _IN_WORDS = {
 
 
 class LameDuck(Service):
-    """At stop: serve on for ``seconds``, new connections too, but say that no more should come.
+    """At the stop: go on serving for ``seconds``, but report not ready.
 
-    The last of the services to start, so that the listener stops when it is over. ``leave`` is
-    called at its begin, also where it takes no time. Load balancers that ask for readiness take
-    the process out meanwhile; only afterwards is anybody turned away.
+    It is the last service to start, so the listener stops only after it. ``leave`` is called at its
+    beginning, also with 0 seconds. Load balancers that ask for readiness remove the instance in
+    the meantime; requests are refused only after that.
     """
 
     _log = Logger()
@@ -133,7 +133,7 @@ class LameDuck(Service):
         self._seconds = seconds
 
     def stopService(self) -> Deferred[None]:
-        """Fires when the time is over."""
+        """Fires after the lame duck time."""
         super().stopService()
         self._leave()
         seconds = self._seconds()
@@ -145,10 +145,10 @@ class LameDuck(Service):
 
 
 class Draining(Service):
-    """At stop: no new requests, and ``seconds`` for those in flight; then they are cut off.
+    """At the stop: refuse new requests, wait ``seconds`` for those in flight, then cancel them.
 
-    ``close`` closes the connections once nothing is in flight, and fires when what was written to
-    them is on its way.
+    ``close`` closes the connections once nothing is in flight; it fires when all written bytes are
+    handed to the kernel.
     """
 
     _log = Logger()
@@ -166,7 +166,7 @@ class Draining(Service):
         self._seconds = seconds
 
     def stopService(self) -> Deferred[None]:
-        """Fires when nothing is in flight any more, and every answer is out."""
+        """Fires when nothing is in flight and every answer is sent."""
         super().stopService()
         self._requests.draining = True
         limit = self._seconds()

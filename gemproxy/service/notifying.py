@@ -1,7 +1,7 @@
-"""Telling systemd how it goes, by the protocol of sd_notify(3).
+"""Notify systemd, by the protocol of sd_notify(3).
 
-Lines of ``NAME=value`` go to a datagram socket that ``NOTIFY_SOCKET`` names. Without the variable
-nothing is sent, and everything else is as it would be.
+Lines of ``NAME=value`` go to the datagram socket that ``NOTIFY_SOCKET`` names. Without the variable
+nothing is sent.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from twisted.logger import Logger
 
 from gemproxy.pool.status import PoolCounts
 
-#: How often the status line is looked at, and a stop that takes its time is made known.
+#: Seconds between two updates of the status line, and of the extended timeout of a stop.
 _PULSE_SECONDS = 5.0
-#: How long a datagram may wait for a system manager that is busy, at the reactor's expense.
+#: Seconds that sending may block the reactor while the system manager is busy.
 _PATIENCE_SECONDS = 0.5
-#: While a drain goes on the system manager is asked for so much more time with each pulse.
+#: During a drain each update asks the system manager for this many more seconds.
 _EXTENSION_SECONDS = 4 * _PULSE_SECONDS
-#: What follows a drain: the last checkpoint, the connections.
+#: Seconds for what follows a drain: the last checkpoint, closing connections.
 _AFTER_DRAIN_SECONDS = 30.0
 
 
 class NotifySocket:
-    """The way to the system manager; ``address`` as in ``NOTIFY_SOCKET``, ``None`` for none.
+    """The system manager's socket; ``address`` as in ``NOTIFY_SOCKET``, ``None`` for none.
 
     An address that begins with ``@`` is an abstract one. Other kinds of address (``vsock:``, for
     virtual machines) are not spoken to.
@@ -44,7 +44,7 @@ class NotifySocket:
         self.connected = path.startswith(("/", "@"))
 
     def send(self, *lines: str) -> None:
-        """Send the lines as one message. What cannot be sent is logged, and nothing else."""
+        """Send the lines as one message. A failure is logged and has no other effect."""
         if not self.connected or not lines:
             return
         try:
@@ -56,7 +56,7 @@ class NotifySocket:
 
 
 def watchdog_seconds(environ: Mapping[str, str], pid: int) -> float | None:
-    """Within which time the watchdog wants to be told of; ``None`` where there is none for us."""
+    """The watchdog's timeout in seconds; ``None`` without a watchdog for this process."""
     if environ.get("WATCHDOG_PID", str(pid)) != str(pid):
         return None
     wanted = environ.get("WATCHDOG_USEC", "")
@@ -71,12 +71,12 @@ class _Phase(Enum):
 
 
 class SystemdNotifier(Service):
-    """Ready, reloading, stopping; a status line; and the pings of the watchdog.
+    """Sends readiness, reloads, the stop, a status line, and watchdog pings.
 
-    The first of the services to start and the last to stop, so that the pings go on as long as the
-    reactor turns; a reactor that is stuck sends none, and is what the watchdog is for. ``status``
-    gives the line that ``systemctl status`` shows, ``drain_seconds`` how long a drain may take,
-    with the time that comes before it.
+    It is the first service to start and the last to stop, so the pings go on as long as the reactor
+    runs. A blocked reactor sends none, and that is the case for which the watchdog exists.
+    ``status`` gives the line that ``systemctl status`` shows, ``drain_seconds`` the longest
+    duration of lame duck time and drain.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class SystemdNotifier(Service):
         super().startService()
         if not self._socket.connected:
             return
-        # Not when this service stops, which is after the drain.
+        # Before the drain; this service itself stops after it.
         self._at_shutdown = self._reactor.addSystemEventTrigger("before", "shutdown", self.stopping)
         self._loop.start(min(_PULSE_SECONDS, (self._watchdog or _PULSE_SECONDS * 2) / 2))
 
@@ -115,25 +115,25 @@ class SystemdNotifier(Service):
         if self._loop.running:
             self._loop.stop()
         if self._at_shutdown is not None and self._phase is not _Phase.STOPPING:
-            # Another one speaks from now on.
+            # Another process notifies from now on.
             self._reactor.removeSystemEventTrigger(self._at_shutdown)
         self._at_shutdown = None
 
     def ready(self) -> None:
-        """Requests are served: for the first time, or again after a reload."""
+        """Report readiness: at the start, and after a reload."""
         if self._phase is not _Phase.STOPPING:
             self._phase = _Phase.READY
             self._socket.send("READY=1", *self._news())
 
     def reloading(self) -> None:
-        """A reload begins; :meth:`ready` says that it has ended."""
+        """Report that a reload begins; :meth:`ready` reports its end."""
         if self._phase is _Phase.READY:
             self._phase = _Phase.RELOADING
-            # systemd takes the time of this clock to tell which reload was meant.
+            # systemd matches this time with that of its request.
             self._socket.send("RELOADING=1", f"MONOTONIC_USEC={self._monotonic_ns() // 1000}")
 
     def stopping(self) -> None:
-        """The stop begins; the drain that comes first gets the time that it may take."""
+        """Report the stop, and ask for the time that lame duck and drain may take."""
         self._phase = _Phase.STOPPING
         limit = self._drain_seconds() + _AFTER_DRAIN_SECONDS
         self._stops_by = self._reactor.seconds() + limit
@@ -145,12 +145,12 @@ class SystemdNotifier(Service):
         self._socket.send(*watchdog, *extension, *self._news())
 
     def _extension(self) -> list[str]:
-        """Asks for more time, though never beyond what a drain and its end may take."""
+        """Ask for more time, at most until the longest possible drain is over."""
         left = min(_EXTENSION_SECONDS, self._stops_by - self._reactor.seconds())
         return [f"EXTEND_TIMEOUT_USEC={int(left * 1e6)}"] if left > 0 else []
 
     def _news(self) -> list[str]:
-        """The status line, where it says something new."""
+        """The status line, if it has changed."""
         line = " ".join(self._status().split())
         if line == self._told:
             return []
@@ -166,7 +166,7 @@ def status_line(
     leaving: bool = False,
     reload_failed: bool = False,
 ) -> str:
-    """How it goes, for ``systemctl status``: ``2 of 3 keys healthy (1 disabled)``."""
+    """The line for ``systemctl status``: ``2 of 3 keys healthy (1 disabled)``."""
     others = {
         "recovering": counts.recovering,
         "resting": counts.unhealthy - counts.recovering,

@@ -1,4 +1,4 @@
-"""How many files and sockets the process may have open."""
+"""The limit of open files, and what fits into it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import resource
 
 from twisted.logger import Logger
 
-#: Where the hard limit is none at all.
+#: Used if there is no hard limit.
 _ENOUGH = 1_048_576
 #: Descriptors that stay free for files, the state, listeners, the admin API and the threads' pipes.
 _OTHERS = 128
@@ -15,10 +15,10 @@ _log = Logger()
 
 
 def connections_within_limit(wanted: int, upstream: int) -> int:
-    """How many connections of clients there may be, ``wanted`` at most.
+    """The number of client connections that fit into the limit, ``wanted`` at most.
 
-    ``upstream`` connections may be open at a time as well. Warns where not all fit into the limit
-    of open files: a quarter of it is the clients' at any rate.
+    ``upstream`` is the number of upstream connections. Warns if not all fit into the limit of open
+    files; clients get at least a quarter of it.
     """
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if limit == resource.RLIM_INFINITY:
@@ -37,11 +37,10 @@ def connections_within_limit(wanted: int, upstream: int) -> int:
 
 
 def raise_open_file_limit() -> int:
-    """Raise the soft limit of open files to the hard one; gives it.
+    """Raise the soft limit of open files to the hard one, and return it.
 
-    The soft limit is 1,024 on most systems for the sake of programs that call ``select``, which
-    cannot count further. The reactor uses epoll; a connection that is refused for want of a
-    descriptor would be nobody's gain (systemd.exec, "LimitNOFILE=").
+    The soft limit is 1,024 on most systems because ``select`` cannot use higher descriptors. The
+    reactor uses epoll, which can (systemd.exec, "LimitNOFILE=").
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _ENOUGH if hard == resource.RLIM_INFINITY else min(hard, _ENOUGH)

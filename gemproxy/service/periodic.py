@@ -1,4 +1,4 @@
-"""Work that comes round again and again."""
+"""Work that is repeated at an interval."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from twisted.logger import Logger
 class PeriodicService(Service):
     """Calls ``tick`` every ``interval`` seconds, first after one interval.
 
-    A tick that takes longer than the interval is waited for: there are never two at a time. One
-    that fails is logged, and the next one comes all the same. ``name`` is for that line.
+    Ticks never overlap: one that takes longer than the interval delays the next. A failure is
+    logged under ``name``, and the next tick runs as usual.
     """
 
     _log = Logger()
@@ -32,7 +32,7 @@ class PeriodicService(Service):
 
     @property
     def interval(self) -> float:
-        """Seconds; when it is changed, the next tick comes after one new interval."""
+        """Seconds. After a change the next tick comes after one new interval."""
         return self._interval
 
     @interval.setter

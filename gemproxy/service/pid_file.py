@@ -1,4 +1,4 @@
-"""twistd's pid file, in a way that no stale one keeps the daemon from starting."""
+"""A pid file for twistd that never blocks a start when it is stale."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from twisted.application.service import Service
 from gemproxy.core.errors import StartRefused
 from gemproxy.service.file_lock import FileLock, LockHeld
 
-#: Where twistd writes it unless it is told something else.
+#: twistd's default path.
 DEFAULT: Final = "twistd.pid"
 
 
 class PidFile(Service):
-    """Holds the number of the process for whoever wants to send it a signal.
+    """The pid file.
 
-    twistd refuses to start while *some* process has the number in the file. Here the file is locked
-    as long as the process lives, and the number decides nothing. The lock is taken at once and the
-    number written when the service starts, since twistd forks in between.
+    twistd refuses to start while *any* process has the pid in the file. Here a lock on the file
+    decides, which the kernel drops with the process. The lock is taken at once; the pid is written
+    when the service starts, since twistd forks in between.
 
     Raises :class:`StartRefused` where another process holds it, or where it cannot be written,
     though it was asked for. A ``DEFAULT`` that cannot be written is done without.
@@ -43,5 +43,5 @@ class PidFile(Service):
         super().privilegedStartService()
         if self._lock is not None:
             self._lock.write(b"%d" % os.getpid())
-            # At the very end, as twistd does it: until then the process may need a signal.
+            # At the very end, as twistd does: until then somebody may have to send a signal.
             atexit.register(self._lock.unlock)

@@ -1,4 +1,4 @@
-"""Trying half-open keys with a cheap call, so that no client's request has to."""
+"""Probe half-open keys with a free call, so that no client's request is the trial."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from gemproxy.pool.pool import KeyPool, Lease
 from gemproxy.providers.gemini.classify import classify_failure, classify_response
 from gemproxy.translate.openai_models__gemini import decode_page
 
-#: One page with one model: Google answers it from its own list and bills nothing for it.
+#: One page with one model: a free call.
 PROBE_PATH = b"/v1beta/models?pageSize=1"
 PROBE_SECONDS = 10.0
-#: A gateway may send its whole list.
+#: Bytes; another gateway may send its whole list.
 _MAX_ANSWER_BYTES = 4 * 1024 * 1024
-#: So many are tried at the same time, however many wait.
+#: Concurrent probes.
 _AT_ONCE = 8
 
-#: What a probe can tell of its key.
+#: Verdicts of a probe that are about the key.
 _TELLING = frozenset({Verdict.SUCCESS, Verdict.KEY})
 #: What may be Google's doing or the way's, and will pass: the key is probed again in the next
 #: round. Any other answer is about the list of models, which an upstream need not have.
@@ -39,16 +39,16 @@ _PASSING = frozenset(
         Verdict.UNUSABLE,
     }
 )
-#: Whoever says so, there is no list of models.
+#: Statuses that mean that the upstream has no list of models.
 _NO_LIST = frozenset({404, 405, 501})
-#: So often in a row; a key must not stay out for ever because its probes lead nowhere.
+#: After this many useless probes in a row, a client's request makes the trial.
 _PATIENCE = 3
 
 
 class KeyProbe:
-    """Asks Google about a key, with a call that costs nothing and uses no model's quota.
+    """Asks Google about a key, with a call that is free and uses no model's quota.
 
-    ``seconds`` tells monotonic time, ``wall`` epoch time (by default the same); ``scrub`` masks
+    ``seconds`` gives monotonic time, ``wall`` epoch time (by default the same); ``scrub`` masks
     secrets in what Google says.
     """
 
@@ -66,7 +66,7 @@ class KeyProbe:
         self._scrub = scrub
 
     async def ask(self, key: Key) -> Outcome:
-        """What came of it: a success, or whatever the answer says. Takes ten seconds at most."""
+        """Probe a key and return the outcome. Takes ten seconds at most."""
         outcome = await self._outcome(key)
         return replace(outcome, message=self._scrub(outcome.message))
 
@@ -86,9 +86,9 @@ class KeyProbe:
 class ActiveHealthCheck:
     """Probes the half-open keys of ``pool``, when ``enabled()``; see ``monitoring.probe``.
 
-    A key that Google accepts is closed and serves again; one that it rejects stays out for another
-    ``recoveryTime``. Where probes tell neither, a client's request makes the trial, as without
-    them. ``seconds`` tells monotonic time.
+    If Google accepts the key, its breaker closes. If Google rejects it, the breaker stays open for
+    another ``recoveryTime``. If probes show neither, a client's request makes the trial, as without
+    probes. ``seconds`` gives monotonic time.
     """
 
     _log = Logger()
@@ -105,12 +105,12 @@ class ActiveHealthCheck:
         self._probe_of = probe
         self._enabled = enabled
         self._seconds = seconds
-        #: How many probes in a row led nowhere, by the ids of the keys that wait.
+        #: Useless probes in a row, by key id.
         self._vain: dict[str, int] = {}
         self._told = False
 
     async def round(self) -> None:
-        """Probe every key that waits for its trial now."""
+        """Probe every half-open key."""
         if not self._enabled():
             return
         keys = list(self._pool.half_open_keys(self._seconds()))
@@ -159,7 +159,7 @@ class ActiveHealthCheck:
 
 
 def _judged(body: bytes) -> Outcome:
-    """A portal's page comes with status 200 as well."""
+    """Also checks the body: a captive portal answers with status 200 too."""
     try:
         decode_page(body)
     except UnusableAnswer as answer:

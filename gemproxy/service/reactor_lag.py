@@ -1,4 +1,4 @@
-"""How late the reactor comes to its own appointments: what blocks it, everybody waits for."""
+"""Measure how late the reactor runs a timed call: whatever blocks it delays every client."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 
 class ReactorLag(Service):
-    """Makes an appointment every ``interval`` seconds and tells ``observe`` how late it was kept.
+    """Schedules a call every ``interval`` seconds and passes its delay to ``observe``.
 
-    A block that falls between two appointments is not seen: with the default one of 50 ms always
-    is, and of those of 5 ms every tenth, for 0.05% of a core.
+    A block between two calls is not seen. With the default interval every block of 50 ms is seen,
+    and one in ten of 5 ms, at the cost of 0.05% of a core.
     """
 
     def __init__(

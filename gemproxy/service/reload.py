@@ -1,11 +1,11 @@
-"""Taking a changed configuration over, between two requests.
+"""Apply a changed configuration between two requests.
 
-A reload is asked for by a changed file, by SIGHUP or by the operator. Both files are read and
-checked whole in a thread; what they change is applied in one turn of the reactor; a mistake in
-either changes nothing. One reload follows the other.
+A changed file, SIGHUP or the operator asks for a reload. Both files are read and checked whole in a
+thread. All changes are applied in one turn of the reactor; a mistake in either file changes
+nothing. Reloads never overlap.
 
-A file is tried when it has another content than at the last try and has kept it for a second, so
-that a half-written one is not, and one with mistakes is tried once.
+A changed file is tried once its content has been stable for a second, so a half-written file is not
+tried, and a file with mistakes is tried once.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from gemproxy.config.settings import Settings
 from gemproxy.core.errors import ConfigError
 from gemproxy.service.periodic import PeriodicService
 
-#: A change is noticed within this time, and applied when two further looks found it unchanged.
+#: Seconds between two looks. A change is applied when two further looks find it unchanged.
 LOOK_SECONDS = 0.5
 _STEADY_LOOKS = 2
-#: As many mistakes are told in one log line, and kept for the health page.
+#: Mistakes in one log line and on the health page.
 _FAULTS_TOLD = 20
 
 T = TypeVar("T")
@@ -39,14 +39,14 @@ class SettingsSource(Protocol):
     """Where settings come from. Both methods may block; see ``config_files``."""
 
     def read_over(self, running: Settings) -> tuple[Settings, Settings]:
-        """What is written, and what of it a process with ``running`` settings can take over."""
+        """The settings in the files, and those that a process with ``running`` can apply."""
 
     def fingerprint(self) -> bytes:
-        """Differs when what is written does."""
+        """Changes when the files change."""
 
 
 class InThread(Protocol):
-    """Runs what blocks somewhere else: ``twisted.internet.threads.deferToThread``."""
+    """Runs blocking work in a thread: ``twisted.internet.threads.deferToThread``."""
 
     def __call__(self, work: Callable[[], T], /) -> Awaitable[T]:
         """Fires with what ``work`` returns, or fails with what it raises."""
@@ -54,7 +54,7 @@ class InThread(Protocol):
 
 @dataclass(frozen=True)
 class Reloaded:
-    """A reload that succeeded; ``changes`` tells what it found, ``at`` is epoch time."""
+    """A successful reload with its ``changes``; ``at`` is epoch time."""
 
     changes: SettingsChange
     generation: int
@@ -65,9 +65,9 @@ class Reloaded:
 class ReloadStatus:
     """The configuration's history, for the health page and the metrics. Times are epoch seconds.
 
-    ``generation`` counts the configurations that were applied, the one at the start included: a
-    reload that finds nothing to apply leaves it, and ``loaded_at``, as they are. ``last_error`` is
-    the message of the latest reload, where that failed.
+    ``generation`` counts the applied configurations, beginning with 1 at the start. A reload
+    without a change leaves it and ``loaded_at`` as they are. ``last_error`` is the message of the
+    latest reload if that failed.
     """
 
     loaded_at: float
@@ -81,13 +81,13 @@ class ReloadStatus:
 
 
 class ConfigReload(Service):
-    """Keeps the running settings those of the files.
+    """Keeps the running settings equal to the files.
 
     ``seen`` is the source's fingerprint from before ``settings`` were read. ``apply`` gets the new
-    settings and what they change, in the reactor's thread. It may raise :class:`ConfigError` as
-    long as it has changed nothing. ``prepare`` gets them before that, in a thread, for what takes
-    long and does no harm: a scrubber that learns the new secrets. ``begun`` and ``ended`` are
-    called around each reload, whatever comes of it; the second is told.
+    settings and their changes in the reactor's thread; it may raise :class:`ConfigError` as long as
+    it has changed nothing. ``prepare`` gets them before that in a thread, for slow work that is
+    harmless if the reload fails later: the scrubber learns the new secrets. ``begun`` and ``ended``
+    are called around each reload; ``ended`` gets its result.
     """
 
     _log = Logger()
@@ -107,7 +107,7 @@ class ConfigReload(Service):
     ) -> None:
         self._reactor = reactor
         self._source = source
-        #: The settings that are in force.
+        #: The settings in force.
         self.settings = settings
         self._wall = wall_clock(reactor)
         self.status = ReloadStatus(loaded_at=self._wall())
@@ -121,24 +121,24 @@ class ConfigReload(Service):
         self._looks = PeriodicService(reactor, LOOK_SECONDS, self._look, "watching the files")
 
     def startService(self) -> None:
-        """Begin to watch the files and to listen to SIGHUP."""
+        """Watch the files and handle SIGHUP."""
         super().startService()
         signal.signal(signal.SIGHUP, self._hung_up)
         self._looks.startService()
 
     def stopService(self) -> None:
-        """Watch no longer; a SIGHUP that comes while the process stops does nothing."""
+        """Stop watching. A later SIGHUP does nothing."""
         super().stopService()
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        # Not waited for: a file system that hangs must not hold up the stop.
+        # Do not wait for the thread: a hanging file system must not delay the stop.
         self._looks.stopService()
 
     def reload(self) -> Deferred[Reloaded]:
-        """Read the files and apply what they change; whoever asked may leave meanwhile.
+        """Read the files and apply their changes. Cancelling the Deferred does not stop the reload.
 
         Fails with :class:`ConfigError`, which holds every mistake; then nothing has changed.
         """
-        # Without a canceller: cancelling it ends the waiting and not the reload.
+        # Without a canceller: cancelling ends the wait, not the reload.
         told: Deferred[Reloaded] = Deferred()
         Deferred.fromCoroutine(self._serialised()).addCallbacks(told.callback, told.errback)
         return told
@@ -164,7 +164,7 @@ class ConfigReload(Service):
 
     async def _reload(self) -> Reloaded:
         running = self.settings
-        # Before the files are read: what changes meanwhile is found by the next look.
+        # Taken before the files are read, so that the next look finds later changes.
         self._watch.trying(await self._in_thread(self._source.fingerprint))
         applicable, changes = await self._in_thread(lambda: self._read(running))
         if applicable is not None:
@@ -173,7 +173,7 @@ class ConfigReload(Service):
         return self._succeeded(changes, applied=applicable is not None)
 
     def _read(self, running: Settings) -> tuple[Settings | None, SettingsChange]:
-        """What is to be applied, ``None`` for nothing, and what the files say; in a thread."""
+        """The settings to apply (``None``: no change) and those of the files. Runs in a thread."""
         written, applicable = self._source.read_over(running)
         changes = compare(running, written)
         if applicable == running:
@@ -235,33 +235,33 @@ class ConfigReload(Service):
             await self._attempt()
 
     def _hung_up(self, _number: int, _frame: object) -> None:
-        """In a signal handler, where nothing else may be done."""
+        """Signal handler: only schedule the work."""
         self._reactor.callFromThread(self._reload_by_signal)
 
     def _reload_by_signal(self) -> None:
-        # One that waits already will read what is there now.
+        # A reload that is queued already will read the current files.
         if not self._lock.waiting:
             Deferred.fromCoroutine(self._attempt())
 
     async def _attempt(self) -> None:
-        # What went wrong was logged and counted, and nobody waits for it.
+        # The failure was logged and counted; nobody waits for the result.
         with suppress(Exception):
             await self._serialised()
 
 
 class Watch:
-    """Tells when the files are worth a try; ``tried`` is their fingerprint at the last one."""
+    """Decides when to try the files; ``tried`` is their fingerprint at the last try."""
 
     def __init__(self, tried: bytes) -> None:
         self.trying(tried)
 
     def trying(self, seen: bytes) -> None:
-        """The files are read as they are ``seen`` now; what comes after has to prove steady."""
+        """The files are read as ``seen`` now; a later change has to be stable first."""
         self._tried = self._candidate = seen
         self._looks = 0
 
     def is_due(self, seen: bytes) -> bool:
-        """Whether what is ``seen`` was not tried yet, and stays as it is."""
+        """Whether the content ``seen`` is new and has been stable long enough."""
         if seen != self._candidate:
             self._candidate, self._looks = seen, 0
         else:

@@ -1,4 +1,4 @@
-"""What a round of health work consists of."""
+"""One round of periodic health work."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from twisted.logger import Logger
 
 
 class HealthRound:
-    """One round: each piece of ``work`` after the other, by name.
+    """Runs each piece of ``work`` in order, by name.
 
-    What fails is logged under its name, and the rest is done all the same. Windows, cooldowns and
-    breakers need no round: they are looked at with the time of the look.
+    A failure is logged under its name, and the rest still runs. Health windows, cooldowns and
+    breakers need no periodic work: they are evaluated with the current time when they are read.
     """
 
     _log = Logger()
@@ -20,7 +20,7 @@ class HealthRound:
         self._work = work
 
     async def __call__(self) -> None:
-        """Do the round."""
+        """Run one round."""
         for name, act in self._work.items():
             try:
                 await act()

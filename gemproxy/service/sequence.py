@@ -1,4 +1,4 @@
-"""Services that stop one after another."""
+"""Services that stop one after the other."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from twisted.internet.defer import Deferred, maybeDeferred
 
 
 class ServiceSequence(MultiService):
-    """Starts its children in order and stops them in reverse, each after the one before is done.
+    """Starts its children in order, and stops them in reverse order, one at a time.
 
-    ``MultiService`` stops all of them at once; a drain must be over before the last checkpoint, and
-    that before the database closes.
+    ``MultiService`` stops all children at once. Here the drain has to end before the last
+    checkpoint, and that before the database closes.
     """
 
     def stopService(self) -> Deferred[None]:

@@ -1,4 +1,4 @@
-"""One run of a work for all who ask for it meanwhile."""
+"""Share one run of some work among all callers that wait for it."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from twisted.python.failure import Failure
 
 
 class SharedWork:
-    """Work that is begun by the first who asks, and that later ones join.
+    """Work that the first caller starts and later callers join.
 
-    All get its end, be it a failure. Who leaves (cancels) leaves alone; when nobody waits any more
-    the work is cancelled, and the next one who asks begins it anew.
+    All callers get its result or failure. A caller that cancels affects only itself. When no caller
+    waits any more the work is cancelled, and the next caller starts it again.
     """
 
     def __init__(self) -> None:
         self._run: _Run | None = None
 
     def join(self, work: Callable[[], Coroutine[Deferred[Any], Any, None]]) -> Deferred[None]:
-        """Fires when the work ends; ``work`` is called where none is under way."""
+        """Fires with the result; calls ``work`` if none is running."""
         run = self._run
         if run is not None and run.is_under_way:
             return run.join()
@@ -31,7 +31,7 @@ class SharedWork:
 
 
 class _Run:
-    """One run, and who waits for it."""
+    """One run and its waiting callers."""
 
     def __init__(self) -> None:
         self.is_under_way = True

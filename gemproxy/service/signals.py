@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import signal
 
-#: These stop, end or trace the process as ever: they are asked for on purpose, they tell of a fault
-#: of its own, or they are no trouble.
+#: Signals that keep their default action: somebody sends them on purpose, they report a fault of
+#: the process itself, or the default does no harm.
 _LEFT_ALONE = frozenset(
     {
         signal.SIGTERM,
@@ -37,8 +37,8 @@ _LEFT_ALONE = frozenset(
 def survive_signals() -> None:
     """Ignore every signal whose default is to end the process, but SIGTERM and SIGINT.
 
-    SIGHUP reloads once the daemon runs; one that comes before is not needed, since the files are
-    read later. What has a handler already keeps it.
+    SIGHUP reloads once the daemon runs. An earlier one can be ignored, since the files are read
+    later anyway. A signal that has a handler keeps it.
     """
     for number in signal.valid_signals():
         if number not in _LEFT_ALONE and signal.getsignal(number) is signal.SIG_DFL:

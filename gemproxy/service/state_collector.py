@@ -1,4 +1,4 @@
-"""The parts of the running daemon whose state survives, as one."""
+"""Collect the state of the running parts, and restore it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from gemproxy.state.model import AuditTrail, MetricsRow, State
 from gemproxy.telemetry.ledger import MetricsLedger
 from gemproxy.translate.shared.signatures import RememberedCall, SignatureStore
 
-#: Changed keys whose snapshots are made in one turn of the reactor; some 15 us each.
+#: Snapshots of changed keys in one turn of the reactor; about 15 us each.
 _BATCH = 100
 
 
 @dataclass(frozen=True)
 class StateCollector:
-    """Takes a :class:`State` of the running parts, and gives them one back.
+    """Takes a :class:`State` from the running parts, and restores one into them.
 
     ``now`` is monotonic time, ``wall`` gives epoch time (by default the same).
     """
@@ -33,8 +33,8 @@ class StateCollector:
     _log = Logger()
 
     def prepare(self) -> Iterator[None]:
-        """Do most of the work of :meth:`take` ahead, in steps that are short."""
-        # The rows that have changed are made here, and found made by take().
+        """Do most of the work of :meth:`take` in advance, in short steps."""
+        # Changed rows are built and cached here; take() finds them ready.
         self.metrics.rows()
         yield from self.pool.prepare_snapshot(_BATCH)
 
@@ -50,7 +50,7 @@ class StateCollector:
         return state
 
     def restore(self, state: State, now: float) -> None:
-        """Go on from ``state``, before the first request."""
+        """Restore ``state`` before the first request."""
         self._each(
             lambda: self.pool.restore(state.pool, now),
             lambda: self._remember(state.signatures),
@@ -59,14 +59,14 @@ class StateCollector:
         )
 
     def recall(self, rows: Iterable[MetricsRow], now: float) -> None:
-        """Go on with the metrics of a time to which the wall clock was set."""
+        """Restore the metrics of the time that the wall clock was set to."""
         self._each(lambda: self.metrics.recall(rows, self._wall(now)))
 
     def restore_late(self, state: State, now: float) -> None:
-        """Take of an older state what does not contradict what has happened since.
+        """Restore from an older state what does not conflict with what has happened since.
 
-        The operator's words on keys of which nothing was said since, signatures, counts and events;
-        the keys have a history of their own by now.
+        These are overrides of keys without a newer override, signatures, counts and events. The
+        histories of keys are not restored: they have newer ones by now.
         """
         self._each(
             lambda: self._apply_overrides(state.pool.overrides, now),
@@ -79,7 +79,7 @@ class StateCollector:
         return now if self.wall is None else self.wall()
 
     def _each(self, *steps: Callable[[], None]) -> None:
-        """Do all of it; a state that makes no sense must not keep the daemon from starting."""
+        """Run all steps; a defective state must not prevent the start."""
         for step in steps:
             try:
                 step()
@@ -99,11 +99,11 @@ class StateCollector:
             if override.weight is not None:
                 self.pool.set_weight(key_id, override.weight)
         except UnknownKey:
-            # The store goes on holding it, for the case that the key comes back.
+            # The store keeps it in case the key comes back.
             return
 
     def _remember(self, older: Mapping[str, RememberedCall]) -> None:
-        """Put ``older`` before what is there, so that it goes first when room is needed."""
+        """Insert ``older`` before the present ones, so that it is evicted first."""
         present = dict(self.signatures.items())
         for call_id, call in {**older, **present}.items():
             if call_id not in present:

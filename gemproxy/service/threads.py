@@ -1,4 +1,4 @@
-"""Work that would hold up the reactor, in threads."""
+"""Run work that would block the reactor in threads."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _T = TypeVar("_T")
 class Threads(Service):
     """A few threads for one kind of work.
 
-    Only one thread computes at a time, the reactor's included: each further one takes a share of
-    the time away from the clients whose requests are short, and from the reactor.
+    The interpreter runs one thread at a time, the reactor's included. Each further thread takes
+    time away from the reactor and from clients with short requests.
     """
 
     def __init__(self, reactor: Any, number: int, name: str) -> None:
@@ -31,22 +31,22 @@ class Threads(Service):
         self._pool.start()
 
     def stopService(self) -> None:
-        """Stop them, when they have done what they are at."""
+        """Stop the threads after their current work."""
         super().stopService()
         self._pool.stop()
 
     def do(self, work: Callable[[], _T]) -> Deferred[_T]:
-        """Do ``work`` as :func:`in_thread` does."""
+        """See :func:`in_thread`."""
         return in_thread(self._reactor, work, self._pool)
 
 
 def in_thread(
     reactor: Any, work: Callable[[], _T], threads: ThreadPool | None = None
 ) -> Deferred[_T]:
-    """Do ``work`` in one of the ``threads``, or else of the reactor's, as soon as one is free.
+    """Run ``work`` in one of ``threads`` (by default the reactor's) as soon as one is free.
 
-    Work that nobody waits for any more when its turn comes is not done, and what it holds is let go
-    of when the Deferred is cancelled: else clients that come and leave would fill the queue.
+    Cancelling the Deferred drops work that has not started, and what it references at once.
+    Otherwise clients that connect and leave would fill the queue.
     """
     waiting = [work]
     del work

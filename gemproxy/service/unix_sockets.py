@@ -1,4 +1,4 @@
-"""Listening on a path of the file system, whatever an earlier process has left there."""
+"""Listen on a Unix socket whatever an earlier process has left at its path."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _ABSTRACT = b"\0"
 
 
 class UnixSockets:
-    """A reactor that listens on Unix sockets with locks of the kernel's.
+    """A reactor that protects Unix sockets with kernel locks.
 
-    Twisted's own lock is a symbolic link to the number of a process, which keeps every later start
-    off if another process happens to have that number: in a container, always. Everything else is
-    ``reactor``'s. The lock stands at the path and ``.lock``, as Twisted's does.
+    Twisted's own lock is a symbolic link to a pid. It blocks every later start if another process
+    has that pid, which is always so in a container. Everything else is delegated to ``reactor``.
+    The lock file is the path plus ``.lock``, as with Twisted.
     """
 
     def __init__(self, reactor: Any) -> None:
@@ -57,16 +57,16 @@ class UnixSockets:
 
 
 class _OwnPort(unix.Port):
-    """Removes its own socket when it is closed, and none that stands there instead.
+    """Removes its own socket when it closes, and no other one at the same path.
 
-    Twisted's fails where somebody has removed it, and a stop that fails is none.
+    Twisted's port fails to stop if the socket file is gone.
     """
 
     _inode: os.stat_result | None = None
     _lock: FileLock | None = None
 
     def remember(self, lock: FileLock) -> None:
-        """What is there is ours, and so is ``lock``."""
+        """Note the identity of the socket file and the ``lock``."""
         self._inode = os.lstat(self._bindPath)
         self._lock = lock
 
@@ -82,7 +82,7 @@ class _OwnPort(unix.Port):
 def _lock(path: bytes) -> FileLock:
     place = os.fsdecode(path) + ".lock"
     try:
-        # Twisted's, of an earlier version.
+        # Left by an earlier version, which used Twisted's lock.
         if os.path.islink(place):  # noqa: PTH114 - a path of bytes
             if _is_alive(path):
                 raise _taken(path)
@@ -95,7 +95,7 @@ def _lock(path: bytes) -> FileLock:
 
 
 def _remove_stale(path: bytes) -> None:
-    """Remove the socket of a process that is gone, and nothing else."""
+    """Remove the socket of a process that has ended, and nothing else."""
     try:
         mode = os.lstat(path).st_mode
     except OSError:
@@ -110,13 +110,13 @@ def _remove_stale(path: bytes) -> None:
 
 
 def _is_alive(path: bytes) -> bool:
-    """Whether somebody listens there, or it cannot be told."""
+    """Whether a process listens there, or this cannot be found out."""
     with socket.socket(socket.AF_UNIX) as caller:
         caller.setblocking(False)
         try:
             result = caller.connect_ex(path)
         except OSError:
-            return False  # Too long a path: listening tells.
+            return False  # The path is too long: listening reports it.
     return result not in {errno.ECONNREFUSED, errno.ENOENT}
 
 
