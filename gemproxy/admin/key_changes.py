@@ -14,8 +14,8 @@ import msgspec
 
 from gemproxy.api.openai.schema.decode_errors import malformed
 from gemproxy.core.errors import InvalidRequest
-from gemproxy.pool.conditions import STATES, is_in, state_named
 from gemproxy.pool.pool import KeyPool, KeyStatus, UnknownKey
+from gemproxy.pool.status import STATES, is_in, state_named
 
 #: Changed in one go; takes a few milliseconds.
 _AT_ONCE: Final = 100

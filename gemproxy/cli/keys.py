@@ -16,7 +16,7 @@ from gemproxy.cli.admin_address import add_url_argument
 from gemproxy.cli.admin_client import connect
 from gemproxy.cli.exits import ExitStatus, Refused
 from gemproxy.cli.tables import counted, moment, printable, shortened, show, table
-from gemproxy.pool.conditions import STATES, badness, condition_of, is_in, state_named
+from gemproxy.pool.status import STATES, badness, condition_of, is_in, state_named
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace

@@ -29,10 +29,9 @@ from typing import Any, Generic, TypeVar
 from msgspec import Struct
 
 from gemproxy.pool.breaker import State
-from gemproxy.pool.calendar import Calendar
-from gemproxy.pool.cooldowns import Cooldowns
-from gemproxy.pool.key_state import KeyState, PoolSettings
+from gemproxy.pool.cooldowns import Calendar, Cooldowns
 from gemproxy.pool.limits import Shortage
+from gemproxy.pool.state import KeyState, PoolSettings
 
 #: So many outdated items may stay in a heap before it is swept.
 _SLACK = 64

@@ -6,7 +6,7 @@ import math
 from collections import deque
 from dataclasses import dataclass
 
-from gemproxy.pool.calendar import Calendar
+from gemproxy.pool.cooldowns import Calendar
 from gemproxy.pool.key import Limits
 
 _MINUTE = 60.0

@@ -15,17 +15,22 @@ from gemproxy.core.errors import ProxyError
 from gemproxy.pool.breaker import Permit, State
 from gemproxy.pool.cooldowns import FORBIDDEN
 from gemproxy.pool.eligibility import Eligibility, Ineligible, Reason
-from gemproxy.pool.explanations import skipped_keys
 from gemproxy.pool.key import Key
-from gemproxy.pool.key_diff import KeyDiff, move_cooldowns
-from gemproxy.pool.key_state import KeyState, PoolSettings
-from gemproxy.pool.lease import Lease, Transition
-from gemproxy.pool.outcome import SERVED, Outcome, Verdict
-from gemproxy.pool.outcome_effects import apply_outcome
-from gemproxy.pool.reports import key_status, pool_counts
+from gemproxy.pool.outcome import SERVED, Outcome, Verdict, apply_outcome
+from gemproxy.pool.reload import KeyDiff, move_cooldowns
 from gemproxy.pool.scheduler import KeyScheduler
 from gemproxy.pool.snapshot import KeySnapshot, Override, PoolSnapshot
-from gemproxy.pool.status import KeyStatus, PoolChange, PoolCounts, SkippedKey
+from gemproxy.pool.state import KeyState, Lease, PoolSettings
+from gemproxy.pool.status import (
+    KeyStatus,
+    PoolChange,
+    PoolCounts,
+    SkippedKey,
+    Transition,
+    key_status,
+    pool_counts,
+    skipped_keys,
+)
 from gemproxy.pool.unavailable import (
     AvailabilitySummary,
     no_healthy_keys,

@@ -19,10 +19,9 @@ from itertools import chain, islice
 from gemproxy.pool.breaker import State
 from gemproxy.pool.cooldowns import ALL_MODELS
 from gemproxy.pool.eligibility import DISABLED, Eligibility, Ineligible, Reason
-from gemproxy.pool.key_diff import KeyDiff
-from gemproxy.pool.key_state import KeyState
-from gemproxy.pool.lease import Lease
 from gemproxy.pool.outcome import Outcome, Verdict
+from gemproxy.pool.reload import KeyDiff
+from gemproxy.pool.state import KeyState, Lease
 from gemproxy.pool.stride import Check, StrideScheduler
 from gemproxy.pool.unavailable import AvailabilitySummary
 

@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 
 from gemproxy.pool.breaker import BreakerSnapshot
 from gemproxy.pool.cooldowns import Cooldown
-from gemproxy.pool.health import Bucket
 from gemproxy.pool.limits import LedgerSnapshot
+
+Bucket = tuple[float, int, int]
+"""Middle of a slice of the health window (a time), its successes, its failures."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,17 @@ Times are epoch seconds. Nothing here holds a secret, only its mask.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
 
 from msgspec import Struct
 
-from gemproxy.pool.eligibility import Reason
+from gemproxy.pool.breaker import State
+from gemproxy.pool.eligibility import Eligibility, Reason
 from gemproxy.pool.snapshot import LastError
+from gemproxy.pool.state import KeyState
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,3 +91,179 @@ class PoolChange:
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     updated: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """The breaker of the key named ``key`` went from one state to another.
+
+    Where it opened, ``last_error`` is what opened it, and ``needs_attention`` says why a person
+    must look at the key, if one must.
+    """
+
+    key: str
+    before: State
+    after: State
+    needs_attention: str | None = None
+    last_error: LastError | None = None
+
+
+_STATUS = {
+    State.CLOSED: "active",
+    State.OPEN: "circuit_open",
+    State.HALF_OPEN: "circuit_half_open",
+}
+
+
+def key_status(entry: KeyState, eligibility: Eligibility, now: float) -> KeyStatus:
+    """Everything that an operator sees of one key."""
+    calendar, error = eligibility.calendar, entry.last_error
+    successes, failures = entry.window.tally(now)
+    average, p95 = entry.latencies_ms()
+    state = entry.breaker.state_at(now)
+    project = entry.key.project
+    return KeyStatus(
+        id=entry.id,
+        name=entry.key.name,
+        project=project,
+        masked=entry.key.secret.masked,
+        status=_STATUS[state] if entry.enabled else "disabled",
+        enabled=entry.enabled,
+        needs_attention=entry.needs_attention,
+        weight=entry.weight,
+        effective_weight=entry.weight
+        * entry.effective_health(now, eligibility.settings.minimum_requests),
+        health_score=entry.window.score(now),
+        success_count=successes,
+        failure_count=failures,
+        consecutive_failures=entry.breaker.consecutive_failures,
+        requests_total=entry.requests_total,
+        avg_latency_ms=average,
+        p95_latency_ms=p95,
+        last_used=calendar.optional_epoch(entry.last_used),
+        last_error=error and replace(error, at=calendar.epoch(error.at)),
+        next_retry=calendar.optional_epoch(entry.breaker.until) if state is State.OPEN else None,
+        cooldowns=tuple(
+            CooldownStatus(cooldown.model, calendar.epoch(cooldown.until), cooldown.reason)
+            for cooldown in eligibility.cooldowns.of_project(project, now)
+        ),
+        denied_models=eligibility.denied_models(entry, now),
+        recent_latencies_ms=entry.recent_latencies_ms(),
+    )
+
+
+def pool_counts(entries: Iterable[KeyState], now: float) -> PoolCounts:
+    """How many keys there are in each state."""
+    total = healthy = disabled = recovering = 0
+    attention: Counter[str] = Counter()
+    for entry in entries:
+        total += 1
+        if not entry.enabled:
+            disabled += 1
+            continue
+        # Nearly all are closed, and that does not change with time.
+        if entry.breaker.state is State.CLOSED:
+            healthy += 1
+        else:
+            recovering += entry.breaker.state_at(now) is State.HALF_OPEN
+        if entry.needs_attention is not None:
+            attention[entry.needs_attention] += 1
+    unhealthy = total - healthy - disabled
+    reasons = tuple(attention.most_common())
+    return PoolCounts(total, healthy, unhealthy, disabled, recovering, reasons)
+
+
+def skipped_keys(
+    entries: Iterable[KeyState],
+    eligibility: Eligibility,
+    model: str,
+    now: float,
+    *,
+    tried: Collection[str],
+    tokens: int = 0,
+) -> Iterator[SkippedKey]:
+    """Those of ``entries`` that are not eligible, each judged afresh; ``tried`` are ids."""
+    for entry in entries:
+        ineligible = eligibility.check(entry, model, now, tokens=tokens)
+        if ineligible is not None:
+            until = eligibility.calendar.optional_epoch(ineligible.until)
+            yield SkippedKey(entry.key.name, ineligible.reason, until)
+        elif entry.id in tried:
+            yield SkippedKey(entry.key.name, Reason.ALREADY_TRIED)
+
+
+class _Key(Protocol):
+    """What is looked at of a key's status, of the pool's or of the admin API's."""
+
+    @property
+    def status(self) -> str: ...
+
+    @property
+    def enabled(self) -> bool: ...
+
+    @property
+    def needs_attention(self) -> str | None: ...
+
+    @property
+    def cooldowns(self) -> Sequence[object]: ...
+
+
+def _of_status(word: str) -> Callable[[_Key], bool]:
+    return lambda key: key.status == word
+
+
+def _needs_attention(key: _Key) -> bool:
+    return key.enabled and key.needs_attention is not None
+
+
+def _cools_down(key: _Key) -> bool:
+    return key.enabled and len(key.cooldowns) > 0
+
+
+def _in_trouble(key: _Key) -> bool:
+    return condition_of(key) in _TROUBLES
+
+
+STATES: Final[Mapping[str, Callable[[_Key], bool]]] = {
+    "attention": _needs_attention,
+    "open": _of_status("circuit_open"),
+    "half-open": _of_status("circuit_half_open"),
+    "cooling": _cools_down,
+    "disabled": _of_status("disabled"),
+    "active": _of_status("active"),
+    "trouble": _in_trouble,
+}
+"""The states that one may ask for, the worst first. A key may be in several: a rejected one has an
+open breaker as well. ``trouble`` are the first four together."""
+
+#: As the admin API spells them.
+_SPELLINGS: Final = {"circuit_open": "open", "circuit_half_open": "half-open"}
+_TROUBLES: Final = frozenset({"attention", "open", "half-open", "cooling"})
+
+
+def condition_of(key: _Key) -> str:
+    """The worst of the key's states; a disabled key is nothing else."""
+    if not key.enabled:
+        return "disabled"
+    return next(
+        (state for state, holds in STATES.items() if state != "trouble" and holds(key)), "active"
+    )
+
+
+def state_named(name: str) -> str | None:
+    """The state of this name; ``None`` where there is none."""
+    state = _SPELLINGS.get(name, name)
+    return state if state in STATES else None
+
+
+def is_in(key: _Key, state: str) -> bool:
+    """Whether the key is in this state, one of :data:`STATES`."""
+    return STATES[state](key)
+
+
+def badness(key: _Key) -> int:
+    """For sorting, the worst first."""
+    return _ORDER[condition_of(key)]
+
+
+_ORDER: Final = {state: place for place, state in enumerate(STATES)}

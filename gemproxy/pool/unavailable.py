@@ -13,7 +13,7 @@ from gemproxy.core.errors import (
     QuotaExhausted,
 )
 from gemproxy.pool.eligibility import Group, Ineligible, Marks, Reason
-from gemproxy.pool.key_state import KeyState
+from gemproxy.pool.state import KeyState
 
 _WORDS = {
     Reason.DISABLED: "disabled",

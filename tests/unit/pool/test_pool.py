@@ -13,9 +13,9 @@ import pytest
 from gemproxy.core.errors import ModelNotFound, NoHealthyKeys, QuotaExhausted
 from gemproxy.pool.breaker import State
 from gemproxy.pool.key import Key, Limits
-from gemproxy.pool.key_state import KeyState
 from gemproxy.pool.outcome import Outcome, Verdict
 from gemproxy.pool.pool import KeyPool, PoolSettings, Reason, Transition, UnknownKey
+from gemproxy.pool.state import KeyState
 from gemproxy.secret import Secret
 
 # 2026-11-22 12:00 in Los Angeles.

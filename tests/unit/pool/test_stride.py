@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from gemproxy.pool.eligibility import Group, Ineligible, Reason
-from gemproxy.pool.key_state import STRIDE
+from gemproxy.pool.state import STRIDE
 from gemproxy.pool.stride import StrideScheduler
 
 START = 1_790_000_000.0

@@ -7,8 +7,7 @@ from fakes.clocks import DAY, HOUR, TwoClocks
 
 from gemproxy.core.errors import NoHealthyKeys, QuotaExhausted
 from gemproxy.pool.breaker import BreakerSnapshot
-from gemproxy.pool.calendar import Calendar
-from gemproxy.pool.cooldowns import Cooldown, next_pacific_midnight
+from gemproxy.pool.cooldowns import Calendar, Cooldown, next_pacific_midnight
 from gemproxy.pool.key import Key, Limits
 from gemproxy.pool.outcome import Outcome, Verdict
 from gemproxy.pool.pool import KeyPool, PoolSettings

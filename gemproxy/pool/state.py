@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
+from msgspec import Struct
+
 from gemproxy.core.sentences import first_sentence
-from gemproxy.pool.breaker import BreakerSettings, CircuitBreaker, State
-from gemproxy.pool.calendar import Calendar
-from gemproxy.pool.health import SlidingWindow
+from gemproxy.pool.breaker import BreakerSettings, CircuitBreaker, Permit, State
+from gemproxy.pool.cooldowns import Calendar
 from gemproxy.pool.key import Key, Limits
-from gemproxy.pool.limits import Ledger
-from gemproxy.pool.outcome import Outcome
-from gemproxy.pool.snapshot import KeySnapshot, LastError, Override
+from gemproxy.pool.limits import Ledger, Use
+from gemproxy.pool.snapshot import Bucket, KeySnapshot, LastError, Override
 
 STRIDE = 720_720 * 1_000_000
 """Stride of the weight 1; whole for every weight up to 16 and exact enough for the others."""
 
+_BUCKETS = 10
 _LATENCIES = 64
 #: Of these so many are shown one by one.
 _LATENCIES_SHOWN = 24
@@ -42,6 +44,79 @@ class PoolSettings:
     health_threshold: float = 0.2
     #: Half-open keys wait for a probe (:meth:`KeyPool.acquire_probe`), not for a client's request.
     probe: bool = False
+
+
+class SlidingWindow:
+    """Successes and failures of the last ``seconds``, counted in ten slices.
+
+    Old outcomes age out a slice at a time, so the window covers between nine tenths and all of its
+    length. Only slices with something in them are stored: an idle key costs nothing.
+    """
+
+    __slots__ = ("_buckets", "_successes", "_width", "failures", "seconds")
+
+    def __init__(self, seconds: float, buckets: Iterable[Bucket] = ()) -> None:
+        self.seconds = seconds
+        self._width = seconds / _BUCKETS
+        self._buckets: deque[list[int]] = deque()  # slice number, successes, failures
+        self._successes = 0
+        #: How many are remembered; some may just have left the window.
+        self.failures = 0
+        for middle, successes, failures in buckets:
+            latest = self._slice(middle)
+            latest[1] += successes
+            latest[2] += failures
+            self._successes += successes
+            self.failures += failures
+
+    def record(self, *, success: bool, now: float) -> None:
+        """Count one outcome."""
+        latest = self._slice(now)
+        if success:
+            latest[1] += 1
+            self._successes += 1
+        else:
+            latest[2] += 1
+            self.failures += 1
+
+    def tally(self, now: float) -> tuple[int, int]:
+        """Successes and failures in the window."""
+        self._forget(int(now // self._width))
+        return self._successes, self.failures
+
+    def score(self, now: float) -> float:
+        """Successes / all, from 0.0 to 1.0; 1.0 when the window is empty."""
+        successes, failures = self.tally(now)
+        total = successes + failures
+        return successes / total if total else 1.0
+
+    def next_change(self, now: float) -> float:
+        """When the oldest slice will leave the window; ``now`` when it is empty."""
+        self._forget(int(now // self._width))
+        return (self._buckets[0][0] + _BUCKETS) * self._width if self._buckets else now
+
+    def buckets(self) -> tuple[Bucket, ...]:
+        """The slices, oldest first, as the constructor takes them back."""
+        # The middle, since a slice's start may fall into its neighbour by a rounding error.
+        return tuple(((slot + 0.5) * self._width, won, lost) for slot, won, lost in self._buckets)
+
+    def _slice(self, now: float) -> list[int]:
+        """The slice to count in at ``now``."""
+        slot = now // self._width
+        buckets = self._buckets
+        if not buckets or buckets[-1][0] != slot:
+            self._forget(int(slot))
+            # A clock that was set back must not reorder the slices.
+            if not buckets or slot > buckets[-1][0]:
+                buckets.append([int(slot), 0, 0])
+        return buckets[-1]
+
+    def _forget(self, slot: int) -> None:
+        buckets = self._buckets
+        while buckets and buckets[0][0] <= slot - _BUCKETS:
+            _, successes, failures = buckets.popleft()
+            self._successes -= successes
+            self.failures -= failures
 
 
 class KeyState:
@@ -163,15 +238,10 @@ class KeyState:
         self.last_used = now
         self.stored = None
 
-    def failed(self, outcome: Outcome, now: float) -> None:
-        """An outcome that speaks against the key, apart from its breaker."""
-        self.window.record(success=False, now=now)
-        self.note(outcome, now)
-
-    def note(self, outcome: Outcome, now: float) -> None:
-        """Remember an error for the operator, without what it quotes of the client's request."""
-        message = first_sentence(outcome.message)
-        self.last_error = LastError(now, outcome.verdict.value, outcome.status, message)
+    def failed(self, error: LastError) -> None:
+        """An outcome that counts against the key, apart from its breaker."""
+        self.window.record(success=False, now=error.at)
+        self.last_error = error
 
     def answered_in(self, latency: float) -> None:
         """Remember how long an answer took, in seconds, in the place of the oldest one."""
@@ -236,3 +306,17 @@ class KeyState:
         if self.ledger is not None and snapshot.usage is not None:
             self.ledger.restore(snapshot.usage, now)
         self.stored = None
+
+
+class Lease(Struct, eq=False):
+    """One key for one attempt at ``model``.
+
+    Belongs to the pool, which settles it once. ``entry`` and ``use`` are the pool's own.
+    """
+
+    entry: KeyState
+    key: Key
+    model: str
+    permit: Permit
+    use: Use | None
+    settled: bool = False

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from gemproxy.pool.conditions import STATES, badness, condition_of, is_in, state_named
+from gemproxy.pool.status import STATES, badness, condition_of, is_in, state_named
 
 
 def key(status="active", attention=None, cooldowns=()):

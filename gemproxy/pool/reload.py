@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from gemproxy.pool.cooldowns import Cooldowns
 from gemproxy.pool.key import Key
-from gemproxy.pool.key_state import KeyState
+from gemproxy.pool.state import KeyState
 from gemproxy.pool.status import PoolChange
 
 

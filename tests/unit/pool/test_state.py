@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemproxy.pool.health import SlidingWindow
+from gemproxy.pool.state import SlidingWindow
 
 
 def test_empty_window_is_healthy():
