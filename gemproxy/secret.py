@@ -1,7 +1,7 @@
 """A value that must never be printed.
 
-Google's keys come in several forms (``AIza…``, ``AQ.…``) and more may follow, so nothing here
-looks at a prefix or assumes a length.
+Google's keys have several forms (``AIza…``, ``AQ.…``) and may get more, so nothing here depends on
+a prefix or a length.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ _MASK_MINIMUM = 20
 
 
 class Secret:
-    """An API key or a token: printing it gives the mask, ``reveal`` the value."""
+    """An API key or token: printing it shows the mask, ``reveal`` returns the value."""
 
     __slots__ = ("_value", "id", "masked")
 
     def __init__(self, value: str) -> None:
         self._value = value
-        #: First 12 hex digits of the SHA-256: a name for the secret that says nothing of it.
+        #: First 12 hex digits of the SHA-256: identifies the secret without revealing it.
         self.id = hashlib.sha256(value.encode()).hexdigest()[:12]
         #: First four and last four characters, for values of 20 characters or more; else ``…``.
         self.masked = f"{value[:4]}…{value[-4:]}" if len(value) >= _MASK_MINIMUM else "…"
 
     def reveal(self) -> str:
-        """The value itself. Each call of this is a place to read twice."""
+        """The value itself. Review each call of this with care."""
         return self._value
 
     def matches(self, candidate: bytes) -> bool:

@@ -36,10 +36,10 @@ from gemproxy.telemetry.twistd_options import log_destination
 
 #: EX_CONFIG of sysexits.h; the systemd unit does not restart on it.
 CONFIGURATION_FAULT = 78
-#: How long a thread may keep the reactor waiting for the interpreter's lock: a fifth of Python's
-#: default, which is all that a block of the reactor may last.
+#: Seconds after which a thread gives the interpreter lock back to the reactor. Python's default of
+#: 5 ms is as long as the reactor may be blocked at all.
 SWITCH_SECONDS = 0.001
-#: What twistd reads of a daemon that tells how its start went.
+#: What twistd in the foreground reads from the daemon in the background.
 _STATUS_BYTES = 100
 
 _log = Logger()
@@ -74,13 +74,13 @@ class Options(usage.Options):
 
     def __init__(self) -> None:
         super().__init__()
-        # Again, for whoever did not come by the plugin.
+        # Again, for callers that did not come through the plugin.
         survive_signals()
         #: In the place of twistd's own; none outside of twistd, or where it was not to be.
         self.pid_file: PidFile | None = None
 
     def postOptions(self) -> None:
-        """Take the pid file over before twistd looks at it, and judges by the number in it."""
+        """Lock the pid file before twistd reads the number in it."""
         if self.parent is not None and self.parent["pidfile"]:
             with _refusals_told():
                 self.pid_file = PidFile(Path(self.parent["pidfile"]).absolute())
@@ -93,7 +93,7 @@ class Options(usage.Options):
 
 
 def makeService(options: Options) -> IService:
-    """The daemon as a service. A mistake in the configuration ends the process with status 78."""
+    """Make the daemon's service. A mistake in the configuration ends the process with status 78."""
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
     use_monotonic_time(reactor)
@@ -115,21 +115,21 @@ def _make(reactor: Any, options: Options, destination: Destination) -> logs.Logg
 
         return make_demo(reactor, destination, options["port"])
     sink = logs.install(LoggingSettings(), Scrubber([]), destination)
-    # Twisted has taken two of the variables out of the environment while it loaded its plugins.
+    # Twisted removes two of the variables from the environment when it loads its plugins.
     handed = HandedOver.take(os.environ, os.getpid())
     if handed:
         start = StartFiles(options["config"], options["keys"], os.environ)
         return Activation(reactor, handed, start, sink, os.environ).in_log()
     places = locate_files(options["config"], options["keys"], os.environ)
     files = ConfigFiles(*places, os.environ, port=options["port"])
-    # Before the files are read, so that a change in this moment is noticed afterwards.
+    # Taken before the files are read, so that a later change is noticed.
     seen = files.fingerprint()
     return Daemon(reactor, files.read(), files, seen, sink=sink).service
 
 
 @contextmanager
 def _refusals_told() -> Iterator[None]:
-    """Tell why there is no start, in lines on standard error, and end."""
+    """Print why the start is refused on standard error, and exit."""
     try:
         yield
     except ConfigError as error:
@@ -141,7 +141,7 @@ def _refusals_told() -> Iterator[None]:
 
 
 def _tell_parent(twistd: Any, reason: str) -> None:
-    """Tell the log, and the process that waits at the terminal until the daemon runs."""
+    """Log it, and report it to the process that waits in the foreground."""
     _log.critical("{reason}", reason=reason)
     pipe = twistd.get("statusPipe")
     if pipe is not None:
@@ -152,7 +152,7 @@ def _tell_parent(twistd: Any, reason: str) -> None:
 def run_in_foreground(arguments: Sequence[str]) -> None:
     """Run the daemon as ``twistd -n --pidfile= gemproxy`` and ``arguments`` would.
 
-    Without twistd's look for plugins: the one that is wanted is known.
+    It skips twistd's search for plugins, since the plugin is known.
     """
     from twisted.scripts import twistd  # noqa: PLC0415 - only who has no twistd of his own
 

@@ -1,9 +1,9 @@
-"""A peer that vanished without a word is noticed: TCP keepalive and TCP's user timeout.
+"""Notice a peer that vanished silently, by TCP keepalive and TCP user timeout.
 
-Nothing comes back from a machine without power, a dropped NAT entry, a pulled cable. A connection
-on which nothing is sent would then stay for ever, and one with unacknowledged bytes for a quarter
-of an hour (tcp(7), ``tcp_retries2``). With these options the kernel asks and gives up; the
-connection ends with ``ETIMEDOUT``.
+A machine without power, a dropped NAT entry or a pulled cable sends no reset. An idle connection
+would then stay open for ever, and one with unacknowledged bytes for a quarter of an hour (tcp(7),
+``tcp_retries2``). With these options the kernel probes the peer and gives up; the connection ends
+with ``ETIMEDOUT``.
 """
 
 from __future__ import annotations
@@ -16,31 +16,30 @@ import termios
 from contextlib import suppress
 from typing import Any
 
-#: Questions that may stay unanswered, each a quarter of the silence after the one before.
+#: Unanswered probes before the connection ends.
 _PROBES = 3
 _INT = struct.Struct("i")
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
 
 
 def notice_silence(transport: Any, seconds: float, *, stalled_seconds: float = 0.0) -> None:
-    """Let the connection of ``transport`` end when its peer is gone.
+    """Make the connection of ``transport`` end when its peer has vanished.
 
-    After ``seconds`` of silence (``upstream.keepaliveSeconds``) TCP asks three times, a quarter of
-    that apart; so both an idle connection and one with unacknowledged bytes end after
-    :func:`gone_after` seconds: 35 with the default of 20. A peer that lives but takes nothing (its
-    window is shut) is given up after the same time, since the kernel does not tell the two apart;
-    whoever has more patience with it says so by ``stalled_seconds``, which then counts for
-    unacknowledged bytes as well; ``inf`` for who judges that by other means.
+    After ``seconds`` of silence (``upstream.keepaliveSeconds``) TCP sends three probes, a quarter
+    of that time apart. Both an idle connection and one with unacknowledged bytes end after
+    :func:`gone_after` seconds: 35 with the default of 20. A peer that is alive but reads nothing
+    (its window is closed) looks the same to the kernel and ends after the same time;
+    ``stalled_seconds`` sets a longer time for unacknowledged bytes, ``inf`` none at all.
 
-    ``transport`` is Twisted's, with or without TLS, or a socket. Nothing is done to what is no TCP
-    connection. Never raises: a connection without these options still serves.
+    ``transport`` is Twisted's, with or without TLS, or a socket. Other sockets than TCP are
+    left as they are. Never raises: a connection without these options still works.
     """
     connection = socket_below(transport)
     if connection is None or connection.family not in _FAMILIES:
         return
     interval = _interval(seconds)
     patience = max(gone_after(seconds), stalled_seconds)
-    # Each by itself: other systems have some of them only.
+    # One at a time: other systems have only some of them.
     for level, name, value in (
         (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
         (socket.IPPROTO_TCP, "TCP_KEEPIDLE", _whole(seconds)),
@@ -53,7 +52,7 @@ def notice_silence(transport: Any, seconds: float, *, stalled_seconds: float = 0
 
 
 def gone_after(seconds: float) -> float:
-    """The seconds of silence after which a connection ends that was made to notice it."""
+    """The seconds of silence after which such a connection ends."""
     return _whole(seconds) + _PROBES * _interval(seconds)
 
 
@@ -78,7 +77,7 @@ def _whole(seconds: float) -> int:
 
 
 def _milliseconds(seconds: float) -> int:
-    """As ``TCP_USER_TIMEOUT`` wants it, where 0 is the system's own patience."""
+    """The value for ``TCP_USER_TIMEOUT``, where 0 is the system's default."""
     return 0 if math.isinf(seconds) else math.ceil(seconds * 1000)
 
 

@@ -1,7 +1,7 @@
 """The operator's program: ``gemproxy COMMAND``.
 
-Each command is a module with ``add_arguments(parser)`` and ``run(arguments) -> int``, imported when
-it is asked for and not before, so that ``gemproxy check`` does not wait for Twisted. ``run`` may
+Each command is a module with ``add_arguments(parser)`` and ``run(arguments) -> int``, imported only
+when it is used, so that ``gemproxy check`` does not load Twisted. ``run`` may
 raise :class:`ConfigError` or :class:`Refused`; both become lines on standard error here.
 """
 
@@ -27,7 +27,7 @@ __all__ = ["main"]
 
 @dataclass(frozen=True)
 class Command:
-    """One row of the table: where it is, what it does, which common options it knows."""
+    """One command: its module, its summary, the common options that it takes."""
 
     module: str
     summary: str
@@ -100,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"gemproxy: {refused}", file=sys.stderr)
         return refused.status
     except BrokenPipeError:
-        # Whoever read the output has seen enough; Python would complain once more at its end.
+        # The reader closed the pipe. Without this, Python prints another error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitStatus.OK
     except OSError as error:

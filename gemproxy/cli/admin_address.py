@@ -1,8 +1,7 @@
-"""Where the admin API of the running daemon is, and with what it is asked.
+"""Find the address and token of the running daemon's admin API.
 
-Of the configuration only ``proxy.yaml`` is read, and of its mistakes only those count that stand
-in the way: an operator who has broken ``keys.yaml`` or has no access to the keys still needs to
-see how the daemon is doing.
+Only ``proxy.yaml`` is read, and only mistakes in the settings that are needed here count: an
+operator with a broken ``keys.yaml``, or without access to the keys, can still ask the daemon.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ if TYPE_CHECKING:
     from gemproxy.config.settings import ProxySettings
     from gemproxy.secret import Secret
 
-#: A mistake in another setting does not hinder anybody from asking.
+#: The settings that are needed; mistakes in others do not matter.
 _NEEDED = re.compile(
     r"(proxy(\.(host|port|endpoint|adminEndpoint|adminAuth|adminToken\w*|tls(\..*)?))?)?"
 )
 _PORTS = {"http": 80, "https": 443}
-#: Where a server that listens everywhere is reached from its own machine.
+#: Addresses for a server that listens on all interfaces.
 _ANY = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nobody listens here
 _LOOPBACKS = {"tcp": "127.0.0.1", "tcp4": "127.0.0.1", "tcp6": "::1", "ssl": "127.0.0.1"}
 
@@ -52,7 +51,7 @@ class AdminAddress:
 
     @property
     def is_local(self) -> bool:
-        """Whether nobody but this machine can be at the other end."""
+        """Whether only this machine can be at the other end."""
         return self.unix is not None or endpoints.is_loopback(self.host)
 
     def __str__(self) -> str:
@@ -64,11 +63,11 @@ class AdminAddress:
 
 @dataclass(frozen=True)
 class AdminAccess:
-    """What it takes to ask. ``token`` is ``None`` where the daemon asks for none."""
+    """Address and token. ``token`` is ``None`` if the daemon needs none."""
 
     address: AdminAddress
     token: Secret | None
-    #: The file that both are from, for messages.
+    #: The file that names both, for messages.
     file: Path
 
 
@@ -84,9 +83,9 @@ def add_url_argument(parser: ArgumentParser, *, default: object = None) -> None:
 
 
 def find_access(config: str | None, url: str | None) -> AdminAccess:
-    """Where to ask and with which token; the arguments are ``--config`` and ``--url``.
+    """Find address and token; the arguments are ``--config`` and ``--url``.
 
-    Raises :class:`ConfigError`, or :class:`Refused` where the address cannot be known.
+    Raises :class:`ConfigError`, or :class:`Refused` if the address cannot be found.
     """
     path = locate(config, "GEMPROXY_CONFIG", "proxy.yaml", os.environ)
     proxy = _read_proxy(path)
@@ -94,12 +93,12 @@ def find_access(config: str | None, url: str | None) -> AdminAccess:
 
 
 def address_of(proxy: ProxySettings, url: str | None = None) -> AdminAddress:
-    """Where the admin API is by these settings, or by ``url``. Raises :class:`Refused`."""
+    """The address by these settings, or by ``url``. Raises :class:`Refused`."""
     certificate = proxy.tls.cert_file if proxy.tls else None
     if url is not None:
         return _at_url(url, certificate)
     if proxy.admin_endpoint is not None:
-        # The certificate is the public listener's.
+        # The certificate of the public listener.
         return _at_endpoint("proxy.adminEndpoint", proxy.admin_endpoint)
     if proxy.endpoint is not None:
         address = _at_endpoint("proxy.endpoint", proxy.endpoint)
@@ -145,7 +144,7 @@ def _at_url(url: str, certificate: Path | None) -> AdminAddress:
 
 
 def _wrong_url() -> Refused:
-    # What was given is not repeated: it may hold a password.
+    # The URL is not repeated: it may contain a password.
     return Refused(
         "--url: expected http://HOST:PORT, https://HOST:PORT or unix:PATH", ExitStatus.USAGE
     )

@@ -1,6 +1,6 @@
-"""The admin API of a running daemon, asked over HTTP; its answers are those of ``admin``.
+"""A client of the admin API of a running daemon; its answers have the types of ``admin``.
 
-Every failure becomes one line that names the address and says what to look at.
+Every failure becomes one line with the address and a hint.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def connect(arguments: Namespace) -> AdminClient:
 
 
 class AdminClient:
-    """One method for each route. All of them raise :class:`Refused`, in words for the operator."""
+    """One method for each route. All raise :class:`Refused` with a message for the operator."""
 
     def __init__(self, access: AdminAccess, timeout: float = TIMEOUT) -> None:
         self.address = access.address
@@ -80,7 +80,7 @@ class AdminClient:
         self._timeout = timeout
 
     def health(self) -> HealthAnswer:
-        """How the whole is doing."""
+        """The health report."""
         return self._ask("GET", "/admin/health", HealthAnswer)
 
     def keys(self) -> KeysAnswer:
@@ -104,7 +104,7 @@ class AdminClient:
         return self._asked_of_key("POST", name, "test", KeyTestAnswer)
 
     def set_weight(self, name: str, weight: int | None) -> KeyOperationAnswer:
-        """Weigh a key differently from the file; ``None`` goes back to the file's weight."""
+        """Override the weight of a key; ``None`` returns to the file's weight."""
         return self._on_key("PUT", name, "weight", msgspec.json.encode(WeightBody(weight)))
 
     def reload(self) -> ReloadAnswer:
@@ -230,7 +230,7 @@ class _UnixConnection(http.client.HTTPConnection):
     def connect(self) -> None:
         """See the base class."""
         plain = socket.socket(socket.AF_UNIX)
-        # The base class closes it, whatever happens next.
+        # The base class closes it in every case.
         self.sock = plain
         plain.settimeout(self.timeout)
         plain.connect(self._path)
@@ -255,10 +255,10 @@ def _context(address: AdminAddress) -> ssl.SSLContext:
     # The file holds the server's own certificate and need not hold its authority's.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     if address.is_local and address.certificate is not None:
-        # Certificates name public hosts. This one was compared as a whole.
+        # The certificate was compared as a whole; its name may be another host's.
         context.check_hostname = False
     elif address.certificate is not None:
-        # The name counts, so whoever vouches for it may: a proxy in front has its own certificate.
+        # The name is checked, so any authority may sign: a proxy in front has its own certificate.
         context.load_default_certs()
     return context
 
@@ -268,7 +268,7 @@ def _quoted(name: str) -> str:
 
 
 def _nearest(given: str, known: Iterable[str]) -> str:
-    """`` (did you mean …?)`` with those of ``known`` that look like ``given``."""
+    """`` (did you mean …?)`` with those of ``known`` that are similar to ``given``."""
     near = dict.fromkeys(known)
     found = [name for name in near if name.startswith(given)][:3] or difflib.get_close_matches(
         given, near

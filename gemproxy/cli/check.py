@@ -1,4 +1,4 @@
-"""``gemproxy check``: read both files as the daemon would, and say what it would say."""
+"""``gemproxy check``: read both files as the daemon does, and report what it would report."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _refuse_files_beside(arguments: Namespace) -> None:
 
 
 def _passed_over(paths: tuple[Path, Path], options: tuple[str | None, str | None]) -> Iterator[str]:
-    """A variable or a folder may lead to other files than the service's."""
+    """A variable or the working folder may select other files than those of the service."""
     for path, option, name in zip(paths, options, ("proxy.yaml", "keys.yaml"), strict=True):
         installed = SYSTEM_FOLDER / name
         if option is None and installed.is_file() and not path.samefile(installed):

@@ -1,6 +1,6 @@
 """``gemproxy explain REQUEST-ID``: the story of one request.
 
-Every attempt with its key and outcome, who paid for it, and which keys were passed over and why.
+Every attempt with its key and outcome, who was charged, and which keys were skipped and why.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         SkippedKeyAnswer,
     )
 
-#: What a verdict says of the key that a sentence is about.
+#: The sentence for each verdict; its subject is the key.
 _VERDICTS = {
     Verdict.SUCCESS: "served the request",
     Verdict.REQUEST: "was told by Google that the request itself is at fault",
@@ -120,7 +120,7 @@ def _seen(attempt: AttemptAnswer) -> str:
 
 
 def _said(attempt: AttemptAnswer) -> str:
-    """What Google said, or why it said nothing, in its own sentence."""
+    """Google's message, or the reason why there is none."""
     if not attempt.message:
         return ""
     googles = attempt.status is not None and attempt.outcome != Verdict.NETWORK.value

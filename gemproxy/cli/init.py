@@ -1,4 +1,4 @@
-"""``gemproxy init``: both example files, with an admin token that nobody else has."""
+"""``gemproxy init``: write both example files, with a random admin token."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _place(option: str | None, variable: str, name: str) -> Path:
 def _write(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # O_EXCL follows no link and replaces no file that came since we looked.
+        # O_EXCL follows no link and never replaces a file.
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)

@@ -1,4 +1,4 @@
-"""``gemproxy keys``: how the live keys stand, and what an operator changes on one or on many."""
+"""``gemproxy keys``: show the live keys, and change one or many."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _ACTIONS = {
     "weight": "weigh a key differently from the file, across restarts and reloads",
     "test": "ask Google about a key with a call that costs nothing; without NAME about each",
 }
-#: What may be done to many keys at once.
+#: Actions on many keys at once.
 _BULK = ("enable", "disable", "reset")
 _SORTS: dict[str, Callable[[KeyAnswer], Any]] = {
     "state": badness,
@@ -69,7 +69,7 @@ _TESTS_AT_ONCE = 8
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Nothing for the table, or what to do with which key."""
+    """Without arguments the table, else an action and its key."""
     parser.epilog = "Without an action: the table of the live keys. Times are in UTC."
     add_url_argument(parser)
     _add_filters(parser, default=None)
@@ -146,7 +146,7 @@ def _misused(arguments: Namespace, why: str) -> None:
 
 
 def _test(arguments: Namespace) -> int:
-    """Ask about one key or each; the status tells whether one of them was rejected."""
+    """Test one key or each; the exit status tells whether one was rejected."""
     client = connect(arguments)
     if arguments.name is None:
         keys = client.keys().keys
@@ -202,9 +202,9 @@ def _filtered(keys: Sequence[KeyAnswer], arguments: Namespace) -> list[KeyAnswer
 
 
 def _sorted(keys: list[KeyAnswer], arguments: Namespace) -> list[KeyAnswer]:
-    """As the reader wants them, and those that are alike in the file's order."""
+    """In the requested order; equal ones stay in the file's order."""
     if arguments.json and arguments.sort == "state" and arguments.action is None:
-        # Scripts get what the daemon says.
+        # For scripts: the daemon's order.
         return keys
     return sorted(keys, key=_SORTS[arguments.sort])
 
@@ -256,7 +256,7 @@ def _narrow_rows(keys: Sequence[KeyAnswer], width: int) -> list[tuple[str, ...]]
 
 
 def _clipped(name: str, most: int) -> str:
-    """``name`` without its middle where it is too long: teams number their keys at the end."""
+    """``name`` without its middle if it is too long; teams number their keys at the end."""
     if len(name) <= most:
         return name
     tail = (most - 1) // 2
@@ -264,7 +264,7 @@ def _clipped(name: str, most: int) -> str:
 
 
 def _why(key: KeyAnswer) -> str:
-    """The reason for the key's state, the shortest first."""
+    """The reasons for the key's state, in short words."""
     until = f" until {key.next_retry:%H:%M:%SZ}" if key.next_retry else ""
     match condition_of(key):
         case "attention":
@@ -324,7 +324,7 @@ def _last_error(key: KeyAnswer) -> str:
 
 
 def _add_common_options(parser: ArgumentParser) -> None:
-    """The options may stand behind the action as well; what stood before it is not forgotten."""
+    """The options may also follow the action; those before it stay valid."""
     later = argparse.SUPPRESS
     parser.add_argument("--json", action="store_true", default=later, help=later)
     parser.add_argument("--config", metavar="FILE", default=later, help=later)

@@ -1,7 +1,7 @@
 """``gemproxy plan``: what a reload would change, without doing it.
 
-The running daemon tells of its keys by fingerprint, so these are compared with ``keys.yaml``. Its
-settings it does not tell: of them only the time is known at which they were read.
+The admin API lists the running keys by fingerprint, so they are compared with ``keys.yaml``. It
+does not show the other settings, only the time at which they were read.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ if TYPE_CHECKING:
     from gemproxy.admin.answers import ConfigAnswer, KeyAnswer
     from gemproxy.pool.key import Key
 
-#: What the daemon tells of a key and the file says as well.
+#: Settings of a key that both the daemon and the file show.
 _COMPARED = ("name", "project", "weight", "enabled")
-#: What of it an operator may have set by hand: then it is state, and a reload leaves it.
+#: Those that an operator may have overridden; a reload keeps overrides.
 _BY_HAND = ("weight", "enabled")
 _NOT_TOLD = ("cooldownSeconds", "models", "limits")
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One setting of a live key that the file has otherwise."""
+    """One setting of a live key that differs in the file."""
 
     key: str
     setting: str
     running: str | int | bool
     file: str | int | bool
-    #: An operator may have set it by hand, and then it stays.
+    #: An operator may have overridden it; then it stays.
     may_be_by_hand: bool
 
 
 @dataclass(frozen=True)
 class KeyPlan:
-    """What a reload would do to the keys; they are told by their names."""
+    """What a reload would do to the keys, by their names."""
 
     added: tuple[str, ...]
     removed: tuple[str, ...]
@@ -96,7 +96,7 @@ def run(arguments: Namespace) -> int:
 
 
 def compare(live: Sequence[KeyAnswer], keys: Sequence[Key]) -> KeyPlan:
-    """What the file's ``keys`` would make of the ``live`` ones; a key is known by its secret."""
+    """Compare ``keys`` of the file with the ``live`` ones; the secret identifies a key."""
     before = {key.id: key for key in live}
     after = {key.id for key in keys}
     return KeyPlan(

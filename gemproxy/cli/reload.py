@@ -50,7 +50,7 @@ def run(arguments: Namespace) -> int:
 
 
 def _tell_faults(told: str, *, as_json: bool) -> int:
-    """``told`` is a sentence of the daemon's, and after it a line for each mistake."""
+    """``told`` is the daemon's message: a sentence, then a line for each mistake."""
     faults = told.splitlines()[1:] or [told]
     if as_json:
         print(json.dumps({"success": False, "faults": faults}))

@@ -28,7 +28,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Serve until SIGINT or SIGTERM. Ends by itself where the daemon ends with another status."""
+    """Serve until SIGINT or SIGTERM. Exits with the daemon's status."""
     survive_signals()
     from gemproxy.tap import run_in_foreground  # noqa: PLC0415 - it takes its time
 

@@ -1,8 +1,8 @@
-"""``gemproxy check --service``: the files of the installed service, as the service sees them.
+"""``gemproxy check --service``: check the files of the installed service in its environment.
 
-An operator's shell has another working directory, other variables and no credentials, so that a
-check there may look at other files than the daemon's, or miss what the daemon has. Here the unit
-says which files and which surroundings; systemd runs the check in them, as a user of the same kind.
+An operator's shell has another working directory, other variables and no credentials. A check there
+may read other files than the daemon, or miss credentials. So systemd runs the check in the
+environment of the unit, with the files that the unit names and as a user of the same kind.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 UNIT = "gemproxy.service"
-#: What of the unit decides what the files mean: who reads them, with which secrets and variables.
+#: Settings of the unit that affect the check: user, credentials, variables, folders.
 _KEPT = frozenset(
     {
         *("User", "Group", "DynamicUser", "SupplementaryGroups", "UMask"),
@@ -30,7 +30,7 @@ _KEPT = frozenset(
         *("UnsetEnvironment",),
     }
 )
-#: The folders are the service's own and stay with it; the check gets their names only.
+#: The folders belong to the service; the check gets only their names.
 _FOLDERS = {
     "StateDirectory": ("STATE_DIRECTORY", "/var/lib"),
     "RuntimeDirectory": ("RUNTIME_DIRECTORY", "/run"),
@@ -46,9 +46,9 @@ Settings = dict[str, list[str]]
 
 
 def check(unit: str, *, as_json: bool) -> int:
-    """Check the files of ``unit``; gives the exit status of that check.
+    """Check the files of ``unit``; returns the exit status of that check.
 
-    Raises :class:`Refused` where systemd cannot be asked.
+    Raises :class:`Refused` if systemd cannot be asked.
     """
     settings = settings_of(_asked("systemctl", "cat", unit), unit)
     program = shutil.which(sys.argv[0]) or sys.argv[0]
@@ -62,7 +62,7 @@ def check(unit: str, *, as_json: bool) -> int:
 
 
 def settings_of(text: str, unit: str) -> Settings:
-    """The settings of the section ``[Service]`` as they hold in the end, drop-ins included."""
+    """The effective settings of the section ``[Service]``, drop-ins included."""
     found: Settings = {}
     section = ""
     for line in _whole_lines(text):
@@ -70,7 +70,7 @@ def settings_of(text: str, unit: str) -> Settings:
             section = match[1]
         elif section == "Service" and "=" in line:
             name, _, value = (part.strip() for part in line.partition("="))
-            # An empty value takes back what was said before.
+            # An empty value resets a list (systemd.service(5)).
             found[name] = [*found.get(name, ()), _expanded(value, unit)] if value else []
     return found
 
@@ -90,7 +90,7 @@ def options_of(settings: Settings, unit: str) -> list[str]:
 
 
 def properties(settings: Settings) -> Iterator[str]:
-    """The arguments that give ``systemd-run`` the surroundings of the unit."""
+    """The arguments that give ``systemd-run`` the environment of the unit."""
     for name, values in settings.items():
         if name in _KEPT:
             yield from (f"--property={name}={value}" for value in values)

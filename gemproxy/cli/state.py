@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """What to do, with which file."""
+    """The direction and the file."""
     parser.epilog = (
         "The database is the one that the configuration names. The file is JSON and holds no"
         " secret: keys stand in it by name and fingerprint."
@@ -74,7 +74,7 @@ def _export(
 
 
 def _stored(database: SQLiteStateStore) -> State | None:
-    """What is in the database, also while a daemon has it: its last checkpoint."""
+    """The state in the database: while a daemon runs, its last checkpoint."""
     try:
         return database.load()
     except StorageUnavailable:
@@ -92,7 +92,7 @@ def _import(
     if not force and snapshot is not None and snapshot.exists():
         raise Refused(f"{snapshot.path} holds a state already; --force removes it")
     database.replace(state)
-    # It would win over the database if it were newer than what was imported.
+    # A newer snapshot would replace the imported state at the next start.
     if snapshot is not None:
         snapshot.discard()
     return state

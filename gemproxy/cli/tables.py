@@ -1,4 +1,4 @@
-"""Text for people: tables, times, and words of others that a terminal must not obey."""
+"""Text for people: tables, times, and foreign text without control characters."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence
     return tabulate(
         [[printable(cell) for cell in row] for row in rows],
         headers,
-        # A key may be called 1e5 or 007; it is shown as it is written.
+        # A name such as 1e5 or 007 is not a number.
         disable_numparse=True,
         colalign=["right" if header in right else "left" for header in headers] if rows else None,
     )
 
 
 def printable(text: str) -> str:
-    """``text`` without what would move a cursor or change a colour; line breaks stay."""
+    """``text`` without control characters; line breaks stay."""
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
@@ -45,6 +45,6 @@ def counted(number: int, noun: str) -> str:
 
 
 def show(text: str) -> None:
-    """Print, also where the terminal's encoding lacks a character."""
+    """Print, also if the terminal's encoding lacks a character."""
     encoding = sys.stdout.encoding or "utf-8"
     print(text.encode(encoding, "replace").decode(encoding))

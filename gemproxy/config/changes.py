@@ -1,4 +1,4 @@
-"""What a reload changes: two readings of the files, compared."""
+"""What a reload changes: compare two configurations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class KeyUpdate:
-    """A key whose secret stayed; ``settings`` names what changed, as it is written in the file."""
+    """A key with the same secret and other ``settings``, named as in the file."""
 
     name: str
     settings: tuple[str, ...]
@@ -24,7 +24,7 @@ class KeyUpdate:
 
 @dataclass(frozen=True)
 class SettingsChange:
-    """The difference, told by names; it holds no value, so it may be shown.
+    """The changed settings by name, without values, so it may be shown.
 
     ``settings`` are paths of proxy.yaml (``retry.maxAttempts``); ``restart_required`` are those of
     them that a running process cannot take over.
@@ -38,12 +38,12 @@ class SettingsChange:
 
     @property
     def is_empty(self) -> bool:
-        """Whether both readings say the same."""
+        """Whether nothing has changed."""
         return self == SettingsChange()
 
 
 def compare(old: Settings, new: Settings) -> SettingsChange:
-    """What ``new`` says that ``old`` did not. A key is known by its secret, whatever its name."""
+    """What changes from ``old`` to ``new``. A key is identified by its secret, not by its name."""
     before = {key.id: key for key in old.keys}
     after = {key.id: key for key in new.keys}
     changed = tuple(_changed_settings(old, new))
@@ -57,10 +57,9 @@ def compare(old: Settings, new: Settings) -> SettingsChange:
 
 
 def with_kept_keys(new: Settings, running: Settings) -> Settings:
-    """``new``, with the very objects of ``running`` for keys of which both say the same.
+    """``new``, with the objects of ``running`` for keys that have not changed.
 
-    Whoever takes the new settings over then sees at a glance which of ten thousand keys are as
-    they were.
+    An identity check then tells which of ten thousand keys are unchanged.
     """
     before = {key.id: key for key in running.keys}
     kept = (before.get(key.id, key) for key in new.keys)

@@ -1,7 +1,7 @@
-"""Secrets: where they come from, and which ones cannot be meant.
+"""Read secrets, and reject those that cannot be intended.
 
-A secret is opaque, so nothing is said of its form but what no header could carry. From the moment
-it is read it is a :class:`~gemproxy.secret.Secret`; no message holds any of it.
+A secret is opaque: only characters that no HTTP header can carry are rejected. It is a
+:class:`~gemproxy.secret.Secret` from the moment it is read, and no message contains any part of it.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
     from gemproxy.config.yaml_nodes import Entry
 
-#: What the example files hold; ``gemproxy init`` replaces the token by a random one.
+#: Placeholders of the example files; ``gemproxy init`` replaces the token by a random one.
 SAMPLE_ADMIN_TOKEN = "change-me-or-run-gemproxy-init"  # noqa: S105 - it is refused
 
-#: What the unit's ``SetCredential=`` puts in the place of a credential whose file is not there.
+#: The unit's ``SetCredential=`` gives this value when the file of the credential is missing.
 MISSING_CREDENTIAL = "<missing>"
 
 SHORTEST_ADMIN_TOKEN = 16
 _LONGEST = 4096
 _IS_PLACEHOLDER = "is a placeholder; the secret itself belongs here"
 
-#: What people and documentation write where a secret belongs.
+#: Placeholders that people and documentation write in place of a secret.
 _PLACEHOLDER = re.compile(
     r"""
     (?: your|my|insert|put|paste|enter|replace)
@@ -51,18 +51,18 @@ _PLACEHOLDER = re.compile(
 
 @dataclass
 class KnownSecrets:
-    """The secrets of both files so far: no two may be the same, and none may be told."""
+    """The secrets found so far in both files: no two may be equal, and none may be shown."""
 
-    #: The secret's id -> where it was given, for the message about the second one.
+    #: The secret's id -> its place, for the message about a duplicate.
     _places: dict[str, str] = field(default_factory=dict)
     _values: set[str] = field(default_factory=set)
 
     def values(self) -> Iterable[str]:
-        """Everything that was given as a secret, usable or not."""
+        """Every value that was given as a secret, valid or not."""
         return self._values
 
     def keep_from_messages(self, value: str) -> None:
-        """Never show ``value`` again."""
+        """Mask ``value`` in every message from now on."""
         self._values.add(value)
 
     def is_known(self, value: str) -> bool:
@@ -70,7 +70,7 @@ class KnownSecrets:
         return value in self._values
 
     def place_of_twin(self, secret: Secret, place: str) -> str | None:
-        """Where the same secret was given before; ``None`` if it is new."""
+        """The place of an equal secret; ``None`` if there is none."""
         first = self._places.setdefault(secret.id, place)
         return None if first == place else first
 
@@ -85,8 +85,8 @@ def read_source(
 ) -> Secret | None:
     """The secret that ``name``, ``nameEnv`` or ``nameFile`` gives in the mapping at ``path``.
 
-    It must have ``least`` characters. ``None`` where none is given, which is no mistake yet, and
-    after each mistake.
+    It must have at least ``least`` characters. Returns ``None`` if none is given, which is no
+    mistake yet, and after a mistake.
     """
     names = source_names(name)
     given = [n for n in names if n in entries and not yaml_nodes.is_null(entries[n].value)]
@@ -108,21 +108,21 @@ def source_names(name: str) -> tuple[str, str, str]:
 
 
 def is_given(entries: Mapping[str, Entry], name: str) -> bool:
-    """Whether any of the three settings is there, right or wrong."""
+    """Whether any of the three settings is given, valid or not."""
     return any(
         n in entries and not yaml_nodes.is_null(entries[n].value) for n in source_names(name)
     )
 
 
 def needed(name: str) -> str:
-    """The words for a secret that is missing."""
+    """The message for a missing secret."""
     return f"expected exactly one of {_listed(source_names(name))}, got none"
 
 
 def read_bare(
     reader: FileReader, node: yaml.Node, place: str, known: KnownSecrets
 ) -> Secret | None:
-    """The secret that stands alone in a list."""
+    """A secret that is an item of a list."""
     return accept(reader, _direct(reader, node, place), place, known)
 
 
@@ -135,7 +135,7 @@ def accept(
     *,
     fixed: bool = False,
 ) -> Secret | None:
-    """``value`` as a secret, if it can be one and is new; else ``None``, and the fault is noted.
+    """``value`` as a secret, or ``None`` with a fault if it is invalid or a duplicate.
 
     ``fixed``: this process was given it when it started.
     """
@@ -185,7 +185,7 @@ def _direct(reader: FileReader, node: yaml.Node, place: str) -> str | None:
     if value is None or isinstance(value, bool):
         reader.refuse(node, place, "text", secret=True)
         return None
-    # A secret of digits alone is a number to YAML; what was written counts.
+    # YAML reads a secret of digits as a number; take the text instead.
     return str(node.value)
 
 
@@ -219,7 +219,7 @@ def _from_file(reader: FileReader, node: yaml.Node, place: str) -> str | None:
 
 
 def _is_credential(reader: FileReader, node: yaml.Node) -> bool:
-    """Whether the path in ``node`` leads to what systemd handed over at the start."""
+    """Whether the path in ``node`` is a credential that systemd gave at the start."""
     try:
         return reader.is_credential(reader.resolved(Path(str(node.value))))
     except (InvalidValue, ValueError):
@@ -231,7 +231,7 @@ def _text(reader: FileReader, node: yaml.Node, place: str, expected: str) -> str
         value = yaml_nodes.scalar(node)
     except ValueError:
         value = None
-    # A NUL would make the file system raise what is no OSError.
+    # A NUL in a path raises ValueError, not OSError.
     if not isinstance(value, str) or not value or not value.isprintable():
         reader.refuse(node, place, expected, secret=True)
         return None

@@ -1,7 +1,7 @@
-"""What the description of a Twisted server endpoint says of who can reach it.
+"""Tell from the description of a Twisted server endpoint who can reach it.
 
-The descriptions themselves are opened by Twisted; here they are only looked at, since a reactor
-is no business of a file's reader. Source: ``twisted.internet.endpoints.serverFromString``.
+Twisted opens the descriptions; here they are only parsed, since reading a file needs no reactor.
+Source: ``twisted.internet.endpoints.serverFromString``.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import NamedTuple
 #: Wrappers that are followed by a whole description of their own.
 _WRAPPERS = frozenset({"haproxy"})
 _TCP = frozenset({"tcp", "tcp4", "tcp6", "ssl"})
-#: Reached through the file system or the process's own descriptors, not the network.
+#: Types that are reached through the file system or inherited descriptors, not the network.
 _LOCAL = frozenset({"unix"})
 
-#: The arguments of Twisted's types that may be given by their places alone, in that order.
+#: Positional arguments of Twisted's types, in order.
 _ORDER = {
     "tcp": ("port", "interface", "backlog"),
     "tcp6": ("port", "backlog", "interface"),
@@ -25,7 +25,7 @@ _ORDER = {
     "systemd": ("domain", "index", "name"),
 }
 
-#: What else must be a number, where a type has it: a mode of a file is octal.
+#: Further numeric arguments and their base: the mode of a file is octal.
 _NUMBERS = {"backlog": r"[0-9]{1,9}", "mode": r"0?[0-7]{1,4}", "lockfile": r"[01]"}
 
 _LONGEST = 500
@@ -36,7 +36,7 @@ def is_description(description: str) -> bool:
     """Whether this can be an endpoint description at all: a type, a colon, arguments."""
     if len(description) > _LONGEST or not description.isprintable():
         return False
-    # Standard input is no listener of a daemon's, and standard output is its log.
+    # A daemon does not serve on standard input, and standard output is its log.
     if not re.match(r"(?!stdio:)[a-z][a-z0-9+_-]*:\S", description):
         return False
     if _OPEN_ESCAPE.search(description):
@@ -46,7 +46,7 @@ def is_description(description: str) -> bool:
         return is_description(description.split(":", 1)[1])
     if read.kind in _TCP and not _is_port(read.argument("port")):
         return False
-    # Twisted would read these at the start only, of which `check` can tell nobody.
+    # Twisted parses these only at the start, too late for `check`.
     return all(
         re.fullmatch(form, "0" if (value := read.argument(name)) is None else value)
         for name, form in _NUMBERS.items()
@@ -55,7 +55,7 @@ def is_description(description: str) -> bool:
 
 
 def gives_twice(description: str) -> bool:
-    """Whether an argument is there twice, by its name or by its place."""
+    """Whether an argument is given twice, by name or by position."""
     if len(description) > _LONGEST:
         return False
     read = _read(description)
@@ -65,7 +65,7 @@ def gives_twice(description: str) -> bool:
 
 
 def is_local(description: str) -> bool:
-    """Whether only this machine can reach the endpoint, as far as the description tells.
+    """Whether, by its description, only this machine can reach the endpoint.
 
     A descriptor that systemd hands over may be bound to anything, so ``systemd:`` is not local;
     neither is a type that is not known here.
@@ -79,9 +79,9 @@ def is_local(description: str) -> bool:
 
 
 def with_socket_mode(description: str) -> str:
-    """``description``, by which a Unix socket is for its owner and group where it does not say.
+    """``description``; a Unix socket without a mode gets 660.
 
-    Twisted would let everybody in: mode 666.
+    Twisted's default is 666, which lets every user connect.
     """
     read = _read(description)
     if read.kind in _WRAPPERS:
@@ -100,7 +100,7 @@ def brings_tls(description: str) -> bool:
 def is_open_and_plain(description: str) -> bool:
     """Whether others can reach the endpoint, and it speaks no TLS.
 
-    Not of a descriptor that systemd hands over: where it is bound to is not known here.
+    False for a descriptor of systemd: its address is not known here.
     """
     parts = split_description(description)
     if parts[0] in _WRAPPERS:
@@ -119,11 +119,11 @@ def is_loopback(host: str) -> bool:
 
 
 class _Description(NamedTuple):
-    """A description as Twisted reads it, by its first word, the places and the names."""
+    """A description as Twisted parses it: type, positional and named arguments."""
 
     places: list[str]
     names: dict[str, str]
-    #: An argument is there twice: Twisted would take the last one, or break.
+    #: An argument is given twice: Twisted would take the last one, or fail.
     gives_twice: bool
 
     @property
@@ -132,7 +132,7 @@ class _Description(NamedTuple):
         return self.places[0] if self.places else ""
 
     def argument(self, name: str) -> str | None:
-        """The value of an argument that its name or its place gives."""
+        """The value of an argument, given by name or by position."""
         if name in self.names:
             return self.names[name]
         order = _ORDER.get(self.kind, ())
@@ -141,10 +141,10 @@ class _Description(NamedTuple):
 
 
 def _read(description: str) -> _Description:
-    """The description as ``twisted.internet.endpoints._parse`` reads it.
+    """Parse as ``twisted.internet.endpoints._parse`` does.
 
-    Colons part arguments; the first equals sign in one parts its name from its value; a backslash
-    takes the meaning from the character behind it.
+    Colons separate arguments; the first equals sign separates name and value; a backslash escapes
+    the next character.
     """
     places: list[str] = []
     names: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""The mistakes of one file, gathered while it is read."""
+"""Collect the mistakes of one file while it is read."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _LONGEST_SHOWN = 19
-#: A known secret shorter than this is an ordinary word that a message may need.
+#: A shorter known secret is not masked: messages may need such a word.
 _SHORTEST_MASKED = 8
 
 
 class Faults:
-    """A growing list of faults of ``file``; ``found`` gives them by line."""
+    """The faults of ``file`` so far; ``found`` gives them by line."""
 
     def __init__(self, file: str) -> None:
         self.file = file
@@ -42,17 +42,17 @@ class Faults:
 
 
 def shown_text(text: str) -> str:
-    """What a message may repeat of the file's text.
+    """The part of the file's text that a message may repeat.
 
-    A secret that slipped into the wrong place is as long as a secret; so long text is cut to the
-    four first and four last characters that a masked secret has.
+    A secret may stand in the wrong place. So long text is masked like a secret: only its first and
+    last four characters are shown.
     """
     shown = text if len(text) <= _LONGEST_SHOWN else f"{text[:4]}…{text[-4:]}"
     return shown if shown.isprintable() else ascii(shown)[1:-1]
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """``; did you mean 'port'?``, or nothing where no known name is near."""
+    """``; did you mean 'port'?``, or nothing if no known name is similar."""
     names = {candidate.lower(): candidate for candidate in known}
     near = get_close_matches(name.lower().replace("_", ""), names, n=1, cutoff=0.6)
     return f"; did you mean '{names[near[0]]}'?" if near else ""

@@ -1,4 +1,4 @@
-"""Reading a file that an operator named, without ever waiting for it."""
+"""Read a file that the operator named, without blocking for ever."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from pathlib import Path
 def read_regular(path: Path, most: int = -1) -> bytes:
     """The bytes of a regular file, at most so many. Raises :class:`OSError`.
 
-    A FIFO without a writer would keep whoever opens it plainly waiting for ever, and with it every
-    later reload.
+    Opening a FIFO without a writer would block for ever, and with it every later reload.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:

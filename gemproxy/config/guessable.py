@@ -1,6 +1,6 @@
-"""Tokens that could be guessed: too short, of too few characters, or made of words.
+"""Recognise tokens that can be guessed: short, repetitive, or made of words.
 
-A judgement for a warning, and no measure of strength: it knows what people type in a hurry.
+This is for a warning and no measure of strength: it knows what people type in a hurry.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _WORDS = re.compile(
 
 
 def weakness(token: str) -> str | None:
-    """What is weak about ``token``; ``None`` where nothing is."""
+    """Why ``token`` is weak; ``None`` if it is not."""
     if len(token) < SHORTEST:
         return f"has fewer than {SHORTEST} characters"
     if len(set(token)) < _FEW:
@@ -30,7 +30,7 @@ def weakness(token: str) -> str | None:
     steps = [ord(after) - ord(before) for before, after in pairwise(token)]
     if sum(step in {-1, 0, 1} for step in steps) > len(steps) * 2 / 3:
         return "is a sequence"
-    # Digits in their order are what is put behind a word that was too short.
+    # People append digits in order to a word that is too short.
     rest = re.sub(r"[^a-z0-9]|0?12345\d*|123\d?", "", _WORDS.sub("", token.lower()))
     if len(rest) < _LEFT_OVER:
         return "is made of words that everybody tries"

@@ -1,4 +1,4 @@
-"""The kinds of value that a setting may have: how one is read, and the words for what is wrong.
+"""The kinds of values of settings: how each is read, and what its error message says.
 
 A kind's ``read`` takes a node and gives the value, or raises :class:`InvalidValue` with what it
 expected.
@@ -27,7 +27,7 @@ _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,199}")
 
 
 class InvalidValue(Exception):
-    """The value cannot be used; the message says what was expected."""
+    """The value is invalid; the message says what was expected."""
 
 
 class Kind(Protocol):
@@ -56,7 +56,7 @@ class IntRange:
 
 @dataclass(frozen=True)
 class Number:
-    """A number, whole or not, from ``least`` to ``most``; ``above`` leaves ``least`` itself out."""
+    """A number from ``least`` to ``most``; ``above`` excludes ``least`` itself."""
 
     least: float = 0.0
     most: float = 31_536_000.0
@@ -88,7 +88,7 @@ class Flag:
 
 @dataclass(frozen=True)
 class NeverTrue:
-    """A switch that this version knows and does not offer."""
+    """A switch that this version knows and does not support."""
 
     why: str
 
@@ -147,7 +147,7 @@ class Host:
 
 @dataclass(frozen=True)
 class HostName:
-    """A name or address as the Host header has it, without a port; read in lower case."""
+    """A name or address as in the Host header, without a port, in lower case."""
 
     def read(self, node: yaml.Node) -> str:
         """The name; an IPv6 address without brackets and in its shortest form."""

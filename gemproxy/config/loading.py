@@ -1,8 +1,8 @@
-"""From two files to :class:`Settings`, or to every mistake in them.
+"""Read both files into :class:`Settings`, or report every mistake in them.
 
 Paths of certificates, trust roots and secrets start at the folder of the file that names them;
 the paths of ``persistence`` start at the working directory. ``$NAME`` and ``${NAME}`` are replaced
-in all of them. Reading blocks (files); a daemon reads in a thread.
+in all of them. Reading blocks; the daemon calls it in a thread.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ _TOKEN_SETTINGS = ("name", "debug", *credentials.source_names("token"))
 
 
 def load(config_path: Path, keys_path: Path, environ: Mapping[str, str]) -> Settings:
-    """Both files, validated whole. Raises :class:`ConfigError` with all mistakes of both."""
+    """Read and validate both files. Raises :class:`ConfigError` with all mistakes of both."""
     known = credentials.KnownSecrets()
     proxy, keys = FileReader(config_path, environ), FileReader(keys_path, environ)
     sections = read_sections(proxy, known)
@@ -79,9 +79,9 @@ def load(config_path: Path, keys_path: Path, environ: Mapping[str, str]) -> Sett
 def locate_files(
     config: str | None, keys: str | None, environ: Mapping[str, str]
 ) -> tuple[Path, Path]:
-    """Where both files are; the arguments are the options ``--config`` and ``--keys``.
+    """Find both files; the arguments are the options ``--config`` and ``--keys``.
 
-    Raises :class:`ConfigError` where a file has to be looked for and is at no place.
+    Raises :class:`ConfigError` if a file was not named and is in no default place.
     """
     found: list[Path] = []
     faults: list[Fault] = []
@@ -99,10 +99,10 @@ def locate_files(
 
 
 def locate(option: str | None, variable: str, name: str, environ: Mapping[str, str]) -> Path:
-    """One file: the option beats the variable beats ``./config`` beats ``/etc/gemproxy``.
+    """Find one file: by the option, else the variable, else ``./config``, else ``/etc/gemproxy``.
 
-    A file that was named is not looked for; whether it can be read turns out when it is read.
-    Raises :class:`ConfigError` naming every place that was looked at.
+    A named file is not checked here: reading it reports a failure. Raises :class:`ConfigError` that
+    lists every place.
     """
     named = option or environ.get(variable)
     if named:
@@ -118,7 +118,7 @@ def locate(option: str | None, variable: str, name: str, environ: Mapping[str, s
 
 
 def read_sections(reader: FileReader, known: KnownSecrets) -> dict[str, Any]:
-    """The sections of ``proxy.yaml`` by name; mistakes are told to ``reader``."""
+    """The sections of ``proxy.yaml`` by name; ``reader`` collects mistakes."""
     entries = reader.entries(reader.root(), "", SECTIONS) or {}
     return {name: _read_section(reader, entries.get(name), name, known) for name in SECTIONS}
 
@@ -247,7 +247,7 @@ def _read_keys(reader: FileReader, known: KnownSecrets) -> tuple[Key, ...]:
 
 
 def _refuse_names_of_others(reader: FileReader, keys: Sequence[Key | None]) -> None:
-    """The admin API takes a key's id or its name, so that no name may be the id of another key."""
+    """The admin API accepts a key's id or name, so no name may equal the id of another key."""
     places = {key.id: place for place, key in enumerate(keys) if key is not None}
     for place, key in enumerate(keys):
         if key is not None and places.get(key.name.lower(), place) != place:
@@ -291,7 +291,7 @@ def _read_limits(reader: FileReader, entry: Entry | None, path: str) -> Limits:
 
 
 def _refuse_told_secrets(reader: FileReader, keys: list[Key | None], known: KnownSecrets) -> None:
-    """A key's name is shown everywhere, so it must be no secret."""
+    """A key's name is shown everywhere, so it must not be a secret."""
     for i, key in enumerate(keys):
         if key is not None and known.is_known(key.name):
             reader.fault(f"keys[{i}].name", "is one of the secrets; names are shown, secrets never")

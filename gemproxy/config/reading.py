@@ -1,7 +1,7 @@
-"""One file, read setting by setting: values, places and mistakes.
+"""Read one file setting by setting, with places and mistakes.
 
-Reading never stops at a mistake. A setting that cannot be used keeps its default for the moment
-and its path is remembered, so that a rule between settings does not complain a second time.
+A mistake does not stop the reading. An invalid setting gets its default for the moment, and its
+path is noted so that rules between settings do not report it a second time.
 """
 
 from __future__ import annotations
@@ -25,16 +25,17 @@ if TYPE_CHECKING:
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})", re.ASCII)
 
 
-#: To look for a near name takes a third of a millisecond; this is no file of ours then.
+#: Suggestions for misspelt names; each takes a third of a millisecond. More means another file
+#: format.
 _MOST_SUGGESTIONS = 100
 
 
 class Ungiven(InvalidValue):
-    """The path leads to what this process was not given when it started: a variable, a file."""
+    """The path uses a variable or credential that this process was not given at its start."""
 
 
 class FileReader:
-    """The reading of one file; ``path`` is shown in its faults as it was given."""
+    """Reads one file; faults show ``path`` as it was given."""
 
     def __init__(self, path: Path, environ: Mapping[str, str]) -> None:
         self.faults = Faults(str(path))
@@ -45,7 +46,7 @@ class FileReader:
         self._claimed: dict[tuple[str, str], str] = {}
 
     def root(self) -> yaml.Node | None:
-        """The document's root node; ``None`` where the file is empty or cannot be read."""
+        """The document's root node; ``None`` if the file is empty or cannot be read."""
         try:
             return yaml_nodes.compose(read_regular(self._path, yaml_nodes.LARGEST + 1))
         except OSError as error:
@@ -59,7 +60,7 @@ class FileReader:
     ) -> dict[str, Entry] | None:
         """The named settings of a mapping, unknown names refused; ``None`` if it is no mapping.
 
-        Nothing at all (``proxy:`` with every line commented out) is an empty mapping.
+        An empty value (``proxy:`` with every line commented out) is an empty mapping.
         """
         if node is None or yaml_nodes.is_null(node):
             return {}
@@ -99,39 +100,39 @@ class FileReader:
         secret: bool = False,
         fixed: bool = False,
     ) -> None:
-        """Note that the value is not what was expected; a ``secret`` one is not repeated.
+        """Note that the value is invalid; a ``secret`` value is not repeated.
 
-        ``fixed``: it comes with a restart only, see :class:`gemproxy.core.errors.FixedFault`.
+        ``fixed``: only a restart changes it, see :class:`gemproxy.core.errors.FixedFault`.
         """
         got = yaml_nodes.kind_of(node) if secret else yaml_nodes.described(node)
         self._fault(yaml_nodes.line_of(node), path, f"expected {expected}, got {got}", fixed=fixed)
 
     def fault(self, path: str, message: str, *, fixed: bool = False) -> None:
-        """Note a mistake at a path that was read, or at the nearest one above it."""
+        """Note a mistake at a path, or at its nearest parent that the file has."""
         self._fault(self.line(path), path, message, fixed=fixed)
 
     def line(self, path: str) -> int:
-        """The line of the setting, or of the nearest one above it that the file has; else 0."""
+        """The line of the setting, or of its nearest parent that the file has; else 0."""
         while path and path not in self._lines:
             path = path[: max(path.rfind("."), path.rfind("["), 0)]
         return self._lines.get(path, 0)
 
     def note(self, path: str, line: int) -> None:
-        """Remember the line of something that has no name of its own: an item of a list."""
+        """Remember the line of something without a name: an item of a list."""
         self._lines[path] = line
 
     def claim(self, name: str, where: str, path: str) -> None:
-        """Take ``name`` for the item at ``path`` of the list ``where``; each is taken once."""
+        """Reserve ``name`` for the item at ``path`` of list ``where``; a duplicate is a fault."""
         first = self._claimed.setdefault((where, name), path)
         if first != path:
             self.fault(f"{path}.name", f"the same name as {first}")
 
     def distrust(self, path: str) -> None:
-        """Remember that something below ``path`` is wrong, which was noted at its own place."""
+        """Remember that something below ``path`` is invalid; it was reported at its own place."""
         self._unusable.add(path)
 
     def is_sound(self, *paths: str) -> bool:
-        """Whether none of these settings has a mistake, and the file could be read at all."""
+        """Whether the file could be read and none of these settings has a mistake."""
         return self._unusable.isdisjoint(("", *paths))
 
     def resolved(self, path: Path) -> Path:
@@ -142,7 +143,7 @@ class FileReader:
         return self._path.parent / self._expanded(path)
 
     def is_credential(self, path: Path) -> bool:
-        """Whether systemd put this file there when it started the process."""
+        """Whether systemd created this file when it started the process."""
         folder = self._environ.get("CREDENTIALS_DIRECTORY")
         return bool(folder) and path.is_relative_to(folder or "")
 
@@ -161,7 +162,7 @@ class FileReader:
         return resolved
 
     def _expanded(self, path: Path) -> Path:
-        # systemd hands credentials and state over in folders that only a variable names.
+        # systemd names the folders of credentials and state in variables only.
         return Path(_VARIABLE.sub(self._variable, str(path)))
 
     def _variable(self, match: re.Match[str]) -> str:
@@ -196,7 +197,7 @@ class FileReader:
 
 
 def shown_variable(name: str) -> str:
-    """The name of a variable for a message: whole where it cannot be a secret in its place."""
+    """The name of a variable for a message, masked if it may be a secret in the wrong place."""
     if re.fullmatch(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+", name):
         return name
     return shown_text(name)

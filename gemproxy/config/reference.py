@@ -1,7 +1,7 @@
-"""The list of settings as people read it: the table of the documentation and both example files.
+"""Render the list of settings for people: the table of the documentation, both example files.
 
 ``python -m gemproxy.config.reference`` writes ``docs/configuration.md``'s table and the files in
-``config/`` anew; a test compares them, so that neither can fall behind ``settings``.
+``config/`` again; a test compares them with ``settings``.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ keys:
   #   project: team-a
 """
 
-#: name -> default, unit, meaning; the test of the table holds it against what ``loading`` knows.
+#: name -> default, unit, meaning; a test compares it with what ``loading`` reads.
 _KEYS_TABLE = (
     ("name", "", "", "unique name of 1 to 64 printable characters; shown in logs and metrics"),
     ("key", "", "", "the key itself; exactly one of key, keyEnv and keyFile"),
@@ -97,12 +97,12 @@ def proxy_example(admin_token: str = SAMPLE_ADMIN_TOKEN) -> str:
 
 
 def keys_example() -> str:
-    """A complete keys.yaml, with a placeholder where the key goes."""
+    """A complete keys.yaml with a placeholder for the key."""
     return _KEYS_EXAMPLE
 
 
 def with_table(page: str) -> str:
-    """The documentation page with its table written anew."""
+    """The documentation page with its table replaced."""
     marked = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
     return marked.sub(lambda _: f"{BEGIN}\n{table()}{END}", page)
 
@@ -122,7 +122,7 @@ def _proxy_rows() -> Iterator[tuple[str, str, str, str]]:
 
 def _row(name: str, default: str, unit: str, meaning: str) -> str:
     shown = f"`{default}`" if default else ""
-    # A bar would end the cell.
+    # A vertical bar ends a cell in Markdown.
     safe = meaning.replace("|", "\\|")
     return f"| `{name}` | {shown} | {unit} | {safe} |"
 

@@ -1,4 +1,4 @@
-"""Rules between settings: what is right in each part and wrong as a whole."""
+"""Rules between settings, each of which is valid by itself."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gemproxy.config.reading import FileReader
     from gemproxy.config.settings import ProxySettings, Settings
 
-#: Where the fault is shown, and what it is.
+#: Path and message of a fault.
 Finding = tuple[str, str]
 
 _LISTENER = ("proxy.host", "proxy.endpoint")
@@ -23,14 +23,14 @@ _LISTENER = ("proxy.host", "proxy.endpoint")
 
 @dataclass(frozen=True)
 class Rule:
-    """``find`` is asked only where all the settings that it looks at are right by themselves."""
+    """``find`` is called only if all settings that it reads are valid by themselves."""
 
     looks_at: tuple[str, ...]
     find: Callable[[Settings], Iterator[Finding]]
 
 
 def check(settings: Settings, reader: FileReader) -> None:
-    """Note every broken rule of proxy.yaml in its reader."""
+    """Report every broken rule of proxy.yaml to its reader."""
     for rule in _RULES:
         if reader.is_sound(*rule.looks_at):
             for path, message in rule.find(settings):
@@ -38,7 +38,7 @@ def check(settings: Settings, reader: FileReader) -> None:
 
 
 def warnings(settings: Settings) -> tuple[str, ...]:
-    """What works and is hardly meant, a sentence each."""
+    """Settings that work but are hardly intended, a sentence each."""
     return tuple(_warnings(settings))
 
 
@@ -159,7 +159,7 @@ def _warnings(settings: Settings) -> Iterator[str]:
 
 
 def _doors(proxy: ProxySettings) -> Iterator[str]:
-    """Ways in that are wider than they look."""
+    """Listeners that more clients can reach than it seems."""
     if not proxy.is_local and proxy.anonymous_allowed:
         yield "others can reach the listener, and clients need no token (allowAnonymous: true)"
     if proxy.anonymous_allowed and "*" in proxy.cors_origins:

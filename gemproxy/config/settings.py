@@ -57,7 +57,7 @@ class Special:
 
 @dataclass(frozen=True)
 class Description:
-    """What is known of one setting beside its default."""
+    """The description of one setting."""
 
     shape: Shape | Special
     meaning: str
@@ -95,7 +95,7 @@ class AccessToken:
 
 @dataclass(frozen=True)
 class ProxySettings:
-    """The listener, and who may use it."""
+    """The listener and its clients."""
 
     host: str = setting("127.0.0.1", Host(), "address to listen on", restart=True)
     port: int = setting(
@@ -245,7 +245,7 @@ class ProxySettings:
 
 @dataclass(frozen=True)
 class UpstreamSettings:
-    """The way to Google."""
+    """The connection to Google."""
 
     base_url: str = setting(
         "https://generativelanguage.googleapis.com", WebAddress(), "where the Gemini API is"
@@ -310,7 +310,7 @@ class UpstreamSettings:
 
 @dataclass(frozen=True)
 class RetrySettings:
-    """What is done about an attempt that failed."""
+    """What follows a failed attempt."""
 
     max_attempts: int = setting(
         3, IntRange(1, 100), "different keys for one client request, before its first byte is sent"
@@ -322,7 +322,7 @@ class RetrySettings:
 
 @dataclass(frozen=True)
 class MonitoringSettings:
-    """When a key is passed over, and for how long."""
+    """When a key is not used, and for how long."""
 
     health_check_interval: float = setting(
         30.0, _Seconds(), "time between two rounds of health work", "seconds"
@@ -360,7 +360,7 @@ class MonitoringSettings:
 
 @dataclass(frozen=True)
 class PersistenceSettings:
-    """Where the state is kept. Paths are relative to the working directory."""
+    """Where the state is stored. Paths are relative to the working directory."""
 
     path: Path | None = setting(
         Path("state/gemproxy.db"),
@@ -446,7 +446,7 @@ class StreamingSettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """Both files, checked. A reload makes a new one; nothing ever changes this one."""
+    """Both files, validated. Immutable: a reload makes a new one."""
 
     keys: tuple[Key, ...]
     proxy: ProxySettings = ProxySettings()
@@ -466,7 +466,7 @@ class Settings:
             yield self.proxy.admin_token
         if self.upstream.http_proxy_password is not None:
             yield self.upstream.http_proxy_password
-            # As it goes to the proxy (RFC 7617), which may echo it.
+            # In the form that is sent to the proxy (RFC 7617), which may echo it.
             both = f"{self.upstream.http_proxy_user}:{self.upstream.http_proxy_password.reveal()}"
             yield Secret(base64.b64encode(both.encode()).decode())
         for token in self.proxy.access_tokens:
@@ -487,7 +487,7 @@ SECTIONS: dict[str, type[Any]] = {
 
 
 def camel(name: str) -> str:
-    """The setting's name for a field's: ``max_attempts`` is ``maxAttempts``."""
+    """The name of a setting in the file: ``max_attempts`` is ``maxAttempts``."""
     first, *rest = name.split("_")
     return first + "".join(word.capitalize() for word in rest)
 

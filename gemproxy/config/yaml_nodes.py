@@ -1,8 +1,8 @@
-"""YAML with the place of every node, so that a mistake can be pointed at.
+"""Parse YAML and keep the place of every node, so that a message can name the line of a mistake.
 
-The text is composed to PyYAML's nodes and never constructed to objects: a node keeps its line,
-a tag can call nothing, and an alias is one shared node, so that a document which would expand to
-gigabytes stays as small as its text. What is wrong with the text itself is one fault.
+The text is composed to PyYAML's nodes and never constructed to objects. A node keeps its line, a
+tag cannot call anything, and an alias is one shared node, so a document that would expand to
+gigabytes stays as small as its text. A syntax error is one fault.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gemproxy.config.faults import Faults, shown_text
 
 _LOADER: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _CONSTRUCTOR = yaml.constructor.SafeConstructor()
-#: Only what reads one node and keeps nothing: ``construct_object`` would keep every node for good.
+#: Only for scalars: ``construct_object`` keeps a reference to every node.
 _READ = {
     "bool": _CONSTRUCTOR.construct_yaml_bool,
     "int": _CONSTRUCTOR.construct_yaml_int,
@@ -28,9 +28,9 @@ _MERGE = _TAG + "merge"
 
 #: Settings nest four deep; libyaml's composer recurses on the C stack and has no limit of its own.
 _DEEPEST = 32
-#: Bytes of a file that is looked at; ten thousand keys take about two million.
+#: Bytes of a file; ten thousand keys take about two million.
 LARGEST = 16 * 1024 * 1024
-#: Names, values, beginnings and ends; ten thousand keys have half of it.
+#: YAML events of a file; ten thousand keys have half as many.
 _MOST_EVENTS = 500_000
 #: Settings that merge keys may bring into one mapping.
 _MOST_MERGED = 10_000
@@ -54,11 +54,11 @@ class Entry:
 
 
 class OddNumber(ValueError):
-    """A number that different programs read differently, or that is longer than any setting."""
+    """A number that programs read differently, or that is longer than any setting."""
 
 
 class Unreadable(Exception):
-    """The text is no YAML document; ``line`` is 0 where none can be named."""
+    """The text is not valid YAML; ``line`` is 0 if unknown."""
 
     def __init__(self, line: int, message: str) -> None:
         super().__init__(message)
@@ -89,10 +89,9 @@ def line_of(node: yaml.Node) -> int:
 def scalar(node: yaml.Node) -> object:
     """The value of a plain node: text, bool, int, float or None.
 
-    Raises :class:`ValueError` where it is another node, :class:`OddNumber` for what is to be
-    written otherwise.
+    Raises :class:`ValueError` for another node, :class:`OddNumber` for an ambiguous number.
 
-    Dates and the like are taken as the text that they were written as.
+    Dates and similar values stay text.
     """
     if not isinstance(node, yaml.ScalarNode) or not node.tag.startswith(_TAG):
         raise ValueError
@@ -107,7 +106,7 @@ def scalar(node: yaml.Node) -> object:
 
 
 def is_null(node: yaml.Node) -> bool:
-    """Whether the value was left empty, or is ``null``."""
+    """Whether the value is empty or ``null``."""
     return isinstance(node, yaml.ScalarNode) and node.tag == _TAG + "null"
 
 
@@ -123,7 +122,7 @@ def described(node: yaml.Node) -> str:
     if is_null(node):
         return "nothing"
     if "@" in node.value:
-        # A password may stand before it, in the address of a proxy or gateway.
+        # The address of a proxy or gateway may contain a password.
         return "text with '@' in it"
     if node.tag == _TAG + "str":
         return repr(shown_text(node.value))
@@ -131,7 +130,7 @@ def described(node: yaml.Node) -> str:
 
 
 def kind_of(node: yaml.Node) -> str:
-    """What sort of value this is, without the value; for places where a secret may stand."""
+    """The type of the value without the value, for places that may contain a secret."""
     if isinstance(node, yaml.MappingNode):
         return "a mapping"
     if isinstance(node, yaml.SequenceNode):
@@ -172,14 +171,14 @@ def entries(node: yaml.Node, path: str, faults: Faults) -> dict[str, Entry] | No
 
 
 def join(path: str, name: str) -> str:
-    """``path`` with one more name; names that are no setting's are masked where they are long."""
+    """``path`` and one more name; a long name that is no setting is masked."""
     return f"{path}.{shown_text(name)}" if path else shown_text(name)
 
 
 def _merged(
     node: yaml.MappingNode, above: frozenset[int], done: dict[int, dict[str, Entry]]
 ) -> dict[str, Entry]:
-    """What merge keys bring. Each node is resolved once, so a bomb of merges costs nothing."""
+    """The entries from merge keys. Each node is resolved once, so nested merges cannot explode."""
     if id(node) in done:
         return done[id(node)]
     result: dict[str, Entry] = {}
@@ -187,11 +186,11 @@ def _merged(
         if key.tag != _MERGE:
             continue
         sources = value.value if isinstance(value, yaml.SequenceNode) else [value]
-        # The same one again would bring nothing new, and is all that a bomb is made of.
+        # Merging the same node again adds nothing; nested merges are made of such repetitions.
         for source in {id(source): source for source in sources}.values():
             if len(result) > _MOST_MERGED:
                 break
-            # A mapping that merges itself brings nothing new.
+            # A mapping that merges itself adds nothing.
             if isinstance(source, yaml.MappingNode) and id(source) not in above | {id(node)}:
                 inner = _merged(source, above | {id(node)}, done)
                 result = {**inner, **_own(source), **result}
@@ -237,6 +236,6 @@ def _line_of(error: yaml.MarkedYAMLError) -> int:
 
 
 def _without_quotes(error: yaml.MarkedYAMLError) -> str:
-    """The parser's words without what it quotes of the file, which may be a secret."""
+    """The parser's message without its quotes from the file, which may contain a secret."""
     words = ", ".join(part for part in (error.context, error.problem) if part)
     return re.sub(r"'.*'|\".*\"", "'…'", words, flags=re.DOTALL)
