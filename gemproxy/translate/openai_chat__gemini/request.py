@@ -119,7 +119,8 @@ def to_gemini(
     family = family_of(model)
     aside = request.aside if type(request) is LargeChatCompletionRequest else NOTHING
     if (native := plain_request(request, family, budget)) is not None:
-        body = aside.restore(encode_generate_content(native))
+        text = encode_generate_content(native)
+        body = aside.restore(text) if aside.pieces else text
         return TranslatedRequest(
             body=body,
             context=_answer_context(request, _NO_NAMES, scrub),

@@ -21,6 +21,7 @@ from gemproxy.api.openai.schema.answers import (
 )
 from gemproxy.core.errors import GarbledAnswer, StreamIncomplete, UnusableAnswer
 from gemproxy.providers.gemini.wire.answers import (
+    DECODE_ERRORS,
     MAX_CANDIDATES,
     NO_ERROR,
     Blob,
@@ -29,6 +30,7 @@ from gemproxy.providers.gemini.wire.answers import (
     UpstreamErrorEvent,
     UsageMetadata,
     decode_chunk,
+    decode_usual,
     with_unknown_kinds,
 )
 from gemproxy.translate.openai_chat__gemini.choice import (
@@ -86,7 +88,10 @@ class ChatStreamTranslator:
         if payload == b"[DONE]":  # not Google's, but of gateways that speak its dialect
             self._count_empty()
             return b""
-        answer = decode_chunk(payload)
+        try:
+            answer = decode_usual(payload)
+        except DECODE_ERRORS:
+            answer = decode_chunk(payload)
         if answer.error is not NO_ERROR and answer.is_error:
             raise UpstreamErrorEvent(payload)
         if self._response_id is None:
