@@ -167,7 +167,7 @@ class AdminAPI:
             }
         )
 
-    # -- the gate (gemproxy.http.site.RequestGate) -----------------------------------------------
+    # -- the gate (gemproxy.http.gate.RequestGate) -----------------------------------------------
 
     def check_head(self, request: ProxyRequest) -> None:
         """Ask for the token, except of who reads a document; then look at path and method."""
@@ -185,14 +185,14 @@ class AdminAPI:
         check_size(request, request.length or 0)
 
     def check_body_size(self, request: ProxyRequest, size: int) -> None:
-        """See :class:`~gemproxy.http.site.RequestGate`."""
+        """See :class:`~gemproxy.http.gate.RequestGate`."""
         check_size(request, size)
 
     def release(self, request: ProxyRequest) -> None:
-        """See :class:`~gemproxy.http.site.RequestGate`. Nothing is taken of the shared limits."""
+        """See :class:`~gemproxy.http.gate.RequestGate`. Nothing is taken of the shared limits."""
 
     def reject(self, request: ProxyRequest, error: ProxyError) -> None:
-        """See :class:`~gemproxy.http.site.RequestGate`."""
+        """See :class:`~gemproxy.http.gate.RequestGate`."""
         self.gate.reject(request, error)
 
     # -- what came through it --------------------------------------------------------------------

@@ -19,11 +19,11 @@ from gemproxy.core.context import Exchange
 from gemproxy.core.dispatch import Forwarder
 from gemproxy.core.errors import InvalidRequest, ModelNotFound, ProxyError, UnknownURL
 from gemproxy.http.coroutine_runner import CoroutineRunner
+from gemproxy.http.gate import RequestGate
 from gemproxy.http.lifecycle import RequestLifecycle, Route, check_size
-from gemproxy.http.request import decoded_path
+from gemproxy.http.request import ProxyRequest, decoded_path
 from gemproxy.http.response_writer import JSON, RequestWriter
 from gemproxy.http.routes import is_admin_path
-from gemproxy.http.site import ProxyRequest, RequestGate
 from gemproxy.translate.openai_models__gemini import to_openai_models
 from gemproxy.translate.shared.schema_budget import OutOfSteps
 
@@ -98,7 +98,7 @@ class OpenAIAPI:
         """Routes that the site may find without Klein's router: most requests go by these."""
         return {(b"POST", _CHAT_PATH): self._chat}
 
-    # -- the gate (gemproxy.http.site.RequestGate) -----------------------------------------------
+    # -- the gate (gemproxy.http.gate.RequestGate) -----------------------------------------------
 
     def check_head(self, request: ProxyRequest) -> None:
         """Let each kind of path ask for what it asks."""
@@ -113,18 +113,18 @@ class OpenAIAPI:
             self._lifecycle.check_head(request, _route(request))
 
     def check_body_size(self, request: ProxyRequest, size: int) -> None:
-        """See :class:`~gemproxy.http.site.RequestGate`."""
+        """See :class:`~gemproxy.http.gate.RequestGate`."""
         if request.has_place:
             self._lifecycle.check_body_size(request, size)
         else:
             check_size(request, size)
 
     def release(self, request: ProxyRequest) -> None:
-        """See :class:`~gemproxy.http.site.RequestGate`."""
+        """See :class:`~gemproxy.http.gate.RequestGate`."""
         self._lifecycle.release(request)
 
     def reject(self, request: ProxyRequest, error: ProxyError) -> None:
-        """See :class:`~gemproxy.http.site.RequestGate`."""
+        """See :class:`~gemproxy.http.gate.RequestGate`."""
         if self._admin is not None and is_admin_path(request.path):
             self._admin.reject(request, error)
         else:

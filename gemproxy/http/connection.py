@@ -1,25 +1,38 @@
 """One client's connection: a request at a time, within bounds of size and time.
 
-Bytes come in and are cut into requests; one is served, and what comes behind it waits unread until
-its answer is written. Every state that a client can hold a connection in has a deadline, except
-that of waiting for us.
+Theory of operation. :mod:`~gemproxy.http.connection_state` says which states there are and what
+leads from one to the next; here each state has a reader (``_READERS``: what to do with the bytes at
+hand) and a deadline (:meth:`ClientConnection.expire`). Bytes are appended to a buffer, and readers
+run as long as each of them says that the next one may find more there. A request whose head is
+complete is shown to the site's gate before its body is read. While a request is being answered the
+bytes behind it stay in the buffer, and beyond ``MAX_HELD_BYTES`` in the socket.
+
+Two conditions are no states, since each may hold in several: the transport's buffer is full
+(``_is_congested``: no further request is read until the client reads), and the connection yields to
+others (``_is_yielding``: a client that pipelines gets one request a turn of the reactor, or it
+would hold up every other client). Both and the state together decide whether the socket is read
+(:meth:`ClientConnection._update_reading`).
+
+Every state in which we wait for the client has a deadline. The site looks at all deadlines once a
+second: a timer for each request would cost as much as reading it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping
 from io import BytesIO
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, cast
 
+from twisted.internet import protocol
 from twisted.internet.interfaces import (
     IAddress,
+    IDelayedCall,
     IPushProducer,
     ISSLTransport,
     ITCPTransport,
 )
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -27,6 +40,9 @@ from zope.interface import implementer
 from gemproxy.batched_writes import flush, send, unsent
 from gemproxy.core.errors import ProxyError
 from gemproxy.http.client_progress import ClientProgress, has_closed, is_unresponsive
+from gemproxy.http.connection_limits import ConnectionLimits
+from gemproxy.http.connection_state import TRANSITIONS, Event, State
+from gemproxy.http.gate import RequestGate
 from gemproxy.http.http1 import (
     END_OF_HEAD,
     MAX_HEAD_BYTES,
@@ -37,6 +53,8 @@ from gemproxy.http.http1 import (
     SizedBody,
     read_head,
 )
+from gemproxy.http.interfaces import Site
+from gemproxy.http.origins import OriginGuard
 from gemproxy.http.request import ProxyRequest, new_request_id
 from gemproxy.http.upload_rate import IDLE_SECONDS, UploadRateGuard
 from gemproxy.tcp_keepalive import gone_after, notice_silence
@@ -44,19 +62,18 @@ from gemproxy.tcp_keepalive import gone_after, notice_silence
 if TYPE_CHECKING:
     from twisted.internet.tcp import Connection
     from twisted.web.http_headers import Headers
+    from twisted.web.server import Request
 
-    from gemproxy.http.site import ProxySite
-
-#: Headers must be complete so long after their first byte, however they drip.
+#: A head must be complete this long after its first byte, however slowly it comes.
 HEADER_SECONDS = 30.0
-#: After an early refusal so much more is read and dropped, so that a client that is still sending
-#: gets to read the answer instead of a reset connection.
+#: After an early answer this much more is read and discarded, so that a client that is still
+#: sending can read the answer instead of meeting a reset.
 LINGER_BYTES = 64 * 1024 * 1024
 LINGER_SECONDS = 5.0
-#: An idle connection that was closed must be gone after so long.
+#: A closed connection must be gone after this time.
 CLOSE_SECONDS = 15.0
-#: What comes behind a request that is being served is read up to here, to notice when the client
-#: leaves, and then left to wait in the sockets.
+#: Bytes behind a request that is being answered are read up to here, to notice when the client
+#: closes; the rest stays in the socket.
 MAX_HELD_BYTES = 16 * 1024
 
 _EMPTY_LINE = b"\r\n"
@@ -68,52 +85,88 @@ _BAD_REQUEST = (
 )
 
 
+#: What serves a request without a router, by method and path.
+FastRoutes: TypeAlias = dict[tuple[bytes, bytes], Callable[[ProxyRequest], object]]
+
+
+class ConnectionSite(Site, Protocol):
+    """What a connection uses of its site (:class:`~gemproxy.http.site.ProxySite`)."""
+
+    gate: RequestGate
+    guard: OriginGuard | None
+    fast_routes: FastRoutes
+    #: Monotonic seconds.
+    now: Callable[[], float]
+    call_later: Callable[..., IDelayedCall]
+    #: Called for each request that is not HTTP.
+    malformed: Callable[[], object]
+    #: Of the answer to it.
+    malformed_body: bytes
+
+    @property
+    def limits(self) -> ConnectionLimits:
+        """The limits in force."""
+
+    def register(self, channel: ClientConnection) -> None:
+        """``channel`` is open."""
+
+    def unregister(self, channel: ClientConnection) -> None:
+        """``channel`` is closed."""
+
+    def watch_for_disconnect(self, channel: ClientConnection, *, wanted: bool) -> None:
+        """Call ``channel.check_disconnect`` now and then, or no longer."""
+
+
 @implementer(IPushProducer)
-class ClientConnection(Protocol):
+class ClientConnection(protocol.Protocol):
     """The protocol of one connection, and to a request what ``HTTPChannel`` is in twisted.web.
 
-    ``deadline`` is when :meth:`expire` is to be called; the site looks after that.
+    The site calls :meth:`expire` when ``deadline`` (monotonic) has passed.
     """
 
     _log = Logger()
     transport: Connection
 
-    def __init__(self, site: ProxySite) -> None:
+    def __init__(self, site: ConnectionSite) -> None:
         self.site = site
+        self.state = State.IDLE
         #: Whether the connection stays open after the answer.
         self.persistent = True
         self.deadline = math.inf
-        self.expire: Callable[[float], object] = self._close_idle
-        #: The next step with what is in the buffer; tells whether there may be another one.
-        self._step: Callable[[], bool] = self._read_head
-        self._is_stepping = False
-        #: Whether an answer was given since the reactor's last turn, and another turn is asked for.
-        self._has_answered = False
-        self._waits_for_turn = False
         self._buffer = b""
+        #: The request that is being read or answered.
         self._request: ProxyRequest | None = None
-        #: Whether it is being answered.
-        self.is_serving = False
-        self._producer: IPushProducer | None = None
-        self._linger_bytes = LINGER_BYTES
-        #: The transport has more to send than it likes.
-        self._is_congested = False
-        self._is_paused = False
-        self._is_closing = False
-        #: What the connection is counted under.
-        self.address = ""
+        #: In BODY: the body, and whether it comes fast enough.
+        self._upload: tuple[Body, UploadRateGuard] | None = None
         #: The last request, while the client has yet to take its answer from this process.
         self.undelivered: ProxyRequest | None = None
-        #: When to look again what the client takes.
+        #: Whether readers are running: an answer that is given at once must not recurse into the
+        #: next pipelined request.
+        self._is_processing = False
+        #: Whether a request was answered in this turn of the reactor.
+        self._has_responded = False
+        self._is_yielding = False
+        #: Whether the transport has more to send than it wants to hold.
+        self._is_congested = False
+        #: Whether the socket is not read.
+        self._is_paused = False
+        self._producer: IPushProducer | None = None
+        #: What the connection is counted under; see OpenConnections.
+        self.address = ""
+        #: When the site calls :meth:`check_reader` next.
         self.look_at = 0.0
-        self._progress: ClientProgress | None = None
+        self._reader: ClientProgress | None = None
+        # In LINGERING and CLOSING: for how long the client may take nothing, and what it takes.
+        self._patience = 0.0
+        self._last_reader: ClientProgress | None = None
+        self._linger_bytes = LINGER_BYTES
 
     # -- the connection --------------------------------------------------------------------------
 
     def connectionMade(self) -> None:
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
-            # Who takes nothing, but lives, is for this program to judge.
+            # A peer that is alive and takes nothing is judged by check_reader, not by the kernel.
             keepalive = self.site.limits.keepalive_seconds
             notice_silence(self.transport, keepalive, stalled_seconds=math.inf)
         self.transport.registerProducer(self, True)
@@ -125,10 +178,10 @@ class ClientConnection(Protocol):
         self._process_buffer()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        # Bound methods of its own would keep the connection in memory for the collector to find.
-        self.deadline, self.expire, self._step = math.inf, _ignore, _ignore
-        self._buffer = b""
-        self._progress = None
+        self.state = TRANSITIONS[self.state, Event.CONNECTION_LOST]
+        self.deadline = math.inf
+        self._drop_input()
+        self._reader = self._last_reader = None
         if self.isSecure():  # Twisted's TLS forgets its producer only when it is told to.
             self.transport.unregisterProducer()
         self.site.unregister(self)
@@ -141,70 +194,68 @@ class ClientConnection(Protocol):
 
     @property
     def is_idle(self) -> bool:
-        """Whether the client has everything, and has begun nothing."""
-        return (
-            self._request is None
-            and self.undelivered is None
-            and not self._buffer
-            and not self._is_congested
-            and not self._is_closing
-            and self._step == self._read_head
-        )
+        """Whether the client has read everything and has begun nothing."""
+        return self.state is State.IDLE and not self._buffer and not self._is_congested
+
+    @property
+    def has_reader(self) -> bool:
+        """Whether the client has an answer to read."""
+        return self.state is State.RESPONDING or self.undelivered is not None
 
     def close_idle(self) -> None:
         """Close a connection that is idle, at once."""
-        if self.isSecure():  # An orderly end would take the client's consent.
+        if self.isSecure():  # An orderly end needs the client's consent.
             self.transport.abortConnection()
         else:
             self.loseConnection()
 
     def check_disconnect(self) -> None:
-        """Notice that the client left, although nothing is read from it for now."""
+        """Notice that the client has closed although the socket is not read."""
         if has_closed(self.transport):
             self.transport.abortConnection()
 
     def _process_buffer(self) -> None:
-        # Answers that are given at once must not nest the steps of a long pipeline.
-        if self._is_stepping:
+        if self._is_processing:
             return
-        self._is_stepping = True
-        self._has_answered = False
+        self._is_processing = True
+        self._has_responded = False
         try:
-            while self._buffer and self._step():
+            while self._buffer and _READERS[self.state](self):
                 pass
         finally:
-            self._is_stepping = False
+            self._is_processing = False
 
-    def _wait_for_turn(self) -> None:
+    def _yield_to_others(self) -> None:
         """Go on when the other connections have had their turn."""
-        if not self._waits_for_turn:
-            self._waits_for_turn = True
-            self.site.call_later(0, self._resume_turn)
+        if not self._is_yielding:
+            self._is_yielding = True
+            self.site.call_later(0, self._resume)
         self._update_reading()
 
-    def _resume_turn(self) -> None:
-        self._waits_for_turn = False
+    def _resume(self) -> None:
+        self._is_yielding = False
         if self._buffer:
             self._process_buffer()
             self._update_reading()
 
-    # -- reading a request -----------------------------------------------------------------------
+    # -- readers: each takes what it can from the buffer and tells whether the next one may run ---
 
     def _read_head(self) -> bool:
         if self._is_congested:
-            return False  # Who does not read answers gets no more of them.
-        if self._has_answered:
-            self._wait_for_turn()
+            return False  # A client that does not read answers gets no more of them.
+        if self._has_responded:
+            self._yield_to_others()
             return False
         buffer = self._buffer
-        # RFC 9112 section 2.2: one empty line before a request is let pass.
+        # RFC 9112 section 2.2: one empty line before a request is ignored.
         start = len(_EMPTY_LINE) if buffer.startswith(_EMPTY_LINE) else 0
         end = buffer.find(END_OF_HEAD, start) + len(END_OF_HEAD)
         if end < len(END_OF_HEAD):
             if len(buffer) > MAX_HEAD_BYTES:
                 self._refuse_message("head too large")
-            elif self.expire != self._cut_off:
-                self._expire_in(HEADER_SECONDS, self._cut_off)
+            elif self.state is State.IDLE:
+                self.state = TRANSITIONS[self.state, Event.HEAD_STARTED]
+                self.deadline = self.site.now() + HEADER_SECONDS
             return False
         try:
             head = read_head(buffer[start:end])
@@ -219,18 +270,24 @@ class ClientConnection(Protocol):
         request = self._request = ProxyRequest(self, head)
         self.persistent = head.persistent
         length, buffer = head.length, self._buffer
+        is_complete = length is not None and length <= len(buffer)
         site = self.site
         try:
             if site.guard is not None:
                 site.guard.check(head.method, head.path, head.values)
             site.gate.check_head(request)
         except ProxyError as error:
-            self._reject(request, error)
+            if is_complete:
+                self._buffer = buffer[length:]
+                self._enter_responding()
+                site.gate.reject(request, error)
+            else:
+                self._refuse_body(request, error)
             return
-        if length is not None and length <= len(buffer):
+        if is_complete:
             request.set_body(buffer[:length])
             self._buffer = buffer[length:]
-            self._serve(request)
+            self._respond(request)
         else:
             self._await_body(request, head)
 
@@ -243,13 +300,15 @@ class ClientConnection(Protocol):
             else SizedBody(head.length, content.write)
         )
         rate_guard = UploadRateGuard(self.site.now(), self.site.limits.minimum_upload_rate)
-        self._step = partial(self._read_body, request, body, rate_guard)
-        self.deadline, self.expire = rate_guard.deadline, partial(self._check_upload, rate_guard)
-        # Whose body is on its way already has not waited for leave to send it.
+        self.state = TRANSITIONS[self.state, Event.HEAD_COMPLETE]
+        self._upload = body, rate_guard
+        self.deadline = rate_guard.deadline
+        # A client whose body is on its way already has not waited for leave to send it.
         if head.expects_continue and not self._buffer:
             send(self.transport, _CONTINUE)
 
-    def _read_body(self, request: ProxyRequest, body: Body, rate_guard: UploadRateGuard) -> bool:
+    def _read_body(self) -> bool:
+        request, (body, rate_guard) = self._reading()
         try:
             taken = body.receive(self._buffer)
             if request.length is None:
@@ -262,58 +321,102 @@ class ClientConnection(Protocol):
             return True
         self._buffer = self._buffer[taken:]
         if body.complete:
-            self._serve(request)
-        else:
-            rate_guard.brought(taken)
-            self._check_upload(rate_guard, self.site.now())
-            if taken and body.has_more:
-                self._wait_for_turn()
-            return False
-        return True
+            self._upload = None
+            self._respond(request)
+            return True
+        rate_guard.brought(taken)
+        self._check_upload(self.site.now())
+        if taken and body.has_more:
+            self._yield_to_others()
+        return False
 
-    def _serve(self, request: ProxyRequest) -> None:
-        self.is_serving = True
-        self._progress = None  # What waited before was taken, or nothing would be served.
-        self._step = self._hold
-        self.deadline = math.inf
-        request.process()
+    def _reading(self) -> tuple[ProxyRequest, tuple[Body, UploadRateGuard]]:
+        """The request whose body is being read."""
+        if self._request is None or self._upload is None:
+            raise RuntimeError("no body is being read")
+        return self._request, self._upload
 
     def _hold(self) -> bool:
-        """Another request is being served: what comes now has to wait."""
+        """Leave everything in the buffer: the request before it is being answered."""
         self._update_reading()
         return False
 
-    def _drop(self) -> bool:
-        """Nothing is read any more, except to let the client read the answer."""
+    def _discard(self) -> bool:
+        """Read nothing any more, except to let the client read the answer."""
         self._linger_bytes -= len(self._buffer)
         self._buffer = b""
         if self._linger_bytes < 0:
             self.transport.abortConnection()
         return False
 
-    # -- turning away ----------------------------------------------------------------------------
+    # -- the answer ------------------------------------------------------------------------------
 
-    def _reject(self, request: ProxyRequest, error: ProxyError) -> None:
-        """Answer from the head; a body that is there already is dropped."""
-        length, buffer = request.length, self._buffer
-        if length is None or length > len(buffer):
-            self._refuse_body(request, error)
-            return
-        self._buffer = buffer[length:]
-        self.is_serving = True
-        self._step = self._hold
+    def _enter_responding(self) -> None:
+        self.state = TRANSITIONS[self.state, Event.REQUEST_COMPLETE]
         self.deadline = math.inf
-        self.site.gate.reject(request, error)
+        # What an earlier answer left was taken, or this request would not have been read.
+        self._reader = None
+
+    def _respond(self, request: ProxyRequest) -> None:
+        """Let the route of ``request`` answer it."""
+        self._enter_responding()
+        serve = self.site.fast_routes.get((request.method, request.path))
+        if serve is None:
+            request.process()
+            return
+        try:
+            serve(request)
+        except Exception:  # noqa: BLE001 - the last guard of the site
+            request.processingFailed(Failure())
+
+    def reject(self, error: ProxyError) -> None:
+        """See :class:`~gemproxy.http.interfaces.Channel`."""
+        if self._request is not None:
+            self.site.gate.reject(self._request, error)
+
+    def requestDone(self, request: Request) -> None:
+        """See :class:`~gemproxy.http.interfaces.Channel`."""
+        done = self._request
+        if done is None or request is not done:
+            raise RuntimeError("a request ended that was not being answered")
+        self.state = TRANSITIONS[self.state, Event.RESPONSE_COMPLETE]
+        self._request = None
+        self._has_responded = True
+        if self._is_congested:
+            done.is_undelivered = True
+            self.undelivered = done
+        if not done.is_working:
+            self.site.gate.release(done)
+        if not self.persistent:
+            if self._buffer.strip(_EMPTY_LINE):
+                self.linger()
+            else:
+                self.loseConnection()
+            return
+        # A client that still reads is judged by what it takes.
+        self.deadline = math.inf if self._is_congested else self.site.now() + IDLE_SECONDS
+        if self._buffer or self._is_paused or self._is_congested:
+            self._process_buffer()
+            self._update_reading()
+
+    def _release_undelivered(self) -> None:
+        """The client has taken its last answer from this process, or never will."""
+        request, self.undelivered = self.undelivered, None
+        if request is not None:
+            request.is_undelivered = False
+            self.site.gate.release(request)
+
+    # -- refusing --------------------------------------------------------------------------------
 
     def _refuse_body(self, request: ProxyRequest, error: ProxyError) -> None:
-        """Answer now, with the body still on its way."""
+        """Answer now, although the body is not complete."""
         self.persistent = False
         request.refused = True
         request.set_body(b"")
         self.site.gate.reject(request, error)
 
     def _refuse_message(self, reason: str) -> None:
-        """What came is not HTTP/1.1, or smuggles: what stands behind it is not looked at."""
+        """Answer what is not HTTP/1.1, or ambiguous: the bytes behind it are not looked at."""
         request_id = new_request_id()
         self.site.malformed()
         self._log.info(
@@ -327,128 +430,105 @@ class ClientConnection(Protocol):
         send(self.transport, _BAD_REQUEST % (request_id.encode("ascii"), len(body), body))
         self.linger()
 
+    # -- closing ---------------------------------------------------------------------------------
+
     def linger(self) -> None:
         """Close after an early answer, in a way that lets the client read it.
 
-        Closing with unread bytes in the socket sends a reset, which takes the answer with it
+        Closing with unread bytes in the socket sends a reset, which discards the answer
         (RFC 9112 section 9.6).
         """
-        self._step = self._drop
-        self._buffer = b""
-        self.is_serving = False
+        self.state = TRANSITIONS[self.state, Event.EARLY_RESPONSE]
+        self._drop_input()
         request, self._request = self._request, None
         if request is not None:
             self.site.gate.release(request)
-        # What is still to be sent at this turn's end must not look like something the client takes.
+        # What waits for the end of the turn must not look like something that the client takes.
         flush(self.transport)
-        self._expire_unless_read(LINGER_SECONDS, self._abort)
-        # TLS has no half of a connection to close, and below it is not ours to close.
+        self._abort_after(LINGER_SECONDS)
+        # TLS cannot close one half of a connection, and the TCP connection below it is not ours.
         if not self.isSecure():
             # A transport that waits for its producer closes nothing.
             self.transport.unregisterProducer()
             self.transport.loseWriteConnection()
         self._update_reading()
 
+    def loseConnection(self) -> None:
+        """Close as soon as everything that was written is sent."""
+        if self.state is State.CLOSING or self.state is State.CLOSED:
+            return
+        self.state = TRANSITIONS[self.state, Event.CLOSE]
+        self.persistent = False
+        flush(self.transport)
+        patience = CLOSE_SECONDS
+        if unsent(self.transport):
+            patience = max(patience, self.site.limits.slow_reader_seconds)
+        self._abort_after(patience)
+        self._drop_input()
+        # A transport waits for its producer to end.
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
+
+    def _drop_input(self) -> None:
+        self._buffer = b""
+        self._upload = None
+
     # -- deadlines -------------------------------------------------------------------------------
 
-    def _expire_in(self, seconds: float, expire: Callable[[float], object]) -> None:
-        self.deadline = self.site.now() + seconds
-        self.expire = expire
+    def expire(self, now: float) -> None:
+        """``deadline`` has passed."""
+        if self.state is State.IDLE:
+            self.loseConnection()
+        elif self.state is State.HEAD:
+            self._cut_off()
+        elif self.state is State.BODY:
+            self._check_upload(now)
+        elif self._last_reader is not None:
+            self._last_reader.update(now)
+            if now - self._last_reader.advanced_at >= self._patience:
+                self.transport.abortConnection()
+            else:
+                self.deadline = now
 
-    def _expire_unless_read(self, seconds: float, expire: Callable[[float], object]) -> None:
-        """Expire, but not as long as the client goes on taking what was written."""
-        now = self.site.now()
-        progress = ClientProgress(self.transport, now)
-        progress.update(now)
-        self._expire_in(0.0, partial(self._expire_if_idle, progress, seconds, expire))
+    def _abort_after(self, seconds: float) -> None:
+        """Abort once the client has taken nothing for ``seconds``."""
+        self.deadline = now = self.site.now()
+        self._patience = seconds
+        self._last_reader = ClientProgress(self.transport, now)
+        self._last_reader.update(now)
 
-    def _expire_if_idle(
-        self,
-        progress: ClientProgress,
-        seconds: float,
-        expire: Callable[[float], object],
-        now: float,
-    ) -> None:
-        progress.update(now)
-        if now - progress.advanced_at >= seconds:
-            expire(now)
-        else:
-            self.deadline = now
-
-    def _close_idle(self, _: float) -> None:
-        self.loseConnection()
-
-    def _cut_off(self, _: float) -> None:
+    def _cut_off(self) -> None:
         self._log.info("closing a client that sends too slowly", log_limited=True)
         self.transport.abortConnection()
 
-    def _check_upload(self, rate_guard: UploadRateGuard, now: float) -> None:
+    def _check_upload(self, now: float) -> None:
+        _, (_, rate_guard) = self._reading()
         if rate_guard.is_too_slow(now):
-            self._cut_off(now)
+            self._cut_off()
         else:
             self.deadline = rate_guard.deadline
 
     def check_reader(self, now: float) -> None:
-        """Cut off a client that takes nothing of what waits for it, or is not there any more."""
-        progress = self._progress
-        if progress is None:
-            progress = self._progress = ClientProgress(self.transport, now)
+        """Abort where the client takes nothing of what waits for it, or does not exist any more."""
+        reader = self._reader
+        if reader is None:
+            reader = self._reader = ClientProgress(self.transport, now)
         limits = self.site.limits
-        if not progress.update(now):
-            progress.advanced_at = now
-        elif now - progress.advanced_at >= limits.slow_reader_seconds:
+        if not reader.update(now):
+            reader.advanced_at = now
+        elif now - reader.advanced_at >= limits.slow_reader_seconds:
             self._give_up("closing a client that takes nothing of its answer", "slow_reader")
         elif is_unresponsive(self.transport, gone_after(limits.keepalive_seconds)):
             self._give_up("closing a client that has vanished", "client_gone")
 
-    def _give_up(self, what: str, outcome: str) -> None:
+    def _give_up(self, event: str, outcome: str) -> None:
         request = self._request or self.undelivered
         if request is not None:
             request.disconnect_outcome = outcome
-        self._log.info(what, outcome=outcome, log_limited=True)
+        self._log.info(event, outcome=outcome, log_limited=True)
         self.transport.abortConnection()
 
-    def _abort(self, _: float) -> None:
-        self.transport.abortConnection()
-
-    # -- the answer's way, as twisted.web's requests want it -------------------------------------
-
-    def requestDone(self, request: ProxyRequest) -> None:
-        """The answer is written; another request may come."""
-        if request is not self._request:
-            raise RuntimeError("a request ended that was not being served")
-        self._request = None
-        self.is_serving = False
-        self._has_answered = True
-        if self._is_congested:
-            request.is_undelivered = True
-            self.undelivered = request
-        if not request.is_working:
-            self.site.gate.release(request)
-        if not self.persistent:
-            self._close()
-            return
-        if self._is_congested:
-            self.deadline = math.inf  # Readers are judged by what they take.
-        else:
-            self.deadline, self.expire = self.site.now() + IDLE_SECONDS, self._close_idle
-        self._step = self._read_head
-        if self._buffer or self._is_paused or self._is_congested:
-            self._process_buffer()
-            self._update_reading()
-
-    def _release_undelivered(self) -> None:
-        """The client has taken its last answer from this process, or will not."""
-        request, self.undelivered = self.undelivered, None
-        if request is not None:
-            request.is_undelivered = False
-            self.site.gate.release(request)
-
-    def _close(self) -> None:
-        if self._buffer.strip(_EMPTY_LINE):
-            self.linger()
-        else:
-            self.loseConnection()
+    # -- writing, as twisted.web's requests want it ----------------------------------------------
 
     def write(self, data: bytes) -> None:
         send(self.transport, data)
@@ -473,26 +553,10 @@ class ClientConnection(Protocol):
     def isSecure(self) -> bool:
         return ISSLTransport(self.transport, None) is not None
 
-    def loseConnection(self) -> None:
-        """Close as soon as all that was written is sent."""
-        if self._is_closing:
-            return
-        self._is_closing, self.persistent = True, False
-        flush(self.transport)
-        patience = CLOSE_SECONDS
-        if unsent(self.transport):
-            patience = max(patience, self.site.limits.slow_reader_seconds)
-        self._expire_unless_read(patience, self._abort)
-        self._step = self._drop
-        self._buffer = b""
-        # A transport waits for its producer to end.
-        self.transport.unregisterProducer()
-        self.transport.loseConnection()
-
     # -- back-pressure ---------------------------------------------------------------------------
 
     def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
-        """Let ``producer``, which writes the answer, be held back while the client reads slowly."""
+        """Pause ``producer``, which writes the answer, while the client reads slowly."""
         if self._producer is not None or not streaming:
             raise RuntimeError("an answer has one producer, which pushes")
         self._producer = producer
@@ -510,13 +574,15 @@ class ClientConnection(Protocol):
         self._update_reading()
 
     def resumeProducing(self) -> None:
-        """Called by the transport: all is sent."""
+        """Called by the transport: everything is sent."""
         self._is_congested = False
         self._release_undelivered()
         if self._producer is not None:
             self._producer.resumeProducing()
-        if self._step == self._read_head:
-            self._expire_in(IDLE_SECONDS, self._close_idle)
+        if self.state is State.IDLE:
+            self.deadline = self.site.now() + IDLE_SECONDS
+        elif self.state is State.HEAD:
+            self.deadline = self.site.now() + HEADER_SECONDS
         self._process_buffer()
         self._update_reading()
 
@@ -526,32 +592,28 @@ class ClientConnection(Protocol):
             self._producer.stopProducing()
 
     def _update_reading(self) -> None:
-        """Read from the client only as long as something can become of what it sends."""
-        if self.is_serving or self._waits_for_turn:
+        """Read the socket only as long as something can become of what the client sends."""
+        is_responding = self.state is State.RESPONDING
+        if is_responding or self._is_yielding:
             pause = len(self._buffer) > MAX_HELD_BYTES
         else:
-            pause = self._is_congested and self._step == self._read_head
+            pause = self._is_congested and self.state in _BEFORE_REQUEST
         if pause != self._is_paused:
             self._is_paused = pause
-            self.site.watch_for_disconnect(self, wanted=pause and self.is_serving)
+            self.site.watch_for_disconnect(self, wanted=pause and is_responding)
             if pause:
                 self.transport.pauseProducing()
             else:
                 self.transport.resumeProducing()
 
 
-class RefusedConnection(Protocol):
-    """The protocol of a connection that is one too many: it is closed."""
-
-    transport: Connection
-
-    def connectionMade(self) -> None:
-        if ISSLTransport.providedBy(self.transport):
-            self.transport.abortConnection()
-        else:
-            self.transport.loseConnection()
-
-
-def _ignore(_: object = None) -> bool:
-    """A step, or what happens at a deadline, on a connection that is closed."""
-    return False
+_BEFORE_REQUEST: Final = (State.IDLE, State.HEAD)
+_READERS: Final[Mapping[State, Callable[[ClientConnection], bool]]] = {
+    State.IDLE: ClientConnection._read_head,
+    State.HEAD: ClientConnection._read_head,
+    State.BODY: ClientConnection._read_body,
+    State.RESPONDING: ClientConnection._hold,
+    State.LINGERING: ClientConnection._discard,
+    State.CLOSING: ClientConnection._discard,
+    State.CLOSED: ClientConnection._discard,
+}

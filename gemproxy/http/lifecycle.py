@@ -117,7 +117,7 @@ class RequestLifecycle:
         self._aborted = False
 
     def check_head(self, request: ProxyRequest, route: Route) -> None:
-        """See :class:`gemproxy.http.site.RequestGate`. All that a head decides, in its order."""
+        """See :class:`gemproxy.http.gate.RequestGate`. All that a head decides, in its order."""
         settings, length = self.settings, request.length
         request.route = route.template
         if self.draining:
@@ -151,7 +151,7 @@ class RequestLifecycle:
         self.in_flight += 1
 
     def check_body_size(self, request: ProxyRequest, size: int) -> None:
-        """See :class:`gemproxy.http.site.RequestGate`."""
+        """See :class:`gemproxy.http.gate.RequestGate`."""
         check_size(request, size)
         self._buffer(request, size)
 
@@ -170,7 +170,7 @@ class RequestLifecycle:
         self.buffered_bytes, request.buffered_bytes = buffered, size
 
     def release(self, request: ProxyRequest) -> None:
-        """See :class:`gemproxy.http.site.RequestGate`."""
+        """See :class:`gemproxy.http.gate.RequestGate`."""
         self.buffered_bytes -= request.buffered_bytes
         request.buffered_bytes = 0
         if request.has_place and not request.is_undelivered:
@@ -220,7 +220,7 @@ class RequestLifecycle:
         write_whole(request, status, headers, body, now)
 
     def reject(self, request: ProxyRequest, error: ProxyError) -> None:
-        """See :class:`gemproxy.http.site.RequestGate`."""
+        """See :class:`gemproxy.http.gate.RequestGate`."""
         exchange, writer = self._begin(request, request.route)
         exchange.turned_away = True
         exchange.outcome = error.word

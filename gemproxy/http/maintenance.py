@@ -35,7 +35,7 @@ def maintenance_site(reactor: IReactorTime, errors: ErrorEncoder) -> ProxySite:
 
 
 class _MaintenanceGate:
-    """Lets nobody in; see :class:`gemproxy.http.site.RequestGate`."""
+    """Lets nobody in; see :class:`gemproxy.http.gate.RequestGate`."""
 
     _log = Logger()
 

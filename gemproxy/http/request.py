@@ -29,9 +29,8 @@ if TYPE_CHECKING:
     from gemproxy.core.audit import Actor
     from gemproxy.core.context import Exchange
     from gemproxy.http.auth import Client
-    from gemproxy.http.connection import ClientConnection
     from gemproxy.http.http1 import RequestHead
-    from gemproxy.http.site import ProxySite
+    from gemproxy.http.interfaces import Channel
 
 # Werkzeug asks for this codec with the first request. To load it takes milliseconds, and files that
 # can be opened.
@@ -73,13 +72,12 @@ def decoded_path(request: ProxyRequest) -> str:
 class ProxyRequest(Request):
     """A request whose body stays in memory; the channel keeps it within bounds."""
 
-    channel: ClientConnection  # type: ignore[assignment]
-    site: ProxySite  # type: ignore[assignment]
+    channel: Channel  # type: ignore[assignment]
     queued = False
     #: Set when the request was answered before its body was complete.
     refused = False
 
-    # What the gate decided from the head (:class:`gemproxy.http.site.RequestGate`).
+    # What the gate decided from the head (:class:`gemproxy.http.gate.RequestGate`).
     #: The path's template, or a word for what has none.
     route = "refused"
     max_body_bytes = 0
@@ -98,10 +96,9 @@ class ProxyRequest(Request):
     #: How it is told where the client left, or was made to.
     disconnect_outcome = "client_gone"
 
-    def __init__(self, channel: ClientConnection, head: RequestHead) -> None:
+    def __init__(self, channel: Channel, head: RequestHead) -> None:
         # Not Request's own: all that it makes is made below, when somebody asks for it.
         self.channel = channel
-        self.site = channel.site
         self.method = head.method
         self.uri = head.target
         self.path = head.path
@@ -135,15 +132,15 @@ class ProxyRequest(Request):
     # -- serving it ------------------------------------------------------------------------------
 
     def process(self) -> None:
-        """Serve by the fast route of this path if there is one, else by its resource."""
-        act = self.site.fast_routes.get((self.method, self.path))
-        if act is None:
-            self._look_up()
-            return
+        """Serve by the site's resource; refuse what Klein would answer in its own words."""
         try:
-            act(self)
-        except Exception:  # noqa: BLE001 - the last guard of the site
-            self.processingFailed(Failure())
+            decoded_path(self)
+        except ProxyError as error:
+            self.channel.reject(error)
+            return
+        self.args = parse_qs(self.uri.partition(b"?")[2], True)
+        self.content = BytesIO()
+        super().process()
 
     def processingFailed(self, reason: Failure) -> Failure:
         """A defect is logged, and becomes an answer where none is complete."""
@@ -151,8 +148,7 @@ class ProxyRequest(Request):
             self._log.failure("request failed after its end", failure=reason)
         else:
             self._log.failure("request failed before its work began", failure=reason)
-            error = InternalError("The proxy failed to serve this request.")
-            self.site.gate.reject(self, error)
+            self.channel.reject(InternalError("The proxy failed to serve this request."))
         return reason
 
     def on_disconnect(self, act: Callable[[], None]) -> None:
@@ -186,17 +182,6 @@ class ProxyRequest(Request):
         notifications, self.notifications = self.notifications, []
         for finished in notifications:
             finished.callback(None)
-
-    def _look_up(self) -> None:
-        """Find what serves the path; refuse one that Klein would answer in its own words."""
-        try:
-            decoded_path(self)
-        except ProxyError as error:
-            self.site.gate.reject(self, error)
-            return
-        self.args = parse_qs(self.uri.partition(b"?")[2], True)
-        self.content = BytesIO()
-        super().process()
 
     def getRequestHostname(self) -> bytes:
         """For Klein, whose routes serve every host: it fails at one that is no name, or missing."""

@@ -16,7 +16,7 @@ from gemproxy.core.errors import ProxyError
 if TYPE_CHECKING:
     from gemproxy.core.context import Exchange
     from gemproxy.core.interfaces import ErrorEncoder, Flow
-    from gemproxy.http.site import ProxyRequest
+    from gemproxy.http.request import ProxyRequest
 
 JSON = b"application/json"
 _STATUS_LINES = {
@@ -58,7 +58,7 @@ def _head(request: ProxyRequest, status: int, headers: bytes, now: float) -> byt
     """Status line and headers, up to and with the empty line."""
     return b"%b%b%b%b" % (
         _STATUS_LINES.get(status) or b"HTTP/1.1 %d Unknown\r\n" % status,
-        request.channel.site.date_header.line(now),
+        request.channel.site.server_headers(now),
         headers,
         b"\r\n" if request.channel.persistent else b"Connection: close\r\n\r\n",
     )

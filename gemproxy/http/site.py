@@ -8,7 +8,6 @@ dict; every other path is Klein's.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
@@ -22,10 +21,12 @@ from twisted.web.resource import IResource, Resource
 from zope.interface import implementer
 
 from gemproxy.clock import wall_clock
-from gemproxy.core.errors import InvalidRequest, ProxyError
+from gemproxy.core.errors import InvalidRequest
 from gemproxy.core.interfaces import ErrorEncoder
-from gemproxy.http.connection import LINGER_SECONDS, ClientConnection, RefusedConnection
-from gemproxy.http.connection_limits import ConnectionLimits, OpenConnections
+from gemproxy.http.connection import LINGER_SECONDS, ClientConnection, FastRoutes
+from gemproxy.http.connection_limits import ConnectionLimits
+from gemproxy.http.gate import RequestGate
+from gemproxy.http.open_connections import OpenConnections, RefusedConnection
 from gemproxy.http.origins import OriginGuard
 from gemproxy.http.request import ProxyRequest, new_request_id, request_id_of
 from gemproxy.http.response_writer import DateHeader
@@ -47,30 +48,6 @@ SWEEP_SECONDS = 1.0
 #: with slow readers is short.
 LOOK_SECONDS = 5.0
 _MALFORMED = "The request is not valid HTTP/1.1, or its headers are too large."
-
-
-class RequestGate(Protocol):
-    """Decides from a request's head whether its body may come, and answers where it may not."""
-
-    def check_head(self, request: ProxyRequest) -> None:
-        """Admit ``request``, of which only the head has been read, and note how on it.
-
-        Takes of the limits that all requests share. Raises
-        :class:`~gemproxy.core.errors.ProxyError` for a request that is turned away, of which no
-        byte of the body is then read; it has taken nothing.
-        """
-
-    def check_body_size(self, request: ProxyRequest, size: int) -> None:
-        """``size`` bytes of a body that comes in chunks are there. Raises as ``check_head``."""
-
-    def release(self, request: ProxyRequest) -> None:
-        """The connection has done with ``request``: give back what it took, unless it works yet.
-
-        May be called more than once.
-        """
-
-    def reject(self, request: ProxyRequest, error: ProxyError) -> None:
-        """Answer a request that ended before its work began."""
 
 
 @implementer(IProtocolNegotiationFactory)
@@ -100,14 +77,14 @@ class ProxySite(Factory):
         self.guard = guard
         self.malformed_body = errors.answer(InvalidRequest(_MALFORMED)).body
         self.now = reactor.seconds
-        self.date_header = DateHeader(wall_clock(reactor))
+        self.server_headers: Callable[[float], bytes] = DateHeader(wall_clock(reactor)).line
         #: Told of each request that was not HTTP.
         self.malformed: Callable[[], object] = _nothing
-        self.fast_routes: dict[tuple[bytes, bytes], Callable[[ProxyRequest], object]] = {}
+        self.fast_routes: FastRoutes = {}
         self.connections = OpenConnections(limits or ConnectionLimits())
         #: The connections that are open.
         self.channels = self.connections.channels
-        self.call_later = reactor.callLater
+        self.call_later: Callable[..., IDelayedCall] = reactor.callLater
         self._unread: set[ClientConnection] = set()
         self._sweeping: IDelayedCall | None = None
         self._closed: Deferred[None] | None = None
@@ -171,9 +148,7 @@ class ProxySite(Factory):
         for channel in [channel for channel in self.channels if now > channel.deadline]:
             channel.expire(now)
         again = now + min(LOOK_SECONDS, self.limits.slow_reader_seconds / 4)
-        for channel in [each for each in self.channels if each.is_serving or each.undelivered]:
-            if now < channel.look_at:
-                continue
+        for channel in [each for each in self.channels if each.has_reader and now >= each.look_at]:
             channel.look_at = again
             channel.check_reader(now)
         for channel in list(self._unread):

@@ -64,7 +64,7 @@ class Client:
 
     def send(self, data):
         self.channel.dataReceived(data)
-        while self.channel._waits_for_turn:
+        while self.channel._is_yielding:
             self.clock.advance(0)
 
     @property
