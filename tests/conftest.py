@@ -5,6 +5,7 @@ import signal
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 # A shell that runs the tests in the background lets them ignore SIGINT, and their children inherit
@@ -23,6 +24,10 @@ from gemproxy.clock import use_monotonic_time
 # four times as long as its start, and pytest rewrites the assertions of every file.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# How long an example takes says more of the machine and of what else runs on it than of the code.
+hypothesis.settings.register_profile("gemproxy", deadline=None)
+hypothesis.settings.load_profile("gemproxy")
 
 NAMES = ("alpha", "beta", "gamma", "delta")
 

@@ -342,6 +342,8 @@ class AnyOrder(RuleBasedStateMachine):
         connection, transport = self.client.connection, self.client.transport
         if self.is_lost or connection.state in (State.LINGERING, State.CLOSING):
             return
+        if connection._is_yielding:
+            return  # What else holds is looked at in its turn.
         assert connection._is_paused == (transport.producerState == "paused")
         if connection._is_congested and connection.state in (State.IDLE, State.HEAD):
             assert connection._is_paused
@@ -356,5 +358,5 @@ class AnyOrder(RuleBasedStateMachine):
             assert self.client.gate.taken == 0
 
 
-AnyOrder.TestCase.settings = settings(max_examples=200, stateful_step_count=30, deadline=None)
+AnyOrder.TestCase.settings = settings(max_examples=200, stateful_step_count=30)
 TestAnyOrder = AnyOrder.TestCase
