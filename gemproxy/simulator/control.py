@@ -5,7 +5,8 @@ No credential is asked for: the simulator listens on loopback and has made-up ke
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 from twisted.web.resource import Resource
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
     from twisted.web.server import Request
 
-    from gemproxy.simulator.server import Simulator
+    from gemproxy.simulator.recording import Exchange
 
 
 class _Wrong(Exception):
@@ -30,12 +31,36 @@ class _Wrong(Exception):
         self.status = status
 
 
+class Controlled(Protocol):
+    """What the control calls see of the simulator."""
+
+    @property
+    def in_flight(self) -> int:
+        """Exchanges that are not over."""
+
+    @property
+    def requests(self) -> Iterable[Exchange]:
+        """The latest exchanges, the oldest first."""
+
+    def describe_keys(self) -> list[Any]:
+        """Every key's state, without secrets."""
+
+    def assign(self, key: str, told: Assignment) -> None:
+        """Let a key behave as ``told``. Raises KeyError for an unknown one."""
+
+    def set_default(self, told: Assignment) -> None:
+        """What keys do that have no behaviour of their own."""
+
+    def reset(self) -> None:
+        """Go back to the configuration."""
+
+
 class ControlResource(Resource):
     """Keys, default, requests, behaviours and reset, each a path below ``/_simulator``."""
 
     isLeaf = True
 
-    def __init__(self, simulator: Simulator, reactor: IReactorTime) -> None:
+    def __init__(self, simulator: Controlled, reactor: IReactorTime) -> None:
         super().__init__()
         self._simulator = simulator
         self._wall = wall_clock(reactor)
