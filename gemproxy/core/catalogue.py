@@ -148,8 +148,8 @@ class ModelCatalogue:
 
     def _keys_to_ask(self) -> list[Key]:
         """The key that could list the last time, then others in the file's order."""
-        keys = list(islice(self._pool.sound_keys(self._seconds()), MAX_ATTEMPTS))
-        last = self._pool.sound_key(self._last_good, self._seconds())
+        keys = list(islice(self._pool.healthy_keys(self._seconds()), MAX_ATTEMPTS))
+        last = self._pool.healthy_key(self._last_good, self._seconds())
         return keys if last is None else [last, *(key for key in keys if key != last)]
 
     async def _fetch_with(self, key: Key, exchange: Exchange) -> list[GeminiModel]:

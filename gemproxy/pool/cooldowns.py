@@ -90,10 +90,10 @@ class Cooldowns:
         #: How many there are; some may just have ended.
         self.size = 0
 
-    def add(self, cooldown: Cooldown, now: float, *, restored: bool = False) -> None:
-        """Begin a cooldown; one that lasts longer already stays as it is.
+    def add(self, cooldown: Cooldown, now: float, *, restored: bool = False) -> Cooldown | None:
+        """Begin a cooldown, unless the present one lasts as long. Returns it if it has begun.
 
-        None lasts longer than its reason allows. ``restored``: it began in an earlier run.
+        It lasts no longer than its reason allows. ``restored``: it began in an earlier run.
         """
         self._forget_past(now)
         if not cooldown.until <= now + cooldown.longest:
@@ -104,12 +104,13 @@ class Cooldowns:
         if cooldown.until <= now or (present and present.until >= cooldown.until):
             if not projects:
                 del self._by_model[cooldown.model]
-            return
+            return None
         projects[cooldown.project] = _Entry(cooldown, None if restored else now)
         self._by_model.move_to_end(cooldown.model)
         heapq.heappush(self._ends, (cooldown.until, cooldown.model, cooldown.project))
         self.size += present is None
         self._make_room()
+        return cooldown
 
     def may_find(self, project: str, model: str) -> bool:
         """Whether :meth:`find` may find one; a cooldown that has just ended counts as well."""

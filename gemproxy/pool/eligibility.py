@@ -21,7 +21,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter
-from collections.abc import Collection, Hashable, Iterable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from enum import Enum
 from itertools import count
 from typing import Any, Generic, TypeVar
@@ -29,7 +29,7 @@ from typing import Any, Generic, TypeVar
 from msgspec import Struct
 
 from gemproxy.pool.breaker import State
-from gemproxy.pool.cooldowns import Calendar, Cooldowns
+from gemproxy.pool.cooldowns import Calendar, Cooldown, Cooldowns
 from gemproxy.pool.limits import Shortage
 from gemproxy.pool.state import KeyState, PoolSettings
 
@@ -212,8 +212,11 @@ class Eligibility:
     left the window since.
     """
 
-    def __init__(self, settings: PoolSettings) -> None:
+    def __init__(
+        self, settings: PoolSettings, on_cooldown: Callable[[Cooldown], None] | None = None
+    ) -> None:
         self.settings = settings
+        self._on_cooldown = on_cooldown
         self.calendar = Calendar()
         self.cooldowns = Cooldowns()
         self.denials = Cooldowns()
@@ -226,6 +229,12 @@ class Eligibility:
             self.restricted.discard(key)
         else:
             self.restricted.add(key)
+
+    def cool_down(self, table: Cooldowns, cooldown: Cooldown, now: float) -> None:
+        """Put a cooldown into one of the tables. ``on_cooldown`` is called if it is not shorter."""
+        kept = table.add(cooldown, now)
+        if kept is not None and self._on_cooldown is not None:
+            self._on_cooldown(kept)
 
     def check(
         self,

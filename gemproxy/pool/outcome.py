@@ -155,14 +155,10 @@ def _out_of_quota(
 ) -> None:
     entry.failed(_error(outcome, now))
     entry.breaker.release(permit)
-    if outcome.until is not None:
-        until = eligibility.calendar.monotonic(outcome.until)
-    else:
-        delay = outcome.retry_after
-        until = now + (entry.cooldown(eligibility.settings) if delay is None else delay)
+    until = quota_returns(entry, outcome, now, eligibility)
     concerned = ALL_MODELS if outcome.all_models else model
     cooldown = Cooldown(entry.key.project, concerned, until, outcome.verdict.value)
-    eligibility.cooldowns.add(cooldown, now)
+    eligibility.cool_down(eligibility.cooldowns, cooldown, now)
 
 
 def _denied(
@@ -179,7 +175,8 @@ def _denied(
         until = eligibility.calendar.monotonic(outcome.until)
     else:
         until = now + eligibility.settings.recovery_time
-    eligibility.denials.add(Cooldown(entry.key.project, model, until, "denied"), now)
+    denial = Cooldown(entry.key.project, model, until, "denied")
+    eligibility.cool_down(eligibility.denials, denial, now)
 
 
 def _forbidden(
@@ -202,7 +199,16 @@ def _forbidden(
     entry.last_error = _error(outcome, now)
     entry.breaker.release(permit)
     until = now + eligibility.settings.recovery_time
-    eligibility.key_denials.add(Cooldown(entry.id, model, until, FORBIDDEN), now)
+    denial = Cooldown(entry.id, model, until, FORBIDDEN)
+    eligibility.cool_down(eligibility.key_denials, denial, now)
+
+
+def quota_returns(entry: KeyState, outcome: Outcome, now: float, eligibility: Eligibility) -> float:
+    """When a used-up quota may be used again: as the upstream says, or after the key's cooldown."""
+    if outcome.until is not None:
+        return eligibility.calendar.monotonic(outcome.until)
+    delay = outcome.retry_after
+    return now + (entry.cooldown(eligibility.settings) if delay is None else delay)
 
 
 def _error(outcome: Outcome, now: float) -> LastError:

@@ -1,23 +1,24 @@
-"""The pool: which key serves next, and what each outcome does to it.
+"""The pool of keys: leases, status, the operator's commands, reload and restart.
 
 :meth:`KeyPool.acquire` gives a :class:`Lease`, which is settled once, by :meth:`KeyPool.record` or
-:meth:`KeyPool.release`. :class:`~gemproxy.pool.scheduler.KeyScheduler` chooses the key. Time is
-monotonic and always an argument; what is shown or stored has epoch seconds (see ``calendar``).
+:meth:`KeyPool.release`. The modules below it do the work: ``scheduler`` chooses the key,
+``outcome`` has the effects of each outcome. Time is monotonic and always an argument; what is shown
+or stored has epoch seconds (see :class:`~gemproxy.pool.cooldowns.Calendar`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import count, islice
 
 from gemproxy.core.errors import ProxyError
 from gemproxy.pool.breaker import Permit, State
-from gemproxy.pool.cooldowns import FORBIDDEN
+from gemproxy.pool.cooldowns import FORBIDDEN, Cooldown
 from gemproxy.pool.eligibility import Eligibility, Ineligible, Reason
 from gemproxy.pool.key import Key
 from gemproxy.pool.outcome import SERVED, Outcome, Verdict, apply_outcome
-from gemproxy.pool.reload import KeyDiff, move_cooldowns
+from gemproxy.pool.reload import KeyDiff, compare_keys, move_cooldowns
 from gemproxy.pool.scheduler import KeyScheduler
 from gemproxy.pool.snapshot import KeySnapshot, Override, PoolSnapshot
 from gemproxy.pool.state import KeyState, Lease, PoolSettings
@@ -25,6 +26,7 @@ from gemproxy.pool.status import (
     KeyStatus,
     PoolChange,
     PoolCounts,
+    PoolListener,
     SkippedKey,
     Transition,
     key_status,
@@ -32,7 +34,9 @@ from gemproxy.pool.status import (
     skipped_keys,
 )
 from gemproxy.pool.unavailable import (
+    QUOTA_VERDICTS,
     AvailabilitySummary,
+    models_unavailable,
     no_healthy_keys,
     quota_exhausted,
     unavailable,
@@ -44,6 +48,7 @@ __all__ = [
     "Lease",
     "PoolChange",
     "PoolCounts",
+    "PoolListener",
     "PoolSettings",
     "PoolSnapshot",
     "Reason",
@@ -52,9 +57,7 @@ __all__ = [
     "UnknownKey",
 ]
 
-_QUOTA = frozenset({Verdict.QUOTA_MINUTE, Verdict.QUOTA_DAY})
-_NOT_FOR_THIS_KEY = frozenset({Verdict.FORBIDDEN, Verdict.MODEL_DENIED})
-_NOTHING_LEARNED = Outcome(Verdict.CLIENT_GONE)
+_IGNORED = Outcome(Verdict.CLIENT_GONE)
 _NO_OVERRIDE = Override()
 _MAX_REMOVED = 10_000
 
@@ -64,21 +67,21 @@ class UnknownKey(LookupError):
 
 
 class KeyPool:
-    """See the module. ``on_transition`` hears of every change of a key's breaker."""
+    """See the module. ``listener`` is told what happens to keys."""
 
     def __init__(
         self,
         keys: Sequence[Key],
         settings: PoolSettings | None = None,
-        on_transition: Callable[[Transition], None] | None = None,
+        listener: PoolListener | None = None,
     ) -> None:
         self._settings = settings or PoolSettings()
-        self._on_transition = on_transition
+        self._listener = listener or PoolListener()
         self._orders = count()
         self._overrides: dict[str, Override] = {}
-        #: What was known of keys that have left the file, in the pool's time: they may come back.
+        #: The history of removed keys, in the pool's time: they may return to the file.
         self._removed: dict[str, KeySnapshot] = {}
-        self._eligibility = Eligibility(self._settings)
+        self._eligibility = Eligibility(self._settings, self._cooldown_set)
         self._entries = {key.id: self._new_entry(key) for key in keys}
         self._scheduler = KeyScheduler(self._entries, self._eligibility)
 
@@ -87,7 +90,7 @@ class KeyPool:
     def acquire(
         self, model: str, now: float, *, tried: Collection[str] = (), tokens: int = 0
     ) -> Lease:
-        """The key whose turn it is for ``model``, for a request of about ``tokens`` tokens.
+        """Lease the next key for ``model``, for a request of about ``tokens`` tokens.
 
         ``tried`` are ids of keys that this request has used already. Raises
         :class:`~gemproxy.core.errors.QuotaExhausted`,
@@ -100,9 +103,9 @@ class KeyPool:
         return self._lease(entry, model, now, tokens)
 
     def acquire_again(self, key_id: str, model: str, now: float, *, tokens: int = 0) -> Lease:
-        """This very key, for a second try; its earlier lease has to be settled.
+        """Lease one key for a second attempt; its earlier lease has to be settled.
 
-        Raises as :meth:`acquire` where the key may not serve now.
+        Raises as :meth:`acquire` if the key is ineligible now.
         """
         entry = self._entries.get(key_id)
         summary = AvailabilitySummary()
@@ -116,9 +119,9 @@ class KeyPool:
         raise unavailable(summary, model, now, self._settings.cooldown)
 
     def acquire_probe(self, key_id: str, now: float) -> Lease | None:
-        """The one trial of a half-open key, for a call that no model's quota is used for.
+        """Lease a half-open key for its one trial, with a call that uses no model's quota.
 
-        ``None`` where there is none to be had. Its outcome is recorded as any other.
+        ``None`` if the key waits for no trial. The outcome is recorded as any other.
         """
         entry = self._entries.get(key_id)
         if entry is None or not _awaits_trial(entry, now):
@@ -127,9 +130,9 @@ class KeyPool:
         return Lease(entry, entry.key, "", permit, None) if permit is not None else None
 
     def waive_probe(self, lease: Lease) -> None:
-        """Probes say nothing of this half-open key: a client's request may make its trial.
+        """Let a client's request make the trial of a half-open key, since probes say nothing of it.
 
-        ``lease`` is a probe's, and is still to be settled.
+        ``lease`` is the lease of a probe, which is still to be settled.
         """
         entry = lease.entry
         if lease.permit.generation == entry.breaker.generation:
@@ -145,11 +148,11 @@ class KeyPool:
         latency: float | None = None,
         tokens: int | None = None,
     ) -> None:
-        """Settle a lease with what came of it; a lease that is settled already stays as it is.
+        """Settle a lease with the outcome of its attempt; a settled lease stays as it is.
 
         ``latency`` is in seconds, ``tokens`` what the request really took. A failure of the service
-        or of the network is recorded only where it is the key's (see ``attribution``), else the
-        lease is released.
+        or of the network is recorded only if it is charged to the key (see
+        :mod:`gemproxy.core.attribution`), else the lease is released.
         """
         if lease.settled:
             return
@@ -164,19 +167,22 @@ class KeyPool:
         entry.stored = None
         if outcome.verdict in SERVED:
             if latency is not None:
-                entry.answered_in(latency)
+                entry.add_latency(latency)
             self._scheduler.served(lease, now)
         else:
             self._scheduler.failed(lease, outcome, now)
 
     def _record_late(self, lease: Lease, outcome: Outcome, now: float) -> None:
-        """The key is gone. A project that others share is not, and may be out of quota by now."""
+        """The key was removed. A project that other keys share may be out of quota all the same."""
         entry = lease.entry
         if not entry.key.has_own_project:
             apply_outcome(entry, lease.permit, lease.model, outcome, now, self._eligibility)
 
     def mark_serving(self, lease: Lease) -> None:
-        """The key has begun to answer: a trial need not wait for a long stream's end."""
+        """The key has begun to answer. If that was its trial, the breaker closes now.
+
+        It does not wait for the end of a long stream.
+        """
         if lease.permit.trial and not lease.settled:
             entry = lease.entry
             if lease.permit.generation == entry.breaker.generation:
@@ -184,18 +190,18 @@ class KeyPool:
             entry.breaker.record_success(lease.permit)
 
     def release(self, lease: Lease, now: float) -> None:
-        """Settle a lease of which nothing is to be learned; the request counts for ``rpm``."""
-        self.record(lease, _NOTHING_LEARNED, now)
+        """Settle a lease whose outcome says nothing of the key; the request counts for ``rpm``."""
+        self.record(lease, _IGNORED, now)
 
     def unavailable(self, model: str, now: float, outcome: Outcome) -> ProxyError:
-        """What a client is told whose last attempt ended with ``outcome`` and who gets no other.
+        """The error for a request whose last attempt ended with ``outcome`` and that gets no other.
 
-        Where keys are left and only the client's attempts are used up, that is the same kind of
-        error, with the advice to come back at once.
+        If keys are left and only the attempts are used up, it is the same kind of error, with the
+        advice to try again at once.
         """
         if not self._scheduler.any_eligible(model, now):
             return self._unavailable(model, now, 0)
-        if outcome.verdict in _QUOTA:
+        if outcome.verdict in QUOTA_VERDICTS:
             summary = self._scheduler.known(model, now)
             summary.add(Ineligible(Reason.COOLING_DOWN, now))
             return quota_exhausted(summary, model, now)
@@ -203,58 +209,20 @@ class KeyPool:
         return no_healthy_keys(summary, 1.0, untried)
 
     def models_unavailable(self, failed: dict[str, Outcome], now: float) -> ProxyError:
-        """What a client is told that asked for the list of models, which no key could fetch.
+        """The error for a request for the list of models, which no key could fetch.
 
-        ``failed`` has what came of each key that was asked, by its id, in the order of time; the
-        last one decided. Nothing is recorded, but the error is that of :meth:`unavailable` as if
+        ``failed`` has the outcome of each key that was asked, by its id, in the order of time; the
+        last one decides. Nothing is recorded, but the error is that of :meth:`unavailable` as if
         it were.
         """
-        last = next(reversed(failed.values()), None)
-        summary, untried = AvailabilitySummary(), 0
-        for entry in self._entries.values():
-            outcome = failed.get(entry.id)
-            if outcome is not None:
-                summary.add_lasting(self._ineligible_after(entry, outcome, now))
-            elif not entry.enabled:
-                summary.add_lasting(Ineligible(Reason.DISABLED))
-            elif entry.breaker.state_at(now) is State.OPEN:
-                rejected = entry.needs_attention is not None
-                until = entry.breaker.until
-                summary.add_lasting(Ineligible(Reason.CIRCUIT_OPEN, until, rejected=rejected))
-            elif entry.breaker.state_at(now) is State.HALF_OPEN:
-                summary.add_lasting(Ineligible(Reason.HALF_OPEN_BUSY))
-            else:
-                untried += 1
-        if not untried:
-            return unavailable(summary, "", now, self._settings.cooldown)
-        if last is not None and last.verdict in _QUOTA:
-            summary.add(Ineligible(Reason.COOLING_DOWN, now))
-            return quota_exhausted(summary, "", now)
-        return no_healthy_keys(summary, 1.0, untried)
+        return models_unavailable(self._entries.values(), failed, now, self._eligibility)
 
-    def _ineligible_after(self, entry: KeyState, outcome: Outcome, now: float) -> Ineligible:
-        """What would keep the key from serving, had ``outcome`` been recorded."""
-        if outcome.verdict in _QUOTA:
-            if outcome.until is not None:
-                until = self._eligibility.calendar.monotonic(outcome.until)
-            else:
-                delay = outcome.retry_after
-                until = now + (entry.cooldown(self._settings) if delay is None else delay)
-            for_the_day = outcome.verdict is Verdict.QUOTA_DAY
-            return Ineligible(Reason.COOLING_DOWN, until, for_the_day=for_the_day)
-        recovered = now + self._settings.recovery_time
-        if outcome.verdict is Verdict.KEY:
-            return Ineligible(Reason.CIRCUIT_OPEN, recovered, rejected=True)
-        if outcome.verdict in _NOT_FOR_THIS_KEY:
-            return Ineligible(Reason.ALREADY_TRIED, recovered)
-        return Ineligible(Reason.ALREADY_TRIED)
-
-    # -- explanations ----------------------------------------------------------------------------
+    # -- status ----------------------------------------------------------------------------------
 
     def ineligible_keys(
         self, model: str, now: float, tried: Collection[str] = (), limit: int = 20
     ) -> list[SkippedKey]:
-        """The first keys, in the file's order, that are not eligible for ``model``, and why."""
+        """The first keys, in the file's order, that are ineligible for ``model``, and why."""
         every = self._entries.values()
         return list(islice(skipped_keys(every, self._eligibility, model, now, tried=tried), limit))
 
@@ -268,11 +236,11 @@ class KeyPool:
         chosen: str | None = None,
         limit: int = 20,
     ) -> list[SkippedKey]:
-        """At most ``limit`` keys that were not eligible for a request, at a cost that is bounded.
+        """At most ``limit`` keys that were ineligible for a request, at a bounded cost.
 
-        ``chosen`` is the id of the key that was chosen instead. A pool of up to ``limit`` keys is
-        looked at whole, in the file's order. Of a larger one those are told that the scheduler has
-        come by and found unfit; a key whose turn had not come was not passed over.
+        ``chosen`` is the id of the key that was chosen instead. In a pool of up to ``limit`` keys
+        every key is checked, in the file's order. In a larger one only keys that the scheduler has
+        suspended are: a key that was not next was not skipped.
         """
         index = self._eligibility
         if not (
@@ -283,10 +251,10 @@ class KeyPool:
             or index.key_denials.size
         ):
             return []
-        looked_at: Iterable[KeyState] = self._entries.values()
+        keys: Iterable[KeyState] = self._entries.values()
         if len(self._entries) > limit:
-            looked_at = self._scheduler.suspects(model, now, tried, limit)
-        candidates = index.candidates(looked_at, model, tried)
+            keys = self._scheduler.suspects(model, now, tried, limit)
+        candidates = index.candidates(keys, model, tried)
         others = (entry for entry in candidates if entry.id != chosen)
         found = skipped_keys(others, index, model, now, tried=tried, tokens=tokens)
         return list(islice(found, limit))
@@ -296,9 +264,9 @@ class KeyPool:
         return list(self.each_status(now))
 
     def each_status(self, now: float) -> Iterator[KeyStatus]:
-        """As :meth:`statuses`, one at a time, for whoever cannot take ten thousand in one go.
+        """As :meth:`statuses`, one at a time, for a caller who does other work in between.
 
-        The keys are those of the moment of the first one.
+        The keys are those that there are at the first one.
         """
         for entry in list(self._entries.values()):
             yield key_status(entry, self._eligibility, now)
@@ -321,7 +289,7 @@ class KeyPool:
         )
 
     def can_serve(self, now: float) -> bool:
-        """Whether some key is enabled and its breaker admits requests. Ends at the first one."""
+        """Whether the breaker of some enabled key admits requests."""
         return any(
             entry.enabled
             and (
@@ -334,7 +302,7 @@ class KeyPool:
             for entry in self._entries.values()
         )
 
-    def sound_keys(self, now: float) -> Iterator[Key]:
+    def healthy_keys(self, now: float) -> Iterator[Key]:
         """The keys that are enabled and whose breaker is closed, in the file's order."""
         for entry in self._entries.values():
             if entry.enabled and entry.breaker.state_at(now) is State.CLOSED:
@@ -347,7 +315,7 @@ class KeyPool:
                 yield entry.key
 
     def allowed_models(self) -> frozenset[str] | None:
-        """The models that the enabled keys may serve; ``None`` where one of them may serve all."""
+        """The models that the enabled keys may serve; ``None`` if one of them may serve all."""
         allowed: set[str] = set()
         for entry in self._entries.values():
             if entry.enabled:
@@ -356,36 +324,36 @@ class KeyPool:
                 allowed |= entry.key.models
         return frozenset(allowed)
 
-    def sound_key(self, key_id: str, now: float) -> Key | None:
-        """The key with this id, if it is one of :meth:`sound_keys`."""
+    def healthy_key(self, key_id: str, now: float) -> Key | None:
+        """The key with this id, if it is one of :meth:`healthy_keys`."""
         entry = self._entries.get(key_id)
         if entry is None or not entry.enabled or entry.breaker.state_at(now) is not State.CLOSED:
             return None
         return entry.key
 
-    # -- the operator's words --------------------------------------------------------------------
+    # -- the operator's commands -----------------------------------------------------------------
 
     def enable(self, id_or_name: str) -> None:
-        """Let a key serve, whatever the file says. Raises :class:`UnknownKey`, as the next ones."""
+        """Enable a key, whatever the file says. Raises :class:`UnknownKey`, as the next ones do."""
         entry = self._find(id_or_name)
         self._change_override(entry, replace(self._override_of(entry.id), enabled=True))
 
     def disable(self, id_or_name: str) -> None:
-        """Keep a key from serving until it is enabled again, over reloads and restarts."""
+        """Disable a key until it is enabled again, over reloads and restarts."""
         entry = self._find(id_or_name)
         self._change_override(entry, replace(self._override_of(entry.id), enabled=False))
 
     def set_weight(self, id_or_name: str, weight: int | None) -> None:
-        """Weigh a key differently from the file; ``None`` goes back to the file's weight."""
+        """Set the weight of a key, whatever the file says; ``None`` restores the file's weight."""
         if weight is not None and weight < 1:
             raise ValueError(f"a weight is a whole number of at least 1, not {weight}")
         entry = self._find(id_or_name)
         self._change_override(entry, replace(self._override_of(entry.id), weight=weight))
 
     def reset(self, id_or_name: str) -> None:
-        """Close a key's breaker, forget its project's cooldowns, and that it needed attention.
+        """Close a key's breaker, end its project's cooldowns, and forget that it needs attention.
 
-        The failures in its health window stay: they age out by themselves.
+        The failures in its health window stay; they age out.
         """
         entry = self._find(id_or_name)
         entry.breaker.close()
@@ -406,7 +374,7 @@ class KeyPool:
             self._eligibility.forget(entry)
             if number % batch == 0:
                 yield
-        # Only now, or those that are looked at meanwhile would be found unfit again.
+        # Only now, or a key that is checked in between would be marked ineligible again.
         for number, entry in enumerate(list(self._entries.values()), 1):
             if entry.key.project in projects:
                 if entry.id in key_ids:
@@ -418,9 +386,9 @@ class KeyPool:
                 yield
 
     def reject(self, key_id: str, outcome: Outcome, now: float) -> bool:
-        """Google rejected the key when it was asked about it, and not for a client's request.
+        """Record that Google rejected a key outside of any lease.
 
-        Gives whether there is such a key.
+        Returns whether there is such a key.
         """
         entry = self._entries.get(key_id)
         if entry is None:
@@ -438,28 +406,29 @@ class KeyPool:
     # -- reload, restart -------------------------------------------------------------------------
 
     def apply(self, keys: Sequence[Key], settings: PoolSettings, now: float) -> PoolChange:
-        """Take a new configuration; what is known of a key whose secret is the same stays.
+        """Take a new configuration; the history of a key whose secret is the same stays.
 
-        Leases of removed keys may still be settled; only a project that others share hears of it.
+        Leases of removed keys may still be settled; that can only affect a project that other keys
+        share.
         """
-        afresh = settings != self._settings
+        other_settings = settings != self._settings
         self._settings = self._eligibility.settings = settings
-        diff = self._take(keys)
-        if afresh:
+        self._entries, diff = compare_keys(self._entries, keys, self._new_entry)
+        if other_settings:
             for entry in self._entries.values():
                 entry.configure(entry.key, settings, self._override_of(entry.id))
         if diff:
             self._follow(diff, now)
-        if afresh or diff.lists_models:
+        if other_settings or diff.lists_models:
             self._scheduler = KeyScheduler(self._entries, self._eligibility)
         else:
             self._scheduler.update(self._entries, diff)
-        return diff.told()
+        return diff.names()
 
     def set_wall_clock(self, now: float, wall: float) -> None:
-        """The wall clock says ``wall``, in epoch seconds: at the start, and when it was set.
+        """Set what the wall clock says, in epoch seconds: at the start, and when it was set.
 
-        No cooldown changes by that, apart from those that end at a midnight.
+        Only cooldowns that end at a midnight change by that.
         """
         calendar = self._eligibility.calendar
         calendar.epoch_offset = wall - now
@@ -467,21 +436,21 @@ class KeyPool:
             cooldowns.end_days(now, calendar.next_midnight)
         for entry in self._entries.values():
             entry.wall_clock_set(now)
-        # Who was passed over until the midnight of before has to be looked at again.
+        # Marks that end at the earlier midnight are wrong now.
         self._scheduler = KeyScheduler(self._entries, self._eligibility)
 
     def prepare_snapshot(self, batch: int) -> Iterator[None]:
-        """Do the work of :meth:`snapshot` ahead, in steps of ``batch`` keys that have news.
+        """Do the work of :meth:`snapshot` ahead, in steps of ``batch`` keys that have changed.
 
-        A key costs some 15 us. Between two steps the pool may be used; what changes meanwhile is
-        left for :meth:`snapshot` itself.
+        A key takes some 15 us. Between two steps the pool may be used; a key that changes then is
+        left to :meth:`snapshot` itself.
         """
-        news = 0
+        changed = 0
         for entry in list(self._entries.values()):
             if entry.stored is None:
                 entry.snapshot()
-                news += 1
-                if news % batch == 0:
+                changed += 1
+                if changed % batch == 0:
                     yield
 
     def snapshot(self, now: float) -> PoolSnapshot:
@@ -501,10 +470,10 @@ class KeyPool:
     def restore(self, snapshot: PoolSnapshot, now: float) -> None:
         """Take back what :meth:`snapshot` gave, before the first lease.
 
-        What has ended meanwhile is left out; so are keys that are no longer configured, apart from
-        the operator's words on them, which hold should they come back. Nothing lasts for longer
-        than its rule allows, whatever the clock said when the snapshot was taken; where it was
-        ahead of the present one, no time has passed since.
+        Cooldowns that have ended since are left out. Of keys that are no longer configured the
+        history and the overrides are kept, should they return. Nothing lasts longer than its rule
+        allows, whatever the clock said when the snapshot was taken; if it was ahead of the present
+        one, no time has passed since.
         """
         to_pool_time = now - max(self._eligibility.calendar.epoch(now), snapshot.taken_at)
         self._overrides = dict(snapshot.overrides)
@@ -520,15 +489,11 @@ class KeyPool:
             (self._eligibility.denials, snapshot.denials),
         ):
             for cooldown in kept_cooldowns:
-                kept_cooldown, target = (
-                    replace(cooldown, until=cooldown.until + to_pool_time),
-                    cooldowns,
-                )
+                until, table = cooldown.until + to_pool_time, cooldowns
                 if cooldown.reason == FORBIDDEN:
-                    longest = now + self._settings.recovery_time
-                    kept_cooldown = replace(kept_cooldown, until=min(kept_cooldown.until, longest))
-                    target = self._eligibility.key_denials
-                target.add(kept_cooldown, now, restored=True)
+                    until = min(until, now + self._settings.recovery_time)
+                    table = self._eligibility.key_denials
+                table.add(replace(cooldown, until=until), now, restored=True)
         for entry in self._entries.values():
             entry.configure(entry.key, self._settings, self._override_of(entry.id))
         self._scheduler = KeyScheduler(self._entries, self._eligibility)
@@ -546,30 +511,8 @@ class KeyPool:
         calendar = self._eligibility.calendar
         return KeyState(key, self._settings, override, order, self._breaker_changed, calendar)
 
-    def _take(self, keys: Sequence[Key]) -> KeyDiff:
-        """Make ``keys`` those of the pool, in their order.
-
-        Of ten thousand keys a reload changes one or two. So the others cost one look each; where
-        the key is the very object that is here already, a quick one.
-        """
-        previous, diff = self._entries, KeyDiff()
-        self._entries = entries = {}
-        for key in keys:
-            key_id = key.secret.id
-            entry = previous.get(key_id)
-            if entry is None:
-                entry = self._new_entry(key)
-                diff.added.append(entry)
-            elif entry.key is not key and entry.key != key:
-                diff.updated.append((entry, entry.key, key))
-            entries[key_id] = entry
-        if len(previous) > len(entries) - len(diff.added):
-            gone = previous.keys() - entries.keys()
-            diff.removed += [entry for entry in previous.values() if entry.id in gone]
-        return diff
-
     def _follow(self, diff: KeyDiff, now: float) -> None:
-        """Let everything that is known by key follow from the old keys to the new ones."""
+        """Configure updated keys, restore returned ones, and put removed ones away."""
         settings = self._settings
         tables = (self._eligibility.cooldowns, self._eligibility.denials)
         move_cooldowns(diff, self._entries.values(), tables, now)
@@ -580,14 +523,14 @@ class KeyPool:
             if kept is not None:
                 entry.restore(kept, settings, now)
         for entry in diff.removed:
-            entry.leave()
+            entry.mark_removed()
             self._remember_removed(entry.history())
 
     def _lease(self, entry: KeyState, model: str, now: float, tokens: int) -> Lease:
         permit = entry.breaker.try_acquire(now)
-        if permit is None:  # pragma: no cover - who is chosen was found fit in the same moment
+        if permit is None:  # pragma: no cover - the key was checked in the same moment
             raise AssertionError("a key was chosen whose breaker admits nothing")
-        entry.used(now)
+        entry.count_request(now)
         if entry.ledger is None:
             return Lease(entry, entry.key, model, permit, None)
         use = entry.ledger.reserve(now, tokens)
@@ -602,13 +545,15 @@ class KeyPool:
     def _breaker_changed(self, entry: KeyState, before: State, after: State) -> None:
         entry.stored = None
         self._scheduler.mark_eligible(entry)
-        if self._on_transition is not None:
-            told = Transition(entry.key.name, before, after)
-            if after is State.OPEN:
-                told = replace(
-                    told, needs_attention=entry.needs_attention, last_error=entry.last_error
-                )
-            self._on_transition(told)
+        change = Transition(entry.key.name, before, after)
+        if after is State.OPEN:
+            attention, error = entry.needs_attention, entry.last_error
+            change = replace(change, needs_attention=attention, last_error=error)
+        self._listener.breaker_changed(change)
+
+    def _cooldown_set(self, cooldown: Cooldown) -> None:
+        until = self._eligibility.calendar.epoch(cooldown.until)
+        self._listener.cooldown_set(replace(cooldown, until=until))
 
     def _find(self, id_or_name: str) -> KeyState:
         entry = self._entries.get(id_or_name)
@@ -623,6 +568,7 @@ class KeyPool:
         self._overrides[entry.id] = override
         entry.configure(entry.key, self._settings, override)
         self._scheduler.reconfigured(entry)
+        self._listener.override_changed(entry.key.name, override)
 
     def _override_of(self, key_id: str) -> Override:
         return self._overrides.get(key_id, _NO_OVERRIDE)

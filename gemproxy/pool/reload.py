@@ -1,8 +1,8 @@
-"""What a new configuration changes of the pool's keys."""
+"""What a reload changes: which keys are new, removed or updated, and what moves with them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from gemproxy.pool.cooldowns import Cooldowns
@@ -13,7 +13,7 @@ from gemproxy.pool.status import PoolChange
 
 @dataclass
 class KeyDiff:
-    """Keys that came, keys that went, and keys of which the file says something else now."""
+    """New keys, removed keys, and keys whose entry in the file has changed."""
 
     added: list[KeyState] = field(default_factory=list)
     removed: list[KeyState] = field(default_factory=list)
@@ -25,24 +25,49 @@ class KeyDiff:
 
     @property
     def lists_models(self) -> bool:
-        """Whether an allow-list of models came, went or may have changed."""
+        """Whether an allow-list of models is new, removed or may have changed."""
         return any(entry.key.models for entry in (*self.added, *self.removed)) or any(
             old.models or new.models for _, old, new in self.updated
         )
 
     def staying(self, entries: Iterable[KeyState]) -> Iterator[KeyState]:
-        """Those of ``entries`` that were here before, in the same project."""
+        """Those of ``entries`` that are not new and whose project is the same."""
         others = {entry.id for entry in self.added}
         others |= {entry.id for entry, old, new in self.updated if old.project != new.project}
         return (entry for entry in entries if entry.id not in others)
 
-    def told(self) -> PoolChange:
-        """The names."""
+    def names(self) -> PoolChange:
+        """The names of the keys."""
         return PoolChange(
             added=tuple(entry.key.name for entry in self.added),
             removed=tuple(entry.key.name for entry in self.removed),
             updated=tuple(new.name for _, _, new in self.updated),
         )
+
+
+def compare_keys(
+    previous: Mapping[str, KeyState], keys: Iterable[Key], new: Callable[[Key], KeyState]
+) -> tuple[dict[str, KeyState], KeyDiff]:
+    """The entries for ``keys``, by id and in their order, and how they differ from ``previous``.
+
+    ``new`` makes the entry of a new key. Of ten thousand keys a reload changes one or two, so the
+    others cost one look-up each; a key that is the same object as before is not even compared.
+    """
+    entries: dict[str, KeyState] = {}
+    diff = KeyDiff()
+    for key in keys:
+        key_id = key.secret.id
+        entry = previous.get(key_id)
+        if entry is None:
+            entry = new(key)
+            diff.added.append(entry)
+        elif entry.key is not key and entry.key != key:
+            diff.updated.append((entry, entry.key, key))
+        entries[key_id] = entry
+    if len(previous) > len(entries) - len(diff.added):
+        gone = previous.keys() - entries.keys()
+        diff.removed += [entry for entry in previous.values() if entry.id in gone]
+    return entries, diff
 
 
 def move_cooldowns(
@@ -51,7 +76,7 @@ def move_cooldowns(
     """Move the cooldowns of keys that are renamed, where the project is only the key's name.
 
     ``entries`` are the keys from now on; those whose file entry changed still have the old one.
-    A renamed key keeps its cooldowns, and another secret under its old name begins without them.
+    A renamed key keeps its cooldowns, and a new secret under its old name begins without them.
     """
     moves = [(old, new) for _, old, new in diff.updated if old.project != new.project]
     gone = (*(entry.key for entry in diff.removed), *(old for old, _ in moves))

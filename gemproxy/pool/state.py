@@ -198,10 +198,10 @@ class KeyState:
             self.ledger.limits = key.limits
         self.stored = None
 
-    def leave(self) -> None:
-        """The file has it no more. What its breaker does from here on, nobody hears of."""
+    def mark_removed(self) -> None:
+        """The key was removed from the file. Its breaker reports no more transitions."""
         self.removed = True
-        # Its breaker held it in a cycle, and what is frozen no collector frees.
+        # Else the two are a reference cycle, which is never freed once gc.freeze() was called.
         self.breaker.on_transition = None
 
     def cooldown(self, settings: PoolSettings) -> float:
@@ -232,7 +232,7 @@ class KeyState:
             return self.full_stride
         return int(STRIDE / (self.weight * max(score, _SMALLEST_SCORE)))
 
-    def used(self, now: float) -> None:
+    def count_request(self, now: float) -> None:
         """A request is about to be sent with this key."""
         self.requests_total += 1
         self.last_used = now
@@ -243,8 +243,8 @@ class KeyState:
         self.window.record(success=False, now=error.at)
         self.last_error = error
 
-    def answered_in(self, latency: float) -> None:
-        """Remember how long an answer took, in seconds, in the place of the oldest one."""
+    def add_latency(self, latency: float) -> None:
+        """Remember how long an answer took, in seconds, in place of the oldest one."""
         if len(self._latencies) < _LATENCIES:
             self._latencies.append(latency)
         else:

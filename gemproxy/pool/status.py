@@ -13,8 +13,9 @@ from typing import Final, Protocol
 from msgspec import Struct
 
 from gemproxy.pool.breaker import State
+from gemproxy.pool.cooldowns import Cooldown
 from gemproxy.pool.eligibility import Eligibility, Reason
-from gemproxy.pool.snapshot import LastError
+from gemproxy.pool.snapshot import LastError, Override
 from gemproxy.pool.state import KeyState
 
 
@@ -106,6 +107,26 @@ class Transition:
     after: State
     needs_attention: str | None = None
     last_error: LastError | None = None
+
+
+class PoolListener:
+    """What happens in the pool, at the moment when it happens. Subclasses take what they need.
+
+    A method must not raise, nor call the pool. What a restart restores or a reload moves is not
+    reported.
+    """
+
+    def breaker_changed(self, change: Transition) -> None:
+        """The breaker of a key opened, became half-open, or closed."""
+
+    def cooldown_set(self, cooldown: Cooldown) -> None:
+        """A project, or a key, may not use a model until then, in epoch seconds.
+
+        ``reason`` tells a used-up quota from a denial.
+        """
+
+    def override_changed(self, key: str, override: Override) -> None:
+        """An operator enabled, disabled or weighed the key of this name."""
 
 
 _STATUS = {

@@ -1,8 +1,9 @@
-"""What a client is told when no key can serve: out of quota, out of order, or not allowed."""
+"""The error for a request that no key can serve: out of quota, out of order, or not allowed."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from gemproxy.core.errors import (
@@ -12,7 +13,9 @@ from gemproxy.core.errors import (
     ProxyError,
     QuotaExhausted,
 )
-from gemproxy.pool.eligibility import Group, Ineligible, Marks, Reason
+from gemproxy.pool.breaker import State
+from gemproxy.pool.eligibility import Eligibility, Group, Ineligible, Marks, Reason
+from gemproxy.pool.outcome import Outcome, Verdict, quota_returns
 from gemproxy.pool.state import KeyState
 
 _WORDS = {
@@ -32,13 +35,16 @@ _OUT_OF_ORDER = (
     Reason.LOW_HEALTH,
     Reason.ALREADY_TRIED,
 )
-# A trial takes as long as a request, and a key that was only tried is there at once.
+QUOTA_VERDICTS = frozenset({Verdict.QUOTA_MINUTE, Verdict.QUOTA_DAY})
+"""The outcomes that say that a quota is used up."""
+_NOT_FOR_THIS_KEY = frozenset({Verdict.FORBIDDEN, Verdict.MODEL_DENIED})
+# A trial takes as long as a request, and a key that was only tried is eligible at once.
 _SOON = 1.0
 
 
 @dataclass
 class AvailabilitySummary:
-    """The keys of a pool by what makes ineligible them. The soonest moments are monotonic."""
+    """How many keys are ineligible for which reason, and until when. Times are monotonic."""
 
     counts: Counter[Reason] = field(default_factory=Counter)
     out_for_the_day: int = 0
@@ -58,21 +64,21 @@ class AvailabilitySummary:
         )
 
     def add(self, ineligible: Ineligible) -> None:
-        """Count one more key, hindered for this request only."""
+        """Count one more key, which is ineligible for this request only."""
         self.counts[ineligible.reason] += 1
         self.rejected += ineligible.rejected
         if ineligible.reason in _QUOTA and ineligible.until is not None:
             self.soonest_quota = _soonest(self.soonest_quota, ineligible.until)
 
     def add_lasting(self, ineligible: Ineligible) -> None:
-        """Count one more key, hindered for all requests."""
+        """Count one more key, which is ineligible for all requests."""
         self.add(ineligible)
         self.out_for_the_day += ineligible.for_the_day
         if ineligible.reason in _OUT_OF_ORDER and ineligible.until is not None:
             self.soonest_health = _soonest(self.soonest_health, ineligible.until)
 
     def number(self, reasons: tuple[Reason, ...]) -> int:
-        """How many keys are hindered for one of ``reasons``."""
+        """How many keys are ineligible for one of ``reasons``."""
         return sum(self.counts[reason] for reason in reasons)
 
 
@@ -81,11 +87,10 @@ def unavailable(
 ) -> ProxyError:
     """The error for a request for ``model`` that no key of ``summary`` can serve.
 
-    Keys that are only out of quota decide first, since they come back by themselves; then those
-    that are out of order; a model that no enabled key may use is an unknown one.
-    ``all_disabled_retry`` is the ``Retry-After`` where every key is disabled. Nor does waiting help
-    where Google rejects all that are out of order: a person has to act, however soon they are tried
-    again.
+    If some keys are only out of quota, that is the error, since they recover by themselves; else if
+    some are out of order, it is that; a model that no enabled key may use does not exist.
+    ``all_disabled_retry`` is the delay if every key is disabled. Waiting does not help then, nor if
+    Google rejects all keys that are out of order: a person has to act.
     """
     if summary.number(_QUOTA):
         return quota_exhausted(summary, model, now)
@@ -103,8 +108,8 @@ def unavailable(
 def quota_exhausted(summary: AvailabilitySummary, model: str, now: float) -> QuotaExhausted:
     """Every key that could serve is out of quota. ``model`` is empty for the list of models.
 
-    Where all of them are out until midnight, and none is about to recover from something else, a
-    client need not try again: ``insufficient_quota``.
+    If all of them are out until midnight, and none recovers from something else before, a client
+    need not try again.
     """
     quota = summary.number(_QUOTA)
     soonest = _soonest(summary.soonest_quota, summary.soonest_health)
@@ -127,11 +132,10 @@ def no_healthy_keys(
     *,
     should_retry: bool | None = None,
 ) -> NoHealthyKeys:
-    """No key is in order, or ``untried`` are but the request has no more attempts.
+    """No key is healthy, or ``untried`` are but the request has no more attempts.
 
-    ``should_retry`` is false where waiting does not help, because a person has to act.
-
-    The message counts the keys by state.
+    ``should_retry`` is false if waiting does not help, because a person has to act. The message
+    counts the keys by reason.
     """
     numbers = [
         f"{summary.counts[reason]} {words}"
@@ -146,6 +150,50 @@ def no_healthy_keys(
         retry_after=retry_after,
         should_retry=should_retry,
     )
+
+
+def models_unavailable(
+    entries: Iterable[KeyState],
+    failed: dict[str, Outcome],
+    now: float,
+    eligibility: Eligibility,
+) -> ProxyError:
+    """See :meth:`~gemproxy.pool.pool.KeyPool.models_unavailable`."""
+    summary, untried = AvailabilitySummary(), 0
+    for entry in entries:
+        outcome = failed.get(entry.id)
+        if outcome is not None:
+            summary.add_lasting(_after(entry, outcome, now, eligibility))
+        elif not entry.enabled:
+            summary.add_lasting(Ineligible(Reason.DISABLED))
+        elif entry.breaker.state_at(now) is State.OPEN:
+            rejected, until = entry.needs_attention is not None, entry.breaker.until
+            summary.add_lasting(Ineligible(Reason.CIRCUIT_OPEN, until, rejected=rejected))
+        elif entry.breaker.state_at(now) is State.HALF_OPEN:
+            summary.add_lasting(Ineligible(Reason.HALF_OPEN_BUSY))
+        else:
+            untried += 1
+    if not untried:
+        return unavailable(summary, "", now, eligibility.settings.cooldown)
+    last = next(reversed(failed.values()), None)
+    if last is not None and last.verdict in QUOTA_VERDICTS:
+        summary.add(Ineligible(Reason.COOLING_DOWN, now))
+        return quota_exhausted(summary, "", now)
+    return no_healthy_keys(summary, 1.0, untried)
+
+
+def _after(entry: KeyState, outcome: Outcome, now: float, eligibility: Eligibility) -> Ineligible:
+    """Why the key would be ineligible, had ``outcome`` been recorded."""
+    if outcome.verdict in QUOTA_VERDICTS:
+        until = quota_returns(entry, outcome, now, eligibility)
+        for_the_day = outcome.verdict is Verdict.QUOTA_DAY
+        return Ineligible(Reason.COOLING_DOWN, until, for_the_day=for_the_day)
+    recovered = now + eligibility.settings.recovery_time
+    if outcome.verdict is Verdict.KEY:
+        return Ineligible(Reason.CIRCUIT_OPEN, recovered, rejected=True)
+    if outcome.verdict in _NOT_FOR_THIS_KEY:
+        return Ineligible(Reason.ALREADY_TRIED, recovered)
+    return Ineligible(Reason.ALREADY_TRIED)
 
 
 def _named(model: str) -> str:

@@ -78,7 +78,7 @@ from gemproxy.telemetry.metrics import Metrics
 from gemproxy.telemetry.recent import RecentOutcomes
 from gemproxy.telemetry.request_log import RequestLog
 from gemproxy.telemetry.scrubbing import Scrubber
-from gemproxy.telemetry.telemetry import Telemetries, tell_all
+from gemproxy.telemetry.telemetry import PoolListeners, Telemetries
 from gemproxy.translate.shared.signatures import SignatureStore
 from gemproxy.upstream.client import TreqUpstream
 
@@ -189,7 +189,7 @@ class Daemon:
         self._pool = KeyPool(
             settings.keys,
             pool_settings(settings),
-            tell_all(self._request_log.breaker_changed, self._metrics.breaker_changed),
+            PoolListeners(self._request_log, self._metrics),
         )
         self._clock_watch = ClockWatch(reactor, self._pool.set_wall_clock)
         self._models = ModelBreakers(settings.monitoring.failure_threshold)

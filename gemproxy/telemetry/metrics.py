@@ -20,7 +20,7 @@ from gemproxy.core.context import AttemptRecord, Exchange
 from gemproxy.core.errors import LockedOut
 from gemproxy.core.interfaces import StoreStatus
 from gemproxy.pool.outcome import Verdict
-from gemproxy.pool.pool import KeyStatus, Transition
+from gemproxy.pool.status import KeyStatus, PoolListener, Transition
 from gemproxy.telemetry.exposition import negotiate, pages
 from gemproxy.telemetry.key_gauges import KeyGauges
 from gemproxy.telemetry.metric_families import (
@@ -51,7 +51,7 @@ _Series = TypeVar("_Series")
 _LOCKED_OUT = LockedOut.kind
 
 
-class Metrics:
+class Metrics(PoolListener):
     """Everything that is counted; the core's ``Telemetry``.
 
     ``registry`` is one of our own and not the library's global one. ``knows_model`` tells whether

@@ -7,8 +7,8 @@ from twisted.logger import Logger
 from gemproxy.core.context import Exchange
 from gemproxy.core.sentences import first_sentence
 from gemproxy.pool.outcome import Verdict
-from gemproxy.pool.pool import Transition
 from gemproxy.pool.snapshot import LastError
+from gemproxy.pool.status import PoolListener, Transition
 from gemproxy.telemetry.logs import LogSink, publish
 from gemproxy.telemetry.request_lines import PreparedLines, line_of
 
@@ -22,7 +22,7 @@ _SUCCESS = Verdict.SUCCESS.value
 _HOST = Verdict.HOST.value
 
 
-class RequestLog:
+class RequestLog(PoolListener):
     """Writes the lines that an operator greps for; the core's ``Telemetry``.
 
     The lines of requests go to ``sink``, without one to Twisted's observers.

@@ -1,50 +1,65 @@
-"""One thing that happened, several who are told."""
+"""One event, several listeners.
+
+What a listener raises is logged, and the others are called all the same: a defect of a listener
+must not stop the work.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ParamSpec
+from collections.abc import Callable, Iterable
 
 from twisted.logger import Logger
 
 from gemproxy.core.context import Exchange
 from gemproxy.core.interfaces import Telemetry
+from gemproxy.pool.cooldowns import Cooldown
+from gemproxy.pool.snapshot import Override
+from gemproxy.pool.status import PoolListener, Transition
 
-_P = ParamSpec("_P")
 _log = Logger(namespace="gemproxy.telemetry")
 
 
-def tell_all(*listeners: Callable[_P, None]) -> Callable[_P, None]:
-    """A function that calls each of ``listeners``, in their order.
-
-    What one of them raises is logged and keeps the others from nothing: whoever only watches must
-    not get into the way of the work.
-    """
-
-    def tell(*args: _P.args, **kwargs: _P.kwargs) -> None:
-        for listener in listeners:
-            try:
-                listener(*args, **kwargs)
-            except Exception:  # noqa: BLE001 - a defect of a watcher is not the work's
-                _tell_failure(listener)
-
-    return tell
-
-
 class Telemetries:
-    """Several ``Telemetry`` as one; as :func:`tell_all`, and cheaper, since each request comes."""
+    """Several ``Telemetry`` as one. Its loop is its own, since every request comes here."""
 
     def __init__(self, *parts: Telemetry) -> None:
         self._parts = tuple(part.request_finished for part in parts)
 
     def request_finished(self, exchange: Exchange, status: int, seconds: float) -> None:
         """See :class:`gemproxy.core.interfaces.Telemetry`."""
-        for tell in self._parts:
+        for listener in self._parts:
             try:
-                tell(exchange, status, seconds)
-            except Exception:  # noqa: BLE001 - a defect of a watcher is not the work's
-                _tell_failure(tell)
+                listener(exchange, status, seconds)
+            except Exception:  # noqa: BLE001 - see the module
+                _log_failure(listener)
 
 
-def _tell_failure(listener: object) -> None:
+class PoolListeners(PoolListener):
+    """Several ``PoolListener`` as one."""
+
+    def __init__(self, *parts: PoolListener) -> None:
+        self._parts = parts
+
+    def breaker_changed(self, change: Transition) -> None:
+        """See :class:`gemproxy.pool.status.PoolListener`."""
+        _call_all((part.breaker_changed for part in self._parts), change)
+
+    def cooldown_set(self, cooldown: Cooldown) -> None:
+        """See :class:`gemproxy.pool.status.PoolListener`."""
+        _call_all((part.cooldown_set for part in self._parts), cooldown)
+
+    def override_changed(self, key: str, override: Override) -> None:
+        """See :class:`gemproxy.pool.status.PoolListener`."""
+        _call_all((part.override_changed for part in self._parts), key, override)
+
+
+def _call_all(listeners: Iterable[Callable[..., None]], *event: object) -> None:
+    for listener in listeners:
+        try:
+            listener(*event)
+        except Exception:  # noqa: BLE001 - see the module
+            _log_failure(listener)
+
+
+def _log_failure(listener: object) -> None:
     _log.failure("a listener failed: {listener}", listener=listener)

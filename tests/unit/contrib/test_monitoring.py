@@ -55,7 +55,7 @@ def exposition():
     pool = KeyPool(
         [Key(name, Secret(f"test-key-{name}-0123456789"), project=name) for name in names],
         PoolSettings(failure_threshold=1),
-        metrics.breaker_changed,
+        metrics,
     )
     metrics.watch_keys(pool.statuses, lambda: NOW)
     metrics.watch_service(lambda: 1, lambda: ReloadStatus(loaded_at=NOW))

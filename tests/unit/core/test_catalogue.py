@@ -117,7 +117,7 @@ def test_what_listing_brings_says_nothing_of_a_key():
     for _ in range(5):
         stage.names()
         stage.now += 300
-    assert [key.name for key in stage.pool.sound_keys(stage.now)] == ["a", "b"]
+    assert [key.name for key in stage.pool.healthy_keys(stage.now)] == ["a", "b"]
 
 
 def test_a_large_pool_is_not_walked_through():
@@ -184,7 +184,7 @@ def test_invalid_keys_are_told_as_a_chat_tells_them():
 
 def test_invalid_keys_that_are_tried_again_soon_are_told_so():
     stage = Stage(a=[INVALID_KEY], b=[INVALID_KEY])
-    stage.pool.apply(list(stage.pool.sound_keys(NOON)), PoolSettings(recovery_time=20), NOON)
+    stage.pool.apply(list(stage.pool.healthy_keys(NOON)), PoolSettings(recovery_time=20), NOON)
     _, _, names = told(stage)
     assert names == {"Retry-After": "20", "x-should-retry": "false"}
     lease = stage.pool.acquire("gemini", NOON)

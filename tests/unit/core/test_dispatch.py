@@ -147,7 +147,7 @@ def test_a_large_answer_that_says_nothing_is_told_by_its_thread():
 def test_tokens_of_an_answer_are_used_by_the_key_that_gave_it():
     proxy = Proxy(FakeGemini(a=[OVERLOADED], b=[whole("Hello.")]))
     limited = Limits(tpm=1000)
-    keys = [replace(key, limits=limited) for key in proxy.pool.sound_keys(NOON)]
+    keys = [replace(key, limits=limited) for key in proxy.pool.healthy_keys(NOON)]
     proxy.pool.apply(keys, PoolSettings(), NOON)
     proxy.ask()
     assert proxy.charges == [Charge.KEY, Charge.KEY]
@@ -788,7 +788,7 @@ def test_nobody_is_asked_to_try_again_while_all_keys_are_bad():
 def test_nor_while_they_are_tried_again_soon(recovery_time):
     proxy = Proxy(FakeGemini(a=[INVALID_KEY], b=[INVALID_KEY]))
     settings = PoolSettings(recovery_time=recovery_time)
-    proxy.pool.apply(list(proxy.pool.sound_keys(NOON)), settings, NOON)
+    proxy.pool.apply(list(proxy.pool.healthy_keys(NOON)), settings, NOON)
     for _ in range(2):
         with pytest.raises(NoHealthyKeys) as caught:
             proxy.ask()
@@ -800,7 +800,7 @@ def test_nor_while_they_are_tried_again_soon(recovery_time):
 
 def test_a_retry_that_cannot_help_is_not_asked_for_however_short_the_wait_is():
     proxy = Proxy(FakeGemini(a=[whole()]))
-    disabled = [replace(key, enabled=False) for key in proxy.pool.sound_keys(NOON)]
+    disabled = [replace(key, enabled=False) for key in proxy.pool.healthy_keys(NOON)]
     proxy.pool.apply(disabled, PoolSettings(cooldown=5), NOON)
     with pytest.raises(NoHealthyKeys) as caught:
         proxy.ask()
@@ -893,7 +893,10 @@ def test_another_key_may_serve_a_later_hop(failure, stream):
     first, last = hop("One", stream=stream), hop("two.", "STOP", stream=stream)
     proxy = Proxy(FakeGemini(a=[first, failure], b=[last]))
     proxy.pool.apply(
-        [replace(key, weight=100 if key.name == "a" else 1) for key in proxy.pool.sound_keys(NOON)],
+        [
+            replace(key, weight=100 if key.name == "a" else 1)
+            for key in proxy.pool.healthy_keys(NOON)
+        ],
         PoolSettings(),
         NOON,
     )
@@ -1056,7 +1059,10 @@ def test_other_failures_after_the_refusal_are_tried_again():
     refusal = error(400, LOGPROBS_REFUSED[0], "INVALID_ARGUMENT")
     proxy = Proxy(FakeGemini(a=[refusal, OVERLOADED], b=[whole("Hello.")]))
     proxy.pool.apply(
-        [replace(key, weight=100 if key.name == "a" else 1) for key in proxy.pool.sound_keys(NOON)],
+        [
+            replace(key, weight=100 if key.name == "a" else 1)
+            for key in proxy.pool.healthy_keys(NOON)
+        ],
         PoolSettings(),
         NOON,
     )

@@ -12,10 +12,13 @@ import pytest
 
 from gemproxy.core.errors import ModelNotFound, NoHealthyKeys, QuotaExhausted
 from gemproxy.pool.breaker import State
+from gemproxy.pool.cooldowns import Cooldown
 from gemproxy.pool.key import Key, Limits
 from gemproxy.pool.outcome import Outcome, Verdict
 from gemproxy.pool.pool import KeyPool, PoolSettings, Reason, Transition, UnknownKey
+from gemproxy.pool.snapshot import Override
 from gemproxy.pool.state import KeyState
+from gemproxy.pool.status import PoolListener
 from gemproxy.secret import Secret
 
 # 2026-11-22 12:00 in Los Angeles.
@@ -59,6 +62,61 @@ def fail_key(pool, name, outcome, now=NOON, model="m"):
     """Let ``name`` in particular have ``outcome``."""
     lease = pool.acquire_again(pool.status(name, now).id, model, now)
     pool.record(lease, outcome, now)
+
+
+class Listener(PoolListener):
+    def __init__(self):
+        self.heard = []
+
+    def breaker_changed(self, change):
+        self.heard.append(change)
+
+    def cooldown_set(self, cooldown):
+        self.heard.append(cooldown)
+
+    def override_changed(self, key, override):
+        self.heard.append((key, override))
+
+
+class TestListener:
+    """It hears what happens to keys, once, in epoch seconds. (Breakers: see TestBreaker.)"""
+
+    def test_cooldowns_and_denials(self):
+        listener = Listener()
+        pool = KeyPool([key("a", project="p")], PoolSettings(), listener)
+        pool.set_wall_clock(NOON, NOON + 5)
+        lease, late = pool.acquire("m", NOON), pool.acquire("m", NOON)
+        pool.record(lease, BUSY, NOON)
+        pool.record(late, replace(BUSY, retry_after=1.0), NOON)
+        assert listener.heard == [Cooldown("p", "m", NOON + 39, "quota_minute")]
+        serve(pool, "n", outcome=DENIED)
+        serve(pool, "o", outcome=FORBIDDEN)
+        assert listener.heard[1:] == [
+            Cooldown("p", "n", MIDNIGHT, "denied"),
+            Cooldown(status(pool, "a").id, "o", NOON + 305, "forbidden"),
+        ]
+
+    def test_overrides(self):
+        listener = Listener()
+        pool = KeyPool([key("a")], PoolSettings(), listener)
+        pool.disable("a")
+        pool.set_weight("a", 3)
+        assert listener.heard == [
+            ("a", Override(enabled=False)),
+            ("a", Override(enabled=False, weight=3)),
+        ]
+
+    def test_neither_a_restart_nor_a_reload(self):
+        pool = pool_of("a", failure_threshold=1)
+        serve(pool, outcome=BUSY)
+        serve(pool, "n", outcome=OVERLOADED)
+        listener = Listener()
+        fresh = KeyPool([key("a")], PoolSettings(), listener)
+        fresh.restore(pool.snapshot(NOON), NOON)
+        fresh.apply([replace(key("a"), name="b", project="b")], PoolSettings(), NOON)
+        assert status(fresh, "b").status == "circuit_open"
+        assert status(fresh, "b").cooldowns
+        assert listener.heard == []
 
 
 class TestAdviceWhileKeysAreRejected:
@@ -354,12 +412,12 @@ class TestBreaker:
         assert status(pool, "a").failure_count == 0
 
     def test_transitions_are_told(self):
-        seen = []
-        pool = KeyPool([key("a")], PoolSettings(failure_threshold=1), seen.append)
+        listener = Listener()
+        pool = KeyPool([key("a")], PoolSettings(failure_threshold=1), listener)
         serve(pool, outcome=OVERLOADED)
         serve(pool, now=NOON + 30)
         error = status(pool, "a").last_error
-        assert seen == [
+        assert listener.heard == [
             Transition("a", State.CLOSED, State.OPEN, None, error),
             Transition("a", State.OPEN, State.HALF_OPEN),
             Transition("a", State.HALF_OPEN, State.CLOSED),

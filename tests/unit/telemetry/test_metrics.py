@@ -48,7 +48,7 @@ class Proxy:
         self.pool = KeyPool(
             [self.key(name) for name in names],
             PoolSettings(failure_threshold=1),
-            self.metrics.breaker_changed,
+            self.metrics,
         )
         self.metrics.watch_keys(self.pool.each_status, lambda: self.now)
 

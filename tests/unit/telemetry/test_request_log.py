@@ -245,7 +245,7 @@ class TestRegion:
 class TestBreaker:
     def pool(self, *settings):
         keys = [Key("one", Secret(SECRET), project="one")]
-        return KeyPool(keys, PoolSettings(*settings), RequestLog().breaker_changed)
+        return KeyPool(keys, PoolSettings(*settings), RequestLog())
 
     def fail(self, pool, outcome):
         pool.record(pool.acquire("m", NOON), outcome, NOON)

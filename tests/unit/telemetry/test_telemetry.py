@@ -3,8 +3,10 @@
 from twisted.logger import globalLogPublisher
 
 from gemproxy.core.context import Exchange
+from gemproxy.pool.snapshot import Override
+from gemproxy.pool.status import PoolListener
 from gemproxy.telemetry.history import RequestHistory
-from gemproxy.telemetry.telemetry import Telemetries, tell_all
+from gemproxy.telemetry.telemetry import PoolListeners, Telemetries
 
 
 def test_every_part_hears_of_a_request():
@@ -34,14 +36,20 @@ def test_a_part_that_fails_is_logged_and_keeps_the_others_from_nothing():
 def test_what_one_listener_raises_is_logged_and_keeps_the_others_from_nothing():
     heard, logged = [], []
 
-    def broken(_event):
-        raise ZeroDivisionError
+    class Listener(PoolListener):
+        def override_changed(self, key, override):
+            heard.append((key, override))
 
+    class BrokenListener(PoolListener):
+        def override_changed(self, key, override):
+            raise ZeroDivisionError
+
+    listeners = PoolListeners(Listener(), BrokenListener(), Listener())
     globalLogPublisher.addObserver(logged.append)
     try:
-        tell_all(heard.append, broken, heard.append)("event")
+        listeners.override_changed("alpha", Override(weight=2))
     finally:
         globalLogPublisher.removeObserver(logged.append)
-    assert heard == ["event", "event"]
+    assert heard == [("alpha", Override(weight=2))] * 2
     (event,) = [event for event in logged if "log_failure" in event]
     assert event["log_failure"].check(ZeroDivisionError)
