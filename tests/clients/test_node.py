@@ -7,34 +7,18 @@ one test here. `make clients` installs what they import, in the versions of the 
 import json
 import os
 import re
-import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
+from fakes.node import NODE_FOLDER, node
 from fakes.running import ADMIN_TOKEN, RunningDaemon, keys_of
 
-FOLDER = Path(__file__).parent / "node"
-FILES = sorted(path.name for path in FOLDER.glob("*.test.mjs"))
+FILES = sorted(path.name for path in NODE_FOLDER.glob("*.test.mjs"))
 TOKEN = "a-token-of-the-clients"
 #: Real seconds for one file on a loaded machine; the tests of a file take a few.
 PATIENCE = 300.0
 #: Milliseconds for one test of a file.
 TEST_TIMEOUT = 60_000
-OLDEST_NODE = 20
-
-
-def node():
-    """The program, or a skip that says what is missing."""
-    program = shutil.which("node")
-    if program is None:
-        pytest.skip("node is not installed")
-    asked = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
-    if int(re.match(r"v(\d+)", asked.stdout)[1]) < OLDEST_NODE:
-        pytest.skip(f"node {OLDEST_NODE} or newer is needed, and this is {asked.stdout.strip()}")
-    if not (FOLDER / "node_modules" / "openai").is_dir():
-        pytest.skip("the JavaScript clients are not installed: make clients")
-    return program
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +37,7 @@ def test_clients_notice_nothing(name, request):
     guarded, simulator = (request.getfixturevalue(name) for name in ("guarded", "simulator"))
     done = subprocess.run(
         [program, "--test", "--test-reporter=spec", f"--test-timeout={TEST_TIMEOUT}", name],
-        cwd=FOLDER,
+        cwd=NODE_FOLDER,
         env={
             **os.environ,
             "GEMPROXY_URL": guarded.url,
@@ -74,11 +58,11 @@ def test_clients_notice_nothing(name, request):
 
 def test_the_lock_file_names_no_registry():
     """Whoever installs takes the packages from the registry that they have configured."""
-    lock = json.loads((FOLDER / "package-lock.json").read_text())
+    lock = json.loads((NODE_FOLDER / "package-lock.json").read_text())
     assert not any("resolved" in package for package in lock["packages"].values())
     assert all("integrity" in package for name, package in lock["packages"].items() if name)
 
 
 def test_every_version_is_pinned():
-    wanted = json.loads((FOLDER / "package.json").read_text())["dependencies"]
+    wanted = json.loads((NODE_FOLDER / "package.json").read_text())["dependencies"]
     assert all(re.fullmatch(r"\d+\.\d+\.\d+", version) for version in wanted.values()), wanted

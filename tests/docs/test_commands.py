@@ -41,7 +41,9 @@ CLIENT_TOKEN = "a-client-token-of-the-reader"
 #: The keys of an installed daemon, as the pages speak of them.
 NAMES = ("primary-key", "second-key")
 
-PAGES = [page for page in pages() if page.blocks]
+#: Its blocks are programs of other libraries, which ``tests/clients/test_page.py`` has and runs.
+ELSEWHERE = "docs/clients.md"
+PAGES = [page for page in pages() if page.blocks and page.name != ELSEWHERE]
 #: Programs that pages ask their reader to have; `.ci/run` installs them.
 TOOLS = ("curl", "jq", "sqlite3")
 

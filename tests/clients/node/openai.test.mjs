@@ -236,12 +236,6 @@ describe("errors", () => {
     });
   });
 
-  test("Responses and embeddings are not there", async () => {
-    const { NotFoundError } = OpenAI;
-    await assert.rejects(client.responses.create({ model: MODEL, input: "Hello" }), NotFoundError);
-    await assert.rejects(client.embeddings.create({ model: MODEL, input: "x" }), NotFoundError);
-  });
-
   test("an aborted stream ends quietly", async () => {
     const stream = await client.chat.completions.create(
       said("Go on. [simulate:words n=2000] [simulate:slow delay=0 chunkDelay=0.05]", {
