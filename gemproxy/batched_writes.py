@@ -1,13 +1,12 @@
-"""Bytes to sockets: those of one turn of the reactor leave together at its end.
+"""Write to sockets in batches: what one turn of the reactor writes is sent at its end.
 
-Twisted's ``write`` queues: the reactor is asked to watch for room, its next turn sends, and it is
-asked to watch no longer. Where nothing is queued the kernel has room nearly always, and one
-``send(2)`` does the work of these four calls.
+Theory of operation. Twisted's ``write`` queues: it registers the socket with the reactor for
+writing, the next turn sends, and the socket is unregistered. If nothing is queued, the kernel
+nearly always has room, and one ``send(2)`` replaces these four calls.
 
-That one call is cheap or dear by whom it wakes. Whoever waits for the bytes on another processor
-has to be woken, which costs the sender four times what the sending does; whoever is awake already,
-because something was sent to it a moment ago, just finds more. So what a turn writes waits for the
-turn's end: many bytes then wake each peer once.
+The cost of that call depends on whether it wakes the peer. Waking a process on another processor
+costs the sender four times as much as sending; a peer that is awake already just finds more bytes.
+So bytes are held until the end of the turn, and each peer is woken once.
 """
 
 from __future__ import annotations
@@ -22,21 +21,21 @@ from twisted.internet.error import ConnectionLost, getConnectError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-#: More than this is sent without waiting for others, and not copied behind what waits.
+#: More than this is sent at once, and not copied behind held bytes.
 _LARGE = 64 * 1024
-#: More than a socket's buffer usually takes; the rest would have to be copied to be queued.
+#: More than a socket's buffer usually takes: the rest would have to be copied into the queue.
 _LARGEST = 256 * 1024
-#: In a long turn peers should not wait for the end: they could be at work meanwhile.
+#: Transports. With more, a long turn sends earlier, so that peers can work meanwhile.
 _MOST_WAITING = 32
 _log = Logger()
 
 
 class ErrorReportingClient(tcp.Client):
-    """A connection of ours whose end is told with its reason.
+    """A client connection that reports the real reason of its end.
 
-    An error that comes by itself (a router says that there is no such host, TCP gives up) is
-    reported before the kernel has shut the socket, and who looks in between cannot read from it
-    yet. Twisted then calls it a connection that was closed in order. The socket knows better.
+    An asynchronous error (ICMP host unreachable, TCP timeout) is reported before the kernel shuts
+    the socket, and a read in between fails with no error of its own. Twisted then reports an
+    orderly close. ``SO_ERROR`` still has the reason.
     """
 
     def connectionLost(self, reason: Failure) -> None:
@@ -50,20 +49,19 @@ class ErrorReportingClient(tcp.Client):
         super().connectionLost(Failure(ConnectionLost(os.strerror(number))) if number else reason)
 
 
-#: Neither TLS nor Unix sockets, which have ways of their own to send.
+#: Neither TLS nor Unix sockets, which send in ways of their own.
 _PLAIN = (ErrorReportingClient, tcp.Server, tcp.Client)
 
-#: What is to be sent at the end of this turn, by the transport. There is one reactor in a process,
-#: and so there is one of these.
+#: Bytes to send at the end of this turn, by transport. One for the process, as the reactor is.
 _waiting: dict[Any, bytes | bytearray] = {}
 
 
 def send(transport: Any, data: bytes) -> None:
-    """Write ``data`` to ``transport`` before the reactor waits again; in order at any rate.
+    """Write ``data`` to ``transport``, in order, before the reactor waits again.
 
-    What the socket does not take, and whatever goes wrong, is left to ``transport.write``: the
-    reactor meets the error again and tells of it as ever. Before anything else is done to the
-    transport that should come after ``data``, it is to be :func:`flush`-ed.
+    What the socket does not take, and every error, is left to ``transport.write``: the reactor
+    meets the error again and reports it as usual. Call :func:`flush` before anything else is done
+    to the transport that must come after ``data``.
     """
     before = _waiting.get(transport)
     if before is None:
@@ -87,28 +85,28 @@ def send(transport: Any, data: bytes) -> None:
 
 
 def send_now(transport: Any, data: bytes | memoryview) -> bool:
-    """Write ``data`` to ``transport`` at once, behind what waits. Tells whether all of it is gone.
+    """Write ``data`` to ``transport`` at once, after held bytes. Returns whether all was sent.
 
-    For much: it is not copied before the socket was asked.
+    For long data: it is copied only if the socket does not take it.
     """
     flush(transport)
     return _send(transport, data)
 
 
 def flush(transport: Any) -> None:
-    """Send what waits for the turn's end: the connection is about to close, or to change hands."""
+    """Send held bytes now: the connection is about to be closed or handed over."""
     data = _waiting.pop(transport, None)
     if data is not None:
         _send(transport, data)
 
 
 def is_waiting(transport: Any) -> bool:
-    """Whether something that was written to ``transport`` waits for the turn's end."""
+    """Whether bytes written to ``transport`` are held until the end of the turn."""
     return transport in _waiting
 
 
 def unsent(transport: Any) -> int:
-    """How many bytes wait in this process for the other side to read."""
+    """Return how many bytes written to ``transport`` are still in this process."""
     waiting = len(_waiting.get(transport, b""))
     while not isinstance(transport, abstract.FileDescriptor):
         waiting += sum(map(len, getattr(transport, "_appSendBuffer", ())))

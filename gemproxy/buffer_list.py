@@ -1,16 +1,16 @@
-"""Bytes that lie in several places of the memory, and are sent without being brought together."""
+"""Bytes in several buffers, which are sent without being copied into one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 
-#: Bytes of a body's beginning, and as many of its end, that tell it from others.
-_TOLD_APART_BY = 256 * 1024
+#: Bytes at the beginning of a body, and at its end, that its digest covers.
+_DIGESTED = 256 * 1024
 
 
 class BufferList:
-    """As ``bytes``, of which it is one after the other; ``bytes(pieces)`` copies them into one."""
+    """The concatenation of ``parts``, with the length of ``bytes``; ``bytes(self)`` copies."""
 
     __slots__ = ("_length", "parts")
 
@@ -26,9 +26,9 @@ class BufferList:
 
 
 def digest(body: bytes | BufferList) -> bytes:
-    """A few bytes that tell ``body`` from other bodies, at a cost that is bounded.
+    """Return 12 bytes that identify ``body``, at a bounded cost.
 
-    Of a long body the length, the beginning and the end are looked at: half a megabyte of a picture
+    Of a long body the length, the beginning and the end are digested: half a megabyte of a picture,
     and what is asked about it.
     """
     parts = (body,) if isinstance(body, bytes) else body.parts
@@ -36,15 +36,15 @@ def digest(body: bytes | BufferList) -> bytes:
     found = blake2b(len(body).to_bytes(8, "big"), digest_size=12)
     for part in _first(whole):
         found.update(part)
-    if len(body) > _TOLD_APART_BY:
+    if len(body) > _DIGESTED:
         for part in _first(part[::-1] for part in reversed(whole)):
             found.update(bytes(part))
     return found.digest()
 
 
 def _first(parts: Iterable[memoryview]) -> Iterator[memoryview]:
-    """The beginning of ``parts``."""
-    left = _TOLD_APART_BY
+    """Yield the beginning of ``parts``."""
+    left = _DIGESTED
     for part in parts:
         if left <= 0:
             return

@@ -1,10 +1,9 @@
 """The gate of the admin API: authentication, and what all its requests and answers share.
 
-Nothing behind it is told before the token was right: neither whether a path exists nor
-which methods it takes. An address is never a permission, since a reverse proxy makes every client
-local. Only the dashboard's files, which hold no data, are served to everybody. Its requests are not
-counted among the requests in flight and are let in during a drain: the operator comes when the
-house is full or on fire.
+Nothing is disclosed before the token is checked: neither whether a path exists nor which methods
+it takes. An address grants no permission, since behind a reverse proxy every client is local. Only
+the dashboard's files, which hold no data, are served to everybody. Admin requests do not count as
+requests in flight and are served during a drain, because that is when the operator needs them.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ from gemproxy.http.site import CLIENT_CLOSED_REQUEST, ProxyRequest, request_id_o
 if TYPE_CHECKING:
     from gemproxy.core.interfaces import ErrorEncoder, Telemetry
 
-#: Bytes; to look through more takes milliseconds.
+#: Bytes; scrubbing more takes milliseconds.
 _LARGE = 16 * 1024
-#: What an operator sees is for nobody's cache, and for no page of another site.
+#: Answers are for no cache and no page of another site.
 _HEADERS = (
     (b"Cache-Control", b"no-store"),
     (b"X-Content-Type-Options", b"nosniff"),
@@ -53,7 +52,7 @@ def _tell_nobody() -> None:
 
 @dataclass(frozen=True)
 class AdminDependencies:
-    """What the gate needs of the rest of the daemon.
+    """What the gate uses of the rest of the daemon.
 
     ``telemetry`` hears of every request, ``refused`` of every one without the right token;
     ``errors`` encodes errors, and ``scrub`` stands before everything that is written; ``pause``
@@ -87,7 +86,7 @@ class AdminAuthGate:
         self._failures = failures or AuthFailures()
 
     def authenticate(self, request: ProxyRequest, route: str) -> None:
-        """Look who it is, before the body is read. Raises :class:`ProxyError`.
+        """Authenticate the operator, before the body is read. Raises :class:`ProxyError`.
 
         ``route`` is the path's template.
         """
@@ -112,7 +111,7 @@ class AdminAuthGate:
         return over
 
     def serve_static(self, request: ProxyRequest, route: str, document: Document) -> Deferred[None]:
-        """Answer with what is for everybody, without a look at who asks. Fires at once."""
+        """Answer with a public file. Fires at once."""
         exchange = self._begin(request, route)
         exchange.outcome = "success"
         status = 304 if document.is_in(request.header(b"if-none-match")) else document.status
@@ -148,7 +147,7 @@ class AdminAuthGate:
     # -- who it is -------------------------------------------------------------------------------
 
     def _authenticate(self, request: ProxyRequest, exchange: Exchange) -> Actor:
-        """Whoever brings the right token is let in, from a locked address as well."""
+        """Return the operator. The right token is accepted from a locked-out address as well."""
         authorization = request.header(b"authorization")
         try:
             client = self.auth.operator(authorization)

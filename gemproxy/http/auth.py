@@ -1,4 +1,4 @@
-"""Who may come in: bearer tokens, looked up without telling how near a wrong one was."""
+"""Authentication by bearer tokens, in constant time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Client:
-    """Who sends a request. ``debug`` clients are told which key served them."""
+    """The sender of a request. ``debug`` clients are told which key served them."""
 
     name: str | None = None
     debug: bool = False
@@ -24,9 +24,9 @@ class Client:
 
 
 _ANONYMOUS = Client()
-#: The same, of whom a token was not seen before that says nothing here: it may be a guess.
+#: The same, with an unknown token that was not seen before: it may be a guess.
 STRANGER = Client()
-#: So many of these tokens are known, by their digests.
+#: How many unknown tokens are remembered, by their digests.
 _MOST_KNOWN = 1024
 _MISSING = (
     "You didn't provide an API key. Send this proxy's access token in an Authorization header: "
@@ -38,14 +38,14 @@ _WRONG = (
 
 
 class TokenAuth:
-    """Knows the clients' tokens and the operator's.
+    """Authenticates clients and the operator.
 
-    ``anonymous`` lets clients in without a token, or with one that says nothing here: an SDK
-    cannot be told to send none. :data:`STRANGER` is who brings such a one for the first time.
-    ``admin_open`` does so for the admin API.
+    ``anonymous`` admits clients without a token, or with an unknown one, because SDKs always send
+    one: :data:`STRANGER` is a client whose unknown token is new. ``admin_open`` admits everybody to
+    the admin API.
 
-    A token is found by its digest, so that the time of a look-up says nothing of its letters, and
-    then compared in constant time.
+    A token is found by its digest, so that the time of the look-up tells nothing about the token,
+    and then compared in constant time.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class TokenAuth:
             self._clients[_digest(admin.reveal().encode())] = entry
 
     def client(self, authorization: bytes | None) -> Client:
-        """The client behind an ``Authorization`` header. Raises :class:`Unauthorized`."""
+        """Return the client of an ``Authorization`` header. Raises :class:`Unauthorized`."""
         token = None if authorization is None else _bearer(authorization)
         if token is None:
             if self.open:
@@ -85,7 +85,7 @@ class TokenAuth:
         raise Unauthorized(_WRONG)
 
     def _is_known(self, wrong: bytes) -> bool:
-        """Whether the token of this digest was seen before. An SDK always sends the same one."""
+        """Whether the token of this digest was seen before, as that of an SDK is."""
         if wrong in self._wrong:
             return True
         if len(self._wrong) >= _MOST_KNOWN:
@@ -94,7 +94,7 @@ class TokenAuth:
         return False
 
     def operator(self, authorization: bytes | None) -> Client:
-        """The operator behind the header. Raises :class:`Unauthorized`."""
+        """Return the operator of the header. Raises :class:`Unauthorized`."""
         if self.admin_open:
             return Client("anonymous", debug=True, admin=True)
         try:
@@ -119,5 +119,5 @@ def _bearer(authorization: bytes) -> bytes | None:
 
 
 def _digest(token: bytes) -> bytes:
-    # As strong as SHA-256, and Python has it without the detour through OpenSSL.
+    # As strong as SHA-256, and faster, because hashlib implements it without OpenSSL.
     return blake2s(token).digest()

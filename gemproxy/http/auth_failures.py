@@ -1,7 +1,6 @@
-"""Wrong tokens, of the public API and the admin API alike, by the address that they came from.
+"""Wrong tokens by client address.
 
-The admin token may be tried at either, so they are counted together. An address is locked out,
-never a token: see :mod:`gemproxy.http.lockout`.
+The public API and the admin API count together, because the admin token can be tried at either.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ class AuthFailures:
         self._lockout = Lockout()
 
     def address_of(self, request: ProxyRequest) -> str:
-        """Whom ``request`` comes from, as far as can be told."""
+        """Return the address of the client of ``request``, as far as it is known."""
         peer = getattr(request.getClientAddress(), "host", None)
         return client_address(peer, request.fields, self.trusted_proxies)
 
     def check(self, request: ProxyRequest, now: float) -> None:
-        """Raise :class:`LockedOut` where wrong tokens came too often. ``now`` is reactor time."""
+        """Raise :class:`LockedOut` after too many wrong tokens. ``now`` is monotonic."""
         wait = self._lockout.wait(network_of(self.address_of(request)), now)
         if wait:
             raise LockedOut(
@@ -46,7 +45,7 @@ class AuthFailures:
             )
 
     def count(self, request: ProxyRequest, now: float) -> None:
-        """``request`` brought a wrong token."""
+        """Count the wrong token of ``request``."""
         address = self.address_of(request)
         network = network_of(address)
         was_locked = self._lockout.wait(network, now)

@@ -1,11 +1,10 @@
-"""Whose address a request counts for, behind reverse proxies that the operator trusts.
+"""The address of a request's client, behind reverse proxies that the operator trusts.
 
-A header says whatever its sender likes. So it is believed only where the peer is one of
-``proxy.trustedProxies``, and read from its end: what the last trusted proxy has added is true, what
-stands before the first address that is not trusted may be made up.
+Any sender can forge a header. It is used only if the peer is one of ``proxy.trustedProxies``, and
+read from its end: what the last trusted proxy has added is true, what stands before the first
+untrusted address may be forged.
 
-An address is never a permission. It stands in log lines and audit events, and wrong tokens are
-counted by it.
+An address grants no permission. It is logged and audited, and wrong tokens are counted by it.
 """
 
 from __future__ import annotations
@@ -31,12 +30,12 @@ _PAIR = re.compile(
 def client_address(
     peer: str | None, fields: Iterable[tuple[bytes, bytes]], trusted: Sequence[_Network]
 ) -> str:
-    """The address that a request from ``peer`` counts for.
+    """Return the address of the client of a request from ``peer``.
 
-    ``peer`` is ``None`` for a Unix socket, which counts as trusted where any proxy is: who may open
-    it is said by its mode. ``fields`` are the request's headers as they came. Where ``Forwarded``
-    and ``X-Forwarded-For`` say different things, or what counts of them is no address, it is the
-    peer's: a proxy that writes the one may have let the other pass.
+    ``peer`` is ``None`` for a Unix socket, which is trusted if any proxy is: its mode decides who
+    may open it. ``fields`` are the request's headers. If ``Forwarded`` and ``X-Forwarded-For``
+    differ, or hold no address, the peer's address is returned: a proxy that writes the one may have
+    passed a forged other.
     """
     address = _read(peer) if peer is not None else None
     name = UNIX_SOCKET if peer is None else str(address or peer)
@@ -65,7 +64,7 @@ def client_address(
 
 
 def network_of(address: str) -> str:
-    """What is counted as one client: an address, or the /64 that an IPv6 address is out of."""
+    """Return what is counted as one client: an IPv4 address, or the /64 of an IPv6 address."""
     read = _read(address)
     if isinstance(read, IPv6Address):
         return str(IPv6Network((int(read) >> 64 << 64, 64)))
@@ -73,11 +72,11 @@ def network_of(address: str) -> str:
 
 
 def _first_untrusted(nodes: list[str], trusted: Sequence[_Network]) -> _Address | None:
-    """The last node that is no trusted proxy; the first one of all where there is none."""
+    """Return the last node that is no trusted proxy, or the first one if all are."""
     address = None
     for node in reversed(nodes):
         match = _NODE.fullmatch(node)
-        # X-Forwarded-For has IPv6 without brackets, too.
+        # X-Forwarded-For may have IPv6 without brackets.
         address = _read((match[1] or match[2]) if match else node)
         if address is None or not _is_in(address, trusted):
             break
@@ -85,7 +84,7 @@ def _first_untrusted(nodes: list[str], trusted: Sequence[_Network]) -> _Address 
 
 
 def _nodes(value: str) -> list[str]:
-    """The ``for`` of each element of a ``Forwarded`` header; empty where it has none."""
+    """Return the ``for`` of each element of a ``Forwarded`` header, or "" if it has none."""
     nodes, place, node = [], 0, ""
     while match := _PAIR.match(value, place):
         place = match.end()

@@ -1,8 +1,8 @@
-"""What a client takes of what is sent to it.
+"""How much of what was sent a client has received.
 
-A write succeeds as long as there is room in a buffer; only the kernel knows what has reached the
-other side. Linux counts the bytes that a TCP peer has acknowledged (tcp(7), ``TCP_INFO``); of other
-sockets it tells how much has not been taken yet (``SIOCOUTQ``).
+A write succeeds as long as a buffer has room; only the kernel knows what has reached the other
+side. Linux counts the bytes that a TCP peer has acknowledged (tcp(7), ``TCP_INFO``); for other
+sockets it tells how many have not been received yet (``SIOCOUTQ``).
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from gemproxy.batched_writes import unsent
 from gemproxy.tcp_keepalive import socket_below, unacknowledged
 
 _INTERNET = (socket.AF_INET, socket.AF_INET6)
-# Of ``struct tcp_info`` (linux/tcp.h), whose first byte is the state: tcpi_unacked in segments,
-# tcpi_last_data_sent and tcpi_last_ack_recv in milliseconds from then on, tcpi_bytes_acked.
+# Offsets in ``struct tcp_info`` (linux/tcp.h), whose first byte is the state: tcpi_unacked in
+# segments, tcpi_last_data_sent and tcpi_last_ack_recv in milliseconds ago, tcpi_bytes_acked.
 _UNACKED, _LAST_SENT, _LAST_ACK, _ACKED = 24, 44, 56, 120
 _INFO_BYTES = 128
-#: Milliseconds that an acknowledgement may be on its way.
+#: Milliseconds that an acknowledgement may take.
 _ROUND_TRIP = 1000
 _TCP_ESTABLISHED = 1
 
@@ -28,18 +28,18 @@ _long_number = struct.Struct("=Q").unpack_from
 
 
 class ClientProgress:
-    """What the client behind ``transport`` has taken, from ``now`` (monotonic) on."""
+    """Watches what the client behind ``transport`` receives, from ``now`` (monotonic) on."""
 
     def __init__(self, transport: Any, now: float) -> None:
         self._transport = transport
         self._socket = socket_below(transport)
         self._taken = -1
         self._waiting = -1
-        #: When the client was last seen to have taken something.
+        #: When the client was last seen to have received something.
         self.advanced_at = now
 
     def update(self, now: float) -> int:
-        """How many bytes wait for the client now. To be called every few seconds."""
+        """Return how many bytes the client has yet to receive. Call it every few seconds."""
         waiting, taken = self._ask()
         if taken > self._taken if taken >= 0 else waiting < self._waiting:
             self.advanced_at = now
@@ -47,20 +47,20 @@ class ClientProgress:
         return waiting
 
     def _ask(self) -> tuple[int, int]:
-        """Bytes that wait, and bytes that were ever taken; -1 where nobody counts these."""
+        """Return bytes that wait, and bytes ever received: -1 where the kernel does not count."""
         waiting = unsent(self._transport)
         if self._socket is None:
             return waiting, -1
         try:
             waiting += unacknowledged(self._socket)
             info = _tcp_info(self._socket)
-        except OSError:  # Closed meanwhile.
+        except OSError:  # The socket is closed.
             return waiting, -1
         return waiting, _long_number(info, _ACKED)[0] if len(info) == _INFO_BYTES else -1
 
 
 def has_closed(transport: Any) -> bool:
-    """Whether the other side of a TCP connection has closed it, or its half of it."""
+    """Whether a TCP peer has closed the connection, or its half of it."""
     below = socket_below(transport)
     try:
         return below is not None and _tcp_info(below)[:1] not in (b"", bytes([_TCP_ESTABLISHED]))
@@ -69,10 +69,10 @@ def has_closed(transport: Any) -> bool:
 
 
 def is_unresponsive(transport: Any, seconds: float) -> bool:
-    """Whether a TCP peer has said nothing for ``seconds``, and nothing to what was sent last.
+    """Whether a TCP peer was silent for ``seconds`` and has not acknowledged what was sent last.
 
-    A peer that lives acknowledges at least that something came. One that has no room for more may
-    be silent for as long, since it is asked ever more seldom; but it answers when it is asked.
+    A peer that is alive acknowledges what it receives. One whose window is full may be silent as
+    long, because it is probed ever more rarely, but it answers each probe.
     """
     below = socket_below(transport)
     try:

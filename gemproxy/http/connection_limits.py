@@ -1,4 +1,4 @@
-"""What the connections of clients may take."""
+"""Limits of client connections."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from ipaddress import IPv4Network, IPv6Network
 
 @dataclass(frozen=True)
 class ConnectionLimits:
-    """What clients' connections may take.
+    """Limits of client connections.
 
-    ``minimum_upload_rate`` is in bytes/s and holds for bodies; a client that takes nothing of its
-    answer for ``slow_reader_seconds`` is closed. ``keepalive_seconds`` is the silence after which
-    TCP asks whether the client lives. ``shared_addresses`` are of reverse proxies, whose
-    connections are many clients': ``max_per_address`` does not hold for them.
+    ``minimum_upload_rate`` is in bytes/s and holds for bodies. A client that receives nothing of
+    its answer for ``slow_reader_seconds`` is disconnected. After ``keepalive_seconds`` of silence
+    TCP probes the client. ``shared_addresses`` are those of reverse proxies, which connect for many
+    clients: ``max_per_address`` does not hold for them.
     """
 
     max_connections: int = 8192

@@ -1,4 +1,4 @@
-"""The work that a request makes: a coroutine on its way to its end."""
+"""Run the coroutine that serves a request."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from twisted.python.failure import Failure
 class CoroutineRunner:
     """Runs ``coroutine``, beginning at once; ``over`` tells whether it has ended.
 
-    As ``Deferred.fromCoroutine`` does, without what makes that cost as much as to read a request:
-    there is no context of its own (``contextvars``), and no result for which somebody might wait.
-    The coroutine answers itself for whatever is raised in it, and what it awaits are Deferreds.
+    A ``Deferred.fromCoroutine`` without its costs, which equal those of reading a request: there is
+    no ``contextvars`` context and no result. The coroutine must handle every exception and await
+    nothing but Deferreds.
     """
 
     __slots__ = ("_awaited", "_coroutine", "_ended", "over")
@@ -27,12 +27,12 @@ class CoroutineRunner:
         self._go_on(None)
 
     def cancel(self) -> None:
-        """Raise ``CancelledError`` where the coroutine waits; no matter if it does not."""
+        """Raise ``CancelledError`` where the coroutine waits. Does nothing if it does not."""
         if self._awaited is not None:
             self._awaited.cancel()
 
     def ended(self) -> Deferred[None]:
-        """Fires when the work is over. To be asked for once."""
+        """Return a Deferred that fires when the coroutine has ended. Call it once."""
         ended: Deferred[None] = Deferred()
         self._ended = ended
         if self.over:
@@ -42,7 +42,7 @@ class CoroutineRunner:
     def _go_on(self, result: object) -> None:
         self._awaited = None
         try:
-            # A Deferred that is awaited gives its result itself, but not yet its failure.
+            # An awaited Deferred returns its result by itself, but its failure must be thrown.
             awaited: Deferred[Any] = (
                 result.throwExceptionIntoGenerator(self._coroutine)
                 if isinstance(result, Failure)

@@ -1,9 +1,9 @@
-"""Requests off the wire, read strictly: what two readers could take in two ways is refused.
+"""Parse HTTP/1.1 requests strictly: what two parsers could read in two ways is refused.
 
-llhttp (by ``httptools``) reads headers and chunks, with none of its leniencies; request lines are
-read here, since llhttp knows neither all methods nor one version from another, and of a body with
-a length nothing needs reading. Each head gets a parser of its own, for 0.4 us, so that no message
-leaves anything over for the next one.
+Theory of operation. llhttp (through ``httptools``) parses headers and chunks, in its strict mode.
+Request lines are parsed here, because llhttp knows only some methods and does not tell versions
+apart; a body with a length needs no parser. Each head gets a parser of its own (0.4 us), so that
+nothing of one message can leak into the next. There is no I/O here: bytes in, values out.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from typing import NoReturn, TypeAlias
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from msgspec import Struct
 
-#: Request line and headers together, with all line ends; also what may stand between two pieces
-#: of a chunked body (sizes, extensions, trailers).
+#: Bytes of request line and headers with all line ends; also the most that may stand between two
+#: pieces of a chunked body (sizes, extensions, trailers).
 MAX_HEAD_BYTES = 16 * 1024
 MAX_HEADERS = 500
-#: What ends a head, and a chunked body with its trailers.
+#: Ends a head, and a chunked body with its trailers.
 END_OF_HEAD = b"\r\n\r\n"
 _LINE_END = b"\r\n"
-#: So much of a chunked body is shown to llhttp at once, and after so many pieces and chunks the
-#: rest has to wait: 64 KiB of chunks of a byte would take 10 ms and more.
+#: Bytes of a chunked body that llhttp gets in one call, and the number of calls and chunks after
+#: which the rest waits for the next turn: 64 KiB of one-byte chunks would take more than 10 ms.
 _PIECE_BYTES = 8192
 _MOST_EVENTS = 500
 
-# RFC 9112 section 3; llhttp would take two blanks, HTTP/0.9, HTTP/2.0 and RTSP as well, and refuse
-# methods of which it has not heard.
+# RFC 9112 section 3. llhttp also accepts two spaces, HTTP/0.9, HTTP/2.0 and RTSP, and refuses
+# methods that it does not know.
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([!-~]+) (HTTP/1\.[01])")
-#: Shown to llhttp in the place of the one that came.
+#: Given to llhttp instead of the request's own.
 _ANY_REQUEST_LINE = b"POST / HTTP/1.1\r\n"
 _ABSOLUTE_FORM = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
 # RFC 3986 section 3.2.2 and 3.2.3; it may be empty.
@@ -42,18 +42,18 @@ _CHUNKED_HEAD = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 class MalformedRequest(Exception):
-    """What came is not HTTP/1.1, or says two things at once."""
+    """The bytes are not HTTP/1.1, or can be read in two ways."""
 
 
 class RequestHead(Struct, gc=False):
     """Request line and headers of one request.
 
-    ``target`` has origin form (``/path?query``) or is ``*``, ``path`` is it without the query.
-    ``authority`` stood in a target of absolute form, and then in ``values`` in the place of Host.
-    ``headers`` is what follows the request line, as it came, ``values`` the last value of each
-    header by its name in lower case. ``length`` is the body's, ``None`` where it comes in chunks.
+    ``target`` is in origin form (``/path?query``) or ``*``; ``path`` is the target without its
+    query. ``authority`` comes from a target in absolute form and replaces Host in ``values``.
+    ``headers`` are the bytes behind the request line; ``values`` holds the last value of each
+    header by its name in lower case. ``length`` is that of the body, ``None`` for a chunked one.
     ``persistent`` tells whether the connection may serve another request, ``expects_continue``
-    whether the client waits for leave to send the body.
+    whether the client waits for 100 Continue before it sends the body.
     """
 
     method: bytes
@@ -70,14 +70,14 @@ class RequestHead(Struct, gc=False):
     repeats: bool = False
 
     def __repr__(self) -> str:
-        return "<RequestHead>"  # Not a Struct's, which would print the client's token.
+        return "<RequestHead>"  # A Struct's own would print the client's token.
 
     @property
     def fields(self) -> list[tuple[bytes, bytes]]:
-        """All headers, names and values as they came."""
-        every = _Fields([])
-        _show(every, self.headers)
-        return every.fields
+        """All headers in order, with names and values as the client wrote them."""
+        collected = _Fields([])
+        _parse_headers(collected, self.headers)
+        return collected.fields
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by llhttp."""
@@ -91,50 +91,50 @@ class _Fields(Struct):
     fields: list[tuple[bytes, bytes]]
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Called by llhttp, which leaves blanks behind a value where they are."""
+        """Called by llhttp, which does not strip spaces at the end of a value."""
         self.fields.append((name, value.rstrip()))
 
 
 def read_head(data: bytes) -> RequestHead:
-    """Read one head, up to and with its empty line. Raises :class:`MalformedRequest`."""
+    """Parse one head, its empty line included. Raises :class:`MalformedRequest`."""
     if len(data) > MAX_HEAD_BYTES:
         raise MalformedRequest("head too large")
     line, _, headers = data.partition(_LINE_END)
-    head = RequestHead(*_asked_for(line), headers, {})
-    _show(head, headers)
+    head = RequestHead(*_parse_request_line(line), headers, {})
+    _parse_headers(head, headers)
     if head.repeats:
-        head.values = _gathered(head.fields)
+        head.values = _merge_repeated(head.fields)
     elif len(head.values) > MAX_HEADERS:
         raise MalformedRequest("too many headers")
-    _understand(head)
+    _interpret(head)
     return head
 
 
-@lru_cache(maxsize=64)  # Clients ask for the same things again and again.
-def _asked_for(line: bytes) -> tuple[bytes, bytes, bytes, bytes, bytes | None]:
-    """Method, target, path and version of a request line, and the authority that it names."""
+@lru_cache(maxsize=64)  # Most requests have one of a few request lines.
+def _parse_request_line(line: bytes) -> tuple[bytes, bytes, bytes, bytes, bytes | None]:
+    """Return method, target, path, version, and the authority of a target in absolute form."""
     match = _REQUEST_LINE.fullmatch(line)
     if match is None:
         raise MalformedRequest("request line")
     method, target, version = match.groups()
     if method == b"CONNECT":
-        raise MalformedRequest("no tunnels here")
+        raise MalformedRequest("no tunnels here")  # CONNECT asks for one.
     target, authority = _origin_form(target)
     return method, target, target.partition(b"?")[0], version, authority
 
 
-def _show(listener: RequestHead | _Fields, headers: bytes) -> None:
-    """Let llhttp read ``headers`` and tell ``listener`` of each."""
+def _parse_headers(listener: RequestHead | _Fields, headers: bytes) -> None:
+    """Let llhttp parse ``headers`` and call ``listener.on_header`` for each."""
     try:
         HttpRequestParser(listener).feed_data(_ANY_REQUEST_LINE + headers)
     except HttpParserUpgrade:
-        pass  # Not followed, as a server may (RFC 9110 section 7.8); the request stands as it is.
+        pass  # A server may ignore Upgrade (RFC 9110 section 7.8).
     except HttpParserError as error:
         raise MalformedRequest(str(error)) from error
 
 
-def _understand(head: RequestHead) -> None:
-    """Fill in what the headers mean for the connection."""
+def _interpret(head: RequestHead) -> None:
+    """Set what the headers say about body and connection."""
     get, is_current = head.values.get, head.version == b"HTTP/1.1"
     host = get(b"host")
     if host is None:
@@ -146,10 +146,10 @@ def _understand(head: RequestHead) -> None:
         head.values[b"host"] = head.authority
     encoding = get(b"transfer-encoding")
     if encoding is None:
-        # llhttp refused two lengths, a length beside an encoding, and what is no number.
+        # llhttp has refused two lengths, a length beside an encoding, and what is not a number.
         head.length = int(get(b"content-length", b"").lstrip(b"0") or 0)
-    # No other coding is undone here; and HTTP/1.0 knows none, so that a reader before us may have
-    # overlooked it (RFC 9112 section 6.1).
+    # No other coding is supported. HTTP/1.0 has none, so that a proxy before us may have ignored
+    # the header (RFC 9112 section 6.1).
     elif encoding.lower() == b"chunked" and is_current:
         head.length = None
     else:
@@ -167,8 +167,11 @@ def _is_host(value: bytes) -> bool:
     return _HOST.fullmatch(value) is not None
 
 
-def _gathered(fields: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """Values by name where some came more than once: most may, some must not, and one adds up."""
+def _merge_repeated(fields: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Return values by name where some came more than once.
+
+    The last one counts, but those of Connection are joined, and some must not be repeated.
+    """
     if len(fields) > MAX_HEADERS:
         raise MalformedRequest("too many headers")
     values: dict[bytes, bytes] = {}
@@ -182,10 +185,10 @@ def _gathered(fields: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
 
 
 def _origin_form(target: bytes) -> tuple[bytes, bytes | None]:
-    """``target`` in origin form, and the authority of one that has absolute form.
+    """Return ``target`` in origin form, and the authority if it was in absolute form.
 
-    RFC 9112 section 3.2.2: a server takes the absolute form as well, and then does not look at
-    Host. RFC 9110 section 4.2: the authority has a host and no user.
+    RFC 9112 section 3.2.2: a server accepts the absolute form as well, and then ignores Host.
+    RFC 9110 section 4.2: the authority has a host and no user.
     """
     if target.startswith(b"/") or target == b"*":
         return target, None
@@ -197,9 +200,9 @@ def _origin_form(target: bytes) -> tuple[bytes, bytes | None]:
 
 
 class SizedBody:
-    """A body of ``length`` bytes, which go to ``write`` piece by piece.
+    """A body of ``length`` bytes, which are passed to ``write`` piece by piece.
 
-    ``size`` counts them, ``complete`` tells whether all were there.
+    ``size`` is how many were received, ``complete`` whether that is all of them.
     """
 
     has_more = False
@@ -211,7 +214,7 @@ class SizedBody:
         self._write = write
 
     def receive(self, data: bytes) -> int:
-        """Take from the start of ``data`` what belongs to the body; gives how much that is."""
+        """Take what belongs to the body from the start of ``data``. Returns how many bytes."""
         missing = self._length - self.size
         taken = min(missing, len(data))
         self._write(data if taken == len(data) else data[:taken])
@@ -221,16 +224,16 @@ class SizedBody:
 
 
 class ChunkedBody:
-    """A body in chunks, whose data goes to ``write`` piece by piece; trailers are dropped.
+    """A chunked body, whose data is passed to ``write`` piece by piece; trailers are dropped.
 
-    ``size`` counts the data, ``complete`` tells whether the end was there.
+    ``size`` is how many bytes of data were received, ``complete`` whether the end was.
     """
 
     def __init__(self, write: Callable[[bytes], object]) -> None:
-        # A parser refers to its listener: were that this object, both and all that was written
-        # would stay in memory until the garbage collector comes.
+        # A parser refers to its listener: if that were this object, the cycle would keep the data
+        # in memory until the garbage collector runs.
         self._chunks = _Chunks(write)
-        #: Whether :meth:`receive` left something for later, since it would have taken too long.
+        #: Whether :meth:`receive` stopped early because the rest would have taken too long.
         self.has_more = False
         self._parser = HttpRequestParser(self._chunks)
         self._parser.feed_data(_CHUNKED_HEAD)
@@ -244,13 +247,13 @@ class ChunkedBody:
         return self._chunks.complete
 
     def receive(self, data: bytes) -> int:
-        """Read from the start of ``data``; gives how many bytes were read and are done with.
+        """Parse from the start of ``data``. Returns how many bytes were consumed.
 
-        The rest stands behind the body, or is to be shown again with what comes after it. Raises
+        The rest stands behind the body, or must be passed again with the bytes that follow. Raises
         :class:`MalformedRequest`.
         """
-        # Only an empty line can end the body, and nothing behind one is shown to llhttp before it
-        # is known whether it did: so what stands behind the body is never taken for a part of it.
+        # Only an empty line can end the body. llhttp gets nothing behind one before it has said
+        # whether it did, so that bytes behind the body are never read as a part of it.
         read = 0
         chunks, self.has_more = self._chunks, False
         chunks.events = 0
@@ -283,18 +286,18 @@ class ChunkedBody:
 
 
 class _Chunks:
-    """What llhttp tells of a body in chunks."""
+    """llhttp's callbacks for a chunked body."""
 
     def __init__(self, write: Callable[[bytes], object]) -> None:
         self.size = 0
         self.complete = False
         self.frame_bytes = 0
-        #: Pieces shown and chunks found, as a measure of work.
+        #: Calls of llhttp and chunks found, as a measure of work.
         self.events = 0
         self._write = write
 
     def on_message_begin(self) -> None:
-        # Not to be reached, unless llhttp finds an end where no empty line is.
+        # Reached only if llhttp finds an end where no empty line is.
         if self.complete:
             _refuse_second_message()
 
@@ -316,7 +319,7 @@ def _refuse_second_message() -> NoReturn:
 
 
 def _begun_end(data: bytes) -> int:
-    """How many bytes at the end of ``data`` may be the beginning of an empty line."""
+    """Return how many bytes at the end of ``data`` may begin an empty line."""
     for size in (3, 2, 1):
         if data.endswith(END_OF_HEAD[:size]):
             return size

@@ -1,7 +1,7 @@
-"""Who guesses is made to wait: wrong tokens, counted by the address that they came from.
+"""Lock out addresses that guess tokens.
 
-An address is locked out, never a token: whoever brings the right one is let in from anywhere, or
-one fool behind a shared reverse proxy would shut the operator out.
+An address is locked out, never a token: a request with the right token is served from anywhere.
+Otherwise one client behind a shared reverse proxy could lock out the operator.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ MOST_ADDRESSES = 4096
 class Lockout:
     """Locks out an address that brought ``limit`` wrong tokens within ``window`` seconds.
 
-    It stays locked until the first of these is older than ``window``; tries in the meantime are
-    not counted, so that the time that was told holds. Of more than ``capacity`` addresses the one
-    is forgotten that has been quiet for longest. ``now`` is monotonic.
+    It stays locked until the first of these is older than ``window``. Attempts in the meantime are
+    not counted, so that the announced time holds. Beyond ``capacity`` addresses the one that has
+    been quiet for longest is forgotten. ``now`` is monotonic.
     """
 
     def __init__(
@@ -34,14 +34,14 @@ class Lockout:
         self._wrong: OrderedDict[str, deque[float]] = OrderedDict()
 
     def wait(self, address: str, now: float) -> float:
-        """For how many more seconds ``address`` is locked out; 0 where it is not."""
+        """Return for how many more seconds ``address`` is locked out, 0 if it is not."""
         times = self._wrong.get(address)
         if times is None or len(times) < self._limit:
             return 0.0
         return max(0.0, self._window - (now - times[0]))
 
     def count(self, address: str, now: float) -> None:
-        """``address`` brought a wrong token; nothing is counted while it is locked out."""
+        """Count a wrong token from ``address``, unless it is locked out."""
         times = self._wrong.setdefault(address, deque(maxlen=self._limit))
         if not self.wait(address, now):
             times.append(now)

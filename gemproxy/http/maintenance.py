@@ -1,8 +1,8 @@
-"""What clients are told while the configuration cannot be used.
+"""The answers while the configuration cannot be used.
 
-Everything but the probes is answered with 503, from the head of the request and whatever it is:
-nothing can be told of tokens, since they stand in the files. Each answer closes its connection, so
-that the client's next request meets the daemon as soon as there is one.
+Every request but the probes gets 503, from its head alone: tokens cannot be checked, because they
+are in the configuration. Each answer closes its connection, so that the client's next request
+reaches the daemon once it serves.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gemproxy.core.interfaces import ErrorEncoder
 from gemproxy.http.response_writer import lines, write_whole
 from gemproxy.http.site import ProxyRequest, ProxySite, new_request_id, request_id_of
 
-#: Seconds after which a client is to try again.
+#: Seconds after which a client should try again.
 RETRY_AFTER = 5
 _PROBES = {
     b"/livez": (200, b'{"status":"live"}'),
@@ -30,12 +30,12 @@ _MESSAGE = (
 
 
 def maintenance_site(reactor: IReactorTime, errors: ErrorEncoder) -> ProxySite:
-    """The factory of connections for as long as the configuration cannot be used."""
+    """Return the factory of connections while the configuration cannot be used."""
     return ProxySite(Resource(), reactor, _MaintenanceGate(reactor, errors), errors)
 
 
 class _MaintenanceGate:
-    """Lets nobody in; see :class:`gemproxy.http.gate.RequestGate`."""
+    """Refuses everything; see :class:`gemproxy.http.gate.RequestGate`."""
 
     _log = Logger()
 
@@ -47,10 +47,10 @@ class _MaintenanceGate:
         raise ConfigurationInvalid(_MESSAGE, retry_after=RETRY_AFTER)
 
     def check_body_size(self, _: ProxyRequest, size: int) -> None:
-        """Nobody's body is read."""
+        """No body is read."""
 
     def release(self, _: ProxyRequest) -> None:
-        """Nobody has taken anything."""
+        """Nothing is reserved."""
 
     def reject(self, request: ProxyRequest, error: ProxyError) -> None:
         now = self._reactor.seconds()
@@ -65,7 +65,7 @@ class _MaintenanceGate:
         if probe is not None:
             write_whole(request, probe[0], lines(headers), probe[1], now)
             return
-        # As a warning, of which the log takes a few a minute and counts the rest.
+        # The log limits warnings to a few a minute and counts the rest.
         self._log.warn("request turned away in maintenance", request_id=request_id, status=503)
         answer = self._errors.answer(error)
         headers += answer.headers

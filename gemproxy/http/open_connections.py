@@ -22,23 +22,20 @@ if TYPE_CHECKING:
 
 #: Why a connection was refused, as a label of the metrics.
 REASONS = ("limit", "address", "descriptors")
-#: Seconds until the idle ones are looked for again, where few were found: to find them among many
-#: thousands takes milliseconds.
+#: Seconds between two searches for idle connections that find few: a search among many thousands
+#: takes milliseconds.
 _LOOK_SECONDS = 1.0
 
 
 class OpenConnections:
-    """The open connections, as one set: ``channels``.
-
-    :meth:`refusal` is asked before there is another one. ``refused`` counts by reason.
-    """
+    """The open connections, as the set ``channels``. ``refused`` counts by reason."""
 
     def __init__(self, limits: ConnectionLimits) -> None:
         self.limits = limits
         self.channels: set[ClientConnection] = set()
         self.refused = dict.fromkeys(REASONS, 0)
         self._by_address: Counter[str] = Counter()
-        #: Those that were idle when somebody looked, the longest first.
+        #: Those that were idle at the last search, the longest first.
         self._idle: deque[ClientConnection] = deque()
         self._looked_at = -_LOOK_SECONDS
         self._found = 0
@@ -58,7 +55,7 @@ class OpenConnections:
         self._by_address[channel.address] += 1
 
     def remove(self, channel: ClientConnection) -> None:
-        """``channel`` is closed. May be told twice."""
+        """``channel`` is closed. May be called twice."""
         if channel in self.channels:
             self.channels.remove(channel)
             self._by_address[channel.address] -= 1
@@ -66,7 +63,7 @@ class OpenConnections:
                 del self._by_address[channel.address]
 
     def refusal(self, peer: IAddress | None, now: float) -> str | None:
-        """Why no connection from ``peer`` may be added now; makes room where it can."""
+        """Return why no connection from ``peer`` may be added; closes an idle one if needed."""
         limits = self.limits
         address = self._address(peer)
         if address and self._by_address[address] >= (limits.max_per_address or 0):
@@ -83,12 +80,12 @@ class OpenConnections:
         self.refused[reason] += count
 
     def count_by_state(self) -> dict[str, int]:
-        """How many are in the middle of a request (``active``), and how many are not."""
+        """Return how many are in the middle of a request (``active``), and how many are not."""
         idle = sum(channel.is_idle for channel in self.channels)
         return {"active": len(self.channels) - idle, "idle": idle}
 
     def _address(self, peer: IAddress | None) -> str:
-        """What is counted together; empty where it is not counted."""
+        """Return the key that ``peer`` is counted under, "" if it is not counted."""
         host = getattr(peer, "host", None)
         if self.limits.max_per_address is None or host is None:
             return ""

@@ -1,13 +1,15 @@
 """Which hosts a listener answers for, and whether a web page of another site sends the request.
 
-Judged by a request's head, before anything else is done with it. Two attacks are meant. A page
-whose name was made to point at this machine (DNS rebinding) is of one origin with the listener, as
-the browser sees it; only ``Host`` tells, which still holds the page's own name. And any page may
-send simple requests to any address. A listener that asks for no token would serve them; ``Origin``
-or ``Sec-Fetch-Site`` tells, which no page can set or leave out.
+This is decided from a request's head, before anything else. It prevents two attacks:
 
-Neither stands against programs, which write what they like in their headers: that is what tokens
-are for. So a request without these headers is let pass.
+- DNS rebinding: a page whose name is made to resolve to this machine has the same origin as the
+  listener, to the browser. ``Host`` still holds the page's own name.
+- Cross-site requests: any page may send simple requests to any address, and a listener that needs
+  no token would serve them. ``Origin`` or ``Sec-Fetch-Site``, which no page can set or omit, name
+  the page.
+
+Programs can forge all of these headers; tokens are the protection against them. So a request
+without these headers passes.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from gemproxy.core.errors import Forbidden, MisdirectedRequest
 from gemproxy.http.routes import is_admin_path
 
-#: Asked by supervisors and balancers under any name or address. A page that gets at them learns
-#: that a process lives here, which a refused connection would have told it as well.
+#: Supervisors and load balancers ask for these under any name or address. A page that reaches them
+#: learns that a process listens here, which it would learn from a refused connection as well.
 PROBES = frozenset({b"/livez", b"/readyz", b"/healthz"})
 
 _Address = IPv4Address | IPv6Address
@@ -35,8 +37,8 @@ _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(.+)")
 #: 3.5), however it is abbreviated; no page can have such a name.
 _NUMERIC = re.compile(r"(?:.*\.)?(?:0x[0-9a-f]*|[0-9]+)")
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
-#: What ``Sec-Fetch-Site`` says of a request that no other site's page sent. ``same-site`` is not
-#: here: sites have no ports, so it is said of every other program's page on this machine.
+#: ``Sec-Fetch-Site`` of a request that no other site's page sent. ``same-site`` is not among them:
+#: a site has no port, so that pages of every other program on this machine are ``same-site``.
 _OWN_SITES = frozenset({b"same-origin", b"none"})
 _READING = (b"GET", b"HEAD")
 _MOST_KNOWN = 64
@@ -52,7 +54,7 @@ class Reach(Enum):
 
 @dataclass(frozen=True)
 class OriginSettings:
-    """What the operator says.
+    """The operator's settings.
 
     ``allowed_hosts`` are in lower case, addresses in their shortest form. ``anonymous`` tells
     whether clients need no token, ``admin_open`` whether the operator needs none.
@@ -65,11 +67,7 @@ class OriginSettings:
 
 
 class OriginGuard:
-    """The judgement of one listener's requests.
-
-    Hosts that were found good are remembered,
-    since clients name the same few again and again.
-    """
+    """Checks the requests of one listener. Remembers hosts that passed, since they are few."""
 
     def __init__(self, settings: OriginSettings, reach: Reach = Reach.LOOPBACK) -> None:
         self._reach = reach
@@ -77,21 +75,21 @@ class OriginGuard:
         self.apply(settings)
 
     def apply(self, settings: OriginSettings) -> None:
-        """From now on this is what the operator says."""
+        """Take over other settings."""
         self._settings = settings
         self._asks_everybody = not (settings.anonymous or settings.admin_open)
         self._known.clear()
 
     def set_reach(self, reach: Reach) -> None:
-        """Now it is known who can connect to the listener."""
+        """Set who can connect to the listener, once it listens."""
         self._reach = reach
         self._known.clear()
 
     def check(self, method: bytes, path: bytes, values: Mapping[bytes, bytes]) -> None:
-        """Raise what stands against serving a request at all.
+        """Raise :class:`MisdirectedRequest` or :class:`Forbidden` for a request that must not pass.
 
-        ``values`` are headers by their names in lower case; ``host`` is the authority that the
-        request was made for, also where its target has absolute form.
+        ``values`` are headers by their names in lower case; ``host`` is the authority of the
+        request, also if its target is in absolute form.
         """
         if path in PROBES:
             return
@@ -101,15 +99,15 @@ class OriginGuard:
             if len(self._known) >= _MOST_KNOWN:
                 self._known.clear()
             self._known.add(host)
-        # What programs send has neither.
+        # Requests of programs have neither.
         if (b"origin" in values or b"sec-fetch-site" in values) and not self._asks_everybody:
             check_site(method, path, values, self._settings)
 
 
 def check_host(host: bytes | None, reach: Reach, allowed: AbstractSet[str]) -> None:
-    """Raise :class:`MisdirectedRequest` for one that was made for somebody else.
+    """Raise :class:`MisdirectedRequest` for a request to another host.
 
-    Only HTTP/1.0 may come without a host, and no browser's request does.
+    Only HTTP/1.0 allows a request without a host, and browsers always send one.
     """
     if host is None or _answers_for(host, reach, allowed):
         return
@@ -123,7 +121,7 @@ def check_host(host: bytes | None, reach: Reach, allowed: AbstractSet[str]) -> N
 def check_site(
     method: bytes, path: bytes, values: Mapping[bytes, bytes], settings: OriginSettings
 ) -> None:
-    """Raise :class:`Forbidden` for a request of another site's page where no token is asked for."""
+    """Raise :class:`Forbidden` for a request of another site's page where no token is needed."""
     is_admin = is_admin_path(path)
     if not (settings.admin_open if is_admin else settings.anonymous):
         return
@@ -137,7 +135,7 @@ def check_site(
             "The admin API asks for no token here (proxy.adminAuth), and so it does not serve pages"
             " of another site."
         )
-    # Whoever asks whether a page may call is told so by what the answer's headers leave out.
+    # A preflight is answered: without CORS headers in the answer the browser blocks the page.
     if method == b"OPTIONS" or _may_call(origin, settings.cors_origins):
         return
     raise Forbidden(
@@ -147,7 +145,7 @@ def check_site(
 
 
 def reach_of(host: str | None) -> Reach:
-    """Who can connect to a listener at the address ``host``; ``None`` for one without."""
+    """Return who can connect to a listener at the address ``host``, ``None`` for a Unix socket."""
     if host is None:
         return Reach.FILE
     address = _address(host.partition("%")[0])
@@ -164,13 +162,13 @@ def _answers_for(host: bytes, reach: Reach, allowed: AbstractSet[str]) -> bool:
     if name == "localhost" or name in allowed:
         return True
     address = _address(name)
-    # Behind an address there is no name that could be made to point elsewhere. A listener on
-    # loopback is asked for by others only where something is passed on to it.
+    # An address cannot be rebound as a name can. A listener on loopback sees another address only
+    # if something forwards requests to it.
     return address is not None and (reach is Reach.PUBLIC or address.is_loopback)
 
 
 def _split(authority: str) -> tuple[str, str] | None:
-    """Host and port. The host is in lower case, an address in its shortest form."""
+    """Return host and port. The host is in lower case, an address in its shortest form."""
     match = _AUTHORITY.fullmatch(authority)
     if match is None:
         return None
@@ -184,7 +182,7 @@ def _split(authority: str) -> tuple[str, str] | None:
 
 
 def _address(host: str) -> _Address | None:
-    """The address that ``host`` is, with or without brackets."""
+    """Return ``host`` as an address, if it is one, with or without brackets."""
     try:
         if host.startswith("["):
             address: _Address = IPv6Address(host[1:-1])
@@ -198,16 +196,16 @@ def _address(host: str) -> _Address | None:
 
 
 def _is_foreign(origin: bytes | None, site: bytes | None, host: bytes | None) -> bool:
-    """Whether a browser says that a page of another origin sent this."""
+    """Whether the browser says that a page of another origin sent the request."""
     if site is not None and site not in _OWN_SITES:
         return True
     return origin is not None and not _is_same(origin, host)
 
 
 def _is_same(origin: bytes, host: bytes | None) -> bool:
-    """Whether ``origin`` is that of a page that was loaded from ``host``.
+    """Whether a page of ``origin`` was loaded from ``host``.
 
-    Whatever its scheme: before us there may be something that speaks TLS.
+    The scheme is ignored, because a proxy before us may terminate TLS.
     """
     match = _ORIGIN.fullmatch(origin.decode("latin-1").lower())
     if match is None or host is None:
@@ -226,7 +224,7 @@ def _may_call(origin: bytes | None, cors_origins: frozenset[str]) -> bool:
 
 
 def _is_dashboard(method: bytes, path: bytes) -> bool:
-    """Files that hold no data: to follow a link to the dashboard reveals nothing."""
+    """Whether a file of the dashboard is read: they hold no data, so any page may link to them."""
     return method in _READING and (
         path in {b"/admin", b"/admin/"} or path.startswith(b"/admin/page/")
     )

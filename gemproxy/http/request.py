@@ -1,7 +1,7 @@
-"""One request: twisted.web's, as Klein wants it, with its weight taken off.
+"""One request: twisted.web's ``Request``, which Klein needs, made lazily.
 
-Of what twisted.web prepares for every request the fast routes need next to nothing; here it is made
-when somebody asks for it.
+twisted.web prepares headers, cookies, arguments and a content file for each request. The fast
+routes use none of them, so each is made here when it is asked for.
 """
 
 from __future__ import annotations
@@ -32,22 +32,21 @@ if TYPE_CHECKING:
     from gemproxy.http.http1 import RequestHead
     from gemproxy.http.interfaces import Channel
 
-# Werkzeug asks for this codec with the first request. To load it takes milliseconds, and files that
-# can be opened.
+# Werkzeug uses this codec in the first request. Loading it takes milliseconds and free descriptors.
 codecs.lookup("idna")
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}\Z")
 
 
 def request_id_of(request: ProxyRequest, fresh: Callable[[], str]) -> str:
-    """The id that the client gave, where it is one that may be repeated; else ``fresh()``."""
+    """Return the client's id of the request if its form is safe to repeat, else ``fresh()``."""
     given = request.header(b"x-request-id")
     return given.decode("ascii") if given and _REQUEST_ID.match(given) else fresh()
 
 
 def _request_ids() -> Iterator[str]:
     while True:
-        digits = secrets.token_hex(4096)  # Asked of the kernel for many requests at a time.
+        digits = secrets.token_hex(4096)  # One system call for many requests.
         for begin in range(0, len(digits), 32):
             yield "req_" + digits[begin : begin + 32]
 
@@ -57,47 +56,47 @@ new_request_id: Final[Callable[[], str]] = _request_ids().__next__
 
 
 def decoded_path(request: ProxyRequest) -> str:
-    """The path without percent-encoding. Raises :class:`ProxyError` where no route can have it."""
+    """Return the path, percent-decoded. Raises :class:`ProxyError` if no route can match it."""
     if request.path == b"*":
         raise UnknownURL("Unknown request URL: *.")
     try:
         path = unquote_to_bytes(request.path).decode()
     except UnicodeDecodeError:
         raise InvalidRequest("The request's path is not valid UTF-8.") from None
-    if "\n" in path:  # No route of Klein's matches one, not even the last.
+    if "\n" in path:  # No route of Klein's matches one, not even that for all paths.
         raise InvalidRequest("The request's path holds a line feed.")
     return path
 
 
 class ProxyRequest(Request):
-    """A request whose body stays in memory; the channel keeps it within bounds."""
+    """A request whose body stays in memory; the connection and the gate bound it."""
 
     channel: Channel  # type: ignore[assignment]
     queued = False
-    #: Set when the request was answered before its body was complete.
+    #: Whether the request is answered before its body is complete.
     refused = False
 
     # What the gate decided from the head (:class:`gemproxy.http.gate.RequestGate`).
-    #: The path's template, or a word for what has none.
+    #: The template of the route, or a word for a path without one.
     route = "refused"
     max_body_bytes = 0
-    #: Who sends it: to the public API, or to the admin API with what is logged of it.
+    #: The sender: of a request to the public API, or of one to the admin API.
     caller: Client | None = None
     actor: Actor | None = None
     admin_context: Exchange | None = None
 
-    # What it takes of the limits that all requests share; given back by ``RequestGate.release``.
+    # Its share of the limits for all requests; given back by ``RequestGate.release``.
     has_place = False
     buffered_bytes = 0
-    #: Whether the client has yet to take the answer from this process, though it is complete.
+    #: Whether the answer is complete, but partly still in this process.
     is_undelivered = False
-    #: Whether its work has begun and is not over.
+    #: Whether a coroutine is serving it.
     is_working = False
-    #: How it is told where the client left, or was made to.
+    #: The outcome to report if the client disconnects, or is disconnected.
     disconnect_outcome = "client_gone"
 
     def __init__(self, channel: Channel, head: RequestHead) -> None:
-        # Not Request's own: all that it makes is made below, when somebody asks for it.
+        # Request's own __init__ is not called: what it makes is made lazily below.
         self.channel = channel
         self.method = head.method
         self.uri = head.target
@@ -116,23 +115,23 @@ class ProxyRequest(Request):
 
     @property
     def fields(self) -> list[tuple[bytes, bytes]]:
-        """All headers, names and values as they came."""
+        """All headers in order, with names and values as the client wrote them."""
         return self._head.fields
 
     def body(self) -> bytes:
-        """The whole body. May be taken once; the request does not hold it any longer."""
+        """Return the whole body, once: the request drops it."""
         body, self._body = self._body, b""
-        # This copies nothing: the buffer itself becomes the value.
+        # getvalue copies nothing here: the buffer itself becomes the value.
         return body if isinstance(body, bytes) else body.getvalue()
 
     def set_body(self, body: bytes | BytesIO) -> None:
-        """Called by the channel, with the whole body or with what it will be written to."""
+        """Set the whole body, or the file that it is written to. Called by the connection."""
         self._body = body
 
     # -- serving it ------------------------------------------------------------------------------
 
     def process(self) -> None:
-        """Serve by the site's resource; refuse what Klein would answer in its own words."""
+        """Serve with the site's resource; refuse paths that Klein would answer by itself."""
         try:
             decoded_path(self)
         except ProxyError as error:
@@ -143,7 +142,7 @@ class ProxyRequest(Request):
         super().process()
 
     def processingFailed(self, reason: Failure) -> Failure:
-        """A defect is logged, and becomes an answer where none is complete."""
+        """Log a defect, and answer it if no answer is complete."""
         if self.finished or self._disconnected:
             self._log.failure("request failed after its end", failure=reason)
         else:
@@ -152,19 +151,19 @@ class ProxyRequest(Request):
         return reason
 
     def on_disconnect(self, act: Callable[[], None]) -> None:
-        """Let ``act`` be called if the client leaves before the answer is complete.
+        """Call ``act`` if the client disconnects before the answer is complete.
 
-        A lighter ``notifyFinish``, for one listener.
+        A cheaper ``notifyFinish``, for one listener.
         """
         self._on_disconnect = act
 
     def end(self) -> None:
-        """All of the answer is written."""
+        """The whole answer is written."""
         self.finished = 1
         self._cleanup()
 
     def connectionLost(self, reason: Failure) -> None:
-        """The client left before the answer was complete. Called by the channel."""
+        """The client disconnected before the answer was complete. Called by the connection."""
         self._disconnected = True
         self._body = b""
         notifications, self.notifications = self.notifications, []
@@ -184,10 +183,10 @@ class ProxyRequest(Request):
             finished.callback(None)
 
     def getRequestHostname(self) -> bytes:
-        """For Klein, whose routes serve every host: it fails at one that is no name, or missing."""
+        """Return a valid name for Klein, which fails at a missing or malformed host."""
         return b"localhost"
 
-    # -- what twisted.web and Klein may ask for: attributes there, which may be set here as well --
+    # -- attributes of twisted.web's Request, made when they are first read ----------------------
 
     @cached_property
     def requestHeaders(self) -> Headers:  # type: ignore[override]

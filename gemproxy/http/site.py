@@ -1,8 +1,7 @@
-"""The server's side of HTTP/1.1: the factory of connections, and who looks after their deadlines.
+"""The factory of client connections, which also watches their deadlines.
 
-A connection is a :class:`~gemproxy.http.connection.ClientConnection`, what comes over it a
-:class:`~gemproxy.http.request.ProxyRequest`. Routes without parameters are found by one look in a
-dict; every other path is Klein's.
+One timer sweeps all connections once a second: setting and cancelling one for each request would
+cost as much as parsing it.
 """
 
 from __future__ import annotations
@@ -39,13 +38,12 @@ __all__ = [
     "request_id_of",
 ]
 
-#: nginx's word for a client that closed before its answer was there.
+#: nginx's status for a client that disconnected before its answer.
 CLIENT_CLOSED_REQUEST = 499
-#: How often deadlines are looked at. One timer for all connections: to set one for each request,
-#: and again for each piece of it, would cost as much as to read the request.
+#: Seconds between two sweeps over all deadlines.
 SWEEP_SECONDS = 1.0
-#: How often it is looked at what a client takes of its answer, or more often where the patience
-#: with slow readers is short.
+#: Seconds between two checks of what a client receives of its answer; less if slow readers are
+#: given little time.
 LOOK_SECONDS = 5.0
 _MALFORMED = "The request is not valid HTTP/1.1, or its headers are too large."
 
@@ -60,7 +58,7 @@ class ProxySite(Factory):
     """
 
     noisy = False
-    #: Asked by twisted.web's requests; clients are not to see our insides.
+    #: Read by twisted.web's requests: clients must not see tracebacks.
     displayTracebacks = False
 
     def __init__(
@@ -78,7 +76,7 @@ class ProxySite(Factory):
         self.malformed_body = errors.answer(InvalidRequest(_MALFORMED)).body
         self.now = reactor.seconds
         self.server_headers: Callable[[float], bytes] = DateHeader(wall_clock(reactor)).line
-        #: Told of each request that was not HTTP.
+        #: Called for each request that is not HTTP.
         self.malformed: Callable[[], object] = _nothing
         self.fast_routes: FastRoutes = {}
         self.connections = OpenConnections(limits or ConnectionLimits())
@@ -91,7 +89,7 @@ class ProxySite(Factory):
 
     @property
     def limits(self) -> ConnectionLimits:
-        """What holds for the connections now."""
+        """The limits in force."""
         return self.connections.limits
 
     def buildProtocol(self, peer: IAddress | None) -> ClientConnection | RefusedConnection:
@@ -100,17 +98,17 @@ class ProxySite(Factory):
         return ClientConnection(self)
 
     def acceptableProtocols(self) -> list[bytes]:
-        """For TLS, which may ask what comes after it."""
+        """For TLS: the protocols that ALPN may choose from."""
         return [b"http/1.1"]
 
     def getResourceFor(self, _: ProxyRequest) -> IResource:
-        """Klein's resource, which looks further itself."""
+        """Return Klein's resource, which finds the route itself."""
         return self._resource
 
     def close(self) -> Deferred[None]:
-        """Close every connection, each as soon as what was written to it is sent.
+        """Close every connection as soon as what was written to it is sent.
 
-        Fires when none is left, after ``LINGER_SECONDS`` at the latest.
+        The Deferred fires when none is left, after ``LINGER_SECONDS`` at the latest.
         """
         closed = self._closed = Deferred()
         for channel in list(self.channels):
@@ -136,7 +134,7 @@ class ProxySite(Factory):
         self._check_closed()
 
     def watch_for_disconnect(self, channel: ClientConnection, *, wanted: bool) -> None:
-        """Whether to look now and then if a client that nothing is read from has left."""
+        """Check at each sweep whether ``channel``, which is not read, was closed, or stop that."""
         if wanted:
             self._unread.add(channel)
         else:

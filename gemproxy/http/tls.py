@@ -12,17 +12,17 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from gemproxy.core.errors import ConfigError, Fault
 
-#: TLS 1.2 with forward secrecy and authenticated encryption only: no RSA key exchange, whose
-#: recordings a stolen key opens, and no CBC. Those of TLS 1.3 are all like that (RFC 9325, 4.2).
+#: For TLS 1.2: forward secrecy and authenticated encryption only (RFC 9325 section 4.2). With RSA
+#: key exchange a stolen key decrypts recorded traffic. All suites of TLS 1.3 qualify.
 _SUITES = "ECDHE+AESGCM:ECDHE+CHACHA20"
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
 def tls_factory(factory: IProtocolFactory, cert_file: Path, key_file: Path) -> IProtocolFactory:
-    """``factory`` behind TLS.
+    """Return ``factory`` wrapped in TLS.
 
-    ``cert_file`` holds the server's certificate and after it those that lead to its authority;
-    both files are PEM. Raises :class:`ConfigError` where they cannot be used.
+    ``cert_file`` holds the server's certificate, followed by its chain; both files are PEM. Raises
+    :class:`ConfigError` if they cannot be used.
     """
     chain, key = _read_chain(cert_file), _read_key(key_file)
     options = CertificateOptions(
@@ -40,10 +40,7 @@ def tls_factory(factory: IProtocolFactory, cert_file: Path, key_file: Path) -> I
 
 
 def strengthen(endpoint: IStreamServerEndpoint) -> None:
-    """Leave the weak suites out of an endpoint that was described as ``ssl:``.
-
-    Twisted makes such a one with suites of its own choice, and gives no way to say others.
-    """
+    """Restrict an ``ssl:`` endpoint to the strong suites: its description cannot name suites."""
     options = getattr(endpoint, "_sslContextFactory", None)
     if isinstance(options, CertificateOptions):
         options._cipherString = _SUITES
@@ -64,7 +61,7 @@ def _read_chain(file: Path) -> list[crypto.X509]:
 
 def _read_key(file: Path) -> crypto.PKey:
     try:
-        # Without a passphrase OpenSSL would ask for one at the terminal.
+        # The empty passphrase keeps OpenSSL from asking for one at the terminal.
         return crypto.load_privatekey(crypto.FILETYPE_PEM, file.read_bytes(), b"")
     except (crypto.Error, OSError):
         raise _unusable(

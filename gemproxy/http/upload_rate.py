@@ -1,40 +1,45 @@
-"""Whether an upload comes fast enough to be waited for."""
+"""Whether an upload is fast enough to wait for.
+
+The rate is measured over a sliding span: marks of (time, bytes so far) are set every two seconds,
+and those older than the span are dropped. A single average would let a fast start pay for a body
+that drips afterwards.
+"""
 
 from __future__ import annotations
 
 from collections import deque
 
-#: A kept-alive connection may be silent for so long between two requests.
+#: Seconds that a kept-alive connection may be silent between two requests.
 IDLE_SECONDS = 60.0
-#: A body has to come at the least rate over any span of so many seconds.
+#: Seconds: the minimum rate holds over any span of this length.
 SPAN_SECONDS = 30.0
-#: No body may take longer, at whatever rate.
+#: Seconds that a body may take at most, at any rate.
 WHOLE_BODY_SECONDS = 300.0
-#: How often the rate is looked at.
+#: Seconds between two marks.
 STEP_SECONDS = 2.0
 
 
 class UploadRateGuard:
-    """How one body comes in, from ``now`` (monotonic) on, at ``rate`` bytes/s or more."""
+    """Watches one body from ``now`` (monotonic) on; it must come at ``rate`` bytes/s or more."""
 
     def __init__(self, now: float, rate: float) -> None:
         self._begun = now
         self._rate = rate
         self._size = 0
-        #: When how many bytes had come, for the last ``SPAN_SECONDS`` and the step before.
+        #: (time, bytes so far) for the last ``SPAN_SECONDS`` and one mark before them.
         self._marks = deque([(now, 0)])
 
     @property
     def deadline(self) -> float:
-        """When to ask again, if nothing comes before."""
+        """When to call :meth:`is_too_slow` next, if no bytes come before."""
         return self._marks[-1][0] + STEP_SECONDS
 
     def brought(self, size: int) -> None:
-        """``size`` more bytes have come."""
+        """Count ``size`` more bytes."""
         self._size += size
 
     def is_too_slow(self, now: float) -> bool:
-        """Whether this upload comes too slowly, or takes too long altogether."""
+        """Whether the upload is below the rate, or has taken too long altogether."""
         marks = self._marks
         while len(marks) > 1 and now - marks[1][0] >= SPAN_SECONDS:
             marks.popleft()
