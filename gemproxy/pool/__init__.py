@@ -1,4 +1,5 @@
 """The pool of API keys: which key serves next, and what each outcome does to it.
 
-Knows verdicts and seconds; knows nothing of Gemini or HTTP.
+It knows verdicts and seconds, not Gemini or HTTP. README.md in this directory has the theory of
+operation.
 """

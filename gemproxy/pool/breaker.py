@@ -2,11 +2,11 @@
 
 ``failure_threshold`` consecutive failures open it. An open breaker admits nothing until its
 cooldown is over; then it is half-open and admits one trial at a time. A trial that succeeds closes
-it, one that fails opens it again for twice as long, at most ``recovery_time``.
+it; one that fails opens it again for twice as long, at most ``recovery_time``.
 
-Every admission is a :class:`Permit` of the generation that it was given in, and each transition
-begins a new generation. A result that comes with an older permit is ignored: an answer to a request
-that was sent before the breaker opened says nothing about now.
+Each admitted attempt has a :class:`Permit` with the breaker's generation, and each transition
+begins a new generation. A result with an older permit is ignored: the answer to a request that was
+sent before the breaker opened says nothing about now.
 
 Terms: failsafe-go ``circuitbreaker``, resilience4j ``CircuitBreaker``.
 """
@@ -20,14 +20,14 @@ from enum import Enum
 
 
 class State(Enum):
-    """Where a breaker stands."""
+    """The states of a breaker."""
 
     CLOSED = "closed"
     OPEN = "open"
     HALF_OPEN = "half_open"
 
 
-#: To look a member of an Enum up costs more than a call, and every request asks for the state.
+#: Looking up a member of an Enum costs more than a call, and every request needs the state.
 _CLOSED, _OPEN, _HALF_OPEN = State
 
 
@@ -36,15 +36,15 @@ class BreakerSettings:
     """How many consecutive failures open a breaker, and for how many seconds."""
 
     failure_threshold: int = 3
-    #: The first time; doubles at each re-opening.
+    #: The first one; doubles each time that a trial fails.
     cooldown: float = 30.0
-    #: The longest time.
+    #: The longest one.
     recovery_time: float = 300.0
 
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """Leave for one attempt, to be recorded or released once."""
+    """Permission for one attempt, to be recorded or released once."""
 
     generation: int
     trial: bool = False
@@ -52,7 +52,7 @@ class Permit:
 
 @dataclass(frozen=True, slots=True)
 class BreakerSnapshot:
-    """What outlives a restart. A half-open breaker is stored as an open one whose time is over."""
+    """What is kept over a restart. A half-open breaker is an open one whose time is over."""
 
     until: float | None = None
     cooldown: float = 0.0
@@ -68,8 +68,8 @@ class CircuitBreaker:
     __slots__ = (
         "_cooldown",
         "_generation",
-        "_lapses",
         "_permit",
+        "_trial_expires",
         "_trial_running",
         "_until",
         "consecutive_failures",
@@ -94,7 +94,8 @@ class CircuitBreaker:
         self._trial_running = False
         self._until = -math.inf
         self._cooldown = 0.0
-        self._lapses = 0.0
+        #: When a trial that has not ended is given up.
+        self._trial_expires = 0.0
 
     def state_at(self, now: float) -> State:
         """The state as it is at ``now``: an open breaker whose cooldown is over is half-open."""
@@ -109,16 +110,16 @@ class CircuitBreaker:
 
     @property
     def trial_running(self) -> bool:
-        """Whether the one trial of a half-open breaker is out."""
+        """Whether a half-open breaker has a trial that has not ended."""
         return self._trial_running
 
     def trial_running_at(self, now: float) -> bool:
-        """Whether the trial is out, and not for so long that nobody may wait for it."""
-        return self._trial_running and now < self._lapses
+        """As :attr:`trial_running`, unless the trial has taken so long that it is given up."""
+        return self._trial_running and now < self._trial_expires
 
     @property
     def generation(self) -> int:
-        """How many transitions there were, from where the count began."""
+        """How many transitions there were, plus the number that the breaker began with."""
         return self._generation
 
     def try_acquire(self, now: float) -> Permit | None:
@@ -130,11 +131,11 @@ class CircuitBreaker:
         if self.state is _OPEN:
             self._enter(_HALF_OPEN)
         self._trial_running = True
-        self._lapses = now + self._cooldown
+        self._trial_expires = now + self._cooldown
         return Permit(self._generation, trial=True)
 
     def record_success(self, permit: Permit) -> None:
-        """The attempt succeeded: the count of failures is cleared, a half-open breaker closes."""
+        """The attempt succeeded: clear the count of failures and close a half-open breaker."""
         if permit.generation != self._generation:
             return
         self.consecutive_failures = 0
@@ -142,9 +143,9 @@ class CircuitBreaker:
             self._enter(_CLOSED)
 
     def record_failure(self, permit: Permit, now: float, *, longer: bool = True) -> None:
-        """The attempt failed, and the fault is the owner's of this breaker.
+        """The attempt failed, and the key or model of this breaker is at fault.
 
-        Where it was a trial, ``longer`` doubles the cooldown; else it is the first one again.
+        If it was a trial, the cooldown doubles with ``longer``; without, it is the first one again.
         """
         if permit.generation != self._generation:
             return
@@ -155,22 +156,22 @@ class CircuitBreaker:
             self._open_for(now, self.settings.cooldown)
 
     def record_fatal(self, permit: Permit, now: float) -> None:
-        """One failure that needs no second: opens at once for ``recovery_time``.
+        """One failure that is enough: open at once for ``recovery_time``.
 
-        With an old permit it can only lengthen an open time. A breaker that has closed since, or
-        has its trial out, knows better.
+        With an old permit it can only make the time of an open breaker longer. If the breaker has
+        closed since, or a trial is running, that is newer evidence.
         """
         if permit.generation == self._generation or self.state is _OPEN:
             self.consecutive_failures += 1
             self.open(now, now + self.settings.recovery_time)
 
     def release(self, permit: Permit) -> None:
-        """The attempt says nothing; a trial may be made by somebody else."""
+        """The attempt says nothing; another one may be the trial."""
         if permit.trial and permit.generation == self._generation:
             self._trial_running = False
 
     def open(self, now: float, until: float) -> None:
-        """Open now, until ``until``; a time that was already longer stays."""
+        """Open until ``until``, or for longer if the breaker is open for longer already."""
         if self.state is _OPEN:
             until = max(until, self._until)
         self._cooldown = until - now
@@ -179,7 +180,7 @@ class CircuitBreaker:
             self._enter(_OPEN)
 
     def close(self) -> None:
-        """Close and forget every failure: the operator's word."""
+        """Close and forget every failure, as the operator wants."""
         self.consecutive_failures = 0
         if self.state is not _CLOSED:
             self._enter(_CLOSED)
@@ -205,7 +206,7 @@ class CircuitBreaker:
         self.open(now, now + min(cooldown, self.settings.recovery_time))
 
     def _enter(self, state: State, *, report: bool = True) -> None:
-        """The one way from a state to another; begins a new generation."""
+        """Change the state and begin a new generation. Nothing else sets the state."""
         previous, self.state = self.state, state
         self._generation += 1
         self._permit = Permit(self._generation)

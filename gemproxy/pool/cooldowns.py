@@ -1,7 +1,8 @@
-"""Which project may not use which model, until when and why.
+"""Which project may not use which model, until when and why; and the pool's calendar.
 
-Google counts quota per project and model, so that is what cools down: all keys of the project
-together, and no other model.
+Google counts quota per project and model, so a cooldown is of a project and a model: it concerns
+all keys of the project, and no other model. Denials (Google does not let a project, or one key, use
+a model) have the same form.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from datetime import datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 ALL_MODELS = "*"
-"""In the place of a model's name: every model of the project."""
+"""In place of a model's name: every model of the project."""
 FORBIDDEN = "forbidden"
 """Reason of a :class:`Cooldown` of one key alone, whose ``project`` is then the key's id."""
 
-#: The longest time, in seconds, that a used-up quota of a minute or of a day keeps a model from a
-#: project, and that a refused model does; whatever the upstream, a clock or a stored state says.
-#: A day on which daylight saving ends has 25 hours.
+#: The longest cooldowns, in seconds: of a quota per minute, and of a quota per day or a denial.
+#: Neither the upstream, a clock nor a stored state can make one longer. A day on which daylight
+#: saving ends has 25 hours.
 LONGEST_MINUTE = 600.0
 LONGEST_DAY = 25 * 3600.0
 
@@ -30,8 +31,8 @@ _PACIFIC = ZoneInfo("America/Los_Angeles")
 def next_pacific_midnight(now: float) -> float:
     """The next 00:00 in Los Angeles after ``now``, both in epoch seconds.
 
-    That is when Google's daily quotas are counted afresh (ai.google.dev, "Rate limits"). Days on
-    which daylight saving begins or ends have 23 or 25 hours.
+    Then Google's daily quotas begin again (ai.google.dev, "Rate limits"). Days on which daylight
+    saving begins or ends have 23 or 25 hours.
     """
     today = datetime.fromtimestamp(now, _PACIFIC).date()
     return datetime.combine(today + timedelta(days=1), time(), _PACIFIC).timestamp()
@@ -39,10 +40,10 @@ def next_pacific_midnight(now: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Cooldown:
-    """A cooldown that ends by itself.
+    """A time in which a project may not use a model.
 
     ``reason``: ``quota_minute``, ``quota_day``, ``denied``, or :data:`FORBIDDEN`. ``until`` is
-    monotonic time within the pool, and epoch seconds in what outlives a restart.
+    monotonic within the pool, and in epoch seconds outside it.
     """
 
     project: str
@@ -57,7 +58,7 @@ class Cooldown:
 
 
 class _Entry:
-    """A cooldown, when it began (``None``: in an earlier run), and its copy in epoch seconds."""
+    """A cooldown, when it began (``None``: in an earlier run), and the copy that is stored."""
 
     __slots__ = ("begun", "cooldown", "epoch_offset", "stored")
 
@@ -68,7 +69,7 @@ class _Entry:
         self.epoch_offset = 0.0
 
     def stored_with(self, epoch_offset: float) -> Cooldown:
-        """The same object as long as nothing changes, so that a store need not write it again."""
+        """In epoch seconds; the same object until it changes, so that it is not written again."""
         if self.stored is None or self.epoch_offset != epoch_offset:
             kept = self.cooldown
             self.stored = replace(kept, until=kept.until + epoch_offset) if epoch_offset else kept
@@ -77,17 +78,17 @@ class _Entry:
 
 
 class Cooldowns:
-    """The cooldowns of all projects. Times are monotonic.
+    """One table of cooldowns. Times are monotonic.
 
-    At most ``capacity`` are kept; beyond it those of the model that was longest without a new one
-    are dropped, so that clients who invent model names cannot fill the memory.
+    At most ``capacity`` are kept, since clients may invent model names: then all of one model are
+    dropped, the model that has had no new one for the longest time.
     """
 
     def __init__(self, capacity: int = 200_000) -> None:
         self._capacity = capacity
         self._by_model: OrderedDict[str, dict[str, _Entry]] = OrderedDict()
-        self._ends: list[tuple[float, str, str]] = []  # heap; may name what was since replaced
-        #: How many there are; some may just have ended.
+        self._ends: list[tuple[float, str, str]] = []  # heap; some may have been replaced since
+        #: How many there are; some may have ended.
         self.size = 0
 
     def add(self, cooldown: Cooldown, now: float, *, restored: bool = False) -> Cooldown | None:
@@ -113,14 +114,14 @@ class Cooldowns:
         return cooldown
 
     def may_find(self, project: str, model: str) -> bool:
-        """Whether :meth:`find` may find one; a cooldown that has just ended counts as well."""
+        """Whether there is a cooldown for :meth:`find`, which may have ended."""
         models = self._by_model
         return (model in models and project in models[model]) or (
             ALL_MODELS in models and project in models[ALL_MODELS]
         )
 
     def find(self, project: str, model: str, now: float) -> Cooldown | None:
-        """The cooldown that keeps ``project`` from ``model``; the longest, where there are two."""
+        """The cooldown of ``project`` for ``model``; of two the one that ends later."""
         own = self._present(project, model, now)
         if ALL_MODELS not in self._by_model:
             return own
@@ -144,19 +145,19 @@ class Cooldowns:
             self._remove(model, project)
 
     def all(self, now: float) -> Iterator[Cooldown]:
-        """Every cooldown that is not over."""
+        """Every cooldown that has not ended."""
         for projects in self._by_model.values():
             yield from (entry.cooldown for entry in projects.values() if entry.cooldown.until > now)
 
     def stored(self, now: float, epoch_offset: float) -> Iterator[Cooldown]:
-        """As :meth:`all`, in epoch seconds; what has not changed is the same object again."""
+        """As :meth:`all`, in epoch seconds; the same objects as before where nothing changed."""
         for projects in self._by_model.values():
             for entry in projects.values():
                 if entry.cooldown.until > now:
                     yield entry.stored_with(epoch_offset)
 
     def end_days(self, now: float, next_midnight: Callable[[float], float]) -> None:
-        """The wall clock was set: let a day's quota return at the midnight that it tells now.
+        """The wall clock was set: end the cooldowns of daily quotas at the right midnight.
 
         ``next_midnight`` gives the first one after a moment. When a cooldown of an earlier run
         began is not known, so it is never made longer.
@@ -229,10 +230,10 @@ class Calendar:
         return epoch - self.epoch_offset
 
     def next_midnight(self, now: float) -> float:
-        """When the next day begins in Los Angeles, at most 25 hours after ``now``."""
+        """When the next day begins in Los Angeles; at most 25 hours after ``now``."""
         try:
             midnight = self.monotonic(next_pacific_midnight(self.epoch(now)))
         except (ValueError, OverflowError, OSError):
-            # A clock that is set beyond the years that a calendar has.
+            # The clock is set to a year that datetime cannot represent.
             return now + LONGEST_DAY
         return min(midnight, now + LONGEST_DAY)

@@ -12,7 +12,7 @@ class Limits:
     """What one key may use; ``None`` is unlimited.
 
     ``rpm`` requests and ``tpm`` tokens in any 60 seconds, ``rpd`` requests in a day of
-    America/Los_Angeles, which is when Google counts afresh.
+    America/Los_Angeles, as Google counts.
     """
 
     rpm: int | None = None
@@ -22,7 +22,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Key:
-    """A key of the pool. Its ``id`` follows the secret, so renaming it keeps its history."""
+    """A key of the pool. Its ``id`` depends on the secret only: a renamed key has its history."""
 
     name: str
     secret: Secret

@@ -1,4 +1,4 @@
-"""What one key has used of its own limits: requests and tokens a minute, requests a day."""
+"""What one key has used of its own limits: requests and tokens per minute, requests per day."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ _MINUTE = 60.0
 
 
 class Use:
-    """One request against a key's limits; its tokens are a guess until they are known."""
+    """One request that counts against a key's limits; its tokens are an estimate at first."""
 
     __slots__ = ("counts", "time", "tokens")
 
     def __init__(self, time: float, tokens: int) -> None:
         self.time = time
         self.tokens = tokens
-        #: Whether some ledger counts it among those of the last minute.
+        #: Whether a ledger still counts it in the last minute.
         self.counts = True
 
 
 @dataclass(frozen=True, slots=True)
 class Shortage:
-    """There is no room until ``until``.
+    """A limit is reached until ``until``.
 
-    ``momentary``: this request is too large for what is left, a smaller one would still fit.
+    ``momentary``: only this request is too large for what is left; a smaller one fits.
     """
 
     until: float
@@ -38,10 +38,7 @@ class Shortage:
 
 @dataclass(frozen=True, slots=True)
 class LedgerSnapshot:
-    """What outlives a restart: (time, tokens) of the last minute, and the day's count and end.
-
-    Epoch seconds in what is stored.
-    """
+    """What is kept over a restart: (time, tokens) of the last minute, the day's count and end."""
 
     uses: tuple[tuple[float, int], ...] = ()
     today: int = 0
@@ -49,10 +46,10 @@ class LedgerSnapshot:
 
 
 class Ledger:
-    """The uses of one key: of the last 60 seconds one by one, of the Pacific day as a number.
+    """The uses of one key: those of the last 60 seconds, and how many there were this Pacific day.
 
-    A request whose tokens alone pass ``tpm`` is admitted when the minute is otherwise empty: the
-    number is an estimate, and Google has the last word. ``calendar`` tells when a day ends.
+    A request with more tokens than ``tpm`` is admitted if the minute is otherwise empty: the number
+    is an estimate, and Google decides. ``calendar`` gives the end of a day.
     """
 
     __slots__ = ("_calendar", "_day_ends", "_today", "_tokens", "_uses", "limits")
@@ -66,7 +63,7 @@ class Ledger:
         self._day_ends = -math.inf
 
     def shortage(self, now: float, tokens: int = 0) -> Shortage | None:
-        """Why a request of about ``tokens`` tokens must wait; ``None`` where it need not."""
+        """The limit for which a request of about ``tokens`` tokens must wait, if there is one."""
         self._forget(now)
         day = self._day_ends if _reached(self.limits.rpd, self._today) else now
         minute = max(self._requests_fit_at(now), self._tokens_fit_at(now, 1))
@@ -85,19 +82,19 @@ class Ledger:
         return use
 
     def correct(self, use: Use, tokens: int, now: float) -> None:
-        """The request took ``tokens`` and not what was reserved."""
+        """The request took ``tokens``, in place of the estimate that was reserved."""
         self._forget(now)
         if use.counts:
             self._tokens += tokens - use.tokens
             use.tokens = tokens
 
     def close(self) -> None:
-        """Nobody asks any more; what its uses really took is no matter of the ledger after it."""
+        """End this ledger; its uses do not count in the ledger that may follow it."""
         for use in self._uses:
             use.counts = False
 
     def wall_clock_set(self, now: float) -> None:
-        """The day ends at the midnight that the wall clock tells now; what was used stays used."""
+        """The wall clock was set: the day ends at another time; what was used stays used."""
         self._forget(now)
         self._day_ends = self._calendar.next_midnight(now)
 
@@ -110,7 +107,7 @@ class Ledger:
 
     def restore(self, snapshot: LedgerSnapshot, now: float) -> None:
         """Take back what :meth:`snapshot` gave; nothing of it counts for longer than a day."""
-        # In the order of time, and none in the future: the first one is the first to be forgotten.
+        # Sorted, and none in the future, since _forget() begins with the first one.
         uses = sorted((min(time, now), tokens) for time, tokens in snapshot.uses)
         self._uses = deque(Use(time, tokens) for time, tokens in uses)
         self._tokens = sum(use.tokens for use in self._uses)
@@ -133,7 +130,7 @@ class Ledger:
         return self._uses[len(self._uses) - limit].time + _MINUTE
 
     def _tokens_fit_at(self, now: float, tokens: int) -> float:
-        """When ``tokens`` more fit under ``tpm``; ``now`` where they do already."""
+        """When ``tokens`` more fit under ``tpm``; ``now`` if they fit already."""
         limit = self.limits.tpm
         if limit is None:
             return now

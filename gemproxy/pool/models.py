@@ -1,15 +1,14 @@
 """Circuit breakers of models.
 
-When Google is out of order every key fails alike, and the fault is the model's: a failure that
-follows a request to every key. The model's breaker opens after some such requests, stays open for
-1 s, doubling to 10 s, and lets one trial through, so that traffic flows within seconds of the
+When Google has an outage, a request fails with every key, and no key is at fault: the failure is
+charged to the model. The model's breaker opens after some such requests. It stays open for 1 s,
+doubling to 10 s, and admits one trial each time, so that traffic flows within seconds of the
 repair.
 
-One odd request must not look like an outage, however often it is sent. So a failure counts once
-for each distinct body, and the breaker opens only for failures of at least two. A client that
-sends odd requests of which no two are the same must not look like one either: an outage is also
-told by the successes that stop, so the breaker stays closed as long as others are served about as
-often as before.
+One request that always fails must not look like an outage, however often it is sent. So a failure
+counts once for each distinct body, and the breaker opens only for failures of at least two bodies.
+Nor must a client that sends many different requests that fail: in an outage the successes stop. So
+the breaker stays closed as long as other requests are served about as often as before.
 """
 
 from __future__ import annotations
@@ -24,41 +23,42 @@ from gemproxy.pool.breaker import BreakerSettings, CircuitBreaker, Permit, State
 
 _COOLDOWN = 1.0
 _LONGEST_COOLDOWN = 10.0
-# How far apart the generations of two breakers are that one model had, one after the other.
+# The distance of the first generations of two breakers, so that a permit of an earlier breaker of a
+# model never fits a later one.
 _GENERATIONS = 1 << 32
-#: One body's failures are no outage, whatever the threshold.
+#: Failures of fewer bodies are no outage, whatever the threshold.
 _FEWEST_BODIES = 2
-#: Digests of failed bodies that are told apart for each model, the latest.
+#: So many digests of failed bodies are remembered for each model, the latest ones.
 _BODIES = 64
-#: Successes have stopped when none came for so many times their usual distance, in any case after
-#: so many seconds.
+#: Successes have stopped if there was none for so many times the usual interval between two, or
+#: for so many seconds.
 _MISSING = 10.0
 _LONGEST_SILENCE = 2.0
-#: How much the latest distance of two successes counts in the usual one.
+#: The weight of the latest interval in the usual one, an exponential moving average.
 _SMOOTHING = 0.2
 
 
 class ModelPermit(Struct, frozen=True):
-    """Leave for one request; ``permit`` is ``None`` while the model has no failures."""
+    """Permission for one request; ``permit`` is ``None`` while the model has no failures."""
 
     model: str
     permit: Permit | None = None
 
 
 class _Served(Struct, gc=False):
-    """When a model served last, and how many seconds usually lie between two successes."""
+    """When the latest success of a model was, and the usual interval in seconds between two."""
 
     at: float
     #: A guess, until there is a second success.
-    apart: float = 0.1
+    interval: float = 0.1
 
     def has_stopped(self, now: float) -> bool:
-        """Whether a success is missing at ``now``."""
-        return now - self.at >= min(_MISSING * self.apart, _LONGEST_SILENCE)
+        """Whether there should have been another success by ``now``."""
+        return now - self.at >= min(_MISSING * self.interval, _LONGEST_SILENCE)
 
 
 class _Failing:
-    """A model that fails: its breaker, and the digests of the bodies that it failed with."""
+    """A model with failures: its breaker, and the digests of the bodies that failed."""
 
     __slots__ = ("bodies", "breaker")
 
@@ -67,11 +67,11 @@ class _Failing:
         self.bodies: dict[bytes, None] = {}
 
     def is_new(self, body: bytes | None) -> bool:
-        """Whether ``body`` did not fail before; remembers it. Without one it is new."""
+        """Whether ``body`` fails for the first time. Remembers it; ``None`` is always new."""
         if body is None:
             return True
         new = body not in self.bodies
-        # At the end, since the one that failed longest ago makes room.
+        # At the end: the body that has not failed for the longest time makes room.
         self.bodies.pop(body, None)
         self.bodies[body] = None
         if len(self.bodies) > _BODIES:
@@ -82,8 +82,8 @@ class _Failing:
 class ModelBreakers:
     """A breaker for each model that fails.
 
-    A model that nobody was served by and that has no failures costs nothing; of the others at most
-    ``capacity`` are kept, since clients may name any model.
+    A model without a success or a failure costs nothing. Of the others at most ``capacity`` are
+    kept, since clients may name any model.
     """
 
     def __init__(self, failure_threshold: int = 3, capacity: int = 1024) -> None:
@@ -94,17 +94,17 @@ class ModelBreakers:
         self.configure(failure_threshold)
 
     def configure(self, failure_threshold: int) -> None:
-        """Take another threshold; what has failed so far still counts."""
+        """Set the threshold. Failures so far still count."""
         threshold = max(failure_threshold, _FEWEST_BODIES)
         self._settings = BreakerSettings(threshold, _COOLDOWN, _LONGEST_COOLDOWN)
         for failing in self._failing.values():
             failing.breaker.settings = self._settings
 
     def acquire(self, model: str, now: float) -> ModelPermit:
-        """Leave for one request, to be recorded or released.
+        """Permission for one request, to be recorded or released.
 
-        Raises :class:`~gemproxy.core.errors.ModelUnavailable` while the breaker is open or on
-        trial.
+        Raises :class:`~gemproxy.core.errors.ModelUnavailable` while the breaker is open or its
+        trial is running.
         """
         failing = self._failing.get(model)
         if failing is None:
@@ -124,7 +124,7 @@ class ModelBreakers:
     ) -> None:
         """The request was served (with whatever key), or failed with every key.
 
-        ``body`` is a digest of the request's body; a failure without one counts as another body's.
+        ``body`` is a digest of the request's body; without one the body counts as a new one.
         """
         if success:
             self.succeeded(permit, now)
@@ -137,7 +137,7 @@ class ModelBreakers:
         if served is None:
             self._first_served(permit.model, now)
         else:
-            served.apart += (now - served.at - served.apart) * _SMOOTHING
+            served.interval += (now - served.at - served.interval) * _SMOOTHING
             served.at = now
         failing = self._failing.get(permit.model)
         if failing is None:
@@ -157,7 +157,7 @@ class ModelBreakers:
             failing.breaker.release(permit.permit)
 
     def delay(self, model: str, now: float) -> float:
-        """Seconds until an open breaker lets a trial through; 0 where it is not open."""
+        """Seconds until an open breaker admits its trial; 0 if it is not open."""
         failing = self._failing.get(model)
         until = failing.breaker.until if failing is not None else None
         return 0.0 if until is None else max(0.0, until - now)
@@ -184,7 +184,7 @@ class ModelBreakers:
         if breaker.state is State.CLOSED:
             self._count(permit, breaker, now, new=new)
         elif permit.permit is not None:
-            # A body that failed before may be at fault itself: somebody else's trial comes soon.
+            # A body that failed before may itself be at fault, so the next trial comes soon.
             breaker.record_failure(permit.permit, now, longer=new)
         if permit.model in self._failing:
             self._failing.move_to_end(permit.model)
@@ -192,7 +192,7 @@ class ModelBreakers:
     def _count(
         self, permit: ModelPermit, breaker: CircuitBreaker, now: float, *, new: bool
     ) -> None:
-        """One more failure while the breaker is closed, of a ``new`` body or of one that failed."""
+        """Count a failure while the breaker is closed; ``new``: the body has not failed before."""
         if permit.permit is not None and permit.permit.generation != breaker.generation:
             return
         breaker.consecutive_failures += new

@@ -1,4 +1,9 @@
-"""What one attempt came to, in the words that the pool understands."""
+"""The outcome of an attempt, and what it does to the key and to the key's project.
+
+The table of the product's page, column "effect". A used-up quota counts as a failure in the health
+window, but not towards the breaker: it concerns one model, and a burst of 429s for that model must
+not exclude the key from others. A trial that ends so is given back, for another attempt to make.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +20,7 @@ from gemproxy.pool.state import KeyState
 
 
 class Verdict(Enum):
-    """The kinds of outcome; ``docs/architecture.md`` has the table of what each one causes."""
+    """The kinds of outcome; ``docs/architecture.md`` has the table of their effects."""
 
     SUCCESS = "success"
     REQUEST = "request"  # the client's request is at fault: nobody is charged, no retry
@@ -33,16 +38,16 @@ class Verdict(Enum):
     HOST = "host"  # this machine is out of descriptors, ports or threads
     CLIENT_GONE = "client_gone"
 
-    # There is one object for each, and Enum's own hash is Python code: some ten calls a request.
+    # Each member is one object, and Enum's own hash is Python code: some ten calls per request.
     __hash__ = object.__hash__
 
 
 SERVED = frozenset({Verdict.SUCCESS, Verdict.BLOCKED})
-"""The key did its work, and the client has its answer."""
+"""The client has its answer."""
 
 
 class Charge(Enum):
-    """Who pays for an outcome."""
+    """Whom an outcome is charged to."""
 
     KEY = "key"
     MODEL = "model"
@@ -55,14 +60,14 @@ class Charge(Enum):
 class Outcome:
     """The judgement on one attempt.
 
-    ``status`` is the upstream's, ``None`` where none came. ``retry_after`` is in seconds from the
-    outcome, where the upstream named a delay. ``until`` is an epoch time, where the calendar
-    decides (a day's quota). ``reason`` is a short fixed word for logs, metrics and
+    ``status`` is the HTTP status of the upstream, ``None`` if there was none. ``retry_after`` is
+    the delay that the upstream named, in seconds from the outcome. ``until`` is an epoch time, if
+    the calendar decides (a daily quota). ``reason`` is a fixed word for logs, metrics and
     ``needs_attention`` (``invalid``, ``expired``, ``leaked``, ``suspended``, ``forbidden``,
     ``service_disabled``, ``billing``, ``spend_limit``, ``thought_signature`` …).
-    ``message`` is the upstream's own text, for the client; it may echo a secret and goes through
-    the scrubber before it goes anywhere. Where it holds what only the operator should see (the
-    network's causes), ``public`` is what the client sees in its place.
+    ``message`` is the text of the upstream, for the client; it may echo a secret, so it is scrubbed
+    before it goes anywhere. If only the operator may see it (causes in the network), ``public`` is
+    what the client sees instead.
     """
 
     verdict: Verdict
@@ -71,17 +76,17 @@ class Outcome:
     message: str = ""
     retry_after: float | None = None
     until: float | None = None
-    #: Cools every model of the project, not only the one asked for (a spend limit).
+    #: The cooldown is for every model of the project, not only for this one (a spend limit).
     all_models: bool = False
-    #: The token quota that was passed, where the evidence names one: a prompt may never fit it.
+    #: The token quota that was exceeded, if it is known: a prompt may be larger than it.
     token_quota: int | None = None
-    #: Where the failure was a timeout, so that the client sees 504 and not 502.
+    #: The failure was a timeout.
     timed_out: bool = False
-    #: Says nothing against the key, though another one may serve: the upstream was not reached, or
-    #: something that stands before it answered.
+    #: The key is not at fault, though another one may serve: the upstream was not reached, or
+    #: something in front of it answered.
     spares_key: bool = False
     public: str = ""
-    #: Google's canonical word for the status, ``ErrorInfo.reason`` and the quota that was passed.
+    #: Google's canonical word for the status, its ``ErrorInfo.reason``, and the exceeded quota.
     google_status: str = ""
     google_reason: str = ""
     quota_id: str = ""
@@ -101,7 +106,7 @@ def apply_outcome(
     now: float,
     eligibility: Eligibility,
 ) -> None:
-    """Let ``entry`` and its project bear ``outcome``, had at ``now`` with ``model``."""
+    """Apply ``outcome`` of an attempt with ``model`` to ``entry`` and to its project."""
     _EFFECTS.get(outcome.verdict, _nothing)(entry, permit, model, outcome, now, eligibility)
 
 
@@ -115,7 +120,7 @@ def _succeeded(
     entry: KeyState, permit: Permit, _model: str, _outcome: Outcome, now: float, _: Eligibility
 ) -> None:
     if entry.needs_attention and permit.generation == entry.breaker.generation:
-        # What was sent before the breaker opened does not show that the key is well again.
+        # A request that was sent before the breaker opened does not show that the key works.
         entry.needs_attention = None
     entry.forbidden_model = None
     entry.window.record(success=True, now=now)
@@ -132,7 +137,7 @@ def _failed(
 def _broke_off(
     entry: KeyState, permit: Permit, _model: str, outcome: Outcome, now: float, _: Eligibility
 ) -> None:
-    """Nobody knows whether it was the key or Google: its health suffers, its breaker does not."""
+    """It is unknown whether the key or Google failed: it counts for health, not for the breaker."""
     entry.failed(_error(outcome, now))
     entry.breaker.release(permit)
 
@@ -187,10 +192,10 @@ def _forbidden(
     now: float,
     eligibility: Eligibility,
 ) -> None:
-    """Google forbids the model without a word about the key.
+    """Google forbids the model, and does not say why.
 
-    So the key is kept from this model only. A second model that is forbidden, without a success of
-    the key between the two, says that the key itself is meant.
+    So the key does not serve this model. If another model is forbidden as well, with no success of
+    the key in between, the key itself is rejected.
     """
     if entry.forbidden_model not in (None, model):
         _rejected(entry, permit, model, outcome, now, eligibility)

@@ -1,6 +1,6 @@
-"""What of the pool outlives a restart. Plain frozen data, by key id, without any secret.
+"""What is kept of the pool over a restart. Plain frozen data, by key id, without any secret.
 
-Times are epoch seconds, since the monotonic clock means nothing to another process.
+Times are epoch seconds, since a monotonic time has no meaning in another process.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Bucket = tuple[float, int, int]
 class LastError:
     """The latest failure that was charged to a key.
 
-    ``message`` is Google's first sentence, without what it quotes.
+    ``message`` is the first sentence of the upstream's message, without what it quotes.
     """
 
     at: float
@@ -30,7 +30,7 @@ class LastError:
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """The operator's word on one key; ``None`` leaves it to the file."""
+    """What an operator set for one key; ``None`` leaves it to the file."""
 
     enabled: bool | None = None
     weight: int | None = None
@@ -38,10 +38,10 @@ class Override:
 
 @dataclass(frozen=True, slots=True)
 class KeySnapshot:
-    """One key's history. Names are for people who look into the store; the id counts.
+    """The history of one key, identified by ``id``. ``name`` is for people who read the store.
 
-    A key that nothing happened to since the last snapshot gives the very same object again, so a
-    store can tell by identity what it has to write.
+    A key that has not changed since the last snapshot gives the same object again, so a store
+    compares identities to find what it has to write.
     """
 
     id: str
@@ -55,11 +55,11 @@ class KeySnapshot:
     usage: LedgerSnapshot | None
 
     def shifted(self, seconds: float) -> KeySnapshot:
-        """The same history with every time so much later: from one clock to another."""
+        """The same history with every time ``seconds`` later: from one clock to another."""
         if not seconds:
             return self
         breaker, used, error, usage = self.breaker, self.last_used, self.last_error, self.usage
-        # With constructors, which take half as long as replace(): there are thousands of these.
+        # Constructors take half as long as replace(), and there are thousands of keys.
         if breaker.until is not None:
             breaker = BreakerSnapshot(
                 breaker.until + seconds, breaker.cooldown, breaker.consecutive_failures
@@ -80,7 +80,7 @@ class KeySnapshot:
         )
 
     def no_later_than(self, now: float) -> KeySnapshot:
-        """What has happened has happened by ``now``, whatever a clock said at that time."""
+        """The same history with no time later than ``now``, whatever a clock said then."""
         error = self.last_error
         return replace(
             self,
@@ -97,7 +97,7 @@ class PoolSnapshot:
     taken_at: float
     keys: tuple[KeySnapshot, ...] = ()
     cooldowns: tuple[Cooldown, ...] = ()
-    #: Models that projects were refused, and single keys (see ``cooldowns.FORBIDDEN``).
+    #: Denials of projects, and of single keys (see ``cooldowns.FORBIDDEN``).
     denials: tuple[Cooldown, ...] = ()
-    #: By key id; also of keys that are not in the file at present.
+    #: By key id; also of keys that are not in the file.
     overrides: tuple[tuple[str, Override], ...] = ()

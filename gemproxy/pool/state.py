@@ -1,4 +1,4 @@
-"""One key in the pool: the operator's words about it, and everything that happened to it."""
+"""What the pool knows of one key: its configuration, its breaker, health, limits and history."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class PoolSettings:
 
     #: Consecutive failures that open a key's breaker.
     failure_threshold: int = 3
-    #: First time that a breaker is open, and the cooldown after a 429 that names no delay.
+    #: The first time that a breaker is open, and a project's cooldown after a 429 without a delay.
     cooldown: float = 30.0
     #: The longest time that a breaker is open, and the only one after a fatal failure.
     recovery_time: float = 300.0
     window: float = 300.0
-    #: Outcomes in the window before its score is acted upon.
+    #: With fewer outcomes in the window the health score has no effect.
     minimum_requests: int = 10
-    #: Below this score a key is chosen only where no better one is left.
+    #: Below this score a key is chosen only if there is no better one.
     health_threshold: float = 0.2
     #: Half-open keys wait for a probe (:meth:`KeyPool.acquire_probe`), not for a client's request.
     probe: bool = False
@@ -49,8 +49,8 @@ class PoolSettings:
 class SlidingWindow:
     """Successes and failures of the last ``seconds``, counted in ten slices.
 
-    Old outcomes age out a slice at a time, so the window covers between nine tenths and all of its
-    length. Only slices with something in them are stored: an idle key costs nothing.
+    Outcomes are forgotten slice by slice, so the window covers between nine tenths and all of its
+    length. Empty slices are not stored: an idle key costs nothing.
     """
 
     __slots__ = ("_buckets", "_successes", "_width", "failures", "seconds")
@@ -60,7 +60,7 @@ class SlidingWindow:
         self._width = seconds / _BUCKETS
         self._buckets: deque[list[int]] = deque()  # slice number, successes, failures
         self._successes = 0
-        #: How many are remembered; some may just have left the window.
+        #: How many are counted; some may have left the window.
         self.failures = 0
         for middle, successes, failures in buckets:
             latest = self._slice(middle)
@@ -97,7 +97,7 @@ class SlidingWindow:
 
     def buckets(self) -> tuple[Bucket, ...]:
         """The slices, oldest first, as the constructor takes them back."""
-        # The middle, since a slice's start may fall into its neighbour by a rounding error.
+        # The middle, since rounding may put the start of a slice into the one before.
         return tuple(((slot + 0.5) * self._width, won, lost) for slot, won, lost in self._buckets)
 
     def _slice(self, now: float) -> list[int]:
@@ -164,21 +164,21 @@ class KeyState:
         self.window = SlidingWindow(settings.window)
         self.ledger: Ledger | None = None
         self.needs_attention: str | None = None
-        #: The model that Google forbade this key since its last success.
+        #: The model that Google has forbidden for this key since the key's last success.
         self.forbidden_model: str | None = None
-        #: The generation of the breaker whose trial a client's request may make, probes or not.
+        #: In this generation of the breaker a client's request may be the trial, even with probes.
         self.probe_waived = -1
         self.requests_total = 0
         self.last_used: float | None = None
         self.last_error: LastError | None = None
-        #: The latest snapshot, while nothing has happened since.
+        #: The latest snapshot, until something changes.
         self.stored: KeySnapshot | None = None
         self._latencies = array("d")
         self._latency_count = 0
         self.configure(key, settings, override)
 
     def configure(self, key: Key, settings: PoolSettings, override: Override) -> None:
-        """Take the file's and the operator's words; the history stays."""
+        """Take the configuration of the file and the operator's override; the history stays."""
         self.key = key
         self.enabled = key.enabled if override.enabled is None else override.enabled
         self.weight = key.weight if override.weight is None else override.weight
@@ -205,12 +205,12 @@ class KeyState:
         self.breaker.on_transition = None
 
     def cooldown(self, settings: PoolSettings) -> float:
-        """Seconds of this key's first cooldown."""
+        """The key's first cooldown, in seconds."""
         own = self.key.cooldown_seconds
         return settings.cooldown if own is None else own
 
     def waits_for_probe(self, settings: PoolSettings) -> bool:
-        """Whether the trial of its half-open breaker is a probe's to make, and no client's."""
+        """Whether only a probe may be the trial of its half-open breaker."""
         return settings.probe and self.probe_waived != self.breaker.generation
 
     def allows(self, model: str) -> bool:
@@ -218,13 +218,13 @@ class KeyState:
         return not self.key.models or model in self.key.models
 
     def effective_health(self, now: float, minimum_requests: int) -> float:
-        """The health score, or 1.0 while there are too few outcomes to judge by."""
+        """The health score, or 1.0 while there are too few outcomes."""
         successes, failures = self.window.tally(now)
         total = successes + failures
         return successes / total if total and total >= minimum_requests else 1.0
 
     def stride(self, now: float, minimum_requests: int) -> int:
-        """How far a turn takes this key's pass; the inverse of its effective weight."""
+        """The stride of this key now: the inverse of its effective weight."""
         if not self.window.failures:
             return self.full_stride
         score = self.effective_health(now, minimum_requests)
@@ -239,7 +239,7 @@ class KeyState:
         self.stored = None
 
     def failed(self, error: LastError) -> None:
-        """An outcome that counts against the key, apart from its breaker."""
+        """Count a failure against the key's health."""
         self.window.record(success=False, now=error.at)
         self.last_error = error
 
@@ -266,13 +266,13 @@ class KeyState:
         return tuple(round(1000 * latency, 1) for latency in ordered[-_LATENCIES_SHOWN:])
 
     def snapshot(self) -> KeySnapshot:
-        """What has to be kept over a restart; the same object while nothing has happened."""
+        """What has to be kept over a restart; the same object until something changes."""
         if self.stored is None:
             self.stored = self.history().shifted(self._calendar.epoch_offset)
         return self.stored
 
     def history(self) -> KeySnapshot:
-        """What has happened, in the pool's own time."""
+        """As :meth:`snapshot`, in the pool's own time."""
         return KeySnapshot(
             id=self.id,
             name=self.key.name,
@@ -286,7 +286,7 @@ class KeyState:
         )
 
     def wall_clock_set(self, now: float) -> None:
-        """The calendar has changed: nothing else does, but what is stored has to be told anew."""
+        """The wall clock was set, so the times that are stored change."""
         self.stored = None
         if self.ledger is not None:
             self.ledger.wall_clock_set(now)
@@ -309,9 +309,9 @@ class KeyState:
 
 
 class Lease(Struct, eq=False):
-    """One key for one attempt at ``model``.
+    """The right to use a key for one attempt at ``model``, settled once by the pool.
 
-    Belongs to the pool, which settles it once. ``entry`` and ``use`` are the pool's own.
+    ``entry`` and ``use`` are for the pool only.
     """
 
     entry: KeyState

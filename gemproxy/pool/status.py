@@ -1,6 +1,7 @@
-"""What the pool tells of itself: plain values for the admin API, the metrics and the log.
+"""What the pool reports: status on request, and events to a listener.
 
-Times are epoch seconds. Nothing here holds a secret, only its mask.
+Plain values for the admin API, the metrics and the log. Times are epoch seconds. Nothing here holds
+a secret, only its mask.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from gemproxy.pool.state import KeyState
 
 @dataclass(frozen=True, slots=True)
 class CooldownStatus:
-    """One model (``*``: all) that a key may not use for now; ``quota_minute`` or ``quota_day``."""
+    """A cooldown of the key's project for a model (``*``: all)."""
 
     model: str
     until: float
@@ -47,14 +48,14 @@ class KeyStatus:
     failure_count: int
     consecutive_failures: int
     requests_total: int
-    #: Of the last few dozen answers.
+    #: Of the latest answers.
     avg_latency_ms: float | None
     p95_latency_ms: float | None
     last_used: float | None
     last_error: LastError | None
     next_retry: float | None
     cooldowns: tuple[CooldownStatus, ...]
-    #: Models that the key's project was refused, for the time being.
+    #: Models that Google does not let the key or its project use.
     denied_models: tuple[str, ...]
     #: How long the latest answers took, oldest first.
     recent_latencies_ms: tuple[float, ...] = ()
@@ -96,10 +97,10 @@ class PoolChange:
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """The breaker of the key named ``key`` went from one state to another.
+    """The breaker of the key named ``key`` changed its state.
 
-    Where it opened, ``last_error`` is what opened it, and ``needs_attention`` says why a person
-    must look at the key, if one must.
+    If it opened, ``last_error`` is the cause, and ``needs_attention`` says why Google rejects the
+    key, if it does.
     """
 
     key: str
@@ -110,23 +111,20 @@ class Transition:
 
 
 class PoolListener:
-    """What happens in the pool, at the moment when it happens. Subclasses take what they need.
+    """Is called when something happens in the pool. Subclasses override what they need.
 
-    A method must not raise, nor call the pool. What a restart restores or a reload moves is not
-    reported.
+    A method must not raise, nor call the pool. What a restart restores and what a reload moves is
+    not reported.
     """
 
     def breaker_changed(self, change: Transition) -> None:
         """The breaker of a key opened, became half-open, or closed."""
 
     def cooldown_set(self, cooldown: Cooldown) -> None:
-        """A project, or a key, may not use a model until then, in epoch seconds.
-
-        ``reason`` tells a used-up quota from a denial.
-        """
+        """A project, or a key, may not use a model for some time, in epoch seconds."""
 
     def override_changed(self, key: str, override: Override) -> None:
-        """An operator enabled, disabled or weighed the key of this name."""
+        """An operator enabled or disabled the key of this name, or set its weight."""
 
 
 _STATUS = {
@@ -182,7 +180,7 @@ def pool_counts(entries: Iterable[KeyState], now: float) -> PoolCounts:
         if not entry.enabled:
             disabled += 1
             continue
-        # Nearly all are closed, and that does not change with time.
+        # state_at() is only needed for a breaker that is not closed.
         if entry.breaker.state is State.CLOSED:
             healthy += 1
         else:
@@ -203,7 +201,7 @@ def skipped_keys(
     tried: Collection[str],
     tokens: int = 0,
 ) -> Iterator[SkippedKey]:
-    """Those of ``entries`` that are not eligible, each judged afresh; ``tried`` are ids."""
+    """Those of ``entries`` that are ineligible, each checked now; ``tried`` are ids."""
     for entry in entries:
         ineligible = eligibility.check(entry, model, now, tokens=tokens)
         if ineligible is not None:
@@ -214,7 +212,7 @@ def skipped_keys(
 
 
 class _Key(Protocol):
-    """What is looked at of a key's status, of the pool's or of the admin API's."""
+    """The fields of a key's status that decide its state, in the pool or in the admin API."""
 
     @property
     def status(self) -> str: ...
@@ -254,8 +252,8 @@ STATES: Final[Mapping[str, Callable[[_Key], bool]]] = {
     "active": _of_status("active"),
     "trouble": _in_trouble,
 }
-"""The states that one may ask for, the worst first. A key may be in several: a rejected one has an
-open breaker as well. ``trouble`` are the first four together."""
+"""The states by which keys are filtered, the worst first. A key may be in several: a rejected one
+has an open breaker as well. ``trouble`` are the first four together."""
 
 #: As the admin API spells them.
 _SPELLINGS: Final = {"circuit_open": "open", "circuit_half_open": "half-open"}
@@ -263,7 +261,7 @@ _TROUBLES: Final = frozenset({"attention", "open", "half-open", "cooling"})
 
 
 def condition_of(key: _Key) -> str:
-    """The worst of the key's states; a disabled key is nothing else."""
+    """The worst of the key's states; a disabled key is in no other."""
     if not key.enabled:
         return "disabled"
     return next(
@@ -272,7 +270,7 @@ def condition_of(key: _Key) -> str:
 
 
 def state_named(name: str) -> str | None:
-    """The state of this name; ``None`` where there is none."""
+    """The state of this name; ``None`` if there is none."""
     state = _SPELLINGS.get(name, name)
     return state if state in STATES else None
 
@@ -283,7 +281,7 @@ def is_in(key: _Key, state: str) -> bool:
 
 
 def badness(key: _Key) -> int:
-    """For sorting, the worst first."""
+    """A sort key: the worst state first."""
     return _ORDER[condition_of(key)]
 
 
