@@ -12,6 +12,7 @@ from urllib.parse import unquote
 from klein import Klein
 from twisted.internet.defer import Deferred
 
+from gemproxy.api.openai.embeddings import EMBEDDINGS, Embeddings
 from gemproxy.api.openai.schema.answers import Model, encode_model, encode_model_list
 from gemproxy.core.call import Call
 from gemproxy.core.catalogue import ModelCatalogue
@@ -37,9 +38,14 @@ LARGE_BODY = 256 * 1024
 _PROBE_BODY = 4096
 
 _CHAT_PATH = CHAT.encode("ascii")
+_EMBEDDINGS_PATH = EMBEDDINGS.encode("ascii")
 _CHAT_ROUTE: Final = Route(CHAT, (b"POST",))
 _MODEL_ROUTE: Final = Route(MODEL, (b"GET", b"HEAD"))
-_ROUTES: Final = {CHAT: _CHAT_ROUTE, MODELS: Route(MODELS, (b"GET", b"HEAD"))}
+_ROUTES: Final = {
+    CHAT: _CHAT_ROUTE,
+    EMBEDDINGS: Route(EMBEDDINGS, (b"POST",)),
+    MODELS: Route(MODELS, (b"GET", b"HEAD")),
+}
 _NO_ROUTE: Final = Route("unknown", ())
 _PROBES: Final = frozenset({"/livez", "/healthz", "/readyz"})
 _READING: Final = (b"GET", b"HEAD")
@@ -78,6 +84,7 @@ class OpenAIAPI:
         self,
         lifecycle: RequestLifecycle,
         forwarder: Forwarder,
+        embeddings: Embeddings,
         catalogue: ModelCatalogue,
         names: ModelNames,
         can_serve: Callable[[], bool],
@@ -88,6 +95,7 @@ class OpenAIAPI:
         self.names = names
         self._lifecycle = lifecycle
         self._forwarder = forwarder
+        self._embeddings = embeddings
         self._catalogue = catalogue
         self._can_serve = can_serve
         self._key_models = key_models
@@ -96,7 +104,7 @@ class OpenAIAPI:
 
     def fast_routes(self) -> dict[tuple[bytes, bytes], Callable[[ProxyRequest], object]]:
         """Routes that the site may find without Klein's router: most requests go by these."""
-        return {(b"POST", _CHAT_PATH): self._chat}
+        return {(b"POST", _CHAT_PATH): self._chat, (b"POST", _EMBEDDINGS_PATH): self._embed}
 
     # -- the gate (gemproxy.http.gate.RequestGate) -----------------------------------------------
 
@@ -151,6 +159,18 @@ class OpenAIAPI:
             return self._serve_large(partial(self._forwarder.translate, body, exchange, writer))
 
         return self._lifecycle.handle(request, CHAT, serve)
+
+    @app.route(EMBEDDINGS, methods=["POST"])
+    def embeddings(self, request: ProxyRequest) -> Deferred[None]:
+        """``POST /v1/embeddings``."""
+        return self._embed(request).ended()
+
+    def _embed(self, request: ProxyRequest) -> CoroutineRunner:
+        def serve(exchange: Exchange, writer: RequestWriter) -> Awaitable[None]:
+            check_content_type(request)
+            return self._embeddings.serve(request.body(), exchange, writer)
+
+        return self._lifecycle.handle(request, EMBEDDINGS, serve)
 
     @app.route(MODELS, methods=["GET", "HEAD"])
     def models(self, request: ProxyRequest) -> Deferred[None]:

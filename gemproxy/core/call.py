@@ -12,12 +12,13 @@ from msgspec.structs import replace as with_fields
 from gemproxy.api.openai.schema.requests import ChatCompletionRequest, decode_chat_completion
 from gemproxy.core.context import AttemptRecord, Exchange
 from gemproxy.core.continuation import Hops
-from gemproxy.core.errors import ModelNotFound
+from gemproxy.core.errors import InvalidRequest, ModelNotFound
 from gemproxy.core.interfaces import ReplyWriter
 from gemproxy.core.refused_options import RefusedLogprobs
 from gemproxy.pool.models import ModelPermit
 from gemproxy.pool.outcome import Outcome, Verdict
 from gemproxy.pool.pool import Lease
+from gemproxy.providers.gemini.capabilities import Ability, ability_of
 from gemproxy.translate.openai_chat__gemini.request import (
     normalize_model,
     to_gemini,
@@ -54,17 +55,29 @@ _MOST_MODELS = 1000
 
 
 class UpstreamModel(Struct, frozen=True):
-    """A model by the upstream's name, and the paths to ask it by: for a whole answer, a stream."""
+    """A model by the upstream's name, and the paths to ask it by.
+
+    They are for a whole answer, for a stream, and for a batch of embeddings.
+    """
 
     name: str
     whole: bytes
     stream: bytes
+    embed: bytes
+    #: What the model's name tells that it does; ``None`` where it does not.
+    ability: Ability | None
 
     @classmethod
     def named(cls, name: str) -> UpstreamModel:
         """``name`` is without ``models/``."""
         path = f"/v1beta/models/{name}".encode("ascii")
-        return cls(name, path + b":generateContent", path + b":streamGenerateContent?alt=sse")
+        return cls(
+            name,
+            path + b":generateContent",
+            path + b":streamGenerateContent?alt=sse",
+            path + b":batchEmbedContents",
+            ability_of(name),
+        )
 
 
 @dataclass(frozen=True)
@@ -113,6 +126,10 @@ class Call:
 
     #: Leave to ask for the model.
     permit: ModelPermit
+    #: Another endpoint's, which reads an answer by itself: by :meth:`accept`.
+    accepts = False
+    #: Where the prompt stands in the client's request.
+    prompt = "messages"
 
     def __init__(
         self,
@@ -127,26 +144,16 @@ class Call:
     ) -> None:
         request = decode_chat_completion(body)
         upstream = settings.resolve(request.model)
-        self.settings = settings
-        self.exchange = exchange
-        self.writer = writer
-        #: One for each of the exchange's attempts, and the ids of their keys.
-        self.leases: list[Lease] = []
-        self.tried: list[str] = []
-        self.model = exchange.model = upstream.name
-        #: Of the request, or of the hop of a long answer.
-        self.deadline = exchange.started + settings.request_timeout
-        self.stream_answered = False
-        #: Set from the second hop of a long answer on.
-        self.hops: Hops | None = None
-        #: The place of the first attempt at this hop.
-        self._first = 0
+        if upstream.ability is Ability.EMBED:
+            raise InvalidRequest(
+                f"model: '{request.model[:80]}' makes embeddings; use POST /v1/embeddings.",
+                param="model",
+            )
+        self._begin(settings, exchange, writer, upstream.name)
         #: Translating takes so little time that the reactor may do it.
         self.brief = budget.brief
         self._scrub = scrub
         self._replaces_signatures = False
-        #: Google refused them, and the request was made once more without.
-        self.left_out_logprobs = False
         if request.logprobs:
             stream = request.stream is True
             if no_logprobs.has(upstream.name, exchange.started, stream=stream):
@@ -157,6 +164,30 @@ class Call:
         #: For a second translation; where there can be none, its memory is free from here on.
         again = self.translated.signed or request.logprobs
         self._request = (request, budget) if again else None
+
+    def _begin(
+        self, settings: ForwardingSettings, exchange: Exchange, writer: ReplyWriter, model: str
+    ) -> None:
+        self.settings = settings
+        self.exchange = exchange
+        self.writer = writer
+        #: One for each of the exchange's attempts, and the ids of their keys.
+        self.leases: list[Lease] = []
+        self.tried: list[str] = []
+        self.model = exchange.model = model
+        #: Of the request, or of the hop of a long answer.
+        self.deadline = exchange.started + settings.request_timeout
+        self.stream_answered = False
+        #: Set from the second hop of a long answer on.
+        self.hops: Hops | None = None
+        #: The place of the first attempt at this hop.
+        self._first = 0
+        #: Google refused them, and the request was made once more without.
+        self.left_out_logprobs = False
+
+    async def accept(self, body: bytes) -> None:
+        """Read the whole body of an answer. Raises what the translation of one raises."""
+        raise NotImplementedError
 
     def translate_again(self, signatures: SignatureStore, refusal: str) -> None:
         """Make the native request without what was refused.
@@ -275,7 +306,7 @@ class Call:
             verdict=Verdict.REQUEST,
             status=400,
             code="context_length_exceeded",
-            param="messages",
+            param=self.prompt,
         )
 
     def backoff(self) -> float:

@@ -284,6 +284,8 @@ class Forwarder:
                 outcome = await self._classify(call, response)
             elif call.translated.stream:
                 outcome = await self._serve_stream(call, lease, response)
+            elif call.accepts:
+                outcome = await self._hand_over(call, response)
             else:
                 outcome = await self._serve_whole(call, lease, response)
         except UpstreamFailed as failure:
@@ -327,6 +329,13 @@ class Forwarder:
         )
 
     # -- translate back, write -------------------------------------------------------------------
+
+    async def _hand_over(self, call: Call, response: UpstreamResponse) -> Outcome:
+        """Read the answer for another endpoint, which knows what it says."""
+        body = response.take(MAX_ANSWER_BYTES) or await response.read(MAX_ANSWER_BYTES)
+        call.exchange.attempts[-1].end_waiting(self._seconds())
+        await call.accept(body)
+        return _SUCCESS
 
     async def _serve_whole(self, call: Call, lease: Lease, response: UpstreamResponse) -> Outcome:
         """Read the answer, hop by hop where it is a long one, and write it."""

@@ -27,6 +27,7 @@ from gemproxy import __version__
 from gemproxy.admin.api import AdminAPI, AdminParts
 from gemproxy.admin.auth_gate import AdminAuthGate, AdminDependencies
 from gemproxy.admin.health import ServiceStatus
+from gemproxy.api.openai.embeddings import Embeddings
 from gemproxy.api.openai.errors import OPENAI_ERRORS
 from gemproxy.api.public import ModelNames, OpenAIAPI
 from gemproxy.clock import wall_clock
@@ -292,6 +293,7 @@ class Daemon:
         self._api = OpenAIAPI(
             self._lifecycle,
             self._forwarder,
+            Embeddings(self._forwarder, self._translation.do, reactor.seconds),
             self._catalogue,
             model_names(settings),
             lambda: self._pool.can_serve(reactor.seconds()),

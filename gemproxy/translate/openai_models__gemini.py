@@ -23,6 +23,7 @@ __all__ = [
 CREATED = 1_702_425_600
 
 _PREFIX = "models/"
+_SERVED = frozenset({"generateContent", "embedContent"})
 
 
 class GeminiModel(msgspec.Struct, rename="camel", frozen=True):
@@ -37,10 +38,10 @@ class GeminiModel(msgspec.Struct, rename="camel", frozen=True):
         return (self.name or "").removeprefix(_PREFIX)
 
     @property
-    def can_chat(self) -> bool:
-        """Whether ``generateContent`` works with it, as far as the list tells."""
+    def is_served(self) -> bool:
+        """Whether one of the endpoints here works with it, as far as the list tells."""
         methods = self.supported_generation_methods
-        return methods is None or "generateContent" in methods
+        return methods is None or not _SERVED.isdisjoint(methods)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +64,14 @@ def decode_page(body: bytes) -> ModelPage:
 def to_openai_models(
     models: Iterable[GeminiModel], aliases: Mapping[str, str], allow: Sequence[str]
 ) -> list[Model]:
-    """The models that can chat, in Gemini's order, then the aliases of such models, each id once.
+    """The models that can chat or embed, in Gemini's order, then the aliases of such models.
 
+    Each id comes once.
     ``aliases`` maps a client's name to Gemini's. ``allow`` names the models that may be shown, all
     if it is empty; an alias is shown if it or its target is named. A name may carry "models/". An
     alias to a model that the upstream does not list is left out: a list promises what works.
     """
-    known = {model.id: None for model in models if model.can_chat and model.id}
+    known = {model.id: None for model in models if model.is_served and model.id}
     targets = {name: name for name in known}
     targets |= {alias: target.removeprefix(_PREFIX) for alias, target in aliases.items()}
     allowed = {name.removeprefix(_PREFIX) for name in allow}

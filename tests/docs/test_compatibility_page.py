@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from typing import get_args
 
 import msgspec
 import pytest
 import yaml
 from fakes.pages import REPOSITORY
 
-from gemproxy.api.openai.schema import messages, requests
+from gemproxy.api.openai.schema import embeddings, messages, requests
 from gemproxy.translate.openai_chat__gemini.finish import FinishState
 
 TEXT = (REPOSITORY / "docs" / "compatibility.md").read_text("utf-8")
@@ -32,19 +33,27 @@ def shapes(module):
 
 
 @pytest.mark.parametrize(
-    "field", [f.name for f in msgspec.structs.fields(requests.ChatCompletionRequest)]
+    "field",
+    [
+        field.name
+        for shape in (requests.ChatCompletionRequest, embeddings.EmbeddingsRequest)
+        for field in msgspec.structs.fields(shape)
+    ],
 )
 def test_every_field_of_the_request_is_named(field):
     assert field in WORDS
 
 
-@pytest.mark.parametrize("shape", [*shapes(requests), *shapes(messages)], ids=lambda s: s.__name__)
+SHAPES = [*shapes(requests), *shapes(messages), *shapes(embeddings)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.__name__)
 def test_every_field_inside_of_it_is_named(shape):
     unnamed = {field.encode_name for field in msgspec.structs.fields(shape)} - WORDS
     assert not unnamed, f"{shape.__name__}: {sorted(unnamed)}"
 
 
-@pytest.mark.parametrize("shape", [*shapes(requests), *shapes(messages)], ids=lambda s: s.__name__)
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.__name__)
 def test_every_kind_of_part_tool_and_message_is_named(shape):
     tag = msgspec.inspect.type_info(shape).tag
     assert tag is None or tag in WORDS
@@ -72,3 +81,7 @@ def test_finish_reasons_are_those_of_the_code():
     told = dict(endings())
     assert {reason: FinishState(reason).finish_reason(calls=False) for reason in told} == told
     assert len(told) > 15
+
+
+def test_every_task_type_is_named():
+    assert set(get_args(embeddings.TaskType)) <= WORDS

@@ -200,6 +200,21 @@ def _speech_model(family: ModelFamily) -> ModelFamily:
     )
 
 
+class Ability(Enum):
+    """What a model is there for."""
+
+    GENERATE = "generate"
+    EMBED = "embed"
+
+
+def ability_of(model: str) -> Ability | None:
+    """What the name of ``model``, without ``models/``, tells that it does; else ``None``."""
+    name = model.lower()
+    if _EMBEDS.search(name):
+        return Ability.EMBED
+    return Ability.GENERATE if _GENERATES.match(name) else None
+
+
 def takes_task_as_text(model: str) -> bool:
     """Whether an embedding model wants its task in the text, and does not look at ``taskType``.
 
@@ -209,4 +224,6 @@ def takes_task_as_text(model: str) -> bool:
     return _EMBEDS_WITHOUT_TASK_TYPE.match(model.removeprefix("models/").lower()) is not None
 
 
+_EMBEDS = re.compile(r"(?:^|-)embedding(?:-|$)")
+_GENERATES = re.compile(r"(?:gemini|gemma)-\d")
 _EMBEDS_WITHOUT_TASK_TYPE = re.compile(r"gemini-embedding-(?!0)(?:[2-9]|\d{2})")

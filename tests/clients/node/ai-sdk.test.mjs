@@ -4,7 +4,7 @@ import { beforeEach, describe, test } from "node:test";
 
 import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
-import { APICallError, Output, generateText, stepCountIs, streamText, tool } from "ai";
+import { APICallError, Output, embedMany, generateText, stepCountIs, streamText, tool } from "ai";
 import { z } from "zod";
 
 import * as proxy from "./gemproxy.mjs";
@@ -25,6 +25,15 @@ const PROVIDERS = {
 };
 
 beforeEach(proxy.reset);
+
+test("embeddings of more texts than Google takes in a call", async () => {
+  const model = PROVIDERS["openai-compatible"]().textEmbeddingModel("gemini-embedding-001");
+  const values = Array.from({ length: 150 }, (_, place) => `text ${place}`);
+  const { embeddings, usage } = await embedMany({ model, values });
+  assert.equal(embeddings.length, 150);
+  assert.ok(Math.abs(Math.hypot(...embeddings[149]) - 1) < 1e-6);
+  assert.ok(usage.tokens > 0);
+});
 
 const WEATHER = 'Please call get_weather with {"city": "Oslo"}';
 const BOTH = `${WEATHER} and call get_time with {"zone": "Europe/Oslo"}`;

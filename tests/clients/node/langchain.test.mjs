@@ -1,10 +1,10 @@
-// LangChain's ChatOpenAI, which is openai-node underneath.
+// LangChain's ChatOpenAI and OpenAIEmbeddings, which are openai-node underneath.
 import assert from "node:assert/strict";
 import { beforeEach, describe, test } from "node:test";
 
 import { HumanMessage, ToolMessage } from "@langchain/core/messages";
 import { tool } from "@langchain/core/tools";
-import { ChatOpenAI } from "@langchain/openai";
+import { ChatOpenAI, OpenAIEmbeddings } from "@langchain/openai";
 import { z } from "zod";
 
 import * as proxy from "./gemproxy.mjs";
@@ -38,6 +38,20 @@ test("text, whole and streamed", async () => {
   }
   assert.equal(text, whole.content);
   assert.equal(usage.total_tokens, whole.usage_metadata.total_tokens);
+});
+
+test("embeddings of more texts than Google takes in a call", async () => {
+  const embeddings = new OpenAIEmbeddings({
+    model: "gemini-embedding-2",
+    dimensions: 64,
+    apiKey: proxy.TOKEN,
+    configuration: { baseURL: proxy.URL_ },
+    maxRetries: 0,
+  });
+  const texts = Array.from({ length: 520 }, (_, place) => `text ${place}`);
+  const vectors = await embeddings.embedDocuments(texts);
+  assert.equal(vectors.length, 520);
+  assert.deepEqual(vectors[519], await embeddings.embedQuery("text 519"));
 });
 
 for (const method of ["jsonSchema", "functionCalling"]) {

@@ -9,6 +9,7 @@ import { z } from "zod";
 import * as proxy from "./gemproxy.mjs";
 
 const { MODEL } = proxy;
+const EMBEDDING = "gemini-embedding-001";
 const client = new OpenAI({ baseURL: proxy.URL_, apiKey: proxy.TOKEN, maxRetries: 0 });
 const said = (content, more = {}) => ({
   model: MODEL,
@@ -49,6 +50,25 @@ test("a completion", async () => {
   const { usage } = completion;
   assert.equal(usage.total_tokens, usage.prompt_tokens + usage.completion_tokens);
   assert.match(completion._request_id, /^req_/);
+});
+
+// This version asks for base64 by itself, and reads a list of numbers as if it were that.
+test("embeddings of 250 texts", async () => {
+  const input = Array.from({ length: 250 }, (_, place) => `text ${place}`);
+  const asked = { model: EMBEDDING, input, dimensions: 256 };
+  const answer = await client.embeddings.create(asked);
+  const numbers = await client.embeddings.create({ ...asked, encoding_format: "float" });
+  assert.deepEqual(
+    answer.data.map((item) => item.index),
+    [...input.keys()],
+  );
+  for (const [place, { embedding }] of answer.data.entries()) {
+    assert.equal(embedding.length, 256);
+    assert.ok(Math.abs(Math.hypot(...embedding) - 1) < 1e-6);
+    assert.deepEqual(embedding, numbers.data[place].embedding.map(Math.fround));
+  }
+  assert.ok(answer.usage.prompt_tokens > 0);
+  assert.equal((await proxy.requests()).length, 6);
 });
 
 test("the list of models", async () => {
@@ -232,6 +252,15 @@ describe("errors", () => {
     await assert.rejects(client.chat.completions.create(asked), (error) => {
       assert.ok(error instanceof OpenAI.BadRequestError);
       assert.equal(error.param, "temperature");
+      return true;
+    });
+  });
+
+  test("an embedding of tokens", async () => {
+    await assert.rejects(client.embeddings.create({ model: EMBEDDING, input: [1, 2] }), (error) => {
+      assert.ok(error instanceof OpenAI.BadRequestError);
+      assert.equal(error.param, "input");
+      assert.match(error.message, /token arrays are not supported/);
       return true;
     });
   });

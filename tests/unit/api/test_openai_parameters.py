@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gemproxy.api.openai.schema.parameters import PARAMETERS
+from gemproxy.api.openai.schema.parameters import EMBEDDING_PARAMETERS, PARAMETERS
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "compatibility.md"
 OF_THE_SDK = {"self", "extra_headers", "extra_query", "extra_body", "timeout"}
@@ -18,16 +18,30 @@ def test_every_parameter_of_the_sdk_is_decided():
     assert set(PARAMETERS) == set(signature.parameters) - OF_THE_SDK
 
 
-def documented():
-    rows = re.findall(r"^\| `(\w+)` \| (\w+) \|", DOCUMENT.read_text(), re.MULTILINE)
-    return dict(rows)
+def test_every_parameter_of_embeddings_is_decided():
+    embeddings = pytest.importorskip("openai.resources.embeddings")
+    signature = inspect.signature(embeddings.Embeddings.create)
+    assert set(EMBEDDING_PARAMETERS) == set(signature.parameters) - OF_THE_SDK
 
 
-@pytest.mark.parametrize("name", PARAMETERS)
-def test_every_parameter_is_documented_with_the_same_word(name):
-    assert documented()[name] == PARAMETERS[name].fate.value
+def documented(heading):
+    """Parameters and fates of the section's table."""
+    rest = DOCUMENT.read_text().partition(f"\n## {heading}\n")[2]
+    section = rest.partition("\n## ")[0]
+    return dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", section, re.MULTILINE))
+
+
+@pytest.mark.parametrize(
+    ("heading", "name", "parameter"),
+    [
+        *(("Parameters", *item) for item in PARAMETERS.items()),
+        *(("Embeddings", *item) for item in EMBEDDING_PARAMETERS.items()),
+    ],
+)
+def test_every_parameter_is_documented_with_the_same_word(heading, name, parameter):
+    assert documented(heading)[name] == parameter.fate.value
 
 
 def test_every_note_is_a_sentence():
-    for parameter in PARAMETERS.values():
+    for parameter in (*PARAMETERS.values(), *EMBEDDING_PARAMETERS.values()):
         assert parameter.note.endswith(".")

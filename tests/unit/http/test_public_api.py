@@ -13,6 +13,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
+from gemproxy.api.openai.embeddings import Embeddings
 from gemproxy.api.openai.errors import OPENAI_ERRORS
 from gemproxy.api.public import CHAT, LARGE_BODY, ModelNames, OpenAIAPI
 from gemproxy.core.call import ForwardingSettings
@@ -72,6 +73,7 @@ class Stage:
         api = OpenAIAPI(
             lifecycle,
             forwarder,
+            Embeddings(forwarder, self.in_thread, self.clock.seconds),
             catalogue,
             ModelNames(),
             lambda: True,

@@ -19,6 +19,7 @@ PAGE = json.dumps(
             {"name": "models/embed-b", "supportedGenerationMethods": ["embedContent"]},
             {"name": "models/gemini-c", "supportedGenerationMethods": ["x", "generateContent"]},
             {"name": "models/nothing-d", "supportedGenerationMethods": []},
+            {"name": "models/video-e", "supportedGenerationMethods": ["predictLongRunning"]},
             {"supportedGenerationMethods": ["generateContent"]},
         ],
         "nextPageToken": "page-2",
@@ -49,21 +50,21 @@ def test_what_is_no_page_is_unusable(body):
         decode_page(body)
 
 
-def test_only_models_that_chat_are_listed_without_their_prefix():
-    assert ids() == ["gemini-a", "gemini-c"]
+def test_only_models_that_chat_or_embed_are_listed_without_their_prefix():
+    assert ids() == ["gemini-a", "embed-b", "gemini-c"]
 
 
 def test_alias_of_a_listed_model_is_an_entry_of_its_own():
     aliases = {"gpt-4o": "gemini-c", "gpt-5": "models/gemini-a", "o3": "gemini-gone"}
-    assert ids(aliases) == ["gemini-a", "gemini-c", "gpt-4o", "gpt-5"]
+    assert ids(aliases) == ["gemini-a", "embed-b", "gemini-c", "gpt-4o", "gpt-5"]
 
 
-def test_alias_of_a_model_that_cannot_chat_is_left_out():
-    assert ids({"text-embedding-3-small": "embed-b"}) == ["gemini-a", "gemini-c"]
+def test_alias_of_a_model_that_is_not_served_is_left_out():
+    assert ids({"sora-2": "video-e"}) == ["gemini-a", "embed-b", "gemini-c"]
 
 
 def test_alias_with_the_name_of_a_model_is_listed_once():
-    assert ids({"gemini-a": "gemini-c"}) == ["gemini-a", "gemini-c"]
+    assert ids({"gemini-a": "gemini-c"}) == ["gemini-a", "embed-b", "gemini-c"]
 
 
 def test_allow_filters_models_and_their_aliases():
@@ -75,7 +76,7 @@ def test_allow_filters_models_and_their_aliases():
 
 def test_models_on_two_pages_are_listed_once():
     models = decode_page(PAGE).models
-    assert len(to_openai_models(models + models, {}, ())) == 2
+    assert len(to_openai_models(models + models, {}, ())) == 3
 
 
 def test_list_has_openais_shape():
