@@ -27,14 +27,14 @@ from gemproxy.state.model import MINUTE, MetricsRow, State
 from gemproxy.state.sqlite.retention import Retention
 from gemproxy.state.sqlite.store import SQLiteStateStore
 
-#: Rows of metrics that wait in memory for SQLite; beyond it the oldest minutes are given up.
+#: Rows of metrics that wait in memory for the primary store; beyond it the oldest are dropped.
 MAX_WAITING_ROWS = 100_000
 
 
 def state_store(
     path: Path | None, fallback_path: Path | None, retention: Retention
 ) -> FallbackStateStore | NullStateStore:
-    """The store that the operator asks for; without ``path`` nothing is kept."""
+    """The configured store; without ``path`` nothing is kept."""
     if path is None:
         return NullStateStore()
     snapshot = JSONStateStore(fallback_path) if fallback_path is not None else None
@@ -42,7 +42,7 @@ def state_store(
 
 
 class NullStateStore(ResilientStateStore):
-    """Keeps nothing, as the operator wished."""
+    """Keeps nothing, as configured."""
 
     def load(self, now: float | None = None) -> State | None:  # noqa: ARG002
         """Nothing."""
@@ -79,7 +79,7 @@ class PrimaryStore(StateStore, Protocol):
     retention: Retention
 
     def move_aside(self, now: float) -> Path:
-        """Move a damaged file away, so that a fresh one can take its place; gives its new name."""
+        """Move a damaged file away and return its new path."""
 
 
 class SnapshotStore(StateStore, Protocol):
@@ -112,7 +112,8 @@ class FallbackStateStore(ResilientStateStore):
         self._status = StoreStatus("none")
         #: What the primary store has not got yet.
         self._waiting: State | None = None
-        #: The primary store could not be read at the start; it may hold what nobody knows of.
+        #: The primary store could not be read at the start; it may have rows that are not in
+        #: memory.
         self._unread = False
         self._recovered: State | None = None
 
@@ -120,7 +121,7 @@ class FallbackStateStore(ResilientStateStore):
         """The newer of both; see :meth:`~gemproxy.state.json.store.JSONStateStore.is_newer`.
 
         Raises :class:`SchemaTooNew` where either was written by a newer program; every other
-        failure is only told in :meth:`status`.
+        failure only appears in :meth:`status`.
         """
         self._status = replace(self._status, backend=self._primary.name)
         stored, snapshot = self._load_primary(now), self._load_snapshot(now)
@@ -175,7 +176,7 @@ class FallbackStateStore(ResilientStateStore):
         return self._status
 
     def configure(self, retention: Retention) -> None:
-        """Take another retention, from the next save on. May be called from any thread."""
+        """Set the retention from the next save on. Thread-safe."""
         self._primary.retention = retention
 
     def close(self) -> None:
@@ -211,7 +212,7 @@ class FallbackStateStore(ResilientStateStore):
         return True
 
     def _with_whole_file(self, now: float, operation: Callable[[], State | None]) -> State | None:
-        """Do it; if the file turns out to be damaged, with a fresh one in its place."""
+        """Run ``operation``; if the file is damaged, move it aside and run it again."""
         try:
             return operation()
         except StorageCorrupt as damage:

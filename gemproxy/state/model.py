@@ -1,11 +1,11 @@
 """The state that survives a restart, as values.
 
-A :class:`State` is whole as far as the pool and the signatures go. Of metrics and audit events it
-holds the latest, which are added to what a store has already; a row is absolute and not a
-difference, so writing it twice does no harm.
+A :class:`State` has the whole pool and all signatures. Of metrics and audit events it has the
+latest rows, which a store adds to those it has. A row is absolute and not a difference, so writing
+it twice does no harm.
 
-Whatever has not changed since the last :class:`State` is the very same object in the next one, so
-that a store can tell by identity what it has to write. Times are epoch seconds.
+A row that has not changed is the same object in the next :class:`State`, so a store finds the
+changes by identity. Times are epoch seconds.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from gemproxy.core.audit import AuditEvent
 from gemproxy.pool.snapshot import PoolSnapshot
 from gemproxy.translate.shared.signatures import RememberedCall
 
-#: Audit events that are kept in memory, the latest.
+#: Latest audit events that are kept in memory.
 MAX_EVENTS = 1_000
 
 
 class Period(NamedTuple):
-    """How long a row of metrics counts, and how long it stays in memory, both in seconds."""
+    """The seconds that a row of metrics covers, and how long it stays in memory."""
 
     seconds: int
     remembered: int
@@ -33,12 +33,12 @@ class Period(NamedTuple):
 
 MINUTE = Period(60, 62 * 60)
 HOUR = Period(3600, 25 * 3600)
-#: The memory holds the curves of the last hour by minutes and of the last day by hours.
+#: In memory: the last hour by minute, the last day by hour.
 PERIODS = (MINUTE, HOUR)
 
 
 class Series(NamedTuple):
-    """What the requests of one row have in common; ``""`` where there was no model or no key."""
+    """What the requests of one row have in common; ``""`` without a model or key."""
 
     route: str
     model: str
@@ -50,7 +50,7 @@ class Series(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class MetricsRow:
-    """What the requests of one series came to that ended in one minute or hour.
+    """Counts of the requests of one series that ended in one minute or hour.
 
     Requests per second are ``requests / period``, the error share is ``failures / requests``, the
     mean time to the first chunk of a stream is ``first_chunk_seconds / first_chunks``.
@@ -64,36 +64,36 @@ class MetricsRow:
     status_class: str
     key: str
     requests: int = 0
-    #: What a client would call a failure that is not its own: 429, 5xx, a stream that broke off.
+    #: Failures that are not the client's fault: 429, 5xx, a stream that broke off.
     failures: int = 0
     #: Attempts beyond the first.
     retries: int = 0
     prompt_tokens: int = 0
-    #: The part of the prompt's that came from a cache.
+    #: The part of the prompt tokens from a cache.
     cached_tokens: int = 0
     completion_tokens: int = 0
-    #: The part of the completion's that was thinking.
+    #: The part of the completion tokens for thinking.
     reasoning_tokens: int = 0
-    #: The requests' whole durations, added up.
+    #: Sum of the durations of the requests.
     seconds: float = 0.0
-    #: Streams whose first chunk came, and how long that took from the request's start, added up.
+    #: Streams with a first chunk, and the sum of the times to it.
     first_chunks: int = 0
     first_chunk_seconds: float = 0.0
 
     @property
     def series(self) -> Series:
-        """Whose row it is."""
+        """The series of the row."""
         return Series(self.route, self.model, self.status_class, self.key)
 
     @property
     def identity(self) -> tuple[int, int, Series]:
-        """What no two rows of a store have in common."""
+        """Unique among the rows of a store."""
         return self.period, self.start, self.series
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Everything that survives, as it was at ``pool.taken_at``."""
+    """The state at ``pool.taken_at``."""
 
     pool: PoolSnapshot
     #: By the key of the call, which holds its id and a digest of the rest, oldest first.
@@ -103,12 +103,12 @@ class State:
 
     @property
     def taken_at(self) -> float:
-        """When it was so."""
+        """When the state was taken."""
         return self.pool.taken_at
 
 
 def event_identity(event: AuditEvent) -> tuple[float, str, str, str, str]:
-    """What no two events of a store have in common."""
+    """Unique among the events of a store."""
     return event.at, event.action, event.target, event.actor.address, event.actor.token
 
 
@@ -123,7 +123,7 @@ class AuditTrail:
         self._events.append(event)
 
     def restore(self, events: Iterable[AuditEvent]) -> None:
-        """Take back what :meth:`events` gave, before whatever has come since."""
+        """Insert stored events before those that came since."""
         merged = {event_identity(event): event for event in (*events, *self._events)}
         ordered = sorted(merged.values(), key=attrgetter("at"))
         self._events = deque(ordered, maxlen=self._events.maxlen)

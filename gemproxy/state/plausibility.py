@@ -1,7 +1,7 @@
-"""Whether a state that was read can be one that was written.
+"""Check that a state that was read can have been written.
 
-A damaged file may decode all the same, into numbers that no history of ours has: a time in no year,
-a count that no column takes. Whoever got them would fail later, in the middle of its work.
+A damaged file may decode without an error into impossible numbers: a time in no year, a count that
+fits no column. The code that uses them would fail later.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from gemproxy.state.model import MetricsRow
 
 #: Epoch seconds of the years 1 and 9999, which are all that a date can show.
 _FIRST, _LAST = -62_135_596_800.0, 253_402_300_799.0
-#: No duration and no sum of durations is longer, in seconds; 30,000 years.
+#: The longest duration or sum of durations, in seconds: 30,000 years.
 _LONGEST = 1e12
-#: A column takes twice as much, so that there is room to count on.
+#: Half of what a column takes, so that counting can go on.
 _MOST = 2**62
-#: As the admin API allows.
+#: The limit of the admin API.
 _HEAVIEST = 1000
 
 
@@ -91,7 +91,7 @@ def judge_metrics_row(row: MetricsRow) -> Judgements:
             )
         ),
     )
-    # Negative ones were written before durations were monotonic.
+    # Negative ones were written before durations used the monotonic clock.
     sums = (abs(row.seconds), abs(row.first_chunk_seconds))
     yield "a sum of durations", all(map(_is_duration, sums))
 

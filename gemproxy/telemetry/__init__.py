@@ -1,1 +1,1 @@
-"""What an operator sees: logs, metrics, and the scrubber that stands before every sink."""
+"""Logs, metrics, request history, and the scrubber that every text passes."""

@@ -1,4 +1,4 @@
-"""What is written of an operator's requests."""
+"""Log requests to the admin API."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 class OperatorLog:
-    """The admin API's ``Telemetry``: what fails or is refused is told to ``requests``.
+    """The admin API's ``Telemetry``: passes failed and refused requests to ``requests``.
 
-    What was only looked at is logged at debug, since an open dashboard asks every other second;
-    what an operator changes is an audit event.
+    Successful reads are logged at debug, since an open dashboard polls every two seconds; changes
+    are audit events.
     """
 
     _log = Logger(namespace="gemproxy.requests")

@@ -1,4 +1,4 @@
-"""Audit events on their way out: a line of the log each, and whoever else keeps them."""
+"""Write audit events to the log and pass them on."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ def _keep_nowhere(_event: AuditEvent) -> None:
 
 
 class AuditLog:
-    """Tells of each change that an operator made.
+    """Logs each change that an operator made.
 
-    The line is written at ``info``, since lines above are thinned out when they repeat, and of a
-    change none may be missing. ``keep`` takes the event to where it outlives the log; it must not
-    raise.
+    The level is ``info``: higher levels are rate-limited, and no change may be missing. ``keep``
+    stores the event beyond the log's lifetime; it must not raise.
     """
 
     def __init__(self, keep: Callable[[AuditEvent], None] = _keep_nowhere) -> None:
@@ -27,7 +26,7 @@ class AuditLog:
         self._keep = keep
 
     def changed(self, event: AuditEvent) -> None:
-        """Tell of ``event``."""
+        """Log ``event`` and pass it to ``keep``."""
         self._log.info(
             "changed by an operator",
             action=event.action,

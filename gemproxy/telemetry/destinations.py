@@ -1,15 +1,15 @@
-"""Where lines go, and how bytes get there without waiting for whoever reads them.
+"""Destinations of log lines, and how to write to them without blocking.
 
-A pipe that nobody reads, the socket of a journald that is stopped and a terminal in scroll lock
-keep a ``write`` waiting until somebody reads again. The flag against that, ``O_NONBLOCK``, belongs
-to the *open file description*, which standard output shares with the shell and with every other
-program of the pipeline: it is not ours to set. So
+A ``write`` blocks on a pipe that nobody reads, on the socket of a stopped journald, and on a
+terminal in scroll lock. The flag ``O_NONBLOCK`` would prevent that, but it belongs to the *open
+file description*, which standard output shares with the shell and every other program of the
+pipeline, so it must not be set. Instead:
 
-- a socket is asked for each line (``MSG_DONTWAIT``);
-- a pipe or a terminal is opened anew, which gives a description of our own with the flag set;
-- where that is not permitted (a pipe that another user has made, as in a container that runs as
-  somebody else), ``poll`` is asked before each write, and no more is written than then has room;
-- anything else, a file above all, is written to as it is.
+- a socket gets each line with ``MSG_DONTWAIT``;
+- a pipe or a terminal is opened again, which gives a separate description with the flag set;
+- if that is not permitted (a pipe of another user, as in a container that runs as another user),
+  ``poll`` is called before each write, and no more is written than then has room;
+- anything else, such as a file, is written to directly.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ _ROOM_OF_PIPE: Final = select.PIPE_BUF
 _ROOM_OF_TERMINAL: Final = 256
 _NEVER_WAIT: Final = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 
-#: What stands before a line of a level.
+#: The prefix of a line of a level.
 Head = Callable[[str], bytes]
 
 
 class Destination:
     """Takes bytes.
 
-    ``put`` gives how many it took, and ``None`` or :class:`BlockingIOError` where it would have to
-    wait; any other :class:`OSError` says why nothing can be written. ``descriptor`` is what
-    ``poll`` looks at while it takes nothing. ``head`` gives what a line of a level begins with;
-    ``None`` for nothing.
+    ``put`` returns the number of bytes taken. It returns ``None`` or raises
+    :class:`BlockingIOError` if it would block; another :class:`OSError` says why nothing can be
+    written. ``descriptor`` is for ``poll`` while it would block. ``head`` gives the prefix of a
+    line of a level; ``None`` for none.
     """
 
     __slots__ = ("descriptor", "head", "kept", "put")
@@ -57,14 +57,14 @@ class Destination:
         self.put = put
         self.descriptor = descriptor
         self.head = head
-        #: What nobody holds any more is closed.
+        #: Keeps the object open; it closes with the last reference.
         self.kept = kept
 
 
 def standard(stream: IO[str] | None, environ: Mapping[str, str] | None = None) -> Destination:
-    """The destination behind ``stream``, which may be any text stream; ``None`` takes all lines.
+    """The destination of ``stream``, any text stream; ``None`` discards all lines.
 
-    Python has none where the process was started with its standard output closed.
+    Python has no stream if the process started with a closed standard output.
     ``environ`` tells whether systemd has connected it to the journal (``JOURNAL_STREAM``).
     """
     if stream is None:
@@ -80,7 +80,7 @@ def standard(stream: IO[str] | None, environ: Mapping[str, str] | None = None) -
         return Destination(raw.write, kept=stream)
     head = _journal_head if _is_journal(mode, environ or {}) else None
     if stat.S_ISSOCK(mode.st_mode):
-        # A descriptor of its own, since a socket object closes what it has.
+        # A duplicate, since a socket object closes its descriptor.
         connection = socket.socket(fileno=os.dup(descriptor))
         return Destination(_socket_putter(connection), descriptor, head, (stream, connection))
     is_terminal = os.isatty(descriptor)
@@ -90,7 +90,7 @@ def standard(stream: IO[str] | None, environ: Mapping[str, str] | None = None) -
 
 
 def _raw(stream: IO[str]) -> RawIOBase | None:
-    """What writes to the descriptor at once: a line that waits in a buffer is lost in a crash."""
+    """The unbuffered stream: a line in a buffer is lost in a crash."""
     if isinstance(stream, TextIOWrapper):
         # With PYTHONUNBUFFERED the standard output has one wrapper less.
         raw = getattr(stream.buffer, "raw", stream.buffer)
@@ -148,12 +148,12 @@ def _asking_putter(descriptor: int, room: int) -> Callable[[bytes], int | None]:
 
 
 def _is_journal(mode: os.stat_result, environ: Mapping[str, str]) -> bool:
-    """Whether systemd has connected it: a shell may have redirected it since (systemd.exec(5))."""
+    """Whether it is systemd's socket; a shell may have redirected it (systemd.exec(5))."""
     return environ.get("JOURNAL_STREAM") == f"{mode.st_dev}:{mode.st_ino}"
 
 
 def _journal_head(level: str) -> bytes:
-    """Journald takes it off again, so that what it keeps is the line."""
+    """Journald removes this prefix from the stored line."""
     return _JOURNAL_HEADS[level]
 
 

@@ -1,4 +1,4 @@
-"""The registry as text, in pieces that each take a few milliseconds to write."""
+"""Render the registry as text, in pieces that take a few milliseconds each."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _END = b"# EOF\n"
 
 
 def negotiate(accept: str) -> tuple[str, Encode]:
-    """Content type and encoder for an ``Accept`` header: OpenMetrics where it is asked for."""
+    """Content type and encoder for an ``Accept`` header: OpenMetrics if the client asks for it."""
     try:
         encode, content_type = choose_encoder(accept)
     except TypeError:
-        # The library's way to say that a version in the header is no number.
+        # The library raises this for a version that is no number.
         encode, content_type = choose_encoder("")
     return content_type, encode
 
 
 def pages(registry: CollectorRegistry, encode: Encode) -> Iterator[bytes]:
-    """The whole text; each page is written when it is asked for."""
+    """The whole text; each page is rendered when it is requested."""
     page: list[bytes] = []
     room = PART
     for part, is_first in _parts(registry):
@@ -41,7 +41,7 @@ def pages(registry: CollectorRegistry, encode: Encode) -> Iterator[bytes]:
 
 
 class _Collected(Collector):
-    """A part of a metric in the place of a registry."""
+    """A part of a metric with the interface of a registry."""
 
     def __init__(self, *parts: Metric) -> None:
         self._parts = parts
@@ -59,12 +59,12 @@ def _parts(registry: CollectorRegistry) -> Iterator[tuple[Metric, bool]]:
 
 
 def _without_head(text: bytes) -> bytes:
-    """Only the samples: their metric has had its HELP and TYPE."""
+    """Only the samples, without HELP and TYPE."""
     while text.startswith(b"#"):
         text = text.partition(b"\n")[2]
     return text
 
 
 def _end(encode: Encode) -> bytes:
-    """What stands at the end of a text in this format."""
+    """The end marker of this format."""
     return encode(_Collected())

@@ -1,4 +1,4 @@
-"""The latest requests and the decisions on each, kept in memory for the operator's questions."""
+"""Keep the latest requests and their decisions in memory, for ``explain`` and the dashboard."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gemproxy.pool.status import SkippedKey
 
 @dataclass(frozen=True, slots=True)
 class RequestRecord:
-    """What became of one request (schema ``RequestRecord`` of the admin API).
+    """A finished request (schema ``RequestRecord`` of the admin API).
 
     ``time`` is epoch seconds, ``attempts`` their number, ``key`` the name of the last one's.
     """
@@ -37,11 +37,11 @@ class RequestRecord:
 
 @dataclass(frozen=True, slots=True)
 class AttemptExplanation:
-    """One attempt, or with ``key`` ``None`` the moment when no key was left.
+    """One attempt; with ``key`` ``None`` the moment when no key was left.
 
-    ``status`` is the upstream's. ``reason`` is our word for what it said, the next three are
-    Google's own, and ``message`` is its first sentence, or why there was no answer; ``None`` where
-    there is nothing of the kind. ``passed_over`` are keys that were not eligible, at most 20.
+    ``status`` is the upstream's. ``reason`` is this program's word for the failure; the next three
+    are Google's. ``message`` is Google's first sentence, or why there was no answer. Each is
+    ``None`` if absent. ``passed_over`` are keys that were not eligible, at most 20.
     """
 
     key: str | None
@@ -72,9 +72,9 @@ _Finished = tuple[Exchange, int, float]
 class RequestHistory:
     """The latest ``capacity`` requests; the core's ``Telemetry``.
 
-    Those that were turned away by their heads are kept apart, ``turned_away`` of them: anybody can
-    send them, as fast as he likes and with whatever id, and they must push out no other one.
-    Holds each exchange as it is and works on it when somebody asks.
+    Requests that were refused by their heads are kept separately, at most ``turned_away`` of them:
+    anybody can send them at any rate and with any id, and they must not evict other requests.
+    Records are kept as they are and converted when they are read.
     """
 
     def __init__(self, capacity: int = 500, turned_away: int = 100) -> None:
@@ -87,7 +87,7 @@ class RequestHistory:
         kept.append((exchange, status, seconds))
 
     def latest(self, limit: int = 100) -> list[RequestRecord]:
-        """At most ``limit`` requests, newest first; of those turned away at most each fifth."""
+        """At most ``limit`` requests, newest first, at most a fifth refused by their heads."""
         served = list(islice(reversed(self._finished), limit))
         refused = list(islice(reversed(self._turned_away), limit // 5))
         every = sorted(served + refused, key=_end, reverse=True)[:limit] if refused else served
@@ -96,7 +96,7 @@ class RequestHistory:
     def find(self, request_id: str) -> RequestExplanation | None:
         """The newest request with this id, since clients may use one twice.
 
-        One that was turned away only where there is no other.
+        One that was refused by its head only if there is no other.
         """
         for exchange, status, seconds in chain(
             reversed(self._finished), reversed(self._turned_away)

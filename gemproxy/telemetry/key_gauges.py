@@ -1,4 +1,4 @@
-"""How each key stands, read from the pool at the moment of a scrape and never kept up to date."""
+"""Gauges of each key, read from the pool at the moment of a scrape."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _Forget = Callable[[Container[str]], None]
 
 
 class KeyGauges(Collector):
-    """Gauges of the keys that are configured now.
+    """Gauges of the configured keys.
 
     ``model_label`` bounds the models that are named. ``mark_keys`` is called when a scrape begins,
     and gives what hears of the names of all keys that there were at that moment, before anything
@@ -45,7 +45,7 @@ class KeyGauges(Collector):
         seconds: Callable[[], float],
         wall: Callable[[], float] | None = None,
     ) -> None:
-        """Ask ``statuses`` from now on, with the time from ``seconds``, which is monotonic.
+        """Read from ``statuses`` from now on; ``seconds`` gives monotonic time.
 
         ``wall`` gives the epoch time in which a status tells its times; by default the same.
         """
@@ -58,7 +58,7 @@ class KeyGauges(Collector):
     def collect(self) -> Iterable[Metric]:
         """Every key's gauges, in parts; no samples before :meth:`watch`.
 
-        A key is asked when its state is told, and its other gauges are of the same moment.
+        All gauges of one key are of the same moment.
         """
         if self._watched is None:
             return self.describe()
@@ -74,14 +74,14 @@ class KeyGauges(Collector):
         forget_others({status.name for status in asked})
         yield from in_parts(_HEALTH, (((s.name,), s.health_score) for s in asked))
         yield from in_parts(_WEIGHT, (((s.name,), s.weight) for s in asked))
-        # First without the keys that have none: to pass all of them by takes milliseconds.
+        # First skip the keys without any: skipping all of them takes milliseconds.
         cooling = [status for status in asked if status.cooldowns]
         cooldowns = (self._cooldowns(status, wall_now).items() for status in cooling)
         yield from in_parts(_COOLDOWN, chain.from_iterable(cooldowns))
         yield from in_parts(_ATTENTION, (((s.name,), s.needs_attention is not None) for s in asked))
 
     def _cooldowns(self, status: KeyStatus, now: float) -> dict[Labels, float]:
-        """The longest of those that share a label."""
+        """The longest cooldown for each label."""
         longest: dict[Labels, float] = {}
         for cooldown in status.cooldowns:
             model = cooldown.model

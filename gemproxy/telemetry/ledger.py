@@ -1,4 +1,4 @@
-"""What counts finished requests into rows: of the last hour by minutes, of the last day by hours.
+"""Count finished requests in rows: of the last hour by minute, of the last day by hour.
 
 The rows (:class:`gemproxy.state.model.MetricsRow`) draw the dashboard's curves and survive a
 restart. Times are epoch seconds.
@@ -15,13 +15,13 @@ from gemproxy.core.context import Exchange
 from gemproxy.state.model import MINUTE, PERIODS, MetricsRow, Period, Series
 from gemproxy.translate.shared.usage import TokenUsage
 
-#: Stands for what would be one name too many.
+#: Label used once the limit of distinct names is reached.
 OTHER = "other"
-#: A model's own name is counted once the model has served somebody, for so many models.
+#: Models with a label of their own; a model gets it with its first success.
 MAX_MODELS = 256
 
 _SERVED = frozenset({"", "success", "blocked"})
-#: Of one request, whatever an upstream may say; the sums fit the 64 bits of a column.
+#: Largest count of one request, whatever the upstream says, so that sums fit 64 bits.
 _MOST_TOKENS = 10**12
 
 #: The numbers of a row, in its order.
@@ -32,9 +32,9 @@ _numbers_of: Final = attrgetter(*_NUMBERS)
 class MetricsLedger:
     """Counts finished requests into rows; a ``Telemetry``.
 
-    At most ``max_series`` series are told apart in one minute or hour. What comes beyond is counted
-    under the key ``other``, then under the model ``other``, so that neither ten thousand keys nor
-    clients who invent models fill memory or disk.
+    At most ``max_series`` series are distinguished in one minute or hour. Further ones are counted
+    under the key ``other``, then under the model ``other``. So neither ten thousand keys nor
+    invented model names fill memory or disk.
     """
 
     def __init__(self, max_series: int = 512) -> None:
@@ -42,7 +42,7 @@ class MetricsLedger:
         self._models: set[str] = set()
         self._spans: dict[Period, dict[int, _Bucket]] = {period: {} for period in PERIODS}
         self._present = _NO_TIME
-        #: The minutes and hours whose rows, when they were last taken, were all that there is.
+        #: Minutes and hours whose rows were complete when they were last read.
         self._whole: dict[Period, frozenset[int]] = {period: frozenset() for period in PERIODS}
 
     def request_finished(self, exchange: Exchange, status: int, seconds: float) -> None:
@@ -52,7 +52,7 @@ class MetricsLedger:
         if not present.begin <= now < present.end:
             present = self._present_at(now)
         key = exchange.attempts[-1].key_name if exchange.attempts else ""
-        # By the model's own name there are only counts where that is the name it is counted under.
+        # A cached bucket exists only under the name that the model is counted under.
         counts = present.counts.get((exchange.route, exchange.model, status, key))
         if counts is None:
             model = self._model(exchange, status)
@@ -66,26 +66,26 @@ class MetricsLedger:
     def rows_of(self, period: Period) -> tuple[MetricsRow, ...]:
         """The rows of one period, oldest first, the unfinished last one included.
 
-        Also those that are to be forgotten (:meth:`forget`): nobody may have stored them yet.
+        Includes rows that :meth:`forget` will drop: they may not be stored yet.
         """
         self._present.flush()
         spans = sorted(self._spans[period].items())
         return tuple(row for _, span in spans for row in span.rows())
 
     def forget(self, now: float) -> None:
-        """Drop what is too old, once the rows have been taken to be stored.
+        """Drop old rows after they were read for storing.
 
-        What a clock that was set back has left in the future stays for a while: when the clock
-        comes by again, its minutes are counted on.
+        If the clock was set back, rows of the future stay for some time: counting goes on in them
+        when the clock gets there again.
         """
         for period in PERIODS:
             self._forget(period, now)
         self._now_whole()
 
     def recall(self, rows: Iterable[MetricsRow], now: float) -> None:
-        """The clock was set to ``now``, and what was forgotten of this time goes on from ``rows``.
+        """The clock was set to ``now``: continue the forgotten counts of that time from ``rows``.
 
-        A store has them. Without them it would be given the counts since then in their place.
+        They come from the store. Otherwise newer, smaller counts would overwrite them there.
         """
         whole = {period.seconds: starts for period, starts in self._whole.items()}
         self.restore((row for row in rows if row.start not in whole.get(row.period, ())), now)
@@ -150,11 +150,11 @@ class MetricsLedger:
 
 
 class _CurrentBucket:
-    """What is counted from ``begin`` to ``end``, on its way into the ``spans`` of that time.
+    """Counts from ``begin`` to ``end``, before they are added to the ``spans`` of that time.
 
-    A request is found with one look and counted once. When somebody asks, or the time is over, the
-    counts are poured into each span. A series may have been admitted there under a wider one, and
-    stays there.
+    A request needs one lookup and is counted once. The counts are flushed into each span when they
+    are read or when the time is over. A span may count a series under a wider one; that does not
+    change within the span.
     """
 
     def __init__(self, begin: float, end: float, spans: Sequence[_Bucket]) -> None:
@@ -165,7 +165,7 @@ class _CurrentBucket:
         self._tallies: dict[_Kind, list[_Counter]] = {}
 
     def counts_of(self, kind: _Kind) -> _Counts:
-        """Where such requests are counted until they are poured."""
+        """The counter of such requests until the next flush."""
         found = self.counts.get(kind)
         if found is None:
             if len(self.counts) >= _MOST_REMEMBERED:
@@ -177,7 +177,7 @@ class _CurrentBucket:
         return found
 
     def flush(self) -> None:
-        """Add what was counted to the rows of each span."""
+        """Add the counts to the rows of each span."""
         for kind, counts in self.counts.items():
             for tally in self._tallies[kind]:
                 tally.add(counts)
@@ -189,10 +189,10 @@ class _CurrentBucket:
 _Kind = tuple[str, str | None, int, str]
 
 _NO_TIME: Final = _CurrentBucket(0.0, 0.0, ())
-#: Of one period; twice as many as are remembered, and some. More are seen only where nobody takes
-#: the rows while the clock goes on, or is set again and again.
+#: Spans of one period; more than twice as many as are kept. More occur only if nobody reads the
+#: rows while the clock runs on, or if it is set again and again.
 _MOST_SPANS: Final = 160
-#: Poured in a millisecond; there are more than that only with many hundred keys.
+#: Flushed in a millisecond; only many hundred keys need more.
 _MOST_REMEMBERED: Final = 1024
 
 
@@ -207,7 +207,7 @@ class _Bucket:
         self._all: tuple[MetricsRow, ...] | None = None
 
     def tally(self, series: Series) -> _Counter:
-        """Where ``series`` is counted; it is about to change."""
+        """The counter of ``series``, which is about to change."""
         self._all = None
         present = self._tallies.get(series)
         if present is None:
@@ -224,7 +224,7 @@ class _Bucket:
         return self._all
 
     def _admitted(self, series: Series) -> Series:
-        """``series``, or the wider one in which it is counted because there are too many."""
+        """``series``, or the wider one that counts it once there are too many."""
         for wider in (series, series._replace(key=OTHER)):
             if wider in self._tallies or len(self._tallies) < self._max_series:
                 return wider
@@ -300,7 +300,7 @@ class _Counter(_Counts):
         super().add(more)
 
     def row(self) -> MetricsRow:
-        """What was counted; the same object while nothing has been added."""
+        """The row; the same object until something is added."""
         if self._row is None:
             self._row = MetricsRow(self._period, self._start, *self._series, *_numbers_of(self))
         return self._row

@@ -1,4 +1,4 @@
-"""How the lines of the log get out: whole, in their order, and without keeping anybody waiting."""
+"""Write log lines whole, in order, and without blocking the caller."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from gemproxy.telemetry.destinations import Destination, standard
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: Bytes of the lines that wait for a destination that takes none.
+#: Bytes of lines that may wait for a blocked destination.
 MAX_WAITING_BYTES: Final = 1024 * 1024
-#: How long the process's end may be held up by lines that wait, in seconds.
+#: Seconds that waiting lines may delay the end of the process.
 LAST_SECONDS: Final = 1.0
-#: How often the destination is tried when poll(2) says nothing of it, in seconds.
+#: Seconds between two attempts if poll(2) does not report the destination.
 _TRY_AGAIN_SECONDS: Final = 0.25
-#: A thread that had nothing to do for so long ends.
+#: Seconds after which an idle thread ends.
 _IDLE_SECONDS: Final = 10.0
-#: Lines of those that wait that are written before others get their turn.
+#: Waiting lines that are written before the lock is released.
 _AT_ONCE: Final = 16
 _LINE_BREAK: Final = b"\n"
 
 
 class _Note(bytes):
-    """The line that tells of so many that were ``dropped``."""
+    """The line that reports how many lines were ``dropped``."""
 
     dropped: int
 
@@ -36,15 +36,15 @@ class _Note(bytes):
 class LineOutput:
     """Writes each line whole and at once; use it from any thread.
 
-    A line is bytes, its line break included. Past the buffers of the stream where it has any: a
-    line that waits in one is lost in a crash, and a system call is all that a line needs.
+    A line is bytes, line break included. It bypasses the buffers of the stream: a line in a buffer
+    is lost in a crash, and one system call is enough for a line.
 
-    What the destination does not take waits here, up to ``limit`` bytes, and a thread writes it as
-    soon as it is taken. Beyond the limit lines are dropped until half of what waits is gone. What
-    ``note`` makes of their count stands where they are missing.
+    If the destination would block, lines wait here, up to ``limit`` bytes, and a thread writes them
+    later. Beyond the limit, lines are dropped until half of the waiting bytes are written. In their
+    place stands a line that ``note`` makes of their number.
 
-    It would save a microsecond to gather the lines of one turn of the reactor, at the price of
-    those that are lost in a crash.
+    Batching the lines of one turn of the reactor would save a microsecond a line, but a crash would
+    lose them.
     """
 
     def __init__(
@@ -59,29 +59,30 @@ class LineOutput:
         self._put = destination.put
         self._note = note
         self._limit = limit
-        # A finalizer may log while a line is being written, so the thread may come here again.
+        # Reentrant: a finalizer may log while a line is being written.
         lock = threading.RLock()
-        # A with statement would cost as much as all the rest.
+        # A with statement would double the cost.
         self._acquire, self._release = lock.acquire, lock.release
-        #: Lines that were not written: too many waited, the disk is full, or the reader is gone.
+        #: Lines that were not written: the limit was reached, the disk is full, or the reader is
+        #: gone.
         self.lost = 0
-        #: Whether a line may not go out before something else.
+        #: Whether lines have to wait.
         self._is_troubled = False
-        #: What waits, and how many bytes that is; of the first a part may be out already.
+        #: The waiting lines and their bytes; a part of the first may be written already.
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._is_begun = False
-        #: Whether a line broke off in its middle, for good.
+        #: Whether a line was cut off and will not be completed.
         self._is_torn = False
         self._is_full = False
         self._is_flushing = False
-        #: Lost lines that no note tells of.
+        #: Lost lines that no note reports yet.
         self._untold = 0
         self._drainer: threading.Thread | None = None
         self._has_work = threading.Event()
 
     def write(self, line: bytes) -> None:
-        """Write ``line`` now or as soon as it is taken. Raises nothing and waits for nobody."""
+        """Write ``line`` now or later. Never raises, never blocks."""
         self._acquire()
         try:
             if self._is_troubled:
@@ -100,7 +101,7 @@ class LineOutput:
             self._release()
 
     def close(self, seconds: float = LAST_SECONDS) -> None:
-        """Write what waits, for at most ``seconds``; the rest is given up with the process."""
+        """Write waiting lines for at most ``seconds``; the rest is lost with the process."""
         end = time.monotonic() + seconds
         while not self._try() and (left := end - time.monotonic()) > 0:
             self._wait_for_room(min(left, _TRY_AGAIN_SECONDS))
@@ -126,14 +127,14 @@ class LineOutput:
 
     def _append(self, line: bytes) -> None:
         if self._is_torn:
-            # So that what broke off spoils one line and not two.
+            # Ends the cut-off line, so that it does not damage the next one.
             self._is_torn = False
             self._append(_LINE_BREAK)
         self._waiting.append(line)
         self._waiting_bytes += len(line)
 
     def _append_note(self) -> None:
-        """Tell of what was lost, before what comes after it."""
+        """Insert the note about lost lines before the next line."""
         if self._untold and self._note is not None:
             note = _Note(self._note(self._untold))
             note.dropped = self._untold
@@ -141,7 +142,7 @@ class LineOutput:
         self._untold = 0
 
     def _flush(self, most: int) -> bool:
-        """Write what waits, as long as it is taken; whether nothing waits any more."""
+        """Write waiting lines until the destination would block; returns whether none is left."""
         if self._is_flushing:
             return False
         self._is_flushing = True
@@ -163,7 +164,7 @@ class LineOutput:
         return False
 
     def _put_first(self) -> bool:
-        """Whether anything was taken of what waits longest."""
+        """Write of the oldest waiting line; returns whether any of it was taken."""
         line = self._waiting[0]
         try:
             written = self._put(line)
@@ -180,7 +181,7 @@ class LineOutput:
         return True
 
     def _lose(self) -> None:
-        """Nothing can be written, and what waits would only grow old."""
+        """Drop the waiting lines: the destination has failed."""
         for line in self._waiting:
             if isinstance(line, _Note):
                 self._untold += line.dropped
@@ -204,25 +205,25 @@ class LineOutput:
             try:
                 self._drainer.start()
             except RuntimeError:
-                # No more threads: the next line tries it.
+                # The thread limit is reached; the next line tries again.
                 self._drainer = None
                 return
         self._has_work.set()
 
     def _drain(self) -> None:
-        """In a thread of its own, which the reactor need not know: it may not even run yet."""
+        """Runs in its own thread, independent of the reactor, which may not run yet."""
         while self._has_work.wait(_IDLE_SECONDS) or not self._is_idle():
             self._has_work.clear()
             before = -1
             while not self._try():
                 if self._waiting_bytes == before:
-                    # poll(2) promises more room than there is: no reason to run in circles.
+                    # poll(2) may report room although there is none; do not spin.
                     time.sleep(_TRY_AGAIN_SECONDS / 10)
                 before = self._waiting_bytes
                 self._wait_for_room(_TRY_AGAIN_SECONDS)
 
     def _is_idle(self) -> bool:
-        """Whether the thread may end; the next trouble begins another one."""
+        """Whether the thread may end; the next blocked line starts another one."""
         self._acquire()
         idle = not self._is_troubled
         if idle:
@@ -231,7 +232,7 @@ class LineOutput:
         return idle
 
     def _try(self) -> bool:
-        """Whether nothing waits any more."""
+        """Write waiting lines; returns whether none is left."""
         self._acquire()
         try:
             return not self._is_troubled or self._flush(_AT_ONCE)

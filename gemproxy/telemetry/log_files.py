@@ -1,4 +1,4 @@
-"""Destinations that twistd's user may ask for instead of standard output: a file, or syslog."""
+"""Destinations other than standard output: a file, or syslog."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from typing import Final
 
 from gemproxy.telemetry.destinations import PRIORITIES, Destination
 
-#: Bytes of a file before another one is begun, and how many old ones are kept.
+#: Bytes of a file before it is rotated, and the number of old files kept.
 ROTATED_BYTES: Final = 10_000_000
 KEPT_FILES: Final = 10
 _OPEN: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 
 _LOG_DAEMON: Final = 3 << 3
-#: What a datagram to syslog may hold everywhere.
+#: Bytes of a datagram that every syslog daemon accepts.
 _LONGEST_DATAGRAM: Final = 60_000
 
 
 class RotatedFile:
-    """The file at ``path``; a full one becomes ``path.1``, that one ``path.2``, and so on.
+    """The file at ``path``; when full it becomes ``path.1``, the former one ``path.2``, and so on.
 
     Raises :class:`OSError` where it cannot be opened.
     """
 
     def __init__(self, path: str | Path, most: int = ROTATED_BYTES, kept: int = KEPT_FILES) -> None:
-        # twistd may go to another folder before it runs.
+        # twistd may change its working directory.
         self._path = Path(path).absolute()
         self._most = most
         self._kept = kept
@@ -41,9 +41,9 @@ class RotatedFile:
         return Destination(self._put, kept=self)
 
     def reopen(self) -> None:
-        """Go on in the file that stands at the path by then, with the next line.
+        """Open the path again before the next line.
 
-        For a signal handler: nothing is done here.
+        For signal handlers: only sets a flag.
         """
         self._is_to_reopen = True
 
@@ -65,7 +65,7 @@ class RotatedFile:
         return written
 
     def _rotate(self) -> None:
-        """Move the files on; where that is not permitted, the file grows for another while."""
+        """Rotate the files; if that is not permitted, go on with the same file for some time."""
         self._size = 0
         with suppress(OSError):
             for number in range(self._kept - 1, 0, -1):
@@ -75,7 +75,7 @@ class RotatedFile:
             self._replace()
 
     def _replace(self) -> None:
-        """Open the path anew; the open file stays where there is none to be had."""
+        """Open the path again; on failure keep the open file."""
         before = self._descriptor
         with suppress(OSError):
             self._open()
@@ -86,7 +86,7 @@ class RotatedFile:
 
 
 class Syslog:
-    """The syslog daemon of this machine, which is not waited for, and may come and go."""
+    """The syslog daemon of this machine. It never blocks, and the daemon may restart."""
 
     def __init__(self, name: str, path: str = "/dev/log") -> None:
         self._name = name
@@ -113,7 +113,7 @@ class Syslog:
             self._disconnect()
             if not was_connected:
                 raise
-            # It was started anew since.
+            # The syslog daemon was restarted.
             self._connected().send(line, socket.MSG_DONTWAIT)
         return len(data)
 

@@ -1,18 +1,18 @@
-"""Events that repeat: a few lines in each interval, then a count."""
+"""Limit repeated events: a few lines in each interval, then a count."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
 
-#: Of one event at warn or above so many lines are written in each interval, in seconds.
+#: Lines of one event at warn or above in each interval, and the interval in seconds.
 REPEATS: Final = 20
 INTERVAL: Final = 60.0
 
 
 @dataclass(frozen=True)
 class Suppressed:
-    """So many events of one kind that were not written."""
+    """The number of events of one kind that were not written."""
 
     logger: str
     event: str
@@ -23,7 +23,7 @@ class RepeatLimiter:
     """Lets ``burst`` of one event through in each ``interval`` and counts the rest.
 
     ``now`` is epoch seconds. An interval begins with the first event of its kind. At most
-    ``MOST`` kinds are told apart at a time; the others share one count.
+    ``MOST`` kinds are told apart at a time; further kinds share one count.
     """
 
     MOST = 1000
@@ -35,7 +35,7 @@ class RepeatLimiter:
         self._next_end = float("inf")
 
     def admit(self, logger: str, event: str, now: float) -> bool:
-        """Whether this one is to be written."""
+        """Whether to write this event."""
         kind = (logger, event)
         if kind not in self._windows and len(self._windows) >= self.MOST:
             kind = ("", "other events")
@@ -48,11 +48,11 @@ class RepeatLimiter:
         """Whether an interval may be over."""
         if not self._windows:
             return False
-        # A clock that was set back must not keep a kind suppressed for hours.
+        # If the clock was set back, do not suppress a kind for hours.
         return not self._next_end - self._interval <= now < self._next_end
 
     def ended(self, now: float) -> list[Suppressed]:
-        """What was held back in the intervals that are over; cheap while none is."""
+        """The counts of ended intervals; cheap if there is none."""
         if not self.is_due(now):
             return []
         over = [

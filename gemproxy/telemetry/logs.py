@@ -1,9 +1,8 @@
-"""Events of ``twisted.logger`` as lines: one line an event, for journald or for people.
+"""Write events of ``twisted.logger`` as one line each, for journald or for people.
 
-An event has fixed words and fields: ``log.info("attempt finished", key="a", seconds=0.4)``. What
-comes from elsewhere passes through the same sink: ``twisted.python.log``, ``warnings``, whatever
-is printed. Whatever the event holds, it gives one line, is scrubbed of secrets, and raises
-nothing.
+An event has fixed words and fields: ``log.info("attempt finished", key="a", seconds=0.4)``. Output
+of ``twisted.python.log``, ``warnings`` and ``print`` passes through the same sink. Every event
+gives exactly one line, is scrubbed of secrets, and never raises.
 
 ``twistd`` makes its own observer after ``makeService`` has returned, unless the application
 brings one (``twisted.application.app.AppLogger.start``). :class:`LoggedServices` brings it: it is
@@ -56,15 +55,15 @@ _LONGEST_LINE: Final = 32 * 1024
 _LONGEST_TEXT: Final = 4000
 _DEEPEST: Final = 3
 _MOST_ITEMS: Final = 50
-#: Numbers that every reader of JSON takes; NaN and infinity compare as outside.
+#: The range of numbers that every JSON reader accepts; NaN and infinity are outside.
 _LEAST: Final = -(2**63)
 _MOST: Final = 2**63 - 1
 
-#: What Twisted itself puts in an event, beside everything that begins with ``log_``.
+#: Fields that Twisted adds to an event, beside those that begin with ``log_``.
 _LEGACY: Final = frozenset(
     {"time", "message", "system", "isError", "failure", "why", "format", "logLevel", "printed"}
 )
-#: Formats that hold no words of their own: what they let through decides what is a repetition.
+#: Formats without fixed text: the formatted message decides what is a repetition.
 _PASSED_ON: Final = frozenset({"{log_text}", "{log_io}", ""})
 _OWN_FIELDS: Final = frozenset({"time", "level", "logger", "event", "error", "traceback"})
 
@@ -72,7 +71,7 @@ _OWN_FIELDS: Final = frozenset({"time", "level", "logger", "event", "error", "tr
 #: as they should be, out of reach for the daemon: nothing that an operator need do anything about.
 _NO_PLUGIN_CACHE: Final = "Unable to write to plugin cache"
 
-#: Types that need no second look; a whole number does, since it may be too long for JSON.
+#: Types that are safe as they are; an int may be too long for JSON.
 _PLAIN: Final = frozenset({str, bool, float, type(None)})
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -84,8 +83,8 @@ _T = TypeVar("_T")
 class Line(msgspec.Struct, kw_only=True, gc=False):
     """An event at ``info`` that every request brings; a subclass names its fields.
 
-    Its words are fixed. What is a line already costs a third of what an event costs that becomes
-    one: 5 us and not 17, a third of them in the kernel.
+    The event's text is fixed. This costs a third of an event of ``twisted.logger``: 5 us instead of
+    17, a third of it in the kernel.
     """
 
     time: str = ""
@@ -94,7 +93,7 @@ class Line(msgspec.Struct, kw_only=True, gc=False):
     event: str
 
     def as_event(self, now: float) -> LogEvent:
-        """The same for any observer."""
+        """The line as an event for any observer."""
         return {
             "log_level": LogLevel.info,
             "log_time": now,
@@ -112,7 +111,7 @@ _HEAD: Final = Line.__struct_fields__
 
 
 def publish(line: Line, now: float) -> None:
-    """Tell ``line`` to Twisted's observers; ``now`` is epoch seconds."""
+    """Pass ``line`` to Twisted's observers; ``now`` is epoch seconds."""
     globalLogPublisher(line.as_event(now))
 
 
@@ -120,7 +119,7 @@ def publish(line: Line, now: float) -> None:
 class LogSink:
     """An observer that writes scrubbed lines to ``destination``; use it from any thread.
 
-    A text stream will do as well. Nobody waits for whoever reads the lines.
+    Accepts a text stream as well. A slow reader blocks nobody.
     """
 
     def __init__(
@@ -138,27 +137,27 @@ class LogSink:
         self._lock = threading.RLock()
         self._is_observer = False
         self.apply(settings)
-        #: Writes a line of JSON at ``info`` as it is; see :meth:`takes_json`.
+        #: Writes a JSON line at ``info`` unchanged; see :meth:`takes_json`.
         self.write_json = self._output.write if self._head is None else self._write_info
 
     @property
     def lost(self) -> int:
-        """How many lines could not be written."""
+        """The number of lines that could not be written."""
         return self._output.lost
 
     def show(self, text: str) -> None:
-        """Write ``text`` for people as it is; it holds what the log must not hold."""
+        """Write ``text`` for people unchanged; it may show what the log must not contain."""
         self._output.write(text.encode())
 
     def apply(self, settings: LoggingSettings) -> None:
-        """Take over level and format; a reload calls this."""
+        """Apply level and format, also after a reload."""
         self._threshold = RANKS[settings.level]
         self._line = _FORMATS[settings.format]
         self._is_json = settings.format == "json"
         self._takes_json = self._is_json and RANKS["info"] >= self._threshold
 
     def __call__(self, event: LogEvent) -> None:
-        """Write the event, unless its level is too low or it was repeated too often."""
+        """Write the event unless its level is too low or its rate limit is reached."""
         self._is_observer = True
         level = _level(event)
         if RANKS[level] < self._threshold:
@@ -171,13 +170,13 @@ class LogSink:
         self._write(_record(event, level, now))
 
     def admits(self, logger: str, event: str, now: float) -> bool:
-        """Whether one more line of this kind is to be written, or only to be counted."""
+        """Whether to write this line or only to count it."""
         self.tell_suppressed(now)
         with self._lock:
             return self._limiter.admit(logger, event, now)
 
     def tell_suppressed(self, now: float) -> None:
-        """Write how many lines of each kind were only counted, once their minute is over."""
+        """Write the counts of suppressed lines of ended intervals."""
         if not self._limiter.is_due(now):
             return
         with self._lock:
@@ -186,11 +185,10 @@ class LogSink:
             self._write(_note(note, now))
 
     def write(self, line: Line, now: float) -> None:
-        """Write ``line`` as its event would have been written; ``now`` is epoch seconds.
+        """Write ``line`` as its event would be written; ``now`` is epoch seconds.
 
-        It does not pass Twisted's publisher, whose only observer this sink is, unless another one
-        was asked for (``twistd --logger``). Then nobody has called this one, and the line is
-        published.
+        It bypasses Twisted's publisher if this sink is the only observer. With another observer
+        (``twistd --logger``) the line is published instead.
         """
         if not self._is_observer:
             publish(line, now)
@@ -204,15 +202,15 @@ class LogSink:
             self.write_json(data)
 
     def takes_json(self, now: float) -> bool:
-        """Whether a line at ``info`` may at ``now`` go to :meth:`write_json`.
+        """Whether a line at ``info`` may go to :meth:`write_json` at ``now``.
 
-        Nothing has to be written before it then, nobody else has to be told of it, and the format
-        is JSON. The line must not hold a secret.
+        That is so if nothing has to be written before it, there is no other observer, and the
+        format is JSON. The line must not contain a secret.
         """
         return self._is_observer and self._takes_json and not self._limiter.is_due(now)
 
     def _quick_line(self, line: Line, now: float) -> bytes | None:
-        """The line where it is plain JSON without secrets, which it nearly always is."""
+        """The line if it is plain JSON without secrets, as nearly always."""
         if not self._is_json:
             return None
         line.time = timestamp(now)
@@ -270,13 +268,13 @@ class LoggedServices(MultiService):
         self.tell: Callable[[str], None] = _print_error
 
     def setServiceParent(self, parent: Any) -> None:  # noqa: N802 - Twisted's name
-        """Become part of ``parent``; a twistd application gets the observer as a component."""
+        """Attach to ``parent``; a twistd application gets the observer as a component."""
         if isinstance(parent, Componentized):
             parent.setComponent(ILogObserver, self._sink)
         super().setServiceParent(parent)
 
     def privilegedStartService(self) -> None:  # noqa: N802 - Twisted's name
-        """Start; why a start is refused is told at the terminal, which twistd would not do."""
+        """Start; print the reason of a refused start at the terminal, which twistd does not do."""
         with _telling_why(self.tell):
             super().privilegedStartService()
 
@@ -308,8 +306,8 @@ def install(
 ) -> LogSink:
     """The sink of a process.
 
-    Under twistd hand it to :class:`LoggedServices`. Any other program says ``begin``: logging
-    begins at once, and what is printed stays on the terminal.
+    Under twistd pass it to :class:`LoggedServices`. Other programs set ``begin``: logging begins at
+    once, and ``print`` still writes to the terminal.
     """
     sink = LogSink(settings, scrubber, destination)
     if begin:
@@ -322,7 +320,7 @@ def json_line(record: Record) -> str:
     try:
         return _encode(record).decode() + "\n"
     except (TypeError, ValueError, OverflowError):
-        # Text that is no Unicode (a lone surrogate), or a subclass of a plain type.
+        # A lone surrogate, or a subclass of a plain type.
         return json.dumps(record, default=safe_repr) + "\n"
 
 
@@ -349,7 +347,7 @@ def _record(event: LogEvent, level: str, now: float) -> Record:
         "logger": logger if type(logger) is str else _attempt(lambda: str(logger)),
         "event": _message(event),
     }
-    # An event of the old kind has no fields of its own, only those that Twisted put there.
+    # A legacy event has only Twisted's own fields.
     ignored = _LEGACY if "log_text" in event or "isError" in event else ()
     for name, value in event.items():
         if name[:4] != "log_" and name not in ignored:
@@ -376,7 +374,7 @@ def _note(note: Suppressed, now: float) -> Record:
 
 def _message(event: LogEvent) -> str:
     text = event.get("log_format")
-    # Fixed words need no formatting, which is most of what a line would cost.
+    # A fixed text needs no formatting, which is most of the cost of a line.
     if isinstance(text, str) and "{" not in text and "}" not in text:
         return text
     return _attempt(lambda: formatEvent(event))
@@ -391,9 +389,9 @@ def _level(event: LogEvent) -> str:
 
 
 def _is_limited(event: LogEvent, level: str) -> bool:
-    """Whether the event is written a few times a minute only.
+    """Whether the event is rate-limited.
 
-    Ours at ``info`` say themselves whether anybody can cause them; nobody knows of the others'.
+    Events of this program at ``info`` declare whether clients can cause them; others are limited.
     """
     if RANKS[level] >= RANKS["warn"] or event.get("log_limited") is True:
         return True
@@ -414,7 +412,7 @@ def _time(event: LogEvent) -> float:
 
 
 def _plain(value: Any, depth: int = 0) -> Any:
-    """``value`` as JSON has it; what JSON does not have is told by its ``repr``."""
+    """``value`` as JSON; the ``repr`` of other types."""
     if isinstance(value, Enum):
         return _plain(value.value, depth + 1)
     if value is None or isinstance(value, bool | str):
@@ -435,14 +433,14 @@ def _plain(value: Any, depth: int = 0) -> Any:
 
 
 def _cleaned(value: Any, scrub: Callable[[str], str]) -> Any:
-    """``value`` with each text in it scrubbed, and only then cut."""
+    """``value`` with each text scrubbed, then cut to length."""
     if isinstance(value, dict):
         return {scrub(name): _cleaned(item, scrub) for name, item in value.items()}
     if isinstance(value, list):
         return [_cleaned(item, scrub) for item in value]
     if isinstance(value, str):
         return _cut(scrub(value))
-    # A number may be a secret as well, if an odd one.
+    # A number may be a secret too.
     text = str(value)
     scrubbed = scrub(text)
     return value if scrubbed == text else scrubbed
@@ -466,14 +464,14 @@ def _shown(value: object) -> str:
 
 
 def _one_line(text: str) -> str:
-    """``text`` with control characters escaped, so that no value can begin a line of its own."""
+    """``text`` with control characters escaped, so that no value can begin a new line."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _attempt(render: Callable[[], _T]) -> _T | str:
-    """What ``render`` gives; an object whose ``str`` raises costs the words, not the line."""
+    """The result of ``render``; if it raises, a placeholder, so that the line is still written."""
     try:
         return render()
     except Exception as error:  # noqa: BLE001 - foreign code runs here, and a log must not raise

@@ -1,10 +1,9 @@
-"""Counters and histograms that cost a request next to nothing.
+"""Counters and histograms that cost a request very little.
 
-The client library's own take a lock for each value and walk through the buckets, which comes to
-several times as much; a request touches a dozen of them. These are written by the reactor's thread
-only, and become the library's metrics when they are scraped. Whoever writes to one series again and
-again may hold on to it, and spare the search for it, until the family says that it has dropped
-series.
+The client library takes a lock for each value and walks through the buckets, which costs several
+times as much; a request updates a dozen of them. These are written only by the reactor's thread and
+converted to the library's metrics at a scrape. A caller may keep a series to avoid the lookup,
+until the family reports that it has dropped series.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from prometheus_client.utils import floatToGoString
 _Item = TypeVar("_Item")
 _Series = TypeVar("_Series", "Count", "Distribution")
 
-#: Samples of one part of a metric: less than a millisecond to make and to write.
+#: Samples in one part of a metric; they take less than a millisecond.
 PART: Final = 120
 
 Labels = tuple[str, ...]
@@ -41,7 +40,7 @@ Sample = tuple[Labels, float]
 class Count(msgspec.Struct, gc=False):
     """One series of a counter.
 
-    As those of histograms a leaf that the garbage collector need not visit: there are thousands.
+    Not tracked by the garbage collector, like those of histograms: there are thousands.
     """
 
     value: float = 0.0
@@ -86,7 +85,7 @@ class Family(Collector, Generic[_Series]):
         self._series: dict[Labels, _Series] = {}
         self._age = 0
         self._kept: tuple[int, Container[str], int] | None = None
-        #: Called after a series was dropped, for those who hold on to some.
+        #: Called after a series was dropped, for callers that keep series.
         self.dropped: Callable[[], None] = _nothing
         registry.register(self)
 
@@ -99,19 +98,19 @@ class Family(Collector, Generic[_Series]):
         return series
 
     def mark(self) -> int:
-        """A mark between the series that there are and those that come later."""
+        """A mark between present and later series."""
         self._age += 1
         return self._age
 
     def keep(self, label: str, values: Container[str], mark: int) -> None:
-        """Drop the series from before ``mark`` whose ``label`` is none of ``values``.
+        """Drop series from before ``mark`` whose ``label`` is not in ``values``.
 
-        That happens while the family is collected, since looking at all of them may take a while.
+        This is done during collection, since visiting all of them may take long.
         """
         self._kept = (self._labels.index(label), values, mark)
 
     def _each(self) -> Iterator[tuple[Labels, _Series]]:
-        """Series by series; others may come up meanwhile."""
+        """Iterate over the series; new ones may be added in between."""
         kept = self._kept
         for labels in list(self._series):
             series = self._series.get(labels)
@@ -125,7 +124,7 @@ class Family(Collector, Generic[_Series]):
 
 
 class CounterFamily(Family[Count]):
-    """A counter for each combination of labels that has occurred, or was named at the start."""
+    """A counter for each combination of labels that occurred or was declared."""
 
     def __init__(
         self,
@@ -196,13 +195,13 @@ class HistogramFamily(Family[Distribution]):
 
 
 def _nothing() -> None:
-    """What nobody wants to know."""
+    """Does nothing."""
 
 
 def in_parts(
     make: Callable[[Iterable[_Item]], Metric], items: Iterable[_Item], size: int = PART
 ) -> Iterator[Metric]:
-    """One metric as several of the same name, each made of ``size`` items when it is asked for."""
+    """Split one metric into several of the same name, each built of ``size`` items on demand."""
     left = iter(items)
     yield make(islice(left, size))
     while some := list(islice(left, size)):
@@ -210,7 +209,7 @@ def in_parts(
 
 
 def counters(name: str, about: str, labels: Sequence[str], samples: Iterable[Sample]) -> Metric:
-    """Counters as they are in this moment."""
+    """The current values of counters."""
     family = CounterMetricFamily(name, about, labels=labels)
     for values, value in samples:
         family.add_metric(values, value)
@@ -218,7 +217,7 @@ def counters(name: str, about: str, labels: Sequence[str], samples: Iterable[Sam
 
 
 def gauges(name: str, about: str, labels: Sequence[str], samples: Iterable[Sample]) -> Metric:
-    """Gauges as they are in this moment."""
+    """The current values of gauges."""
     family = GaugeMetricFamily(name, about, labels=labels)
     for values, value in samples:
         family.add_metric(values, value)

@@ -1,8 +1,8 @@
-"""Prometheus metrics. ``docs/metrics.md`` lists them for those who build dashboards and alerts.
+"""Prometheus metrics. ``docs/metrics.md`` describes them.
 
-Most are counted once per request, when it is over. How the keys stand is read at the moment of a
-scrape. Every label is bounded: ``route`` is a template, ``key`` a key that is configured now, and
-``model`` one of at most 200 that the upstream knows, or ``other``.
+Most are counted once per request, at its end. Gauges of keys are read at a scrape. Every label is
+bounded: ``route`` is a template, ``key`` a key that is configured now, and ``model`` one of at most
+200 that the upstream knows, or ``other``.
 """
 
 from __future__ import annotations
@@ -34,28 +34,28 @@ from gemproxy.telemetry.model_labels import ModelLabels
 from gemproxy.telemetry.process_gauges import ProcessGauges
 from gemproxy.telemetry.service_gauges import ConfigurationStatus, ServiceGauges
 
-#: Seconds. A thinking model is silent for minutes, so the long end is where requests are.
+#: Seconds. A thinking model is silent for minutes, so long durations need buckets too.
 _REQUEST = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0, 600.0)
 _OWN_WORK = (
     0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 )  # fmt: skip
 _DIRECTIONS = ("input", "cached", "output", "reasoning")
 _CLIENT_GONE = 499
-#: Kinds of requests, and of attempts, whose series are found with one look.
+#: Cached series of requests and attempts.
 _KINDS_HELD = 16_384
 
 _Kind = TypeVar("_Kind")
 _Series = TypeVar("_Series")
 
-#: How requests ended that brought one wrong token too many.
+#: Outcome of requests from a locked-out address.
 _LOCKED_OUT = LockedOut.kind
 
 
 class Metrics(PoolListener):
-    """Everything that is counted; the core's ``Telemetry``.
+    """All metrics; a ``Telemetry``.
 
-    ``registry`` is one of our own and not the library's global one. ``knows_model`` tells whether
-    the upstream's list has a model.
+    ``registry`` is separate from the library's global one. ``knows_model`` tells whether the
+    upstream lists a model.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Metrics(PoolListener):
     ) -> None:
         self._registry = registry
         self._models = ModelLabels(knows_model)
-        # First in the registry, so that what is collected after it knows which keys are gone.
+        # First in the registry: the collectors after it then know which keys are gone.
         self._keys = KeyGauges(registry, self._models.of, self._mark_keys)
         self._make_request_metrics(registry)
         self._make_key_metrics(registry)
@@ -86,8 +86,8 @@ class Metrics(PoolListener):
     ) -> None:
         """Read the keys' gauges from ``statuses`` (``KeyPool.each_status``) at each scrape.
 
-        ``seconds`` gives monotonic time, ``wall`` epoch time (by default the same). The series of
-        keys that are gone are dropped then.
+        ``seconds`` gives monotonic time, ``wall`` epoch time (by default the same). Series of
+        removed keys are dropped then.
         """
         self._keys.watch(statuses, seconds, wall)
 
@@ -97,14 +97,14 @@ class Metrics(PoolListener):
         configuration: Callable[[], ConfigurationStatus] | None = None,
         store: Callable[[], StoreStatus] | None = None,
     ) -> None:
-        """Ask these at each scrape; without a ``store`` the state is kept nowhere."""
+        """Read these at each scrape; without a ``store`` the backend is ``none``."""
         self._service.in_flight = in_flight
         self._service.configuration = configuration
         if store is not None:
             self._service.store = store
 
     def watch_log(self, lines_dropped: Callable[[], int]) -> None:
-        """Ask at each scrape how many lines of the log were lost."""
+        """Read the number of lost log lines at each scrape."""
         self._service.log_lines_dropped = lines_dropped
 
     def watch_connections(
@@ -113,7 +113,7 @@ class Metrics(PoolListener):
         refused: Callable[[], Mapping[str, int]],
         buffered_bytes: Callable[[], int],
     ) -> None:
-        """Ask these at each scrape: connections by state, refusals by reason, bytes of bodies."""
+        """Read these at each scrape: connections by state, refusals by reason, bytes of bodies."""
         self._service.connections = open_now
         self._service.refused = refused
         self._service.buffered_bytes = buffered_bytes
@@ -123,7 +123,7 @@ class Metrics(PoolListener):
     def request_finished(self, exchange: Exchange, status: int, seconds: float) -> None:
         """See :class:`gemproxy.core.interfaces.Telemetry`."""
         attempts, usage = exchange.attempts, exchange.usage
-        # By a model's own name there are only series where that is its label.
+        # A cached series exists only under the model's label.
         kind = (exchange.route, exchange.model, status)
         series = self._known_requests.get(kind) or self._series_of_request(exchange, status)
         series.requests.value += 1
@@ -153,22 +153,22 @@ class Metrics(PoolListener):
                 reasoning.value += usage.reasoning
 
     def breaker_changed(self, change: Transition) -> None:
-        """A key's breaker opened, is being tried, or closed."""
+        """See :class:`gemproxy.pool.status.PoolListener`."""
         self._transitions.add((change.key, change.before.value, change.after.value))
 
     def checkpoint_finished(self, store: StoreStatus, seconds: float) -> None:
-        """The state was written, which took ``seconds``; ``store`` tells to where."""
+        """A checkpoint took ``seconds``; ``store`` tells its backend."""
         self._checkpoints.observe((store.backend,), seconds)
 
     def auth_failed(self, api: str) -> None:
-        """Somebody brought no token or a wrong one to ``api``, ``public`` or ``admin``.
+        """A request had no token or a wrong one for ``api``, ``public`` or ``admin``.
 
         Those of the public API are counted with their requests.
         """
         self._auth_failures.add((api,))
 
     def request_malformed(self) -> None:
-        """A request was answered with 400 because it was not HTTP."""
+        """A connection was answered with 400 because it did not speak HTTP."""
         self._requests.add(("malformed", self._models.of(None), "400"))
 
     def reactor_lagged(self, seconds: float) -> None:
@@ -178,16 +178,16 @@ class Metrics(PoolListener):
     # -- what is shown ---------------------------------------------------------------------------
 
     def render(self, accept: str) -> tuple[str, bytes]:
-        """Content type and text, in the format that the ``Accept`` header asks for."""
+        """Content type and text in the format of the ``Accept`` header."""
         content_type, encode = negotiate(accept)
         return content_type, b"".join(pages(self._registry, encode))
 
     async def render_in_turns(
         self, accept: str, pause: Callable[[], Awaitable[None]]
     ) -> tuple[str, bytes]:
-        """As :meth:`render`, with a ``pause`` after every few milliseconds of work.
+        """As :meth:`render`, but awaits ``pause`` after every few milliseconds of work.
 
-        With many keys the text takes longer to write than the reactor may be kept waiting.
+        With many keys, rendering takes longer than the reactor may be blocked.
         """
         content_type, encode = negotiate(accept)
         written = []
@@ -347,7 +347,7 @@ class Metrics(PoolListener):
 
 
 class _RequestSeries(msgspec.Struct, gc=False):
-    """Where requests of one route, model and status are counted."""
+    """The series of one route, model and status."""
 
     #: As the label has it.
     model: str
@@ -359,7 +359,7 @@ class _RequestSeries(msgspec.Struct, gc=False):
 
 
 class _AttemptSeries(msgspec.Struct, gc=False):
-    """Where attempts with one key, model and verdict are counted."""
+    """The series of one key, model and verdict."""
 
     attempts: Count
     upstream: Distribution

@@ -1,4 +1,4 @@
-"""Which models get series of their own."""
+"""Bound the model labels of metrics."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ OTHER = "other"
 
 
 class ModelLabels:
-    """Labels that clients who invent names cannot multiply.
+    """Labels that invented model names cannot multiply.
 
-    A model is known once it was served or where ``is_known`` says so (the upstream's list has it).
-    Beyond ``capacity`` the known ones are ``other`` as well.
+    A model gets its own label once it has served or if ``is_known`` says so (the upstream lists
+    it). Beyond ``capacity`` labels, further models are ``other``.
     """
 
     def __init__(self, is_known: Callable[[str], bool], capacity: int = 200) -> None:

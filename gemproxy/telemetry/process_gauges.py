@@ -1,7 +1,7 @@
-"""The process as its system sees it: the ``process_*`` metrics, as the client library names them.
+"""The ``process_*`` metrics, read from ``/proc``, with the client library's names.
 
 The library's own collector lists the open files to count them, which blocks the reactor for 20 ms
-where there are ten thousand connections. From version 6.2 on Linux tells their number at once.
+with ten thousand connections. Since version 6.2 Linux gives their number at once.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _PAGE = resource.getpagesize()
 
 
 class ProcessGauges(Collector):
-    """See the module. Shows nothing where there is no ``/proc``."""
+    """See the module. Gives nothing without ``/proc``."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         registry.register(self)
 
     def collect(self) -> Iterable[Metric]:
-        """Everything, as it is now."""
+        """The current values."""
         try:
             return list(_metrics())
         except OSError:
@@ -69,5 +69,5 @@ def _boot_time() -> float:
 
 
 def _open_files(folder: Path) -> int:
-    """How many there are. Before Linux 6.2 the folder has no size, and they are counted."""
+    """The number of open files. Before Linux 6.2 the folder has no size, and they are counted."""
     return folder.stat().st_size or sum(1 for _ in folder.iterdir())

@@ -1,9 +1,8 @@
-"""What clients got in the last minutes, for the judgement on the whole.
+"""Results of the last minutes as clients saw them, for the health report.
 
-A request counts as failed where its client would call it so and it is not the client's own fault:
-a 5xx, a 429, a stream that broke off. What the client did wrong (other 4xx), requests whose client
-left and those that a drain turned away count neither way. Each failure has a cause in a few words,
-such as ``upstream 503``.
+A request has failed if its client would say so and it is not the client's fault: a 5xx, a 429, a
+stream that broke off. Not counted at all are client errors (other 4xx), requests whose client left,
+and those that a drain refused. Each failure has a short cause, such as ``upstream 503``.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ from gemproxy.core.context import AttemptRecord, Exchange
 from gemproxy.core.errors import Draining
 from gemproxy.pool.outcome import SERVED
 
-#: Seconds that are looked at, and those of them that tell how it is by now.
+#: Seconds of the window, and of its latest part.
 WINDOW: Final = 300
 OF_LATE: Final = 60
 
 _SLOT: Final = 10.0
-#: Causes that are told apart in each slot.
+#: Distinct causes in each slot.
 _MOST_CAUSES: Final = 32
 _DRAINING: Final = Draining.kind
 _OTHER: Final = "other reasons"
@@ -36,7 +35,7 @@ class RecentRequests(Struct, frozen=True):
     failed: int = 0
     total_of_late: int = 0
     failed_of_late: int = 0
-    #: What the failures were, the most frequent first.
+    #: Causes of failures, the most frequent first.
     causes: tuple[tuple[str, int], ...] = ()
 
 
@@ -44,7 +43,7 @@ class RecentOutcomes:
     """Counts finished requests in slots of ten seconds; a ``Telemetry``."""
 
     def __init__(self) -> None:
-        # No more than a clock that only goes forward can fill.
+        # As many as a monotonic clock can fill.
         self._slots: deque[_Slot] = deque(maxlen=WINDOW // int(_SLOT) + 2)
         self._present = _Slot(-_SLOT)
 
@@ -66,7 +65,7 @@ class RecentOutcomes:
             slot.causes[cause] += 1
 
     def summary(self, now: float) -> RecentRequests:
-        """How it went until ``now``, which is on the clock of the exchanges."""
+        """The counts until ``now``, monotonic time."""
         self._forget(now)
         causes: Counter[str] = Counter()
         total = late_total = late_failed = 0

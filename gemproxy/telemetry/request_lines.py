@@ -1,8 +1,8 @@
-"""The line that the log has of each request, and a cheap way to the most frequent ones.
+"""The log line of a request, and a fast path for the usual ones.
 
-Of two requests of one kind that the first key answered the lines differ in time, id and a few
-numbers. :class:`PreparedLines` encodes what they have in common once, and then costs half of what
-it costs to encode a line and to look for secrets in all of it.
+The lines of two similar requests that the first key answered differ only in time, id and a few
+numbers. :class:`PreparedLines` encodes the common part once. That halves the cost of encoding the
+line and searching all of it for secrets.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from gemproxy.telemetry.timestamps import timestamp
 if TYPE_CHECKING:
     from gemproxy.telemetry.scrubbing import Scrubber
 
-#: The largest number that every reader of JSON takes; an upstream may say anything.
+#: The largest number that every JSON reader accepts; an upstream may send any.
 _MOST: Final = 2**63 - 1
 #: Seconds. Negative and very long times are written with more than digits and a point.
 _YEAR: Final = 366 * 86_400.0
-#: Kinds of requests that are remembered; there are so many only with thousands of keys.
+#: Prepared lines that are kept; only thousands of keys need so many.
 _MOST_KINDS: Final = 16_384
-#: Attempts whose failure is told in a line.
+#: Failed attempts in a line.
 _MOST_FAILURES: Final = 5
 _NO_FAILURE: Final = SERVED | {Verdict.CLIENT_GONE}
-#: Bytes of a line that is worth its preparation.
+#: Longest line that is prepared, in bytes.
 _LONGEST: Final = 2000
 #: Twelve bytes tell a secret; where they touch one part of a line they cover no more of the next.
 _REACH: Final = 11
 
 
 class RequestLine(Line, kw_only=True, gc=False):
-    """What is written of each request that has ended. Times are milliseconds."""
+    """The log line of a finished request. Times are milliseconds."""
 
     logger: str = "gemproxy.requests"
     event: str = "request finished"
@@ -57,12 +57,12 @@ class RequestLine(Line, kw_only=True, gc=False):
     first_byte_ms: float | None
     prompt_tokens: int | None
     completion_tokens: int | None
-    #: What came of the attempts that failed; left out where none did.
+    #: The failed attempts; omitted if none failed.
     failures: list[dict[str, str | int]] | UnsetType = UNSET
 
 
 def line_of(exchange: Exchange, status: int, seconds: float) -> RequestLine:
-    """The line of a request that has ended; see :class:`gemproxy.core.interfaces.Telemetry`."""
+    """The line of a finished request; see :class:`gemproxy.core.interfaces.Telemetry`."""
     attempts, usage, first_byte = exchange.attempts, exchange.usage, exchange.first_byte
     return RequestLine(
         request_id=exchange.id,
@@ -92,7 +92,7 @@ def _tried(attempts: Sequence[AttemptRecord]) -> list[str]:
 
 
 def _failures(attempts: Sequence[AttemptRecord]) -> list[dict[str, str | int]]:
-    """The latest attempts that failed, each with what Google said or why it said nothing."""
+    """The latest failed attempts, each with Google's message or the reason why there is none."""
     failed = [attempt for attempt in attempts if attempt.outcome.verdict not in _NO_FAILURE]
     return [_failure(attempt) for attempt in failed[-_MOST_FAILURES:]]
 
@@ -116,29 +116,27 @@ def _failure(attempt: AttemptRecord) -> dict[str, str | int]:
 class PreparedLines:
     """Lines as JSON, free of the secrets that ``scrubber`` knows.
 
-    A secret in such a line would be
+    A secret in such a line would have to
 
-    - in the middle that all requests of one kind have in common, and each middle was looked at
-      when it was made; or
-    - touch the id, and that is looked at each time, with as much of its neighbours as may be part
-      of one that touches it; or
-    - be in what is left, where lines differ in nothing but digits, and that was looked at for all
-      digits at once.
+    - be in the common part, which was searched when it was prepared; or
+    - touch the request id, which is searched each time, with enough of its neighbours; or
+    - be in the rest, in which lines differ only in digits, and which was searched for all digits at
+      once.
 
-    Everything is looked at again when the scrubber has come to know other secrets.
+    Everything is searched again when the scrubber has learnt other secrets.
     """
 
     def __init__(self, scrubber: Scrubber) -> None:
         self._scrubber = scrubber
         self._generation = -1
         self._is_suspicious = False
-        #: ``_UNPREPARED`` for the kinds that are left to the encoder of any line.
+        #: ``_UNPREPARED`` for lines that take the general path.
         self._middles: dict[_Kind, Raw] = {}
 
     def line(self, exchange: Exchange, status: int, seconds: float) -> bytes | None:
         """What the encoder makes of :func:`line_of`, and a line break.
 
-        ``None`` where the request took another way than most, or may have brought a secret.
+        ``None`` if the request is unusual or may contain a secret.
         """
         attempts = exchange.attempts
         if len(attempts) != 1:
@@ -165,7 +163,7 @@ class PreparedLines:
             return None
         begin = len(line.time) + _BEFORE_ID
         end = begin + len(exchange.id)
-        # An id that was escaped ends elsewhere.
+        # An escaped id has another length.
         if len(data) > _LONGEST or not data.startswith(_AFTER_ID, end):
             return None
         if self._scrubber.finds(data[begin - _REACH : end + _REACH]):
@@ -173,7 +171,7 @@ class PreparedLines:
         return data + b"\n"
 
     def _remember(self, kind: _Kind, line: RequestLine) -> Raw:
-        # What a failed attempt brings differs each time.
+        # A failed attempt adds text that differs each time.
         unlike = self._is_suspicious or kind[-1] not in _SERVED_WORDS
         middle = _UNPREPARED if unlike else self._prepared(line)
         if len(self._middles) >= _MOST_KINDS:
@@ -199,9 +197,9 @@ class PreparedLines:
 
 
 class _PreparedLine(msgspec.Struct, gc=False):
-    """A :class:`RequestLine` most of which is encoded already.
+    """A :class:`RequestLine` that is mostly encoded already.
 
-    ``Raw`` is written as it is, and so a field may bring others behind it.
+    ``Raw`` is written unchanged, so one field may carry further ones.
     """
 
     time: str
@@ -253,5 +251,5 @@ _FRAME: Final = _encode(
         timestamp(0.0), _BEGINNING, "", Raw(b'"","attempts":1,"tried":[]'), 0.0, 0.0, 0, 0
     )
 )
-#: How many bytes come before the id, without those of the time.
+#: Bytes before the id, without those of the time.
 _BEFORE_ID: Final = _FRAME.index(_AFTER_ID) - len(timestamp(0.0))

@@ -1,4 +1,4 @@
-"""What an operator reads: a line for each request that has ended, and for each turn of a key."""
+"""Log a line for each finished request and for each state change of a key's breaker."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gemproxy.telemetry.request_lines import PreparedLines, line_of
 _MINUTE = 60.0
 _REGION_MEMORY = 300.0
 _NEVER = float("-inf")
-#: How the lines of requests that were turned away are told of once they are only counted.
+#: The text for suppressed lines of requests that were refused by their heads.
 _REFUSED = "gemproxy.requests.refused"
 _REGION = Verdict.REGION.value
 _SUCCESS = Verdict.SUCCESS.value
@@ -23,9 +23,9 @@ _HOST = Verdict.HOST.value
 
 
 class RequestLog(PoolListener):
-    """Writes the lines that an operator greps for; the core's ``Telemetry``.
+    """Writes a line for each finished request; a ``Telemetry``.
 
-    The lines of requests go to ``sink``, without one to Twisted's observers.
+    The lines go to ``sink``, or without one to Twisted's observers.
     """
 
     _log = Logger(namespace="gemproxy.requests")
@@ -53,11 +53,11 @@ class RequestLog(PoolListener):
             self._tell_host(exchange)
 
     def region_refused(self, now: float) -> bool:
-        """Whether Google has refused this host's location within the last minutes."""
+        """Whether Google has refused this host's location in the last minutes."""
         return now < self._region_refused_at + _REGION_MEMORY
 
     def breaker_changed(self, change: Transition) -> None:
-        """A key's breaker opened, is being tried, or closed."""
+        """See :class:`gemproxy.pool.status.PoolListener`."""
         self._log.warn(
             "breaker of a key changed",
             key=change.key,
@@ -74,7 +74,7 @@ class RequestLog(PoolListener):
             )
 
     def _tell_region(self, exchange: Exchange) -> None:
-        """Every key meets this alike: it is this host's address that Google refuses."""
+        """Warn: Google refuses this host's address, whatever the key."""
         self._region_refused_at = exchange.started
         if exchange.started < self._region_told_at + _MINUTE:
             return
@@ -86,7 +86,7 @@ class RequestLog(PoolListener):
         )
 
     def _tell_host(self, exchange: Exchange) -> None:
-        """Requests fail by the hundred for it, and all for one reason."""
+        """Warn, rate-limited: this machine is out of resources."""
         if exchange.started < self._host_told_at + _MINUTE:
             return
         self._host_told_at = exchange.started
@@ -98,7 +98,7 @@ class RequestLog(PoolListener):
 
 
 def _cause(error: LastError | None) -> dict[str, str | int]:
-    """What opened a breaker, as fields of a line."""
+    """The cause of an open breaker, as fields of a line."""
     if error is None:
         return {}
     said = {"outcome": error.outcome, "status": error.status, "message": error.message}

@@ -1,25 +1,24 @@
-"""Taking live secrets out of text, by value.
+"""Remove live secrets from text, by value.
 
-No pattern tells a secret, so the scrubber knows each one, in every form in which text may carry
-it: as it is, in capitals or small letters, escaped as JSON, as a Python literal, as HTML or
-percent-encoded, as hexadecimal digits, in Base32, and within Base64. Text that spells characters by
-their numbers (``%41``, ``&#65;``, backslash and ``u0041``) is read as what it spells.
+No pattern recognises a secret, so the scrubber knows each one, in every form that text may contain:
+as it is, in upper or lower case, escaped as JSON, as a Python literal, as HTML or percent-encoded,
+in hexadecimal digits, in Base32, and within Base64. Numeric escapes of characters (``%41``,
+``&#65;``, backslash and ``u0041``) are decoded.
 
-What is found, and replaced by the secret's mask:
+It finds these and replaces them by the secret's mask:
 
 - a form of twelve characters or more, anywhere, also within a longer word;
-- twelve characters or more of the secret itself, wherever the rest was cut off; of another form its
-  first twelve or more. Twelve, since a mask shows eight, and less is met by chance: by words that a
-  token is made of;
-- a shorter secret, where it stands as a word of its own: ``hunter2`` in ``key=hunter2``, not in
-  ``hunter2000``. Otherwise one careless token of three letters would garble every log line.
+- twelve or more characters of the secret itself, if the rest was cut off; of another form its first
+  twelve or more. Twelve, since a mask shows eight, and fewer match by chance the words that a token
+  consists of;
+- a shorter secret that is a whole word: ``hunter2`` in ``key=hunter2``, not in ``hunter2000``.
+  Otherwise one careless token of three letters would garble every log line.
 
-Text without secrets, which is nearly all there is, costs a microsecond or a few for each 400 bytes.
-The eight bytes at every fourth place are looked up, as numbers, in a set that holds all such
-numbers of each secret, and the four at the beginning of each other form; any run of twelve
-characters covers one of these places whole. Before that, short text and a few hundred secrets meet
-a coarser look at half as many numbers: the four bytes at every eighth place, which such a run
-covers as well.
+Text without secrets, which is nearly all text, costs one to a few microseconds for 400 bytes. The
+eight bytes at every fourth offset are looked up, as a number, in a set of all such numbers of each
+secret and of the beginning of each other form; any run of twelve characters covers one such window
+whole. With short text and up to a few hundred secrets a coarser check comes first, with half as
+many numbers: the four bytes at every eighth offset, which such a run covers as well.
 """
 
 from __future__ import annotations
@@ -45,27 +44,27 @@ if TYPE_CHECKING:
 _PART = 12
 _WINDOW = 8
 _STRIDE = 4
-#: The coarser look: as sure to meet such a run, and wrong more often.
+#: The coarser check: finds every such run too, with more false alarms.
 _COARSE_WINDOW = 4
 _COARSE_STRIDE = 8
-#: Longer text is looked at closely at once.
+#: Longer text skips the coarse check.
 _COARSE_TEXT = 2048
-#: With more forms the coarse numbers would take much memory and be met by chance in most lines.
+#: With more forms the coarse check would need much memory and give a false alarm in most lines.
 _COARSE_FORMS = 8000
-#: Secrets that left the configuration may still turn up; beyond this many the oldest is forgotten.
+#: Removed secrets may still occur in text; beyond this many the oldest is forgotten.
 _RETIRED_KEPT = 1000
 #: Up to this many short secrets a search for each is cheaper than a search for all words.
 _FEW = 16
 
-#: Digits of a part that other digits may make of other text.
+#: The most digits in a part that is matched by its shape.
 _MANY_DIGITS = 4
-#: How often text is read anew that spells what spells something: ``%2541``.
+#: Levels of nested escapes that are decoded: ``%2541``.
 _SPELLINGS = 3
 _SPELLED = re.compile(
     rb"%([0-9A-Fa-f]{2})|\\u\{?([0-9A-Fa-f]{4})\}?|\\x([0-9A-Fa-f]{2})"
     rb"|&#[xX]0{0,6}([0-9A-Fa-f]{1,6});?|&#0{0,6}([0-9]{1,7});?"
 )
-# ``in`` finds a number among bytes in a tenth of the time that it takes for bytes.
+# ``in`` is ten times as fast for an int as for bytes.
 _PERCENT, _BACKSLASH, _AND = b"%\\&"
 _BASES = (16, 16, 16, 16, 10)
 
@@ -79,7 +78,7 @@ class _Form:
 
     value: bytes
     mask: bytes
-    #: Whether parts of it are looked for as well; not worth the room for what no one cuts.
+    #: Whether parts of it are searched too; forms that are never cut off do not need it.
     has_parts: bool = False
 
 
@@ -90,18 +89,18 @@ class Scrubber:
         self._live: dict[str, Secret] = {}
         self._retired: dict[str, Secret] = {}
         self._index = _Index(())
-        #: Grows when other secrets are known, so that what was looked at may be looked at again.
+        #: Grows when the known secrets change, so that callers can repeat a search.
         self.generation = 0
         self.replace(secrets)
 
     def replace(self, secrets: Iterable[Secret]) -> None:
-        """Take ``secrets`` as the live ones. Those that were live stay known for a long while.
+        """Set the live secrets. Former ones stay known for a long time.
 
-        Takes about 50 microseconds a secret, where one is new; for thousands, call it in a thread.
+        Takes about 50 microseconds for each new secret; call it in a thread for thousands.
         """
         live = {secret.id: secret for secret in secrets}
         retired = {**self._retired, **self._live}
-        # All that have just left stay known, however many: requests in flight still hold them.
+        # All just removed secrets stay known: requests in flight still use them.
         most = max(_RETIRED_KEPT, len(self._live))
         kept = [(i, secret) for i, secret in retired.items() if i not in live][-most:]
         known = set(self._live) | set(self._retired)
@@ -111,35 +110,35 @@ class Scrubber:
             self.generation += 1
 
     def finds(self, data: bytes) -> bool:
-        """Whether ``data`` may hold a secret: ``False`` is certain, ``True`` is worth a scrub."""
+        """Whether ``data`` may contain a secret: ``False`` is certain, ``True`` needs a scrub."""
         return self._index.suspects(data)
 
     def finds_in_shape(self, data: bytes) -> bool:
-        """As :meth:`finds`, for all text that has other digits, or more of them, where it has any.
+        """As :meth:`finds`, for all texts that differ from ``data`` only in their digits.
 
         Takes half a millisecond for 200 bytes.
         """
         return self._index.suspects_shape(data)
 
     def scrub(self, text: str) -> str:
-        """``text`` with every secret masked; the same object where there is none."""
+        """``text`` with every secret masked; the same object if there is none."""
         data = text.encode("utf-8", "surrogatepass")
         scrubbed = self.scrub_bytes(data)
         return text if scrubbed is data else scrubbed.decode("utf-8", "surrogatepass")
 
     def scrub_bytes(self, data: bytes) -> bytes:
-        """``data`` with every secret masked; the same object where there is none."""
+        """``data`` with every secret masked; the same object if there is none."""
         index = self._index
         return index.replaced(data) if index.suspects(data) else data
 
 
 class _Index:
-    """All forms of all secrets, arranged for a quick no."""
+    """All forms of all secrets, arranged so that a negative answer is fast."""
 
     def __init__(self, secrets: Iterable[Secret]) -> None:
         self._windows: set[int] = set()
         self._heads: dict[bytes, list[_Form]] = {}
-        self._whole: list[_Form] = []  # of which parts are looked for
+        self._whole: list[_Form] = []  # whose parts are searched
         self._words: dict[bytes, bytes] = {}
         odd: dict[bytes, bytes] = {}
         for secret in secrets:
@@ -158,7 +157,7 @@ class _Index:
         self._shapes = {_shape(piece) for piece in pieces}
 
     def suspects(self, data: bytes) -> bool:
-        """Whether a closer look is needed."""
+        """Whether a full search is needed."""
         length = len(data)
         if length >= _PART and self._windows:
             coarse = self._coarse
@@ -175,9 +174,9 @@ class _Index:
         return self._has_short and self._suspects_short(data)
 
     def suspects_shape(self, data: bytes) -> bool:
-        """Whether a closer look may be needed at text that differs in its runs of digits.
+        """Whether text with other runs of digits may need a full search.
 
-        Where one text holds another, the shape of the one holds that of the other.
+        If one text contains another, its shape contains the other's shape.
         """
         shape = _shape(data)
         return any(
@@ -187,7 +186,7 @@ class _Index:
         )
 
     def replaced(self, data: bytes) -> bytes:
-        """``data`` with all that is found replaced."""
+        """``data`` with all matches replaced."""
         data = _with_masks(data, self._all_spans(data))
         if self._words:
             data = _WORD.sub(lambda word: self._words.get(word[0], word[0]), data)
@@ -223,7 +222,7 @@ class _Index:
         self._windows.update(int.from_bytes(value[i : i + _WINDOW], sys.byteorder) for i in offsets)
 
     def _coarse_windows(self) -> frozenset[int] | None:
-        """The numbers of the coarser look; ``None`` where there are too many forms for it."""
+        """The numbers of the coarse check; ``None`` with too many forms for it."""
         if len(self._heads) > _COARSE_FORMS:
             return None
         pieces = chain((head[: _PART - 1] for head in self._heads), (f.value for f in self._whole))
@@ -234,17 +233,17 @@ class _Index:
         )
 
     def _shaping_heads(self) -> Iterator[bytes]:
-        """The heads of forms, without those of digits alone that a secret has in hexadecimal only.
+        """The beginnings of forms, without all-digit ones of the hexadecimal form.
 
-        Any number has their shape, while none of a line is as long as such a form, and every
-        second secret or so has one of them.
+        Every number has their shape, no number in a line is as long as such a form, and about every
+        second secret has one.
         """
         for head, forms in self._heads.items():
             if not head.isdigit() or any(form.has_parts for form in forms):
                 yield head
 
     def _parts_with_digits(self) -> Iterator[bytes]:
-        """Parts from the middle that other digits may make; few digits make no word a secret."""
+        """Middle parts that are matched by shape; parts with few digits are not."""
         for form in self._whole:
             for begin in range(1, len(form.value) - _PART + 1):
                 part = form.value[begin : begin + _PART]
@@ -252,7 +251,7 @@ class _Index:
                     yield part
 
     def _suspects_spelled(self, data: bytes) -> bool:
-        """Whether ``data`` spells characters by their numbers, and a secret with them."""
+        """Whether ``data`` contains a secret in numeric escapes."""
         for _ in range(_SPELLINGS):
             spelled = _SPELLED.sub(_unspelled, data)
             if spelled == data:
@@ -263,7 +262,7 @@ class _Index:
         return False
 
     def _all_spans(self, data: bytes) -> Iterator[tuple[int, int, bytes]]:
-        """What :meth:`_spans` finds, also in what ``data`` spells. Places are those in ``data``."""
+        """As :meth:`_spans`, also in decoded escapes. Offsets are those in ``data``."""
         yield from self._spans(data)
         places: Sequence[int] = range(len(data) + 1)
         for _ in range(_SPELLINGS):
@@ -274,7 +273,7 @@ class _Index:
                 yield places[begin], places[end], mask
 
     def _spans(self, data: bytes) -> Iterator[tuple[int, int, bytes]]:
-        """Where the long forms and their parts stand: begin, end and mask, in any order."""
+        """The matches of long forms and their parts: begin, end and mask, in any order."""
         done = 0
         for place in range(0, len(data) - _WINDOW + 1, _STRIDE):
             window = data[place : place + _WINDOW]
@@ -295,7 +294,7 @@ class _Index:
                 yield begin, begin + length, form.mask
 
     def _parts_at(self, data: bytes, place: int, window: bytes) -> Iterator[tuple[int, int, bytes]]:
-        """Parts of secrets that hold the ``window`` at ``place``. Rare, so that all are tried."""
+        """Parts of secrets that contain the ``window`` at ``place``; rare, so all are tried."""
         for form in self._whole:
             value = form.value
             at = value.find(window)
@@ -309,7 +308,7 @@ class _Index:
 
 @lru_cache(maxsize=128)
 def _coarsely(length: int) -> Callable[[bytes], tuple[int, ...]]:
-    """What takes the coarse numbers out of a text of this length, faster than a ``memoryview``."""
+    """Extracts the coarse numbers from a text of this length, faster than a ``memoryview``."""
     places = (length + _COARSE_STRIDE - _COARSE_WINDOW) // _COARSE_STRIDE
     return Struct("=" + "I4x" * (places - 1) + "I").unpack_from
 
@@ -320,7 +319,7 @@ def _shape(data: bytes) -> bytes:
 
 
 def _unspelled(spelled: re.Match[bytes]) -> bytes:
-    """The character that is spelled by its number, or what was written where there is none."""
+    """The character of a numeric escape, or the text itself if it is none."""
     both = zip(spelled.groups(), _BASES, strict=True)
     number = next(int(digits, base) for digits, base in both if digits)
     if spelled[0].startswith(b"%"):
@@ -329,7 +328,7 @@ def _unspelled(spelled: re.Match[bytes]) -> bytes:
 
 
 def _read(data: bytes, places: Sequence[int]) -> tuple[bytes, list[int]]:
-    """What ``data`` spells, and the place of each of its bytes, and of its end, by ``places``."""
+    """``data`` with escapes decoded, and the offset of each decoded byte in ``data``."""
     pieces: list[bytes] = []
     found: list[int] = []
     done = 0
@@ -345,12 +344,12 @@ def _read(data: bytes, places: Sequence[int]) -> tuple[bytes, list[int]]:
 
 
 def _forms(secret: Secret) -> Iterator[_Form]:
-    """Every way to write the secret that differs from the others."""
+    """All distinct forms of the secret."""
     value, mask = secret.reveal(), secret.masked
     plain = _Form(value.encode(), mask.encode(), has_parts=True)
     written = {plain.value: plain}
     for other in _other_forms(plain.value):
-        # In capitals a short secret would be a word that nobody meant.
+        # A short secret in upper case may be an ordinary word.
         if len(other) >= _PART:
             written.setdefault(other, _Form(other, plain.mask))
     for escape in _ESCAPES:
@@ -365,15 +364,15 @@ def _forms(secret: Secret) -> Iterator[_Form]:
 
 
 def _other_forms(value: bytes) -> Iterator[bytes]:
-    """In capitals, in small letters, as hexadecimal digits, and in Base32."""
+    """Upper case, lower case, hexadecimal digits, and Base32."""
     yield from (value.lower(), value.upper())
     yield from (value.hex().encode(), value.hex().upper().encode())
-    # What follows in a longer text changes the last character.
+    # Following text changes the last character.
     base32 = base64.b32encode(value)[: len(value) * 8 // 5]
     yield from (base32, base32.lower())
 
 
-#: Escapes under which the mask must be written as well, so that what holds it stays well-formed.
+#: Escapes that the mask needs too, so that the text around it stays well-formed.
 _ESCAPES: tuple[Callable[[str], str], ...] = (
     lambda text: json.dumps(text, ensure_ascii=False)[1:-1],
     lambda text: json.dumps(text, ensure_ascii=False)[1:-1].replace("/", "\\/"),
@@ -389,7 +388,7 @@ _PERCENTS: tuple[Callable[[str], str], ...] = (
 
 
 def _base64_cores(value: bytes) -> Iterator[bytes]:
-    """What Base64 of any longer text holds of ``value``, for each of the three places to begin."""
+    """The part of ``value`` in the Base64 of any longer text, for each of three alignments."""
     for before in range(3):
         bits = 8 * (before + len(value))
         core = base64.b64encode(bytes(before) + value)[-(-before * 8 // 6) : bits // 6]
@@ -402,13 +401,13 @@ _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
 def _alternatives(values: Iterable[bytes]) -> re.Pattern[bytes] | None:
-    """A pattern for any of ``values``, the longest first; ``None`` where there is none."""
+    """A pattern for any of ``values``, the longest first; ``None`` without values."""
     longest_first = sorted(values, key=len, reverse=True)
     return re.compile(b"|".join(map(re.escape, longest_first))) if longest_first else None
 
 
 def _common(one: bytes, other: bytes) -> int:
-    """How many bytes both begin with."""
+    """The length of the common prefix."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
 

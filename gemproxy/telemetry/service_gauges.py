@@ -1,4 +1,4 @@
-"""How the service stands apart from its keys, asked at the moment of a scrape."""
+"""Gauges of the service apart from its keys, read at a scrape."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ALONE: Labels = ()
 
 
 class ConfigurationStatus(Protocol):
-    """How the reloads went. ``loaded_at`` is when what is in force was applied, epoch seconds."""
+    """The history of reloads. ``loaded_at``: when the configuration was applied, epoch seconds."""
 
     @property
     def generation(self) -> int:
@@ -29,19 +29,19 @@ class ConfigurationStatus(Protocol):
 
     @property
     def successes(self) -> int:
-        """Reloads that found the files in order."""
+        """Reloads that succeeded."""
 
     @property
     def failures(self) -> int:
-        """Reloads that found mistakes."""
+        """Reloads that failed."""
 
     @property
     def last_error(self) -> str | None:
-        """What was wrong with the files; ``None`` once they are in order."""
+        """The mistakes in the files; ``None`` if there are none."""
 
 
 class ServiceGauges(Collector):
-    """Asks those who know. Until somebody is named the place of the state is ``none``."""
+    """Reads the sources. Before a store is set, the backend is ``none``."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.in_flight: Callable[[], int] = int
@@ -58,7 +58,7 @@ class ServiceGauges(Collector):
         return self.collect()
 
     def collect(self) -> Iterable[Metric]:
-        """Everything, as it is now."""
+        """The current values."""
         yield gauges(
             "gemproxy_requests_in_flight",
             "Requests that are being served",

@@ -1,7 +1,7 @@
 """One event, several listeners.
 
-What a listener raises is logged, and the others are called all the same: a defect of a listener
-must not stop the work.
+If a listener raises, this is logged, and the others are still called: a defect of a listener must
+not stop a request.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _log = Logger(namespace="gemproxy.telemetry")
 
 
 class Telemetries:
-    """Several ``Telemetry`` as one. Its loop is its own, since every request comes here."""
+    """Several ``Telemetry`` as one. The loop is written out here, since every request passes it."""
 
     def __init__(self, *parts: Telemetry) -> None:
         self._parts = tuple(part.request_finished for part in parts)

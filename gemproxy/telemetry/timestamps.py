@@ -9,14 +9,14 @@ _MILLISECONDS: Final = tuple(f".{number:03}Z" for number in range(1000))
 
 
 class _Timestamps:
-    """Remembers date and time up to the second, which are the same for many lines in a row."""
+    """Caches date and time up to the second, which many consecutive lines share."""
 
     def __init__(self) -> None:
-        # Of one piece, since other threads log as well; in milliseconds.
+        # One object, replaced at once, since other threads log too; in milliseconds.
         self._latest = (0, _up_to_second(0))
 
     def of(self, when: float) -> str:
-        """``when``, epoch seconds, as RFC 3339 in UTC with milliseconds; ``-`` if there is none."""
+        """Epoch seconds as RFC 3339 in UTC with milliseconds; ``-`` if impossible."""
         try:
             now = int(when * 1000)
             second, text = self._latest

@@ -1,7 +1,7 @@
-"""Where the log goes, by the options of twistd that the user has given.
+"""Choose the log's destination by the options of twistd.
 
-twistd would make an observer of its own for each of them. Ours stands in its place, since it takes
-secrets out; so it goes where that one would have gone.
+twistd has an observer for each of them, which does not scrub secrets. The sink of this program
+replaces it and writes to the same place.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gemproxy.core.errors import StartRefused
 from gemproxy.telemetry.destinations import Destination, standard
 from gemproxy.telemetry.log_files import RotatedFile, Syslog
 
-#: twistd's, where it runs in the background and nothing else was said.
+#: twistd's default in the background.
 DEFAULT_FILE = "twistd.log"
 _log = Logger()
 
@@ -26,10 +26,9 @@ _log = Logger()
 def log_destination(
     reactor: Any, twistd: Mapping[str, Any], environ: Mapping[str, str]
 ) -> Destination:
-    """The destination that ``twistd`` asks for: its options, ``{}`` outside of it.
+    """The destination by the options ``twistd``; ``{}`` outside of twistd.
 
-    With a file, SIGUSR1 makes the log go on in the one that stands there by then. Raises
-    :class:`StartRefused`.
+    With a file, SIGUSR1 makes the log open its path again. Raises :class:`StartRefused`.
     """
     in_foreground = not twistd or twistd["nodaemon"] or twistd["debug"]
     name = twistd.get("logfile")
@@ -42,7 +41,7 @@ def log_destination(
     if in_foreground and name in {None, "", "-"}:
         return standard(sys.stdout, environ)
     if twistd.get("logger") is not None:
-        # Asked for besides; what goes here is what nobody else gets.
+        # Another observer was configured; this one gets the rest.
         name = os.devnull
     return _log_file(reactor, name or DEFAULT_FILE)
 
@@ -55,7 +54,7 @@ def _log_file(reactor: Any, name: str) -> Destination:
 
     def reopen(_number: int, _frame: object) -> None:
         file.reopen()
-        # A line is what makes it go on there.
+        # The next line opens the file.
         reactor.callFromThread(_log.info, "the log goes on in its file", file=name)
 
     signal.signal(signal.SIGUSR1, reopen)

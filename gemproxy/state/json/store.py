@@ -1,6 +1,6 @@
 """The state in one JSON file: the fallback while SQLite cannot be written, and what is exported.
 
-The file is written aside, forced to the disk and renamed, so that there is always a whole one.
+A new file is written beside the old one, synced and renamed, so there is always a complete file.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from gemproxy.state.sqlite.database import move_aside, storage_errors
 from gemproxy.state.sqlite.migrations import LAST_PLAUSIBLE_VERSION
 
 FORMAT = "gemproxy-state"
-#: Grows when an older program could misread the file.
+#: Incremented when an older program could misread the file.
 VERSION = 1
 
-#: Bytes of a file that is read at all. The database has half of it at most
+#: Largest file that is read, in bytes; twice the limit of the database
 #: (:class:`~gemproxy.state.sqlite.retention.Retention`).
 LARGEST = 512 * 1024 * 1024
 
-#: Values that are encoded in one go: the interpreter is not let go of in between.
+#: Values that are encoded at once, during which the interpreter lock is held.
 _BATCH = 200
 
 
@@ -51,9 +51,9 @@ _Document = msgspec.defstruct(
 
 
 def encode_state(state: State, follows: float | None = None) -> Iterator[bytes]:
-    """``state`` as JSON, a value a line, in pieces.
+    """``state`` as JSON in pieces, one value in a line.
 
-    ``follows`` is when the state was taken that the database held at that time.
+    ``follows`` is the time of the state that the database held then.
     """
     yield b'{"format":"%b","version":%d,"taken_at":%b,"follows":%b' % (
         FORMAT.encode(),
@@ -69,15 +69,15 @@ def encode_state(state: State, follows: float | None = None) -> Iterator[bytes]:
 
 
 def decode_state(document: bytes) -> State:
-    """What :func:`encode_state` made.
+    """Decode the result of :func:`encode_state`.
 
-    Raises :class:`SchemaTooNew`, and :class:`StorageCorrupt` where it is something else.
+    Raises :class:`SchemaTooNew`, and :class:`StorageCorrupt` for anything else.
     """
     return _decode(document)[0]
 
 
 def _decode(document: bytes) -> tuple[State, float | None]:
-    """The state, and what it follows."""
+    """The state and its ``follows``."""
     try:
         header = msgspec.json.decode(document, type=_Header)
         if header.format != FORMAT or not 1 <= header.version <= LAST_PLAUSIBLE_VERSION:
@@ -88,7 +88,7 @@ def _decode(document: bytes) -> tuple[State, float | None]:
                 f" {VERSION}; run a newer gemproxy, or move the file away to begin without it"
             )
         found: Any = msgspec.json.decode(document, type=_Document)
-    # Among the errors of a value: text that is no UTF-8. A recursion error: nests without an end.
+    # ValueError includes text that is not UTF-8, RecursionError too deep nesting.
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise StorageCorrupt(f"not a state of gemproxy: {error}") from None
     rows = {kind.name: getattr(found, kind.name) for kind in KINDS}
@@ -102,9 +102,9 @@ def read_state(path: Path) -> State:
 
 
 def write_state(path: Path, state: State, *, overwrite: bool, follows: float | None = None) -> None:
-    """Write a file for its owner alone; the one of this name stays until the new one is whole.
+    """Write a file with mode 600; an existing one stays until the new one is complete.
 
-    Raises :class:`StorageError`, also where ``path`` exists and must not be overwritten.
+    Raises :class:`StorageError`, also if ``path`` exists and must not be overwritten.
     """
     unfinished = path.with_name(f"{path.name}.tmp")
     with storage_errors(path):
@@ -123,14 +123,14 @@ def write_state(path: Path, state: State, *, overwrite: bool, follows: float | N
 class JSONStateStore:
     """The state in the file ``path``. Implements :class:`~gemproxy.core.interfaces.StateStore`.
 
-    Each save writes the whole file: metrics and events that the state does not have are gone.
+    Each save replaces the whole file, so older metrics and events are lost.
     """
 
     name = "json"
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        #: When the state was taken that the database held while this snapshot was written.
+        #: The time of the state that the database held when this snapshot was written.
         self.follows: float | None = None
 
     def load(self, now: float | None = None) -> State | None:  # noqa: ARG002 - all is in the file
@@ -145,21 +145,21 @@ class JSONStateStore:
         return state
 
     def save(self, state: State) -> None:
-        """See :class:`~gemproxy.core.interfaces.StateStore`. Tells what it :attr:`follows`."""
+        """See :class:`~gemproxy.core.interfaces.StateStore`. Writes :attr:`follows` as well."""
         write_state(self.path, state, overwrite=True, follows=self.follows)
 
     def is_newer(self, snapshot: State, stored: State | None) -> bool:
-        """Whether ``snapshot``, which was loaded here, is newer than what the database has.
+        """Whether ``snapshot``, which was loaded here, is newer than the state of the database.
 
-        So it is if the database still has what the snapshot follows, whatever the times say: the
-        clock may have been set back before it was written.
+        This is so if the database still has the state that the snapshot follows, whatever the times
+        say: the clock may have been set back.
         """
         if stored is None or snapshot.taken_at >= stored.taken_at:
             return True
         return self.follows == stored.taken_at
 
     def move_aside(self, now: float) -> Path:
-        """Put a damaged file out of the way; gives its new name."""
+        """Move a damaged file away and return its new path."""
         with storage_errors(self.path):
             return move_aside(self.path, now)
 
@@ -177,7 +177,7 @@ class JSONStateStore:
 
 
 def _read(path: Path) -> bytes:
-    """A file of a state's size. What is larger is none, and reading it may take all memory."""
+    """Read a file up to the size limit; a larger one could take all memory."""
     document = read_regular(path, LARGEST + 1)
     if len(document) > LARGEST:
         raise StorageCorrupt(f"larger than {LARGEST} bytes, as no state of gemproxy is")

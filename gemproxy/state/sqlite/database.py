@@ -17,18 +17,18 @@ from pathlib import Path
 from gemproxy.core.errors import StorageCorrupt, StorageError, StorageUnavailable
 from gemproxy.state.sqlite.migrations import Migration, migrate, migrations, refuse_foreign
 
-#: Damaged files that are kept beside the good one; a disk that damages more is nobody's friend.
+#: Damaged files that are kept beside the good one.
 MAX_DAMAGED = 10
 
 _PAGES_PER_CHECKPOINT = 1000
 _MIB = 1024 * 1024
-#: The log is cut back to this size whenever it starts afresh.
+#: The log is truncated to this size whenever it restarts.
 _WAL_KEPT = 4 * _MIB
-#: From this size on it is tried to empty the log, which a reader may prevent.
+#: From this size on, try to empty the log; a reader may prevent it.
 _WAL_LARGE = 16 * _MIB
-#: Beyond this size nothing more is written: somebody has been reading for hours.
+#: Beyond this size writing stops: another process has been reading for hours.
 _WAL_LARGEST = 64 * _MIB
-#: Free pages that stay for reuse, and how many are given back to the disk in one step.
+#: Free pages that stay for reuse, and pages that one step returns to the disk.
 _FREE_PAGES = 256
 _VACUUM_STEP = 128
 
@@ -38,7 +38,7 @@ _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQL
 class Database:
     """An open database, used in one thread; its owner holds the :class:`InstanceLock`.
 
-    ``busy_timeout`` is in seconds: how long to wait for somebody who holds SQLite's own lock.
+    ``busy_timeout`` is in seconds: how long to wait for SQLite's own lock.
     To be used within :func:`storage_errors`.
     """
 
@@ -62,31 +62,31 @@ class Database:
 
     @contextmanager
     def transaction(self, *, reading: bool = False) -> Iterator[sqlite3.Connection]:
-        """All or nothing; ``reading`` waits for no writer."""
+        """A transaction; ``reading`` does not wait for a writer."""
         connection = self._connected()
         connection.execute("BEGIN" if reading else "BEGIN IMMEDIATE")
         try:
             yield connection
             connection.execute("COMMIT")
         except BaseException:
-            # A full disk or a damaged file has rolled back by itself.
+            # SQLite rolls back by itself if the disk is full or the file is damaged.
             if connection.in_transaction:
                 with suppress(sqlite3.Error):
                     connection.execute("ROLLBACK")
             raise
 
     def is_in_place(self) -> bool:
-        """Whether the file still has its name: it may have been removed, or another put there."""
+        """Whether the path still leads to this file; it may have been removed or replaced."""
         return _identity(self._path) == self._identity
 
     def seal(self) -> None:
-        """Remember the files as they are now, after what was written here."""
+        """Remember the files as they are after this process's own writes."""
         self._written = self._writings()
 
     def is_sealed(self) -> bool:
-        """Whether nobody else has written to the files since :meth:`seal`.
+        """Whether no other process has written to the files since :meth:`seal`.
 
-        SQLite would not notice: it has pages in its memory, and trusts its own index of the log.
+        SQLite itself would not notice: it caches pages and the index of the log.
         """
         return self._writings() == self._written
 
@@ -97,7 +97,7 @@ class Database:
             raise StorageCorrupt(f"damaged: {verdict}")
 
     def used_bytes(self) -> int:
-        """What the contents take; free pages are not counted."""
+        """The size of the contents without free pages."""
         pages, free, size = (
             self._connected().execute(f"PRAGMA {pragma}").fetchone()[0]
             for pragma in ("page_count", "freelist_count", "page_size")
@@ -105,7 +105,7 @@ class Database:
         return int((pages - free) * size)
 
     def give_back_space(self) -> None:
-        """Return some of the free pages to the disk, in a step that is short."""
+        """Return some free pages to the disk, in a short step."""
         connection = self._connected()
         (free,) = connection.execute("PRAGMA freelist_count").fetchone()
         if free > _FREE_PAGES:
@@ -117,8 +117,8 @@ class Database:
     def bound_log(self) -> None:
         """Empty the write-ahead log if it has grown large.
 
-        Raises :class:`StorageUnavailable` where some other process, which has been reading since,
-        keeps it from being emptied for too long.
+        Raises :class:`StorageUnavailable` if another process has been reading for too long, so that
+        it cannot be emptied.
         """
         if self._log_bytes() > _WAL_LARGE:
             self._connected().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
@@ -150,7 +150,7 @@ class Database:
             return 0
 
     def _back_up(self, version: int) -> None:
-        """Copy the database before its schema changes, so that the older program can go back."""
+        """Copy the database before its schema changes, so that an older program can be restored."""
         copy = _beside(self._path, f".schema-{version}")
         if copy.exists():
             return
@@ -164,7 +164,7 @@ class Database:
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Whatever goes wrong within becomes a :class:`StorageError` whose message names ``path``."""
+    """Convert every error within into a :class:`StorageError` whose message names ``path``."""
     try:
         yield
     except StorageError as error:
@@ -173,7 +173,7 @@ def storage_errors(path: Path) -> Iterator[None]:
         kind = StorageCorrupt if _code(error) in _DAMAGED else StorageUnavailable
         raise kind(f"{path}: {error}") from error
     except UnicodeDecodeError as error:
-        # In place of SQLite's own error, where that quotes a damaged schema.
+        # Replaces SQLite's error if that quotes a damaged schema.
         raise StorageCorrupt(f"{path}: damaged: {error}") from error
     except OSError as error:
         raise StorageUnavailable(f"{path}: {error.strerror or error}") from error
@@ -181,26 +181,26 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def unreadable() -> Iterator[None]:
-    """While stored values are read: what cannot be understood is :class:`StorageCorrupt`."""
+    """Convert errors while stored values are decoded into :class:`StorageCorrupt`."""
     try:
         yield
     except sqlite3.OperationalError as error:
-        # Also, without a code of its own, a text that is no UTF-8.
+        # Also raised, without a separate code, for text that is not UTF-8.
         if is_about_schema(error):
             raise StorageCorrupt(f"damaged: {error}") from error
         raise
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
-        # Whatever decodes or converts a value raises one of these.
+        # Decoders and converters raise one of these.
         raise StorageCorrupt(f"its contents make no sense: {error}") from error
 
 
 def is_about_schema(error: BaseException) -> bool:
-    """Whether a statement of ours met tables or columns that are not as it expects them."""
+    """Whether a statement failed because tables or columns are missing."""
     return isinstance(error, sqlite3.OperationalError) and _code(error) == sqlite3.SQLITE_ERROR
 
 
 def _code(error: sqlite3.Error) -> int:
-    """The primary code; the bytes above tell where in SQLite it came from."""
+    """The primary error code; the higher bytes are the extended code."""
     return int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)) & 0xFF
 
 
@@ -228,7 +228,7 @@ def move_aside(path: Path, now: float) -> Path:
 def _configure(connection: sqlite3.Connection) -> None:
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     if not pages:
-        # Before the first page is written, which the journal's pragma does.
+        # Has to come before the first page, which the pragma of the journal writes.
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     for pragma in (
         "journal_mode = WAL",
@@ -242,7 +242,7 @@ def _configure(connection: sqlite3.Connection) -> None:
 
 
 def _make_private(path: Path) -> None:
-    """Create the file for its owner alone; SQLite gives the files beside it the same mode."""
+    """Create the file with mode 600; SQLite creates the files beside it with the same mode."""
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     for each in (path, _beside(path, "-wal"), _beside(path, "-shm")):
         with suppress(FileNotFoundError):
@@ -259,7 +259,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _writing(path: Path) -> tuple[int, int] | None:
-    """What every writing to the file changes."""
+    """Changes with every write to the file."""
     try:
         found = path.stat()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Who may write the state: one process at a time."""
+"""Only one process at a time may write the state."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from gemproxy.core.errors import StorageUnavailable
 
 
 class InstanceLock:
-    """Held as long as a process uses the database; the kernel lets go of it when the process dies.
+    """Held while a process uses the database; the kernel releases it when the process dies.
 
-    SQLite's own locks last for a transaction. This one keeps a second daemon, or the operator's
-    program, from writing while the daemon holds the truth in memory. The file stays where it is:
-    removing it would let two processes lock two files of the same name.
+    SQLite's own locks last for one transaction. This lock prevents a second daemon, or the command
+    line, from writing while the daemon has newer state in memory. The file is never removed:
+    otherwise two processes could lock two files of the same name.
     """
 
     def __init__(self, path: Path) -> None:
@@ -22,9 +22,9 @@ class InstanceLock:
         self._descriptor: int | None = None
 
     def acquire(self) -> None:
-        """Hold it, if need be still. Raises :class:`StorageUnavailable` if another process does.
+        """Acquire the lock. Raises :class:`StorageUnavailable` if another process has it.
 
-        A lock whose file has been removed keeps nobody away, so it is taken anew.
+        If the file was removed, the lock protects nothing and is acquired again.
         """
         if self._descriptor is not None:
             if self._is_in_place(self._descriptor):
@@ -52,7 +52,7 @@ class InstanceLock:
             return False
 
     def release(self) -> None:
-        """Let go."""
+        """Release the lock."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)

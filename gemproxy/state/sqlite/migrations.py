@@ -1,7 +1,7 @@
-"""The database's schema, one numbered file a version; ``PRAGMA user_version`` is where it stands.
+"""The schema of the database: a numbered file for each ``PRAGMA user_version``.
 
-A migration is an SQL file ``schema/NNNN_words.sql``. A file that was released is never changed;
-the next change is the next file.
+A migration is an SQL file ``schema/NNNN_words.sql``. A released file is never changed;
+every change is a new file.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 from gemproxy.core.errors import SchemaTooNew, StorageCorrupt, StorageUnavailable
 
-#: ``gemp``: tells our databases from other people's.
+#: ``gemp``: identifies databases of this program.
 APPLICATION_ID = 0x67656D70
 
-#: A version beyond this one was not written by a newer program: the number is damaged.
+#: A greater version means that the number is damaged, not that a newer program wrote it.
 LAST_PLAUSIBLE_VERSION = 999
 
 
@@ -39,10 +39,10 @@ def migrations() -> list[Migration]:
 
 
 def refuse_foreign(connection: sqlite3.Connection, steps: Sequence[Migration]) -> None:
-    """Look at a database before anything of it is changed.
+    """Check a database before it is changed.
 
-    Raises :class:`SchemaTooNew`, :class:`StorageCorrupt` for a version that there cannot be, and
-    :class:`StorageUnavailable` for somebody else's database.
+    Raises :class:`SchemaTooNew`, :class:`StorageCorrupt` for an impossible version, and
+    :class:`StorageUnavailable` for another program's database.
     """
     present, latest = _number(connection, "user_version"), steps[-1].version
     ours = _number(connection, "application_id") == APPLICATION_ID
@@ -65,8 +65,8 @@ def migrate(
 ) -> None:
     """Bring a database to the last of ``steps``, each in a transaction of its own.
 
-    ``connection`` is in autocommit mode. Before a database that holds something is changed,
-    ``backup`` is called with the version that it has.
+    ``connection`` is in autocommit mode. Before a database with contents is changed,
+    ``backup`` is called with its version.
     """
     present = _number(connection, "user_version")
     if 0 < present < steps[-1].version:
@@ -77,7 +77,7 @@ def migrate(
 
 
 def _apply(connection: sqlite3.Connection, step: Migration) -> None:
-    # executescript() ends a transaction that is open, so the script brings its own.
+    # executescript() commits an open transaction, so the script has its own.
     script = (
         f"BEGIN IMMEDIATE;\n{step.sql}\n;PRAGMA user_version = {step.version};"
         f"PRAGMA application_id = {APPLICATION_ID};\nCOMMIT;"

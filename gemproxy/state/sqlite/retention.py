@@ -1,4 +1,4 @@
-"""How long the database keeps what. Each call takes a small step, so that no round is long."""
+"""Delete old rows, in small steps so that no save takes long."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from gemproxy.state.kinds import KINDS, Kept
 from gemproxy.state.model import HOUR, MINUTE, PERIODS, Period
 
-#: How long a daemon does not believe a clock that was set, or that it does not know yet.
+#: Seconds in which a clock is not trusted after a start or after it was set.
 SETTLE_SECONDS = 3600.0
 
 _DAY = 86400.0
-#: A wall clock that has moved on by so much more or less than time, in seconds, was set.
+#: A difference of this many seconds to the monotonic clock means that the clock was set.
 _STEP = 3600.0
-#: How many minutes or hours of metrics are deleted in one step.
+#: Minutes or hours of metrics that one step deletes.
 _SPANS = 5
 
 
@@ -24,19 +24,19 @@ _SPANS = 5
 class Retention:
     """Ages in days, sizes in bytes and rows."""
 
-    #: Of metrics, and of what is known of keys that have left the file.
+    #: Of metrics, and of rows of keys that have left the file.
     days: float = 7.0
-    #: When the contents take more, the oldest metrics go whatever their age.
+    #: Beyond this size the oldest metrics are deleted whatever their age.
     bytes: int = 256 * 1024 * 1024
     event_days: float = 365.0
     events: int = 10_000
-    #: For so many seconds after a start, and after the clock was set, nothing is old: a clock that
-    #: is wrong for a while must not cost what was kept for years.
+    #: For so many seconds after a start, and after the clock was set, nothing counts as old: a
+    #: clock that is wrong for a while must not delete the history.
     settle: float = 0.0
 
 
 class SettledClock:
-    """Whether the wall clock has gone on evenly for some time. ``seconds`` is monotonic."""
+    """Whether the wall clock has run evenly for some time. ``seconds`` is monotonic."""
 
     def __init__(self, seconds: Callable[[], float]) -> None:
         self._seconds = seconds
@@ -44,7 +44,7 @@ class SettledClock:
         self._since = math.inf
 
     def is_settled(self, now: float, settle: float) -> bool:
-        """At ``now``, by the wall clock; to be asked at every save."""
+        """Whether it is settled at ``now``, epoch seconds; call it at every save."""
         seconds = self._seconds()
         previous, self._offset = self._offset, now - seconds
         if not abs(self._offset - previous) < _STEP:
@@ -60,10 +60,10 @@ def prune(
     crowded: bool = False,
     settled: bool = True,
 ) -> None:
-    """Delete some of what is past its time; ``crowded``: and of the oldest metrics beside.
+    """Delete some of the old rows; ``crowded``: also some of the oldest metrics.
 
-    ``settled``: ``now`` is to be believed. Then what lies as far in the future goes as well, which
-    a clock that was ahead has left: else it would stay for as long as that was.
+    ``settled``: ``now`` can be trusted. Then rows as far in the future are deleted as well; a clock
+    that was ahead has left them.
     """
     for table in _tables(Kept.AS_METRICS):
         # Minutes are worth less than hours: the curves of the last hour need them only.
@@ -97,7 +97,7 @@ def _prune_old(connection: sqlite3.Connection, now: float, retention: Retention)
 
 
 def _prune_before(connection: sqlite3.Connection, table: str, period: Period, limit: float) -> bool:
-    """Delete the oldest few minutes or hours that lie before ``limit``; whether there were any."""
+    """Delete the oldest few minutes or hours before ``limit``; returns whether there were any."""
     (oldest,) = connection.execute(
         f"SELECT min(start) FROM {table} WHERE period = ?",  # noqa: S608
         (period.seconds,),

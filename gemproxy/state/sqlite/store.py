@@ -1,9 +1,8 @@
 """The state in a SQLite database.
 
-A :meth:`SQLiteStateStore.save` writes what has changed since the one before, in one transaction,
-and then tidies up a little: rows past their time go in steps so small that no round is long, and
-the disk gets its pages back (``PRAGMA incremental_vacuum``), so that there is never a large
-``VACUUM``.
+Each :meth:`SQLiteStateStore.save` writes the changes since the one before in one transaction. Then
+it deletes some old rows and returns some free pages to the disk (``PRAGMA incremental_vacuum``), in
+steps so small that no save takes long and no full ``VACUUM`` is ever needed.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from gemproxy.state.sqlite.tables import check_tables, clear, read_state, write_
 
 
 class SQLiteStateStore:
-    """See the module. Opens its database when it is first needed, and again after a failure.
+    """See the module. Opens its database at the first use, and again after a failure.
 
     ``busy_timeout`` is in seconds; ``seconds`` gives monotonic time. Implements
     :class:`~gemproxy.core.interfaces.StateStore`.
@@ -51,7 +50,7 @@ class SQLiteStateStore:
         self._clock = SettledClock(seconds)
         self._lock = InstanceLock(path)
         self._database: Database | None = None
-        #: What the database holds for certain; ``None`` while that is not known.
+        #: The state that is certainly in the database; ``None`` if unknown.
         self._saved: State | None = None
         self._checked = False
 
@@ -62,7 +61,7 @@ class SQLiteStateStore:
                 database = self._open_checked()
                 with database.transaction(reading=True) as connection:
                     state = _read(connection, now)
-                # Reading makes the log, where there is none.
+                # Reading creates the log file if there is none.
                 database.seal()
             except BaseException:
                 self._disconnect()
@@ -71,9 +70,9 @@ class SQLiteStateStore:
                 return state
 
     def load_read_only(self) -> State | None:
-        """What another process, which owns the file, has saved last. Raises as :meth:`load`.
+        """The last state that the owner of the file has saved. Raises as :meth:`load`.
 
-        In one transaction of the reader's own, which keeps nobody waiting.
+        Uses a read transaction, which blocks no writer.
         """
         with storage_errors(self.path):
             address = f"{self.path.resolve().as_uri()}?mode=ro"
@@ -87,7 +86,7 @@ class SQLiteStateStore:
     def save(self, state: State) -> None:
         """See :class:`~gemproxy.core.interfaces.StateStore`.
 
-        The file is checked if somebody else has written to it.
+        The file is checked if another process has written to it.
         """
         with storage_errors(self.path):
             try:
@@ -119,14 +118,14 @@ class SQLiteStateStore:
                 raise
 
     def move_aside(self, now: float) -> Path:
-        """Put the damaged file out of the way of a fresh one; gives its new name."""
+        """Move the damaged file away and return its new path."""
         self._disconnect()
         with storage_errors(self.path):
             self._lock.acquire()
             return move_aside(self.path, now)
 
     def close(self) -> None:
-        """Close the database, and let another process have it."""
+        """Close the database and release the lock."""
         self._disconnect()
         self._lock.release()
 
@@ -152,7 +151,7 @@ class SQLiteStateStore:
         return database.is_in_place() and database.is_sealed()
 
     def _disconnect(self) -> None:
-        """Close after a failure; the database stays this process's own."""
+        """Close after a failure; the lock stays."""
         database, self._database = self._database, None
         self._saved = None
         if database is not None:
