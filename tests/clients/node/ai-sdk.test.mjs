@@ -163,10 +163,10 @@ for (const [provider, create] of Object.entries(PROVIDERS)) {
       }
     }
 
-    for (const how of proxy.BREAKS) {
+    for (const [how, name] of proxy.BREAKS) {
       test(`a stream that breaks (${how}) tells it`, async () => {
         const prompt = `Tell me a story. [simulate:${how} chunks=2]`;
-        const result = streamText({ ...options, model: model(), prompt, onError: () => {} });
+        const result = streamText({ ...options, model: model(name), prompt, onError: () => {} });
         const parts = [];
         for await (const part of result.fullStream) parts.push(part);
         assert.ok(parts.some((part) => part.type === "text-delta"));

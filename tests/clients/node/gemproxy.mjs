@@ -7,8 +7,13 @@ export const MODEL = "gemini-3.8-flash";
 // Gemini 3 calls without an id of its own, unlike later ones.
 export const MODELS = [MODEL, "gemini-3-flash-preview", "gemini-3.1-pro-preview"];
 
-/** How the simulator breaks a stream off, each after two chunks. */
-export const BREAKS = ["truncated", "cut", "reset-mid-stream", "error-mid-stream"];
+/** How the simulator breaks a stream off, each with a model of its own, whose breaker may open. */
+export const BREAKS = Object.entries({
+  truncated: "gemini-3.6-flash",
+  cut: "gemini-3.7-flash",
+  "reset-mid-stream": "gemini-3.1-pro-preview",
+  "error-mid-stream": "gemini-3.5-flash",
+});
 
 /** One control call; see docs/simulator.md. */
 async function control(method, path, body) {

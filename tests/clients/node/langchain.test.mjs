@@ -102,11 +102,11 @@ describe("a tool loop over three questions", () => {
   }
 });
 
-for (const how of proxy.BREAKS) {
+for (const [how, model] of proxy.BREAKS) {
   test(`a stream that breaks (${how}) throws`, async () => {
     let text = "";
     await assert.rejects(async () => {
-      const stream = await chat().stream(`Tell me a story. [simulate:${how} chunks=2]`);
+      const stream = await chat({ model }).stream(`Tell me a story. [simulate:${how} chunks=2]`);
       for await (const chunk of stream) text += chunk.content;
     });
     assert.ok(text.length > 0);

@@ -203,8 +203,8 @@ describe("runTools", () => {
 });
 
 describe("a stream that breaks", () => {
-  for (const how of proxy.BREAKS) {
-    const asked = said(`Tell me a story. [simulate:${how} chunks=2]`, { stream: true });
+  for (const [how, model] of proxy.BREAKS) {
+    const asked = said(`Tell me a story. [simulate:${how} chunks=2]`, { model, stream: true });
 
     test(`${how}: iteration throws after the text that came`, async () => {
       const stream = await client.chat.completions.create(asked);

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 import pytest
 
+# LiteLLM asks the Internet for prices when it is imported, unless it finds this.
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+
 MODEL = "gemini-3.8-flash"  # signs its function calls
 #: Each breaks a stream off after some of it was sent; each has a model of its own, whose breaker it
 #: may open.
