@@ -28,8 +28,8 @@ from gemproxy.core.context import AttemptRecord, Exchange, Refusal
 from gemproxy.core.continuation import Hops
 from gemproxy.core.errors import (
     FailureKind,
-    GarbledAnswer,
     GemproxyError,
+    MalformedUpstreamResponse,
     ProxyError,
     StreamIncomplete,
     UnusableAnswer,
@@ -516,7 +516,7 @@ def _no_answer(said: StreamIncomplete | UnusableAnswer) -> Outcome:
     """A 200 whose body broke off, is not Gemini's, or holds nothing."""
     if isinstance(said, StreamIncomplete):
         return classify_failure(UpstreamFailed(FailureKind.TRUNCATED))
-    if isinstance(said, GarbledAnswer):
+    if isinstance(said, MalformedUpstreamResponse):
         return classify_failure(UpstreamFailed(FailureKind.GARBAGE, detail=said.reason))
     return Outcome(Verdict.UNUSABLE, 200, reason=said.reason)
 

@@ -6,7 +6,7 @@
     ├── ConfigError             the operator's: a file, option or variable is wrong
     ├── UpstreamFailed          the network's: no usable HTTP answer came; never shown as it is
     ├── UnusableAnswer          the model's: HTTP 200 with nothing in it that could be an answer
-    │   └── GarbledAnswer       the network's: HTTP 200 whose body is not Gemini's
+    │   └── MalformedUpstreamResponse       the network's: HTTP 200 whose body is not Gemini's
     ├── StorageError            the disk's: the state cannot be read or written; nobody's request
     │   ├── StorageUnavailable  not now: locked, full, read-only, forbidden; tried again
     │   ├── StorageCorrupt      the file is damaged; it is moved aside
@@ -173,7 +173,7 @@ class UnusableAnswer(GemproxyError):
         self.reason = reason
 
 
-class GarbledAnswer(UnusableAnswer):
+class MalformedUpstreamResponse(UnusableAnswer):
     """An HTTP 200 whose body is not Gemini's: not JSON, or without candidates and a block.
 
     Whatever sent it, it counts as if the network had failed.

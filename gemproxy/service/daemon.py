@@ -81,7 +81,7 @@ from gemproxy.telemetry.request_log import RequestLog
 from gemproxy.telemetry.scrubbing import Scrubber
 from gemproxy.telemetry.telemetry import PoolListeners, Telemetries
 from gemproxy.translate.shared.signatures import SignatureStore
-from gemproxy.upstream.client import TreqUpstream
+from gemproxy.upstream.client import GeminiUpstream
 
 #: Seconds between two checks for counts of suppressed log lines.
 _SUPPRESSED_SECONDS = 10.0
@@ -195,7 +195,7 @@ class Daemon:
         self._clock_watch = ClockWatch(reactor, self._pool.set_wall_clock)
         self._models = ModelBreakers(settings.monitoring.failure_threshold)
         self._signatures = SignatureStore()
-        self._upstream = TreqUpstream(reactor, settings.upstream, f"gemproxy/{__version__}")
+        self._upstream = GeminiUpstream(reactor, settings.upstream, f"gemproxy/{__version__}")
         self._translation = Threads(reactor, _TRANSLATING, "translation")
         self._forwarder = Forwarder(
             forwarding_settings(settings),

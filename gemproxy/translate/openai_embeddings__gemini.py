@@ -31,7 +31,7 @@ from gemproxy.api.openai.schema.embeddings import (
     GoogleEmbeddingOptions,
     TaskType,
 )
-from gemproxy.core.errors import GarbledAnswer, InvalidRequest, UnusableAnswer
+from gemproxy.core.errors import InvalidRequest, MalformedUpstreamResponse, UnusableAnswer
 from gemproxy.providers.gemini.capabilities import takes_task_as_text
 from gemproxy.providers.gemini.wire.embeddings import (
     MAX_BATCH,
@@ -124,8 +124,8 @@ def to_gemini(request: EmbeddingsRequest, *, model: str) -> TranslatedEmbeddings
 def read_batch(body: bytes, batch: EmbeddingBatch, *, base64: bool) -> EmbeddedItems:
     """Make the answer to ``batch`` into items of the client's answer.
 
-    Raises :class:`GarbledAnswer` where ``body`` is no answer, :class:`UnusableAnswer` where it has
-    not one vector for each text, and
+    Raises :class:`MalformedUpstreamResponse` if ``body`` is no answer, :class:`UnusableAnswer` if
+    it has not one vector for each text, and
     :class:`~gemproxy.providers.gemini.wire.answers.UpstreamErrorEvent` where it is an error.
     """
     answer = decode_batch(body)
@@ -138,7 +138,7 @@ def read_batch(body: bytes, batch: EmbeddingBatch, *, base64: bool) -> EmbeddedI
             for index, vector in enumerate(answer.vectors, batch.first)
         ]
     except (msgspec.DecodeError, OverflowError) as error:
-        raise GarbledAnswer(f"not a vector: {error}") from error
+        raise MalformedUpstreamResponse(f"not a vector: {error}") from error
     usage = answer.usage
     if usage is not None and usage.counts:
         return EmbeddedItems(b",".join(items), TokenUsage.from_gemini(usage))

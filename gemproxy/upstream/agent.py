@@ -38,8 +38,8 @@ from zope.interface import implementer
 
 from gemproxy.upstream.answer import Answer
 from gemproxy.upstream.connection import UpstreamConnection
+from gemproxy.upstream.exchange import UpstreamExchange
 from gemproxy.upstream.pool import ConnectionPool
-from gemproxy.upstream.round_trip import RoundTrip
 
 _METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _ClientRequest = proxyForInterface(IClientRequest)
@@ -69,7 +69,7 @@ class UpstreamAgent:
             request = self._request(method, uri, headers, bodyProducer)
         except (SchemeNotSupported, ValueError):
             return fail()
-        return _AgentTrip(self.pool, request).send()
+        return _AgentExchange(self.pool, request).send()
 
     def _request(
         self, method: bytes, uri: bytes, headers: Headers | None, body: IBodyProducer | None
@@ -89,7 +89,7 @@ class UpstreamAgent:
         return request
 
 
-class _AgentTrip(RoundTrip):
+class _AgentExchange(UpstreamExchange):
     """One request of a caller of the agent; the answer becomes an :class:`AgentResponse`."""
 
     __slots__ = ("_answered", "_request", "response")
@@ -173,7 +173,7 @@ class _AgentTrip(RoundTrip):
 class AgentResponse:
     """The answer to a request of an agent's caller."""
 
-    def __init__(self, answer: Answer, trip: _AgentTrip, request: Request) -> None:
+    def __init__(self, answer: Answer, exchange: _AgentExchange, request: Request) -> None:
         major, minor = answer.head.version.split(".")
         self.version = (b"HTTP", int(major), int(minor))
         self.code = answer.status
@@ -183,10 +183,10 @@ class AgentResponse:
         self.request = _ClientRequest(request)
         self.previousResponse: IResponse | None = None
         self._answer = answer
-        self._trip = trip
+        self._exchange = exchange
         self._failure: Failure | None = None
         self._protocol: IProtocol | None = None
-        self._transport = _BodyTransport(trip)
+        self._transport = _BodyTransport(exchange)
 
     @property
     def delivering(self) -> bool:
@@ -203,7 +203,7 @@ class AgentResponse:
         protocol.makeConnection(transport)
         self._protocol = protocol
         self.advance()
-        self._trip.flow()
+        self._exchange.flow()
 
     def advance(self) -> None:
         """Hand on what has come; and the end, once."""
@@ -249,12 +249,12 @@ class _BodyTransport:
     #: For receivers that are line receivers.
     disconnecting = False
 
-    def __init__(self, trip: _AgentTrip) -> None:
-        self._trip = trip
+    def __init__(self, exchange: _AgentExchange) -> None:
+        self._exchange = exchange
         self.over = False
 
     def _connection(self) -> Any:
-        return None if self.over or self._trip.answer.complete else self._trip.connection
+        return None if self.over or self._exchange.answer.complete else self._exchange.connection
 
     def pauseProducing(self) -> None:
         if (connection := self._connection()) is not None:

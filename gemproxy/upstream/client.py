@@ -16,7 +16,7 @@ from gemproxy.upstream.deadlines import Deadlines
 from gemproxy.upstream.endpoint import UpstreamEndpoint
 from gemproxy.upstream.names import Names
 from gemproxy.upstream.pool import ConnectionPool
-from gemproxy.upstream.response import Limits, TreqResponse
+from gemproxy.upstream.pooled_response import Limits, PooledResponse
 
 if TYPE_CHECKING:
     from gemproxy.config.settings import UpstreamSettings
@@ -56,7 +56,7 @@ class UpstreamClient(HTTPClient):
         )
         self._beginnings: dict[tuple[bytes, bytes], bytes] = {}
 
-    def exchange(self, request: UpstreamRequest, limits: Limits) -> Deferred[TreqResponse]:
+    def exchange(self, request: UpstreamRequest, limits: Limits) -> Deferred[PooledResponse]:
         """Send ``request``; wait for status and headers of its answer."""
         method, path, body = request.method, request.path, request.body
         beginning = self._beginnings.get((method, path)) or self._begin(method, path)
@@ -67,7 +67,7 @@ class UpstreamClient(HTTPClient):
             head = b"%b%b\r\nContent-Length: 0\r\n\r\n" % (beginning, key)
         else:
             head = b"%b%b\r\n\r\n" % (beginning, key)
-        return TreqResponse(
+        return PooledResponse(
             self.pool,
             self._seconds,
             self._deadlines,
@@ -107,7 +107,7 @@ def _limits(settings: UpstreamSettings) -> Limits:
     return Limits(settings.first_byte_timeout_seconds, settings.idle_timeout_seconds)
 
 
-class TreqUpstream:
+class GeminiUpstream:
     """Gemini over HTTP. ``start`` before the first request, ``stop`` after the last."""
 
     def __init__(
@@ -159,7 +159,7 @@ class TreqUpstream:
         self._names.forget()
         self._client.pool.retire()
 
-    def send(self, request: UpstreamRequest) -> Deferred[TreqResponse]:
+    def send(self, request: UpstreamRequest) -> Deferred[PooledResponse]:
         """See :meth:`gemproxy.core.interfaces.Upstream.send`."""
         return self._client.exchange(request, self._limits)
 

@@ -21,8 +21,8 @@ from gemproxy.upstream.answer import NotHttp
 from gemproxy.upstream.tls_faults import tls_fault
 
 if TYPE_CHECKING:
+    from gemproxy.upstream.exchange import UpstreamExchange
     from gemproxy.upstream.pool import ConnectionPool
-    from gemproxy.upstream.round_trip import RoundTrip
 
 
 @implementer(IHandshakeListener)
@@ -38,8 +38,8 @@ class UpstreamConnection(Protocol):
         #: When it takes no more requests; pool's seconds.
         self.retires_at = pool.retirement()
         self.generation = pool.generation
-        #: The round trip that it serves, which then writes its request to the transport.
-        self.trip: RoundTrip | None = None
+        #: The exchange that it serves, which then writes its request to the transport.
+        self.exchange: UpstreamExchange | None = None
         self._held = False
         self._secured: Deferred[Any] | None = None
 
@@ -64,72 +64,72 @@ class UpstreamConnection(Protocol):
         if secured is not None and not secured.called:
             secured.callback(result)
 
-    # -- one round trip --------------------------------------------------------------------------
+    # -- one exchange ------------------------------------------------------------------------------
 
     def dataReceived(self, data: bytes) -> None:
-        trip = self.trip
-        if trip is None:
+        exchange = self.exchange
+        if exchange is None:
             # Nobody asked: whatever it is, it must not become the next request's answer.
             self.abort()
             return
         if is_waiting(self.transport):
             # Nor did anybody yet: the request has not left.
             self.abort()
-            trip.lost(Failure(ConnectionAborted()))
+            exchange.lost(Failure(ConnectionAborted()))
             return
-        answer = trip.answer
+        answer = exchange.answer
         try:
             answer.feed(data)
         except NotHttp:
             failure = Failure()
             self.abort()
-            trip.advance()
-            trip.fail(failure)
+            exchange.advance()
+            exchange.fail(failure)
             return
         if answer.complete:
-            self._release(trip)
-        trip.advance()
+            self._release(exchange)
+        exchange.advance()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self._secured is not None:
             self._settle(tls_fault(self.transport, reason))
         self._pool.forget(self)
-        trip, self.trip = self.trip, None
-        if trip is None:
+        exchange, self.exchange = self.exchange, None
+        if exchange is None:
             return
-        if trip.answer.ends_with_connection and reason.check(ConnectionDone):
-            trip.answer.end()
-            trip.advance()
+        if exchange.answer.ends_with_connection and reason.check(ConnectionDone):
+            exchange.answer.end()
+            exchange.advance()
         else:
-            trip.lost(reason)
+            exchange.lost(reason)
 
-    def _release(self, trip: RoundTrip) -> None:
+    def _release(self, exchange: UpstreamExchange) -> None:
         """Be there for the next request, if that is safe."""
-        self.trip = None
-        if not trip.sent:
+        self.exchange = None
+        if not exchange.sent:
             # The answer came early; the rest of the request would be taken for another one.
             self.abort()
-        elif not trip.answer.keep_alive or not self._pool.give_back(self):
+        elif not exchange.answer.keep_alive or not self._pool.give_back(self):
             self.transport.loseConnection()
         elif self._held:
             self.resume()
 
-    # -- for the round trip ----------------------------------------------------------------------
+    # -- for the exchange --------------------------------------------------------------------------
 
     def abort(self) -> None:
         """Close now: the upstream stops generating. Whom it carries hears nothing more of it."""
-        self.trip = None
+        self.exchange = None
         self._pool.forget(self)
         self.transport.abortConnection()
 
-    def distrust(self, trip: RoundTrip) -> None:
-        """Close, unless it serves another than ``trip`` by now."""
-        if self.trip is None or self.trip is trip:
+    def distrust(self, exchange: UpstreamExchange) -> None:
+        """Close, unless it serves another than ``exchange`` by now."""
+        if self.exchange is None or self.exchange is exchange:
             self.abort()
 
     def pause(self) -> None:
         """Stop reading from the socket."""
-        if self.trip is not None and not self._held:
+        if self.exchange is not None and not self._held:
             self._held = True
             self.transport.pauseProducing()
 

@@ -12,7 +12,7 @@ from gemproxy.secret import Secret
 from gemproxy.upstream.client import UpstreamClient
 from gemproxy.upstream.deadlines import Deadlines
 from gemproxy.upstream.pool import ConnectionPool
-from gemproxy.upstream.response import Limits
+from gemproxy.upstream.pooled_response import Limits
 
 KEY = Secret("test-key-0123456789abcdef")
 

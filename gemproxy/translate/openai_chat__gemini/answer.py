@@ -19,7 +19,7 @@ from gemproxy.api.openai.schema.answers import (
     annotated,
     encode_completion,
 )
-from gemproxy.core.errors import GarbledAnswer, UnusableAnswer
+from gemproxy.core.errors import MalformedUpstreamResponse, UnusableAnswer
 from gemproxy.media_bypass import NOTHING
 from gemproxy.providers.gemini.wire.answers import (
     Candidate,
@@ -228,7 +228,7 @@ def _completed(
         choice.close()
     readers = [choice.reader for _, choice in choices]
     if (fault := require_answer(readers)) is not None:
-        raise (UnusableAnswer if choices else GarbledAnswer)(fault)
+        raise (UnusableAnswer if choices else MalformedUpstreamResponse)(fault)
     response_id = next(filter(None, map(_RESPONSE_ID, answers)), None)
     identity = completion_id(response_id, new_id)
     counted = [each.usage_metadata for each in answers if each.usage_metadata is not None]

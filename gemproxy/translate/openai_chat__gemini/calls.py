@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET
 
 from gemproxy.api.openai.schema.answers import ExtraContent, FunctionText, GoogleExtra, ToolCall
-from gemproxy.core.errors import GarbledAnswer, UnusableAnswer
+from gemproxy.core.errors import MalformedUpstreamResponse, UnusableAnswer
 from gemproxy.providers.gemini.wire.answers import FunctionCall, PartialArg
 from gemproxy.translate.openai_chat__gemini.context import AnswerContext
 from gemproxy.translate.shared.signatures import (
@@ -86,7 +86,7 @@ class CallReader:
         if self.count == self._limit:
             return []
         if self.count == MAX_CALLS:
-            raise GarbledAnswer(f"more than {MAX_CALLS} function calls")
+            raise MalformedUpstreamResponse(f"more than {MAX_CALLS} function calls")
         scrub = self._context.scrub
         if upstream_id and scrub(upstream_id) != upstream_id:
             # Whoever echoes a key: it must not reach the client as an id, nor the stored state.

@@ -14,7 +14,7 @@ from bisect import bisect_right
 from collections.abc import Iterable
 
 from gemproxy.api.openai.schema.answers import FileCitation, URLCitation
-from gemproxy.core.errors import GarbledAnswer
+from gemproxy.core.errors import MalformedUpstreamResponse
 from gemproxy.providers.gemini.wire.answers import (
     Candidate,
     GroundingSupport,
@@ -133,7 +133,7 @@ class Citations:
                 self._sources.append(chunk.web or chunk.maps or chunk.retrieved_context)
             self._supports.extend(grounding.grounding_supports or [])
             if max(len(self._sources), len(self._supports)) > MAX_CITATIONS:
-                raise GarbledAnswer(f"more than {MAX_CITATIONS} citations")
+                raise MalformedUpstreamResponse(f"more than {MAX_CITATIONS} citations")
         citation = candidate.citation_metadata
         if citation is not None:
             for cited in (citation.citation_sources or []) + (citation.citations or []):
@@ -186,7 +186,7 @@ class Citations:
 
     def _note(self, cited: tuple[int, int, Source]) -> None:
         if len(self._ranges) == MAX_CITATIONS:
-            raise GarbledAnswer(f"more than {MAX_CITATIONS} citations")
+            raise MalformedUpstreamResponse(f"more than {MAX_CITATIONS} citations")
         self._ranges.append(cited)
 
     def _part_start(self, index: int) -> int:

@@ -19,7 +19,7 @@ from gemproxy.api.openai.schema.answers import (
     ToolCall,
     annotated,
 )
-from gemproxy.core.errors import GarbledAnswer, StreamIncomplete, UnusableAnswer
+from gemproxy.core.errors import MalformedUpstreamResponse, StreamIncomplete, UnusableAnswer
 from gemproxy.providers.gemini.wire.answers import (
     DECODE_ERRORS,
     MAX_CANDIDATES,
@@ -201,7 +201,7 @@ class ChatStreamTranslator:
 
     def _count_empty(self) -> None:
         if self._empty_events == MAX_EMPTY_EVENTS:
-            raise GarbledAnswer(f"more than {MAX_EMPTY_EVENTS} events without content")
+            raise MalformedUpstreamResponse(f"more than {MAX_EMPTY_EVENTS} events without content")
         self._empty_events += 1
 
     def _receive_candidate(self, candidate: Candidate) -> bytes:
@@ -273,7 +273,7 @@ class ChatStreamTranslator:
         choice = self._choices.get(index)
         if choice is None:
             if len(self._choices) == MAX_CANDIDATES:
-                raise GarbledAnswer(f"more than {MAX_CANDIDATES} candidates")
+                raise MalformedUpstreamResponse(f"more than {MAX_CANDIDATES} candidates")
             reader = ChoiceReader(self._context, self._new_id, self._signatures)
             choice = self._choices[index] = _StreamedChoice(reader)
         return choice

@@ -10,7 +10,7 @@ import time
 import pytest
 from fakes.hostile_answers import ANSWERS
 
-from gemproxy.core.errors import GarbledAnswer, GemproxyError
+from gemproxy.core.errors import GemproxyError, MalformedUpstreamResponse
 from gemproxy.providers.gemini.wire.answers import (
     MAX_CANDIDATES,
     Candidate,
@@ -63,9 +63,9 @@ def test_no_answer_takes_long(shape, logprobs):
                                    "parts-calls", "grounding", "citations", "list"])  # fmt: skip
 def test_more_than_anybody_asks_for_is_no_answer(shape):
     """It is told what there is too much of, for the log and for the client's error."""
-    with pytest.raises(GarbledAnswer, match=r"<= \d+|more than \d+"):
+    with pytest.raises(MalformedUpstreamResponse, match=r"<= \d+|more than \d+"):
         answered(ANSWERS[shape](2_000_000))
-    with pytest.raises(GarbledAnswer, match=r"<= \d+|more than \d+"):
+    with pytest.raises(MalformedUpstreamResponse, match=r"<= \d+|more than \d+"):
         stream().receive(ANSWERS[shape](2_000_000))
 
 
@@ -78,7 +78,7 @@ def test_a_stream_has_no_more_choices_than_an_answer():
     translator = stream()
     for index in range(MAX_CANDIDATES):
         assert translator.receive(event(index))
-    with pytest.raises(GarbledAnswer, match="more than 64 candidates"):
+    with pytest.raises(MalformedUpstreamResponse, match="more than 64 candidates"):
         translator.receive(event(-1))
 
 
@@ -88,7 +88,7 @@ def test_a_stream_has_no_calls_without_end():
     call = '{"functionCall":{"name":"f"}}'
     for _ in range(MAX_CALLS):
         assert translator.receive(event(part=call))
-    with pytest.raises(GarbledAnswer, match="more than 1000 function calls"):
+    with pytest.raises(MalformedUpstreamResponse, match="more than 1000 function calls"):
         translator.receive(event(part=call))
 
 
@@ -97,7 +97,7 @@ def test_a_stream_that_says_nothing_ends(payload):
     """Its events are whole and well-formed, and there is no end to them."""
     translator = stream()
     translator.receive(event())
-    with pytest.raises(GarbledAnswer, match="events without content"):
+    with pytest.raises(MalformedUpstreamResponse, match="events without content"):
         any(map(translator.receive, itertools.repeat(payload, MAX_EMPTY_EVENTS + 1)))
 
 
@@ -105,7 +105,7 @@ def test_a_stream_cites_no_places_without_end():
     """Ten thousand in each event, over and over."""
     translator = stream()
     citing = ANSWERS["citations"](400_000)
-    with pytest.raises(GarbledAnswer, match="more than 50000 citations"):
+    with pytest.raises(MalformedUpstreamResponse, match="more than 50000 citations"):
         list(map(translator.receive, [citing] * 10))
 
 

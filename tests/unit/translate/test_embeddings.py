@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gemproxy.api.openai.schema.embeddings import decode_embeddings
-from gemproxy.core.errors import GarbledAnswer, InvalidRequest, UnusableAnswer
+from gemproxy.core.errors import InvalidRequest, MalformedUpstreamResponse, UnusableAnswer
 from gemproxy.providers.gemini.wire.answers import UpstreamErrorEvent
 from gemproxy.translate.openai_embeddings__gemini import (
     EmbeddingBatch,
@@ -235,7 +235,7 @@ class TestReadBatch:
     )
     @pytest.mark.parametrize("encoded", [False, True])
     def test_what_is_no_answer_is_said_to_be_none(self, body, encoded):
-        with pytest.raises(GarbledAnswer):
+        with pytest.raises(MalformedUpstreamResponse):
             read_batch(body, batch(1), base64=encoded)
 
     def test_an_error_in_a_success_is_an_error(self):

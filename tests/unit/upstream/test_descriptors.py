@@ -13,7 +13,7 @@ from gemproxy.config.settings import UpstreamSettings
 from gemproxy.core.errors import UpstreamFailed
 from gemproxy.core.interfaces import UpstreamRequest
 from gemproxy.secret import Secret
-from gemproxy.upstream.client import TreqUpstream
+from gemproxy.upstream.client import GeminiUpstream
 
 KEY = Secret("test-key-0123456789abcdef")
 ENDS = [
@@ -43,7 +43,7 @@ async def test_a_thousand_connections_leave_no_descriptor_behind():
 
     server = ScriptedServer(script)
     settings = UpstreamSettings(base_url=server.listen(reactor), max_connections_per_host=1)
-    client = TreqUpstream(reactor, settings, "gemproxy/test")
+    client = GeminiUpstream(reactor, settings, "gemproxy/test")
     client.start()
 
     async def exchange(number):

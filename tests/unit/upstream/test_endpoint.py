@@ -9,7 +9,7 @@ from gemproxy.config.settings import UpstreamSettings
 from gemproxy.core.errors import FailureKind, UpstreamFailed
 from gemproxy.core.interfaces import UpstreamRequest
 from gemproxy.secret import Secret
-from gemproxy.upstream.client import TreqUpstream
+from gemproxy.upstream.client import GeminiUpstream
 from gemproxy.upstream.endpoint import UpstreamEndpoint
 from gemproxy.upstream.names import Names
 from gemproxy.upstream.tunnel import TunnelRefused
@@ -50,7 +50,7 @@ async def test_a_request_goes_through_the_tunnel_and_its_connection_is_kept():
 
     proxy = ScriptedServer(script)
     settings = UpstreamSettings(base_url="http://example.com", http_proxy=proxy.listen(reactor))
-    client = TreqUpstream(reactor, settings, "gemproxy/test")
+    client = GeminiUpstream(reactor, settings, "gemproxy/test")
     for _ in range(2):
         request = UpstreamRequest(b"POST", b"/x", Secret("test-key-0123456789abcdef"), b"{}")
         assert await (await client.send(request)).read(10) == b"{}"
@@ -73,7 +73,7 @@ async def test_a_proxy_that_refuses_is_a_refusal():
     settings = UpstreamSettings(base_url="http://example.com", http_proxy=proxy.listen(reactor))
     request = UpstreamRequest(b"GET", b"/x", Secret("test-key-0123456789abcdef"))
     with pytest.raises(UpstreamFailed) as failed:
-        await TreqUpstream(reactor, settings, "gemproxy/test").send(request)
+        await GeminiUpstream(reactor, settings, "gemproxy/test").send(request)
     assert failed.value.kind is FailureKind.REFUSED
     assert failed.value.setting == "httpProxy"
     await proxy.stop()

@@ -19,7 +19,7 @@ from gemproxy.config.settings import UpstreamSettings
 from gemproxy.core.errors import ConfigError, FailureKind, UpstreamFailed
 from gemproxy.core.interfaces import UpstreamRequest
 from gemproxy.secret import Secret
-from gemproxy.upstream.client import TreqUpstream
+from gemproxy.upstream.client import GeminiUpstream
 
 POST = UpstreamRequest(b"POST", b"/x", Secret("test-key-0123456789abcdef"), b"{}")
 
@@ -27,7 +27,7 @@ POST = UpstreamRequest(b"POST", b"/x", Secret("test-key-0123456789abcdef"), b"{}
 def client_for(url, **settings):
     from twisted.internet import reactor
 
-    return TreqUpstream(reactor, UpstreamSettings(base_url=url, **settings), "gemproxy/test")
+    return GeminiUpstream(reactor, UpstreamSettings(base_url=url, **settings), "gemproxy/test")
 
 
 @pytest_twisted.ensureDeferred

@@ -26,7 +26,7 @@ from gemproxy.core.interfaces import UpstreamRequest
 from gemproxy.pool.outcome import Verdict
 from gemproxy.providers.gemini.classify import classify_failure
 from gemproxy.secret import Secret
-from gemproxy.upstream.client import TreqUpstream
+from gemproxy.upstream.client import GeminiUpstream
 from gemproxy.upstream.connection import UpstreamConnection
 from gemproxy.upstream.names import Names
 
@@ -43,7 +43,7 @@ class Stage:
         self.clients = []
 
     def client(self, names=None, **settings):
-        made = TreqUpstream(self.reactor, UpstreamSettings(**settings), "gemproxy/test", names)
+        made = GeminiUpstream(self.reactor, UpstreamSettings(**settings), "gemproxy/test", names)
         self.clients.append(made)
         return made
 

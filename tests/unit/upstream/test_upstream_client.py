@@ -14,7 +14,7 @@ from gemproxy.config.settings import UpstreamSettings
 from gemproxy.core.errors import FailureKind, UpstreamFailed
 from gemproxy.core.interfaces import UpstreamRequest
 from gemproxy.secret import Secret
-from gemproxy.upstream.client import TreqUpstream
+from gemproxy.upstream.client import GeminiUpstream
 
 KEY = Secret("test-key-0123456789abcdef")
 POST = UpstreamRequest(b"POST", b"/v1beta/models/m:generateContent", KEY, b'{"contents":[]}')
@@ -26,7 +26,7 @@ class Stage:
     def __init__(self, reactor, script, **settings):
         self.server = ScriptedServer(script)
         url = self.server.listen(reactor)
-        self.client = TreqUpstream(
+        self.client = GeminiUpstream(
             reactor, UpstreamSettings(base_url=url, **settings), "gemproxy/test"
         )
         self.client.start()

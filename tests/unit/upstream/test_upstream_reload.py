@@ -10,7 +10,7 @@ from gemproxy.config.settings import UpstreamSettings
 from gemproxy.core.errors import ConfigError, FailureKind, UpstreamFailed
 from gemproxy.core.interfaces import UpstreamRequest
 from gemproxy.secret import Secret
-from gemproxy.upstream.client import TreqUpstream
+from gemproxy.upstream.client import GeminiUpstream
 
 KEY = Secret("test-key-0123456789abcdef")
 GET = UpstreamRequest(b"GET", b"/v1beta/models", KEY)
@@ -25,7 +25,7 @@ class Stage:
         self.held = []
         self.servers = [ScriptedServer(self.answer_with(name)) for name in (b"one", b"two")]
         self.urls = [server.listen(reactor) for server in self.servers]
-        self.client = TreqUpstream(reactor, self.settings(0), "gemproxy/test")
+        self.client = GeminiUpstream(reactor, self.settings(0), "gemproxy/test")
         self.client.start()
 
     def answer_with(self, body):

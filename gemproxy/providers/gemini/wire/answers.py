@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from gemproxy.core.errors import GarbledAnswer, GemproxyError
+from gemproxy.core.errors import GemproxyError, MalformedUpstreamResponse
 from gemproxy.media_bypass import MIN_BYTES, ExtractedMedia, extract
 
 #: Candidates of one answer, or of one chunk; nobody gets more than eight.
@@ -307,7 +307,9 @@ def decode_answer(body: bytes) -> GenerateContentResponse:
         rest, aside = extract(body)
         # Pieces of sound may have to be joined, which marks cannot be.
         if aside.pieces and _SOUND not in rest:
-            with suppress(GarbledAnswer):  # the whole body tells the place of the mistake
+            with suppress(
+                MalformedUpstreamResponse
+            ):  # the whole body tells the place of the mistake
                 fields = msgspec.structs.asdict(decode_chunk(rest))
                 fields["candidates"] = _candidates(fields["candidates"], rest)
                 return LargeGenerateContentResponse(**fields, body=body, aside=aside)
@@ -372,12 +374,12 @@ def decode_chunk(body: bytes) -> GenerateContentResponse:
         return _ANSWER.decode(body)
     except (msgspec.DecodeError, RecursionError) as error:
         if not body.lstrip().startswith(b"["):
-            raise GarbledAnswer(f"not an answer: {error}") from error
+            raise MalformedUpstreamResponse(f"not an answer: {error}") from error
     try:
         answers = _ANSWERS.decode(body)
         return merge_answers(map(with_unknown_kinds, answers, map(bytes, _RAWS.decode(body))))
     except (msgspec.DecodeError, RecursionError) as error:
-        raise GarbledAnswer(f"not a list of answers: {error}") from error
+        raise MalformedUpstreamResponse(f"not a list of answers: {error}") from error
 
 
 def merge_answers(answers: Iterable[GenerateContentResponse]) -> GenerateContentResponse:
@@ -395,7 +397,7 @@ def merge_answers(answers: Iterable[GenerateContentResponse]) -> GenerateContent
             error=merged.error if merged.is_error else answer.error,
         )
     if len(candidates) > MAX_CANDIDATES:
-        raise GarbledAnswer(f"more than {MAX_CANDIDATES} candidates")
+        raise MalformedUpstreamResponse(f"more than {MAX_CANDIDATES} candidates")
     return msgspec.structs.replace(
         merged, candidates=[_merge_candidates(each) for each in candidates.values()]
     )

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from gemproxy.core.errors import GarbledAnswer
+from gemproxy.core.errors import MalformedUpstreamResponse
 from gemproxy.providers.gemini.wire.answers import UpstreamErrorEvent, UsageMetadata
 from gemproxy.providers.gemini.wire.requests import Content
 
@@ -61,8 +61,8 @@ decode_vector: Callable[[memoryview], list[float]] = msgspec.json.Decoder(list[f
 def decode_batch(body: bytes) -> EmbeddedBatch:
     """Read the answer to a batch.
 
-    Raises :exc:`GarbledAnswer` where ``body`` is none, and :exc:`UpstreamErrorEvent` where it is an
-    error. The numbers are not looked at.
+    Raises :exc:`MalformedUpstreamResponse` if ``body`` is none, and :exc:`UpstreamErrorEvent` if
+    it is an error. The numbers are not looked at.
     """
     vectors: list[memoryview] = []
     rest: list[memoryview] = []
@@ -79,11 +79,11 @@ def decode_batch(body: bytes) -> EmbeddedBatch:
     try:
         answer = _decode(b"".join(rest))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise GarbledAnswer(f"not a batch of embeddings: {error}") from error
+        raise MalformedUpstreamResponse(f"not a batch of embeddings: {error}") from error
     if answer.error is not None:
         raise UpstreamErrorEvent(body)
     if answer.embeddings is None or len(answer.embeddings) != len(vectors):
-        raise GarbledAnswer("not a batch of embeddings")
+        raise MalformedUpstreamResponse("not a batch of embeddings")
     return EmbeddedBatch(vectors, answer.usage_metadata)
 
 

@@ -14,7 +14,7 @@ from gemproxy.upstream.connection import UpstreamConnection
 from gemproxy.upstream.pool import ConnectionPool
 
 
-class RoundTrip(ABC):
+class UpstreamExchange(ABC):
     """A request and its answer. Subclasses say how it is written and who is told of the answer."""
 
     __slots__ = ("_connecting", "_left", "_pool", "answer", "connection", "reused", "sent")
@@ -38,7 +38,7 @@ class RoundTrip(ABC):
             return
         connection = self.connection = idle.pop()
         self.reused = True
-        connection.trip = self
+        connection.exchange = self
         self.write_to(connection)
 
     def abandon(self) -> None:
@@ -85,7 +85,7 @@ class RoundTrip(ABC):
             connection.abort()
         else:
             self.connection = connection
-            connection.trip = self
+            connection.exchange = self
             self.write_to(connection)
 
     def _unreachable(self, failure: Failure) -> None:

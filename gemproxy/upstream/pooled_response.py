@@ -28,9 +28,9 @@ from gemproxy.upstream.content_coding import (
     decoder_of,
 )
 from gemproxy.upstream.deadlines import Deadlines
+from gemproxy.upstream.exchange import UpstreamExchange
 from gemproxy.upstream.failures import DEADLINE, FIRST_BYTE, IDLE, upstream_failure
 from gemproxy.upstream.pool import ConnectionPool
-from gemproxy.upstream.round_trip import RoundTrip
 from gemproxy.upstream.upload import Upload
 
 #: RFC 9110 section 15.5.9: the server closes a connection on which it got no request in time.
@@ -48,7 +48,7 @@ class Limits(Struct, frozen=True):
     idle: float
 
 
-class TreqResponse(RoundTrip):
+class PooledResponse(UpstreamExchange):
     """One request, and the answer that it gets within ``limits`` and before ``deadline``.
 
     ``head`` is the request up to the blank line, ``seconds`` the reactor's clock, which the
@@ -87,7 +87,7 @@ class TreqResponse(RoundTrip):
         deadline: float,
     ) -> None:
         # Named, since super() would take as long as two calls more.
-        RoundTrip.__init__(self, pool, Answer())
+        UpstreamExchange.__init__(self, pool, Answer())
         self._head = head
         self._body = body
         self._seconds = seconds
@@ -100,7 +100,7 @@ class TreqResponse(RoundTrip):
         self.status = 0
         # Whether any of the body came.
         self._heard = False
-        self._answered: Deferred[TreqResponse] | None = None
+        self._answered: Deferred[PooledResponse] | None = None
         self._done: Deferred[None] | None = None
         self._receive: Callable[[bytes], None] | None = None
         self._failure: UpstreamFailed | None = None
@@ -111,9 +111,9 @@ class TreqResponse(RoundTrip):
         self._paused = False
         self._settled = False
 
-    def send(self) -> Deferred[TreqResponse]:
+    def send(self) -> Deferred[PooledResponse]:
         """Fires with this object when status and headers are here. To be called once."""
-        answered: Deferred[TreqResponse] = Deferred(self._leave)
+        answered: Deferred[PooledResponse] = Deferred(self._leave)
         self._answered = answered
         self._deadlines.watch(self)
         self.begin()
