@@ -184,22 +184,25 @@ describe("runTools", () => {
     }
   }
 
-  test("signatures come back where a client keeps only the fields that it knows", async () => {
-    const { tools: offered } = tools();
-    const asked = said(WEATHER, { tools: offered });
-    const first = (await client.chat.completions.create(asked)).choices[0].message;
-    const [call] = first.tool_calls;
-    const { name, arguments: text } = call.function;
-    asked.messages.push(
-      {
-        role: "assistant",
-        tool_calls: [{ id: call.id, type: "function", function: { name, arguments: text } }],
-      },
-      { role: "tool", tool_call_id: call.id, content: "4 degrees" },
-    );
-    await client.chat.completions.create(asked);
-    assert.equal((await proxy.signedCalls()).length, 1);
-  });
+  const renamed = (id) => `of-my-own-${id.length}`;
+  for (const [what, id] of Object.entries({ "as it came": (id) => id, "of its own": renamed })) {
+    test(`signatures come back where a client keeps what it knows, and an id ${what}`, async () => {
+      const { tools: offered } = tools();
+      const asked = said(WEATHER, { tools: offered });
+      const first = (await client.chat.completions.create(asked)).choices[0].message;
+      const [call] = first.tool_calls;
+      const { name, arguments: text } = call.function;
+      asked.messages.push(
+        {
+          role: "assistant",
+          tool_calls: [{ id: id(call.id), type: "function", function: { name, arguments: text } }],
+        },
+        { role: "tool", tool_call_id: id(call.id), content: "4 degrees" },
+      );
+      await client.chat.completions.create(asked);
+      assert.equal((await proxy.signedCalls()).length, 1);
+    });
+  }
 });
 
 describe("a stream that breaks", () => {
