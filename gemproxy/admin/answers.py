@@ -17,8 +17,8 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from gemproxy.admin.health import Diagnosis, ServiceStatus, Status
-from gemproxy.api.openai.schema.decode_errors import malformed
 from gemproxy.config.changes import SettingsChange
+from gemproxy.core.decode_errors import malformed
 from gemproxy.core.errors import InvalidRequest
 from gemproxy.core.sentences import first_sentence
 from gemproxy.pool.outcome import Charge, Outcome, Verdict

@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from gemproxy.admin.dashboard import Document
 from gemproxy.clock import wall_clock
 from gemproxy.core.audit import Actor
-from gemproxy.core.context import Exchange
+from gemproxy.core.context import RequestContext
 from gemproxy.core.errors import InternalError, ProxyError, Unauthorized
 from gemproxy.http.auth import TokenAuth, has_bearer_token
 from gemproxy.http.auth_failures import AuthFailures
@@ -128,7 +128,7 @@ class AdminAuthGate:
     async def _serve(
         self,
         request: ProxyRequest,
-        exchange: Exchange,
+        exchange: RequestContext,
         answer: Awaitable[Page],
     ) -> None:
         try:
@@ -146,7 +146,7 @@ class AdminAuthGate:
 
     # -- who it is -------------------------------------------------------------------------------
 
-    def _authenticate(self, request: ProxyRequest, exchange: Exchange) -> Actor:
+    def _authenticate(self, request: ProxyRequest, exchange: RequestContext) -> Actor:
         """Return the operator. The right token is accepted from a locked-out address as well."""
         authorization = request.header(b"authorization")
         try:
@@ -157,7 +157,7 @@ class AdminAuthGate:
             raise
         return Actor(self._failures.address_of(request), client.name or "")
 
-    def _refuse(self, request: ProxyRequest, brought_token: bool, exchange: Exchange) -> None:
+    def _refuse(self, request: ProxyRequest, brought_token: bool, exchange: RequestContext) -> None:
         self._failures.check(request, exchange.started)
         if brought_token:
             self._log.warn(
@@ -169,11 +169,11 @@ class AdminAuthGate:
 
     # -- the answer ------------------------------------------------------------------------------
 
-    def _begin(self, request: ProxyRequest, route: str) -> Exchange:
+    def _begin(self, request: ProxyRequest, route: str) -> RequestContext:
         request_id = request_id_of(request, self._dependencies.new_request_id)
-        return Exchange(request_id, route, self._reactor.seconds())
+        return RequestContext(request_id, route, self._reactor.seconds())
 
-    def _fail(self, request: ProxyRequest, exchange: Exchange, error: ProxyError) -> None:
+    def _fail(self, request: ProxyRequest, exchange: RequestContext, error: ProxyError) -> None:
         exchange.outcome = error.word
         answer = self._dependencies.errors.answer(error)
         body = self._dependencies.scrub(answer.body)
@@ -190,7 +190,7 @@ class AdminAuthGate:
     def _send(
         self,
         request: ProxyRequest,
-        exchange: Exchange,
+        exchange: RequestContext,
         status: int,
         body: bytes,
         content_type: bytes,

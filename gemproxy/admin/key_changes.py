@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from gemproxy.api.openai.schema.decode_errors import malformed
+from gemproxy.core.decode_errors import malformed
 from gemproxy.core.errors import InvalidRequest
 from gemproxy.pool.pool import KeyPool, KeyStatus, UnknownKey
 from gemproxy.pool.status import STATES, is_in, state_named

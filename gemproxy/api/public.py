@@ -1,57 +1,54 @@
-"""The public API: OpenAI's routes, read, checked and handed on."""
+"""The public API: every path finds its endpoint, a probe, the admin API, or a refusal."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 from urllib.parse import unquote
 
 from klein import Klein
 from twisted.internet.defer import Deferred
 
-from gemproxy.api.openai.embeddings import EMBEDDINGS, Embeddings
-from gemproxy.api.openai.schema.answers import Model, encode_model, encode_model_list
-from gemproxy.core.call import Call
-from gemproxy.core.catalogue import ModelCatalogue
-from gemproxy.core.context import Exchange
-from gemproxy.core.dispatch import Forwarder
-from gemproxy.core.errors import InvalidRequest, ModelNotFound, ProxyError, UnknownURL
+from gemproxy.api.base import Batches, Endpoint, Job, Route
+from gemproxy.api.openai.errors import OPENAI_ERRORS
+from gemproxy.api.openai.models import MODEL, MODELS, ModelsEndpoint
+from gemproxy.core.context import RequestContext
+from gemproxy.core.dispatch import Dispatcher
+from gemproxy.core.errors import InvalidRequest, ProxyError, UnknownURL
 from gemproxy.http.coroutine_runner import CoroutineRunner
 from gemproxy.http.gate import RequestGate
-from gemproxy.http.lifecycle import RequestLifecycle, Route, check_size
+from gemproxy.http.lifecycle import RequestLifecycle, check_size
 from gemproxy.http.request import ProxyRequest, decoded_path
 from gemproxy.http.response_writer import JSON, RequestWriter
 from gemproxy.http.routes import is_admin_path
-from gemproxy.translate.openai_models__gemini import to_openai_models
 from gemproxy.translate.shared.schema_budget import OutOfSteps
 
-CHAT = "/v1/chat/completions"
-MODELS = "/v1/models"
-MODEL = "/v1/models/{id}"
 #: Bytes. A longer body may take more than 5 ms to translate: 300 KB of tool calls do.
 LARGE_BODY = 256 * 1024
 
 #: Bytes. More is not taken from somebody of whom nothing is known.
 _PROBE_BODY = 4096
 
-_CHAT_PATH = CHAT.encode("ascii")
-_EMBEDDINGS_PATH = EMBEDDINGS.encode("ascii")
-_CHAT_ROUTE: Final = Route(CHAT, (b"POST",))
-_MODEL_ROUTE: Final = Route(MODEL, (b"GET", b"HEAD"))
-_ROUTES: Final = {
-    CHAT: _CHAT_ROUTE,
-    EMBEDDINGS: Route(EMBEDDINGS, (b"POST",)),
-    MODELS: Route(MODELS, (b"GET", b"HEAD")),
-}
-_NO_ROUTE: Final = Route("unknown", ())
+_MODELS_PATH: Final = MODELS.template
+_MODEL_PATHS: Final = f"{_MODELS_PATH}/"
+_NO_ROUTE: Final = Route("unknown", (), OPENAI_ERRORS)
 _PROBES: Final = frozenset({"/livez", "/healthz", "/readyz"})
 _READING: Final = (b"GET", b"HEAD")
 #: Media types of JSON, and the characters that it may be said to have.
 _JSON_TYPE = re.compile(rb"application/json|[^/,\s]+/[^/,\s]+\+json")
 _UTF_8 = frozenset({b"utf-8", b"utf8", b"us-ascii", b"ascii"})
+
+
+_T = TypeVar("_T")
+
+
+class InThread(Protocol):
+    """Does a work that would hold up the reactor."""
+
+    def __call__(self, work: Callable[[], _T], /) -> Awaitable[_T]:
+        """Do it, and give what it returns."""
 
 
 class AdminRoutes(RequestGate, Protocol):
@@ -61,21 +58,12 @@ class AdminRoutes(RequestGate, Protocol):
         """Answer one request that passed the gate."""
 
 
-@dataclass(frozen=True)
-class ModelNames:
-    """What the operator says of models' names: other names for them, and which are served."""
-
-    aliases: Mapping[str, str] = field(default_factory=dict)
-    allow: tuple[str, ...] = ()
-
-
-class OpenAIAPI:
+class PublicAPI:
     """The routes under ``/v1``, the probes beside them, and an answer for every other path.
 
-    ``names`` may be replaced between two requests. ``can_serve`` tells whether any key could take
-    a request now, ``key_models`` which models the keys may serve (``None``: all). ``in_thread``
-    does a work that would hold up the reactor. ``admin`` serves the paths under ``/admin``, unless
-    they have a listener of their own.
+    ``endpoints`` are served by ``dispatcher``, a path each. ``can_serve`` tells whether any key
+    could take a request now. ``in_thread`` does a work that would hold up the reactor. ``admin``
+    serves the paths under ``/admin``, unless they have a listener of their own.
     """
 
     app = Klein()
@@ -83,42 +71,44 @@ class OpenAIAPI:
     def __init__(
         self,
         lifecycle: RequestLifecycle,
-        forwarder: Forwarder,
-        embeddings: Embeddings,
-        catalogue: ModelCatalogue,
-        names: ModelNames,
+        dispatcher: Dispatcher,
+        endpoints: Sequence[Endpoint],
+        models: ModelsEndpoint,
         can_serve: Callable[[], bool],
-        key_models: Callable[[], frozenset[str] | None],
-        in_thread: Callable[[Callable[[], Call]], Awaitable[Call]],
+        in_thread: InThread,
         admin: AdminRoutes | None,
     ) -> None:
-        self.names = names
         self._lifecycle = lifecycle
-        self._forwarder = forwarder
-        self._embeddings = embeddings
-        self._catalogue = catalogue
+        self._dispatcher = dispatcher
+        self._endpoints = {each.route.template: each for each in endpoints}
+        #: As they come; a path that is spelled otherwise is Klein's to find.
+        self._routes = {path.encode("ascii"): each.route for path, each in self._endpoints.items()}
+        self._models = models
         self._can_serve = can_serve
-        self._key_models = key_models
         self._in_thread = in_thread
         self._admin = admin
 
     def fast_routes(self) -> dict[tuple[bytes, bytes], Callable[[ProxyRequest], object]]:
         """Routes that the site may find without Klein's router: most requests go by these."""
-        return {(b"POST", _CHAT_PATH): self._chat, (b"POST", _EMBEDDINGS_PATH): self._embed}
+        return {
+            (b"POST", path.encode("ascii")): partial(self._serve, each)
+            for path, each in self._endpoints.items()
+        }
 
     # -- the gate (gemproxy.http.gate.RequestGate) -----------------------------------------------
 
     def check_head(self, request: ProxyRequest) -> None:
         """Let each kind of path ask for what it asks."""
-        if request.path == _CHAT_PATH and request.method == b"POST":
-            self._lifecycle.check_head(request, _CHAT_ROUTE)
+        route = self._routes.get(request.path)
+        if route is not None and request.method == b"POST":
+            self._lifecycle.check_head(request, route)
         elif self._admin is not None and is_admin_path(request.path):
             self._admin.check_head(request)
         elif self._is_for_everybody(request):
             request.max_body_bytes = _PROBE_BODY
             check_size(request, request.length or 0)
         else:
-            self._lifecycle.check_head(request, _route(request))
+            self._lifecycle.check_head(request, self._route(request))
 
     def check_body_size(self, request: ProxyRequest, size: int) -> None:
         """See :class:`~gemproxy.http.gate.RequestGate`."""
@@ -140,62 +130,50 @@ class OpenAIAPI:
 
     # -- the routes ------------------------------------------------------------------------------
 
-    @app.route(CHAT, methods=["POST"])
-    def chat(self, request: ProxyRequest) -> Deferred[None]:
-        """``POST /v1/chat/completions``."""
-        return self._chat(request).ended()
+    @app.route("/v1/<path:_>", methods=["POST"])
+    def endpoint(self, request: ProxyRequest, _: str) -> Deferred[None] | None:
+        """The endpoints, for paths that are spelled otherwise than in :meth:`fast_routes`."""
+        endpoint = self._endpoints.get(decoded_path(request))
+        if endpoint is None:
+            return self.unknown(request, _)
+        return self._serve(endpoint, request).ended()
 
-    def _chat(self, request: ProxyRequest) -> CoroutineRunner:
-        def serve(exchange: Exchange, writer: RequestWriter) -> Awaitable[None]:
+    def _serve(self, endpoint: Endpoint, request: ProxyRequest) -> CoroutineRunner:
+        def serve(context: RequestContext, writer: RequestWriter) -> Awaitable[None]:
             check_content_type(request)
             body = request.body()
             if len(body) < LARGE_BODY:
                 try:
-                    call = self._forwarder.translate(body, exchange, writer, brief=True)
+                    job = endpoint.decode(body, context, brief=True)
                 except OutOfSteps:
                     pass  # It starts over in a thread, where it may take its time.
                 else:
-                    return self._forwarder.forward(call)
-            return self._serve_large(partial(self._forwarder.translate, body, exchange, writer))
+                    return self._dispatch(job, context, writer)
+            decode = partial(endpoint.decode, body, context, brief=False)
+            return self._serve_large(decode, context, writer)
 
-        return self._lifecycle.handle(request, CHAT, serve)
+        return self._lifecycle.handle(request, endpoint.route.template, serve)
 
-    @app.route(EMBEDDINGS, methods=["POST"])
-    def embeddings(self, request: ProxyRequest) -> Deferred[None]:
-        """``POST /v1/embeddings``."""
-        return self._embed(request).ended()
-
-    def _embed(self, request: ProxyRequest) -> CoroutineRunner:
-        def serve(exchange: Exchange, writer: RequestWriter) -> Awaitable[None]:
-            check_content_type(request)
-            return self._embeddings.serve(request.body(), exchange, writer)
-
-        return self._lifecycle.handle(request, EMBEDDINGS, serve)
-
-    @app.route(MODELS, methods=["GET", "HEAD"])
+    @app.route(MODELS.template, methods=["GET", "HEAD"])
     def models(self, request: ProxyRequest) -> Deferred[None]:
         """``GET /v1/models``."""
 
-        async def serve(exchange: Exchange, writer: RequestWriter) -> None:
-            writer.answer(encode_model_list(await self._models(exchange)))
-            exchange.outcome = "success"
+        async def serve(context: RequestContext, writer: RequestWriter) -> None:
+            writer.answer(await self._models.list_all(context))
+            context.outcome = "success"
 
-        return self._lifecycle.handle(request, MODELS, serve).ended()
+        return self._lifecycle.handle(request, MODELS.template, serve).ended()
 
     @app.route("/v1/models/<path:_>", methods=["GET", "HEAD"])
     def model(self, request: ProxyRequest, _: str) -> Deferred[None]:
         """``GET /v1/models/{id}``."""
-        name = unquote(request.path.decode("latin-1").removeprefix("/v1/models/"))
+        name = unquote(request.path.decode("latin-1").removeprefix(_MODEL_PATHS))
 
-        async def serve(exchange: Exchange, writer: RequestWriter) -> None:
-            for model in await self._models(exchange):
-                if model.id == name.removeprefix("models/"):
-                    writer.answer(encode_model(model))
-                    exchange.outcome = "success"
-                    return
-            raise ModelNotFound(f"The model '{name[:200]}' does not exist.", param="model")
+        async def serve(context: RequestContext, writer: RequestWriter) -> None:
+            writer.answer(await self._models.get(name, context))
+            context.outcome = "success"
 
-        return self._lifecycle.handle(request, MODEL, serve).ended()
+        return self._lifecycle.handle(request, MODEL.template, serve).ended()
 
     @app.route("/livez", methods=["GET", "HEAD"])
     @app.route("/healthz", methods=["GET", "HEAD"])
@@ -221,7 +199,7 @@ class OpenAIAPI:
         if self._admin is not None and is_admin_path(request.path):
             return self._admin.serve(request)
         if self._is_preflight(request):
-            self._lifecycle.preflight(request, _route(request).allow)
+            self._lifecycle.preflight(request, self._route(request).allow)
         else:  # The gate knows the routes; one that Klein knows better is none.
             self._lifecycle.reject(request, UnknownURL("Unknown request URL."))
         return None
@@ -235,26 +213,30 @@ class OpenAIAPI:
             return unquote(request.path.decode("latin-1")) in _PROBES
         return self._is_preflight(request)
 
-    async def _serve_large(self, translate: Callable[[], Call]) -> None:
-        translated = self._in_thread(translate)
+    async def _serve_large(
+        self, decode: Callable[[], Job | Batches], context: RequestContext, writer: RequestWriter
+    ) -> None:
+        decoded = self._in_thread(decode)
         # Nobody else holds the body now, and the answer may take minutes.
-        del translate
-        await self._forwarder.forward(await translated)
+        del decode
+        await self._dispatch(await decoded, context, writer)
 
-    async def _models(self, exchange: Exchange) -> list[Model]:
-        upstream = await self._catalogue.models(exchange)
-        allowed = self._key_models()
-        if allowed is not None:
-            upstream = [model for model in upstream if model.id in allowed]
-        return to_openai_models(upstream, self.names.aliases, self.names.allow)
+    def _dispatch(
+        self, job: Job | Batches, context: RequestContext, writer: RequestWriter
+    ) -> Awaitable[None]:
+        if isinstance(job, Batches):
+            return self._dispatcher.dispatch_all(job, context, writer)
+        return self._dispatcher.dispatch(job, context, writer)
 
-
-def _route(request: ProxyRequest) -> Route:
-    """The route of a request's path. Raises :class:`ProxyError` where no path can be read so."""
-    path = decoded_path(request)
-    if path.startswith("/v1/models/") and path != "/v1/models/":
-        return _MODEL_ROUTE
-    return _ROUTES.get(path, _NO_ROUTE)
+    def _route(self, request: ProxyRequest) -> Route:
+        """The route of a request's path. Raises :class:`ProxyError` where it cannot be read."""
+        path = decoded_path(request)
+        endpoint = self._endpoints.get(path)
+        if endpoint is not None:
+            return endpoint.route
+        if path == _MODELS_PATH:
+            return MODELS
+        return MODEL if path.startswith(_MODEL_PATHS) and path != _MODEL_PATHS else _NO_ROUTE
 
 
 def check_content_type(request: ProxyRequest) -> None:

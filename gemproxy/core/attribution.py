@@ -26,7 +26,7 @@ _THE_KEYS = SERVED | {
 }
 
 
-class Attempt(Protocol):
+class PastAttempt(Protocol):
     """One attempt of a request: with which key, and what came of it."""
 
     @property
@@ -49,7 +49,7 @@ class Attribution(Struct, frozen=True):
     model_served: bool | None
 
 
-def attribute(attempts: Sequence[Attempt]) -> Attribution:
+def attribute(attempts: Sequence[PastAttempt]) -> Attribution:
     """Who pays for each of a request's ``attempts``, which are in the order of time.
 
     Successes, used-up quotas and keys that are rejected, or refused a model, are the key's own. So

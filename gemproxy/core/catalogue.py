@@ -7,23 +7,20 @@ from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from typing import Any
-from urllib.parse import quote
 
 from gemproxy.core.client_errors import error_for
-from gemproxy.core.context import AttemptRecord, Exchange
+from gemproxy.core.context import Attempt, RequestContext
 from gemproxy.core.errors import ProxyError, UnusableAnswer, UpstreamFailed
-from gemproxy.core.interfaces import Upstream, UpstreamRequest
+from gemproxy.core.interfaces import Upstream
 from gemproxy.pool.key import Key
 from gemproxy.pool.outcome import Outcome, Verdict
 from gemproxy.pool.pool import KeyPool
-from gemproxy.providers.gemini.classify import classify_failure, classify_response
-from gemproxy.translate.openai_models__gemini import GeminiModel, ModelPage, decode_page
+from gemproxy.providers.base import ListedModel, ModelPage, Provider, classify_failure
 
 #: A page of 1,000 models is about 500 KB.
 MAX_PAGE_BYTES = 8 * 1024 * 1024
-#: Google has some 60 models; a list without an end would be a defect.
+#: A provider has some 60 models; a list without an end would be a defect.
 MAX_PAGES = 50
-PAGE_SIZE = 1000
 #: A pool has more keys than a list needs tries; the first ones of the file may all be dead.
 MAX_ATTEMPTS = 10
 #: Seconds after which the list of before is given instead of a new one.
@@ -32,7 +29,7 @@ STALE_PATIENCE = 10.0
 Share = Callable[[Callable[[], Coroutine[Any, Any, None]]], Awaitable[None]]
 
 _FINAL = frozenset({Verdict.REQUEST, Verdict.REGION})
-#: As where a chat fails: what Google says of a key is nothing of whoever asks.
+#: As where a chat fails: what the provider says of a key is nothing of whoever asks.
 _ANSWERED_BY_THE_POOL = frozenset(
     {
         Verdict.QUOTA_MINUTE,
@@ -54,6 +51,7 @@ class ModelCatalogue:
 
     def __init__(
         self,
+        provider: Provider,
         pool: KeyPool,
         upstream: Upstream,
         *,
@@ -66,18 +64,19 @@ class ModelCatalogue:
     ) -> None:
         self.cache_seconds = cache_seconds
         self.request_timeout = request_timeout
+        self._provider = provider
         self._pool = pool
         self._upstream = upstream
         self._seconds = seconds
         self._wall = wall or seconds
         self._scrub = scrub
         self._share = share
-        self._models: list[GeminiModel] = []
+        self._models: list[ListedModel] = []
         self._names: frozenset[str] = frozenset()
         self._fetched_at: float | None = None
         self._last_good = ""
 
-    async def models(self, exchange: Exchange) -> list[GeminiModel]:
+    async def models(self, exchange: RequestContext) -> list[ListedModel]:
         """All models. Raises :class:`ProxyError` where none were ever fetched and none can be."""
         now = self._seconds()
         if self._fetched_at is None or now >= self._fetched_at + self.cache_seconds:
@@ -88,7 +87,7 @@ class ModelCatalogue:
                     raise
         return self._models
 
-    async def refresh(self, exchange: Exchange) -> None:
+    async def refresh(self, exchange: RequestContext) -> None:
         """Renew a list that somebody has asked for and that is old, before it is asked for again.
 
         A failure is no matter: the list stands, and whoever asks tries again.
@@ -102,27 +101,25 @@ class ModelCatalogue:
         """Whether the last list has the model of this name, which is without ``models/``."""
         return name in self._names
 
-    async def _renew(self, exchange: Exchange) -> None:
+    async def _renew(self, exchange: RequestContext) -> None:
         """Fetch the list, or wait for whoever is fetching it: the attempts are the first one's."""
         if self._share is None:
             await self._fetch_anew(exchange)
         else:
             await self._share(lambda: self._fetch_anew(exchange))
 
-    async def _fetch_anew(self, exchange: Exchange) -> None:
+    async def _fetch_anew(self, exchange: RequestContext) -> None:
         self._models = await self._fetch(exchange)
-        self._names = frozenset(
-            model.name.removeprefix("models/") for model in self._models if model.name
-        )
+        self._names = frozenset(model.id for model in self._models if model.id)
         self._fetched_at = self._seconds()
 
-    async def _fetch(self, exchange: Exchange) -> list[GeminiModel]:
+    async def _fetch(self, exchange: RequestContext) -> list[ListedModel]:
         """Ask with one key after another.
 
         Whether a key may list models says nothing of how it generates, so nothing is recorded.
         """
         for key in self._keys_to_ask():
-            record = AttemptRecord(key.id, key.name, self._seconds())
+            record = Attempt(key.id, key.name, self._seconds())
             exchange.attempts.append(record)
             try:
                 models = await self._fetch_with(key, exchange)
@@ -152,8 +149,8 @@ class ModelCatalogue:
         last = self._pool.healthy_key(self._last_good, self._seconds())
         return keys if last is None else [last, *(key for key in keys if key != last)]
 
-    async def _fetch_with(self, key: Key, exchange: Exchange) -> list[GeminiModel]:
-        models: list[GeminiModel] = []
+    async def _fetch_with(self, key: Key, exchange: RequestContext) -> list[ListedModel]:
+        models: list[ListedModel] = []
         token: str | None = ""
         for _ in range(MAX_PAGES):
             page = await self._page(key, token or "", exchange.started + self._patience())
@@ -170,15 +167,14 @@ class ModelCatalogue:
         return min(STALE_PATIENCE, self.request_timeout)
 
     async def _page(self, key: Key, token: str, deadline: float) -> ModelPage:
-        query = f"?pageSize={PAGE_SIZE}" + (f"&pageToken={quote(token, safe='')}" if token else "")
-        path = f"/v1beta/models{query}".encode("ascii")
-        response = await self._upstream.send(
-            UpstreamRequest(b"GET", path, key.secret, deadline=deadline)
-        )
+        request = self._provider.list_models(key.secret, token, deadline)
+        response = await self._upstream.send(request)
         body = await response.read(MAX_PAGE_BYTES)
         if response.status == 200:
-            return decode_page(body)
-        raise _Refused(classify_response(response.status, response.headers, body, now=self._wall()))
+            return self._provider.read_models(body)
+        raise _Refused(
+            self._provider.classify(response.status, response.headers, body, now=self._wall())
+        )
 
 
 class _Refused(Exception):

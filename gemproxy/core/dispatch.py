@@ -1,10 +1,23 @@
-"""One request, one straight line: the story of the program.
+"""The loop of one request: choose a key, send, classify, record, try again, relay.
 
-translate -> choose a key -> send -> classify -> record -> translate back -> write
+::
 
-:meth:`Forwarder.forward` is that line, and holds the only loop: another key is tried as long as
-the client has seen nothing. Whatever is decided here is decided by pure rooms; whatever is done is
-done behind ``interfaces``.
+    job (api)  ->  models.acquire            may the model be asked?
+               ┌─  pool.acquire              a lease on a key
+               │   provider.prepare          the request for that key
+               │   upstream.send
+               │   provider.classify         where the answer is no success
+    the loop   │   answer.receive, encode    where it is: back to the client's dialect
+               │   pool.record               what must be known at once
+               └─  retry.decide              another attempt?
+               ->  settle                    who is charged for each attempt
+
+:class:`Dispatcher` knows neither the client's dialect nor the provider: the job and the two ways
+back are the endpoint's (``gemproxy.api.base``), requests and judgements the provider's
+(``gemproxy.providers.base``). Another attempt is made only as long as the client has seen nothing.
+The outcomes of all attempts are charged when the request is over, because whose fault a failure was
+depends on what came after it; what speaks against a key is recorded at once, so that the next
+request does not use it.
 """
 
 from __future__ import annotations
@@ -12,21 +25,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
+from typing import TypeVar
 
-from gemproxy.buffer_list import digest
+from gemproxy.api.base import Batches, EncodedAnswer, Job, WholeAnswer
+from gemproxy.buffer_list import BufferList, digest
 from gemproxy.core.attribution import attribute
-from gemproxy.core.call import (
-    LOGPROBS_REFUSED,
-    SAME_KEY_MAY_SERVE,
-    SIGNATURE_REFUSED,
-    TOLD_AT_ONCE,
-    Call,
-    ForwardingSettings,
-)
+from gemproxy.core.batches import CollectedAnswer
 from gemproxy.core.client_errors import error_for
-from gemproxy.core.context import AttemptRecord, Exchange, Refusal
-from gemproxy.core.continuation import Hops
+from gemproxy.core.context import Attempt, Refusal, RequestContext
 from gemproxy.core.errors import (
+    ErrorInAnswer,
     FailureKind,
     GemproxyError,
     MalformedUpstreamResponse,
@@ -37,44 +45,32 @@ from gemproxy.core.errors import (
     UpstreamRejected,
     UpstreamUnavailable,
 )
-from gemproxy.core.interfaces import ReplyWriter, Upstream, UpstreamRequest, UpstreamResponse
-from gemproxy.core.refused_options import RefusedLogprobs
+from gemproxy.core.interfaces import ReplyWriter, Upstream, UpstreamResponse
 from gemproxy.core.relay import StreamRelay
+from gemproxy.core.retry import (
+    KEYS_FAULT,
+    SAME_KEY_MAY_SERVE,
+    OtherKey,
+    RetrySettings,
+    Revision,
+    SameKey,
+    decide,
+    unusable,
+)
 from gemproxy.pool.models import ModelBreakers
 from gemproxy.pool.outcome import SERVED, Charge, Outcome, Verdict
 from gemproxy.pool.pool import KeyPool, Lease
-from gemproxy.providers.gemini.classify import (
-    classify_error_event,
-    classify_failure,
-    classify_page,
-    classify_response,
-)
-from gemproxy.providers.gemini.wire.answers import (
-    NO_ERROR,
-    GenerateContentResponse,
-    UpstreamErrorEvent,
-    decode_answer,
-)
-from gemproxy.translate.openai_chat__gemini.answer import (
-    CompletedAnswer,
-    continuation_token,
-    hop_fault,
-    to_openai,
-)
-from gemproxy.translate.openai_chat__gemini.request import with_continuation
-from gemproxy.translate.openai_chat__gemini.stream import ChatStreamTranslator
-from gemproxy.translate.shared.schema_budget import SchemaBudget
-from gemproxy.translate.shared.signatures import SignatureStore
+from gemproxy.providers.base import PROMPT, Provider, classify_failure
+from gemproxy.translate.shared.usage import TokenUsage
 
-#: Google's error bodies are a few KB; a front end's HTML page may be more.
+_T = TypeVar("_T")
+
+#: Error bodies are a few KB; a front end's HTML page may be more.
 MAX_ERROR_BYTES = 256 * 1024
 #: A unary answer with several 4K images stays below it.
 MAX_ANSWER_BYTES = 128 * 1024 * 1024
-#: A larger one is translated in a thread: log probabilities are millions of small objects, which
-#: take seconds.
-LARGE_ANSWER_BYTES = 1024 * 1024
-#: A Gemini 4 answer of 1,048,576 tokens comes in 32 unary hops.
-MAX_HOPS = 40
+#: An answer that is joined of more bytes of several jobs is joined in a thread.
+_LARGE_ANSWER_BYTES = 512 * 1024
 
 #: Ends of a stream that say nothing but that it ended.
 _JUST_STOPPED = frozenset({FailureKind.TRUNCATED.name.lower(), FailureKind.RESET.name.lower()})
@@ -90,430 +86,482 @@ _SUCCESS = Outcome(Verdict.SUCCESS, 200)
 _BLOCKED = Outcome(Verdict.BLOCKED, 200)
 
 
-class Forwarder:
-    """Carries requests to Gemini with the keys of the pool.
+class _Delivery:
+    """One run of the loop: what was asked for, where the answer goes, and how far it has come."""
+
+    __slots__ = (
+        "answered",
+        "body",
+        "context",
+        "continued",
+        "job",
+        "relay",
+        "revised",
+        "settings",
+        "whole",
+        "writer",
+    )
+
+    def __init__(
+        self, job: Job, context: RequestContext, writer: ReplyWriter, settings: RetrySettings
+    ) -> None:
+        self.job = job
+        self.context = context
+        self.writer = writer
+        self.settings = settings
+        #: Of the present step's request.
+        self.body: bytes | BufferList = job.body
+        #: Whether the first step is done and another is asked for.
+        self.continued = False
+        #: Whether the job has another form than at first.
+        self.revised = False
+        #: Whether the upstream has begun to answer this attempt with a stream.
+        self.answered = False
+        #: The way back, from the first success on: of a whole answer, or of a stream.
+        self.whole: WholeAnswer | None = None
+        self.relay: StreamRelay | None = None
+
+    def begin_step(self, body: bytes, now: float) -> None:
+        self.body = body
+        self.continued = True
+        self.answered = False
+        self.context.begin_step(now + self.settings.request_timeout)
+
+
+class Dispatcher:
+    """Carries jobs to a provider with the keys of the pool, and the answers back.
 
     ``seconds`` gives monotonic time, ``wall`` epoch time (by default the same), ``sleep`` waits,
-    ``new_id`` gives a fresh id for a function call, ``in_thread`` does what would hold up other
-    requests, ``scrub`` takes secrets out of a text.
+    ``in_thread`` does what would hold up other requests, ``scrub`` takes secrets out of a text.
     ``settings`` may be replaced between two requests; a request ends with those that it began with.
     """
 
     def __init__(
         self,
-        settings: ForwardingSettings,
+        settings: RetrySettings,
         *,
+        provider: Provider,
         pool: KeyPool,
         models: ModelBreakers,
         upstream: Upstream,
-        signatures: SignatureStore,
         seconds: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]],
-        new_id: Callable[[], str],
         in_thread: Callable[[Callable[[], None]], Awaitable[None]],
         scrub: Callable[[str], str],
         wall: Callable[[], float] | None = None,
     ) -> None:
         self.settings = settings
+        self._provider = provider
         self._pool = pool
         self._models = models
         self._upstream = upstream
-        self._signatures = signatures
         self._seconds = seconds
         self._wall = wall or seconds
         self._sleep = sleep
-        self._new_id = new_id
         self._in_thread = in_thread
         self._scrub = scrub
-        self._no_logprobs = RefusedLogprobs()
 
-    def translate(
-        self, body: bytes, exchange: Exchange, writer: ReplyWriter, *, brief: bool = False
-    ) -> Call:
-        """Read the body of a request and translate it, for :meth:`forward`. Any thread may.
+    async def dispatch_all(
+        self, batches: Batches, context: RequestContext, writer: ReplyWriter
+    ) -> None:
+        """Serve all jobs of ``batches`` and write the one answer. Raises :class:`ProxyError`."""
+        usage, answers = TokenUsage(), []
+        for job in batches.jobs:
+            part = RequestContext(context.id, context.route, context.started)
+            part.epoch_offset = context.epoch_offset
+            answer = CollectedAnswer()
+            try:
+                await self.dispatch(job, part, answer)
+            finally:
+                context.attempts += part.attempts
+                context.refused, context.outcome = part.refused, part.outcome
+            answers.append(answer.body)
+            usage += part.usage or TokenUsage()
+        context.usage = usage
+        join = partial(batches.join, answers, usage)
+        is_large = sum(map(len, answers)) >= _LARGE_ANSWER_BYTES
+        body = await self._from_thread(join) if is_large else join()
+        context.first_byte = self._seconds()
+        writer.answer(body)
 
-        Raises :class:`ProxyError` for a request that cannot be served as it is; where it is to be
-        ``brief``, :class:`~gemproxy.translate.shared.schema_budget.OutOfSteps` for one that
-        takes long.
-        """
-        budget = SchemaBudget(brief=brief)
-        return Call(
-            self.settings,
-            body,
-            exchange,
-            writer,
-            self._signatures,
-            self._scrub,
-            budget,
-            self._no_logprobs,
-        )
-
-    async def forward(self, call: Call) -> None:
-        """Serve what ``call`` asks for and write the answer.
+    async def dispatch(self, job: Job, context: RequestContext, writer: ReplyWriter) -> None:
+        """Serve what ``job`` asks for and write the answer.
 
         Raises :class:`ProxyError` as long as the client has seen nothing of an answer; once its
         writer has started, a failure becomes the stream's last event.
         """
+        settings = self.settings
         now = self._seconds()
-        call.permit = self._models.acquire(call.model, now)
+        context.permit = self._models.acquire(job.model, now)
+        context.deadline = context.started + settings.request_timeout
+        delivery = _Delivery(job, context, writer, settings)
         try:
-            lease = self._choose(call, now)
+            lease = self._choose(delivery, now)
             # What is refused without a wait was refused by now, with a status of its own.
-            if call.translated.stream:
-                call.writer.await_stream()
+            if job.stream:
+                writer.await_stream()
             while True:
-                outcome = await self._attempt(call, lease)
+                outcome = await self._attempt(delivery, lease)
                 if outcome.verdict in SERVED:
-                    if call.left_out_logprobs:
-                        # That it was they that were refused is sure only now.
-                        stream = call.translated.stream
-                        self._no_logprobs.add(call.model, self._seconds(), stream=stream)
+                    if delivery.revised:
+                        # That it was the left out option that was refused is sure only now.
+                        job.served(self._seconds())
                     break
-                if call.hops is not None:
-                    hop = await self._choose_for_hop(call, outcome)
-                    if hop is None:
+                if delivery.continued:
+                    again = await self._choose_for_step(delivery, outcome)
+                    if again is None:
                         break
-                    lease = hop
-                elif call.writer.started:
-                    self._break_off(call, outcome)
+                    lease = again
+                elif writer.started:
+                    self._break_off(delivery, outcome)
                     break
                 else:
-                    lease = await self._choose_again(call, outcome)
+                    lease = await self._choose_again(delivery, outcome)
         except UpstreamUnavailable as error:
-            self._settle(call)
-            self._advise(call, error)
+            self._settle(delivery)
+            self._advise(job.model, error)
             raise
         except BaseException:
-            self._settle(call)
+            self._settle(delivery)
             raise
-        finally:
-            # It holds the stream's relay, which holds the call.
-            call.hops = None
-        self._settle(call)
+        self._settle(delivery)
 
     # -- choose ----------------------------------------------------------------------------------
 
-    def _choose(self, call: Call, now: float) -> Lease:
-        """A key that this request has not tried. Raises :class:`ProxyError` if there is none."""
+    def _choose(self, delivery: _Delivery, now: float) -> Lease:
+        """A key that this step has not tried. Raises :class:`ProxyError` if there is none."""
+        job, context = delivery.job, delivery.context
+        tried = context.tried
         try:
-            lease = self._pool.acquire(call.model, now, tried=call.tried, tokens=call.tokens)
+            lease = self._pool.acquire(job.model, now, tried=tried, tokens=job.tokens)
         except ProxyError as refusal:
-            skipped_keys = self._pool.skipped_keys(
-                call.model, now, tried=call.tried, tokens=call.tokens
-            )
-            call.exchange.refused = Refusal(refusal.word, skipped_keys)
+            skipped_keys = self._pool.skipped_keys(job.model, now, tried=tried, tokens=job.tokens)
+            context.refused = Refusal(refusal.word, skipped_keys)
             raise
-        return self._begin_attempt(call, lease, now)
+        return self._begin_attempt(delivery, lease, now)
 
-    def _choose_same(self, call: Call) -> Lease:
+    def _choose_same(self, delivery: _Delivery) -> Lease:
         """The last attempt's key once more. Raises :class:`ProxyError` if it may not serve now."""
         now = self._seconds()
-        last = call.leases[-1]
-        self._pool.release(last, now)
-        again = self._pool.acquire_again(last.key.id, call.model, now, tokens=call.tokens)
-        return self._begin_attempt(call, again, now)
+        job, last = delivery.job, delivery.context.attempts[-1]
+        if last.lease is not None:
+            self._pool.release(last.lease, now)
+        again = self._pool.acquire_again(last.key_id, job.model, now, tokens=job.tokens)
+        return self._begin_attempt(delivery, again, now)
 
-    async def _choose_again(self, call: Call, failed: Outcome) -> Lease:
+    async def _choose_again(self, delivery: _Delivery, failed: Outcome) -> Lease:
         """A key for the next attempt, or the error that the client sees when nothing is left."""
+        now = self._seconds()
+        decision = decide(
+            failed,
+            delivery.context.step_attempts,
+            now,
+            delivery.settings,
+            deadline=delivery.context.deadline,
+            answered=delivery.answered,
+            revision=None if delivery.continued else delivery.job.revision(failed),
+        )
         try:
-            if call.should_replace_signatures(failed):
-                await self._translate_again(call, SIGNATURE_REFUSED)
-                return self._choose_same(call)
-            if call.should_leave_out_logprobs(failed):
-                await self._translate_again(call, LOGPROBS_REFUSED)
-                return self._choose_same_or_other(call)
-            now = self._seconds()
-            if call.may_try_again(failed, now):
+            if isinstance(decision, SameKey):
+                await self._revise(delivery, decision.revision)
+                return self._choose_same_or_other(delivery, decision)
+            if isinstance(decision, OtherKey):
                 try:
-                    return self._choose(call, now)
+                    return self._choose(delivery, now)
                 except ProxyError:
-                    if failed.verdict not in SAME_KEY_MAY_SERVE:
+                    if decision.or_same_after is None:
                         raise
-                await self._sleep(call.backoff())
-                return self._choose_same(call)
+                await self._sleep(decision.or_same_after)
+                return self._choose_same(delivery)
         except ProxyError as refusal:
-            raise self._final_error(call, failed) from refusal
-        raise self._final_error(call, failed)
+            raise self._final_error(delivery, failed) from refusal
+        raise self._final_error(delivery, failed)
 
-    def _choose_same_or_other(self, call: Call) -> Lease:
+    def _choose_same_or_other(self, delivery: _Delivery, decision: SameKey) -> Lease:
         """The last attempt's key, or another where its own limit keeps it from serving again."""
         try:
-            return self._choose_same(call)
+            return self._choose_same(delivery)
         except ProxyError:
-            return self._choose(call, self._seconds())
+            if not decision.or_other:
+                raise
+            return self._choose(delivery, self._seconds())
 
-    async def _choose_for_hop(self, call: Call, failed: Outcome) -> Lease | None:
-        """A key that asks for the next hop of a long answer again; ``None`` where the answer ends.
+    async def _choose_for_step(self, delivery: _Delivery, failed: Outcome) -> Lease | None:
+        """A key that asks for the present step again; ``None`` where the answer ends before it.
 
-        Only what is not shown yet can be asked for again. Where the hop fails for good the client
+        Only what is not shown yet can be asked for again. Where the step fails for good the client
         gets what there is, as an answer that was cut at its length.
         """
-        hops = call.hops
-        if hops is not None and not hops.next_is_shown:
+        if delivery.relay is None or not delivery.relay.flowing:
             try:
-                return await self._choose_again(call, failed)
+                return await self._choose_again(delivery, failed)
             except ProxyError:
-                call.exchange.refused = None
-        self._cut_off(call, failed)
+                delivery.context.refused = None
+        self._cut_off(delivery, failed)
         return None
 
-    async def _translate_again(self, call: Call, refusal: str) -> None:
-        translate = partial(call.translate_again, self._signatures, refusal)
-        if call.brief:
-            translate()
+    async def _revise(self, delivery: _Delivery, revision: Revision) -> None:
+        job = delivery.job
+        if job.is_brief:
+            job.revise(revision)
         else:
-            await self._in_thread(translate)
+            await self._in_thread(partial(job.revise, revision))
+        delivery.body, delivery.revised = job.body, True
 
-    def _begin_attempt(self, call: Call, lease: Lease, now: float) -> Lease:
+    def _begin_attempt(self, delivery: _Delivery, lease: Lease, now: float) -> Lease:
+        job, context = delivery.job, delivery.context
         key_id = lease.key.id
         skipped_keys = self._pool.skipped_keys(
-            call.model, now, tried=call.tried, tokens=call.tokens, chosen=key_id
+            job.model, now, tried=context.tried, tokens=job.tokens, chosen=key_id
         )
-        record = AttemptRecord(key_id, lease.key.name, now, skipped_keys=skipped_keys)
-        call.begin_attempt(lease, record)
+        context.attempts.append(
+            Attempt(key_id, lease.key.name, now, lease=lease, skipped_keys=skipped_keys)
+        )
+        context.refused = None
+        delivery.answered = False
         return lease
 
     # -- send, classify, record ------------------------------------------------------------------
 
-    async def _attempt(self, call: Call, lease: Lease) -> Outcome:
-        record = call.exchange.attempts[-1]
+    async def _attempt(self, delivery: _Delivery, lease: Lease) -> Outcome:
+        attempt = delivery.context.attempts[-1]
         response: UpstreamResponse | None = None
         try:
-            response = await self._send(call, lease)
+            response = await self._send(delivery, lease)
             if response.status != 200:
-                outcome = await self._classify(call, response)
-            elif call.translated.stream:
-                outcome = await self._serve_stream(call, lease, response)
-            elif call.accepts:
-                outcome = await self._hand_over(call, response)
+                outcome = await self._classify(delivery.job, response)
+            elif delivery.job.stream:
+                outcome = await self._serve_stream(delivery, lease, response)
             else:
-                outcome = await self._serve_whole(call, lease, response)
+                outcome = await self._serve_whole(delivery, lease, response)
         except UpstreamFailed as failure:
             outcome = classify_failure(failure)
-        except UpstreamErrorEvent as event:
-            outcome = classify_error_event(event.payload, now=self._wall())
+        except ErrorInAnswer as error:
+            outcome = self._provider.classify_error(error.payload, now=self._wall())
         except (StreamIncomplete, UnusableAnswer) as answer:
-            page = None if response is None else classify_page(response.headers)
+            page = None if response is None else self._provider.classify_page(response.headers)
             outcome = page or _no_answer(answer)
         except UpstreamRejected as rejected:
-            outcome = _missing_signature(rejected)
+            outcome = _rejected(rejected)
         finally:
             now = self._seconds()
-            record.end(now)
+            attempt.end(now)
         if outcome.message:
             outcome = replace(outcome, message=self._scrub(outcome.message))
         if outcome.token_quota:
-            outcome = call.judge_size(outcome)
-        record.outcome = outcome
-        if outcome.verdict in TOLD_AT_ONCE:
-            self._pool.record(lease, outcome, now, latency=record.seconds)
+            outcome = _judge_size(outcome, delivery.job.tokens)
+        attempt.outcome = outcome
+        if outcome.verdict in KEYS_FAULT:
+            self._pool.record(lease, outcome, now, latency=attempt.seconds)
         return outcome
 
-    def _send(self, call: Call, lease: Lease) -> Awaitable[UpstreamResponse]:
+    def _send(self, delivery: _Delivery, lease: Lease) -> Awaitable[UpstreamResponse]:
         """Send; from here to the answer's end the time is the upstream's and not ours."""
-        body = call.translated.body
-        if call.hops is not None:
-            body = with_continuation(body, call.hops.token)
-        call.exchange.attempts[-1].begin_waiting(self._seconds())
+        job, context = delivery.job, delivery.context
+        context.attempts[-1].begin_waiting(self._seconds())
         return self._upstream.send(
-            UpstreamRequest(b"POST", call.path, lease.key.secret, body, call.deadline)
+            self._provider.prepare(
+                job.operation, job.model, delivery.body, lease.key.secret, context.deadline
+            )
         )
 
-    async def _classify(self, call: Call, response: UpstreamResponse) -> Outcome:
-        return classify_response(
+    async def _classify(self, job: Job, response: UpstreamResponse) -> Outcome:
+        return self._provider.classify(
             response.status,
             response.headers,
             await response.read(MAX_ERROR_BYTES),
             now=self._wall(),
-            names_resources=call.translated.names_resources,
+            names_resources=job.names_resources,
         )
 
     # -- translate back, write -------------------------------------------------------------------
 
-    async def _hand_over(self, call: Call, response: UpstreamResponse) -> Outcome:
-        """Read the answer for another endpoint, which knows what it says."""
-        body = response.take(MAX_ANSWER_BYTES) or await response.read(MAX_ANSWER_BYTES)
-        call.exchange.attempts[-1].end_waiting(self._seconds())
-        await call.accept(body)
-        return _SUCCESS
-
-    async def _serve_whole(self, call: Call, lease: Lease, response: UpstreamResponse) -> Outcome:
-        """Read the answer, hop by hop where it is a long one, and write it."""
-        answers: list[GenerateContentResponse] = [] if call.hops is None else call.hops.answers
-        size = 0
+    async def _serve_whole(
+        self, delivery: _Delivery, lease: Lease, response: UpstreamResponse
+    ) -> Outcome:
+        """Read the answer, step by step where it takes several, and write it."""
+        context, answer = delivery.context, delivery.whole
+        if answer is None or not delivery.continued:
+            created = int(context.started + context.epoch_offset)
+            answer = delivery.whole = delivery.job.whole_answer(created)
         while True:
             body = response.take(MAX_ANSWER_BYTES) or await response.read(MAX_ANSWER_BYTES)
             now = self._seconds()
-            call.exchange.attempts[-1].end_waiting(now)
-            answer = _decoded(body)
-            if answers and (fault := hop_fault(answer)) is not None:
-                raise UnusableAnswer(fault)
-            answers.append(answer)
-            size += len(body)
-            token = continuation_token(answer)
-            if not token or len(answers) == MAX_HOPS:
+            context.attempts[-1].end_waiting(now)
+            following = answer.receive(body)
+            if following is None:
                 break
-            call.begin_hop(Hops(token, answers, count=len(answers)), now)
-            response = await self._send(call, lease)
+            delivery.begin_step(following, now)
+            response = await self._send(delivery, lease)
             if response.status != 200:
-                return await self._classify(call, response)
+                return await self._classify(delivery.job, response)
         # Large ones hold what they were read from.
-        del answer, body
-        if size <= LARGE_ANSWER_BYTES:
-            return self._write_whole(call, self._completed(call, answers))
-        made: list[CompletedAnswer] = []
-        await self._in_thread(lambda: made.append(self._completed(call, answers)))
-        return self._write_whole(call, made.pop())
+        del body
+        if not answer.is_large:
+            return self._write_whole(delivery, answer.encode())
+        return self._write_whole(delivery, await self._from_thread(answer.encode))
 
-    def _completed(self, call: Call, answers: list[GenerateContentResponse]) -> CompletedAnswer:
-        """What the hops in ``answers`` say together; lets go of them. Any thread may."""
-        exchange = call.exchange
-        completed = to_openai(
-            answers,
-            call.translated.context,
-            created=int(exchange.started + exchange.epoch_offset),
-            new_id=self._new_id,
-            signatures=self._signatures,
-        )
-        answers.clear()
-        return completed
-
-    def _write_whole(self, call: Call, completed: CompletedAnswer) -> Outcome:
+    def _write_whole(self, delivery: _Delivery, encoded: EncodedAnswer) -> Outcome:
         """Write what the upstream has answered."""
-        if completed.empty and not call.unusable:
+        context = delivery.context
+        if encoded.empty and not unusable(context.step_attempts):
             raise UnusableAnswer("empty answer")
-        call.exchange.usage = completed.usage
-        call.exchange.first_byte = self._seconds()
-        call.writer.answer(completed.body)
-        return _BLOCKED if completed.blocked else _SUCCESS
+        context.usage = encoded.usage
+        context.first_byte = self._seconds()
+        delivery.writer.answer(encoded.body)
+        return _BLOCKED if encoded.blocked else _SUCCESS
 
-    async def _serve_stream(self, call: Call, lease: Lease, response: UpstreamResponse) -> Outcome:
+    async def _serve_stream(
+        self, delivery: _Delivery, lease: Lease, response: UpstreamResponse
+    ) -> Outcome:
         """Relay the stream as it comes. The first event that says anything commits to this key."""
-        hops = call.hops
-        earlier = None if hops is None else hops.relay
-        relay = earlier if isinstance(earlier, StreamRelay) else self._relay(call)
-        translator = relay.translator
-        count = 1
-        if hops is not None:
-            count += hops.count
-            relay.begin_hop()
+        context = delivery.context
+        if delivery.continued and delivery.relay is not None:
+            relay = delivery.relay
+            relay.begin_step()
+        else:
+            relay = delivery.relay = self._relay(delivery)
+        answer = relay.answer
         try:
             while True:
-                call.stream_answered = True
-                call.writer.attach(response)
+                delivery.answered = True
+                delivery.writer.attach(response)
                 await response.stream(relay.receive)
                 now = self._seconds()
-                call.exchange.attempts[-1].end_waiting(now)
+                context.attempts[-1].end_waiting(now)
                 relay.end_of_body()
-                token = translator.continuation
-                if token is None or count == MAX_HOPS:
+                following = answer.next_step()
+                if following is None:
                     break
-                call.begin_hop(Hops(token, [], relay, count), now)
-                relay.close_hop()
-                response = await self._send(call, lease)
+                delivery.begin_step(following, now)
+                relay.close_step()
+                response = await self._send(delivery, lease)
                 if response.status != 200:
-                    return await self._classify(call, response)
-                relay.begin_hop()
-                count += 1
+                    return await self._classify(delivery.job, response)
+                relay.begin_step()
             relay.finish()
         finally:
-            call.exchange.usage = translator.usage
-        return _BLOCKED if translator.blocked else _SUCCESS
+            context.usage = answer.usage
+        return _BLOCKED if answer.blocked else _SUCCESS
 
-    def _relay(self, call: Call) -> StreamRelay:
-        translator = ChatStreamTranslator(
-            call.translated.context,
-            created=int(call.exchange.started_at),
-            new_id=self._new_id,
-            signatures=self._signatures,
+    def _relay(self, delivery: _Delivery) -> StreamRelay:
+        context = delivery.context
+        answer = delivery.job.streamed_answer(int(context.started + context.epoch_offset))
+        return StreamRelay(
+            answer, self._provider, context, delivery.writer, self._seconds, self._committed
         )
-        return StreamRelay(translator, call, self._seconds, lambda: self._prove(call))
+
+    async def _from_thread(self, make: Callable[[], _T]) -> _T:
+        """What ``make`` gives, where that would hold up other requests."""
+        made: list[_T] = []
+        await self._in_thread(lambda: made.append(make()))
+        return made.pop()
 
     # -- the end ---------------------------------------------------------------------------------
 
-    def _cut_off(self, call: Call, outcome: Outcome) -> None:
-        """End a long answer with what there is: its next hop failed for good, with ``outcome``."""
-        hops = call.hops
+    def _cut_off(self, delivery: _Delivery, outcome: Outcome) -> None:
+        """End a long answer with what there is: its next step failed for good, with ``outcome``."""
         try:
-            if hops is not None and hops.relay is not None:
-                hops.relay.cut_off()
-            elif hops is not None:
-                self._write_whole(call, self._completed(call, hops.answers))
+            if delivery.relay is not None:
+                delivery.relay.cut_off()
+            elif delivery.whole is not None:
+                self._write_whole(delivery, delivery.whole.encode())
         except GemproxyError as rest:
-            if call.writer.started:
-                self._break_off(call, outcome)
+            if delivery.writer.started:
+                self._break_off(delivery, outcome)
                 return
-            raise self._final_error(call, outcome) from rest
-        self._note_broken_off(call, outcome)
+            raise self._final_error(delivery, outcome) from rest
+        _note_broken_off(delivery.context, outcome)
 
-    def _break_off(self, call: Call, outcome: Outcome) -> None:
-        """End a stream that had begun with an event on which the official SDKs raise."""
-        error = error_for(outcome)
+    def _break_off(self, delivery: _Delivery, outcome: Outcome) -> None:
+        """End a stream that had begun with an event that tells of the error."""
+        error = _error_for(outcome, delivery.job)
         if outcome.verdict is Verdict.NETWORK and outcome.reason in _JUST_STOPPED:
             error = StreamIncomplete("The upstream ended the stream before it was complete.")
-        call.writer.write_error(error)
-        call.writer.finish()
-        self._note_broken_off(call, outcome)
+        delivery.writer.write_error(error)
+        delivery.writer.finish()
+        _note_broken_off(delivery.context, outcome)
 
-    def _note_broken_off(self, call: Call, outcome: Outcome) -> None:
-        """The client has the beginning: whose fault the rest was cannot be found out any more."""
-        if outcome.verdict in SAME_KEY_MAY_SERVE:
-            broken_off = replace(outcome, verdict=Verdict.BROKEN_OFF)
-            call.exchange.attempts[-1].outcome = broken_off
-
-    def _prove(self, call: Call) -> None:
+    def _committed(self, context: RequestContext) -> None:
         """The upstream has begun to answer: whoever waits for a trial need not wait for its end."""
-        self._models.record(call.permit, success=True, now=self._seconds())
-        self._pool.mark_serving(call.leases[-1])
+        lease = context.attempts[-1].lease
+        if context.permit is not None:
+            self._models.record(context.permit, success=True, now=self._seconds())
+        if lease is not None:
+            self._pool.mark_serving(lease)
 
-    def _final_error(self, call: Call, outcome: Outcome) -> ProxyError:
+    def _final_error(self, delivery: _Delivery, outcome: Outcome) -> ProxyError:
         """What the client sees of the last outcome, now that nothing is left to try."""
         if outcome.verdict in _ANSWERED_BY_THE_POOL:
-            return self._pool.unavailable(call.model, self._seconds(), outcome)
-        return error_for(outcome)
+            return self._pool.unavailable(delivery.job.model, self._seconds(), outcome)
+        return _error_for(outcome, delivery.job)
 
-    def _advise(self, call: Call, error: UpstreamUnavailable) -> None:
+    def _advise(self, model: str, error: UpstreamUnavailable) -> None:
         """Nobody should come back before the model is tried again."""
-        delay = self._models.delay(call.model, self._seconds())
+        delay = self._models.delay(model, self._seconds())
         if delay > (error.retry_after or 0.0):
             error.retry_after = delay
 
-    def _settle(self, call: Call) -> None:
+    def _settle(self, delivery: _Delivery) -> None:
         """The request is over and its failures can be attributed: now it is known who pays."""
         now = self._seconds()
-        exchange = call.exchange
-        attempts = exchange.attempts
+        context = delivery.context
+        attempts, permit = context.attempts, context.permit
         paid = attribute(attempts)
         last = len(attempts) - 1
-        for place, lease in enumerate(call.leases):
-            record = attempts[place]
-            charge = record.charge = paid.charges[place]
+        for place, attempt in enumerate(attempts):
+            lease, attempt.lease = attempt.lease, None
+            charge = attempt.charge = paid.charges[place]
+            if lease is None:
+                continue
             if charge is _KEY:
                 # What was used is the last attempt's: it gave the answer, or what there is of it.
-                tokens = exchange.usage.total if exchange.usage and place == last else None
-                self._pool.record(lease, record.outcome, now, latency=record.seconds, tokens=tokens)
+                tokens = context.usage.total if context.usage and place == last else None
+                self._pool.record(
+                    lease, attempt.outcome, now, latency=attempt.seconds, tokens=tokens
+                )
             else:
                 self._pool.release(lease, now)
-        if paid.model_served is None:
-            self._models.release(call.permit, now)
-        elif paid.model_served:
-            self._models.succeeded(call.permit, now)
-        else:
-            body = digest(call.translated.body)
-            self._models.record(call.permit, success=False, now=now, body=body)
+        context.permit = None
+        if permit is not None:
+            if paid.model_served is None:
+                self._models.release(permit, now)
+            elif paid.model_served:
+                self._models.succeeded(permit, now)
+            else:
+                body = digest(delivery.job.body)
+                self._models.record(permit, success=False, now=now, body=body)
         if attempts:
-            exchange.outcome = _WORDS[attempts[-1].outcome.verdict]
+            context.outcome = _WORDS[attempts[-1].outcome.verdict]
 
 
-def _missing_signature(rejected: UpstreamRejected) -> Outcome:
-    """A 200 that says what a 400 would: the history came without a thought signature."""
+def _note_broken_off(context: RequestContext, outcome: Outcome) -> None:
+    """The client has the beginning: whose fault the rest was cannot be found out any more."""
+    if outcome.verdict in SAME_KEY_MAY_SERVE:
+        context.attempts[-1].outcome = replace(outcome, verdict=Verdict.BROKEN_OFF)
+
+
+def _error_for(outcome: Outcome, job: Job) -> ProxyError:
+    """What the client sees of ``outcome``, in the words of its own request."""
+    error = error_for(outcome)
+    if error.param == PROMPT:
+        error.param = job.prompt_param
+    return error
+
+
+def _rejected(rejected: UpstreamRejected) -> Outcome:
+    """A 200 that says what a 400 would."""
     return Outcome(
-        Verdict.REQUEST, 400, reason=SIGNATURE_REFUSED, message=rejected.message, param="messages"
+        Verdict.REQUEST,
+        400,
+        reason=rejected.reason or "",
+        message=rejected.message,
+        param=rejected.param,
     )
 
 
 def _no_answer(said: StreamIncomplete | UnusableAnswer) -> Outcome:
-    """A 200 whose body broke off, is not Gemini's, or holds nothing."""
+    """A 200 whose body broke off, is not the provider's, or holds nothing."""
     if isinstance(said, StreamIncomplete):
         return classify_failure(UpstreamFailed(FailureKind.TRUNCATED))
     if isinstance(said, MalformedUpstreamResponse):
@@ -521,8 +569,18 @@ def _no_answer(said: StreamIncomplete | UnusableAnswer) -> Outcome:
     return Outcome(Verdict.UNUSABLE, 200, reason=said.reason)
 
 
-def _decoded(body: bytes) -> GenerateContentResponse:
-    answer = decode_answer(body)
-    if answer.error is not NO_ERROR and answer.is_error:
-        raise UpstreamErrorEvent(body)
-    return answer
+def _judge_size(outcome: Outcome, tokens: int) -> Outcome:
+    """A prompt that alone is larger than a minute's token quota is the request's fault.
+
+    The provider refuses it with every key, for ever; cooling key after key for it would take the
+    whole pool out (recording: chat real error scenarios, context length).
+    """
+    if not 0 < (outcome.token_quota or 0) < tokens:
+        return outcome
+    return replace(
+        outcome,
+        verdict=Verdict.REQUEST,
+        status=400,
+        code="context_length_exceeded",
+        param=PROMPT,
+    )

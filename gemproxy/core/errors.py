@@ -7,6 +7,7 @@
     ├── UpstreamFailed          the network's: no usable HTTP answer came; never shown as it is
     ├── UnusableAnswer          the model's: HTTP 200 with nothing in it that could be an answer
     │   └── MalformedUpstreamResponse       the network's: HTTP 200 whose body is not Gemini's
+    ├── ErrorInAnswer           the upstream's: HTTP 200 that tells of an error
     ├── StorageError            the disk's: the state cannot be read or written; nobody's request
     │   ├── StorageUnavailable  not now: locked, full, read-only, forbidden; tried again
     │   ├── StorageCorrupt      the file is damaged; it is moved aside
@@ -178,6 +179,17 @@ class MalformedUpstreamResponse(UnusableAnswer):
 
     Whatever sent it, it counts as if the network had failed.
     """
+
+
+class ErrorInAnswer(GemproxyError):
+    """An HTTP 200, or an event of a stream, that is an error object; ``payload`` is its JSON.
+
+    To be classified by the provider.
+    """
+
+    def __init__(self, payload: bytes) -> None:
+        super().__init__("an error object in place of an answer")
+        self.payload = payload
 
 
 class StorageError(GemproxyError):

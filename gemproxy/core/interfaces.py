@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 from msgspec import Struct
 
 from gemproxy.buffer_list import BufferList
-from gemproxy.core.context import Exchange
+from gemproxy.core.context import RequestContext
 from gemproxy.core.errors import ProxyError
 from gemproxy.secret import Secret
 from gemproxy.state.model import MetricsRow, State
@@ -137,7 +137,7 @@ class ErrorEncoder:
 class Telemetry(Protocol):
     """Where finished requests are told."""
 
-    def request_finished(self, exchange: Exchange, status: int, seconds: float) -> None:
+    def request_finished(self, exchange: RequestContext, status: int, seconds: float) -> None:
         """``status`` is what the client got, 499 when it left first; ``seconds`` the whole time."""
 
 

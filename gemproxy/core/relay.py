@@ -1,48 +1,58 @@
-"""A stream on its way from the upstream to the client."""
+"""A stream on its way from the upstream to the client.
+
+The provider's decoder cuts what arrives into payloads, the endpoint's :class:`StreamedAnswer` makes
+events of them, and the writer sends these. Until the first event that says something the relay
+holds back what there is, so that another key may still be tried; with that event it commits.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from gemproxy.core.call import Call
+from gemproxy.api.base import StreamedAnswer
+from gemproxy.core.context import RequestContext
 from gemproxy.core.errors import StreamIncomplete, UnusableAnswer
-from gemproxy.providers.gemini.wire.sse import EventStreamDecoder
-from gemproxy.translate.openai_chat__gemini.stream import ChatStreamTranslator
+from gemproxy.core.interfaces import ReplyWriter
+from gemproxy.core.retry import unusable
+from gemproxy.providers.base import Provider
 
 
 class StreamRelay:
     """Upstream bytes in, client events out; the first event that says anything commits.
 
-    ``mark_serving`` is called at that moment.
+    ``committed`` is called at that moment. ``seconds`` gives monotonic time.
     """
 
     def __init__(
         self,
-        translator: ChatStreamTranslator,
-        call: Call,
+        answer: StreamedAnswer,
+        provider: Provider,
+        context: RequestContext,
+        writer: ReplyWriter,
         seconds: Callable[[], float],
-        mark_serving: Callable[[], None],
+        committed: Callable[[RequestContext], None],
     ) -> None:
-        self.translator = translator
-        self._decoder = EventStreamDecoder()
-        self._call = call
-        self._writer = call.writer
+        self.answer = answer
+        self._provider = provider
+        self._decoder = provider.read_stream()
+        self._context = context
+        self._writer = writer
         self._seconds = seconds
-        self._mark_serving = mark_serving
+        self._committed = committed
         self._held = b""
         self._resumed = False
-        #: Whether something of this hop is out.
+        #: Whether something of this step is out.
         self.flowing = False
 
-    def close_hop(self) -> None:
-        """This hop is complete, and another is to come."""
+    def close_step(self) -> None:
+        """This step is complete, and another is to come."""
         self._resumed = False
         self.flowing = False
 
-    def begin_hop(self) -> None:
-        """The body of the next hop follows: for the first time, or after one that gave nothing."""
-        self.translator.resume(again=self._resumed)
-        self._decoder = EventStreamDecoder()
+    def begin_step(self) -> None:
+        """The body of the next step follows: for the first time, or after one that gave nothing."""
+        self.answer.resume(again=self._resumed)
+        self._decoder = self._provider.read_stream()
         self._resumed = True
         self.flowing = False
 
@@ -51,7 +61,7 @@ class StreamRelay:
         payloads = self._decoder.receive(data)
         if self.flowing and len(payloads) == 1:
             # As most events of a stream come.
-            self._writer.write(self.translator.receive(payloads[0]))
+            self._writer.write(self.answer.receive(payloads[0]))
         else:
             self._translate(payloads)
 
@@ -61,35 +71,40 @@ class StreamRelay:
             self._translate(self._decoder.close())
         except UnusableAnswer as rest:
             raise StreamIncomplete("The upstream stopped within an event.") from rest
-        self._decoder = EventStreamDecoder()
+        self._decoder = self._provider.read_stream()
 
     def finish(self) -> None:
         """Write the last events. Raises what makes the end no good end."""
-        if self._resumed and not self.flowing and self.translator.malformed:
+        if self._resumed and not self.flowing and self.answer.malformed:
             raise UnusableAnswer("no content in a further hop")
-        events = self.translator.finish()
-        if self.translator.empty and not self._call.unusable and not self._writer.started:
-            raise UnusableAnswer("empty answer")
+        events = self.answer.finish()
+        if self.answer.empty and not self._writer.started:
+            self._refuse_empty()
         self._commit()
         self._writer.write(events)
         self._writer.finish()
 
     def cut_off(self) -> None:
         """End a long answer with what there is of it: the rest will not come."""
-        self.translator.cut_off()
+        self.answer.cut_off()
         self._resumed = False
         self.finish()
+
+    def _refuse_empty(self) -> None:
+        """Raise, but where the attempt before was empty as well: then that is the answer."""
+        if not unusable(self._context.step_attempts):
+            raise UnusableAnswer("empty answer")
 
     def _translate(self, payloads: list[bytes]) -> None:
         translated: list[bytes] = []
         try:
-            translated.extend(map(self.translator.receive, payloads))
+            translated.extend(map(self.answer.receive, payloads))
         finally:
             # An error event does not take back what came before it in the same read.
             self._write(b"".join(translated))
 
     def _write(self, events: bytes) -> None:
-        if self._writer.started or self.translator.started:
+        if self._writer.started or self.answer.started:
             self._commit()
             self._writer.write(events)
             self.flowing = self.flowing or bool(events)
@@ -98,7 +113,7 @@ class StreamRelay:
 
     def _commit(self) -> None:
         if not self._writer.started:
-            self._call.exchange.first_byte = self._seconds()
+            self._context.first_byte = self._seconds()
             self._writer.begin_stream()
-            self._mark_serving()
+            self._committed(self._context)
             self._writer.write(self._held)

@@ -15,8 +15,9 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from gemproxy.api.base import Route
 from gemproxy.clock import wall_clock
-from gemproxy.core.context import Exchange
+from gemproxy.core.context import RequestContext
 from gemproxy.core.errors import (
     Draining,
     InternalError,
@@ -60,26 +61,14 @@ class LifecycleSettings:
     cors_origins: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True)
-class Route:
-    """A route of the public API: its template as log and metrics have it, and its methods."""
-
-    template: str
-    methods: tuple[bytes, ...]
-
-    @property
-    def allow(self) -> tuple[str, ...]:
-        """For the header ``Allow``; that GET implies HEAD is not told there."""
-        return tuple(each.decode("ascii") for each in self.methods if each != b"HEAD")
-
-
 class RequestLifecycle:
     """The lifecycle of the requests of the public API.
 
     A request comes through :meth:`check_head` before its body is read, and through :meth:`handle`
     when the body is complete. ``settings`` and ``auth`` may be replaced between two requests.
-    ``new_request_id`` gives a fresh id for a request that brings none; ``errors`` encodes errors,
-    and ``scrub`` takes secrets out of their bodies, which may repeat what the client sent.
+    ``new_request_id`` gives a fresh id for a request that brings none; ``errors`` encodes the
+    errors of requests that were refused before their route was known, and ``scrub`` takes secrets
+    out of errors' bodies, which may repeat what the client sent.
     """
 
     _log = Logger()
@@ -119,7 +108,7 @@ class RequestLifecycle:
     def check_head(self, request: ProxyRequest, route: Route) -> None:
         """See :class:`gemproxy.http.gate.RequestGate`. All that a head decides, in its order."""
         settings, length = self.settings, request.length
-        request.route = route.template
+        request.route, request.errors = route.template, route.errors
         if self.draining:
             request.channel.persistent = False
             raise Draining("The proxy is about to stop. Try again.", retry_after=1)
@@ -183,7 +172,7 @@ class RequestLifecycle:
         self,
         request: ProxyRequest,
         route: str,
-        serve: Callable[[Exchange, RequestWriter], Awaitable[None]],
+        serve: Callable[[RequestContext, RequestWriter], Awaitable[None]],
     ) -> CoroutineRunner:
         """Let ``serve`` do the work of ``request``, and answer for whatever it raises.
 
@@ -247,9 +236,9 @@ class RequestLifecycle:
     async def _serve(
         self,
         request: ProxyRequest,
-        exchange: Exchange,
+        exchange: RequestContext,
         writer: RequestWriter,
-        serve: Callable[[Exchange, RequestWriter], Awaitable[None]],
+        serve: Callable[[RequestContext, RequestWriter], Awaitable[None]],
     ) -> None:
         status = 200
         try:
@@ -276,10 +265,10 @@ class RequestLifecycle:
             request.is_working = False
             self.release(request)
 
-    def _begin(self, request: ProxyRequest, route: str) -> tuple[Exchange, RequestWriter]:
+    def _begin(self, request: ProxyRequest, route: str) -> tuple[RequestContext, RequestWriter]:
         request_id = request_id_of(request, self._new_request_id)
         now = self._reactor.seconds()
-        exchange = Exchange(request_id, route, now)
+        exchange = RequestContext(request_id, route, now)
         exchange.epoch_offset = self._wall() - now
         origins = self.settings.cors_origins
         headers = lines(cors_headers(request, origins)) if origins else b""
@@ -289,27 +278,32 @@ class RequestLifecycle:
             exchange,
             headers,
             self.settings.heartbeat,
-            self._errors,
+            request.errors or self._errors,
             self._scrub,
             self.settings.headers_after,
         )
-        if request.caller is not None and request.caller.debug:
-            writer.tells_key = True
+        caller = request.caller
+        if caller is not None:
+            exchange.client = caller.name
+            if caller.debug:
+                writer.tells_key = True
         return exchange, writer
 
-    def _fail(self, exchange: Exchange, writer: RequestWriter, error: ProxyError) -> int:
+    def _fail(self, exchange: RequestContext, writer: RequestWriter, error: ProxyError) -> int:
         if not exchange.outcome:
             exchange.outcome = error.word
         return writer.fail(error)
 
-    def _cut_off(self, request: ProxyRequest, exchange: Exchange, writer: RequestWriter) -> int:
+    def _cut_off(
+        self, request: ProxyRequest, exchange: RequestContext, writer: RequestWriter
+    ) -> int:
         """The drain's time is up; the client is told, in the middle of its stream if need be."""
         error = Draining("The proxy stopped before this request was complete.", retry_after=1)
         exchange.outcome = "draining"
         request.channel.persistent = False
         return writer.fail(error)
 
-    def _report(self, exchange: Exchange, status: int) -> None:
+    def _report(self, exchange: RequestContext, status: int) -> None:
         now = self._reactor.seconds()
         # Anew: the wall clock may have been set since the request came.
         exchange.epoch_offset = self._wall() - now

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from twisted.internet.tcp import Connection
 
     from gemproxy.core.audit import Actor
-    from gemproxy.core.context import Exchange
+    from gemproxy.core.context import RequestContext
+    from gemproxy.core.interfaces import ErrorEncoder
     from gemproxy.http.auth import Client
     from gemproxy.http.http1 import RequestHead
     from gemproxy.http.interfaces import Channel
@@ -79,11 +80,13 @@ class ProxyRequest(Request):
     # What the gate decided from the head (:class:`gemproxy.http.gate.RequestGate`).
     #: The template of the route, or a word for a path without one.
     route = "refused"
+    #: Encodes the errors of whoever asks for it.
+    errors: ErrorEncoder | None = None
     max_body_bytes = 0
     #: The sender: of a request to the public API, or of one to the admin API.
     caller: Client | None = None
     actor: Actor | None = None
-    admin_context: Exchange | None = None
+    admin_context: RequestContext | None = None
 
     # Its share of the limits for all requests; given back by ``RequestGate.release``.
     has_place = False

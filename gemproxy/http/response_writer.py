@@ -14,7 +14,7 @@ from gemproxy.batched_writes import send
 from gemproxy.core.errors import ProxyError
 
 if TYPE_CHECKING:
-    from gemproxy.core.context import Exchange
+    from gemproxy.core.context import RequestContext
     from gemproxy.core.interfaces import ErrorEncoder, Flow
     from gemproxy.http.request import ProxyRequest
 
@@ -106,7 +106,7 @@ class RequestWriter:
         self,
         reactor: IReactorTime,
         request: ProxyRequest,
-        exchange: Exchange,
+        exchange: RequestContext,
         headers: bytes,
         heartbeat: float,
         errors: ErrorEncoder,

@@ -27,18 +27,20 @@ from gemproxy import __version__
 from gemproxy.admin.api import AdminAPI, AdminParts
 from gemproxy.admin.auth_gate import AdminAuthGate, AdminDependencies
 from gemproxy.admin.health import ServiceStatus
-from gemproxy.api.openai.embeddings import Embeddings
+from gemproxy.api.openai.chat import ChatEndpoint
+from gemproxy.api.openai.embeddings import EmbeddingsEndpoint
 from gemproxy.api.openai.errors import OPENAI_ERRORS
-from gemproxy.api.public import ModelNames, OpenAIAPI
+from gemproxy.api.openai.models import ModelsEndpoint
+from gemproxy.api.public import PublicAPI
 from gemproxy.clock import wall_clock
 from gemproxy.config import endpoints, rules
 from gemproxy.config.changes import SettingsChange
 from gemproxy.config.settings import PersistenceSettings, ProxySettings, Settings
-from gemproxy.core.call import ForwardingSettings
 from gemproxy.core.catalogue import ModelCatalogue
-from gemproxy.core.context import Exchange
-from gemproxy.core.dispatch import Forwarder
+from gemproxy.core.context import RequestContext
+from gemproxy.core.dispatch import Dispatcher
 from gemproxy.core.errors import ConfigError, Fault
+from gemproxy.core.retry import RetrySettings
 from gemproxy.http.auth import TokenAuth
 from gemproxy.http.auth_failures import AuthFailures
 from gemproxy.http.connection_limits import ConnectionLimits
@@ -48,6 +50,7 @@ from gemproxy.http.site import ProxySite, new_request_id
 from gemproxy.http.tls import strengthen, tls_factory
 from gemproxy.pool.models import ModelBreakers
 from gemproxy.pool.pool import KeyPool, PoolSettings
+from gemproxy.providers.gemini.provider import GeminiProvider
 from gemproxy.service.accepting import AcceptGuard
 from gemproxy.service.checkpoint import Checkpoint
 from gemproxy.service.clock_watch import ClockWatch
@@ -80,6 +83,7 @@ from gemproxy.telemetry.recent import RecentOutcomes
 from gemproxy.telemetry.request_log import RequestLog
 from gemproxy.telemetry.scrubbing import Scrubber
 from gemproxy.telemetry.telemetry import PoolListeners, Telemetries
+from gemproxy.translate.shared.model_names import ModelNames
 from gemproxy.translate.shared.signatures import SignatureStore
 from gemproxy.upstream.client import GeminiUpstream
 
@@ -139,7 +143,7 @@ class Daemon:
         self._upstream.apply(settings.upstream)
         self._pool.apply(settings.keys, pool_settings(settings), self._reactor.seconds())
         self._models.configure(settings.monitoring.failure_threshold)
-        self._forwarder.settings = forwarding_settings(settings)
+        self._dispatcher.settings = retry_settings(settings)
         self._catalogue.cache_seconds = settings.models.cache_seconds
         self._catalogue.request_timeout = settings.upstream.request_timeout_seconds
         self._lifecycle.settings = lifecycle_settings(settings)
@@ -148,7 +152,8 @@ class Daemon:
         self._site.connections.apply(connection_limits(settings))
         for guard in self._guards:
             guard.apply(origin_settings(settings.proxy))
-        self._api.names = model_names(settings)
+        names = model_names(settings)
+        self._chat.names = self._embeddings.names = self._model_list.names = names
         self._checkpoint.interval = settings.persistence.checkpoint_seconds
         self._health.interval = settings.monitoring.health_check_interval
         if isinstance(self._store, FallbackStateStore):
@@ -197,23 +202,24 @@ class Daemon:
         self._signatures = SignatureStore()
         self._upstream = GeminiUpstream(reactor, settings.upstream, f"gemproxy/{__version__}")
         self._translation = Threads(reactor, _TRANSLATING, "translation")
-        self._forwarder = Forwarder(
-            forwarding_settings(settings),
+        provider = GeminiProvider()
+        self._dispatcher = Dispatcher(
+            retry_settings(settings),
+            provider=provider,
             pool=self._pool,
             models=self._models,
             upstream=self._upstream,
-            signatures=self._signatures,
             seconds=reactor.seconds,
             sleep=lambda seconds: deferLater(reactor, seconds),
-            new_id=new_call_id,
             in_thread=self._translation.do,
             scrub=scrub,
             wall=self._wall,
         )
         self._key_probe = KeyProbe(
-            self._upstream, seconds=reactor.seconds, scrub=scrub, wall=self._wall
+            provider, self._upstream, seconds=reactor.seconds, scrub=scrub, wall=self._wall
         )
         self._catalogue = ModelCatalogue(
+            provider,
             self._pool,
             self._upstream,
             cache_seconds=settings.models.cache_seconds,
@@ -290,14 +296,16 @@ class Daemon:
             self._auth_failures,
         )
         self._admin = AdminAPI(self._gate, self._admin_parts())
-        self._api = OpenAIAPI(
+        names = model_names(settings)
+        self._chat = ChatEndpoint(names, self._signatures, new_call_id, self._scrubber.scrub)
+        self._embeddings = EmbeddingsEndpoint(names)
+        self._model_list = ModelsEndpoint(self._catalogue, names, self._pool.allowed_models)
+        self._api = PublicAPI(
             self._lifecycle,
-            self._forwarder,
-            Embeddings(self._forwarder, self._translation.do, reactor.seconds),
-            self._catalogue,
-            model_names(settings),
+            self._dispatcher,
+            [self._chat, self._embeddings],
+            self._model_list,
             lambda: self._pool.can_serve(reactor.seconds()),
-            self._pool.allowed_models,
             self._translation.do,
             None if settings.proxy.admin_endpoint else self._admin,
         )
@@ -483,7 +491,7 @@ class Daemon:
 
     async def _refresh_models(self) -> None:
         """Refresh the list of models before a client has to wait for it."""
-        exchange = Exchange("health", "health", self._reactor.seconds())
+        exchange = RequestContext("health", "health", self._reactor.seconds())
         await self._catalogue.refresh(exchange)
 
     def _stop_seconds(self) -> float:
@@ -529,15 +537,13 @@ def pool_settings(settings: Settings) -> PoolSettings:
     )
 
 
-def forwarding_settings(settings: Settings) -> ForwardingSettings:
-    """The part of the configuration that the forwarder needs."""
-    return ForwardingSettings(
+def retry_settings(settings: Settings) -> RetrySettings:
+    """The part of the configuration that the dispatcher needs."""
+    return RetrySettings(
         max_attempts=settings.retry.max_attempts,
         backoff=settings.retry.backoff_seconds,
         request_timeout=settings.upstream.request_timeout_seconds,
         first_chunk_retry=settings.streaming.first_chunk_retry,
-        aliases=settings.models.aliases,
-        allowed_models=frozenset(settings.models.allow),
     )
 
 

@@ -9,16 +9,13 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 
 from gemproxy.core.errors import UnusableAnswer, UpstreamFailed
-from gemproxy.core.interfaces import Upstream, UpstreamRequest
+from gemproxy.core.interfaces import Upstream
 from gemproxy.core.sentences import first_sentence
 from gemproxy.pool.key import Key
 from gemproxy.pool.outcome import Outcome, Verdict
 from gemproxy.pool.pool import KeyPool, Lease
-from gemproxy.providers.gemini.classify import classify_failure, classify_response
-from gemproxy.translate.openai_models__gemini import decode_page
+from gemproxy.providers.base import Provider, classify_failure
 
-#: One page with one model: a free call.
-PROBE_PATH = b"/v1beta/models?pageSize=1"
 PROBE_SECONDS = 10.0
 #: Bytes; another gateway may send its whole list.
 _MAX_ANSWER_BYTES = 4 * 1024 * 1024
@@ -54,12 +51,14 @@ class KeyProbe:
 
     def __init__(
         self,
+        provider: Provider,
         upstream: Upstream,
         *,
         seconds: Callable[[], float],
         scrub: Callable[[str], str],
         wall: Callable[[], float] | None = None,
     ) -> None:
+        self._provider = provider
         self._upstream = upstream
         self._seconds = seconds
         self._wall = wall or seconds
@@ -72,15 +71,23 @@ class KeyProbe:
 
     async def _outcome(self, key: Key) -> Outcome:
         deadline = self._seconds() + PROBE_SECONDS
-        request = UpstreamRequest(b"GET", PROBE_PATH, key.secret, deadline=deadline)
+        request = self._provider.probe(key.secret, deadline)
         try:
             response = await self._upstream.send(request)
             body = await response.read(_MAX_ANSWER_BYTES)
         except UpstreamFailed as failure:
             return classify_failure(failure)
         if response.status == 200:
-            return _judged(body)
-        return classify_response(response.status, response.headers, body, now=self._wall())
+            return self._judge(body)
+        return self._provider.classify(response.status, response.headers, body, now=self._wall())
+
+    def _judge(self, body: bytes) -> Outcome:
+        """A portal's page comes with status 200 as well."""
+        try:
+            self._provider.read_models(body)
+        except UnusableAnswer as answer:
+            return Outcome(Verdict.UNUSABLE, 200, reason="no_list", message=answer.reason)
+        return Outcome(Verdict.SUCCESS, 200)
 
 
 class ActiveHealthCheck:
@@ -156,12 +163,3 @@ class ActiveHealthCheck:
                 status=outcome.status,
                 message=first_sentence(outcome.message),
             )
-
-
-def _judged(body: bytes) -> Outcome:
-    """Also checks the body: a captive portal answers with status 200 too."""
-    try:
-        decode_page(body)
-    except UnusableAnswer as answer:
-        return Outcome(Verdict.UNUSABLE, 200, reason="no_list", message=answer.reason)
-    return Outcome(Verdict.SUCCESS, 200)

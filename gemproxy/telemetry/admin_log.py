@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from twisted.logger import Logger
 
 if TYPE_CHECKING:
-    from gemproxy.core.context import Exchange
+    from gemproxy.core.context import RequestContext
     from gemproxy.core.interfaces import Telemetry
 
 
@@ -23,7 +23,7 @@ class OperatorLog:
     def __init__(self, requests: Telemetry) -> None:
         self._requests = requests
 
-    def request_finished(self, exchange: Exchange, status: int, seconds: float) -> None:
+    def request_finished(self, exchange: RequestContext, status: int, seconds: float) -> None:
         """See :class:`gemproxy.core.interfaces.Telemetry`."""
         if status >= 400:
             self._requests.request_finished(exchange, status, seconds)

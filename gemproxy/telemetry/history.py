@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 
-from gemproxy.core.context import AttemptRecord, Exchange, Refusal
+from gemproxy.core.context import Attempt, Refusal, RequestContext
 from gemproxy.core.sentences import first_sentence
 from gemproxy.pool.outcome import Charge
 from gemproxy.pool.status import SkippedKey
@@ -66,7 +66,7 @@ class RequestExplanation:
 
 
 #: The exchange, the status that the client got, how many seconds it took.
-_Finished = tuple[Exchange, int, float]
+_Finished = tuple[RequestContext, int, float]
 
 
 class RequestHistory:
@@ -81,7 +81,7 @@ class RequestHistory:
         self._finished: deque[_Finished] = deque(maxlen=capacity)
         self._turned_away: deque[_Finished] = deque(maxlen=turned_away)
 
-    def request_finished(self, exchange: Exchange, status: int, seconds: float) -> None:
+    def request_finished(self, exchange: RequestContext, status: int, seconds: float) -> None:
         """See :class:`gemproxy.core.interfaces.Telemetry`."""
         kept = self._turned_away if exchange.turned_away else self._finished
         kept.append((exchange, status, seconds))
@@ -113,7 +113,7 @@ def _end(finished: _Finished) -> float:
     return exchange.started + seconds
 
 
-def _record(exchange: Exchange, status: int, seconds: float) -> RequestRecord:
+def _record(exchange: RequestContext, status: int, seconds: float) -> RequestRecord:
     first_byte, usage = exchange.first_byte, exchange.usage
     return RequestRecord(
         id=exchange.id,
@@ -132,13 +132,13 @@ def _record(exchange: Exchange, status: int, seconds: float) -> RequestRecord:
     )
 
 
-def _attempts(exchange: Exchange) -> Iterator[AttemptExplanation]:
+def _attempts(exchange: RequestContext) -> Iterator[AttemptExplanation]:
     yield from map(_attempt, exchange.attempts)
     if exchange.refused is not None:
         yield _refusal(exchange.refused)
 
 
-def _attempt(attempt: AttemptRecord) -> AttemptExplanation:
+def _attempt(attempt: Attempt) -> AttemptExplanation:
     outcome = attempt.outcome
     return AttemptExplanation(
         key=attempt.key_name,

@@ -11,7 +11,7 @@ from dataclasses import fields
 from operator import attrgetter
 from typing import Final
 
-from gemproxy.core.context import Exchange
+from gemproxy.core.context import RequestContext
 from gemproxy.state.model import MINUTE, PERIODS, MetricsRow, Period, Series
 from gemproxy.translate.shared.usage import TokenUsage
 
@@ -45,7 +45,7 @@ class MetricsLedger:
         #: Minutes and hours whose rows were complete when they were last read.
         self._whole: dict[Period, frozenset[int]] = {period: frozenset() for period in PERIODS}
 
-    def request_finished(self, exchange: Exchange, status: int, seconds: float) -> None:
+    def request_finished(self, exchange: RequestContext, status: int, seconds: float) -> None:
         """See :class:`gemproxy.core.interfaces.Telemetry`. Counts where the request ended."""
         now = exchange.started + exchange.epoch_offset + seconds
         present = self._present
@@ -104,7 +104,7 @@ class MetricsLedger:
     def _now_whole(self) -> None:
         self._whole = {period: frozenset(spans) for period, spans in self._spans.items()}
 
-    def _model(self, exchange: Exchange, status: int) -> str:
+    def _model(self, exchange: RequestContext, status: int) -> str:
         """The name under which the request's model is counted."""
         model = exchange.model
         if model in self._models:
@@ -243,7 +243,7 @@ class _Counts:
         self.seconds = self.first_chunk_seconds = 0.0
         self.first_chunks = 0
 
-    def count(self, exchange: Exchange, status: int, seconds: float) -> None:
+    def count(self, exchange: RequestContext, status: int, seconds: float) -> None:
         """Count one request."""
         self.requests += 1
         self.seconds += seconds
@@ -310,7 +310,7 @@ def _is_remembered(period: Period, start: int, now: float) -> bool:
     return now - period.remembered < start <= now + period.remembered
 
 
-def _is_failure(exchange: Exchange, status: int) -> bool:
+def _is_failure(exchange: RequestContext, status: int) -> bool:
     if status < 400:
         return exchange.outcome not in _SERVED
     return status == 429 or status >= 500

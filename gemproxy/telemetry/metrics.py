@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, Gauge, GCCollector
 from twisted.copyright import version as twisted_version
 
 from gemproxy import __version__
-from gemproxy.core.context import AttemptRecord, Exchange
+from gemproxy.core.context import Attempt, RequestContext
 from gemproxy.core.errors import LockedOut
 from gemproxy.core.interfaces import StoreStatus
 from gemproxy.pool.outcome import Verdict
@@ -120,7 +120,7 @@ class Metrics(PoolListener):
 
     # -- what is told ----------------------------------------------------------------------------
 
-    def request_finished(self, exchange: Exchange, status: int, seconds: float) -> None:
+    def request_finished(self, exchange: RequestContext, status: int, seconds: float) -> None:
         """See :class:`gemproxy.core.interfaces.Telemetry`."""
         attempts, usage = exchange.attempts, exchange.usage
         # A cached series exists only under the model's label.
@@ -198,18 +198,18 @@ class Metrics(PoolListener):
 
     # -- small ones ------------------------------------------------------------------------------
 
-    def _count_retries(self, attempts: Sequence[AttemptRecord]) -> None:
+    def _count_retries(self, attempts: Sequence[Attempt]) -> None:
         for attempt in attempts[:-1]:
             self._retries.add((attempt.outcome.verdict.value,))
 
-    def _count_stream(self, exchange: Exchange, status: int, model: str) -> None:
+    def _count_stream(self, exchange: RequestContext, status: int, model: str) -> None:
         if exchange.first_byte is None:
             return
         self._first_chunks.observe((model,), exchange.first_byte - exchange.started)
         if status != _CLIENT_GONE and not _served(exchange):
             self._incomplete.add((model,))
 
-    def _series_of_request(self, exchange: Exchange, status: int) -> _RequestSeries:
+    def _series_of_request(self, exchange: RequestContext, status: int) -> _RequestSeries:
         route = exchange.route
         model = self._models.of(exchange.model, served=_served(exchange))
         return _remembered(
@@ -374,7 +374,7 @@ def _remembered(known: dict[_Kind, _Series], kind: _Kind, make: Callable[[], _Se
     return found
 
 
-def _served(exchange: Exchange) -> bool:
+def _served(exchange: RequestContext) -> bool:
     """Whether the upstream has answered."""
     if not exchange.attempts:
         return False

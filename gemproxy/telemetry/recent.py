@@ -12,7 +12,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from gemproxy.core.context import AttemptRecord, Exchange
+from gemproxy.core.context import Attempt, RequestContext
 from gemproxy.core.errors import Draining
 from gemproxy.pool.outcome import SERVED
 
@@ -47,7 +47,7 @@ class RecentOutcomes:
         self._slots: deque[_Slot] = deque(maxlen=WINDOW // int(_SLOT) + 2)
         self._present = _Slot(-_SLOT)
 
-    def request_finished(self, exchange: Exchange, status: int, seconds: float) -> None:
+    def request_finished(self, exchange: RequestContext, status: int, seconds: float) -> None:
         """See :class:`gemproxy.core.interfaces.Telemetry`."""
         if status < 400 and exchange.outcome in _SERVED_WORDS:
             if exchange.model is not None:
@@ -104,13 +104,13 @@ class _Slot:
         self.causes: Counter[str] = Counter()
 
 
-def _cause(exchange: Exchange, status: int) -> str:
+def _cause(exchange: RequestContext, status: int) -> str:
     if not exchange.attempts:
         return exchange.outcome.replace("_", " ") or f"status {status}"
     return _cause_of(exchange.attempts[-1])
 
 
-def _cause_of(attempt: AttemptRecord) -> str:
+def _cause_of(attempt: Attempt) -> str:
     outcome = attempt.outcome
     if outcome.status is not None and outcome.status >= 300:
         return f"upstream {outcome.status}"

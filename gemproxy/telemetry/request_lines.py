@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from gemproxy.core.context import AttemptRecord, Exchange
+from gemproxy.core.context import Attempt, RequestContext
 from gemproxy.core.sentences import first_sentence
 from gemproxy.pool.outcome import SERVED, Verdict
 from gemproxy.telemetry.logs import Line
@@ -61,7 +61,7 @@ class RequestLine(Line, kw_only=True, gc=False):
     failures: list[dict[str, str | int]] | UnsetType = UNSET
 
 
-def line_of(exchange: Exchange, status: int, seconds: float) -> RequestLine:
+def line_of(exchange: RequestContext, status: int, seconds: float) -> RequestLine:
     """The line of a finished request; see :class:`gemproxy.core.interfaces.Telemetry`."""
     attempts, usage, first_byte = exchange.attempts, exchange.usage, exchange.first_byte
     return RequestLine(
@@ -87,17 +87,17 @@ def _ms(seconds: float) -> float:
     return round(seconds * 10_000) / 10
 
 
-def _tried(attempts: Sequence[AttemptRecord]) -> list[str]:
+def _tried(attempts: Sequence[Attempt]) -> list[str]:
     return [f"{attempt.key_name}:{attempt.outcome.verdict.value}" for attempt in attempts]
 
 
-def _failures(attempts: Sequence[AttemptRecord]) -> list[dict[str, str | int]]:
+def _failures(attempts: Sequence[Attempt]) -> list[dict[str, str | int]]:
     """The latest failed attempts, each with Google's message or the reason why there is none."""
     failed = [attempt for attempt in attempts if attempt.outcome.verdict not in _NO_FAILURE]
     return [_failure(attempt) for attempt in failed[-_MOST_FAILURES:]]
 
 
-def _failure(attempt: AttemptRecord) -> dict[str, str | int]:
+def _failure(attempt: Attempt) -> dict[str, str | int]:
     outcome = attempt.outcome
     said: dict[str, str | int | None] = {
         "key": attempt.key_name,
@@ -133,7 +133,7 @@ class PreparedLines:
         #: ``_UNPREPARED`` for lines that take the general path.
         self._middles: dict[_Kind, Raw] = {}
 
-    def line(self, exchange: Exchange, status: int, seconds: float) -> bytes | None:
+    def line(self, exchange: RequestContext, status: int, seconds: float) -> bytes | None:
         """What the encoder makes of :func:`line_of`, and a line break.
 
         ``None`` if the request is unusual or may contain a secret.
@@ -214,7 +214,7 @@ class _PreparedLine(msgspec.Struct, gc=False):
     completion_tokens: int
 
 
-def _line_around(middle: Raw, exchange: Exchange, seconds: float) -> _PreparedLine | None:
+def _line_around(middle: Raw, exchange: RequestContext, seconds: float) -> _PreparedLine | None:
     usage, first_byte, started = exchange.usage, exchange.first_byte, exchange.started
     if middle is _UNPREPARED or usage is None or first_byte is None:
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.logger import Logger
 
-from gemproxy.core.context import Exchange
+from gemproxy.core.context import RequestContext
 from gemproxy.core.sentences import first_sentence
 from gemproxy.pool.outcome import Verdict
 from gemproxy.pool.snapshot import LastError
@@ -35,7 +35,7 @@ class RequestLog(PoolListener):
         self._prepared = None if sink is None else PreparedLines(sink.scrubber)
         self._region_told_at = self._region_refused_at = self._host_told_at = _NEVER
 
-    def request_finished(self, exchange: Exchange, status: int, seconds: float) -> None:
+    def request_finished(self, exchange: RequestContext, status: int, seconds: float) -> None:
         """See :class:`gemproxy.core.interfaces.Telemetry`."""
         now = exchange.started + exchange.epoch_offset + seconds
         sink, prepared = self._sink, self._prepared
@@ -73,7 +73,7 @@ class RequestLog(PoolListener):
                 **_cause(change.last_error),
             )
 
-    def _tell_region(self, exchange: Exchange) -> None:
+    def _tell_region(self, exchange: RequestContext) -> None:
         """Warn: Google refuses this host's address, whatever the key."""
         self._region_refused_at = exchange.started
         if exchange.started < self._region_told_at + _MINUTE:
@@ -85,7 +85,7 @@ class RequestLog(PoolListener):
             message=first_sentence(exchange.attempts[-1].outcome.message),
         )
 
-    def _tell_host(self, exchange: Exchange) -> None:
+    def _tell_host(self, exchange: RequestContext) -> None:
         """Warn, rate-limited: this machine is out of resources."""
         if exchange.started < self._host_told_at + _MINUTE:
             return

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 from twisted.logger import Logger
 
-from gemproxy.core.context import Exchange
+from gemproxy.core.context import RequestContext
 from gemproxy.core.interfaces import Telemetry
 from gemproxy.pool.cooldowns import Cooldown
 from gemproxy.pool.snapshot import Override
@@ -25,7 +25,7 @@ class Telemetries:
     def __init__(self, *parts: Telemetry) -> None:
         self._parts = tuple(part.request_finished for part in parts)
 
-    def request_finished(self, exchange: Exchange, status: int, seconds: float) -> None:
+    def request_finished(self, exchange: RequestContext, status: int, seconds: float) -> None:
         """See :class:`gemproxy.core.interfaces.Telemetry`."""
         for listener in self._parts:
             try:

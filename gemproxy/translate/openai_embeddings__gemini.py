@@ -45,6 +45,8 @@ from gemproxy.providers.gemini.wire.requests import Content, Part
 from gemproxy.translate.shared.usage import TokenUsage
 
 _BYTES_PER_TOKEN = 4
+#: Bytes.
+_LARGE_ANSWER = 512 * 1024
 #: Numbers have seven digits: a length that is nearer to 1 cannot be told from it.
 _TOLERANCE = 1e-5
 _WHITE_SPACE = b" \t\r\n"
@@ -124,9 +126,9 @@ def to_gemini(request: EmbeddingsRequest, *, model: str) -> TranslatedEmbeddings
 def read_batch(body: bytes, batch: EmbeddingBatch, *, base64: bool) -> EmbeddedItems:
     """Make the answer to ``batch`` into items of the client's answer.
 
-    Raises :class:`MalformedUpstreamResponse` if ``body`` is no answer, :class:`UnusableAnswer` if
-    it has not one vector for each text, and
-    :class:`~gemproxy.providers.gemini.wire.answers.UpstreamErrorEvent` where it is an error.
+    Raises :class:`MalformedUpstreamResponse` where ``body`` is no answer, :class:`UnusableAnswer` where it has
+    not one vector for each text, and
+    :class:`~gemproxy.core.errors.ErrorInAnswer` where it is an error.
     """
     answer = decode_batch(body)
     if len(answer.vectors) != batch.count:
@@ -145,6 +147,39 @@ def read_batch(body: bytes, batch: EmbeddingBatch, *, base64: bool) -> EmbeddedI
     # gemini-embedding-001 does not count, and OpenAI's clients need a number.
     tokens = batch.estimated_tokens
     return EmbeddedItems(b",".join(items), TokenUsage(input=tokens, total=tokens))
+
+
+class EncodedBatch(msgspec.Struct, frozen=True, gc=False):
+    """The items of one batch, as :class:`gemproxy.api.base.EncodedAnswer`."""
+
+    body: bytes
+    usage: TokenUsage
+    blocked: bool = False
+    empty: bool = False
+
+
+class WholeBatch:
+    """Reads the answer to one batch; see :class:`gemproxy.api.base.WholeAnswer`."""
+
+    def __init__(self, batch: EmbeddingBatch, *, base64: bool) -> None:
+        self._batch = batch
+        self._base64 = base64
+        self._body = b""
+
+    @property
+    def is_large(self) -> bool:
+        """Whether reading takes more than 2 ms: some ten vectors of 3,072 numbers."""
+        return len(self._body) >= _LARGE_ANSWER
+
+    def receive(self, body: bytes) -> None:
+        """Keep the body: there is one step."""
+        self._body = body
+
+    def encode(self) -> EncodedBatch:
+        """The items. Raises as :func:`read_batch`."""
+        body, self._body = self._body, b""
+        items = read_batch(body, self._batch, base64=self._base64)
+        return EncodedBatch(items.items, items.usage)
 
 
 def to_openai(model: str, batches: Iterable[bytes], usage: TokenUsage) -> bytes:

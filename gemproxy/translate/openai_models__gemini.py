@@ -1,68 +1,33 @@
-"""The list of models: pages of ``models.list`` become OpenAI's ``/v1/models``."""
+"""The list of models: the provider's models become OpenAI's ``/v1/models``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-
-import msgspec
+from typing import Protocol
 
 from gemproxy.api.openai.schema.answers import Model
-from gemproxy.core.errors import UnusableAnswer
-
-__all__ = [
-    "CREATED",
-    "GeminiModel",
-    "ModelPage",
-    "decode_page",
-    "to_openai_models",
-]
 
 #: Gemini tells no time of creation; this is the day its API was opened, 2023-12-13, in epoch
 #: seconds.
 CREATED = 1_702_425_600
 
 _PREFIX = "models/"
-_SERVED = frozenset({"generateContent", "embedContent"})
 
 
-class GeminiModel(msgspec.Struct, rename="camel", frozen=True):
-    """An entry of Gemini's list; ``name`` is "models/…"."""
-
-    name: str | None = None
-    supported_generation_methods: list[str] | None = None
+class ListedModel(Protocol):
+    """An entry of the provider's list."""
 
     @property
     def id(self) -> str:
-        """The name without its prefix."""
-        return (self.name or "").removeprefix(_PREFIX)
+        """The name by which it is asked for."""
 
     @property
     def is_served(self) -> bool:
         """Whether one of the endpoints here works with it, as far as the list tells."""
-        methods = self.supported_generation_methods
-        return methods is None or not _SERVED.isdisjoint(methods)
-
-
-@dataclass(frozen=True, slots=True)
-class ModelPage:
-    """One page; ``next_page_token`` is ``None`` on the last."""
-
-    models: tuple[GeminiModel, ...]
-    next_page_token: str | None
-
-
-def decode_page(body: bytes) -> ModelPage:
-    """Read one page of ``models.list``. Raises :exc:`UnusableAnswer` when it is not one."""
-    try:
-        page = _PAGE.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise UnusableAnswer(f"not a list of models: {error}") from error
-    return ModelPage(tuple(page.models or ()), page.next_page_token or None)
 
 
 def to_openai_models(
-    models: Iterable[GeminiModel], aliases: Mapping[str, str], allow: Sequence[str]
+    models: Iterable[ListedModel], aliases: Mapping[str, str], allow: Sequence[str]
 ) -> list[Model]:
     """The models that can chat or embed, in Gemini's order, then the aliases of such models.
 
@@ -80,11 +45,3 @@ def to_openai_models(
         for name, target in targets.items()
         if target in known and (not allowed or name in allowed or target in allowed)
     ]
-
-
-class _Page(msgspec.Struct, rename="camel", frozen=True):
-    models: list[GeminiModel] | None = None
-    next_page_token: str | None = None
-
-
-_PAGE = msgspec.json.Decoder(_Page)

@@ -17,7 +17,7 @@ from gemproxy.api.openai.errors import OPENAI_ERRORS
 from gemproxy.clock import wall_clock
 from gemproxy.config.changes import KeyUpdate, SettingsChange
 from gemproxy.config.settings import AccessToken
-from gemproxy.core.context import AttemptRecord, Exchange
+from gemproxy.core.context import Attempt, RequestContext
 from gemproxy.core.interfaces import StoreStatus
 from gemproxy.http.auth import TokenAuth
 from gemproxy.http.origins import OriginGuard, OriginSettings
@@ -47,7 +47,7 @@ CHANGES = SettingsChange(
 )
 
 
-def exchange(request_id: str = "req_1") -> Exchange:
+def exchange(request_id: str = "req_1") -> RequestContext:
     """A request that one key refused and another served, ten seconds ago."""
     began = NOON - 10
     busy = Outcome(
@@ -64,10 +64,10 @@ def exchange(request_id: str = "req_1") -> Exchange:
         SkippedKey("gamma", Reason.DISABLED),
     ]
     attempts = [
-        AttemptRecord("1", "alpha", began, busy, 0.1015, Charge.KEY),
-        AttemptRecord("2", "beta", began, Outcome(Verdict.SUCCESS, 200), 0.6, Charge.KEY, rests),
+        Attempt("1", "alpha", began, busy, 0.1015, Charge.KEY),
+        Attempt("2", "beta", began, Outcome(Verdict.SUCCESS, 200), 0.6, Charge.KEY, rests),
     ]
-    return Exchange(
+    return RequestContext(
         request_id,
         "/v1/chat/completions",
         began,

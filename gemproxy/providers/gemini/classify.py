@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 
-from gemproxy.core.errors import FailureKind, UpstreamFailed
 from gemproxy.pool.cooldowns import next_pacific_midnight
 from gemproxy.pool.outcome import Outcome, Verdict
 from gemproxy.providers.gemini.quota import read_quota
@@ -110,23 +109,6 @@ def classify_page(headers: Mapping[str, str]) -> Outcome | None:
     return replace(_foreign(200, ""), status=200)
 
 
-def classify_failure(failure: UpstreamFailed) -> Outcome:
-    """The judgement on an exchange that brought no HTTP answer."""
-    kind = failure.kind
-    public = f"The upstream could not be used: {failure}."
-    return Outcome(
-        _FAILURES.get(kind, Verdict.NETWORK),
-        reason=kind.name.lower(),
-        message=f"{public[:-1]}: {failure.detail}" if failure.detail else public,
-        public=public,
-        timed_out=kind.is_timeout,
-        spares_key=failure.spares_key,
-    )
-
-
-_FAILURES = {FailureKind.TOO_LARGE: Verdict.UNUSABLE, FailureKind.EXHAUSTED: Verdict.HOST}
-
-
 # -- one function for each status ----------------------------------------------------------------
 
 _KEY_TEXTS = (
@@ -189,7 +171,7 @@ def _bad_request(evidence: _Evidence) -> Outcome:
             Verdict.REQUEST,
             reason="context_length",
             code="context_length_exceeded",
-            param="messages",
+            param="prompt",
         )
     return Outcome(Verdict.REQUEST, reason="invalid_argument")
 

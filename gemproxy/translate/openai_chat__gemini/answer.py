@@ -19,13 +19,15 @@ from gemproxy.api.openai.schema.answers import (
     annotated,
     encode_completion,
 )
-from gemproxy.core.errors import MalformedUpstreamResponse, UnusableAnswer
+from gemproxy.core.errors import ErrorInAnswer, MalformedUpstreamResponse, UnusableAnswer
 from gemproxy.media_bypass import NOTHING
 from gemproxy.providers.gemini.wire.answers import (
+    NO_ERROR,
     Candidate,
     GenerateContentResponse,
     LargeGenerateContentResponse,
     UsageMetadata,
+    decode_answer,
     with_media,
 )
 from gemproxy.translate.openai_chat__gemini.choice import (
@@ -35,14 +37,16 @@ from gemproxy.translate.openai_chat__gemini.choice import (
     completion_id,
     require_answer,
 )
-from gemproxy.translate.openai_chat__gemini.context import AnswerContext
+from gemproxy.translate.openai_chat__gemini.context import MAX_HOPS, AnswerContext
 from gemproxy.translate.openai_chat__gemini.fast_path import PlainAnswer, plain_answer
 from gemproxy.translate.openai_chat__gemini.finish import CONTINUATION, UNSPECIFIED, FinishState
 from gemproxy.translate.openai_chat__gemini.rendering import joined_audio
+from gemproxy.translate.openai_chat__gemini.request import TranslatedRequest, with_continuation
 from gemproxy.translate.shared.signatures import SignatureStore
 from gemproxy.translate.shared.usage import TokenUsage, service_tier
 
 _BLOCKED, _EMPTY = attrgetter("is_blocked"), attrgetter("is_empty")
+LARGE_ANSWER_BYTES = 1024 * 1024
 _RESPONSE_ID = attrgetter("response_id")
 
 
@@ -60,6 +64,63 @@ class CompletedAnswer(msgspec.Struct, frozen=True, gc=False):
     finish_reason: str
     #: Gemini's own id of the answer.
     response_id: str | None
+
+
+class WholeChat:
+    """Reads the hops of one answer and makes a chat completion of them.
+
+    See :class:`gemproxy.api.base.WholeAnswer`. ``created`` is in epoch seconds, ``new_id`` gives
+    fresh ids for calls.
+    """
+
+    def __init__(
+        self,
+        translated: TranslatedRequest,
+        created: int,
+        new_id: Callable[[], str],
+        signatures: SignatureStore,
+    ) -> None:
+        self._translated = translated
+        self._created = created
+        self._new_id = new_id
+        self._signatures = signatures
+        self._hops: list[GenerateContentResponse] = []
+        self._size = 0
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it is translated in a thread.
+
+        Log probabilities are millions of small objects, which take seconds.
+        """
+        return self._size > LARGE_ANSWER_BYTES
+
+    def receive(self, body: bytes) -> bytes | None:
+        """Read a hop. The body of the request for the next one, if there is one."""
+        answer = decode_answer(body)
+        if answer.error is not NO_ERROR and answer.is_error:
+            raise ErrorInAnswer(body)
+        hops = self._hops
+        if hops and (fault := hop_fault(answer)) is not None:
+            raise UnusableAnswer(fault)
+        hops.append(answer)
+        self._size += len(body)
+        token = continuation_token(answer)
+        if not token or len(hops) == MAX_HOPS:
+            return None
+        return with_continuation(self._translated.body, token)
+
+    def encode(self) -> CompletedAnswer:
+        """The chat completion. Lets go of the hops. Any thread may."""
+        completed = to_openai(
+            self._hops,
+            self._translated.context,
+            created=self._created,
+            new_id=self._new_id,
+            signatures=self._signatures,
+        )
+        self._hops.clear()
+        return completed
 
 
 def to_openai(

@@ -6,6 +6,9 @@ import msgspec
 
 from gemproxy.core.errors import UpstreamRejected
 
+#: The reason of a refusal that the documented dummy may overcome.
+SIGNATURE_REFUSED = "thought_signature"
+
 CONTINUATION = "CONTINUATION"
 UNSPECIFIED = "FINISH_REASON_UNSPECIFIED"
 
@@ -76,4 +79,5 @@ class FinishState(msgspec.Struct, frozen=True, gc=False):
             raise UpstreamRejected(
                 self.message or "A function call in the messages lacks its thought signature",
                 param="messages",
+                reason=SIGNATURE_REFUSED,
             )

@@ -6,7 +6,6 @@ parameter is listed in ``docs/compatibility.md``.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
@@ -15,7 +14,7 @@ import msgspec
 from gemproxy.api.openai.schema.messages import DeveloperMessage, SystemMessage
 from gemproxy.api.openai.schema.requests import ChatCompletionRequest, LargeChatCompletionRequest
 from gemproxy.buffer_list import BufferList
-from gemproxy.core.errors import InvalidRequest, ModelNotFound
+from gemproxy.core.errors import InvalidRequest
 from gemproxy.media_bypass import NOTHING, ExtractedMedia
 from gemproxy.providers.gemini.capabilities import family_of
 from gemproxy.providers.gemini.wire.requests import (
@@ -49,10 +48,6 @@ _SERVICE_TIERS = {
     "priority": "priority",
 }
 
-_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,127}")
-#: More than a few of them are nobody's name for a model.
-_PREFIXES = re.compile(r"(?:models/|google/|gemini/){0,8}")
-
 _NO_NAMES: Mapping[str, str] = MappingProxyType({})
 
 _SIGNATURE = b'"thoughtSignature"'
@@ -74,27 +69,6 @@ class TranslatedRequest(msgspec.Struct, frozen=True, gc=False):
     #: The request replays thought signatures, or the dummies in their place.
     signed: bool
     stream: bool
-
-
-def without_prefixes(name: str) -> str:
-    """``name`` without ``models/`` and the provider prefixes of other gateways."""
-    return _PREFIXES.sub("", name, count=1)
-
-
-def normalize_model(name: str) -> str:
-    """The model's bare name, as it stands in the upstream's path.
-
-    Takes off ``models/`` and the provider prefixes of other gateways. Raises
-    :class:`ModelNotFound` for a name of another provider's or of a tuned model, and
-    :class:`InvalidRequest` with ``param`` ``model`` for what is no name of a model at all.
-    """
-    bare = without_prefixes(name)
-    if ":" in bare or "/" in bare:
-        # No model of Gemini's has such a name: "openai/…", "tunedModels/…", "llama3:latest".
-        raise ModelNotFound(f"The model '{name[:80]}' does not exist.", param="model")
-    if _MODEL.fullmatch(bare) is None:
-        raise InvalidRequest(f"model: '{name[:80]}' is not a model's name.", param="model")
-    return bare
 
 
 def to_gemini(

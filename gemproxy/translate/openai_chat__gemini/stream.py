@@ -19,7 +19,13 @@ from gemproxy.api.openai.schema.answers import (
     ToolCall,
     annotated,
 )
-from gemproxy.core.errors import MalformedUpstreamResponse, StreamIncomplete, UnusableAnswer
+from gemproxy.buffer_list import BufferList
+from gemproxy.core.errors import (
+    ErrorInAnswer,
+    MalformedUpstreamResponse,
+    StreamIncomplete,
+    UnusableAnswer,
+)
 from gemproxy.providers.gemini.wire.answers import (
     DECODE_ERRORS,
     MAX_CANDIDATES,
@@ -27,7 +33,6 @@ from gemproxy.providers.gemini.wire.answers import (
     Blob,
     Candidate,
     GenerateContentResponse,
-    UpstreamErrorEvent,
     UsageMetadata,
     decode_chunk,
     decode_usual,
@@ -40,7 +45,8 @@ from gemproxy.translate.openai_chat__gemini.choice import (
     completion_id,
     require_answer,
 )
-from gemproxy.translate.openai_chat__gemini.context import AnswerContext
+from gemproxy.translate.openai_chat__gemini.context import MAX_HOPS, AnswerContext
+from gemproxy.translate.openai_chat__gemini.request import with_continuation
 from gemproxy.translate.shared.signatures import SignatureStore
 from gemproxy.translate.shared.usage import TokenUsage, service_tier
 
@@ -53,10 +59,11 @@ _MOST_TEXTS = 32
 class ChatStreamTranslator:
     """Payloads of events in, encoded events for the client out.
 
-    ``created`` is in epoch seconds; ``new_id`` gives fresh ids for calls. Give each payload to
-    :meth:`receive`; when the upstream's body has ended look at :attr:`continuation` (then
-    :meth:`resume` and go on with the next hop's payloads) and :attr:`empty`, and call
-    :meth:`finish`. Until :attr:`started` nothing was given out, so that another try is possible.
+    ``created`` is in epoch seconds; ``new_id`` gives fresh ids for calls; ``body`` is the
+    request's, for further hops. Give each payload to :meth:`receive`; when the upstream's body has
+    ended call :meth:`next_step` (then :meth:`resume` and go on with the next hop's payloads), look
+    at :attr:`empty`, and call :meth:`finish`. Until :attr:`started` nothing was given out, so that
+    another try is possible.
     """
 
     def __init__(
@@ -66,8 +73,11 @@ class ChatStreamTranslator:
         created: int,
         new_id: Callable[[], str],
         signatures: SignatureStore,
+        body: bytes | BufferList = b"",
     ) -> None:
         self._context = context
+        self._body = body
+        self._hops = 1
         self._created = created
         self._new_id = new_id
         self._signatures = signatures
@@ -82,7 +92,7 @@ class ChatStreamTranslator:
     def receive(self, payload: bytes) -> bytes:
         """The chunks that one event of the upstream's makes; empty while there is nothing to say.
 
-        Raises :exc:`UpstreamErrorEvent` if the event is an error, and :exc:`UnusableAnswer` if it
+        Raises :exc:`ErrorInAnswer` if the event is an error, and :exc:`UnusableAnswer` if it
         is not an answer at all or was cut off.
         """
         if payload == b"[DONE]":  # not Google's, but of gateways that speak its dialect
@@ -93,7 +103,7 @@ class ChatStreamTranslator:
         except DECODE_ERRORS:
             answer = decode_chunk(payload)
         if answer.error is not NO_ERROR and answer.is_error:
-            raise UpstreamErrorEvent(payload)
+            raise ErrorInAnswer(payload)
         if self._response_id is None:
             self._response_id = answer.response_id
         usage = answer.usage_metadata
@@ -140,6 +150,14 @@ class ChatStreamTranslator:
         if self._context.include_usage:
             chunks.append(self._chunks.usage(self.usage.to_openai()))
         return b"".join((*chunks, DONE))
+
+    def next_step(self) -> bytes | None:
+        """The body of the request for the next hop, when a body has ended; ``None`` at the end."""
+        token = self.continuation
+        if token is None or self._hops == MAX_HOPS:
+            return None
+        self._hops += 1
+        return with_continuation(self._body, token)
 
     def resume(self, *, again: bool = False) -> None:
         """The next hop of this answer begins; ``again`` if it began before and gave nothing."""

@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from gemproxy.config.settings import ProxySettings
-from gemproxy.core.context import AttemptRecord, Exchange
+from gemproxy.core.context import Attempt, RequestContext
 from gemproxy.core.interfaces import StoreStatus
 from gemproxy.pool.breaker import State
 from gemproxy.pool.key import Key
@@ -62,8 +62,10 @@ def exposition():
     for verdict in (Verdict.KEY, Verdict.QUOTA_MINUTE):
         pool.record(pool.acquire("gemini-3.8-flash", NOW), Outcome(verdict), NOW)
     for last in (Verdict.SUCCESS, Verdict.BROKEN_OFF):
-        attempts = [AttemptRecord("a", "alpha", NOW, Outcome(v)) for v in (Verdict.KEY, last)]
-        finished = Exchange("r", "/v1/chat/completions", NOW, "gemini-3.8-flash", attempts=attempts)
+        attempts = [Attempt("a", "alpha", NOW, Outcome(v)) for v in (Verdict.KEY, last)]
+        finished = RequestContext(
+            "r", "/v1/chat/completions", NOW, "gemini-3.8-flash", attempts=attempts
+        )
         finished.stream, finished.first_byte = True, NOW + 0.5
         finished.usage = TokenUsage(input=10, cached=4, output=20, reasoning=5, total=30)
         metrics.request_finished(finished, 200, 2.0)

@@ -5,12 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gemproxy.core.attribution import Attribution, attribute
-from gemproxy.core.context import AttemptRecord
+from gemproxy.core.context import Attempt
 from gemproxy.pool.outcome import Charge, Outcome, Verdict
 
 
 def attempts(*pairs):
-    return [AttemptRecord(key_id, key_id, 0.0, Outcome(verdict)) for key_id, verdict in pairs]
+    return [Attempt(key_id, key_id, 0.0, Outcome(verdict)) for key_id, verdict in pairs]
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_client_that_leaves_early_leaves_the_model_alone():
 
 
 def spared(key_id, verdict):
-    return AttemptRecord(key_id, key_id, 0.0, Outcome(verdict, spares_key=True))
+    return Attempt(key_id, key_id, 0.0, Outcome(verdict, spares_key=True))
 
 
 def test_what_happened_on_the_way_is_no_keys_though_another_key_served():

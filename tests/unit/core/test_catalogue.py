@@ -8,7 +8,7 @@ from fakes.openai_errors import seen
 from fakes.upstreams import PER_DAY, PER_MINUTE, FakeGemini, Reply, error, error_info, quota
 
 from gemproxy.core.catalogue import MAX_ATTEMPTS, MAX_PAGES, ModelCatalogue
-from gemproxy.core.context import Exchange
+from gemproxy.core.context import RequestContext
 from gemproxy.core.errors import (
     FailureKind,
     NoHealthyKeys,
@@ -19,6 +19,7 @@ from gemproxy.core.errors import (
 from gemproxy.pool.key import Key
 from gemproxy.pool.outcome import Outcome, Verdict
 from gemproxy.pool.pool import KeyPool, PoolSettings
+from gemproxy.providers.gemini.provider import GeminiProvider
 from gemproxy.secret import Secret
 
 NOON = 1_790_000_000.0
@@ -45,6 +46,7 @@ class Stage:
         ]
         self.pool = KeyPool(keys, PoolSettings())
         self.catalogue = ModelCatalogue(
+            GeminiProvider(),
             self.pool,
             self.upstream,
             cache_seconds=300.0,
@@ -55,7 +57,7 @@ class Stage:
         self.exchanges = []
 
     def names(self):
-        exchange = Exchange("req_1", "/v1/models", self.now)
+        exchange = RequestContext("req_1", "/v1/models", self.now)
         self.exchanges.append(exchange)
         return [model.id for model in asyncio.run(self.catalogue.models(exchange))]
 

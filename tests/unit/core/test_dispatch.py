@@ -24,9 +24,9 @@ from fakes.upstreams import (
     whole,
 )
 
-from gemproxy.core.call import ForwardingSettings
-from gemproxy.core.context import Exchange
-from gemproxy.core.dispatch import Forwarder
+from gemproxy.api.openai.chat import ChatEndpoint
+from gemproxy.core.context import RequestContext
+from gemproxy.core.dispatch import Dispatcher
 from gemproxy.core.errors import (
     ContextTooLong,
     FailureKind,
@@ -39,11 +39,14 @@ from gemproxy.core.errors import (
     UpstreamRejected,
     UpstreamUnavailable,
 )
+from gemproxy.core.retry import RetrySettings
 from gemproxy.pool.key import Key, Limits
 from gemproxy.pool.models import ModelBreakers
 from gemproxy.pool.outcome import Charge, Verdict
 from gemproxy.pool.pool import KeyPool, PoolSettings
+from gemproxy.providers.gemini.provider import GeminiProvider
 from gemproxy.secret import Secret
+from gemproxy.translate.shared.model_names import ModelNames
 from gemproxy.translate.shared.signatures import SignatureStore
 
 NOON = 1_790_000_000.0
@@ -63,18 +66,24 @@ class Proxy:
             [Key(name, Secret(f"secret-of-{name}"), project=name) for name in upstream.scripts],
             PoolSettings(),
         )
-        self.forwarder = Forwarder(
-            ForwardingSettings(**settings),
+        names = ModelNames(settings.pop("aliases", {}), tuple(settings.pop("allowed_models", ())))
+        self.dispatcher = Dispatcher(
+            RetrySettings(**settings),
+            provider=GeminiProvider(),
             pool=self.pool,
             models=ModelBreakers(),
             upstream=upstream,
-            signatures=SignatureStore(),
             seconds=lambda: self.now,
             sleep=self.sleep,
-            new_id=map("call_{}".format, itertools.count()).__next__,
             in_thread=self.in_thread,
-            scrub=lambda text: text.replace("secret", "…"),
+            scrub=self.scrub,
         )
+        ids = map("call_{}".format, itertools.count())
+        self.endpoint = ChatEndpoint(names, SignatureStore(), ids.__next__, self.scrub)
+
+    @staticmethod
+    def scrub(text: str) -> str:
+        return text.replace("secret", "…")
 
     async def in_thread(self, work) -> None:
         self.in_threads += 1
@@ -91,11 +100,14 @@ class Proxy:
             b'{"model":"%b",%b"messages":[{"role":"user","content":"%b"}]}'
             % (model.encode(), fields, said.encode())
         )
-        self.exchange = Exchange("r", "/v1/chat/completions", self.now)
+        self.exchange = RequestContext("r", "/v1/chat/completions", self.now)
         writer = RecordingWriter()
-        call = self.forwarder.translate(raw, self.exchange, writer)
-        asyncio.run(self.forwarder.forward(call))
+        asyncio.run(self.serve(raw, self.exchange, writer))
         return writer
+
+    async def serve(self, body, exchange, writer, *, brief=False):
+        job = self.endpoint.decode(body, exchange, brief=brief)
+        await self.dispatcher.dispatch(job, exchange, writer)
 
     def status(self, name):
         return self.pool.status(name, self.now)
@@ -228,13 +240,10 @@ def test_only_a_stream_with_a_key_to_wait_for_may_get_its_head_early():
     assert not proxy.ask().stream_awaited
     # What is refused without a wait keeps its status, whatever the settings say.
     proxy.pool.disable("a")
-    call = proxy.forwarder.translate(
-        b'{"model":"m","stream":true,"messages":[{"role":"user","content":"Hi"}]}',
-        Exchange("r", "/", NOON),
-        writer := RecordingWriter(),
-    )
+    body = b'{"model":"m","stream":true,"messages":[{"role":"user","content":"Hi"}]}'
+    writer = RecordingWriter()
     with pytest.raises(NoHealthyKeys):
-        asyncio.run(proxy.forwarder.forward(call))
+        asyncio.run(proxy.serve(body, RequestContext("r", "/", NOON), writer))
     assert not writer.stream_awaited
 
 
@@ -586,8 +595,8 @@ def test_the_trial_of_a_model_is_over_with_the_first_chunk():
         proxy.upstream.scripts["a"] = [whole()]
         writer = RecordingWriter()
         body = b'{"model":"gemini-2.5-flash","messages":[{"role":"user","content":"Hi"}]}'
-        exchange = Exchange("s", "/", proxy.now)
-        await proxy.forwarder.forward(proxy.forwarder.translate(body, exchange, writer))
+        exchange = RequestContext("s", "/", proxy.now)
+        await proxy.serve(body, exchange, writer)
         return writer.json["choices"][0]["message"]["content"]
 
     slow = Slow()
@@ -921,7 +930,7 @@ def test_a_hop_that_fails_for_good_ends_the_answer_at_its_length(failure, stream
     assert proxy.exchange.attempts[-1].outcome.message
     # What failed is the hop, three times where that could help; and the model was not out of order.
     assert len(proxy.upstream.requests) == (5 if failure is OVERLOADED else 3)
-    assert proxy.forwarder._models.delay("gemini-2.5-flash", proxy.now) == 0
+    assert proxy.dispatcher._models.delay("gemini-2.5-flash", proxy.now) == 0
 
 
 def test_a_hop_that_breaks_off_within_ends_the_stream_at_its_length():

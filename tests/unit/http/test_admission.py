@@ -15,10 +15,11 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 
+from gemproxy.api.base import Route
 from gemproxy.api.openai.errors import OPENAI_ERRORS
 from gemproxy.config.settings import AccessToken
 from gemproxy.http.auth import TokenAuth
-from gemproxy.http.lifecycle import LifecycleSettings, RequestLifecycle, Route
+from gemproxy.http.lifecycle import LifecycleSettings, RequestLifecycle
 from gemproxy.http.site import ProxySite
 from gemproxy.secret import Secret
 
@@ -92,7 +93,7 @@ class Stage:
         )
 
     def check_head(self, request):
-        self.lifecycle.check_head(request, Route("/", (b"POST",)))
+        self.lifecycle.check_head(request, Route("/", (b"POST",), OPENAI_ERRORS))
 
     def __getattr__(self, name):
         return getattr(self.lifecycle, name)

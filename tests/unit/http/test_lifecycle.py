@@ -12,11 +12,12 @@ from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 
+from gemproxy.api.base import Route
 from gemproxy.api.openai.errors import OPENAI_ERRORS
 from gemproxy.config.settings import LoggingSettings
 from gemproxy.core.errors import InvalidRequest, NoHealthyKeys, UpstreamTrouble, UpstreamUnavailable
 from gemproxy.http.auth import TokenAuth
-from gemproxy.http.lifecycle import LifecycleSettings, RequestLifecycle, Route
+from gemproxy.http.lifecycle import LifecycleSettings, RequestLifecycle
 from gemproxy.http.site import ProxySite
 from gemproxy.secret import Secret
 from gemproxy.telemetry.logs import LogSink
@@ -60,7 +61,7 @@ class Stage:
         writer.answer(b"{}")
 
     def check_head(self, request):
-        self.lifecycle.check_head(request, Route("/", (b"POST",)))
+        self.lifecycle.check_head(request, Route("/", (b"POST",), OPENAI_ERRORS))
 
     def __getattr__(self, name):
         return getattr(self.lifecycle, name)

@@ -13,21 +13,25 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from gemproxy.api.openai.embeddings import Embeddings
+from gemproxy.api.openai.chat import CHAT, ChatEndpoint
+from gemproxy.api.openai.embeddings import EmbeddingsEndpoint
 from gemproxy.api.openai.errors import OPENAI_ERRORS
-from gemproxy.api.public import CHAT, LARGE_BODY, ModelNames, OpenAIAPI
-from gemproxy.core.call import ForwardingSettings
+from gemproxy.api.openai.models import ModelsEndpoint
+from gemproxy.api.public import LARGE_BODY, PublicAPI
 from gemproxy.core.catalogue import ModelCatalogue
-from gemproxy.core.dispatch import Forwarder
+from gemproxy.core.dispatch import Dispatcher
 from gemproxy.core.errors import FailureKind, UpstreamFailed
+from gemproxy.core.retry import RetrySettings
 from gemproxy.http.auth import TokenAuth
 from gemproxy.http.lifecycle import LifecycleSettings, RequestLifecycle
 from gemproxy.http.site import ProxySite
 from gemproxy.pool.key import Key
 from gemproxy.pool.models import ModelBreakers
 from gemproxy.pool.pool import KeyPool, PoolSettings
+from gemproxy.providers.gemini.provider import GeminiProvider
 from gemproxy.secret import Secret
 from gemproxy.service.sharing import SharedWork
+from gemproxy.translate.shared.model_names import ModelNames
 from gemproxy.translate.shared.signatures import SignatureStore
 
 SHAPES = all_shapes()
@@ -49,19 +53,19 @@ class Stage:
             lambda: "req_fresh",
             OPENAI_ERRORS,
         )
-        forwarder = Forwarder(
-            ForwardingSettings(),
+        dispatcher = Dispatcher(
+            RetrySettings(),
+            provider=GeminiProvider(),
             pool=pool,
             models=ModelBreakers(),
             upstream=self,
-            signatures=SignatureStore(),
             seconds=self.clock.seconds,
             sleep=lambda _: Deferred(),
-            new_id=lambda: "call_1",
             in_thread=lambda _: Deferred(),
             scrub=str,
         )
         catalogue = ModelCatalogue(
+            GeminiProvider(),
             pool,
             self,
             cache_seconds=60.0,
@@ -70,14 +74,15 @@ class Stage:
             scrub=str,
             share=SharedWork().join,
         )
-        api = OpenAIAPI(
+        api = PublicAPI(
             lifecycle,
-            forwarder,
-            Embeddings(forwarder, self.in_thread, self.clock.seconds),
-            catalogue,
-            ModelNames(),
+            dispatcher,
+            [
+                ChatEndpoint(ModelNames(), SignatureStore(), lambda: "call_1", str),
+                EmbeddingsEndpoint(ModelNames()),
+            ],
+            ModelsEndpoint(catalogue, ModelNames(), pool.allowed_models),
             lambda: True,
-            pool.allowed_models,
             self.in_thread,
             None,
         )

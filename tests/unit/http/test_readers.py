@@ -14,13 +14,14 @@ from twisted.internet.task import Clock, deferLater
 from twisted.internet.threads import deferToThread
 from twisted.web.resource import Resource
 
+from gemproxy.api.base import Route
 from gemproxy.api.openai.errors import OPENAI_ERRORS
 from gemproxy.http import connection as channel_module
 from gemproxy.http.auth import TokenAuth
 from gemproxy.http.client_progress import ClientProgress
 from gemproxy.http.connection import CLOSE_SECONDS
 from gemproxy.http.connection_limits import ConnectionLimits
-from gemproxy.http.lifecycle import LifecycleSettings, RequestLifecycle, Route
+from gemproxy.http.lifecycle import LifecycleSettings, RequestLifecycle
 from gemproxy.http.site import LOOK_SECONDS, ProxySite
 from gemproxy.http.tls import tls_factory
 from gemproxy.http.upload_rate import IDLE_SECONDS
@@ -74,7 +75,7 @@ class Server:
             self.port = reactor.listenTCP(0, self.site, interface="127.0.0.1")
 
     def check_head(self, request):
-        self.lifecycle.check_head(request, Route("/", (b"POST",)))
+        self.lifecycle.check_head(request, Route("/", (b"POST",), OPENAI_ERRORS))
 
     def __getattr__(self, name):
         return getattr(self.lifecycle, name)

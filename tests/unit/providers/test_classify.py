@@ -13,9 +13,9 @@ from gemproxy.core import errors
 from gemproxy.core.client_errors import error_for
 from gemproxy.core.errors import FailureKind, UpstreamFailed
 from gemproxy.pool.outcome import Outcome, Verdict
+from gemproxy.providers.base import PROMPT, classify_failure
 from gemproxy.providers.gemini.classify import (
     classify_error_event,
-    classify_failure,
     classify_page,
     classify_response,
 )
@@ -164,7 +164,7 @@ class TestRequest:
         text = "The input token count (9) exceeds the maximum number of tokens allowed (8)."
         error = error_for(classify(400, body(400, text, "INVALID_ARGUMENT")))
         assert isinstance(error, errors.ContextTooLong)
-        assert (seen(error).code, error.param) == ("context_length_exceeded", "messages")
+        assert (seen(error).code, error.param) == ("context_length_exceeded", PROMPT)
 
     def test_unknown_model_is_model_not_found(self):
         text = "models/nope is not found for API version v1beta, or is not supported."

@@ -19,7 +19,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import capturedLogs
 
 from gemproxy.clock import wall_clock
-from gemproxy.core.context import AttemptRecord, Exchange
+from gemproxy.core.context import Attempt, RequestContext
 from gemproxy.core.errors import SchemaTooNew, StorageUnavailable
 from gemproxy.pool.key import Key
 from gemproxy.pool.outcome import Outcome, Verdict
@@ -80,7 +80,7 @@ class Running:
     def count(self, requests):
         """Let so many requests end now, and a checkpoint follow."""
         for _ in range(requests):
-            done = Exchange("req_1", "/v1/chat/completions", self.clock.seconds(), MODEL)
+            done = RequestContext("req_1", "/v1/chat/completions", self.clock.seconds(), MODEL)
             done.epoch_offset = self.clock.wall() - self.clock.seconds()
             self.live.metrics.request_finished(done, 200, 0.0)
         self.clock.advance(5)
@@ -97,8 +97,8 @@ class Running:
         now = self.clock.seconds()
         lease = self.pool.acquire(MODEL, now, **options)
         self.pool.record(lease, outcome, now)
-        attempt = AttemptRecord(lease.key.id, lease.key.name, now)
-        done = Exchange("req_1", "/v1/chat/completions", now, MODEL, attempts=[attempt])
+        attempt = Attempt(lease.key.id, lease.key.name, now)
+        done = RequestContext("req_1", "/v1/chat/completions", now, MODEL, attempts=[attempt])
         self.live.metrics.request_finished(done, 200, 0.0)
 
 

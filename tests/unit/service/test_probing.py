@@ -12,6 +12,7 @@ from gemproxy.core.errors import FailureKind, NoHealthyKeys
 from gemproxy.pool.key import Key, Limits
 from gemproxy.pool.outcome import Outcome, Verdict
 from gemproxy.pool.pool import KeyPool, PoolSettings
+from gemproxy.providers.gemini.provider import GeminiProvider
 from gemproxy.secret import Secret
 from gemproxy.service.periodic import PeriodicService
 from gemproxy.service.probing import ActiveHealthCheck, KeyProbe
@@ -38,6 +39,7 @@ class Stage:
         self.pool = KeyPool(keys, settings)
         self.upstream = upstream or FakeGemini(**scripts)
         probe = KeyProbe(
+            GeminiProvider(),
             self.upstream,
             seconds=lambda: self.now,
             scrub=lambda text: text.replace("secret-of-", "…"),

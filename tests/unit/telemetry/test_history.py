@@ -1,6 +1,6 @@
 """What the operator is told of the latest requests."""
 
-from gemproxy.core.context import AttemptRecord, Exchange, Refusal
+from gemproxy.core.context import Attempt, Refusal, RequestContext
 from gemproxy.pool.eligibility import Reason
 from gemproxy.pool.outcome import Charge, Outcome, Verdict
 from gemproxy.pool.status import SkippedKey
@@ -18,12 +18,12 @@ TRIED = SkippedKey("beta", Reason.ALREADY_TRIED)
 
 
 def exchange(request_id="r", **more):
-    return Exchange(request_id, "/v1/chat/completions", NOW, **more)
+    return RequestContext(request_id, "/v1/chat/completions", NOW, **more)
 
 
 def attempt(name, verdict, status=200, charge=Charge.KEY, seconds=0.5, passed_over=()):
     outcome = Outcome(verdict, status)
-    return AttemptRecord(name, name, NOW, outcome, seconds, charge, list(passed_over))
+    return Attempt(name, name, NOW, outcome, seconds, charge, list(passed_over))
 
 
 def ids(history, *limit):

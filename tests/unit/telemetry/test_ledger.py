@@ -10,7 +10,7 @@ from fakes.stores import NOON, minute
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemproxy.core.context import AttemptRecord, Exchange
+from gemproxy.core.context import Attempt, RequestContext
 from gemproxy.state.model import (
     HOUR,
     MINUTE,
@@ -24,8 +24,8 @@ FLASH = "gemini-3.8-flash"
 
 
 def exchange(started=NOON, *, model=FLASH, keys=("a",), outcome="success", **options):
-    attempts = [AttemptRecord(f"{name}-id", name, started) for name in keys]
-    return Exchange(
+    attempts = [Attempt(f"{name}-id", name, started) for name in keys]
+    return RequestContext(
         "req_1", CHAT, started, model=model, attempts=attempts, outcome=outcome, **options
     )
 

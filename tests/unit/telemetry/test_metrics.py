@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from gemproxy.core.context import AttemptRecord, Exchange
+from gemproxy.core.context import Attempt, RequestContext
 from gemproxy.core.interfaces import StoreStatus
 from gemproxy.pool.key import Key
 from gemproxy.pool.outcome import Outcome, Verdict
@@ -64,10 +64,12 @@ class Proxy:
     def finish(self, *attempts, status=200, seconds=2.0, model="gemini-2.5-flash", **more):
         """A request that went as ``attempts`` say: (key, verdict, seconds)."""
         records = [
-            AttemptRecord(name, name, NOW, Outcome(verdict), lasted, waited=lasted)
+            Attempt(name, name, NOW, Outcome(verdict), lasted, waited=lasted)
             for name, verdict, lasted in attempts
         ]
-        exchange = Exchange("r", more.pop("route", CHAT), NOW, model, attempts=records, **more)
+        exchange = RequestContext(
+            "r", more.pop("route", CHAT), NOW, model, attempts=records, **more
+        )
         self.metrics.request_finished(exchange, status, seconds)
 
     def scrape(self, accept=""):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gemproxy.core.context import AttemptRecord, Exchange
+from gemproxy.core.context import Attempt, RequestContext
 from gemproxy.pool.outcome import Outcome, Verdict
 from gemproxy.telemetry.recent import RecentOutcomes, RecentRequests
 
@@ -12,8 +12,8 @@ OVERLOADED = Outcome(Verdict.SERVICE, 503)
 
 
 def finish(recent, status=200, outcome=SUCCESS, now=NOON, word=None, model="m"):
-    attempts = [] if outcome is None else [AttemptRecord("1", "one", now, outcome)]
-    told = Exchange("r", "/v1/chat/completions", now - 1.0, model=model, attempts=attempts)
+    attempts = [] if outcome is None else [Attempt("1", "one", now, outcome)]
+    told = RequestContext("r", "/v1/chat/completions", now - 1.0, model=model, attempts=attempts)
     told.outcome = word or ("" if outcome is None else outcome.verdict.value)
     recent.request_finished(told, status, 1.0)
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from gemproxy.core.context import AttemptRecord, Exchange
+from gemproxy.core.context import Attempt, RequestContext
 from gemproxy.pool.outcome import Outcome, Verdict
 from gemproxy.secret import Secret
 from gemproxy.telemetry.request_lines import PreparedLines, line_of
@@ -34,8 +34,8 @@ def exchange(**fields):
         "key": "one",
     }
     told |= fields
-    attempt = AttemptRecord("1", told.pop("key"), NOON, Outcome(Verdict.SUCCESS))
-    return Exchange(**{"attempts": [attempt], **told})
+    attempt = Attempt("1", told.pop("key"), NOON, Outcome(Verdict.SUCCESS))
+    return RequestContext(**{"attempts": [attempt], **told})
 
 
 def encoded(request, status=200, seconds=0.05):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from twisted.logger import LogLevel, globalLogPublisher
 
 from gemproxy.config.settings import LoggingSettings
-from gemproxy.core.context import AttemptRecord, Exchange
+from gemproxy.core.context import Attempt, RequestContext
 from gemproxy.pool.key import Key
 from gemproxy.pool.outcome import Charge, Outcome, Verdict
 from gemproxy.pool.pool import KeyPool, PoolSettings
@@ -27,8 +27,8 @@ SECRET = "test-key-one-0123456789abcdef"
 
 def request(**fields):
     attempts = [
-        AttemptRecord("1", "one", NOON, Outcome(Verdict.QUOTA_MINUTE)),
-        AttemptRecord("2", "two", NOON, Outcome(Verdict.SUCCESS)),
+        Attempt("1", "one", NOON, Outcome(Verdict.QUOTA_MINUTE)),
+        Attempt("2", "two", NOON, Outcome(Verdict.SUCCESS)),
     ]
     told = {
         "id": "req_1",
@@ -39,7 +39,7 @@ def request(**fields):
         "first_byte": NOON + 0.0404,
         "usage": TokenUsage(input=3, output=4),
     }
-    return Exchange(**{**told, **fields}, started=NOON)
+    return RequestContext(**{**told, **fields}, started=NOON)
 
 
 class Log:
@@ -116,8 +116,8 @@ class TestLine:
         )
         refused = Outcome(Verdict.NETWORK, reason="refused", message="Connection refused.")
         attempts = [
-            AttemptRecord("1", "one", NOON, expired, 0.1, Charge.KEY),
-            AttemptRecord("2", "two", NOON, refused, 0.1, Charge.MODEL),
+            Attempt("1", "one", NOON, expired, 0.1, Charge.KEY),
+            Attempt("2", "two", NOON, refused, 0.1, Charge.MODEL),
         ]
         told = request(attempts=attempts, outcome="network", usage=None, first_byte=None)
         line = Log(**settings).finish(told)
@@ -130,17 +130,17 @@ class TestLine:
     def test_tells_it_of_the_only_attempt_as_well(self):
         """As of a stream that broke off, of which tokens and first byte are known."""
         log = Log()
-        log.finish(request(attempts=[AttemptRecord("1", "one", NOON, Outcome(Verdict.SUCCESS))]))
+        log.finish(request(attempts=[Attempt("1", "one", NOON, Outcome(Verdict.SUCCESS))]))
         for reason in ("reset", "truncated"):
             log.forget()
             broken = Outcome(Verdict.BROKEN_OFF, reason=reason)
-            attempts = [AttemptRecord("1", "one", NOON, broken)]
+            attempts = [Attempt("1", "one", NOON, broken)]
             line = json.loads(log.finish(request(attempts=attempts, outcome="broken_off")))
             assert [each["reason"] for each in line["failures"]] == [reason]
 
     def test_tells_of_few_of_many_attempts(self):
         failed = Outcome(Verdict.SERVICE, 503, message="x " * 900)
-        attempts = [AttemptRecord(str(n), f"k{n}", NOON, failed) for n in range(50)]
+        attempts = [Attempt(str(n), f"k{n}", NOON, failed) for n in range(50)]
         line = Log().finish(request(attempts=attempts, outcome="service"))
         assert [each["key"] for each in json.loads(line)["failures"]] == [
             f"k{n}" for n in range(45, 50)
@@ -222,8 +222,8 @@ class TestLine:
 
 
 def finish(log, verdict, at):
-    attempt = AttemptRecord("1", "a", at, Outcome(verdict, 400, message="not supported"))
-    exchange = Exchange("r", "/", at, attempts=[attempt], outcome=verdict.value)
+    attempt = Attempt("1", "a", at, Outcome(verdict, 400, message="not supported"))
+    exchange = RequestContext("r", "/", at, attempts=[attempt], outcome=verdict.value)
     log.request_finished(exchange, 400, 0.1)
 
 
@@ -304,7 +304,7 @@ def test_requests_that_were_turned_away_are_a_few_lines_a_minute_for_each_reason
 def test_a_machine_out_of_descriptors_is_told_once_a_minute():
     log = RequestLog()
     words = "The upstream could not be used: out of file descriptors."
-    attempts = [AttemptRecord("1", "one", NOON, Outcome(Verdict.HOST, message=words))]
+    attempts = [Attempt("1", "one", NOON, Outcome(Verdict.HOST, message=words))]
 
     def fail_for_two_minutes():
         for second in range(120):

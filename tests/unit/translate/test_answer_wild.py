@@ -5,8 +5,8 @@ import json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gemproxy.core.errors import StreamIncomplete, UnusableAnswer, UpstreamRejected
-from gemproxy.providers.gemini.wire.answers import UpstreamErrorEvent, decode_answer
+from gemproxy.core.errors import ErrorInAnswer, StreamIncomplete, UnusableAnswer, UpstreamRejected
+from gemproxy.providers.gemini.wire.answers import decode_answer
 from gemproxy.translate.openai_chat__gemini.answer import to_openai
 from gemproxy.translate.openai_chat__gemini.context import AnswerContext
 from gemproxy.translate.openai_chat__gemini.stream import ChatStreamTranslator
@@ -130,7 +130,7 @@ def test_streams_are_translated_or_end_in_an_agreed_error(chunks, context):
             sent += stream.receive(json.dumps(chunk).encode())
             assert stream.started == bool(sent)
         sent += stream.finish()
-    except (UnusableAnswer, UpstreamRejected, StreamIncomplete, UpstreamErrorEvent):
+    except (UnusableAnswer, UpstreamRejected, StreamIncomplete, ErrorInAnswer):
         return
     *events, done, rest = sent.decode().split("\n\n")
     assert (done, rest) == ("data: [DONE]", "")

@@ -12,8 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gemproxy.api.openai.schema.embeddings import decode_embeddings
-from gemproxy.core.errors import InvalidRequest, MalformedUpstreamResponse, UnusableAnswer
-from gemproxy.providers.gemini.wire.answers import UpstreamErrorEvent
+from gemproxy.core.errors import (
+    ErrorInAnswer,
+    InvalidRequest,
+    MalformedUpstreamResponse,
+    UnusableAnswer,
+)
 from gemproxy.translate.openai_embeddings__gemini import (
     EmbeddingBatch,
     read_batch,
@@ -239,12 +243,12 @@ class TestReadBatch:
             read_batch(body, batch(1), base64=encoded)
 
     def test_an_error_in_a_success_is_an_error(self):
-        with pytest.raises(UpstreamErrorEvent):
+        with pytest.raises(ErrorInAnswer):
             read_batch(b'{"error":{"code":503}}', batch(1), base64=True)
 
     @given(st.binary(max_size=200))
     def test_any_bytes_are_an_answer_or_none(self, body):
-        with pytest.raises((UnusableAnswer, UpstreamErrorEvent)):
+        with pytest.raises((UnusableAnswer, ErrorInAnswer)):
             read_batch(body, batch(1), base64=True)
 
 

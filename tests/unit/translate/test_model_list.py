@@ -6,12 +6,13 @@ import pytest
 
 from gemproxy.api.openai.schema.answers import encode_model, encode_model_list
 from gemproxy.core.errors import UnusableAnswer
+from gemproxy.providers.gemini.provider import GeminiProvider
 from gemproxy.translate.openai_models__gemini import (
     CREATED,
-    decode_page,
     to_openai_models,
 )
 
+PROVIDER = GeminiProvider()
 PAGE = json.dumps(
     {
         "models": [
@@ -28,26 +29,26 @@ PAGE = json.dumps(
 
 
 def ids(aliases=None, allow=()):
-    models = to_openai_models(decode_page(PAGE).models, aliases or {}, allow)
+    models = to_openai_models(PROVIDER.read_models(PAGE).models, aliases or {}, allow)
     return [model.id for model in models]
 
 
 def test_model_without_a_word_on_its_methods_is_listed():
-    page = decode_page(b'{"models": [{"name": "models/gemini-e"}]}')
+    page = PROVIDER.read_models(b'{"models": [{"name": "models/gemini-e"}]}')
     assert [model.id for model in to_openai_models(page.models, {}, ())] == ["gemini-e"]
 
 
 def test_page_tells_its_successor():
-    assert decode_page(PAGE).next_page_token == "page-2"
-    assert decode_page(b'{"models": []}').next_page_token is None
-    assert decode_page(b'{"nextPageToken": ""}').next_page_token is None
-    assert decode_page(b"{}").models == ()
+    assert PROVIDER.read_models(PAGE).next_page_token == "page-2"
+    assert PROVIDER.read_models(b'{"models": []}').next_page_token is None
+    assert PROVIDER.read_models(b'{"nextPageToken": ""}').next_page_token is None
+    assert PROVIDER.read_models(b"{}").models == ()
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"models": 5}', b"[" * 100_000])
 def test_what_is_no_page_is_unusable(body):
     with pytest.raises(UnusableAnswer):
-        decode_page(body)
+        PROVIDER.read_models(body)
 
 
 def test_only_models_that_chat_or_embed_are_listed_without_their_prefix():
@@ -75,12 +76,12 @@ def test_allow_filters_models_and_their_aliases():
 
 
 def test_models_on_two_pages_are_listed_once():
-    models = decode_page(PAGE).models
+    models = PROVIDER.read_models(PAGE).models
     assert len(to_openai_models(models + models, {}, ())) == 3
 
 
 def test_list_has_openais_shape():
-    models = to_openai_models(decode_page(PAGE).models, {}, ["gemini-a"])
+    models = to_openai_models(PROVIDER.read_models(PAGE).models, {}, ["gemini-a"])
     entry = {"id": "gemini-a", "object": "model", "created": CREATED, "owned_by": "google"}
     assert json.loads(encode_model(models[0])) == entry
     assert json.loads(encode_model_list(models)) == {"object": "list", "data": [entry]}

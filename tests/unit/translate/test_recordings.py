@@ -7,10 +7,10 @@ import pytest
 from fakes.openai_errors import seen
 
 from gemproxy.core.client_errors import error_for
-from gemproxy.core.errors import StreamIncomplete, UnusableAnswer
+from gemproxy.core.errors import ErrorInAnswer, StreamIncomplete, UnusableAnswer
 from gemproxy.pool.outcome import SERVED, Verdict
 from gemproxy.providers.gemini.classify import classify_response
-from gemproxy.providers.gemini.wire.answers import UpstreamErrorEvent, decode_answer
+from gemproxy.providers.gemini.wire.answers import decode_answer
 from gemproxy.providers.gemini.wire.sse import EventStreamDecoder
 from gemproxy.translate.openai_chat__gemini.answer import to_openai
 from gemproxy.translate.openai_chat__gemini.context import AnswerContext
@@ -217,7 +217,7 @@ def translate_payloads(payloads):
         for payload in payloads:
             sent += translator.receive(payload)
         sent += translator.finish()
-    except UpstreamErrorEvent:
+    except ErrorInAnswer:
         return "error"
     except StreamIncomplete:
         return "incomplete"

@@ -8,10 +8,10 @@ from fakes.openai_errors import seen
 from gemproxy.api.openai.schema.requests import decode_chat_completion
 from gemproxy.core.errors import InvalidRequest, ModelNotFound
 from gemproxy.translate.openai_chat__gemini.request import (
-    normalize_model,
     to_gemini,
     with_continuation,
 )
+from gemproxy.translate.shared.model_names import normalize_model
 from gemproxy.translate.shared.signatures import SignatureStore
 
 USER = {"role": "user", "content": "hi"}

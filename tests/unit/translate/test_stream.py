@@ -6,8 +6,7 @@ from itertools import count
 import pytest
 from fakes.openai_errors import seen
 
-from gemproxy.core.errors import StreamIncomplete, UnusableAnswer, UpstreamRejected
-from gemproxy.providers.gemini.wire.answers import UpstreamErrorEvent
+from gemproxy.core.errors import ErrorInAnswer, StreamIncomplete, UnusableAnswer, UpstreamRejected
 from gemproxy.translate.openai_chat__gemini.context import AnswerContext
 from gemproxy.translate.openai_chat__gemini.stream import ChatStreamTranslator
 from gemproxy.translate.shared.signatures import (
@@ -539,7 +538,7 @@ def test_answer_that_is_cut_by_a_block_says_why():
 def test_error_object_is_handed_on_as_it_came(payload):
     stream = translator()
     stream.receive(chunk(text("a")))
-    with pytest.raises(UpstreamErrorEvent) as caught:
+    with pytest.raises(ErrorInAnswer) as caught:
         stream.receive(payload)
     assert caught.value.payload == payload
 

@@ -24,7 +24,7 @@ from gemproxy.core.client_errors import error_for
 from gemproxy.core.errors import FailureKind, UpstreamFailed, UpstreamTrouble
 from gemproxy.core.interfaces import UpstreamRequest
 from gemproxy.pool.outcome import Verdict
-from gemproxy.providers.gemini.classify import classify_failure
+from gemproxy.providers.base import classify_failure
 from gemproxy.secret import Secret
 from gemproxy.upstream.client import GeminiUpstream
 from gemproxy.upstream.connection import UpstreamConnection

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from gemproxy.core.errors import GemproxyError, MalformedUpstreamResponse
+from gemproxy.core.errors import MalformedUpstreamResponse
 from gemproxy.media_bypass import MIN_BYTES, ExtractedMedia, extract
 
 #: Candidates of one answer, or of one chunk; nobody gets more than eight.
@@ -286,14 +286,6 @@ class LargeGenerateContentResponse(GenerateContentResponse, frozen=True, kw_only
     #: As it came.
     body: bytes
     aside: ExtractedMedia
-
-
-class UpstreamErrorEvent(GemproxyError):
-    """An event of a stream was an error object; ``payload`` is its JSON, to be classified."""
-
-    def __init__(self, payload: bytes) -> None:
-        super().__init__("an error object in the stream")
-        self.payload = payload
 
 
 def decode_answer(body: bytes) -> GenerateContentResponse:

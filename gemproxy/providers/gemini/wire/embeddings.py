@@ -14,8 +14,8 @@ from typing import Annotated, Any
 
 import msgspec
 
-from gemproxy.core.errors import MalformedUpstreamResponse
-from gemproxy.providers.gemini.wire.answers import UpstreamErrorEvent, UsageMetadata
+from gemproxy.core.errors import ErrorInAnswer, MalformedUpstreamResponse
+from gemproxy.providers.gemini.wire.answers import UsageMetadata
 from gemproxy.providers.gemini.wire.requests import Content
 
 #: Requests in one batch; Google answers 400 to more.
@@ -61,8 +61,8 @@ decode_vector: Callable[[memoryview], list[float]] = msgspec.json.Decoder(list[f
 def decode_batch(body: bytes) -> EmbeddedBatch:
     """Read the answer to a batch.
 
-    Raises :exc:`MalformedUpstreamResponse` if ``body`` is none, and :exc:`UpstreamErrorEvent` if
-    it is an error. The numbers are not looked at.
+    Raises :exc:`MalformedUpstreamResponse` where ``body`` is none, and :exc:`ErrorInAnswer` where it is an
+    error. The numbers are not looked at.
     """
     vectors: list[memoryview] = []
     rest: list[memoryview] = []
@@ -81,7 +81,7 @@ def decode_batch(body: bytes) -> EmbeddedBatch:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedUpstreamResponse(f"not a batch of embeddings: {error}") from error
     if answer.error is not None:
-        raise UpstreamErrorEvent(body)
+        raise ErrorInAnswer(body)
     if answer.embeddings is None or len(answer.embeddings) != len(vectors):
         raise MalformedUpstreamResponse("not a batch of embeddings")
     return EmbeddedBatch(vectors, answer.usage_metadata)

@@ -1,0 +1,160 @@
+"""``POST /v1/chat/completions``, served by Gemini's ``generateContent``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from msgspec.structs import replace
+
+from gemproxy.api.base import Route, StreamedAnswer, WholeAnswer
+from gemproxy.api.openai.errors import OPENAI_ERRORS
+from gemproxy.api.openai.refused_options import RefusedLogprobs
+from gemproxy.api.openai.schema.requests import ChatCompletionRequest, decode_chat_completion
+from gemproxy.core.context import RequestContext
+from gemproxy.core.errors import InvalidRequest
+from gemproxy.core.retry import Revision
+from gemproxy.pool.outcome import Outcome
+from gemproxy.providers.base import Operation
+from gemproxy.translate.openai_chat__gemini.answer import WholeChat
+from gemproxy.translate.openai_chat__gemini.request import to_gemini
+from gemproxy.translate.openai_chat__gemini.stream import ChatStreamTranslator
+from gemproxy.translate.shared.model_names import ModelNames
+from gemproxy.translate.shared.schema_budget import SchemaBudget
+from gemproxy.translate.shared.signatures import SignatureStore
+
+CHAT: Final = "/v1/chat/completions"
+#: With the documented dummy in place of every thought signature.
+_REPLACED_SIGNATURES: Final = Revision("thought_signature", is_attempt=True, needs_same_key=True)
+#: Without log probabilities. It is no attempt beyond those that are allowed: it is another request.
+_NO_LOGPROBS: Final = Revision("logprobs", is_attempt=False, needs_same_key=False)
+
+
+class ChatEndpoint:
+    """Makes jobs of chat completion requests; see :class:`gemproxy.api.base.Endpoint`.
+
+    ``names`` may be replaced between two requests. ``new_id`` gives a fresh id for a function call,
+    ``scrub`` takes secrets out of a text.
+    """
+
+    route: Final = Route(CHAT, (b"POST",), OPENAI_ERRORS)
+
+    def __init__(
+        self,
+        names: ModelNames,
+        signatures: SignatureStore,
+        new_id: Callable[[], str],
+        scrub: Callable[[str], str],
+    ) -> None:
+        self.names = names
+        self.signatures = signatures
+        self.new_id = new_id
+        self.scrub = scrub
+        self.refused_logprobs = RefusedLogprobs()
+
+    def decode(self, body: bytes, context: RequestContext, *, brief: bool) -> ChatJob:
+        """See :meth:`gemproxy.api.base.Endpoint.decode`."""
+        request = decode_chat_completion(body)
+        named = self.names.resolve(request.model)
+        if not named.generates:
+            raise InvalidRequest(
+                f"model: '{request.model[:80]}' makes embeddings; use POST /v1/embeddings.",
+                param="model",
+            )
+        model = context.model = named.name
+        if request.logprobs:
+            stream = request.stream is True
+            if self.refused_logprobs.has(model, context.started, stream=stream):
+                request = _without_logprobs(request)
+        job = ChatJob(self, request, model, SchemaBudget(brief=brief))
+        context.stream = job.stream
+        return job
+
+
+class ChatJob:
+    """A chat completion to be asked for; see :class:`gemproxy.api.base.Job`."""
+
+    prompt_param = "messages"
+
+    def __init__(
+        self,
+        endpoint: ChatEndpoint,
+        request: ChatCompletionRequest,
+        model: str,
+        budget: SchemaBudget,
+    ) -> None:
+        self._endpoint = endpoint
+        self.model = model
+        self.is_brief = budget.brief
+        self._replaces_signatures = False
+        self._left_out_logprobs = False
+        self._translate(request, budget)
+        # For a second translation; where there can be none, its memory is free from here on.
+        again = self._translated.signed or request.logprobs
+        self._request = (request, budget) if again else None
+
+    def _translate(self, request: ChatCompletionRequest, budget: SchemaBudget) -> None:
+        endpoint = self._endpoint
+        translated = self._translated = to_gemini(
+            request,
+            model=self.model,
+            signatures=endpoint.signatures,
+            replace_signatures=self._replaces_signatures,
+            scrub=endpoint.scrub,
+            budget=budget,
+        )
+        self.body = translated.body
+        self.stream = translated.stream
+        self.tokens = translated.estimated_tokens
+        self.names_resources = translated.names_resources
+        self.operation = Operation.GENERATE_STREAM if self.stream else Operation.GENERATE
+
+    def revision(self, failed: Outcome) -> Revision | None:
+        """See :meth:`gemproxy.api.base.Job.revision`."""
+        if self._request is None:
+            return None
+        if failed.reason == _REPLACED_SIGNATURES.reason:
+            possible = self._translated.signed and not self._replaces_signatures
+            return _REPLACED_SIGNATURES if possible else None
+        if failed.reason == _NO_LOGPROBS.reason and self._translated.context.logprobs:
+            return _NO_LOGPROBS
+        return None
+
+    def revise(self, revision: Revision) -> None:
+        """See :meth:`gemproxy.api.base.Job.revise`."""
+        if self._request is None:
+            return
+        request, budget = self._request
+        if revision is _REPLACED_SIGNATURES:
+            self._replaces_signatures = True
+        else:
+            request = _without_logprobs(request)
+            self._request = (request, budget)
+            self._left_out_logprobs = True
+        self._translate(request, budget)
+
+    def served(self, now: float) -> None:
+        """See :meth:`gemproxy.api.base.Job.served`."""
+        if self._left_out_logprobs:
+            self._endpoint.refused_logprobs.add(self.model, now, stream=self.stream)
+
+    def whole_answer(self, created: int) -> WholeAnswer:
+        """See :meth:`gemproxy.api.base.Job.whole_answer`."""
+        endpoint = self._endpoint
+        return WholeChat(self._translated, created, endpoint.new_id, endpoint.signatures)
+
+    def streamed_answer(self, created: int) -> StreamedAnswer:
+        """See :meth:`gemproxy.api.base.Job.streamed_answer`."""
+        endpoint, translated = self._endpoint, self._translated
+        return ChatStreamTranslator(
+            translated.context,
+            created=created,
+            new_id=endpoint.new_id,
+            signatures=endpoint.signatures,
+            body=translated.body,
+        )
+
+
+def _without_logprobs(request: ChatCompletionRequest) -> ChatCompletionRequest:
+    """The same request, which does not ask for log probabilities."""
+    return replace(request, logprobs=None, top_logprobs=None)

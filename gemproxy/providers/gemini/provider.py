@@ -1,0 +1,96 @@
+"""The Gemini API as a provider: its paths, and the judgement on its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import quote
+
+from gemproxy.buffer_list import BufferList
+from gemproxy.core.interfaces import UpstreamRequest
+from gemproxy.pool.outcome import Outcome
+from gemproxy.providers.base import ModelPage, Operation, StreamDecoder
+from gemproxy.providers.gemini.classify import (
+    classify_error_event,
+    classify_page,
+    classify_response,
+)
+from gemproxy.providers.gemini.wire.models import decode_models
+from gemproxy.providers.gemini.wire.sse import EventStreamDecoder
+from gemproxy.secret import Secret
+
+#: One page with one model: Google answers it from its own list and bills nothing for it.
+PROBE_PATH: Final = b"/v1beta/models?pageSize=1"
+PAGE_SIZE: Final = 1000
+_METHODS: Final = {
+    Operation.GENERATE: "generateContent",
+    Operation.GENERATE_STREAM: "streamGenerateContent?alt=sse",
+    Operation.EMBED: "batchEmbedContents",
+}
+#: Clients may invent names; so many paths are remembered at a time.
+_MOST_PATHS: Final = 1000
+
+
+class GeminiProvider:
+    """See :class:`gemproxy.providers.base.Provider`."""
+
+    def __init__(self) -> None:
+        self._paths: dict[tuple[Operation, str], bytes] = {}
+
+    def prepare(
+        self,
+        operation: Operation,
+        model: str,
+        body: bytes | BufferList,
+        key: Secret,
+        deadline: float,
+    ) -> UpstreamRequest:
+        """See :meth:`gemproxy.providers.base.Provider.prepare`."""
+        path = self._paths.get((operation, model)) or self._remember_path(operation, model)
+        return UpstreamRequest(b"POST", path, key, body, deadline)
+
+    def read_stream(self) -> StreamDecoder:
+        """See :meth:`gemproxy.providers.base.Provider.read_stream`."""
+        return EventStreamDecoder()
+
+    def classify(
+        self,
+        status: int,
+        headers: Mapping[str, str],
+        body: bytes,
+        *,
+        now: float,
+        names_resources: bool = False,
+    ) -> Outcome:
+        """See :meth:`gemproxy.providers.base.Provider.classify`."""
+        return classify_response(status, headers, body, now=now, names_resources=names_resources)
+
+    def classify_error(self, payload: bytes, *, now: float) -> Outcome:
+        """See :meth:`gemproxy.providers.base.Provider.classify_error`."""
+        return classify_error_event(payload, now=now)
+
+    def classify_page(self, headers: Mapping[str, str]) -> Outcome | None:
+        """See :meth:`gemproxy.providers.base.Provider.classify_page`."""
+        return classify_page(headers)
+
+    def list_models(self, key: Secret, page_token: str, deadline: float) -> UpstreamRequest:
+        """See :meth:`gemproxy.providers.base.Provider.list_models`."""
+        token = f"&pageToken={quote(page_token, safe='')}" if page_token else ""
+        path = f"/v1beta/models?pageSize={PAGE_SIZE}{token}".encode("ascii")
+        return UpstreamRequest(b"GET", path, key, deadline=deadline)
+
+    def read_models(self, body: bytes) -> ModelPage:
+        """See :meth:`gemproxy.providers.base.Provider.read_models`."""
+        page = decode_models(body)
+        return ModelPage(page.models or (), page.next_page_token or None)
+
+    def probe(self, key: Secret, deadline: float) -> UpstreamRequest:
+        """See :meth:`gemproxy.providers.base.Provider.probe`."""
+        return UpstreamRequest(b"GET", PROBE_PATH, key, deadline=deadline)
+
+    def _remember_path(self, operation: Operation, model: str) -> bytes:
+        if len(self._paths) >= _MOST_PATHS:
+            self._paths.clear()
+        path = f"/v1beta/models/{model}:{_METHODS[operation]}".encode("ascii")
+        self._paths[operation, model] = path
+        return path

@@ -1,0 +1,46 @@
+"""Gemini's list of models, page by page (``models.list``)."""
+
+from __future__ import annotations
+
+import msgspec
+
+from gemproxy.core.errors import UnusableAnswer
+
+_PREFIX = "models/"
+_SERVED = frozenset({"generateContent", "embedContent"})
+
+
+class GeminiModel(msgspec.Struct, rename="camel", frozen=True):
+    """An entry of the list; ``name`` is "models/…"."""
+
+    name: str | None = None
+    supported_generation_methods: list[str] | None = None
+
+    @property
+    def id(self) -> str:
+        """The name without its prefix."""
+        return (self.name or "").removeprefix(_PREFIX)
+
+    @property
+    def is_served(self) -> bool:
+        """Whether one of the operations here works with it, as far as the list tells."""
+        methods = self.supported_generation_methods
+        return methods is None or not _SERVED.isdisjoint(methods)
+
+
+class ListedModels(msgspec.Struct, rename="camel", frozen=True):
+    """One page; without a token it is the last."""
+
+    models: list[GeminiModel] | None = None
+    next_page_token: str | None = None
+
+
+def decode_models(body: bytes) -> ListedModels:
+    """Read one page. Raises :exc:`UnusableAnswer` when it is not one."""
+    try:
+        return _PAGE.decode(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise UnusableAnswer(f"not a list of models: {error}") from error
+
+
+_PAGE = msgspec.json.Decoder(ListedModels)

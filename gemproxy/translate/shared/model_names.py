@@ -1,0 +1,84 @@
+"""Names of models: how clients call them, and what they are called upstream."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from msgspec import Struct
+
+from gemproxy.core.errors import InvalidRequest, ModelNotFound
+from gemproxy.providers.gemini.capabilities import Ability, ability_of
+
+_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,127}")
+#: More than a few of them are nobody's name for a model.
+_PREFIXES = re.compile(r"(?:models/|google/|gemini/){0,8}")
+
+#: Clients may invent names; so many are remembered at a time.
+_MOST_NAMES = 1000
+
+
+class NamedModel(Struct, frozen=True):
+    """A model by the upstream's name, and what that tells of its use."""
+
+    name: str
+    generates: bool
+    embeds: bool
+
+
+@dataclass(frozen=True)
+class ModelNames:
+    """What the operator says of models: other names for them, and which are served (or all)."""
+
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    allow: tuple[str, ...] = ()
+    _resolved: dict[str, NamedModel] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def resolve(self, name: str) -> NamedModel:
+        """The model that the client calls ``name``.
+
+        Raises :class:`ModelNotFound` where the operator does not allow it, and
+        :class:`InvalidRequest` where it cannot be a model's name.
+        """
+        known = self._resolved.get(name)
+        if known is None:
+            if len(self._resolved) >= _MOST_NAMES:
+                self._resolved.clear()
+            model = self._upstream_name(name)
+            ability = ability_of(model)
+            known = self._resolved[name] = NamedModel(
+                model, ability is not Ability.EMBED, ability is not Ability.GENERATE
+            )
+        return known
+
+    def _upstream_name(self, name: str) -> str:
+        bare = without_prefixes(name)
+        model = self.aliases.get(name) or self.aliases.get(bare) or normalize_model(name)
+        model = self.aliases.get(model, model)
+        if self.allow and name not in self.allow and model not in self.allow:
+            raise ModelNotFound(f"The model '{name}' is not served here.", param="model")
+        return model
+
+
+def without_prefixes(name: str) -> str:
+    """``name`` without ``models/`` and the provider prefixes of other gateways."""
+    return _PREFIXES.sub("", name, count=1)
+
+
+def normalize_model(name: str) -> str:
+    """The model's bare name, as it stands in the upstream's path.
+
+    Takes off ``models/`` and the provider prefixes of other gateways. Raises
+    :class:`ModelNotFound` for a name of another provider's or of a tuned model, and
+    :class:`InvalidRequest` with ``param`` ``model`` for what is no name of a model at all.
+    """
+    bare = without_prefixes(name)
+    if ":" in bare or "/" in bare:
+        # No model of Gemini's has such a name: "openai/…", "tunedModels/…", "llama3:latest".
+        raise ModelNotFound(f"The model '{name[:80]}' does not exist.", param="model")
+    if _MODEL.fullmatch(bare) is None:
+        raise InvalidRequest(f"model: '{name[:80]}' is not a model's name.", param="model")
+    return bare
