@@ -126,9 +126,9 @@ def to_gemini(request: EmbeddingsRequest, *, model: str) -> TranslatedEmbeddings
 def read_batch(body: bytes, batch: EmbeddingBatch, *, base64: bool) -> EmbeddedItems:
     """Make the answer to ``batch`` into items of the client's answer.
 
-    Raises :class:`MalformedUpstreamResponse` where ``body`` is no answer, :class:`UnusableAnswer` where it has
-    not one vector for each text, and
-    :class:`~gemproxy.core.errors.ErrorInAnswer` where it is an error.
+    Raises :class:`MalformedUpstreamResponse` if ``body`` is no answer, :class:`UnusableAnswer` if
+    it has not one vector for each text, and :class:`~gemproxy.core.errors.ErrorInAnswer` if it is
+    an error.
     """
     answer = decode_batch(body)
     if len(answer.vectors) != batch.count:

@@ -61,8 +61,8 @@ decode_vector: Callable[[memoryview], list[float]] = msgspec.json.Decoder(list[f
 def decode_batch(body: bytes) -> EmbeddedBatch:
     """Read the answer to a batch.
 
-    Raises :exc:`MalformedUpstreamResponse` where ``body`` is none, and :exc:`ErrorInAnswer` where it is an
-    error. The numbers are not looked at.
+    Raises :exc:`MalformedUpstreamResponse` if ``body`` is none, and :exc:`ErrorInAnswer` if it is
+    an error. The numbers are not looked at.
     """
     vectors: list[memoryview] = []
     rest: list[memoryview] = []
