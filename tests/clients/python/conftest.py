@@ -7,14 +7,16 @@ import base64
 import json
 import os
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
 # LiteLLM asks the Internet for prices when it is imported, unless it finds this.
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 
-MODEL = "gemini-3.8-flash"  # signs its function calls
+MODEL = "gemini-3.8-flash"
+#: These sign their function calls, the last one without giving them ids.
+SIGNING = (MODEL, "gemini-4-carbon", "gemini-3-flash-preview")
 #: Each breaks a stream off after some of it was sent; each has a model of its own, whose breaker it
 #: may open.
 BROKEN = {
@@ -86,6 +88,12 @@ class Simulator:
 @pytest.fixture(scope="session")
 def proxy():
     return Proxy(f"{os.environ['GEMPROXY_URL']}/v1", os.environ["GEMPROXY_TOKEN"])
+
+
+@pytest.fixture(params=SIGNING)
+def signing(request, proxy):
+    """The same with each kind of model that wants its signatures back."""
+    return replace(proxy, model=request.param)
 
 
 @pytest.fixture

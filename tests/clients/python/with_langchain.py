@@ -28,9 +28,13 @@ class Wheel(BaseModel):
     spokes: int | None
 
 
+def model_of(proxy, **more):
+    return ChatOpenAI(model=proxy.model, base_url=proxy.url, api_key=proxy.token, **more)
+
+
 @pytest.fixture
 def model(proxy):
-    return ChatOpenAI(model=proxy.model, base_url=proxy.url, api_key=proxy.token, stream_usage=True)
+    return model_of(proxy)
 
 
 def test_answer(model, simulator):
@@ -40,7 +44,8 @@ def test_answer(model, simulator):
     assert answer.response_metadata["finish_reason"] == "stop"
 
 
-def test_stream(model, simulator):
+def test_stream(proxy, simulator):
+    model = model_of(proxy, stream_usage=True)
     chunks = list(model.stream("How are rivers made? [simulate:words n=60]"))
     whole = model.invoke("How are rivers made? [simulate:words n=60]")
     assert len(chunks) > 5
@@ -50,8 +55,8 @@ def test_stream(model, simulator):
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["unary", "stream"])
-def test_agent_goes_through_several_steps(model, simulator, streamed):
-    agent = create_agent(model, [get_weather, get_time])
+def test_agent_goes_through_several_steps(signing, simulator, streamed):
+    agent = create_agent(model_of(signing), [get_weather, get_time])
     asked = {
         "messages": [
             HumanMessage(
