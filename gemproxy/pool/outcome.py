@@ -46,6 +46,10 @@ SERVED = frozenset({Verdict.SUCCESS, Verdict.BLOCKED})
 """The client has its answer."""
 
 
+QUOTA = frozenset({Verdict.QUOTA_MINUTE, Verdict.QUOTA_DAY})
+"""A quota of the key's project is used up."""
+
+
 class Charge(Enum):
     """Whom an outcome is charged to."""
 
@@ -95,9 +99,6 @@ class Outcome:
     param: str | None = None
 
 
-Effect = Callable[[KeyState, Permit, str, Outcome, float, Eligibility], None]
-
-
 def apply_outcome(
     entry: KeyState,
     permit: Permit,
@@ -107,18 +108,23 @@ def apply_outcome(
     eligibility: Eligibility,
 ) -> None:
     """Apply ``outcome`` of an attempt with ``model`` to ``entry`` and to its project."""
-    _EFFECTS.get(outcome.verdict, _nothing)(entry, permit, model, outcome, now, eligibility)
-
-
-def _nothing(
-    entry: KeyState, permit: Permit, _model: str, _outcome: Outcome, _now: float, _: Eligibility
-) -> None:
+    effect = _EFFECTS.get(outcome.verdict)
+    if effect is not None:
+        effect(entry, permit, outcome, now)
+        return
+    forbidden = outcome.verdict is Verdict.FORBIDDEN
+    if forbidden and entry.forbidden_model not in (None, model):
+        # Another model was forbidden before, with no success since: the key itself is rejected.
+        _rejected(entry, permit, outcome, now)
+        return
     entry.breaker.release(permit)
+    if outcome.verdict in QUOTA:
+        _out_of_quota(entry, model, outcome, now, eligibility)
+    elif forbidden or outcome.verdict is Verdict.MODEL_DENIED:
+        _denied(entry, model, outcome, now, eligibility)
 
 
-def _succeeded(
-    entry: KeyState, permit: Permit, _model: str, _outcome: Outcome, now: float, _: Eligibility
-) -> None:
+def _succeeded(entry: KeyState, permit: Permit, _outcome: Outcome, now: float) -> None:
     if entry.needs_attention and permit.generation == entry.breaker.generation:
         # A request that was sent before the breaker opened does not show that the key works.
         entry.needs_attention = None
@@ -127,85 +133,58 @@ def _succeeded(
     entry.breaker.record_success(permit)
 
 
-def _failed(
-    entry: KeyState, permit: Permit, _model: str, outcome: Outcome, now: float, _: Eligibility
-) -> None:
+def _failed(entry: KeyState, permit: Permit, outcome: Outcome, now: float) -> None:
     entry.failed(_error(outcome, now))
     entry.breaker.record_failure(permit, now)
 
 
-def _broke_off(
-    entry: KeyState, permit: Permit, _model: str, outcome: Outcome, now: float, _: Eligibility
-) -> None:
+def _broke_off(entry: KeyState, permit: Permit, outcome: Outcome, now: float) -> None:
     """It is unknown whether the key or Google failed: it counts for health, not for the breaker."""
     entry.failed(_error(outcome, now))
     entry.breaker.release(permit)
 
 
-def _rejected(
-    entry: KeyState, permit: Permit, _model: str, outcome: Outcome, now: float, _: Eligibility
-) -> None:
+def _rejected(entry: KeyState, permit: Permit, outcome: Outcome, now: float) -> None:
     entry.failed(_error(outcome, now))
     entry.needs_attention = outcome.reason or "forbidden"
     entry.breaker.record_fatal(permit, now)
 
 
+_EFFECTS: dict[Verdict, Callable[[KeyState, Permit, Outcome, float], None]] = {
+    Verdict.SUCCESS: _succeeded,
+    Verdict.BLOCKED: _succeeded,
+    Verdict.KEY: _rejected,
+    Verdict.SERVICE: _failed,
+    Verdict.NETWORK: _failed,
+    Verdict.BROKEN_OFF: _broke_off,
+}
+"""Those that concern the key, whatever the model."""
+
+
 def _out_of_quota(
-    entry: KeyState,
-    permit: Permit,
-    model: str,
-    outcome: Outcome,
-    now: float,
-    eligibility: Eligibility,
+    entry: KeyState, model: str, outcome: Outcome, now: float, eligibility: Eligibility
 ) -> None:
     entry.failed(_error(outcome, now))
-    entry.breaker.release(permit)
     until = quota_returns(entry, outcome, now, eligibility)
-    concerned = ALL_MODELS if outcome.all_models else model
-    cooldown = Cooldown(entry.key.project, concerned, until, outcome.verdict.value)
+    models = ALL_MODELS if outcome.all_models else model
+    cooldown = Cooldown(entry.key.project, models, until, outcome.verdict.value)
     eligibility.cool_down(eligibility.cooldowns, cooldown, now)
 
 
 def _denied(
-    entry: KeyState,
-    permit: Permit,
-    model: str,
-    outcome: Outcome,
-    now: float,
-    eligibility: Eligibility,
+    entry: KeyState, model: str, outcome: Outcome, now: float, eligibility: Eligibility
 ) -> None:
+    """The project may not use the model; or the key, if Google forbids it and does not say why."""
     entry.last_error = _error(outcome, now)
-    entry.breaker.release(permit)
-    if outcome.until is not None:
-        until = eligibility.calendar.monotonic(outcome.until)
-    else:
-        until = now + eligibility.settings.recovery_time
-    denial = Cooldown(entry.key.project, model, until, "denied")
-    eligibility.cool_down(eligibility.denials, denial, now)
-
-
-def _forbidden(
-    entry: KeyState,
-    permit: Permit,
-    model: str,
-    outcome: Outcome,
-    now: float,
-    eligibility: Eligibility,
-) -> None:
-    """Google forbids the model, and does not say why.
-
-    So the key does not serve this model. If another model is forbidden as well, with no success of
-    the key in between, the key itself is rejected.
-    """
-    if entry.forbidden_model not in (None, model):
-        _rejected(entry, permit, model, outcome, now, eligibility)
-        return
-    entry.forbidden_model = model
-    entry.last_error = _error(outcome, now)
-    entry.breaker.release(permit)
     until = now + eligibility.settings.recovery_time
-    denial = Cooldown(entry.id, model, until, FORBIDDEN)
-    eligibility.cool_down(eligibility.key_denials, denial, now)
+    if outcome.verdict is Verdict.FORBIDDEN:
+        entry.forbidden_model = model
+        table, denial = eligibility.key_denials, Cooldown(entry.id, model, until, FORBIDDEN)
+    else:
+        if outcome.until is not None:
+            until = eligibility.calendar.monotonic(outcome.until)
+        table, denial = eligibility.denials, Cooldown(entry.key.project, model, until, "denied")
+    eligibility.cool_down(table, denial, now)
 
 
 def quota_returns(entry: KeyState, outcome: Outcome, now: float, eligibility: Eligibility) -> float:
@@ -220,17 +199,3 @@ def _error(outcome: Outcome, now: float) -> LastError:
     """What the operator sees of a failure, without what it quotes of the client's request."""
     message = first_sentence(outcome.message)
     return LastError(now, outcome.verdict.value, outcome.status, message)
-
-
-_EFFECTS: dict[Verdict, Effect] = {
-    Verdict.SUCCESS: _succeeded,
-    Verdict.BLOCKED: _succeeded,
-    Verdict.QUOTA_MINUTE: _out_of_quota,
-    Verdict.QUOTA_DAY: _out_of_quota,
-    Verdict.KEY: _rejected,
-    Verdict.MODEL_DENIED: _denied,
-    Verdict.FORBIDDEN: _forbidden,
-    Verdict.SERVICE: _failed,
-    Verdict.NETWORK: _failed,
-    Verdict.BROKEN_OFF: _broke_off,
-}

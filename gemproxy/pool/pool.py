@@ -17,7 +17,7 @@ from gemproxy.pool.breaker import Permit, State
 from gemproxy.pool.cooldowns import FORBIDDEN, Cooldown
 from gemproxy.pool.eligibility import Eligibility, Ineligible, Reason
 from gemproxy.pool.key import Key
-from gemproxy.pool.outcome import SERVED, Outcome, Verdict, apply_outcome
+from gemproxy.pool.outcome import QUOTA, SERVED, Outcome, Verdict, apply_outcome
 from gemproxy.pool.reload import KeyDiff, compare_keys, move_cooldowns
 from gemproxy.pool.scheduler import KeyScheduler
 from gemproxy.pool.snapshot import KeySnapshot, Override, PoolSnapshot
@@ -34,7 +34,6 @@ from gemproxy.pool.status import (
     skipped_keys,
 )
 from gemproxy.pool.unavailable import (
-    QUOTA_VERDICTS,
     AvailabilitySummary,
     models_unavailable,
     no_healthy_keys,
@@ -201,7 +200,7 @@ class KeyPool:
         """
         if not self._scheduler.any_eligible(model, now):
             return self._unavailable(model, now, 0)
-        if outcome.verdict in QUOTA_VERDICTS:
+        if outcome.verdict in QUOTA:
             summary = self._scheduler.known(model, now)
             summary.add(Ineligible(Reason.COOLING_DOWN, now))
             return quota_exhausted(summary, model, now)

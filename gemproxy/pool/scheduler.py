@@ -19,13 +19,13 @@ from itertools import chain, islice
 from gemproxy.pool.breaker import State
 from gemproxy.pool.cooldowns import ALL_MODELS
 from gemproxy.pool.eligibility import DISABLED, Eligibility, Ineligible, Reason
-from gemproxy.pool.outcome import Outcome, Verdict
+from gemproxy.pool.outcome import QUOTA, Outcome, Verdict
 from gemproxy.pool.reload import KeyDiff
 from gemproxy.pool.state import KeyState, Lease
 from gemproxy.pool.stride import Check, StrideScheduler
 from gemproxy.pool.unavailable import AvailabilitySummary
 
-_COOLS_DOWN = frozenset({Verdict.QUOTA_MINUTE, Verdict.QUOTA_DAY, Verdict.MODEL_DENIED})
+_COOLS_DOWN = QUOTA | {Verdict.MODEL_DENIED}
 _FORBIDDEN = Verdict.FORBIDDEN
 _OPEN = State.OPEN
 _TRIED = Ineligible(Reason.ALREADY_TRIED)

@@ -15,7 +15,7 @@ from gemproxy.core.errors import (
 )
 from gemproxy.pool.breaker import State
 from gemproxy.pool.eligibility import Eligibility, Group, Ineligible, Marks, Reason
-from gemproxy.pool.outcome import Outcome, Verdict, quota_returns
+from gemproxy.pool.outcome import QUOTA, Outcome, Verdict, quota_returns
 from gemproxy.pool.state import KeyState
 
 _WORDS = {
@@ -28,15 +28,13 @@ _WORDS = {
     Reason.MODEL_NOT_ALLOWED: "not allowed to use the model",
     Reason.ALREADY_TRIED: "already tried",
 }
-_QUOTA = (Reason.COOLING_DOWN, Reason.OVER_LIMIT)
+_QUOTA_REASONS = (Reason.COOLING_DOWN, Reason.OVER_LIMIT)
 _OUT_OF_ORDER = (
     Reason.CIRCUIT_OPEN,
     Reason.HALF_OPEN_BUSY,
     Reason.LOW_HEALTH,
     Reason.ALREADY_TRIED,
 )
-QUOTA_VERDICTS = frozenset({Verdict.QUOTA_MINUTE, Verdict.QUOTA_DAY})
-"""The outcomes that say that a quota is used up."""
 _NOT_FOR_THIS_KEY = frozenset({Verdict.FORBIDDEN, Verdict.MODEL_DENIED})
 # A trial takes as long as a request, and a key that was only tried is eligible at once.
 _SOON = 1.0
@@ -67,7 +65,7 @@ class AvailabilitySummary:
         """Count one more key, which is ineligible for this request only."""
         self.counts[ineligible.reason] += 1
         self.rejected += ineligible.rejected
-        if ineligible.reason in _QUOTA and ineligible.until is not None:
+        if ineligible.reason in _QUOTA_REASONS and ineligible.until is not None:
             self.soonest_quota = _soonest(self.soonest_quota, ineligible.until)
 
     def add_lasting(self, ineligible: Ineligible) -> None:
@@ -92,7 +90,7 @@ def unavailable(
     ``all_disabled_retry`` is the delay if every key is disabled. Waiting does not help then, nor if
     Google rejects all keys that are out of order: a person has to act.
     """
-    if summary.number(_QUOTA):
+    if summary.number(_QUOTA_REASONS):
         return quota_exhausted(summary, model, now)
     if out_of_order := summary.number(_OUT_OF_ORDER):
         should_retry = False if summary.rejected == out_of_order else None
@@ -111,7 +109,7 @@ def quota_exhausted(summary: AvailabilitySummary, model: str, now: float) -> Quo
     If all of them are out until midnight, and none recovers from something else before, a client
     need not try again.
     """
-    quota = summary.number(_QUOTA)
+    quota = summary.number(_QUOTA_REASONS)
     soonest = _soonest(summary.soonest_quota, summary.soonest_health)
     if summary.out_for_the_day == quota and not summary.number(_OUT_OF_ORDER):
         return DailyQuotaExhausted(
@@ -176,7 +174,7 @@ def models_unavailable(
     if not untried:
         return unavailable(summary, "", now, eligibility.settings.cooldown)
     last = next(reversed(failed.values()), None)
-    if last is not None and last.verdict in QUOTA_VERDICTS:
+    if last is not None and last.verdict in QUOTA:
         summary.add(Ineligible(Reason.COOLING_DOWN, now))
         return quota_exhausted(summary, "", now)
     return no_healthy_keys(summary, 1.0, untried)
@@ -184,7 +182,7 @@ def models_unavailable(
 
 def _after(entry: KeyState, outcome: Outcome, now: float, eligibility: Eligibility) -> Ineligible:
     """Why the key would be ineligible, had ``outcome`` been recorded."""
-    if outcome.verdict in QUOTA_VERDICTS:
+    if outcome.verdict in QUOTA:
         until = quota_returns(entry, outcome, now, eligibility)
         for_the_day = outcome.verdict is Verdict.QUOTA_DAY
         return Ineligible(Reason.COOLING_DOWN, until, for_the_day=for_the_day)

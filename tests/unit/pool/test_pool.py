@@ -999,8 +999,9 @@ def kept_in_memory(kind):
 
 
 class TestMemory:
-    def test_keys_that_come_and_go_leave_nothing_behind(self):
-        """Also in schedulers in which no turn is taken meanwhile, and with no collector's help."""
+    @pytest.mark.parametrize("windows", [(300, 300), (300, 200)], ids=["", "with other settings"])
+    def test_keys_that_come_and_go_leave_nothing_behind(self, windows):
+        """Neither healthy nor failing ones, in schedulers that nobody uses, without a collector."""
         pool = pool_of("a", "b")
         serve(pool)
         gc.collect()
@@ -1008,8 +1009,10 @@ class TestMemory:
         gc.disable()
         try:
             for _ in range(500):
-                pool.apply([key("a"), key("c")], PoolSettings(), NOON)
-                pool.apply([key("a"), key("b")], PoolSettings(), NOON)
+                for name, window in zip("cb", windows, strict=True):
+                    broken_off = Outcome(Verdict.BROKEN_OFF)
+                    fail_key(pool, pool.statuses(NOON)[1].name, broken_off)
+                    pool.apply([key("a"), key(name)], PoolSettings(window=window), NOON)
             assert kept_in_memory(KeyState) < before + 300
         finally:
             gc.enable()
@@ -1074,6 +1077,41 @@ def calls_made(work):
     finally:
         sys.setprofile(None)
     return next(calls)
+
+
+class TestCostOfWhatIsOver:
+    """A key that was ineligible once costs as little as before, as soon as it is eligible again."""
+
+    def cost(self, pool, now=NOON):
+        lease = pool.acquire("m", now)
+        cost = calls_made(lambda: pool.skipped_keys("m", now, chosen=lease.key.id))
+        pool.release(lease, now)
+        return cost
+
+    @pytest.fixture
+    def pool(self):
+        return pool_of("a", "b", failure_threshold=1)
+
+    def test_failures_that_have_left_the_window(self, pool):
+        fresh = self.cost(pool)
+        fail_key(pool, "a", Outcome(Verdict.BROKEN_OFF))
+        assert self.cost(pool) > fresh
+        self.cost(pool, NOON + 400)
+        assert self.cost(pool, NOON + 400) == fresh
+
+    def test_a_key_that_was_disabled(self, pool):
+        fresh = self.cost(pool)
+        pool.disable("a")
+        assert self.cost(pool) > fresh
+        pool.enable("a")
+        assert self.cost(pool) == fresh
+
+    def test_a_breaker_that_was_reset(self, pool):
+        fresh = self.cost(pool, NOON + 400)
+        fail_key(pool, "a", INVALID)
+        pool.reset("a")
+        self.cost(pool, NOON + 400)
+        assert self.cost(pool, NOON + 400) == fresh
 
 
 class TestManyKeys:
