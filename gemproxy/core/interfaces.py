@@ -90,7 +90,7 @@ class ReplyWriter(Protocol):
     def started(self) -> bool:
         """Whether anything of the answer is out: from then on no other key is tried."""
 
-    def answer(self, body: bytes) -> None:
+    def answer(self, body: bytes | BufferList) -> None:
         """Send status 200 and the whole JSON body, and end the exchange."""
 
     def await_stream(self) -> None:

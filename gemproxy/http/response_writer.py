@@ -11,7 +11,9 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.web.http import datetimeToString
 
 from gemproxy.batched_writes import send
+from gemproxy.buffer_list import BufferList
 from gemproxy.core.errors import ProxyError
+from gemproxy.http.large_answers import LARGE, LargeAnswer
 
 if TYPE_CHECKING:
     from gemproxy.core.context import RequestContext
@@ -151,11 +153,24 @@ class RequestWriter:
             headers += lines([(b"x-gemproxy-key", _header_text(exchange.key_name))])
         return headers
 
-    def answer(self, body: bytes) -> None:
+    def answer(self, body: bytes | BufferList) -> None:
         """See :class:`gemproxy.core.interfaces.ReplyWriter`."""
         self.started = self.opened = True
         now = self._reactor.seconds()
+        if isinstance(body, BufferList):
+            if len(body) > LARGE:
+                self._answer_large(body, now)
+                return
+            body = bytes(body)
         write_whole(self._request, 200, self.headers(now), body, now)
+
+    def _answer_large(self, body: BufferList, now: float) -> None:
+        request = self._request
+        if request._disconnected:
+            return
+        about_body = b"Content-Type: %b\r\nContent-Length: %d\r\n" % (JSON, len(body))
+        send(request.channel.transport, _head(request, 200, about_body + self.headers(now), now))
+        LargeAnswer(self._reactor, request, body).start()
 
     def fail(self, error: ProxyError) -> int:
         """Tell of ``error``: as the whole answer, or at the end of a stream whose head is out.

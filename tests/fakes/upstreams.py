@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from gemproxy.api.openai.errors import encode_error_event
+from gemproxy.buffer_list import BufferList
 from gemproxy.core.errors import FailureKind, ProxyError, UpstreamFailed
 from gemproxy.core.interfaces import UpstreamRequest
 
@@ -151,9 +152,9 @@ class RecordingWriter:
         self.flows: list[object] = []
         self.stream_awaited = False
 
-    def answer(self, body: bytes) -> None:
+    def answer(self, body: bytes | BufferList) -> None:
         self.started = self.finished = True
-        self.sent = body
+        self.sent = bytes(body)
 
     def await_stream(self) -> None:
         assert not self.started

@@ -2,13 +2,17 @@
 
 import pytest
 from fakes.gates import OpenGate
+from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 
 from gemproxy.api.openai.errors import OPENAI_ERRORS
+from gemproxy.buffer_list import BufferList
 from gemproxy.core.context import Attempt, RequestContext
 from gemproxy.core.errors import Draining
+from gemproxy.http.large_answers import LARGE, PIECE
 from gemproxy.http.response_writer import RequestWriter
 from gemproxy.http.site import ProxySite
 
@@ -303,3 +307,74 @@ def test_a_client_that_does_not_read_the_early_head_holds_back_whatever_comes():
     assert stage.sent.count(b"heartbeat") == 1
     stage.writer.attach(flow)
     assert flow.calls == ["pause"]
+
+
+class TestLargeAnswers:
+    """A body that is written in pieces, as the client takes them."""
+
+    BODY = BufferList([b"a" * LARGE, b"", b"b" * (2 * LARGE + 1)])
+
+    def test_all_of_it_arrives_over_several_turns(self):
+        stage = Stage()
+        stage.writer.answer(self.BODY)
+        assert len(stage.body) == LARGE
+        assert stage.request.is_undelivered
+        stage.clock.advance(0)  # The clock makes of all turns one.
+        assert stage.request.finished
+        assert b"Content-Length: %d\r\n" % len(self.BODY) in stage.sent
+        assert stage.body == bytes(self.BODY)
+        assert not stage.request.is_undelivered
+
+    def test_nothing_is_written_while_the_client_does_not_read(self):
+        stage = Stage()
+        stage.writer.answer(self.BODY)
+        stage.channel.pauseProducing()
+        before = stage.body
+        stage.clock.advance(0)
+        assert stage.body == before
+        stage.channel.resumeProducing()
+        stage.clock.advance(0)
+        assert stage.body == bytes(self.BODY)
+
+    def test_a_pause_in_the_middle_of_a_turn_ends_it(self):
+        stage = Stage()
+        write = stage.transport.write
+
+        def take_one_piece(data):
+            write(data)
+            if len(data) == PIECE:
+                stage.channel.pauseProducing()
+
+        stage.transport.write = take_one_piece
+        stage.writer.answer(self.BODY)
+        assert len(stage.body) == PIECE
+
+    def test_a_client_that_leaves_gets_no_more(self):
+        stage = Stage()
+        stage.writer.answer(self.BODY)
+        before = stage.body
+        stage.channel.connectionLost(Failure(ConnectionDone()))
+        stage.clock.advance(0)
+        assert stage.body == before
+        assert not stage.request.is_undelivered
+
+    def test_a_client_that_has_left_gets_none(self):
+        stage = Stage()
+        stage.channel.connectionLost(Failure(ConnectionDone()))
+        stage.writer.answer(self.BODY)
+        assert stage.sent == b""
+
+    def test_a_small_one_is_written_at_once(self):
+        stage = Stage()
+        stage.writer.answer(BufferList([b"{", b"}"]))
+        assert stage.body == b"{}"
+        assert stage.request.finished
+
+    def test_the_next_request_waits_for_its_end(self):
+        stage = Stage()
+        stage.writer.answer(self.BODY)
+        stage.channel.dataReceived(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+        stage.clock.advance(0)
+        stage.writer.answer(b"{}")
+        assert stage.body.count(b"HTTP/1.1 200 OK") == 1
+        assert stage.body.startswith(bytes(self.BODY) + b"HTTP/1.1 200 OK")
