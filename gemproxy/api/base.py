@@ -188,12 +188,12 @@ class Job(Protocol):
 class Batches(Struct, frozen=True):
     """The jobs of one request, none of which is a stream, in the order of their dispatch.
 
-    ``join`` makes the client's answer of the answers to them and the tokens of all; any thread may
-    call it.
+    ``join`` makes the client's answer of the answers to them and the tokens of all. It copies
+    nothing that is large.
     """
 
     jobs: Sequence[Job]
-    join: Callable[[Sequence[bytes], TokenUsage], bytes]
+    join: Callable[[Sequence[bytes], TokenUsage], BufferList]
 
 
 class Endpoint(Protocol):

@@ -9,6 +9,7 @@ ends the request.
 
 from __future__ import annotations
 
+from gemproxy.buffer_list import BufferList
 from gemproxy.core.errors import ProxyError
 from gemproxy.core.interfaces import Flow
 
@@ -21,9 +22,9 @@ class CollectedAnswer:
     def __init__(self) -> None:
         self.body = b""
 
-    def answer(self, body: bytes) -> None:
+    def answer(self, body: bytes | BufferList) -> None:
         """See :class:`gemproxy.core.interfaces.ReplyWriter`."""
-        self.body = body
+        self.body = bytes(body)
 
     def await_stream(self) -> None:
         """No job of several is a stream."""

@@ -69,8 +69,6 @@ _T = TypeVar("_T")
 MAX_ERROR_BYTES = 256 * 1024
 #: A unary answer with several 4K images stays below it.
 MAX_ANSWER_BYTES = 128 * 1024 * 1024
-#: An answer that is joined of more bytes of several jobs is joined in a thread.
-_LARGE_ANSWER_BYTES = 512 * 1024
 
 #: Ends of a stream that say nothing but that it ended.
 _JUST_STOPPED = frozenset({FailureKind.TRUNCATED.name.lower(), FailureKind.RESET.name.lower()})
@@ -178,11 +176,8 @@ class Dispatcher:
             answers.append(answer.body)
             usage += part.usage or TokenUsage()
         context.usage = usage
-        join = partial(batches.join, answers, usage)
-        is_large = sum(map(len, answers)) >= _LARGE_ANSWER_BYTES
-        body = await self._from_thread(join) if is_large else join()
         context.first_byte = self._seconds()
-        writer.answer(body)
+        writer.answer(batches.join(answers, usage))
 
     async def dispatch(self, job: Job, context: RequestContext, writer: ReplyWriter) -> None:
         """Serve what ``job`` asks for and write the answer.

@@ -31,6 +31,7 @@ from gemproxy.api.openai.schema.embeddings import (
     GoogleEmbeddingOptions,
     TaskType,
 )
+from gemproxy.buffer_list import BufferList
 from gemproxy.core.errors import InvalidRequest, MalformedUpstreamResponse, UnusableAnswer
 from gemproxy.providers.gemini.capabilities import takes_task_as_text
 from gemproxy.providers.gemini.wire.embeddings import (
@@ -182,15 +183,15 @@ class WholeBatch:
         return EncodedBatch(items.items, items.usage)
 
 
-def to_openai(model: str, batches: Iterable[bytes], usage: TokenUsage) -> bytes:
+def to_openai(model: str, batches: Iterable[bytes], usage: TokenUsage) -> BufferList:
     """The client's answer: the items of all ``batches``, in their order."""
     tail = _encode(_Tail(model, EmbeddingUsage(usage.input, usage.total)))
     parts = [b'{"object":"list","data":[']
     for items in batches:
         parts += (items, b",")
-    parts[-1] = b"],"
-    # Joined once, and without holding up other threads: 2,048 vectors are 34 MB.
-    return b"".join([*parts, tail[1:]])
+    parts[-1] = b"]," + tail[1:]
+    # Not joined: 2,048 vectors are 34 MB.
+    return BufferList(parts)
 
 
 class _Tail(msgspec.Struct, gc=False):

@@ -9,7 +9,7 @@ import time
 import openai
 import pytest
 from fakes.clients import async_sdk_of, said, sdk_of
-from fakes.running import keys_of
+from fakes.running import eventually, keys_of
 from fakes.wire import Wire, request
 
 OLD, NEW = "gemini-embedding-001", "gemini-embedding-2"
@@ -274,3 +274,19 @@ class TestFailures:
         told = daemon.admin("GET", f"requests/{request_id}").json
         assert [attempt["outcome"] for attempt in told["attempts"]] == ["success"] * 3
         assert {attempt["key"] for attempt in told["attempts"]} == {"alpha", "beta"}
+
+    def test_a_large_answer_keeps_its_place_until_the_client_has_taken_it(self, start_daemon):
+        daemon = start_daemon(proxy={"maxConcurrentRequests": 1})
+        asked = {"model": OLD, "input": MANY, "encoding_format": "float"}
+        with Wire(daemon) as wire:
+            wire.send(request("POST", "/v1/embeddings", asked, x_request_id="large"))
+            assert daemon.request_line("large")["status"] == 200
+            with Wire(daemon) as other:
+                assert other.ask("GET", "/v1/models").status == 429
+                answer = wire.receive()
+                assert len(answer.json["data"]) == 250
+                assert wire.ask("GET", "/v1/models").status == 200
+            wire.send(request("POST", "/v1/embeddings", asked, x_request_id="left"))
+            assert daemon.request_line("left")["status"] == 200
+        with Wire(daemon) as wire:
+            assert eventually(lambda: wire.ask("GET", "/v1/models").status == 200)

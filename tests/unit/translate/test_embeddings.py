@@ -257,7 +257,7 @@ class TestToOpenAI:
         first = read_batch(answer([1.0], [1.0]), batch(2), base64=False)
         second = read_batch(answer([1.0]), batch(1, first=2), base64=False)
         body = to_openai('a "name"', [first.items, second.items], first.usage + second.usage)
-        assert json.loads(body) == {
+        assert json.loads(bytes(body)) == {
             "object": "list",
             "data": [{"object": "embedding", "index": n, "embedding": [1.0]} for n in range(3)],
             "model": 'a "name"',
@@ -268,7 +268,7 @@ class TestToOpenAI:
         openai = pytest.importorskip("openai.types")
         made = read_batch(answer([1.0]), batch(1), base64=False)
         read = openai.CreateEmbeddingResponse.model_validate_json(
-            to_openai("m", [made.items], made.usage), strict=True
+            bytes(to_openai("m", [made.items], made.usage)), strict=True
         )
         assert read.data[0].embedding == [1.0]
 
