@@ -28,7 +28,7 @@ from gemproxy.translate.shared.schema_budget import OutOfSteps
 #: Bytes. A longer body may take more than 5 ms to translate: 300 KB of tool calls do.
 LARGE_BODY = 256 * 1024
 
-#: Bytes. More is not taken from somebody of whom nothing is known.
+#: Bytes of a body without authentication.
 _PROBE_BODY = 4096
 
 _MODELS_PATH: Final = MODELS.template
@@ -36,7 +36,7 @@ _MODEL_PATHS: Final = f"{_MODELS_PATH}/"
 _NO_ROUTE: Final = Route("unknown", (), OPENAI_ERRORS)
 _PROBES: Final = frozenset({"/livez", "/healthz", "/readyz"})
 _READING: Final = (b"GET", b"HEAD")
-#: Media types of JSON, and the characters that it may be said to have.
+#: Media types of JSON, and the charsets that it may declare.
 _JSON_TYPE = re.compile(rb"application/json|[^/,\s]+/[^/,\s]+\+json")
 _UTF_8 = frozenset({b"utf-8", b"utf8", b"us-ascii", b"ascii"})
 
@@ -98,7 +98,7 @@ class PublicAPI:
     # -- the gate (gemproxy.http.gate.RequestGate) -----------------------------------------------
 
     def check_head(self, request: ProxyRequest) -> None:
-        """Let each kind of path ask for what it asks."""
+        """Check a request's head by the rules of its path."""
         route = self._routes.get(request.path)
         if route is not None and request.method == b"POST":
             self._lifecycle.check_head(request, route)
@@ -146,7 +146,7 @@ class PublicAPI:
                 try:
                     job = endpoint.decode(body, context, brief=True)
                 except OutOfSteps:
-                    pass  # It starts over in a thread, where it may take its time.
+                    pass  # Start again in a thread, with the larger budget.
                 else:
                     return self._dispatch(job, context, writer)
             decode = partial(endpoint.decode, body, context, brief=False)
@@ -178,12 +178,12 @@ class PublicAPI:
     @app.route("/livez", methods=["GET", "HEAD"])
     @app.route("/healthz", methods=["GET", "HEAD"])
     def live(self, request: ProxyRequest) -> None:
-        """``GET /livez``: the reactor turns."""
+        """``GET /livez``: the reactor runs."""
         self._lifecycle.probe(request, 200, b'{"status":"live"}')
 
     @app.route("/readyz", methods=["GET", "HEAD"])
     def ready(self, request: ProxyRequest) -> None:
-        """``GET /readyz``: some key can serve, and the process is here to stay."""
+        """``GET /readyz``: some key can serve, and the process is not about to stop."""
         if self._lifecycle.draining or self._lifecycle.leaving:
             status, body = 503, b'{"status":"draining"}'
         elif not self._can_serve():
@@ -195,7 +195,7 @@ class PublicAPI:
     @app.route("/", defaults={"_": ""}, methods=None)
     @app.route("/<path:_>", methods=None)
     def unknown(self, request: ProxyRequest, _: str) -> Deferred[None] | None:
-        """Every other path: the admin API's, and what a browser asks before its request."""
+        """All other paths: those of the admin API, and CORS preflights."""
         if self._admin is not None and is_admin_path(request.path):
             return self._admin.serve(request)
         if self._is_preflight(request):
@@ -208,7 +208,7 @@ class PublicAPI:
         return request.method == b"OPTIONS" and bool(self._lifecycle.settings.cors_origins)
 
     def _is_for_everybody(self, request: ProxyRequest) -> bool:
-        """Whether no token is asked for."""
+        """Whether the route needs no token."""
         if request.method in _READING:
             return unquote(request.path.decode("latin-1")) in _PROBES
         return self._is_preflight(request)
@@ -217,7 +217,7 @@ class PublicAPI:
         self, decode: Callable[[], Job | Batches], context: RequestContext, writer: RequestWriter
     ) -> None:
         decoded = self._in_thread(decode)
-        # Nobody else holds the body now, and the answer may take minutes.
+        # Drop the last reference to the body: the answer may take minutes.
         del decode
         await self._dispatch(await decoded, context, writer)
 
@@ -240,10 +240,10 @@ class PublicAPI:
 
 
 def check_content_type(request: ProxyRequest) -> None:
-    """Raise :class:`InvalidRequest` where the body is not said to be plain JSON.
+    """Raise :class:`InvalidRequest` unless the body is declared as JSON.
 
-    A web page may send any other type to any address without being asked whether it may (the Fetch
-    standard, section 2.2.2).
+    A web page may send some other types to any address without a preflight (Fetch standard, section
+    2.2.2).
     """
     encoding = request.header(b"content-encoding")
     if encoding is not None and encoding.strip().lower() not in (b"identity", b""):

@@ -1,4 +1,4 @@
-"""A unary answer of Gemini's becomes a chat completion."""
+"""Translate a unary Gemini answer into a chat completion."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ _RESPONSE_ID = attrgetter("response_id")
 
 
 class CompletedAnswer(msgspec.Struct, frozen=True, gc=False):
-    """A chat completion, encoded, and what the rest of the program wants to know of it."""
+    """An encoded chat completion, with what the rest of the program needs to know of it."""
 
     #: The JSON of a ``chat.completion``.
     body: bytes
     usage: TokenUsage
     #: The prompt or a candidate was blocked.
     blocked: bool
-    #: The model stopped without any text, call or media in any choice: worth one more try.
+    #: No choice has text, a call or media although the model stopped normally: worth a retry.
     empty: bool
     #: Of the first choice.
     finish_reason: str
@@ -133,7 +133,7 @@ def to_openai(
 ) -> CompletedAnswer:
     """Translate the hops of one answer: usually one, more where a continuation was followed.
 
-    ``created`` is in epoch seconds. Raises :exc:`UnusableAnswer` where there is nothing to show,
+    ``created`` is in epoch seconds. Raises :exc:`UnusableAnswer` if there is no answer,
     and :exc:`UpstreamRejected` where Gemini says in a 200 that the request's history is at fault.
     """
     if len(answers) == 1:
@@ -216,7 +216,7 @@ def continuation_token(answer: GenerateContentResponse) -> str | None:
 
 
 def hop_fault(answer: GenerateContentResponse) -> str | None:
-    """Why a further hop of a long answer is no part of it; ``None`` if it is."""
+    """Why a further hop of a long answer cannot be used; ``None`` if it can."""
     if answer.block:
         return None
     candidates = answer.candidates or []
@@ -228,7 +228,7 @@ def hop_fault(answer: GenerateContentResponse) -> str | None:
 
 
 class _Choice:
-    """Gathers one choice."""
+    """Collects one choice."""
 
     __slots__ = ("_gathered", "reader")
 

@@ -1,4 +1,4 @@
-"""Function calls of an answer, with ids, in the client's names, remembered for the next turn."""
+"""Function calls of an answer: ids, the client's names, signatures kept for the next turn."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from gemproxy.translate.shared.signatures import (
     call_mark,
 )
 
-#: Calls of one choice; a model makes some tens at most.
+#: Calls of one choice; a model makes a few dozen at most.
 MAX_CALLS = 1000
 
 
 class CallReader:
-    """The calls of one choice, in their order.
+    """Reads the calls of one choice, in order.
 
     Each call gets the id that Gemini gave it or a fresh one from ``new_id``, and is remembered in
     ``signatures`` under that id, its name and its arguments.
 
     Without ``context.parallel_tool_calls``, and for clients that speak the older ``functions``, all
-    calls after the first are dropped: the protocol has no place for them, and the signature is on
-    the first.
+    calls after the first are dropped: the protocol cannot express them, and the first has the
+    signature.
 
     Vertex AI can stream a call in pieces (a name with ``willContinue``, then ``partialArgs``, then
     an empty call as the end marker; recordings ``stream_toolcall_partialargs``). The Gemini API
-    does not, but a gateway may; such a call is put together and given out whole.
+    does not, but a gateway may. Such a call is collected and returned whole.
     """
 
     __slots__ = ("_context", "_limit", "_new_id", "_open", "_signatures", "count")
@@ -45,7 +45,7 @@ class CallReader:
     def __init__(
         self, context: AnswerContext, new_id: Callable[[], str], signatures: SignatureStore
     ) -> None:
-        #: How many calls were given out.
+        #: Calls returned so far.
         self.count = 0
         self._context = context
         self._new_id = new_id
@@ -69,11 +69,11 @@ class CallReader:
         return [] if call.will_continue else self.close()
 
     def drop_incomplete(self) -> None:
-        """What came of a call whose rest will not come."""
+        """Drop the call whose rest will not come."""
         self._open = None
 
     def close(self) -> list[ToolCall]:
-        """The call whose end marker did not come, if there is one."""
+        """The call without an end marker, if there is one."""
         call, self._open = self._open, None
         if call is None:
             return []
@@ -89,7 +89,7 @@ class CallReader:
             raise MalformedUpstreamResponse(f"more than {MAX_CALLS} function calls")
         scrub = self._context.scrub
         if upstream_id and scrub(upstream_id) != upstream_id:
-            # Whoever echoes a key: it must not reach the client as an id, nor the stored state.
+            # An id that contains a secret must reach neither the client nor the stored state.
             upstream_id = None
         if signature and scrub(signature) != signature:
             signature = None
@@ -103,7 +103,7 @@ class CallReader:
 
 
 def _arguments(call: FunctionCall) -> str:
-    """The text of the arguments without white space; keys and numbers stay as they came."""
+    """The arguments as compact JSON; keys and numbers are unchanged."""
     if not len(call.args):
         return "{}"
     try:
@@ -136,7 +136,7 @@ def _value(piece: PartialArg) -> str | float | bool | None:
 
 
 def _put(container: Any, path: list[str | int], value: str | float | bool | None) -> None:
-    """Set the value at ``path``, or lengthen the string that is there; odd paths are ignored."""
+    """Set the value at ``path``, or append to the string there; invalid paths are ignored."""
     step, rest = path[0], path[1:]
     if isinstance(container, list):
         if not isinstance(step, int) or step > len(container):
@@ -160,7 +160,7 @@ def _put(container: Any, path: list[str | int], value: str | float | bool | None
 
 
 def _steps(path: str | None) -> list[tuple[str, str]]:
-    """``$.a[0]`` as pairs of a name or a number, of which one is empty."""
+    """``$.a[0]`` as pairs of name and index, one of which is empty."""
     return [(name or quoted, number) for name, number, quoted in _STEP.findall(path or "")]
 
 

@@ -1,4 +1,4 @@
-"""One choice of an answer, read candidate by candidate: the same for unary answers and streams."""
+"""Read one choice candidate by candidate, for unary answers and streams."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from gemproxy.translate.shared.signatures import SignatureStore
 
 
 class ChoiceDelta(msgspec.Struct):
-    """What one candidate, or several, add to their choice."""
+    """What one or more candidates add to their choice."""
 
     thoughts: str = ""
     text: str = ""
@@ -37,7 +37,7 @@ class ChoiceDelta(msgspec.Struct):
     logprobs: list[TokenLogprob] = []
 
     def add(self, later: ChoiceDelta) -> None:
-        """Take in what came after this."""
+        """Append a later delta."""
         self.thoughts += later.thoughts
         self.text += later.text
         self.calls += later.calls
@@ -55,7 +55,7 @@ _IS_ANSWER = attrgetter("is_answer")
 
 
 class ChoiceReader:
-    """What is known of one choice so far. ``new_id`` gives fresh ids for calls."""
+    """The state of one choice. ``new_id`` gives new ids for calls."""
 
     __slots__ = (
         "_aside",
@@ -83,13 +83,13 @@ class ChoiceReader:
         self._citations = Citations()
         self._images = 0
         self._token: str | None = None
-        #: How it ended, as far as that was told; several may come, and the last one counts.
+        #: The finish reason so far; the last one counts.
         self.ending: FinishState | None = None
-        #: Whether there was any text, call or media. Thoughts are no content.
+        #: Whether there was text, a call or media. Thoughts do not count.
         self.has_content = False
 
     def read(self, candidate: Candidate) -> ChoiceDelta:
-        """Take in one candidate: a whole unary one, or a chunk's."""
+        """Read one candidate: a whole one, or one of a chunk."""
         increment = ChoiceDelta()
         for place, part in enumerate(candidate.parts):
             self._read_part(part, increment, continues=place == 0)
@@ -102,9 +102,9 @@ class ChoiceReader:
         return increment
 
     def read_text(self, text: str) -> None:
-        """Take in candidates that are one part of text and nothing else, as most chunks are.
+        """Read candidates that are a single text part, as most chunks are.
 
-        ``text`` is what they say together.
+        ``text`` is their joined text.
         """
         self._citations.text(text, continues=True)
         self.has_content = True
@@ -114,20 +114,20 @@ class ChoiceReader:
         self.ending = FinishState(reason, message, of_prompt=True)
 
     def restart(self) -> None:
-        """The next hop of a long answer begins: no finish reason yet, offsets from 0 again."""
+        """The next hop of a long answer begins: reset finish reason and offsets."""
         self.ending = None
         self._token = None
         self._calls.drop_incomplete()
         self._citations.restart()
 
     def cut_off(self) -> None:
-        """There is no more of a long answer, though it is not at its end."""
+        """The rest of a long answer will not come."""
         self._calls.drop_incomplete()
         if self.ending is None or not self.ending.is_clean:
             self.ending = FinishState(CONTINUATION)
 
     def close(self) -> list[ToolCall]:
-        """The calls that were still held back. Nothing is read after this."""
+        """The calls that were held back. Nothing is read after this."""
         calls = self._calls.close()
         if calls:
             self.has_content = True
@@ -135,12 +135,12 @@ class ChoiceReader:
 
     @property
     def is_answer(self) -> bool:
-        """Whether this can be shown as an answer, although perhaps an empty one."""
+        """Whether this can be returned as an answer, even an empty one."""
         return self.has_content or (self.ending is not None and self.ending.is_clean)
 
     @property
     def is_empty(self) -> bool:
-        """Whether the model stopped of its own will without saying anything."""
+        """Whether the model stopped normally without any content."""
         return not self.has_content and self.ending is not None and self.ending.reason == "STOP"
 
     @property
@@ -150,13 +150,13 @@ class ChoiceReader:
 
     @property
     def continuation(self) -> str | None:
-        """The token with which the next hop is asked for, if the answer is to go on."""
+        """The token that requests the next hop, if the answer goes on."""
         going_on = self.ending is not None and self.ending.reason == CONTINUATION
         return self._token if going_on else None
 
     @property
     def finish_reason(self) -> str:
-        """OpenAI's word for the ending."""
+        """OpenAI's finish reason."""
         reason = (self.ending or FinishState()).finish_reason(calls=self._calls.count > 0)
         legacy = self._context.legacy_functions and reason == "tool_calls"
         return "function_call" if legacy else reason
@@ -172,7 +172,7 @@ class ChoiceReader:
         return self._citations.resolve()
 
     def reject(self) -> None:
-        """Raise :exc:`UpstreamRejected` where the ending says that the request is at fault."""
+        """Raise :exc:`UpstreamRejected` if the finish reason blames the request."""
         if self.ending is not None and not self.has_content:
             self.ending.reject()
 
@@ -181,7 +181,7 @@ class ChoiceReader:
             increment.calls += self._calls.read(part.function_call, part.thought_signature)
             self._citations.other_part()
         elif part.thought:
-            # Drafts of images come as thoughts too; only the words are of use to a client.
+            # Image drafts come as thoughts too; a client can use only their text.
             increment.thoughts += part.text or ""
             self._citations.other_part(continues=continues)
         elif part.text is not None:
@@ -192,7 +192,7 @@ class ChoiceReader:
             self._citations.other_part(shown)
 
     def _read_rare_part(self, part: Part, increment: ChoiceDelta) -> str:
-        """Media, which goes where it belongs, or code, which is returned as text."""
+        """Read media, or code, which becomes text."""
         if part.executable_code is not None:
             return rendering.executable_code(part.executable_code)
         if part.code_execution_result is not None:
@@ -207,7 +207,7 @@ class ChoiceReader:
         elif blob is not None and rendering.is_audio(blob):
             increment.audio.append(blob)
         elif part.unknown_kind or (blob is not None and blob.data):
-            # Nothing that a client could be given, but the model has answered.
+            # Nothing for the client, but the model has answered.
             self.has_content = True
         return ""
 
@@ -236,7 +236,7 @@ def audio_id(completion: str) -> str:
 
 
 def require_answer(readers: list[ChoiceReader]) -> str | None:
-    """Why none of the choices can be shown as an answer; ``None`` if one can.
+    """Why no choice can be returned as an answer; ``None`` if one can.
 
     Raises :exc:`UpstreamRejected` where Gemini says that the messages are at fault.
     """

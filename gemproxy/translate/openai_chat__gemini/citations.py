@@ -1,11 +1,11 @@
-"""Sources of an answer: grounding and citations become annotations.
+"""Translate grounding and citations into annotations.
 
 A page, a place or a document with an address is a ``url_citation``, a file of a File Search store,
 which mostly has a name only, a ``file_citation``.
 
 Gemini counts in UTF-8 bytes, and within a part; OpenAI counts in characters of the whole content.
-In a stream the sources come late and may speak of text that came long before, so nothing is
-resolved before the end.
+In a stream the sources come late and may refer to earlier text, so everything is resolved at the
+end.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gemproxy.providers.gemini.wire.answers import (
     Source,
 )
 
-#: Places of one choice that are cited, and sources; some hundreds are usual in a long report.
+#: Cited places and sources of one choice; a long report has some hundreds.
 MAX_CITATIONS = 50_000
 
 
@@ -42,7 +42,7 @@ class TextOffsets:
         self._texts: list[str | None] = []  # None: ASCII
 
     def append(self, text: str) -> None:
-        """The text goes on with ``text``."""
+        """Append ``text``."""
         ascii_only = text.isascii()
         if not ascii_only or not self._texts or self._texts[-1] is not None:
             self._byte_starts.append(self.bytes)
@@ -52,10 +52,9 @@ class TextOffsets:
         self.characters += len(text)
 
     def characters_at(self, offsets: Iterable[int]) -> dict[int, int]:
-        """The character at each byte offset; one outside of the text is moved to its edge.
+        """The character offset for each byte offset; offsets outside are clamped.
 
-        Made for thousands at once: the text is read only one time from the front, however many
-        offsets lie in it.
+        Takes thousands at once: the text is read only once.
         """
         found: dict[int, int] = {}
         current, within = -1, _TextRun("")
@@ -75,7 +74,7 @@ class TextOffsets:
 
 
 class _TextRun:
-    """A text that is asked for the characters at byte offsets that only grow."""
+    """A text with lookups at growing byte offsets."""
 
     __slots__ = ("_byte", "_character", "_encoded")
 
@@ -85,7 +84,7 @@ class _TextRun:
         self._character = 0
 
     def character_at(self, offset: int) -> int:
-        """The character that holds the byte at ``offset``."""
+        """The character that contains the byte at ``offset``."""
         while self._encoded[offset] & 0xC0 == 0x80:  # not the first of a character
             offset -= 1
         self._character += len(self._encoded[self._byte : offset].decode())
@@ -94,7 +93,7 @@ class _TextRun:
 
 
 class Citations:
-    """Gathers the sources of one choice while its text goes by.
+    """Collects the sources of one choice while its text is read.
 
     Call :meth:`text` and :meth:`other_part` for the parts in their order, :meth:`read` for each
     candidate, :meth:`restart` before each further hop of a long answer (offsets and source numbers
@@ -112,21 +111,21 @@ class Citations:
         self._ranges: list[tuple[int, int, Source]] = []  # bytes of the whole content
 
     def text(self, text: str, *, continues: bool = False) -> None:
-        """A part of the answer's text; ``continues`` if a chunk may go on with the part before."""
+        """A part of the answer's text; ``continues`` if it may continue the part before."""
         if not continues or not self._parts or self._parts[-1] is None:
             self._parts.append(self._offsets.bytes)
         if text:
             self._offsets.append(text)
 
     def other_part(self, content: str = "", *, continues: bool = False) -> None:
-        """A part that is not of the answer's text, though it may show up in it as ``content``."""
+        """A part that is not text in Gemini's count, though it may appear in ``content``."""
         if not continues or not self._parts or self._parts[-1] is not None:
             self._parts.append(None)
         if content:
             self._offsets.append(content)
 
     def read(self, candidate: Candidate) -> None:
-        """Note what ``candidate`` cites."""
+        """Note the sources of ``candidate``."""
         grounding = candidate.grounding_metadata
         if grounding is not None:
             for chunk in grounding.grounding_chunks or []:
@@ -149,9 +148,9 @@ class Citations:
         self._sources.clear()
 
     def resolve(self) -> list[URLCitation | FileCitation]:
-        """What was cited, each place and address once, and each file without an address once.
+        """The annotations: each place and URL once, and each file without a URL once.
 
-        Other sources without an address are left out.
+        Other sources without a URL are omitted.
         """
         self._resolve_supports()
         if not self._ranges:

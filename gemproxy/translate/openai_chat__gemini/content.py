@@ -1,4 +1,4 @@
-"""Content parts: what stands inside one message, in Gemini's words."""
+"""Translate the content parts of one message."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _DEFAULT_VIDEO = "video/mp4"
 
 
 def text_parts(content: str | Sequence[TextPart] | None) -> list[Part]:
-    """The texts of a message that can hold nothing else. Empty texts are left out."""
+    """The texts of a message that has only text. Empty texts are omitted."""
     if not content:
         # Gemini may answer 400 for an empty text part.
         return []
@@ -44,7 +44,7 @@ def text_parts(content: str | Sequence[TextPart] | None) -> list[Part]:
 def content_parts(
     content: str | Sequence[ContentPart] | None, path: str, family: ModelFamily
 ) -> list[Part]:
-    """The parts of a user's message or of a tool's result. Empty texts are left out.
+    """The parts of a user's message or a tool result. Empty texts are omitted.
 
     ``path`` is the message's ``content`` as a client would name it; an :class:`InvalidRequest`
     names the part within it.
@@ -87,7 +87,7 @@ def _video(part: VideoPart, path: str, _family: ModelFamily) -> Part:
 
 
 def _media_url(media_url: MediaURL | str, path: str) -> tuple[str, str, str]:
-    """The address without white space around it, which is never meant; the detail; the place."""
+    """The URL without surrounding white space, the detail, and the path of the field."""
     if isinstance(media_url, str):
         return media_url.strip(), "auto", path
     return media_url.url.strip(), media_url.detail or "auto", f"{path}.url"
@@ -161,5 +161,5 @@ _TRANSLATIONS: dict[type, Callable[[Any, str, ModelFamily], Part | None]] = {
 
 
 def media_of(part: Part) -> Blob | FileData | None:
-    """The media that the part carries, if it carries any."""
+    """The media of the part, if it has any."""
     return part.inline_data or part.file_data

@@ -1,4 +1,4 @@
-"""What the answer's side of the translation needs to know of the request."""
+"""What the translation of the answer needs to know of the request."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MAX_HOPS = 40
 
 
 class AnswerContext(msgspec.Struct, frozen=True, gc=False):
-    """Made once with the translated request, used by each answer or stream that comes for it."""
+    """Made once with the translated request, used by every answer to it."""
 
     #: The model as the client named it; answers echo it.
     model: str

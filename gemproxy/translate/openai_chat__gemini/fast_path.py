@@ -1,9 +1,9 @@
-"""The short way of plain conversations: texts alone in both directions.
+"""The fast path for plain conversations: only text in both directions.
 
-Nearly every request is one: instructions, turns of text and a few options, answered by one
-candidate of text. What the long way prepares for (tools, media, thoughts, sources, blocks) is not
-there then, and one look at each side tells. Whatever is not plain takes the long way; where both
-could be taken they come to the same.
+Nearly every request is plain: instructions, turns of text and a few options, answered by one text
+candidate. The general path also handles tools, media, thoughts, sources and blocks; one check on
+each side finds whether there are any, and then the general path is taken. For a plain conversation
+both paths give the same result, which property tests check.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _ROLES: dict[type[Message], Literal["user", "model", "system"]] = {
     DeveloperMessage: "system",
 }
 
-#: The good endings, by Google's names and numbers, in OpenAI's words.
+#: Normal finish reasons, by Google's names and numbers.
 _FINISH_REASONS: dict[str | int | None, str] = {
     "STOP": "stop",
     "MAX_TOKENS": "length",
@@ -50,7 +50,7 @@ def plain_request(
 ) -> GenerateContentRequest | None:
     """The native request; ``None`` if ``request`` is not plain.
 
-    ``budget`` is what the schema of the answer may cost.
+    ``budget`` bounds the work on the answer's schema.
 
     Raises :class:`~gemproxy.core.errors.InvalidRequest` for options that the model cannot take.
     """
@@ -85,7 +85,7 @@ def plain_request(
 
 
 def plain_answer(answer: GenerateContentResponse) -> PlainAnswer | None:
-    """What ``answer`` says; ``None`` if it is not plain.
+    """The text of ``answer``; ``None`` if it is not plain.
 
     Log probabilities and usage are not looked at.
     """
@@ -111,9 +111,9 @@ def plain_answer(answer: GenerateContentResponse) -> PlainAnswer | None:
 
 
 def _turns(messages: Sequence[Message]) -> tuple[list[Content], list[Part], int] | None:
-    """The turns and the instructions, if all is text. Empty texts are left out.
+    """The turns and the instructions, if all is text. Empty texts are omitted.
 
-    The number tells how many of the instructions stand before the last turn.
+    The number is that of the instructions before the last turn.
     """
     contents: list[Content] = []
     instructions: list[Part] = []

@@ -1,4 +1,4 @@
-"""Why an answer ended: Gemini's finish and block reasons become OpenAI's ``finish_reason``."""
+"""Translate Gemini's finish and block reasons into OpenAI's ``finish_reason``."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _MISSING_SIGNATURE = "MISSING_THOUGHT_SIGNATURE"
 
 
 class FinishState(msgspec.Struct, frozen=True, gc=False):
-    """How a choice ended: a finish reason, or the block reason of the whole prompt."""
+    """The end of a choice: a finish reason, or the block reason of the whole prompt."""
 
     reason: str = UNSPECIFIED
     message: str | None = None
@@ -49,24 +49,24 @@ class FinishState(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def is_block(self) -> bool:
-        """Whether Google withheld the answer, or the rest of it."""
+        """Whether Google blocked the answer or the rest of it."""
         return self.of_prompt or _FINISH_REASONS.get(self.reason) == _CONTENT_FILTER
 
     @property
     def is_clean(self) -> bool:
-        """Whether this ending makes an answer even of nothing."""
+        """Whether an empty choice with this end is a valid answer."""
         return self.of_prompt or self.reason in _FINISH_REASONS
 
     def finish_reason(self, *, calls: bool) -> str:
-        """OpenAI's word for it; ``calls`` tells that functions were called."""
+        """OpenAI's finish reason; ``calls`` tells that functions were called."""
         if self.of_prompt:
             return _CONTENT_FILTER
         reason = _FINISH_REASONS.get(self.reason, "stop")
-        # An answer that calls functions ends with STOP, or with a complaint about the call.
+        # An answer with calls ends with STOP, or with a reason about the call.
         return "tool_calls" if calls and reason == "stop" else reason
 
     def refusal(self) -> str | None:
-        """The text of ``refusal``: which rule it was, for a block; else ``None``."""
+        """The text of ``refusal`` for a block; else ``None``."""
         if not self.is_block:
             return None
         what = "the prompt" if self.of_prompt else "the answer"
@@ -74,7 +74,7 @@ class FinishState(msgspec.Struct, frozen=True, gc=False):
         return f"{told} ({self.message})" if self.message else told
 
     def reject(self) -> None:
-        """Raise :exc:`UpstreamRejected` where the request's own history is at fault."""
+        """Raise :exc:`UpstreamRejected` if the request's history is at fault."""
         if self.reason == _MISSING_SIGNATURE:
             raise UpstreamRejected(
                 self.message or "A function call in the messages lacks its thought signature",

@@ -1,7 +1,7 @@
-"""Replayed function calls and their results.
+"""Translate earlier function calls and their results.
 
 Gemini 3 and later check the calls of the current turn: the first call of each step must carry the
-thought signature that it came with. It is looked for where it may have travelled: in Google's own
+thought signature that it came with. It is searched where clients may have kept it: in Google's own
 extension of the call, in the call's id, in the store of signatures (there under id, name and
 arguments, else under name and arguments, since some clients make ids of their own); where it is
 lost, Google's
@@ -36,13 +36,13 @@ from gemproxy.translate.openai_chat__gemini.content import content_parts, media_
 from gemproxy.translate.openai_chat__gemini.tool_names import ToolNames
 from gemproxy.translate.shared.signatures import SignatureStore, call_key, call_mark
 
-#: Skips Google's check of a signature; answers get worse, so it is the last resort.
+#: Makes Google skip the check of a signature; answers get worse, so it is the last resort.
 DUMMY_SIGNATURE = "skip_thought_signature_validator"
 
 #: Base64 of either alphabet; Google refuses a request whose signature is anything else.
 _SIGNATURE = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
 _MISSING_RESULT = msgspec.Raw(b'{"error":"The result of this call is missing."}')
-#: Media that may stand inside a function's result (Gemini 3 and later).
+#: Media that a function's result may contain (Gemini 3 and later).
 _INLINE_RESULT_TYPES = frozenset(
     {"image/png", "image/jpeg", "image/webp", "application/pdf", "text/plain"}
 )
@@ -90,14 +90,15 @@ def call_parts(
             if remembered is not None:
                 signature = signature or remembered.signature
             elif signature is None and mark not in found_by_mark:
-                # The id may be the client's own. Of equal calls of a step the first one is signed.
+                # The client may have its own ids. Of equal calls in a step the first one has the
+                # signature.
                 like = signatures.recall_like(mark)
                 signature = like.signature if like is not None else None
                 found_by_mark.add(mark)
         function_call = FunctionCall(
             name=name,
             args=arguments,
-            # Only newer models issue ids, and only an id of theirs is sure to be taken.
+            # Only newer models issue ids, and they accept only their own for certain.
             id=call_id if remembered is not None and remembered.issued_upstream else None,
         )
         parts.append(Part(function_call=function_call, thought_signature=signature))
@@ -138,10 +139,10 @@ def _usable(signature: str | None) -> str | None:
 
 
 def _arguments(arguments: object) -> msgspec.Raw:
-    """The arguments as a JSON object; as they came, where they are the text of one.
+    """The arguments as a JSON object, unchanged if they are the text of one.
 
-    They are what a model once said, and stay in the history for ever: a text that is cut off, or
-    anything else that is no object, goes as the one member of an object.
+    Invalid arguments (a truncated text, no object) stay in the history, so every later request has
+    them: they are sent as the only member of an object.
     """
     text = arguments if isinstance(arguments, str) else _encode(arguments).decode()
     if text in {"", "{}", "null"} or text.strip() in {"", "null"}:
@@ -157,7 +158,7 @@ def _arguments(arguments: object) -> msgspec.Raw:
 
 
 class ResultParts(NamedTuple):
-    """The results of one step: what belongs into its answer, and what must follow in a turn."""
+    """The results of one step: parts of its turn, and those that must follow in another."""
 
     responses: list[Part]
     following: list[Part]
@@ -169,7 +170,7 @@ def result_parts(
     """One ``functionResponse`` for each call, in the order of the calls.
 
     ``results`` has the result of each call with its place among the messages, or ``None`` where the
-    client sent none: Gemini counts, so that an error stands in for it.
+    client sent none: Gemini needs one for each call, so an error takes its place.
     """
     collected = ResultParts([], [])
     for call, answered in zip(calls, results, strict=True):
@@ -205,7 +206,7 @@ def _fill(
 
 
 def _response(texts: Sequence[str], *, has_media: bool) -> msgspec.Raw:
-    """The result as the JSON object that Gemini demands; a text that is one already goes as it is.
+    """The result as the JSON object that Gemini requires, unchanged if it is one.
 
     ``output`` is the key that Gemini reads as a function's result.
     """
@@ -219,7 +220,7 @@ def _is_object(text: str) -> bool:
     if not text.lstrip().startswith("{"):
         return False
     if "$ref" in text or "\\u0024" in text:
-        # Gemini takes a key $ref for a reference to one of the parts.
+        # Gemini reads a key $ref as a reference to one of the parts.
         return False
     try:
         _object_decoder.decode(text)

@@ -31,7 +31,7 @@ _JSON: Final = "application/json"
 _LARGEST_SEED = 2**31 - 1
 _SMALLEST_SEED = -(2**31)
 
-#: OpenAI's voices and the nearest of Google's; other names are taken for Google's own.
+#: OpenAI's voices and the most similar ones of Google; other names are passed to Google.
 _VOICES = {
     "alloy": "Kore",
     "ash": "Iapetus",
@@ -48,7 +48,7 @@ _VOICES = {
     "verse": "Puck",
 }
 
-#: What Gemini's voices come as; which of the two depends on the model, and the answer tells.
+#: Formats of Gemini's audio; the model decides, and the answer names it.
 _AUDIO_FORMATS = (None, "wav", "pcm16")
 
 _NOTHING = GenerationConfig()
@@ -63,9 +63,9 @@ def generation_config(
     has_tools: bool,
     image: ImageConfig | None = None,
 ) -> GenerationConfig | None:
-    """The ``generationConfig``; ``None`` where everything is left to the model.
+    """The ``generationConfig``; ``None`` if everything is left to the model.
 
-    ``budget`` is what the schema of the answer may cost.
+    ``budget`` bounds the work on the answer's schema.
 
     Raises :class:`InvalidRequest` for what the model cannot do: several choices, JSON, audio.
     """
@@ -153,7 +153,7 @@ def _schema(
 def json_instruction(
     request: ChatCompletionRequest, family: ModelFamily, budget: SchemaBudget, *, has_tools: bool
 ) -> str | None:
-    """What asks for JSON where the model has no JSON mode beside tools, as an instruction."""
+    """The instruction that asks for JSON if the model has no JSON mode beside tools."""
     wanted = request.response_format
     if (
         wanted is None

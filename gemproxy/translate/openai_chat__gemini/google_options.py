@@ -1,7 +1,7 @@
 """What only Gemini has: the ``google`` object that a client may send beside OpenAI's parameters.
 
-Google's JSON takes snake_case and camelCase, and so do its options here. One option may stand in
-several places; ``extra_body.google`` is heard before ``google``, and that before the top level.
+Google's JSON accepts snake_case and camelCase, and so do its options here. An option may be in
+several places: ``extra_body.google`` has priority over ``google``, and that over the top level.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Placed(NamedTuple, Generic[_T]):
 
 
 class Options(NamedTuple):
-    """The options of a request, each from the place that is heard first."""
+    """The options of a request, each from the place with the highest priority."""
 
     thinking_config: Placed[GoogleThinkingConfig] | None = None
     safety_settings: Placed[list[GoogleSafetySetting]] | None = None
@@ -44,7 +44,7 @@ _NOTHING = Options()
 
 
 def google_options(request: ChatCompletionRequest) -> Options:
-    """The options of the request, wherever they stand.
+    """The options of the request from all places.
 
     The SDK merges its ``extra_body`` into the top level, so that ``extra_body={"google": …}``
     arrives as ``google`` and Google's documented double nesting as ``extra_body.google``.
@@ -71,7 +71,7 @@ def either(
 ) -> Placed[Any]:
     """The member of the snake_case ``name``, in the spelling that the client chose.
 
-    Raises :class:`InvalidRequest` where it is there in both.
+    Raises :class:`InvalidRequest` if both are given.
     """
     snake, camel = getattr(options, name), getattr(options, f"camel_{name}")
     if camel is None:
@@ -92,7 +92,7 @@ def safety_settings(google: Options) -> list[SafetySetting] | None:
 
 
 def image_config(google: Options) -> ImageConfig | None:
-    """The shape and the size of the images; whether a model has them, Google says."""
+    """Aspect ratio and size of images; Google checks whether the model has them."""
     if google.image_config is None:
         return None
     config, path = google.image_config
@@ -106,7 +106,7 @@ def image_config(google: Options) -> ImageConfig | None:
 def cached_content(google: Options, request: ChatCompletionRequest) -> str | None:
     """The name of the cached prompt, ``cachedContents/ID``.
 
-    Raises :class:`InvalidRequest` where the request has what must stand in the cache instead:
+    Raises :class:`InvalidRequest` if the request has what must be in the cache instead:
     Gemini answers 400 for a cached prompt together with instructions or tools.
     """
     if google.cached_content is None:

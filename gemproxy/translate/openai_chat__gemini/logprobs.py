@@ -7,7 +7,7 @@ from gemproxy.providers.gemini.wire.answers import LogprobsResult, TokenCandidat
 
 
 def token_logprobs(result: LogprobsResult | None) -> list[TokenLogprob]:
-    """The chosen tokens in order, each with the likeliest ones at its place, if they are told."""
+    """The chosen tokens in order, each with the most likely ones if given."""
     if result is None:
         return []
     tops = result.top_candidates or []

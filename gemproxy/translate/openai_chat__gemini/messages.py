@@ -1,9 +1,8 @@
-"""The conversation: OpenAI's messages as Gemini's turns.
+"""Translate OpenAI's messages into Gemini's turns.
 
-Gemini knows two roles, wants every function's result directly after its call, and takes media that
-stands beside a function's result for the model's own words. So instructions are lifted out, results
-are moved behind their calls, neighbours of one role are joined, and results keep a turn to
-themselves.
+Gemini has two roles, requires every function result directly after its call, and reads media beside
+a function result as the model's output. So instructions move to the system instruction, results
+move behind their calls, neighbours of one role are joined, and results have a separate turn.
 """
 
 from __future__ import annotations
@@ -37,18 +36,18 @@ from gemproxy.translate.openai_chat__gemini.model_images import model_parts
 from gemproxy.translate.openai_chat__gemini.tool_names import ToolNames
 from gemproxy.translate.shared.signatures import SignatureStore
 
-#: What a user says where there must be a turn and nobody said anything.
+#: The text of a turn of the user that Gemini requires and the client did not send.
 CONTINUE = "Continue."
 
 
 class Replay(msgspec.Struct, frozen=True):
-    """What is needed to write earlier function calls again."""
+    """What the translation of earlier function calls needs."""
 
     family: ModelFamily
     names: ToolNames
     signatures: SignatureStore
     replace_signatures: bool = False
-    #: Where media of the request lies that was set aside.
+    #: Media that was extracted from the request.
     aside: ExtractedMedia = NOTHING
 
 
@@ -57,13 +56,13 @@ class Conversation(msgspec.Struct):
 
     contents: list[Content] = []
     system: list[Part] = []
-    #: The last turn holds results, and nothing may be joined to it.
+    #: Whether the last turn has results, so that nothing may be joined to it.
     closed: bool = False
-    #: So many of the last parts of ``system`` stand after the last turn.
+    #: The number of parts of ``system`` that came after the last turn.
     trailing: int = 0
 
     def say(self, role: Literal["user", "model"], parts: list[Part]) -> None:
-        """Add ``parts`` to the last turn if it is of the same role, else as a new turn."""
+        """Add ``parts`` to the last turn if it has the same role, else as a new turn."""
         if not parts:
             return
         if self.contents and not self.closed and self.contents[-1].role == role:
@@ -79,7 +78,7 @@ class Conversation(msgspec.Struct):
         self.trailing += len(parts)
 
     def answer(self, responses: list[Part]) -> None:
-        """Add the results of the last turn's calls as a turn of their own."""
+        """Add the results of the last turn's calls as a separate turn."""
         self.contents.append(Content(role="user", parts=responses))
         self.closed = True
         self.trailing = 0
@@ -88,10 +87,10 @@ class Conversation(msgspec.Struct):
 def translate_messages(
     messages: Sequence[Message], replay: Replay, hints: Sequence[str | None] = ()
 ) -> Conversation:
-    """The whole conversation; ``hints`` are further instructions of the proxy's own.
+    """The whole conversation; ``hints`` are additional instructions of the proxy.
 
-    Raises :class:`InvalidRequest` for parts that cannot be translated, and where no message has
-    anything in it.
+    Raises :class:`InvalidRequest` for parts that cannot be translated, and if no message has
+    content.
     """
     conversation = Conversation()
     results: Mapping[Slot, Answered] | None = None
@@ -120,7 +119,7 @@ def translate_messages(
 
 
 def _placed_with_its_call(_message: ToolMessage | FunctionMessage) -> None:
-    """Results are written where their calls are, wherever the client put them."""
+    """Results are written after their calls, wherever the client put them."""
 
 
 def _model_parts(message: AssistantMessage, index: int, replay: Replay) -> list[Part]:
@@ -160,12 +159,12 @@ def _replay_calls(
 
 
 def _open(conversation: Conversation) -> None:
-    """See to it that there is a first turn, and that it is one that Gemini accepts."""
+    """Ensure that there is a first turn that Gemini accepts."""
     contents, system = conversation.contents, conversation.system
     if not contents:
         if not system:
             raise InvalidRequest("messages: no message has any content.", param="messages")
-        # Instructions alone are no conversation for Gemini: the last one is what is asked.
+        # Gemini needs a turn: use the last instruction as the question.
         contents.append(Content(role="user", parts=[system.pop()]))
     elif contents[0].role == "model" and any(part.function_call for part in contents[0].parts):
         # Gemini: "function call turn comes immediately after a user turn".
@@ -173,7 +172,7 @@ def _open(conversation: Conversation) -> None:
 
 
 def end_on_user(contents: list[Content], system: list[Part], before: int) -> None:
-    """Add a turn of the user where the model's is the last one, for models that refuse that.
+    """Add a turn of the user after a final turn of the model, which some models refuse.
 
     The instructions that stand behind that turn are what is asked: those of ``system`` after the
     first ``before``. Without any the model is asked to go on.
@@ -185,7 +184,7 @@ def end_on_user(contents: list[Content], system: list[Part], before: int) -> Non
 
 
 def _move_instructions(conversation: Conversation) -> None:
-    """Put the instructions before the first words of the user, for models that take no others."""
+    """Put instructions before the user's first text, for models without system instructions."""
     text = "\n\n".join(part.text for part in conversation.system if part.text)
     first = conversation.contents[0]
     if first.role != "user":

@@ -1,10 +1,10 @@
-"""Images of the model's own: they come back in its turns, with the signatures they came with.
+"""Images that the model made: they come back in its turns and need their signatures.
 
-``gemini-3-pro-image`` and later image models sign the images that they make, and without the image
-a follow-up ("bluer") has no object. Clients send back what they were given: ``images`` of an
-assistant's message, or ``image_url`` parts. An image has no id; so its signature is remembered
-under a digest of its base64. Where none is known, Google's documented dummy takes its place.
-Source: ai.google.dev, thought signatures; danny-avila/LibreChat#11591, langchain-google#1431.
+``gemini-3-pro-image`` and later image models sign their images, and a follow-up ("bluer") needs the
+image. Clients return it as ``images`` of an assistant's message, or as ``image_url`` parts. An
+image has no id, so its signature is stored under a digest of its base64. If none is known, Google's
+documented dummy takes its place. Source: ai.google.dev, thought signatures;
+danny-avila/LibreChat#11591, langchain-google#1431.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from gemproxy.translate.openai_chat__gemini.content import content_parts, media_
 from gemproxy.translate.openai_chat__gemini.function_calls import DUMMY_SIGNATURE
 from gemproxy.translate.shared.signatures import RememberedCall, SignatureStore
 
-#: No id of a call begins like this.
+#: Prefix that no id of a call has.
 _PREFIX = "image:"
-#: Characters; a longer signature would push those of many calls out of the store.
+#: Characters; a longer signature would evict those of many calls.
 _LONGEST_SIGNATURE = 4 * 1024 * 1024
 
 
 def remember_image(
     data: str, signature: str, signatures: SignatureStore, aside: ExtractedMedia
 ) -> None:
-    """Keep the signature of an image, for when it comes back. ``data`` may be set ``aside``."""
+    """Store the signature of an image. ``data`` may be a placeholder of ``aside``."""
     if len(signature) <= _LONGEST_SIGNATURE:
         signatures.remember(_key(data, aside), RememberedCall(signature, issued_upstream=False))
 
@@ -52,7 +52,7 @@ def model_parts(
     seen = {_key_of(part, aside) for part in parts if _is_image(part)}
     for place, image in _images(message.images):
         for part in content_parts([image], f"{path}.images[{place}]", family):
-            # Some clients say in ``content`` as well what they were given in ``images``.
+            # Some clients repeat ``images`` in ``content``.
             if (key := _key_of(part, aside)) not in seen:
                 seen.add(key)
                 parts.append(part)
@@ -67,7 +67,7 @@ def model_parts(
 
 
 def _images(images: Any) -> Iterator[tuple[int, ImagePart]]:
-    """What ``images`` holds, as far as it is what this program gives out, or the bare URL of it."""
+    """The items of ``images`` that have this program's form, or are bare URLs."""
     for place, image in enumerate(images if isinstance(images, list) else ()):
         url = image.get("image_url") if isinstance(image, dict) else image
         if isinstance(url, dict):

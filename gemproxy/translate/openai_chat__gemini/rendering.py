@@ -1,4 +1,4 @@
-"""What OpenAI's dialect has no field for: made images and sound, and code that Google ran."""
+"""Render what OpenAI's dialect has no field for: images, audio, and code that Google ran."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def is_image(blob: Blob) -> bool:
 
 
 def is_audio(blob: Blob) -> bool:
-    """Whether the media is sound."""
+    """Whether the media is audio."""
     return (blob.mime_type or "").startswith("audio/")
 
 
@@ -30,7 +30,7 @@ def image(blob: Blob, index: int) -> Image:
 
 
 def joined_audio(blobs: list[Blob]) -> str:
-    """The base64 of several pieces of sound in a row; pieces of raw PCM may simply be joined.
+    """The base64 of several pieces of audio; raw PCM can simply be joined.
 
     Raises :exc:`UnusableAnswer` if a piece is no base64.
     """
@@ -44,14 +44,14 @@ def joined_audio(blobs: list[Blob]) -> str:
 
 
 def executable_code(code: ExecutableCode) -> str:
-    """The code as a Markdown block of its own."""
+    """The code as a Markdown block."""
     language = code.language
     name = _LANGUAGES.get(language, "") if isinstance(language, int) else language or ""
     return _fenced(code.code or "", "" if name == "LANGUAGE_UNSPECIFIED" else name.lower())
 
 
 def execution_result(result: CodeExecutionResult) -> str:
-    """What the code printed, likewise; how it ended stands before it, unless it ended well."""
+    """The output of the code as a Markdown block, preceded by its outcome unless that is OK."""
     outcome = result.outcome
     name = _OUTCOMES.get(outcome, str(outcome)) if isinstance(outcome, int) else outcome
     output = result.output or ""
@@ -59,7 +59,7 @@ def execution_result(result: CodeExecutionResult) -> str:
 
 
 def _fenced(text: str, language: str) -> str:
-    """``text`` between fences that are longer than any in it."""
+    """``text`` between fences longer than any in it."""
     longest = max(map(len, re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     end = "" if text.endswith("\n") else "\n"

@@ -1,7 +1,7 @@
-"""The passage from a chat completion request to Gemini's ``GenerateContentRequest``.
+"""Translate a chat completion request into Gemini's ``GenerateContentRequest``.
 
-Made once for a client's request and sent with whichever key is chosen. What becomes of each
-parameter is listed in ``docs/compatibility.md``.
+It is done once for a client's request; the result is sent with every key that is tried.
+``docs/compatibility.md`` lists the parameters.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from gemproxy.translate.shared.media import is_project_file
 from gemproxy.translate.shared.schema_budget import SchemaBudget
 from gemproxy.translate.shared.signatures import SignatureStore
 
-#: What OpenAI's tiers are called by Gemini; a tier that it does not have is left to it.
+#: Gemini's names of OpenAI's service tiers; others are omitted.
 _SERVICE_TIERS = {
     "default": "standard",
     "standard": "standard",
@@ -52,21 +52,21 @@ _NO_NAMES: Mapping[str, str] = MappingProxyType({})
 
 _SIGNATURE = b'"thoughtSignature"'
 _CHARACTERS_PER_TOKEN = 4
-#: A picture costs a model of the third generation about this much; other media is not measured.
+#: Tokens of an image for third-generation models; other media is not estimated.
 _TOKENS_PER_MEDIUM = 1100
 
 
 class TranslatedRequest(msgspec.Struct, frozen=True, gc=False):
-    """A request as it goes to Gemini, and what is needed to understand its answer."""
+    """The translated request, and what the translation of its answer needs."""
 
     #: Compact JSON of the ``GenerateContentRequest``.
     body: bytes | BufferList
     context: AnswerContext
-    #: The rough size of the prompt in tokens, for budgets; never exact.
+    #: A rough estimate of the prompt's tokens, for budgets.
     estimated_tokens: int
-    #: The request names uploaded files or cached content, which only one project's keys can read.
+    #: Whether it names uploaded files or cached content, which only keys of one project can read.
     names_resources: bool
-    #: The request replays thought signatures, or the dummies in their place.
+    #: Whether it contains thought signatures or dummies.
     signed: bool
     stream: bool
 
@@ -82,11 +82,10 @@ def to_gemini(
 ) -> TranslatedRequest:
     """The request for ``model``, the upstream's name without ``models/``.
 
-    ``replace_signatures`` puts the documented dummy in place of every thought signature: for the
-    one further try after Google refused one. ``scrub`` takes secrets out of what the answer may
-    echo. ``budget`` is what the schemas of the request may cost, and holds what was made of them,
-    for another translation. Raises :class:`InvalidRequest`, with ``param``, for what Gemini or this
-    model cannot do.
+    ``replace_signatures`` replaces every thought signature by the documented dummy, for one more
+    attempt after Google refused one. ``scrub`` removes secrets from text that the answer may echo.
+    ``budget`` bounds the work on schemas, and keeps their results for another translation. Raises
+    :class:`InvalidRequest`, with ``param``, for what Gemini or this model cannot do.
     """
     if budget is None:
         budget = SchemaBudget()
@@ -145,10 +144,10 @@ def to_gemini(
 
 
 def with_continuation(body: bytes | BufferList, token: str) -> bytes:
-    """The translated ``body`` once more, asking for what follows after ``token``.
+    """The translated ``body``, asking for what follows after ``token``.
 
-    Gemini 4 cuts a long answer in hops: the same request, plus the token of the hop before, gets
-    the next one. ``body`` is always the first request's.
+    Gemini 4 returns a long answer in hops: the same request plus the token of the previous hop gets
+    the next one. ``body`` is always that of the first request.
     """
     return b'%b,"continuationToken":%b}' % (bytes(body)[:-1], msgspec.json.encode(token))
 

@@ -1,9 +1,8 @@
-"""A stream of Gemini's becomes a stream of chat completion chunks.
+"""Translate a Gemini stream into a stream of chat completion chunks.
 
-What goes out is held back as little as the truth allows: text, thoughts and calls at once; finish
-reasons, sources and usage at the end, since any chunk may be followed by another that changes
-them. Each choice begins with a chunk that says the role, and ids stand once: the official SDKs
-concatenate whatever strings they find in the deltas.
+Text, thoughts and calls are sent at once. Finish reasons, sources and usage are sent at the end,
+since any later chunk may change them. Each choice begins with a chunk that has the role, and ids
+are sent once: the official SDKs concatenate all strings in the deltas.
 """
 
 from __future__ import annotations
@@ -50,9 +49,9 @@ from gemproxy.translate.openai_chat__gemini.request import with_continuation
 from gemproxy.translate.shared.signatures import SignatureStore
 from gemproxy.translate.shared.usage import TokenUsage, service_tier
 
-#: Events of a stream that say nothing; a model that thinks for an hour sends some thousands.
+#: Events without content; a model that thinks for an hour sends some thousands.
 MAX_EMPTY_EVENTS = 100_000
-#: So many plain texts wait to be read together.
+#: Plain texts that are collected before they are read together.
 _MOST_TEXTS = 32
 
 
@@ -90,12 +89,12 @@ class ChatStreamTranslator:
         self._empty_events = 0
 
     def receive(self, payload: bytes) -> bytes:
-        """The chunks that one event of the upstream's makes; empty while there is nothing to say.
+        """The chunks for one event of the upstream; empty if there is nothing to send.
 
         Raises :exc:`ErrorInAnswer` if the event is an error, and :exc:`UnusableAnswer` if it
         is not an answer at all or was cut off.
         """
-        if payload == b"[DONE]":  # not Google's, but of gateways that speak its dialect
+        if payload == b"[DONE]":  # Not sent by Google, but by gateways with its dialect.
             self._count_empty()
             return b""
         try:
@@ -112,7 +111,7 @@ class ChatStreamTranslator:
         candidates = answer.candidates
         if not candidates:
             return self._receive_feedback(answer)
-        # Nearly every event ends here, hence without further calls.
+        # Nearly every event ends here, so no further calls.
         text = _sole_text(candidates)
         if text and self._encoder is not None:
             index = candidates[0].index or 0
@@ -160,7 +159,7 @@ class ChatStreamTranslator:
         return with_continuation(self._body, token)
 
     def resume(self, *, again: bool = False) -> None:
-        """The next hop of this answer begins; ``again`` if it began before and gave nothing."""
+        """The next hop of this answer begins; ``again`` if it began before without a result."""
         if self._usage is not None and not again:
             self._earlier_usage = self.usage
         self._usage = None
@@ -168,13 +167,13 @@ class ChatStreamTranslator:
             choice.reader.restart()
 
     def cut_off(self) -> None:
-        """The next hop failed for good, perhaps within: this is all of the answer that there is."""
+        """The next hop failed finally: end the answer here."""
         for choice in self._choices.values():
             choice.reader.cut_off()
 
     @property
     def started(self) -> bool:
-        """Whether anything was given out for the client."""
+        """Whether anything was returned for the client."""
         return self._encoder is not None
 
     @property
@@ -198,7 +197,7 @@ class ChatStreamTranslator:
 
     @property
     def malformed(self) -> bool:
-        """Whether the ending of a choice says that something went wrong."""
+        """Whether the finish reason of a choice reports an error."""
         endings = (choice.reader.ending for choice in self._choices.values())
         return any(ending is not None and not ending.is_clean for ending in endings)
 
@@ -231,7 +230,7 @@ class ChatStreamTranslator:
         return b""
 
     def _give(self, index: int, choice: _StreamedChoice, increment: ChoiceDelta) -> bytes:
-        """The chunks of ``increment``, after those that begin the choice if none was given."""
+        """The chunks of ``increment``, preceded by the first chunk of the choice if needed."""
         begin = self._begin(index, choice)
         encode = self._chunks.delta
         chunks = [begin]
@@ -261,10 +260,9 @@ class ChatStreamTranslator:
         return b"".join(chunks)
 
     def _begin(self, index: int, choice: _StreamedChoice) -> bytes:
-        """The first chunk of the choice, unless it was given already.
+        """The first chunk of the choice, unless it was already returned.
 
-        Choices that the client asked for begin in their order, since the official SDKs take the
-        place in their list for the index.
+        Choices begin in order, since the official SDKs use the position in their list as the index.
         """
         if choice.begun:
             return b""
@@ -298,7 +296,7 @@ class ChatStreamTranslator:
 
     @property
     def _chunks(self) -> ChunkEncoder:
-        """The encoder of this stream, made when the first chunk is due."""
+        """The encoder of this stream, made for the first chunk."""
         if self._encoder is None:
             self._completion_id = completion_id(self._response_id, self._new_id)
             self._encoder = ChunkEncoder(
@@ -312,7 +310,7 @@ class ChatStreamTranslator:
 
 
 class _StreamedChoice:
-    """A choice and what the client was told of it."""
+    """A choice and what the client has received of it."""
 
     __slots__ = ("_reader", "begun", "sounded", "texts")
 
@@ -320,24 +318,24 @@ class _StreamedChoice:
         self._reader = reader
         self.begun = False
         self.sounded = False
-        #: Given out already; the reader is to take them in before anything else.
+        #: Already returned; the reader has to read them before anything else.
         self.texts: list[str] = []
 
     @property
     def reader(self) -> ChoiceReader:
-        """What is known of the choice."""
+        """The state of the choice."""
         if self.texts:
             self.read_texts()
         return self._reader
 
     def read_texts(self) -> None:
-        """Let the reader take in the texts."""
+        """Pass the collected texts to the reader."""
         self._reader.read_text("".join(self.texts))
         self.texts.clear()
 
 
 def _sole_text(candidates: list[Candidate]) -> str | None:
-    """The text of what is one part of text and nothing else, as nearly all events are."""
+    """The text of an event that is a single text part, as nearly all are."""
     candidate = candidates[0]
     if (
         len(candidates) != 1

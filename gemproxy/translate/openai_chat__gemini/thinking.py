@@ -1,9 +1,9 @@
-"""How much to think: ``reasoning_effort`` and its relatives become a ``thinkingConfig``.
+"""Translate ``reasoning_effort`` and similar parameters into a ``thinkingConfig``.
 
-Clients of many gateways ask in many ways; the first that asks is heard, in this order: Google's own
-``thinking_config``, OpenAI's ``reasoning_effort``, ``thinking`` (Anthropic, litellm), ``reasoning``
-(OpenRouter). A model that takes levels gets the nearest level it has, a model that takes budgets a
-budget within its range. Asking for effort also asks for the thoughts, so that answers can carry
+Clients of other gateways use several parameters; the first one given counts, in this order:
+Google's own ``thinking_config``, OpenAI's ``reasoning_effort``, ``thinking`` (Anthropic, litellm),
+``reasoning`` (OpenRouter). A model with levels gets its nearest level, a model with budgets a
+budget within its range. Asking for effort also asks for the thoughts, so that answers have
 ``reasoning_content``.
 """
 
@@ -17,7 +17,7 @@ from gemproxy.providers.gemini.capabilities import ModelFamily, ThinkingControl
 from gemproxy.providers.gemini.wire.requests import ThinkingConfig
 from gemproxy.translate.openai_chat__gemini.google_options import Options, either
 
-#: Levels and efforts by their strength; ``max`` is the strongest that a model has.
+#: Levels and efforts in order; ``max`` is the strongest of a model.
 _STRENGTH = {
     "none": 0,
     "minimal": 1,
@@ -36,7 +36,7 @@ _BUDGETS = {
     "xhigh": 32_768,
     "max": 32_768,
 }
-#: Budgets as efforts, for models without budgets: the first limit that is not passed.
+#: Budgets as efforts, for models without budgets: the first limit that is not exceeded.
 _EFFORTS = ((0, "none"), (512, "minimal"), (1024, "low"), (8192, "medium"), (2**31, "high"))
 _LEVELS = ("minimal", "low", "medium", "high", "xhigh")
 _DYNAMIC = -1
@@ -44,27 +44,27 @@ _DYNAMIC = -1
 
 @dataclass(frozen=True, slots=True)
 class _ReasoningRequest:
-    """What the client asks for. At most one of ``effort`` and ``budget`` is set."""
+    """What the client asked for. At most one of ``effort`` and ``budget`` is set."""
 
     effort: str | None = None
     budget: int | None = None
     include_thoughts: bool | None = None
-    #: Asked in Google's own words, and not in general ones.
+    #: Given by Google's own parameter and not by a general one.
     explicit: bool = False
 
 
 def thinking_config(
     request: ChatCompletionRequest, google: Options, family: ModelFamily
 ) -> ThinkingConfig | None:
-    """The ``thinkingConfig`` for the request, ``None`` where the model's default shall hold.
+    """The ``thinkingConfig`` for the request; ``None`` for the model's default.
 
-    Raises :class:`InvalidRequest` where two wishes contradict each other.
+    Raises :class:`InvalidRequest` for contradictory parameters.
     """
     wanted = _requested(request, google)
     if wanted is None or family.thinking is ThinkingControl.NONE:
         return None
     if (family.image_output or family.speech_output) and not wanted.explicit:
-        # Effort is a general hint, and these models are not made to reason.
+        # Effort is a general hint, and these models do not reason.
         return None
     configure = _budget_config if family.thinking is ThinkingControl.BUDGET else _level_config
     config = configure(wanted, family)
@@ -168,7 +168,7 @@ def _within(budget: int, family: ModelFamily) -> int:
 def _level_config(wanted: _ReasoningRequest, family: ModelFamily) -> ThinkingConfig:
     effort, budget = wanted.effort, wanted.budget
     if budget == _DYNAMIC:
-        # What these models do by themselves.
+        # The default of these models.
         budget = None
     if family.thinking_can_stop and (budget == 0 or effort == "none"):
         return ThinkingConfig(include_thoughts=wanted.include_thoughts, thinking_budget=0)
@@ -184,6 +184,6 @@ def _level_config(wanted: _ReasoningRequest, family: ModelFamily) -> ThinkingCon
 
 
 def _nearest_level(effort: str, levels: tuple[str, ...]) -> str:
-    """The weakest level that is at least as strong as ``effort``, else the strongest there is."""
+    """The weakest level that is at least as strong as ``effort``, else the strongest one."""
     wanted = _STRENGTH[effort]
     return next((level for level in levels if _STRENGTH[level] >= wanted), levels[-1])

@@ -1,4 +1,4 @@
-"""Function names that Gemini refuses, and the way back from what is sent instead."""
+"""Replace function names that Gemini refuses, and map them back."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ class ToolNames:
     def __init__(self, declared: Iterable[str] = ()) -> None:
         self._sent: dict[str, str] = {}
         self._taken: set[str] = set()
-        #: The last number that was put behind a name.
+        #: The last number appended to a name.
         self._numbers: dict[str, int] = {}
         self._changed: dict[str, str] = {}
-        # Legal names are kept whatever comes, so they are given out first.
+        # Valid names stay as they are, so they are assigned first.
         for name in sorted(declared, key=_is_illegal):
             self.sent(name)
 
     @property
     def changed(self) -> Mapping[str, str]:
-        """Gemini's name -> the client's, for the names that had to be changed."""
+        """Gemini's name -> the client's name, for changed names."""
         return self._changed
 
     def sent(self, name: str) -> str:
-        """The name that stands for the client's ``name`` in the request."""
+        """The name in the request for the client's ``name``."""
         known = self._sent.get(name)
         if known is not None:
             return known
@@ -47,7 +47,7 @@ class ToolNames:
             number += 1
             suffix = f"_{number}"
             name = wanted[: _LONGEST - len(suffix)] + suffix
-        # A thousand names that clean to one do not each count from the beginning.
+        # Continue counting: a thousand names may clean to the same one.
         self._numbers[wanted] = number
         return name
 

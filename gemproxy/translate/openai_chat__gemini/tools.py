@@ -1,4 +1,4 @@
-"""Tools: the functions that a client declares, its choice among them, and the web search."""
+"""Translate tools: declared functions, the choice among them, and the web search."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from gemproxy.translate.shared.schema_budget import SchemaBudget
 
 
 class TranslatedTools(msgspec.Struct, frozen=True):
-    """The tools of a request in Gemini's words; ``None`` where there are none."""
+    """The translated tools of a request; ``None`` without tools."""
 
     tools: list[Tool] | None = None
     config: ToolConfig | None = None
@@ -37,10 +37,10 @@ class TranslatedTools(msgspec.Struct, frozen=True):
 
 
 class _Choice(msgspec.Struct, frozen=True):
-    """What the model may or must do. ``path`` is where the client said so."""
+    """What the model may or must do. ``path`` is that of the client's field."""
 
     mode: str = "auto"
-    #: The only functions that are open; ``None`` for all. Each with its path.
+    #: The only functions allowed, each with its path; ``None`` for all.
     only: tuple[tuple[str, str], ...] | None = None
     path: str = "tool_choice"
 
@@ -48,7 +48,7 @@ class _Choice(msgspec.Struct, frozen=True):
 def translate_tools(
     request: ChatCompletionRequest, family: ModelFamily, budget: SchemaBudget
 ) -> TranslatedTools:
-    """Declarations, choice and search of the request; ``budget`` is what their schemas may cost.
+    """Declarations, choice and search of the request; ``budget`` bounds the work on their schemas.
 
     Raises :class:`InvalidRequest` for custom tools, for a choice that names no declared function,
     and for combinations that the model refuses.
@@ -61,7 +61,7 @@ def translate_tools(
     names = ToolNames(function.name for function in functions)
     calling = _calling_config(choice, functions, names)
     if choice.mode == "none" and not family.json_mode_with_tools and _wants_json(request):
-        # These models refuse JSON mode beside declarations, even those that must not be called.
+        # These models refuse JSON mode beside declarations, even with mode NONE.
         functions, paths, calling = [], [], None
     searches = request.web_search_options is not None and choice.mode != "none"
     declarations = [
@@ -72,7 +72,7 @@ def translate_tools(
 
 
 def _refuse_call(request: ChatCompletionRequest) -> None:
-    """Raise :class:`InvalidRequest` where a call is required: there are no tools."""
+    """Raise :class:`InvalidRequest` if a call is required although there are no tools."""
     if request.tool_choice is None and request.function_call is None:
         return
     choice = _choice(request)
@@ -165,7 +165,7 @@ def _choice(request: ChatCompletionRequest) -> _Choice:
     if (word := word_of(choice)) is not None:
         return _Choice(_mode(word))
     if isinstance(choice, str):
-        # No word that is known: the decoder has refused it.
+        # Unreachable: the decoder refuses unknown words.
         return _Choice()
     if choice.function is not None and choice.type == "function":
         return _Choice("required", ((choice.function.name, "tool_choice.function.name"),))
@@ -180,7 +180,7 @@ def _choice(request: ChatCompletionRequest) -> _Choice:
 
 
 def _mode(word: str) -> str:
-    """The mode for a client's word; ``any`` is Gemini's own word for ``required``."""
+    """The mode for a client's word; ``any`` is Gemini's name for ``required``."""
     word = word.lower()
     return "required" if word == "any" else word
 
@@ -197,7 +197,7 @@ def _legacy_choice(choice: str | FunctionName | None) -> _Choice:
 def _calling_config(
     choice: _Choice, functions: Sequence[FunctionDefinition], names: ToolNames
 ) -> FunctionCallingConfig | None:
-    """The mode; ``None`` for ``auto``, which is Gemini's default, and where nothing is declared."""
+    """The mode; ``None`` for ``auto``, Gemini's default, and without declarations."""
     allowed = None
     if choice.only is not None:
         allowed = _known_names(choice.only, functions, names)
@@ -213,7 +213,7 @@ def _calling_config(
     if choice.mode == "none":
         return FunctionCallingConfig(mode="NONE")
     if allowed is not None or choice.mode == "validated":
-        # The one mode beside ANY that takes names; the model may still answer in words.
+        # The only mode beside ANY with names; the model may still answer with text.
         return FunctionCallingConfig(mode="VALIDATED", allowed_function_names=allowed)
     return None
 
@@ -238,7 +238,7 @@ def _wants_json(request: ChatCompletionRequest) -> bool:
 
 
 def location_hint(search: WebSearchOptions | None) -> str | None:
-    """Where the user is, as a sentence: Gemini's own setting takes coordinates only."""
+    """The user's location as a sentence: Gemini's own setting takes only coordinates."""
     if search is None or search.user_location is None:
         return None
     place = search.user_location.approximate

@@ -1,7 +1,7 @@
-"""Images, audio and files: what a client sends them as, and what Gemini takes them as.
+"""Translate images, audio and files.
 
-Media in the request stays base64 from end to end; it is checked, never decoded. Media elsewhere is
-named to Google, which fetches it: this program opens no address that a client names.
+Media in the request stays base64; it is checked and never decoded. Remote media is passed to Google
+by URL, which fetches it: this program never opens a URL of a client.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gemproxy.providers.gemini.wire.requests import Blob, FileData
 
 #: The images that Gemini reads (ai.google.dev, image understanding).
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/webp", "image/heic", "image/heif", "image/gif")
-#: What says nothing of the kind of media.
+#: Types that do not tell the kind of media.
 UNKNOWN_TYPE = "application/octet-stream"
 
 #: OpenAI's audio formats and those that Gemini takes beside them.
@@ -84,21 +84,21 @@ _FILES_URI = "https://generativelanguage.googleapis.com/v1beta/files/"
 _FILES_HOST = "generativelanguage.googleapis.com"
 _WHITE_SPACE = re.compile(r"\s+")
 _LONGEST_DATA_URL_HEADER = 512
-#: Characters; signed addresses have some thousands, and what is longer takes long to read.
+#: Characters of a URL; signed ones have some thousands, and longer ones take long to parse.
 _LONGEST_URL = 64 * 1024
 _LONGEST_SCHEME = 16
 _DATA = "data:"
 
 
 def is_data_url(url: str) -> bool:
-    """Whether the media is in ``url`` itself."""
+    """Whether ``url`` contains the media itself."""
     return url[:5].lower() == _DATA
 
 
 def parse_data_url(url: str, path: str) -> Blob:
     """The media of ``data:<type>[;parameters];base64,<data>``.
 
-    Raises :class:`InvalidRequest` with ``param`` ``path`` where it is anything else (RFC 2397).
+    Raises :class:`InvalidRequest` with ``param`` ``path`` for anything else (RFC 2397).
     """
     comma = url.find(",", 0, _LONGEST_DATA_URL_HEADER)
     header = url[len(_DATA) : comma].lower().split(";") if comma > 0 else []
@@ -111,7 +111,7 @@ def parse_data_url(url: str, path: str) -> Blob:
 
 
 def known_type(mime_type: str, path: str) -> str:
-    """``mime_type`` in the spelling that Gemini knows."""
+    """``mime_type`` in Gemini's spelling."""
     name = mime_type.strip().lower()
     if _MIME_TYPE.fullmatch(name) is None:
         raise InvalidRequest(f"{path}: '{mime_type[:60]}' is not a MIME type.", param=path)
@@ -119,7 +119,7 @@ def known_type(mime_type: str, path: str) -> str:
 
 
 def audio_type(name: str | None, path: str) -> str:
-    """The MIME type of one of OpenAI's audio formats, or of those that Gemini takes beside them.
+    """The MIME type of an audio format of OpenAI, or of one that Gemini accepts too.
 
     Raises :class:`InvalidRequest` with ``param`` ``path`` for any other.
     """
@@ -138,7 +138,7 @@ def audio_type(name: str | None, path: str) -> str:
 
 
 def checked_base64(data: str, path: str) -> str:
-    """``data`` if it is standard base64; line breaks are taken out.
+    """``data`` without line breaks if it is standard base64.
 
     Raises :class:`InvalidRequest` with ``param`` ``path`` for anything else.
     """
@@ -165,14 +165,14 @@ def checked_image(mime_type: str | None, path: str) -> None:
 
 
 def type_by_name(name: str) -> str | None:
-    """The MIME type that a file's name suggests."""
+    """The MIME type by the name of a file."""
     return _TYPES_BY_EXTENSION.get(posixpath.splitext(name)[1].lower())
 
 
 def remote_media(url: str, path: str, *, fallback: str | None) -> FileData:
-    """What Google shall fetch; ``fallback`` is the MIME type where the address does not tell one.
+    """Media that Google fetches; ``fallback`` is the MIME type if the URL does not tell one.
 
-    YouTube links and files that Google holds already go without a type: Google knows it.
+    YouTube links and files at Google have no type: Google knows it.
     Raises :class:`InvalidRequest` for schemes other than http, https and gs.
     """
     if len(url) > _LONGEST_URL:

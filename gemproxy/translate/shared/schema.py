@@ -1,12 +1,11 @@
-"""JSON Schema as clients write it, made into the part of it that Gemini takes.
+"""Rewrite a client's JSON Schema with the keywords that Gemini supports.
 
 ``parametersJsonSchema`` and ``responseJsonSchema`` know ``$id $defs $ref $anchor type format title
 description enum items prefixItems minItems maxItems minimum maximum anyOf oneOf properties
-additionalProperties required propertyOrdering``; what else there is, is ignored or refused,
-depending on the model. So the rest is rewritten where an equivalent exists, told in the description
-where it can only be asked for, and left out where neither works. ``$ref`` stays where it stands
-alone in its node; Google takes nothing but ``$`` keys beside it. A cycle of references is allowed
-only within properties that are not required.
+additionalProperties required propertyOrdering``; other keywords are ignored or refused,
+depending on the model. So they are replaced by an equivalent, or described in the description, or
+omitted if neither is possible. ``$ref`` stays if it is alone in its node; Google accepts only ``$``
+keys beside it. A cycle of references is allowed only within optional properties.
 Source: ai.google.dev, structured output; google-genai, ``response_json_schema`` in its types.
 """
 
@@ -34,9 +33,9 @@ Schema = dict[str, Any]
 
 #: Deeper schemas are refused: Google's own limit is far lower, and the walk below is recursive.
 MAX_DEPTH = 64
-#: Nodes of the result; a few references can multiply into more than anybody wants to send.
+#: Nodes of the result; a few references can multiply into very many.
 MAX_NODES = 20_000
-#: Results kept for the next request, and the bytes of each and of its schema: 8 MB at most.
+#: Cached results, and the bytes of each and of its schema: at most 8 MB.
 _REMEMBERED_SCHEMAS = 512
 _LONGEST_REMEMBERED = 8192
 
@@ -66,7 +65,7 @@ _WITHOUT_REFERENCES = frozenset({*_DEFINITIONS, "enum", "required", "examples", 
 
 
 def clean_schema(schema: Schema, path: str, budget: SchemaBudget) -> Schema:
-    """``schema`` as Gemini takes it; the argument is left as it is.
+    """``schema`` as Gemini accepts it; the argument is not changed.
 
     Raises :class:`InvalidRequest` with ``param`` ``path`` for a reference that leads nowhere, and
     for a schema that is nested too deeply, grows too large, or takes more steps than ``budget``
@@ -88,7 +87,7 @@ def schema_text(schema: Schema, path: str, budget: SchemaBudget) -> msgspec.Raw:
 
 
 def parameters_text(schema: Schema, path: str, budget: SchemaBudget) -> msgspec.Raw | None:
-    """The same for a function's parameters; ``None`` where there are none to speak of.
+    """The same for a function's parameters; ``None`` if there are none.
 
     Gemini refuses an object without properties ("should be non-empty").
     """
@@ -102,7 +101,7 @@ class _CleanedText(NamedTuple):
 
 
 class _UnusableSchema(Exception):
-    """Why a schema cannot be used; the place is the caller's to tell."""
+    """Why a schema cannot be used; the caller adds the path."""
 
 
 def _cleaned_text(schema: Schema, path: str, budget: SchemaBudget) -> _CleanedText:
@@ -135,15 +134,15 @@ def _clean_text(text: bytes, budget: SchemaBudget) -> _CleanedText:
     cleaned = _CleanedText(msgspec.Raw(made), _takes_nothing(schema))
     if len(text) <= _LONGEST_REMEMBERED and len(made) <= _LONGEST_REMEMBERED:
         while len(_remembered) >= _REMEMBERED_SCHEMAS:
-            # Translations run in several threads; another one may have made the room.
+            # Translations run in several threads; another one may have evicted an entry.
             _remembered.pop(next(iter(_remembered)), None)
         _remembered[text] = cleaned
     return cleaned
 
 
 def _refuse_long_numbers(text: bytes, root: object) -> None:
-    """Refuse what no double can hold: Google would, and to write such a number again takes long."""
-    # Digits at every so many bytes: there is no long number without them.
+    """Refuse numbers that no double can hold: Google refuses them, and encoding them takes long."""
+    # A long number has a digit at every so many bytes.
     if not _DIGIT.search(text[_LONGEST_NUMBER::_LONGEST_NUMBER]) or not _LONG_NUMBER.search(text):
         return
     waiting = [root]
@@ -157,7 +156,7 @@ def _refuse_long_numbers(text: bytes, root: object) -> None:
             raise _UnusableSchema(f"it has a number of more than {_LONGEST_NUMBER} digits")
 
 
-#: An agent sends the same tools with each of its requests; the oldest schema makes room.
+#: An agent sends the same tools with every request; the oldest entry is evicted.
 _remembered: dict[bytes, _CleanedText] = {}
 
 
@@ -166,9 +165,9 @@ def _refused(reason: str, path: str) -> InvalidRequest:
 
 
 def _takes_nothing(schema: Schema) -> bool:
-    """Whether an object of this (cleaned) schema has nothing to say: no properties, no choices.
+    """Whether this (cleaned) schema of an object has no properties and no choices.
 
-    One that says nothing of further properties is meant to be empty, though it need not be.
+    Without ``additionalProperties`` such an object is meant to be empty.
     """
     return not (
         schema.get("properties")
@@ -179,7 +178,7 @@ def _takes_nothing(schema: Schema) -> bool:
 
 
 class _Cleaning:
-    """One schema on its way through."""
+    """The rewriting of one schema."""
 
     def __init__(self, root: Schema, budget: SchemaBudget) -> None:
         self._root = root
@@ -208,7 +207,7 @@ class _Cleaning:
         return root
 
     def _unreferenced(self, root: Schema) -> Schema:
-        """The root itself must say what it is: zod and others make it a mere reference."""
+        """Resolve a reference at the root: zod and others make the root a reference."""
         seen = set()
         root = without_nulls(root)
         while isinstance(reference := root.get("$ref"), str) and reference != "#":
@@ -223,7 +222,7 @@ class _Cleaning:
 
     def _clean(self, node: object, depth: int) -> Schema:
         if not isinstance(node, dict):
-            # ``true`` and ``false`` are schemas as well; anything goes is the nearest to both.
+            # ``true`` and ``false`` are schemas too; an empty schema is the nearest to both.
             return {}
         self._count(depth, 1)
         node = self._flattened(without_nulls(node))
@@ -304,7 +303,7 @@ class _Cleaning:
         return name
 
     def _resolve(self, reference: object) -> Schema:
-        """What the reference points at (RFC 6901), within this schema only."""
+        """The target of a reference (RFC 6901) within this schema."""
         if not isinstance(reference, str) or not reference.startswith("#"):
             raise _UnusableSchema(
                 f"$ref {str(reference)[:60]!r}: only references within the schema can be followed"
@@ -329,7 +328,7 @@ class _Cleaning:
         return reference in self._reachable(reference)
 
     def _closes_a_cycle(self, schema: object) -> bool:
-        """Whether the schema refers, at any depth, back to the definition it stands in."""
+        """Whether the schema refers, at any depth, to the definition that contains it."""
         return self._refers_at_all and any(
             reference == self._here or self._here in self._reachable(reference)
             for reference in self._references(schema)
@@ -355,7 +354,7 @@ class _Cleaning:
         return self._refers[reference]
 
     def _references(self, schema: object) -> frozenset[str]:
-        """Every reference in the schema, its definitions apart."""
+        """Every reference in the schema outside its definitions."""
         found = set()
         waiting = [schema]
         while waiting:
@@ -383,7 +382,7 @@ class _Cleaning:
             return
         options = [self._clean(choice, depth + 1) for choice in choices]
         if options and all(options):
-            # A choice that allows anything makes the whole choice meaningless.
+            # An alternative that allows anything makes the choice meaningless.
             clean["anyOf"] = options
 
     def _clean_object(self, clean: Schema, node: Schema, depth: int) -> None:
@@ -412,7 +411,7 @@ class _Cleaning:
             clean["additionalProperties"] = self._clean(additional, depth + 1)
 
     def _required(self, names: object, properties: Schema) -> list[str]:
-        """The names that exist, less those whose schema leads back here."""
+        """The existing names without those whose schema leads back here."""
         if not isinstance(names, list):
             return []
         self._budget.entries(2 * len(names))

@@ -1,8 +1,8 @@
-"""What the schemas of one request may cost.
+"""Bound the work on the schemas of one request.
 
-A few kilobytes of JSON Schema can ask for hours of work: references copy what they point at,
-``allOf`` merges it, and merging compares. So everything that is done again and again takes steps
-from one budget, which all schemas of a request share, and beyond it the request is refused. A step
+A few kilobytes of JSON Schema can cause hours of work: references copy their targets, ``allOf``
+merges them, and merging compares. So every repeated operation takes steps from one budget that all
+schemas of a request share; beyond it the request is refused. A step
 is about half a microsecond on the machine of ``docs/performance.md``.
 """
 
@@ -13,9 +13,9 @@ from typing import Any
 
 import msgspec
 
-#: Steps of one request, where its translation may take its time: about 0.2 seconds.
+#: Steps of one request in a thread: about 0.2 seconds.
 MOST_STEPS = 400_000
-#: Steps of one request whose translation holds up everybody else: about 15 milliseconds.
+#: Steps of one request in the reactor's thread: about 15 milliseconds.
 FEW_STEPS = 30_000
 
 #: Steps for one node of the result, and for a schema besides its nodes.
@@ -29,54 +29,54 @@ _encode = msgspec.json.Encoder().encode
 
 
 class OutOfSteps(Exception):
-    """The budget is used up. The text says what was being done, for people."""
+    """The budget is used up. The text says by what."""
 
 
 class SchemaBudget(msgspec.Struct, kw_only=True):
-    """The steps that are left to the schemas of one request.
+    """The remaining steps of one request.
 
-    Every method raises :class:`OutOfSteps` where there are not enough. ``brief`` tells that the
-    request is translated once more, with :data:`MOST_STEPS`, where :data:`FEW_STEPS` do not do.
+    Every method raises :class:`OutOfSteps` if there are not enough. ``brief``: the limit is
+    :data:`FEW_STEPS`, and the request is translated again with :data:`MOST_STEPS` if needed.
     """
 
     brief: bool = False
-    #: The steps that were taken.
+    #: Steps taken so far.
     used: int = 0
-    #: What was made of each schema, by its path: a second translation needs it again.
+    #: The result for each schema, by its path, for a second translation.
     made: dict[str, Any] = {}
-    #: By identity; the value is kept, so that no other one gets its identity.
+    #: By identity; the value is kept so that its identity stays unique.
     _weights: dict[int, tuple[Any, int]] = {}
 
     def text(self, length: int) -> None:
-        """A schema of so many bytes is read."""
+        """A schema of this size is read."""
         self._take(_SCHEMA + length // _BYTES_READ, "bytes")
 
     def nodes(self, count: int) -> None:
-        """So many nodes are rewritten."""
+        """This number of nodes is rewritten."""
         self._take(_NODE * count, "nodes with their references resolved")
 
     def entries(self, count: int) -> None:
-        """So many entries of objects and lists are merged or looked through."""
+        """This number of entries of objects and lists is merged or searched."""
         self._take(1 + (count >> 2), "entries to merge")
 
     def references(self, count: int) -> None:
-        """So many nodes or references are looked at while references are followed."""
+        """This number of nodes is visited while references are followed."""
         self._take(3 * count, "references to follow")
 
     def comparisons(self, value: object, count: int) -> None:
-        """``value`` is compared with so many others."""
+        """``value`` is compared with this number of others."""
         weight = self._weight(value) if isinstance(value, dict | list) else 0
         self._take(1 + (count >> 4) + (weight + 1) * count // 4, "values to compare")
 
     def copies(self, value: object) -> None:
-        """``value`` is written once more."""
+        """``value`` is copied."""
         if isinstance(value, str):
             self._take(len(value) // _BYTES, "values to copy")
         elif isinstance(value, dict | list):
             self._take(1 + self._weight(value), "values to copy")
 
     def names(self, names: Iterable[str]) -> None:
-        """Names of properties, which may be as long as a body, are written once more."""
+        """Names of properties are copied; they may be as long as a body."""
         self._take(sum(map(len, names)) // _BYTES, "names to copy")
 
     def _weight(self, value: object) -> int:

@@ -1,7 +1,7 @@
-"""The keywords of a single schema node that hold no further schemas.
+"""Keywords of a schema node that contain no further schemas.
 
-Each function takes the node that goes to Gemini, with what could be kept as it was, and, where it
-needs to know more, the node as the client wrote it; it changes the first.
+Each function changes the node for Gemini, which has the unchanged keywords already; some also read
+the client's node.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from gemproxy.translate.shared.schema_budget import SchemaBudget
 
 Schema = dict[str, Any]
 
-#: What Gemini does not enforce, but a model can heed when it reads it.
+#: Keywords that Gemini does not enforce, but that a model can follow in the description.
 _TOLD = (
     "pattern",
     "minLength",
@@ -44,7 +44,7 @@ _SHAPES = ("enum", "anyOf", "oneOf", "allOf", "$ref", "properties", "items")
 
 
 def without_nulls(node: Schema) -> Schema:
-    """The node without keywords that are ``null``, as some generators write what is not there."""
+    """The node without keywords that are ``null``: some generators write absent ones so."""
     if None not in node.values():
         return node
     kept = {key: value for key, value in node.items() if value is not None or key in _VALUES}
@@ -54,7 +54,7 @@ def without_nulls(node: Schema) -> Schema:
 
 
 def _may_be_null(node: Schema) -> bool:
-    """Whether ``"const": null`` is what it says, and not one more keyword that is not there."""
+    """Whether ``"const": null`` is meant literally and is not an absent keyword."""
     kind = node.get("type")
     if kind is not None:
         return "null" in (kind if isinstance(kind, list) else [kind])
@@ -62,7 +62,7 @@ def _may_be_null(node: Schema) -> bool:
 
 
 def infer_type(clean: Schema, budget: SchemaBudget) -> None:
-    """The ``type`` of an ``enum`` that has none: Google heeds the one only beside the other."""
+    """The ``type`` for an ``enum`` without one: Google needs both."""
     values = clean.get("enum")
     if "type" in clean or not isinstance(values, list) or not values:
         return
@@ -75,7 +75,7 @@ def infer_type(clean: Schema, budget: SchemaBudget) -> None:
 
 
 def clean_words(clean: Schema, node: Schema, budget: SchemaBudget) -> None:
-    """``const``, ``type``, the descriptions, and what only a description can ask for."""
+    """Rewrite ``const``, ``type`` and descriptions, and describe what Gemini does not enforce."""
     if "const" in node:
         budget.copies(node["const"])
         clean["enum"] = [node["const"]]

@@ -60,9 +60,9 @@ class Image(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Audio(msgspec.Struct, frozen=True, gc=False):
-    """Sound that the model made; ``data`` is base64 of what ``mime_type`` says.
+    """Audio that the model made; ``data`` is base64 of the type ``mime_type``.
 
-    In a stream, everything but ``data`` stands in the first piece alone: clients concatenate.
+    In a stream only the first piece has the other fields: clients concatenate strings.
     """
 
     data: str
@@ -90,7 +90,7 @@ class Annotation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class FileCitation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A file that the content rests on, by name; as the type of OpenAI's Responses API.
+    """A cited file by name, as in OpenAI's Responses API.
 
     ``index`` is its place among the annotations.
     """
@@ -105,7 +105,7 @@ class FileCitation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 def annotated(
     cited: Iterable[URLCitation | FileCitation], *, streamed: bool
 ) -> list[Annotation | FileCitation]:
-    """The ``annotations`` of a message; in a stream each has its place as ``index``."""
+    """The ``annotations`` of a message; in a stream each has its ``index``."""
     return [
         msgspec.structs.replace(each, index=place)
         if isinstance(each, FileCitation)
@@ -115,7 +115,7 @@ def annotated(
 
 
 class TopLogprob(msgspec.Struct, frozen=True, gc=False):
-    """One of the likeliest tokens."""
+    """One of the most likely tokens."""
 
     token: str
     logprob: float
@@ -250,10 +250,10 @@ def encode_model_list(models: list[Model]) -> bytes:
 
 
 class ChunkEncoder:
-    """Writes the chunks of one stream as events; what they have in common is encoded once.
+    """Encodes the chunks of one stream as events; their common part is encoded once.
 
-    With ``include_usage`` each chunk but the one from :meth:`usage` says ``"usage": null``, as the
-    contract of ``stream_options.include_usage`` wants it.
+    With ``include_usage`` each chunk except that of :meth:`usage` has ``"usage": null``, as OpenAI
+    documents it.
     """
 
     def __init__(
@@ -275,7 +275,7 @@ class ChunkEncoder:
         self._first_text_head = self._text_head(0)
 
     def text(self, index: int, text: str) -> bytes:
-        """A chunk that adds to the content. Called for nearly each event, hence short."""
+        """A chunk that adds to the content. Called for nearly every event, so it has to be fast."""
         head = self._first_text_head if index == 0 else self._text_head(index)
         return head + _encode(text) + self._text_tail
 
@@ -298,7 +298,7 @@ class ChunkEncoder:
         )
 
     def usage(self, usage: Usage) -> bytes:
-        """The chunk without choices that tells the usage."""
+        """The chunk with the usage and without choices."""
         return b'%b],"usage":%b}\n\n' % (self._head, _encode(usage))
 
     def _text_head(self, index: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Reading a request's body: UTF-8 is checked, then msgspec decodes and validates."""
+"""Decode a request body: check UTF-8, then let msgspec decode and validate."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PIECE = 64 * 1024
 def decode_json(decoder: msgspec.json.Decoder[_T], body: bytes) -> _T:
     """The value that ``body`` holds. Raises one of :data:`DECODE_ERRORS`."""
     if not body.isascii():
-        # The decoder does not look into values that it skips.
+        # msgspec does not check skipped values.
         _check_utf8(body)
     return decoder.decode(body)
 
@@ -26,7 +26,7 @@ def decode_json(decoder: msgspec.json.Decoder[_T], body: bytes) -> _T:
 def _check_utf8(body: bytes) -> None:
     """Raise :exc:`UnicodeDecodeError` for anything but UTF-8.
 
-    By pieces: a string of the whole body may take four times the body's memory.
+    In pieces: a string of the whole body may take four times its memory.
     """
     decoder = getincrementaldecoder("utf-8")()
     try:
@@ -34,4 +34,4 @@ def _check_utf8(body: bytes) -> None:
             decoder.decode(body[start : start + _PIECE])
         decoder.decode(b"", final=True)
     except UnicodeDecodeError:
-        body.decode()  # raises it once more, with the place in the whole body
+        body.decode()  # Raises it again, with the position in the whole body.

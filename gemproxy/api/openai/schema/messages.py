@@ -1,7 +1,7 @@
 """The messages of a chat completion request, as the official SDK's types describe them.
 
-Unknown fields are ignored everywhere: SDKs add fields all the time. ``null`` stands wherever the
-SDK allows it. Source: ``openai.types.chat``, version 3.54.
+Unknown fields are ignored: SDKs often add fields. ``null`` is accepted wherever the SDK allows it.
+Source: ``openai.types.chat``, version 3.54.
 """
 
 from __future__ import annotations
@@ -27,34 +27,34 @@ class TextPart(_Shape, frozen=True, tag_field="type", tag="text"):
 
 
 class RefusalPart(_Shape, frozen=True, tag_field="type", tag="refusal"):
-    """What a model said instead of an answer."""
+    """The model's refusal."""
 
     refusal: str
 
 
 class MediaURL(_Shape, frozen=True):
-    """Where media is: a ``data:`` URL, or an address that Google fetches."""
+    """The URL of media: a ``data:`` URL, or one that Google fetches."""
 
     url: NonEmpty
     detail: Literal["auto", "low", "high", "original"] | None = None
 
 
 class ImagePart(_Shape, frozen=True, tag_field="type", tag="image_url"):
-    """An image; the bare string is not OpenAI's, but many clients send it."""
+    """An image; many clients send a bare string, which OpenAI does not document."""
 
     image_url: MediaURL | NonEmpty
 
 
 class VideoPart(_Shape, frozen=True, tag_field="type", tag="video_url"):
-    """A video; not OpenAI's, but the usual extension of other gateways."""
+    """A video; a common extension of other gateways."""
 
     video_url: MediaURL | NonEmpty
 
 
 class InputAudio(_Shape, frozen=True):
-    """Audio as base64, or as a ``data:`` URL, which says itself what it is.
+    """Audio as base64, or as a ``data:`` URL with its own type.
 
-    ``wav`` and ``mp3`` are OpenAI's, the others Gemini takes as well.
+    OpenAI documents ``wav`` and ``mp3``; Gemini accepts the others too.
     """
 
     data: NonEmpty
@@ -101,7 +101,7 @@ class ExtraContent(_Shape, frozen=True):
 
 
 class CalledFunction(_Shape, frozen=True):
-    """A function's name and its arguments: JSON in a string, or what a client took for it."""
+    """A function's name and arguments: JSON in a string, or what some clients send instead."""
 
     name: NonEmpty
     arguments: Any = ""
@@ -109,7 +109,7 @@ class CalledFunction(_Shape, frozen=True):
 
 
 class ToolCall(_Shape, frozen=True):
-    """One call of an assistant message. ``id`` may be empty: old gateways left it so."""
+    """One call of an assistant message. ``id`` may be empty: older gateways sent none."""
 
     id: str
     function: CalledFunction | None = None
@@ -127,19 +127,19 @@ class SystemMessage(_Shape, frozen=True, tag_field="role", tag="system"):
 
 
 class DeveloperMessage(_Shape, frozen=True, tag_field="role", tag="developer"):
-    """Instructions, in OpenAI's newer word."""
+    """Instructions, by OpenAI's newer name."""
 
     content: Text
 
 
 class UserMessage(_Shape, frozen=True, tag_field="role", tag="user"):
-    """What a person said or showed."""
+    """A message of the user."""
 
     content: str | list[ContentPart]
 
 
 class AssistantMessage(_Shape, frozen=True, tag_field="role", tag="assistant"):
-    """An earlier answer. ``images`` are those that this program gave out, in any shape."""
+    """An earlier answer. ``images`` are those that this program returned, in any form."""
 
     content: str | list[ContentPart] | None = None
     images: Any = None
@@ -149,7 +149,7 @@ class AssistantMessage(_Shape, frozen=True, tag_field="role", tag="assistant"):
 
 
 class ToolMessage(_Shape, frozen=True, tag_field="role", tag="tool"):
-    """The result of a call. ``name`` is not OpenAI's, but many clients send it."""
+    """The result of a call. Many clients send ``name``, which OpenAI does not document."""
 
     tool_call_id: str
     content: str | list[ContentPart] | None = None

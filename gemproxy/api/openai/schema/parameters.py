@@ -1,7 +1,6 @@
-"""What becomes of every parameter of the official SDK's calls (3.54).
+"""The support of every parameter of the official SDK (3.54).
 
-``docs/compatibility.md`` has the same list for readers; tests hold the two, and the SDK's own
-signature, against each other.
+``docs/compatibility.md`` has the same list; tests compare both with the SDK's signatures.
 """
 
 from __future__ import annotations
@@ -14,16 +13,16 @@ from typing import NamedTuple
 class Support(Enum):
     """What the proxy does with a parameter."""
 
-    #: It has its effect, exactly or as nearly as Gemini can.
+    #: It has its effect, exactly or as closely as Gemini can.
     MAPPED = "mapped"
-    #: It is accepted, for SDKs send it, and has no effect.
+    #: It is accepted because SDKs send it, and has no effect.
     IGNORED = "ignored"
     #: It is answered with 400.
     REFUSED = "refused"
 
 
 class Parameter(NamedTuple):
-    """One parameter's fate, and the sentence that explains it."""
+    """The support of one parameter, and a sentence that explains it."""
 
     fate: Support
     note: str

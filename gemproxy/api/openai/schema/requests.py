@@ -1,8 +1,8 @@
-"""The chat completion request: its shape, and the one step that decodes and validates it.
+"""The chat completion request: its types, and the function that decodes and validates it.
 
-:func:`decode_chat_completion` is the border. What passes it is typed and in range, and every tool
-result answers a call; what does not pass raises :class:`InvalidRequest` with the field's path.
-What becomes of each parameter is told in :mod:`gemproxy.api.openai.schema.parameters`.
+:func:`decode_chat_completion` returns only valid requests: typed, in range, and every tool
+result answers a call. Otherwise it raises :class:`InvalidRequest` with the path of the field. See
+:mod:`gemproxy.api.openai.schema.parameters` for the support of each parameter.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ class FunctionDefinition(_Shape, frozen=True):
 
 
 class FunctionTool(_Shape, frozen=True, tag_field="type", tag="function"):
-    """The one kind of tool that Gemini knows as well."""
+    """The one kind of tool that Gemini supports too."""
 
     function: FunctionDefinition
 
 
 class CustomTool(_Shape, frozen=True, tag_field="type", tag="custom"):
-    """A tool with free-form input; decoded to be refused by name."""
+    """A tool with free-form input; decoded so that the error can name it."""
 
 
 # Structured output --------------------------------------------------------------------------
@@ -79,7 +79,7 @@ ResponseFormat = TextFormat | JSONObjectFormat | JSONSchemaFormat
 
 
 class StreamOptions(_Shape, frozen=True):
-    """What a stream carries beside the answer."""
+    """Options of a stream."""
 
     include_usage: bool | None = None
 
@@ -91,14 +91,14 @@ class VoiceID(_Shape, frozen=True):
 
 
 class AudioOutput(_Shape, frozen=True):
-    """How a spoken answer sounds."""
+    """Voice and format of a spoken answer."""
 
     voice: NonEmpty | VoiceID
     format: str | None = None
 
 
 class Place(_Shape, frozen=True):
-    """Roughly where a user is."""
+    """The approximate location of a user."""
 
     city: str | None = None
     region: str | None = None
@@ -107,13 +107,13 @@ class Place(_Shape, frozen=True):
 
 
 class UserLocation(_Shape, frozen=True):
-    """Where a web search should think it is."""
+    """The location for a web search."""
 
     approximate: Place
 
 
 class WebSearchOptions(_Shape, frozen=True):
-    """The answer may rest on a web search."""
+    """Allows a web search."""
 
     user_location: UserLocation | None = None
 
@@ -122,7 +122,7 @@ class WebSearchOptions(_Shape, frozen=True):
 
 
 class _Options(_Shape, frozen=True, forbid_unknown_fields=True):
-    """Options of Google's, in both spellings that its JSON has. Others are refused by name."""
+    """Google's options, in both spellings of its JSON. Unknown ones are refused by name."""
 
 
 _Budget = Annotated[int, msgspec.Meta(ge=-1, le=2**31 - 1)]
@@ -156,7 +156,7 @@ class GoogleSafetySetting(_Shape, frozen=True):
 
 
 class GoogleOptions(_Options, frozen=True):
-    """``google``: what only Gemini has."""
+    """``google``: options that only Gemini has."""
 
     thinking_config: GoogleThinkingConfig | None = None
     safety_settings: list[GoogleSafetySetting] | None = None
@@ -235,7 +235,7 @@ class ChatCompletionRequest(_Shape, frozen=True, kw_only=True):
 
 
 class LargeChatCompletionRequest(ChatCompletionRequest, frozen=True, kw_only=True):
-    """A request whose media was set aside before it was decoded: marks stand in its place."""
+    """A request whose media was replaced by placeholders before decoding."""
 
     aside: ExtractedMedia
 
@@ -246,16 +246,18 @@ _decoder = msgspec.json.Decoder(ChatCompletionRequest)
 def decode_chat_completion(body: bytes) -> ChatCompletionRequest:
     """The request that ``body`` holds.
 
-    Raises :class:`InvalidRequest` for everything that is not one: not JSON, not UTF-8, nested too
-    deeply, a field missing, of a wrong type or out of range, a tool result without its call.
+    Raises :class:`InvalidRequest` for a body that is not JSON or UTF-8, nested too deeply, has a
+    field that is missing, of a wrong type or out of range, or a tool result without its call.
     ``param`` is the field's path in OpenAI's style, such as ``messages[2].content``.
 
-    Large media stays where it is, in ``body``, and the request refers to it.
+    Large media is not copied: the request refers to it in ``body``.
     """
     if len(body) >= MIN_BYTES:
         rest, aside = extract(body)
         if aside.pieces:
-            with suppress(InvalidRequest):  # the whole body tells the place of the mistake
+            with suppress(
+                InvalidRequest
+            ):  # Decode the whole body to get the position of the mistake.
                 request = _decode(rest)
                 return LargeChatCompletionRequest(**msgspec.structs.asdict(request), aside=aside)
     return _decode(body)

@@ -1,8 +1,8 @@
-"""``tool_choice`` as clients write it: a word, or an object whose ``type`` is one.
+"""``tool_choice``: a word, or an object whose ``type`` is a word.
 
 OpenAI's words are ``none``, ``auto`` and ``required``; ``any`` and ``validated`` are Gemini's own
-modes, which clients of other gateways ask for. Letters may be of either case, and a word may stand
-as the ``type`` of an object.
+modes, which clients of other gateways send. Words are case-insensitive, and a word may also be the
+``type`` of an object.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ class _Shape(msgspec.Struct, gc=False, frozen=True):
 
 
 class FunctionName(_Shape, frozen=True):
-    """A function, by its name alone."""
+    """A function by its name."""
 
     name: _NonEmpty
 
 
 class AllowedTool(_Shape, frozen=True):
-    """One of the tools that an ``allowed_tools`` choice leaves open."""
+    """One of the tools that ``allowed_tools`` allows."""
 
     function: FunctionName
     type: Literal["function"] = "function"
 
 
 class AllowedTools(_Shape, frozen=True):
-    """A part of the tools, and whether one of them must be called: see ``MODES``."""
+    """A subset of the tools and a mode; see ``MODES``."""
 
     mode: str
     tools: Annotated[list[AllowedTool], msgspec.Meta(min_length=1)]
 
 
 class ToolChoiceObject(_Shape, frozen=True):
-    """A choice with more to it than a word; ``type`` says which of the others counts."""
+    """A choice that is an object; ``type`` tells which other field counts."""
 
     type: str
     function: FunctionName | None = None
@@ -58,15 +58,15 @@ ToolChoice = str | ToolChoiceObject
 
 
 def word_of(choice: ToolChoice) -> str | None:
-    """The word in small letters; ``None`` for a choice that is more than a word."""
+    """The word in lower case; ``None`` for a choice that is an object."""
     word = (choice if isinstance(choice, str) else choice.type).lower()
     return word if word in WORDS else None
 
 
 def check_tool_choice(choice: ToolChoice) -> None:
-    """Raise :class:`InvalidRequest` for a word that is none, and for an object that is not whole.
+    """Raise :class:`InvalidRequest` for an unknown word or an incomplete object.
 
-    A custom tool's choice is whole, and refused by name where tools are translated.
+    The choice of a custom tool passes here; the translation of tools refuses it by name.
     """
     if word_of(choice) is not None:
         return

@@ -1,4 +1,4 @@
-"""Which result answers which call.
+"""Match tool results with their calls.
 
 A tool message names a call by its id. Ids may repeat in a conversation (some clients count from
 zero in each turn), so a result belongs to the nearest assistant message before it that used the
@@ -31,7 +31,7 @@ SIGNATURE_MARK = "__thought__"
 
 
 def bare_id(call_id: str) -> str:
-    """The id without the signature that litellm may have hung on it."""
+    """The id without the signature that litellm may have appended."""
     return call_id.partition(SIGNATURE_MARK)[0]
 
 
@@ -39,7 +39,7 @@ def pair_results(messages: Sequence[Message]) -> dict[Slot, Answered]:
     """The result of each call that has one.
 
     Raises :class:`InvalidRequest` with ``param`` ``messages[i].tool_call_id`` (or ``.name`` for a
-    legacy function message) where a result answers no call before it.
+    legacy function message) if a result answers no earlier call.
     """
     for message in messages:
         if type(message) in _RESULTS:
@@ -61,7 +61,7 @@ def _paired(messages: Sequence[Message]) -> dict[Slot, Answered]:
 
 
 class _OpenCalls:
-    """The calls seen so far, by id and by name; the nearest message wins."""
+    """The calls so far, by id and by name; the nearest message wins."""
 
     def __init__(self) -> None:
         self.results: dict[Slot, Answered] = {}
@@ -106,7 +106,7 @@ class _OpenCalls:
         self._settle(slots, (index, message))
 
     def _settle(self, slots: list[Slot], result: Answered) -> None:
-        # A second result for the same call replaces the first: the client corrected it.
+        # A second result for the same call replaces the first one.
         self.results[slots[-1]] = result
         if len(slots) > 1:
             slots.pop()
