@@ -24,7 +24,7 @@ from fakes.running import RunningDaemon, eventually, keys_of
 
 PAGE = Page("docs/clients.md")
 PLACE, TOKEN = "127.0.0.1:4806", "an-access-token"
-CHAT = "/v1/chat/completions"
+CHAT, EMBEDDINGS = "/v1/chat/completions", "/v1/embeddings"
 #: Real seconds for one example on a loaded machine; some frameworks take many for their imports.
 PATIENCE = 300.0
 
@@ -134,7 +134,8 @@ def test_an_example_runs_and_is_answered(example, tmp_path, request):
     assert done.returncode == 0, f"{example.block.place}\n{done.stdout}{done.stderr}"
     assert done.stdout.strip()
     finished = eventually(lambda: requests_of(daemon)[before:])
-    assert {(line["route"], line["status"]) for line in finished} == {(CHAT, 200)}
+    route = EMBEDDINGS if "gemini-embedding" in example.block.text else CHAT
+    assert {(line["route"], line["status"]) for line in finished} == {(route, 200)}
     # A tool that is offered is called, and its result told.
     if "get_weather" in example.block.text:
         assert "get_weather returned" in done.stdout

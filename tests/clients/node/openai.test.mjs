@@ -78,6 +78,18 @@ test("the list of models", async () => {
   assert.equal((await client.models.retrieve(MODEL)).owned_by, "google");
 });
 
+test("embeddings, which the SDK asks for in base64 unless told otherwise", async () => {
+  const asked = { model: "gemini-embedding-2", input: ["One.", "Two."], dimensions: 768 };
+  const decoded = await client.embeddings.create(asked);
+  const numbers = await client.embeddings.create({ ...asked, encoding_format: "float" });
+  assert.equal(decoded.data.length, 2);
+  for (const [index, { embedding }] of decoded.data.entries()) {
+    assert.equal(embedding.length, 768);
+    const apart = embedding.map((value, at) => value - numbers.data[index].embedding[at]);
+    assert.ok(Math.max(...apart.map(Math.abs)) < 1e-6);
+  }
+});
+
 test("the helper of streams ends with what the unary answer says", async () => {
   const asked = said("How are rivers made? [simulate:words n=60]");
   const stream = client.chat.completions.stream({
