@@ -285,7 +285,7 @@ class TestQuota:
             False,
         )
 
-    def test_late_news_is_known_to_the_next_refusal(self):
+    def test_a_late_outcome_is_known_to_the_next_error(self):
         pool = pool_of("a")
         early, late = pool.acquire("m", NOON), pool.acquire("m", NOON)
         pool.record(early, BUSY, NOON)
@@ -640,7 +640,7 @@ class TestTried:
             pool.acquire("m", NOON, tried=[lease.key.id])
         assert refused.value.retry_after == 1.0
 
-    def test_other_keys_decide_the_refusal(self):
+    def test_other_keys_decide_the_error(self):
         pool = pool_of("a", "b")
         fail_key(pool, "b", BUSY)
         lease = pool.acquire("m", NOON)
@@ -1136,8 +1136,8 @@ class TestManyKeys:
         ],
         ids=["quota", "rejected", "denied", "account", "disabled"],
     )
-    def test_thousands_that_became_unfit_are_not_judged_one_by_one(self, befall):
-        """So that no choice holds the reactor up: what they are is known before their turns."""
+    def test_thousands_that_became_ineligible_are_not_checked_one_by_one(self, befall):
+        """So that no choice blocks the reactor: they are marked before they are next."""
         pool = pool_of(*(f"k{n}" for n in range(2_000)))
         serve(pool)
         pool.apply([key(f"k{n}") for n in range(2_000)], PoolSettings(window=60.0), NOON)
@@ -1162,7 +1162,7 @@ class TestManyKeys:
         assert max(calls_made(lambda: serve(pool, now=later)) for _ in range(300)) < 3_000
         assert len(served(pool, 1000, now=later)) == 100
 
-    def test_refusal_after_the_last_attempt_looks_at_some(self):
+    def test_the_error_after_the_last_attempt_checks_some(self):
         pool = pool_of(*(f"k{n}" for n in range(10_000)))
         serve(pool)
         serve(pool, outcome=USED_UP)
@@ -1220,7 +1220,7 @@ class TestManyAtOnce:
                 fail_key(pool, f"k{number}", INVALID)
             fail_key(pool, "k1", USED_UP)
             fail_key(pool, "k3", FORBIDDEN)
-            # A round of turns, so that the unfit are suspended.
+            # Each key is next once, so that the ineligible ones are suspended.
             with contextlib.suppress(QuotaExhausted, ModelNotFound):
                 served(pool, 60)
         chosen = [f"k{number}" for number in range(0, 30, 4)] + ["k3"]

@@ -90,15 +90,15 @@ class PoolMachine(RuleBasedStateMachine):
 
     def acquire_but(self, model, tokens, tried):
         tried_ids = {k.id for k in self.keys if k.name in tried}
-        seen_unfit = self.pool.ineligible_keys(model, self.now, limit=99)
-        ineligible = {seen.key: seen.reason for seen in seen_unfit}
+        skipped = self.pool.ineligible_keys(model, self.now, limit=99)
+        ineligible = {seen.key: seen.reason for seen in skipped}
         before = {seen.name: seen.status for seen in self.pool.statuses(self.now)}
         try:
             lease = self.pool.acquire(model, self.now, tried=tried_ids, tokens=tokens)
         except ProxyError as refused:
-            self.check_refusal(refused, model, ineligible, tried, tokens)
+            self.check_error(refused, model, ineligible, tried, tokens)
             if not (tried or tokens or isinstance(refused, ModelNotFound)):
-                self.check_delay(refused, seen_unfit)
+                self.check_delay(refused, skipped)
             return
         name = lease.key.name
         assert ineligible.get(name) in (None, Reason.LOW_HEALTH)
@@ -114,7 +114,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.leases.append(lease)
         self.requests[name] += 1
 
-    def check_refusal(self, refused, model, ineligible, tried, tokens):
+    def check_error(self, refused, model, ineligible, tried, tokens):
         left = {k.name for k in self.keys} - tried
         fit = {name for name in left if ineligible.get(name) in (None, Reason.LOW_HEALTH)}
         if tokens == 0:
@@ -135,12 +135,12 @@ class PoolMachine(RuleBasedStateMachine):
         if not isinstance(refused, ModelNotFound):
             assert refused.retry_after >= 1.0
 
-    def check_delay(self, refused, seen_unfit):
-        """The client is told the moment at which the first key is free."""
-        ends = [seen.until for seen in seen_unfit if seen.reason in QUOTA | {Reason.CIRCUIT_OPEN}]
+    def check_delay(self, refused, skipped):
+        """The delay ends when the first key is eligible again."""
+        ends = [seen.until for seen in skipped if seen.reason in QUOTA | {Reason.CIRCUIT_OPEN}]
         if ends:
             assert refused.retry_after == max(1.0, min(ends) - self.now)
-        elif any(seen.reason is Reason.HALF_OPEN_BUSY for seen in seen_unfit):
+        elif any(seen.reason is Reason.HALF_OPEN_BUSY for seen in skipped):
             assert refused.retry_after == 1.0
 
     @precondition(lambda self: self.leases)

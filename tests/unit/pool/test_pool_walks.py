@@ -48,13 +48,13 @@ class Walk:
 
     def acquire(self):
         model = self.dice.choice(MODELS)
-        unfit = self.pool.ineligible_keys(model, self.now, limit=99)
+        ineligible = self.pool.ineligible_keys(model, self.now, limit=99)
         try:
             lease = self.pool.acquire(model, self.now)
         except ProxyError as refused:
-            self.check_refusal(refused, unfit)
+            self.check_error(refused, ineligible)
             return
-        reasons = {seen.key: seen.reason for seen in unfit}
+        reasons = {seen.key: seen.reason for seen in ineligible}
         assert reasons.get(lease.key.name) in (None, Reason.LOW_HEALTH)
         told = self.pool.skipped_keys(model, self.now, chosen=lease.key.id, limit=99)
         assert told == [
@@ -64,10 +64,10 @@ class Walk:
         ]
         self.leases.append(lease)
 
-    def check_refusal(self, refused, unfit):
-        assert len(unfit) == len(self.keys)
-        assert Reason.LOW_HEALTH not in {seen.reason for seen in unfit}
-        ends = [seen.until for seen in unfit if seen.reason in ENDING]
+    def check_error(self, refused, ineligible):
+        assert len(ineligible) == len(self.keys)
+        assert Reason.LOW_HEALTH not in {seen.reason for seen in ineligible}
+        ends = [seen.until for seen in ineligible if seen.reason in ENDING]
         if ends and not isinstance(refused, ModelNotFound):
             assert refused.retry_after == max(1.0, min(ends) - self.now)
 

@@ -1,4 +1,4 @@
-"""Who is said to have been passed over, without looking at every key."""
+"""Which keys were skipped, at a bounded cost."""
 
 from dataclasses import replace
 
@@ -34,22 +34,22 @@ def serve(pool, outcome=SUCCESS, times=1, model="m", now=NOW):
         pool.record(pool.acquire(model, now), outcome, now)
 
 
-def told(pool, **options):
+def skipped(pool, **options):
     return [(seen.key, seen.reason) for seen in pool.skipped_keys("m", NOW, **options)]
 
 
 class TestSmallPool:
-    def test_nobody_is_hindered_where_all_is_well(self):
-        assert told(pool_of("a", "b", "c")) == []
+    def test_no_key_of_a_healthy_pool(self):
+        assert skipped(pool_of("a", "b", "c")) == []
 
-    def test_every_hindered_key_is_told_in_the_files_order(self):
-        """Also one whose turn has not come yet."""
+    def test_every_ineligible_key_in_the_files_order(self):
+        """Also one that was not next yet."""
         pool = pool_of("a", "b", key("c", models=frozenset({"n"})), key("d", limits=Limits(rpm=1)))
         pool.disable("b")
         pool.release(pool.acquire_again(pool.status("d", NOW).id, "m", NOW), NOW)
         serve(pool, INVALID)
         assert pool.skipped_keys("m", NOW) == pool.ineligible_keys("m", NOW)
-        assert told(pool) == [
+        assert skipped(pool) == [
             ("a", Reason.CIRCUIT_OPEN),
             ("b", Reason.DISABLED),
             ("c", Reason.MODEL_NOT_ALLOWED),
@@ -67,17 +67,17 @@ class TestSmallPool:
     def test_low_health_alone_is_seen(self):
         pool = KeyPool([key("a")], PoolSettings(failure_threshold=99))
         serve(pool, OVERLOADED, times=10)
-        assert told(pool) == [("a", Reason.LOW_HEALTH)]
+        assert skipped(pool) == [("a", Reason.LOW_HEALTH)]
 
     def test_a_projects_other_key_cools_with_it(self):
-        """Nothing of the second key itself speaks against it."""
+        """The second key itself has no failure."""
         keys = [Key(name, Secret(f"test-key-{name}-0123456789"), project="p") for name in "ab"]
         pool = KeyPool(keys, PoolSettings())
         serve(pool, BUSY)
-        assert told(pool) == [("a", Reason.COOLING_DOWN), ("b", Reason.COOLING_DOWN)]
+        assert skipped(pool) == [("a", Reason.COOLING_DOWN), ("b", Reason.COOLING_DOWN)]
 
     def test_the_chosen_key_is_not_among_them(self):
-        """A half-open key that has just got its trial is busy with nothing but this request."""
+        """The trial of a half-open key is this very request."""
         pool = pool_of("a")
         serve(pool, INVALID)
         lease = pool.acquire("m", NOW + 300)
@@ -92,7 +92,7 @@ class TestSmallPool:
         pool.record(first, BUSY, NOW)
         second = pool.acquire("m", NOW, tried=[first.key.id])
         pool.release(second, NOW)
-        assert told(pool, tried=[first.key.id, second.key.id]) == [
+        assert skipped(pool, tried=[first.key.id, second.key.id]) == [
             ("a", Reason.COOLING_DOWN),
             ("b", Reason.ALREADY_TRIED),
         ]
@@ -100,9 +100,9 @@ class TestSmallPool:
     def test_a_request_too_large_for_a_keys_minute_is_told_so(self):
         pool = pool_of(key("a", limits=Limits(tpm=100)), "b")
         lease = pool.acquire("m", NOW, tokens=60)
-        assert told(pool, tokens=30, chosen=lease.key.id) == []
+        assert skipped(pool, tokens=30, chosen=lease.key.id) == []
         pool.release(lease, NOW)
-        assert told(pool, tokens=60) == [("a", Reason.OVER_LIMIT)]
+        assert skipped(pool, tokens=60) == [("a", Reason.OVER_LIMIT)]
 
 
 class TestLargePool:
@@ -110,21 +110,21 @@ class TestLargePool:
         pool = crowd(1000)
         serve(pool, BUSY, times=5)
         serve(pool, times=1000)
-        assert told(pool) == [(f"k{n}", Reason.COOLING_DOWN) for n in range(5)]
+        assert skipped(pool) == [(f"k{n}", Reason.COOLING_DOWN) for n in range(5)]
 
     def test_never_more_than_the_limit(self):
         pool = crowd(1000)
         serve(pool, INVALID, times=999)
         serve(pool, times=2)
-        assert len(told(pool)) == 20
-        assert len(told(pool, limit=7)) == 7
+        assert len(skipped(pool)) == 20
+        assert len(skipped(pool, limit=7)) == 7
 
     def test_tried_keys_come_first(self):
         pool = crowd(100)
         leases = [pool.acquire("m", NOW) for _ in range(2)]
         pool.record(leases[0], INVALID, NOW)
         tried = [lease.key.id for lease in leases]
-        assert told(pool, tried=tried) == [
+        assert skipped(pool, tried=tried) == [
             ("k0", Reason.CIRCUIT_OPEN),
             ("k1", Reason.ALREADY_TRIED),
         ]
@@ -134,38 +134,38 @@ class TestLargePool:
         lease = pool.acquire("m", NOW)
         pool.record(lease, INVALID, NOW)
         serve(pool, times=100)
-        assert told(pool, tried=[lease.key.id]) == [("k0", Reason.CIRCUIT_OPEN)]
+        assert skipped(pool, tried=[lease.key.id]) == [("k0", Reason.CIRCUIT_OPEN)]
 
     def test_a_tried_key_that_a_reload_removed_is_left_out(self):
         pool = crowd(100)
-        assert told(pool, tried=["no such id"]) == []
+        assert skipped(pool, tried=["no such id"]) == []
 
     def test_keys_of_other_models_are_told(self):
         pool = crowd(
             100, key("other", models=frozenset({"n"})), key("own", models=frozenset({"m"}))
         )
-        assert told(pool) == [("other", Reason.MODEL_NOT_ALLOWED)]
+        assert skipped(pool) == [("other", Reason.MODEL_NOT_ALLOWED)]
 
     def test_what_is_over_is_not_told(self):
         pool = crowd(100)
         serve(pool, BUSY, times=5)
         serve(pool, times=100)
-        assert len(told(pool)) == 5
+        assert len(skipped(pool)) == 5
         assert pool.skipped_keys("m", NOW + 35) == []
 
     def test_the_reason_is_the_present_one(self):
-        """Not the one for which the key was set aside."""
+        """Not the one for which the key was suspended."""
         pool = crowd(100, key("first"))
         serve(pool, replace(BUSY, retry_after=200.0))
         serve(pool, times=101)
-        assert told(pool) == [("first", Reason.COOLING_DOWN)]
+        assert skipped(pool) == [("first", Reason.COOLING_DOWN)]
         pool.disable("first")
         serve(pool, times=101)
-        assert told(pool) == [("first", Reason.DISABLED)]
+        assert skipped(pool) == [("first", Reason.DISABLED)]
 
     def test_a_refused_request_learns_of_all_reasons(self):
         pool = crowd(30)
         serve(pool, BUSY, times=30)
         with pytest.raises(ProxyError):
             pool.acquire("m", NOW)
-        assert [reason for _, reason in told(pool)] == [Reason.COOLING_DOWN] * 20
+        assert [reason for _, reason in skipped(pool)] == [Reason.COOLING_DOWN] * 20

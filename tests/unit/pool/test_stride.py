@@ -1,4 +1,4 @@
-"""KeyScheduler: the scheduler against a plain one, which looks at every member in its turn."""
+"""StrideScheduler against a plain one, which checks every member when it is next."""
 
 import math
 from collections import Counter
@@ -24,7 +24,7 @@ class Member:
     blocked_until: float = -math.inf
     #: Serves where nobody else is left.
     weak: bool = False
-    #: Cannot serve the requests of this moment; nobody is told of that.
+    #: Cannot serve the requests of this moment; no mark says so.
     too_small: bool = False
 
     @property
@@ -134,7 +134,7 @@ NUMBERS = st.integers(0, 9)
 
 
 class StrideMachine(RuleBasedStateMachine):
-    """Whether or not the scheduler is told ahead who became unfit, the same ones are chosen."""
+    """The same members are chosen whether or not the ineligible ones are marked."""
 
     def __init__(self):
         super().__init__()
@@ -185,13 +185,13 @@ class StrideMachine(RuleBasedStateMachine):
     def time_passes(self, seconds):
         self.now += seconds
 
-    @rule(number=NUMBERS, seconds=st.sampled_from([1.0, 5.0, 29.0, math.inf]), told=st.booleans())
-    def becomes_unfit(self, number, seconds, told):
+    @rule(number=NUMBERS, seconds=st.sampled_from([1.0, 5.0, 29.0, math.inf]), marked=st.booleans())
+    def becomes_ineligible(self, number, seconds, marked):
         member = self.member(number)
         if member.blocked_until > self.now:
             self.mark_eligible(member)
         member.blocked_until = self.now + seconds
-        for scheduler, plain in self.pairs if told else ():
+        for scheduler, plain in self.pairs if marked else ():
             scheduler.mark_ineligible(member, member.ineligible(self.now))
             plain.hear(member, member.ineligible(self.now))
 
@@ -244,11 +244,11 @@ def test_those_who_are_fit_again_in_time_keep_their_turns():
     scheduler = StrideScheduler(members)
     for member in reversed(members):
         scheduler.mark_ineligible(member, Ineligible(Reason.COOLING_DOWN, START + 1))
-    turns = [
+    chosen = [
         scheduler.choose(START + 1, lambda *_: None, lambda member: member.full_stride)
         for _ in members
     ]
-    assert turns == members
+    assert chosen == members
 
 
 def test_a_member_comes_back_however_often_it_was_said_to_stand_aside():

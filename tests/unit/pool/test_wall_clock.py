@@ -22,7 +22,7 @@ INVALID = Outcome(Verdict.KEY, 400, reason="invalid")
 
 
 class Running:
-    """A pool that is told of the wall clock as the daemon's is."""
+    """A pool that hears of the wall clock as in the daemon."""
 
     def __init__(self, *keys, wall=EVENING, seconds=5000.0, **settings):
         self.clock = TwoClocks(wall, seconds)
@@ -43,12 +43,12 @@ class Running:
         self.pool.record(lease, outcome, self.clock.seconds())
 
     def retry_after(self, model=MODEL):
-        """How long a client is told to wait; 0 where a key serves."""
+        """The seconds that a client is asked to wait; 0 if a key serves."""
         now = self.clock.seconds()
         try:
             self.pool.release(self.pool.acquire(model, now), now)
-        except (QuotaExhausted, NoHealthyKeys) as refusal:
-            return refusal.retry_after
+        except (QuotaExhausted, NoHealthyKeys) as error:
+            return error.retry_after
         return 0.0
 
     def snapshot(self):
@@ -72,14 +72,14 @@ def key(name, **options):
 # -- while it runs ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("hears", [True, False])
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize(("outcome", "seconds"), [(BUSY, 40.0), (INVALID, 300.0)])
-def test_no_cooldown_changes_when_the_clock_is_set(outcome, seconds, step, told):
+def test_no_cooldown_changes_when_the_clock_is_set(outcome, seconds, step, hears):
     running = Running()
     running.had(outcome)
     running.clock.set_wall_clock(step)
-    if told:
+    if hears:
         running.tell()
     running.clock.advance(10)
     assert running.retry_after() == pytest.approx(seconds - 10)
@@ -97,8 +97,8 @@ def test_an_operator_sees_times_by_the_clock_of_now(step):
     assert status.last_used == pytest.approx(wall)
     assert status.last_error.at == pytest.approx(wall)
     assert status.cooldowns[0].until == pytest.approx(wall + 40)
-    (told,) = running.pool.ineligible_keys(MODEL, running.clock.seconds())
-    assert told.until == pytest.approx(wall + 40)
+    (skipped,) = running.pool.ineligible_keys(MODEL, running.clock.seconds())
+    assert skipped.until == pytest.approx(wall + 40)
 
 
 @pytest.mark.parametrize("step", STEPS)
