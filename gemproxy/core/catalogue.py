@@ -168,8 +168,8 @@ class ModelCatalogue:
 
     async def _page(self, key: Key, token: str, deadline: float) -> ModelPage:
         request = self._provider.list_models(key.secret, token, deadline)
-        response = await self._upstream.send(request)
-        body = await response.read(MAX_PAGE_BYTES)
+        response = await self._upstream.fetch(request, MAX_PAGE_BYTES)
+        body = response.body
         if response.status == 200:
             return self._provider.read_models(body)
         raise _Refused(

@@ -66,11 +66,25 @@ class UpstreamResponse(Protocol):
         """Go on reading."""
 
 
+class WholeResponse(Struct, frozen=True):
+    """A response with its body. Names of ``headers`` are in lower case; of repeated the last."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
 class Upstream(Protocol):
     """Gemini over HTTP."""
 
     def send(self, request: UpstreamRequest) -> Awaitable[UpstreamResponse]:
         """Send, and wait for status and headers. Raises :class:`UpstreamFailed`."""
+
+    def fetch(self, request: UpstreamRequest, limit: int) -> Awaitable[WholeResponse]:
+        """Send a request without a body, and wait for the whole response.
+
+        Raises :class:`UpstreamFailed`, also if the body passes ``limit`` bytes.
+        """
 
 
 class Flow(Protocol):

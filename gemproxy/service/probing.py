@@ -73,13 +73,14 @@ class KeyProbe:
         deadline = self._seconds() + PROBE_SECONDS
         request = self._provider.probe(key.secret, deadline)
         try:
-            response = await self._upstream.send(request)
-            body = await response.read(_MAX_ANSWER_BYTES)
+            response = await self._upstream.fetch(request, _MAX_ANSWER_BYTES)
         except UpstreamFailed as failure:
             return classify_failure(failure)
         if response.status == 200:
-            return self._judge(body)
-        return self._provider.classify(response.status, response.headers, body, now=self._wall())
+            return self._judge(response.body)
+        return self._provider.classify(
+            response.status, response.headers, response.body, now=self._wall()
+        )
 
     def _judge(self, body: bytes) -> Outcome:
         """A portal's page comes with status 200 as well."""

@@ -47,14 +47,9 @@ class NotHttp(ParseError):
 
 
 class Answer:
-    """What has come of one answer. ``feed`` writes it; whoever wants the body calls ``take``.
-
-    The answer ``to_head``, a HEAD request, has no body whatever its headers say; its connection is
-    not used again.
-    """
+    """What has come of one answer. ``feed`` writes it; whoever wants the body calls ``take``."""
 
     __slots__ = (
-        "_bodiless",
         "_fruitless",
         "_head",
         "_head_bytes",
@@ -71,7 +66,7 @@ class Answer:
         "status",
     )
 
-    def __init__(self, *, to_head: bool = False) -> None:
+    def __init__(self) -> None:
         #: Whether anything has come, be it an interim answer.
         self.begun = False
         #: 0 until all headers of the final answer are here.
@@ -89,7 +84,6 @@ class Answer:
         # answer's end, and what would begin another message then fails.
         self._turns = [None, None]
         self.on_message_begin = self.on_message_complete = self._turns.pop
-        self._bodiless = to_head
         self._fruitless = 0
         # As it came, and perhaps what came with it.
         self._head_bytes = b""
@@ -167,7 +161,7 @@ class Answer:
     @property
     def length(self) -> int | None:
         """The body's length where it is known beforehand."""
-        if self._bodiless or self.status in _WITHOUT_BODY:
+        if self.status in _WITHOUT_BODY:
             return 0
         length = self.header(_CONTENT_LENGTH)
         return None if length is None else int(length.lstrip(b"0") or 0)
@@ -202,10 +196,6 @@ class Answer:
             self._head_bytes = b""
         self.status = status
         self.keep_alive = parser.should_keep_alive()
-        if self._bodiless:
-            # llhttp would wait for the body that a GET would have got.
-            self._turns.clear()
-            raise NotHttp("data after the answer's end")
 
 
 class _EndOfHead(Exception):

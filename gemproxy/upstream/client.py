@@ -1,39 +1,42 @@
-"""The core's ``Upstream`` on treq: one way to the upstream at a time, changed on reload."""
+"""The core's ``Upstream``: prepared requests and treq on one pool, replaced on reload."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any
 
+import treq
 from treq.client import HTTPClient
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.client import URI
+from twisted.web.http_headers import Headers
 
-from gemproxy.core.interfaces import UpstreamRequest
+from gemproxy.core.interfaces import UpstreamRequest, WholeResponse
 from gemproxy.upstream.agent import UpstreamAgent
 from gemproxy.upstream.deadlines import Deadlines
 from gemproxy.upstream.endpoint import UpstreamEndpoint
 from gemproxy.upstream.names import Names
 from gemproxy.upstream.pool import ConnectionPool
-from gemproxy.upstream.pooled_response import Limits, PooledResponse
+from gemproxy.upstream.pooled_response import Collected, Limits, PooledResponse
 
 if TYPE_CHECKING:
+    from gemproxy.buffer_list import BufferList
     from gemproxy.config.settings import UpstreamSettings
 
 #: Request lines are as many as models are asked for; clients choose their names.
 _MOST_PATHS = 1000
 _PATH = re.compile(rb"[\x21-\x7e]+")
-#: Methods whose requests say that they have no body.
-_EXPECT_BODY = frozenset({b"POST", b"PUT", b"PATCH"})
 
 
-class UpstreamClient(HTTPClient):
-    """treq's client on the upstream's agent, with a straight way for the core's calls.
+class UpstreamClient:
+    """Sends requests to the origin of ``base_url`` over ``pool``, in one of two ways.
 
-    ``exchange`` does what ``request`` does without what is the same for each of these calls, or
-    must not happen to them: URLs, cookies, redirects (to another host they would carry the key
-    along), content decoding.
+    ``fetch`` goes through treq's public API. ``send`` is the prepared path, for requests that are
+    frequent and differ in nothing but model, key and body: it keeps the head's bytes for each path
+    and writes them to a pooled connection. treq would parse a URL, build ``Headers`` and wrap three
+    agents for each of these requests, which costs more than all the rest of a request's work; see
+    docs/decisions/0006. Redirects are followed in neither way: they would carry the key elsewhere.
     """
 
     def __init__(
@@ -44,47 +47,77 @@ class UpstreamClient(HTTPClient):
         user_agent: bytes,
         deadlines: Deadlines,
     ) -> None:
-        super().__init__(UpstreamAgent(pool, base_url))
         self.pool = pool
-        self._seconds = reactor.seconds
+        self._reactor: Any = reactor
         self._deadlines = deadlines
-        url = URI.fromBytes(base_url.encode("ascii"))
+        self._base_url = base_url.rstrip("/")
+        self._user_agent = user_agent.decode("ascii")
+        self._origin = url = URI.fromBytes(base_url.encode("ascii"))
         self._prefix = url.path.rstrip(b"/")
         self._common = (
             b" HTTP/1.1\r\nHost: %b\r\nUser-Agent: %b\r\nAccept-Encoding: identity\r\n"
             b"Content-Type: application/json\r\nX-Goog-Api-Key: " % (url.netloc, user_agent)
         )
-        self._beginnings: dict[tuple[bytes, bytes], bytes] = {}
+        self._beginnings: dict[bytes, bytes] = {}
 
-    def exchange(self, request: UpstreamRequest, limits: Limits) -> Deferred[PooledResponse]:
-        """Send ``request``; wait for status and headers of its answer."""
-        method, path, body = request.method, request.path, request.body
-        beginning = self._beginnings.get((method, path)) or self._begin(method, path)
-        key = request.key.reveal().encode("ascii")
-        if body is not None:
-            head = b"%b%b\r\nContent-Length: %d\r\n\r\n" % (beginning, key, len(body))
-        elif method in _EXPECT_BODY:
-            head = b"%b%b\r\nContent-Length: 0\r\n\r\n" % (beginning, key)
-        else:
-            head = b"%b%b\r\n\r\n" % (beginning, key)
+    def send(self, request: UpstreamRequest, limits: Limits) -> Deferred[PooledResponse]:
+        """POST a prepared ``request``; wait for status and headers of the response."""
+        body = request.body or b""
+        head = b"%b%b\r\nContent-Length: %d\r\n\r\n" % (
+            self._beginnings.get(request.path) or self._begin(request.path),
+            request.key.reveal().encode("ascii"),
+            len(body),
+        )
+        return self._exchange(head, body, limits, request.deadline).send()
+
+    async def fetch(self, request: UpstreamRequest, limits: Limits, limit: int) -> WholeResponse:
+        """Send ``request`` with treq and read the whole response, at most ``limit`` bytes."""
+        agent = self.agent(limits, request.deadline)
+        # An HTTPClient for each call has a cookie jar for each call.
+        response = await HTTPClient(agent).request(
+            request.method.decode("ascii"),
+            self._base_url + request.path.decode("ascii"),
+            headers=Headers(
+                {"User-Agent": [self._user_agent], "X-Goog-Api-Key": [request.key.reveal()]}
+            ),
+            allow_redirects=False,
+            unbuffered=True,
+            reactor=self._reactor,
+        )
+        body = Collected(limit)
+        try:
+            await treq.collect(response, body.add)
+        except CancelledError:
+            # Cancelling what treq.collect returns leaves the connection open.
+            agent.abort()
+            raise
+        # Twisted's decoder, of which treq makes use, adds an empty one to a body without a coding.
+        response.headers.removeHeader(b"content-encoding")
+        headers = {
+            name.decode("latin-1").lower(): values[-1].decode("latin-1")
+            for name, values in response.headers.getAllRawHeaders()
+        }
+        return WholeResponse(response.code, headers, body.whole())
+
+    def agent(self, limits: Limits, deadline: float) -> UpstreamAgent:
+        """An agent for one call, which has its ``deadline``: treq's timeout ends at the head."""
+        return UpstreamAgent(self._origin, lambda head: self._exchange(head, b"", limits, deadline))
+
+    def _exchange(
+        self, head: bytes, body: bytes | BufferList, limits: Limits, deadline: float
+    ) -> PooledResponse:
         return PooledResponse(
-            self.pool,
-            self._seconds,
-            self._deadlines,
-            head,
-            body or b"",
-            limits,
-            request.deadline,
-        ).send()
+            self.pool, self._reactor.seconds, self._deadlines, head, body, limits, deadline
+        )
 
-    def _begin(self, method: bytes, path: bytes) -> bytes:
+    def _begin(self, path: bytes) -> bytes:
         """The request up to the key. Raises ``ValueError`` where ``path`` could say more."""
         if not _PATH.fullmatch(path):
             raise ValueError(f"not a path: {path!r}")
         if len(self._beginnings) >= _MOST_PATHS:
             self._beginnings.clear()
-        beginning = b"%b %b%b%b" % (method, self._prefix, path, self._common)
-        self._beginnings[method, path] = beginning
+        beginning = b"POST %b%b%b" % (self._prefix, path, self._common)
+        self._beginnings[path] = beginning
         return beginning
 
 
@@ -161,7 +194,11 @@ class GeminiUpstream:
 
     def send(self, request: UpstreamRequest) -> Deferred[PooledResponse]:
         """See :meth:`gemproxy.core.interfaces.Upstream.send`."""
-        return self._client.exchange(request, self._limits)
+        return self._client.send(request, self._limits)
+
+    def fetch(self, request: UpstreamRequest, limit: int) -> Deferred[WholeResponse]:
+        """See :meth:`gemproxy.core.interfaces.Upstream.fetch`."""
+        return Deferred.fromCoroutine(self._client.fetch(request, self._limits, limit))
 
     def _make_client(self, settings: UpstreamSettings) -> UpstreamClient:
         pool = ConnectionPool(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from msgspec import Struct
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
@@ -149,7 +149,7 @@ class PooledResponse(UpstreamExchange):
 
     def read(self, limit: int) -> Deferred[bytes]:
         """The whole body, at most ``limit`` bytes."""
-        collected = _Collected(limit)
+        collected = Collected(limit)
         return self.stream(collected.add).addCallback(lambda _: collected.whole())
 
     def stream(self, receive: Callable[[bytes], None]) -> Deferred[None]:
@@ -177,6 +177,14 @@ class PooledResponse(UpstreamExchange):
             self._deadlines.watch(self)
         self._hand_over()
         self._flow()
+
+    def abort(self) -> None:
+        """Close the connection. Whoever waits for the body gets a :class:`CancelledError`."""
+        done = self._done
+        self._leave(done)
+        self._distrust()
+        if done is not None:
+            done.errback(CancelledError())
 
     # -- what the connection tells ---------------------------------------------------------------
 
@@ -375,7 +383,7 @@ class PooledResponse(UpstreamExchange):
         if turn is not None:
             turn.cancel()
 
-    def _leave(self, _: Deferred[object]) -> None:
+    def _leave(self, _: object) -> None:
         """Nobody waits any more."""
         self._settle()
         self.abandon()
@@ -386,7 +394,7 @@ class PooledResponse(UpstreamExchange):
             self.connection.distrust(self)
 
 
-class _Collected:
+class Collected:
     """Pieces of a body that may not grow past ``limit`` bytes."""
 
     def __init__(self, limit: int) -> None:

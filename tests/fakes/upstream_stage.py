@@ -30,7 +30,7 @@ class Stage:
 
     def send(self, body=b"{}", first_byte=10.0, idle=5.0, deadline=100.0):
         request = UpstreamRequest(b"POST", b"/x", KEY, body, self.clock.seconds() + deadline)
-        return Told(self.client.exchange(request, Limits(first_byte, idle)))
+        return Told(self.client.send(request, Limits(first_byte, idle)))
 
     @property
     def wires(self):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from gemproxy.api.openai.errors import encode_error_event
 from gemproxy.buffer_list import BufferList
 from gemproxy.core.errors import FailureKind, ProxyError, UpstreamFailed
-from gemproxy.core.interfaces import UpstreamRequest
+from gemproxy.core.interfaces import UpstreamRequest, WholeResponse
 
 
 @dataclass
@@ -66,6 +66,10 @@ class FakeGemini:
         if isinstance(reply, UpstreamFailed):
             raise reply
         return reply
+
+    async def fetch(self, request: UpstreamRequest, limit: int) -> WholeResponse:
+        reply = await self.send(request)
+        return WholeResponse(reply.status, reply.headers, await reply.read(limit))
 
     @property
     def keys_used(self) -> list[str]:

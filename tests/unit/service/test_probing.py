@@ -208,7 +208,7 @@ class SlowGemini:
     def __init__(self):
         self.waiting = []
 
-    def send(self, request):
+    def fetch(self, request, _limit):
         sent = Deferred()
         self.waiting.append((request.key.reveal().removeprefix("secret-of-"), sent))
         return sent

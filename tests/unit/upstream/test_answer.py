@@ -18,8 +18,8 @@ def feed(answer, reads):
         answer.feed(data)
 
 
-def read(wire, *, to_head=False):
-    answer = Answer(to_head=to_head)
+def read(wire):
+    answer = Answer()
     answer.feed(wire)
     return answer
 
@@ -176,14 +176,6 @@ def test_what_follows_an_answer_spoils_the_connection_not_the_answer(end, excess
     answer = read(OK + end + excess)
     assert answer.complete
     assert (answer.status, len(answer.headers)) == (200, 1)
-    assert not answer.keep_alive
-
-
-def test_an_answer_to_head_has_no_body_and_no_successor():
-    answer = read(OK + b"Content-Length: 100\r\n\r\n", to_head=True)
-    assert answer.complete
-    assert answer.length == 0
-    assert answer.header(b"content-length") == b"100"
     assert not answer.keep_alive
 
 

@@ -73,7 +73,7 @@ async def test_a_proxy_that_refuses_is_a_refusal():
     settings = UpstreamSettings(base_url="http://example.com", http_proxy=proxy.listen(reactor))
     request = UpstreamRequest(b"GET", b"/x", Secret("test-key-0123456789abcdef"))
     with pytest.raises(UpstreamFailed) as failed:
-        await GeminiUpstream(reactor, settings, "gemproxy/test").send(request)
+        await GeminiUpstream(reactor, settings, "gemproxy/test").fetch(request, 100)
     assert failed.value.kind is FailureKind.REFUSED
     assert failed.value.setting == "httpProxy"
     await proxy.stop()

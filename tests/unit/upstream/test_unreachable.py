@@ -58,7 +58,7 @@ class Stage:
 
     async def failure(self, names=None, **settings):
         with pytest.raises(UpstreamFailed) as caught:
-            await self.client(names, **settings).send(GET)
+            await self.client(names, **settings).fetch(GET, 100)
         assert caught.value.spares_key
         assert caught.value.detail
         return caught.value
@@ -147,7 +147,7 @@ async def test_credentials_reach_the_proxy_and_nobody_else(stage):
         http_proxy_user="ann",
         http_proxy_password=Secret(PASSWORD),
     )
-    assert await (await client.send(GET)).read(10) == b"{}"
+    assert (await client.fetch(GET, 10)).body == b"{}"
     connect, asked = proxy.connections[0].requests
     # base64 of ann:proxy-password-0123456789
     assert b"\r\nProxy-Authorization: Basic YW5uOnByb3h5LXBhc3N3b3JkLTAxMjM0NTY3ODk=\r\n" in connect
@@ -168,7 +168,7 @@ async def test_other_credentials_are_used_from_the_next_connection_on(stage):
     for password in (PASSWORD, "another-password-0123456"):
         client.apply(UpstreamSettings(**settings, http_proxy_password=Secret(password)))
         with pytest.raises(UpstreamFailed):
-            await client.send(GET)
+            await client.fetch(GET, 100)
     first, second = (connection.requests[0] for connection in proxy.connections)
     assert first != second
 
@@ -279,7 +279,7 @@ async def test_a_certificate_that_is_good_is_taken(stage, context_of, root, ca_f
     context = context_of(*certificate("localhost", signed_by=root[:2]))
     port = stage.listen(script(ok(b"{}")), context)
     client = stage.client(base_url=f"https://localhost:{port}", ca_file=ca_file)
-    assert await (await client.send(GET)).read(10) == b"{}"
+    assert (await client.fetch(GET, 10)).body == b"{}"
     # TCP watches below TLS as well.
     tcp = client._client.pool.idle[0].transport.transport.socket
     assert tcp.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
@@ -402,7 +402,7 @@ async def test_whoever_leaves_during_a_look_up_leaves_nothing_behind(stage):
     names = Names(stage.reactor, 60.0, lambda *_: release.wait(60) and looked_up("127.0.0.1"))
     client = stage.client(names, base_url="http://slow.example")
     before = stage.reactor.getDelayedCalls()
-    sent = client.send(GET)
+    sent = client.fetch(GET, 100)
     await deferLater(stage.reactor, 0.02)
     sent.cancel()
     with pytest.raises(CancelledError):
@@ -425,7 +425,7 @@ async def test_a_connection_that_is_given_up_is_closed_and_told_so(stage, scheme
     )
     port = stage.listen(silent())
     client = stage.client(base_url=f"{scheme}://127.0.0.1:{port}")
-    sent = client.send(GET)
+    sent = client.fetch(GET, 100)
     await deferLater(stage.reactor, 0.05)
     sent.cancel()
     with pytest.raises(CancelledError):
@@ -461,7 +461,7 @@ async def test_the_next_address_is_tried_where_one_refuses(stage):
     port = stage.listen(server)
     names = Names(stage.reactor, 60.0, lambda *_: looked_up("127.0.0.9", "127.0.0.1"))
     client = stage.client(names, base_url=f"http://some.example:{port}")
-    assert await (await client.send(GET)).read(10) == b"{}"
+    assert (await client.fetch(GET, 10)).body == b"{}"
     assert b"Host: some.example:%d\r\n" % port in server.connections[0].requests[0]
 
 
@@ -494,7 +494,7 @@ async def test_a_process_without_descriptors_says_so_and_recovers(stage):
     resource.setrlimit(resource.RLIMIT_NOFILE, (last + 1, hard))
     try:
         with pytest.raises(UpstreamFailed) as caught:
-            await client.send(GET)
+            await client.fetch(GET, 100)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         os.close(last)
@@ -507,4 +507,4 @@ async def test_a_process_without_descriptors_says_so_and_recovers(stage):
         UpstreamTrouble.UNAVAILABLE,
         1,
     )
-    assert await (await client.send(GET)).read(10) == b"{}"
+    assert (await client.fetch(GET, 10)).body == b"{}"

@@ -41,7 +41,7 @@ class Stage:
         return UpstreamSettings(base_url=self.urls[server], **more)
 
     async def ask(self):
-        return await (await self.client.send(GET)).read(100)
+        return (await self.client.fetch(GET, 100)).body
 
     async def pause(self):
         """Time for what was asked for to reach the other side."""
