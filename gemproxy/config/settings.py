@@ -348,7 +348,7 @@ class MonitoringSettings:
     health_threshold: float = setting(
         0.2,
         Number(0, 1, noun="a number"),
-        "score below which a key is passed over while a better one is eligible",
+        "score below which a key is skipped while a better one is eligible",
         "0 to 1",
     )
     probe: bool = setting(

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import count, islice
 
-from gemproxy.core.errors import ProxyError
+from gemproxy.core.errors import ModelNotFound, Unavailable
 from gemproxy.pool.breaker import Permit, State
 from gemproxy.pool.cooldowns import FORBIDDEN, Cooldown
 from gemproxy.pool.eligibility import Eligibility, Ineligible, Reason
@@ -192,7 +192,7 @@ class KeyPool:
         """Settle a lease whose outcome says nothing of the key; the request counts for ``rpm``."""
         self.record(lease, _IGNORED, now)
 
-    def unavailable(self, model: str, now: float, outcome: Outcome) -> ProxyError:
+    def unavailable(self, model: str, now: float, outcome: Outcome) -> Unavailable | ModelNotFound:
         """The error for a request whose last attempt ended with ``outcome`` and that gets no other.
 
         If keys are left and only the attempts are used up, it is the same kind of error, with the
@@ -207,7 +207,9 @@ class KeyPool:
         summary, untried = self._scheduler.untried(model, now)
         return no_healthy_keys(summary, 1.0, untried)
 
-    def models_unavailable(self, failed: dict[str, Outcome], now: float) -> ProxyError:
+    def models_unavailable(
+        self, failed: dict[str, Outcome], now: float
+    ) -> Unavailable | ModelNotFound:
         """The error for a request for the list of models, which no key could fetch.
 
         ``failed`` has the outcome of each key that was asked, by its id, in the order of time; the
@@ -536,7 +538,7 @@ class KeyPool:
         self._scheduler.mark_if_ineligible(entry, now)
         return Lease(entry, entry.key, model, permit, use)
 
-    def _unavailable(self, model: str, now: float, tokens: int) -> ProxyError:
+    def _unavailable(self, model: str, now: float, tokens: int) -> Unavailable | ModelNotFound:
         return unavailable(
             self._scheduler.summary(model, now, tokens), model, now, self._settings.cooldown
         )

@@ -10,8 +10,8 @@ from gemproxy.core.errors import (
     DailyQuotaExhausted,
     ModelNotFound,
     NoHealthyKeys,
-    ProxyError,
     QuotaExhausted,
+    Unavailable,
 )
 from gemproxy.pool.breaker import State
 from gemproxy.pool.eligibility import Eligibility, Group, Ineligible, Marks, Reason
@@ -82,7 +82,7 @@ class AvailabilitySummary:
 
 def unavailable(
     summary: AvailabilitySummary, model: str, now: float, all_disabled_retry: float
-) -> ProxyError:
+) -> Unavailable | ModelNotFound:
     """The error for a request for ``model`` that no key of ``summary`` can serve.
 
     If some keys are only out of quota, that is the error, since they recover by themselves; else if
@@ -155,7 +155,7 @@ def models_unavailable(
     failed: dict[str, Outcome],
     now: float,
     eligibility: Eligibility,
-) -> ProxyError:
+) -> Unavailable | ModelNotFound:
     """See :meth:`~gemproxy.pool.pool.KeyPool.models_unavailable`."""
     summary, untried = AvailabilitySummary(), 0
     for entry in entries:

@@ -140,7 +140,7 @@ def test_a_key_that_google_refused_needs_attention_until_it_is_reset(daemon, sim
 
 
 def test_a_request_that_failed_over_is_explained(daemon, simulator):
-    """Both keys, both outcomes, who was charged, and why each of the others was passed over."""
+    """Both keys, both outcomes, who was charged, and why each of the others was skipped."""
     daemon.admin("POST", "keys/gamma/disable")
     simulator.behave("alpha", "rate-limited-minute")
     daemon.admin("PUT", "keys/alpha/weight", {"weight": 1000})

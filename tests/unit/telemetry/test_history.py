@@ -21,9 +21,9 @@ def exchange(request_id="r", **more):
     return RequestContext(request_id, "/v1/chat/completions", NOW, **more)
 
 
-def attempt(name, verdict, status=200, charge=Charge.KEY, seconds=0.5, passed_over=()):
+def attempt(name, verdict, status=200, charge=Charge.KEY, seconds=0.5, skipped_keys=()):
     outcome = Outcome(verdict, status)
-    return Attempt(name, name, NOW, outcome, seconds, charge, list(passed_over))
+    return Attempt(name, name, NOW, outcome, seconds, charge, skipped_keys=list(skipped_keys))
 
 
 def ids(history, *limit):
@@ -128,8 +128,8 @@ def test_every_decision_is_explained():
     history = RequestHistory()
     failed = exchange(
         attempts=[
-            attempt("beta", Verdict.QUOTA_DAY, 429, passed_over=[COOLING]),
-            attempt("gamma", Verdict.NETWORK, None, Charge.MODEL, passed_over=[COOLING, TRIED]),
+            attempt("beta", Verdict.QUOTA_DAY, 429, skipped_keys=[COOLING]),
+            attempt("gamma", Verdict.NETWORK, None, Charge.MODEL, skipped_keys=[COOLING, TRIED]),
         ],
         outcome="network",
         refused=Refusal("rate_limit_exceeded", [COOLING, TRIED]),
