@@ -1,7 +1,7 @@
 """The admin API: what an operator asks and changes while the daemon runs.
 
-The routes are a table that is read behind the ``auth_gate``. A framework's router would
-answer before the token is checked: with a redirect, with 404, with 405.
+Its rows of the table of routes are looked up after the token is checked. Klein's router would
+answer before that: with a redirect, with 404, with 405.
 
 A key is named by its id or its name, percent-encoded where need be (``team%2Fone``). Every change
 is an audit event. The files of the dashboard, which hold no data, need no token.
@@ -12,17 +12,17 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol
+from urllib.parse import unquote
 
 import msgspec
 from twisted.internet.defer import Deferred
-from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET
 
 from gemproxy.admin import answers
 from gemproxy.admin.auth_gate import AdminAuthGate, Page
-from gemproxy.admin.dashboard import Dashboard, Document
+from gemproxy.admin.dashboard import Dashboard
 from gemproxy.admin.health import ServiceStatus, diagnose
 from gemproxy.admin.key_changes import (
     BULK_WORDS,
@@ -33,6 +33,7 @@ from gemproxy.admin.key_changes import (
     selection,
 )
 from gemproxy.admin.series import LastHour
+from gemproxy.api.base import Route
 from gemproxy.api.public import check_content_type
 from gemproxy.config.changes import SettingsChange
 from gemproxy.core.audit import Actor, AuditEvent, Value
@@ -45,8 +46,7 @@ from gemproxy.core.errors import (
     UnknownURL,
 )
 from gemproxy.http.lifecycle import check_size
-from gemproxy.http.request import decoded_path
-from gemproxy.http.routes import Found, RouteTable
+from gemproxy.http.routes import READING, Row
 from gemproxy.pool.key import Key
 from gemproxy.pool.models import ModelBreakers
 from gemproxy.pool.outcome import Outcome, Verdict
@@ -65,7 +65,6 @@ UNKNOWN = "/admin/*"
 _KEYS_AT_ONCE = 100
 #: Added up in one go; takes about one millisecond.
 _ROWS_AT_ONCE = 1000
-_READING = (b"GET", b"HEAD")
 _PIECE_BYTES = 64 * 1024
 _LIMIT = re.compile(rb"[0-9]{1,3}")
 _DEFAULT_LIMIT = 100
@@ -147,77 +146,78 @@ class AdminAPI:
         self._parts = parts
         self._wall = parts.wall or parts.seconds
         self._dashboard = Dashboard()
-        self._routes: RouteTable[_Action] = RouteTable(
-            {
-                "/admin/health": {"GET": self._health},
-                "/admin/keys": {"GET": self._keys},
-                "/admin/keys/enable": {"POST": self._enable_many},
-                "/admin/keys/disable": {"POST": self._disable_many},
-                "/admin/keys/reset": {"POST": self._reset_many},
-                "/admin/keys/{keyId}/test": {"POST": self._test},
-                "/admin/keys/{keyId}/enable": {"POST": self._enable},
-                "/admin/keys/{keyId}/disable": {"POST": self._disable},
-                "/admin/keys/{keyId}/reset": {"POST": self._reset},
-                "/admin/keys/{keyId}/weight": {"PUT": self._set_weight},
-                "/admin/metrics": {"GET": self._metrics},
-                "/admin/metrics/series": {"GET": self._series},
-                "/admin/config/reload": {"POST": self._reload},
-                "/admin/requests": {"GET": self._requests},
-                "/admin/requests/{requestId}": {"GET": self._explain},
-            }
-        )
 
-    # -- the gate (gemproxy.http.gate.RequestGate) -----------------------------------------------
+    # -- the table of routes ---------------------------------------------------------------------
 
-    def check_head(self, request: ProxyRequest) -> None:
-        """Ask for the token, except of who reads a document; then look at path and method."""
-        decoded_path(request)
-        request.max_body_bytes = MAX_BODY_BYTES
-        path, method = _path(request), request.method.decode("latin-1")
-        document = self._find_document(path)
-        found = None if document else self._routes.find(path)
-        if document is None:
-            self.gate.authenticate(request, found.template if found else UNKNOWN)
-            _action(found, method, path)
-        elif request.method not in _READING:
-            self.gate.authenticate(request, path)
-            raise _not_allowed(method, path, ("GET", "HEAD"))
+    def rows(self) -> Iterator[Row]:
+        """Yield the rows of the API and of the dashboard."""
+        for path in self._dashboard.paths:
+            yield Row(
+                Route(path, READING, self.gate.errors), self._check_document, self._serve_document
+            )
+        for template, method, act in (
+            ("/admin/health", b"GET", self._health),
+            ("/admin/keys", b"GET", self._keys),
+            ("/admin/keys/enable", b"POST", self._enable_many),
+            ("/admin/keys/disable", b"POST", self._disable_many),
+            ("/admin/keys/reset", b"POST", self._reset_many),
+            ("/admin/keys/{keyId}/test", b"POST", self._test),
+            ("/admin/keys/{keyId}/enable", b"POST", self._enable),
+            ("/admin/keys/{keyId}/disable", b"POST", self._disable),
+            ("/admin/keys/{keyId}/reset", b"POST", self._reset),
+            ("/admin/keys/{keyId}/weight", b"PUT", self._set_weight),
+            ("/admin/metrics", b"GET", self._metrics),
+            ("/admin/metrics/series", b"GET", self._series),
+            ("/admin/config/reload", b"POST", self._reload),
+            ("/admin/requests", b"GET", self._requests),
+            ("/admin/requests/{requestId}", b"GET", self._explain),
+        ):
+            methods = READING if method == b"GET" else (method,)
+            route = Route(template, methods, self.gate.errors)
+            yield Row(route, self.check_head, partial(self._serve, act))
+
+    def check_head(self, request: ProxyRequest, route: Route) -> None:
+        """Authenticate, then look at the method."""
+        self._authenticate(request, route.template)
+        if request.method not in route.methods:
+            allow = tuple(each.decode("ascii") for each in route.methods)
+            raise MethodNotAllowed(
+                f"Not allowed to {_method(request)} on {route.template}.", allow=allow
+            )
         check_size(request, request.length or 0)
 
-    def check_body_size(self, request: ProxyRequest, size: int) -> None:
-        """See :class:`~gemproxy.http.gate.RequestGate`."""
-        check_size(request, size)
-
-    def release(self, request: ProxyRequest) -> None:
-        """See :class:`~gemproxy.http.gate.RequestGate`. Nothing is taken of the shared limits."""
+    def check_unknown(self, request: ProxyRequest) -> None:
+        """See :class:`~gemproxy.http.routed_site.AdminGate`: authenticate all the same."""
+        self._authenticate(request, UNKNOWN)
+        path = request.path.decode("latin-1")
+        raise UnknownURL(f"Unknown request URL: {_method(request)} {path[:200]}.")
 
     def reject(self, request: ProxyRequest, error: ProxyError) -> None:
-        """See :class:`~gemproxy.http.gate.RequestGate`."""
+        """See :class:`~gemproxy.http.routed_site.AdminGate`."""
         self.gate.reject(request, error)
 
-    # -- what came through it --------------------------------------------------------------------
+    def _authenticate(self, request: ProxyRequest, template: str) -> None:
+        request.max_body_bytes = MAX_BODY_BYTES
+        self.gate.authenticate(request, template)
 
-    def serve(self, request: ProxyRequest) -> Deferred[None]:
-        """Answer one request. Fires when that is done, and never fails."""
-        path = _path(request)
-        document = self._find_document(path)
-        if document is not None:
-            return self.gate.serve_static(request, path, document)
-        found = self._routes.find(path)
+    def _check_document(self, request: ProxyRequest, route: Route) -> None:
+        """Admit everybody who reads one."""
+        if request.method in route.methods:
+            request.max_body_bytes = MAX_BODY_BYTES
+            check_size(request, request.length or 0)
+        else:
+            self.check_head(request, route)
 
+    def _serve(self, act: _Action, request: ProxyRequest) -> Deferred[None]:
         async def answer(actor: Actor) -> Page:
-            act = _action(found, request.method.decode("latin-1"), path)
-            value = found.value if found else ""
-            return await act(AdminRequest(request, actor, value, request.body()))
+            return await act(AdminRequest(request, actor, request.parameter, request.body()))
 
         return self.gate.handle(request, answer)
 
-    def _find_document(self, path: str) -> Document | None:
-        return self._dashboard.find(path, admin_open=self.gate.auth.admin_open)
-
-    def resource(self) -> Resource:
-        """The API as a site of its own: every path but the dashboard's asks for the token."""
-        return _AdminResource(self)
+    def _serve_document(self, request: ProxyRequest) -> Deferred[None]:
+        path = unquote(request.path.decode("ascii"))
+        document = self._dashboard.find(path, admin_open=self.gate.auth.admin_open)
+        return self.gate.serve_static(request, path, document)
 
     # -- what is shown ---------------------------------------------------------------------------
 
@@ -426,35 +426,8 @@ _TOLD: Mapping[str, Callable[[KeyStatus], Mapping[str, Value]]] = {
 _Action = Callable[[AdminRequest], Awaitable[Page]]
 
 
-class _AdminResource(Resource):
-    """Hands every path to the API."""
-
-    isLeaf = True
-
-    def __init__(self, api: AdminAPI) -> None:
-        super().__init__()
-        self._api = api
-
-    def render(self, request: ProxyRequest) -> int:
-        self._api.serve(request)
-        return NOT_DONE_YET
-
-
-def _action(found: Found[_Action] | None, method: str, path: str) -> _Action:
-    if found is None:
-        raise UnknownURL(f"Unknown request URL: {method[:20]} {path[:200]}.")
-    act = found.action(method)
-    if act is None:
-        raise _not_allowed(method, found.template, found.allow)
-    return act
-
-
-def _path(request: ProxyRequest) -> str:
-    return request.path.decode("utf-8", "replace")
-
-
-def _not_allowed(method: str, template: str, allow: tuple[str, ...]) -> MethodNotAllowed:
-    return MethodNotAllowed(f"Not allowed to {method[:20]} on {template}.", allow=allow)
+def _method(request: ProxyRequest) -> str:
+    return request.method.decode("latin-1")[:20]
 
 
 def _wanted_keys(request: ProxyRequest) -> tuple[Selection, int]:

@@ -80,6 +80,8 @@ class AdminAuthGate:
         failures: AuthFailures | None = None,
     ) -> None:
         self.auth = auth
+        #: Encodes the errors of the admin API.
+        self.errors = dependencies.errors
         self._reactor = reactor
         self._wall = wall_clock(reactor)
         self._dependencies = dependencies
@@ -175,7 +177,7 @@ class AdminAuthGate:
 
     def _fail(self, request: ProxyRequest, exchange: RequestContext, error: ProxyError) -> None:
         exchange.outcome = error.word
-        answer = self._dependencies.errors.answer(error)
+        answer = self.errors.answer(error)
         body = self._dependencies.scrub(answer.body)
         self._send(request, exchange, answer.status, body, JSON, [*_HEADERS, *answer.headers])
 

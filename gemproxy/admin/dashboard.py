@@ -8,7 +8,7 @@ Addresses within the page are relative, so that it works behind a proxy that put
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from importlib.resources import files
@@ -74,9 +74,14 @@ class Dashboard:
         self._closed: Mapping[str, Document] = {**shared, "/admin/": index}
         self._open: Mapping[str, Document] = {**shared, "/admin/": open_index}
 
-    def find(self, path: str, *, admin_open: bool) -> Document | None:
-        """What stands at ``path``; a page that knows whether the API asks for a token."""
-        return (self._open if admin_open else self._closed).get(path)
+    @property
+    def paths(self) -> Iterable[str]:
+        """The paths of all documents."""
+        return self._closed
+
+    def find(self, path: str, *, admin_open: bool) -> Document:
+        """Return the document at ``path``; the page knows whether the API asks for a token."""
+        return (self._open if admin_open else self._closed)[path]
 
 
 def _read_page() -> dict[str, Document]:

@@ -1,41 +1,27 @@
-"""The public API: every path finds its endpoint, a probe, the admin API, or a refusal."""
+"""The public API: its endpoints as rows of the table of routes."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
-from typing import Final, Protocol, TypeVar
-from urllib.parse import unquote
+from typing import Protocol, TypeVar
 
-from klein import Klein
-from twisted.internet.defer import Deferred
-
-from gemproxy.api.base import Batches, Endpoint, Job, Route
-from gemproxy.api.openai.errors import OPENAI_ERRORS
+from gemproxy.api.base import Batches, Endpoint, Job
 from gemproxy.api.openai.models import MODEL, MODELS, ModelsEndpoint
 from gemproxy.core.context import RequestContext
 from gemproxy.core.dispatch import Dispatcher
-from gemproxy.core.errors import InvalidRequest, ProxyError, UnknownURL
+from gemproxy.core.errors import InvalidRequest
 from gemproxy.http.coroutine_runner import CoroutineRunner
-from gemproxy.http.gate import RequestGate
-from gemproxy.http.lifecycle import RequestLifecycle, check_size
-from gemproxy.http.request import ProxyRequest, decoded_path
+from gemproxy.http.lifecycle import RequestLifecycle
+from gemproxy.http.request import ProxyRequest
 from gemproxy.http.response_writer import JSON, RequestWriter
-from gemproxy.http.routes import is_admin_path
+from gemproxy.http.routes import Row
 from gemproxy.translate.shared.schema_budget import OutOfSteps
 
 #: Bytes. A longer body may take more than 5 ms to translate: 300 KB of tool calls do.
 LARGE_BODY = 256 * 1024
 
-#: Bytes of a body without authentication.
-_PROBE_BODY = 4096
-
-_MODELS_PATH: Final = MODELS.template
-_MODEL_PATHS: Final = f"{_MODELS_PATH}/"
-_NO_ROUTE: Final = Route("unknown", (), OPENAI_ERRORS)
-_PROBES: Final = frozenset({"/livez", "/healthz", "/readyz"})
-_READING: Final = (b"GET", b"HEAD")
 #: Media types of JSON, and the charsets that it may declare.
 _JSON_TYPE = re.compile(rb"application/json|[^/,\s]+/[^/,\s]+\+json")
 _UTF_8 = frozenset({b"utf-8", b"utf8", b"us-ascii", b"ascii"})
@@ -51,22 +37,12 @@ class InThread(Protocol):
         """Do it, and give what it returns."""
 
 
-class AdminRoutes(RequestGate, Protocol):
-    """What serves the paths under ``/admin``."""
-
-    def serve(self, request: ProxyRequest) -> Deferred[None]:
-        """Answer one request that passed the gate."""
-
-
 class PublicAPI:
-    """The routes under ``/v1``, the probes beside them, and an answer for every other path.
+    """The routes under ``/v1``.
 
-    ``endpoints`` are served by ``dispatcher``, a path each. ``can_serve`` tells whether any key
-    could take a request now. ``in_thread`` does a work that would hold up the reactor. ``admin``
-    serves the paths under ``/admin``, unless they have a listener of their own.
+    ``endpoints`` are served by ``dispatcher``, a path each. ``in_thread`` does work that would
+    block the reactor.
     """
-
-    app = Klein()
 
     def __init__(
         self,
@@ -74,69 +50,21 @@ class PublicAPI:
         dispatcher: Dispatcher,
         endpoints: Sequence[Endpoint],
         models: ModelsEndpoint,
-        can_serve: Callable[[], bool],
         in_thread: InThread,
-        admin: AdminRoutes | None,
     ) -> None:
         self._lifecycle = lifecycle
         self._dispatcher = dispatcher
-        self._endpoints = {each.route.template: each for each in endpoints}
-        #: As they come; a path that is spelled otherwise is Klein's to find.
-        self._routes = {path.encode("ascii"): each.route for path, each in self._endpoints.items()}
+        self._endpoints = endpoints
         self._models = models
-        self._can_serve = can_serve
         self._in_thread = in_thread
-        self._admin = admin
 
-    def fast_routes(self) -> dict[tuple[bytes, bytes], Callable[[ProxyRequest], object]]:
-        """Routes that the site may find without Klein's router: most requests go by these."""
-        return {
-            (b"POST", path.encode("ascii")): partial(self._serve, each)
-            for path, each in self._endpoints.items()
-        }
-
-    # -- the gate (gemproxy.http.gate.RequestGate) -----------------------------------------------
-
-    def check_head(self, request: ProxyRequest) -> None:
-        """Check a request's head by the rules of its path."""
-        route = self._routes.get(request.path)
-        if route is not None and request.method == b"POST":
-            self._lifecycle.check_head(request, route)
-        elif self._admin is not None and is_admin_path(request.path):
-            self._admin.check_head(request)
-        elif self._is_for_everybody(request):
-            request.max_body_bytes = _PROBE_BODY
-            check_size(request, request.length or 0)
-        else:
-            self._lifecycle.check_head(request, self._route(request))
-
-    def check_body_size(self, request: ProxyRequest, size: int) -> None:
-        """See :class:`~gemproxy.http.gate.RequestGate`."""
-        if request.has_place:
-            self._lifecycle.check_body_size(request, size)
-        else:
-            check_size(request, size)
-
-    def release(self, request: ProxyRequest) -> None:
-        """See :class:`~gemproxy.http.gate.RequestGate`."""
-        self._lifecycle.release(request)
-
-    def reject(self, request: ProxyRequest, error: ProxyError) -> None:
-        """See :class:`~gemproxy.http.gate.RequestGate`."""
-        if self._admin is not None and is_admin_path(request.path):
-            self._admin.reject(request, error)
-        else:
-            self._lifecycle.reject(request, error)
-
-    # -- the routes ------------------------------------------------------------------------------
-
-    @app.route("/v1/<path:_>", methods=["POST"])
-    def endpoint(self, request: ProxyRequest, _: str) -> Deferred[None] | None:
-        """The endpoints, for paths that are spelled otherwise than in :meth:`fast_routes`."""
-        endpoint = self._endpoints.get(decoded_path(request))
-        if endpoint is None:
-            return self.unknown(request, _)
-        return self._serve(endpoint, request).ended()
+    def rows(self) -> Iterator[Row]:
+        """Yield the rows of the table of routes."""
+        check = self._lifecycle.check_head
+        for each in self._endpoints:
+            yield Row(each.route, check, partial(self._serve, each), fast=True, whole=True)
+        yield Row(MODELS, check, self._list_models, whole=True)
+        yield Row(MODEL, check, self._show_model, whole=True)
 
     def _serve(self, endpoint: Endpoint, request: ProxyRequest) -> CoroutineRunner:
         def serve(context: RequestContext, writer: RequestWriter) -> Awaitable[None]:
@@ -154,64 +82,21 @@ class PublicAPI:
 
         return self._lifecycle.handle(request, endpoint.route.template, serve)
 
-    @app.route(MODELS.template, methods=["GET", "HEAD"])
-    def models(self, request: ProxyRequest) -> Deferred[None]:
-        """``GET /v1/models``."""
-
+    def _list_models(self, request: ProxyRequest) -> CoroutineRunner:
         async def serve(context: RequestContext, writer: RequestWriter) -> None:
             writer.answer(await self._models.list_all(context))
             context.outcome = "success"
 
-        return self._lifecycle.handle(request, MODELS.template, serve).ended()
+        return self._lifecycle.handle(request, MODELS.template, serve)
 
-    @app.route("/v1/models/<path:_>", methods=["GET", "HEAD"])
-    def model(self, request: ProxyRequest, _: str) -> Deferred[None]:
-        """``GET /v1/models/{id}``."""
-        name = unquote(request.path.decode("latin-1").removeprefix(_MODEL_PATHS))
+    def _show_model(self, request: ProxyRequest) -> CoroutineRunner:
+        name = request.parameter
 
         async def serve(context: RequestContext, writer: RequestWriter) -> None:
             writer.answer(await self._models.get(name, context))
             context.outcome = "success"
 
-        return self._lifecycle.handle(request, MODEL.template, serve).ended()
-
-    @app.route("/livez", methods=["GET", "HEAD"])
-    @app.route("/healthz", methods=["GET", "HEAD"])
-    def live(self, request: ProxyRequest) -> None:
-        """``GET /livez``: the reactor runs."""
-        self._lifecycle.probe(request, 200, b'{"status":"live"}')
-
-    @app.route("/readyz", methods=["GET", "HEAD"])
-    def ready(self, request: ProxyRequest) -> None:
-        """``GET /readyz``: some key can serve, and the process is not about to stop."""
-        if self._lifecycle.draining or self._lifecycle.leaving:
-            status, body = 503, b'{"status":"draining"}'
-        elif not self._can_serve():
-            status, body = 503, b'{"status":"no key can serve"}'
-        else:
-            status, body = 200, b'{"status":"ready"}'
-        self._lifecycle.probe(request, status, body)
-
-    @app.route("/", defaults={"_": ""}, methods=None)
-    @app.route("/<path:_>", methods=None)
-    def unknown(self, request: ProxyRequest, _: str) -> Deferred[None] | None:
-        """All other paths: those of the admin API, and CORS preflights."""
-        if self._admin is not None and is_admin_path(request.path):
-            return self._admin.serve(request)
-        if self._is_preflight(request):
-            self._lifecycle.preflight(request, self._route(request).allow)
-        else:  # The gate knows the routes; one that Klein knows better is none.
-            self._lifecycle.reject(request, UnknownURL("Unknown request URL."))
-        return None
-
-    def _is_preflight(self, request: ProxyRequest) -> bool:
-        return request.method == b"OPTIONS" and bool(self._lifecycle.settings.cors_origins)
-
-    def _is_for_everybody(self, request: ProxyRequest) -> bool:
-        """Whether the route needs no token."""
-        if request.method in _READING:
-            return unquote(request.path.decode("latin-1")) in _PROBES
-        return self._is_preflight(request)
+        return self._lifecycle.handle(request, MODEL.template, serve)
 
     async def _serve_large(
         self, decode: Callable[[], Job | Batches], context: RequestContext, writer: RequestWriter
@@ -227,16 +112,6 @@ class PublicAPI:
         if isinstance(job, Batches):
             return self._dispatcher.dispatch_all(job, context, writer)
         return self._dispatcher.dispatch(job, context, writer)
-
-    def _route(self, request: ProxyRequest) -> Route:
-        """The route of a request's path. Raises :class:`ProxyError` where it cannot be read."""
-        path = decoded_path(request)
-        endpoint = self._endpoints.get(path)
-        if endpoint is not None:
-            return endpoint.route
-        if path == _MODELS_PATH:
-            return MODELS
-        return MODEL if path.startswith(_MODEL_PATHS) and path != _MODEL_PATHS else _NO_ROUTE
 
 
 def check_content_type(request: ProxyRequest) -> None:

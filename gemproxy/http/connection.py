@@ -86,7 +86,7 @@ _BAD_REQUEST = (
 
 
 #: What serves a request without a router, by method and path.
-FastRoutes: TypeAlias = dict[tuple[bytes, bytes], Callable[[ProxyRequest], object]]
+FastRoutes: TypeAlias = Mapping[tuple[bytes, bytes], Callable[[ProxyRequest], object]]
 
 
 class ConnectionSite(Site, Protocol):

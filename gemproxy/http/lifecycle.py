@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 #: What scripts of another origin may read of an answer beside its body: whatever SDKs look at.
 _EXPOSED = b"x-request-id, retry-after, x-should-retry, openai-processing-ms, x-gemproxy-attempts"
+#: Bytes. More is not read from a client that brings no token.
+_PUBLIC_BODY = 4096
 _HEADER_NAMES = re.compile(rb"[A-Za-z0-9_, -]{1,1000}\Z")
 
 
@@ -323,6 +325,12 @@ def check_size(request: ProxyRequest, size: int) -> None:
         raise RequestTooLarge(
             f"The request body is larger than the limit of {request.max_body_bytes} bytes."
         )
+
+
+def check_public(request: ProxyRequest) -> None:
+    """Admit a request that needs no token. Raises :class:`RequestTooLarge`."""
+    request.max_body_bytes = _PUBLIC_BODY
+    check_size(request, request.length or 0)
 
 
 def _overloaded() -> Overloaded:

@@ -82,6 +82,8 @@ class ProxyRequest(Request):
     route = "refused"
     #: Encodes the errors of whoever asks for it.
     errors: ErrorEncoder | None = None
+    #: The value of the route's parameter, decoded.
+    parameter = ""
     max_body_bytes = 0
     #: The sender: of a request to the public API, or of one to the admin API.
     caller: Client | None = None

@@ -1,53 +1,104 @@
-"""Paths and what serves them, as a table that can be read by a stranger and asked by the gate."""
+"""One table of routes: every path of the public API, the admin API, the dashboard and the probes.
+
+Theory of operation. A row says which requests of a path are admitted and what serves them. The
+table has three readers:
+
+- the gate finds a request's row by its head (:meth:`RouteTable.find`), so that a request without
+  one is refused before its body is read, and in the dialect of its API;
+- Klein, whose resource is made of the same rows (:meth:`RouteTable.resource`);
+- the site, which serves ``fast`` rows without Klein after one look-up by method and path
+  (:meth:`RouteTable.fast_rows`).
+
+A template is matched segment by segment, each percent-decoded, so that a name with a slash is
+written with ``%2F``. A ``whole`` row is matched after the whole path was decoded, and its parameter
+may hold slashes: the names of models do.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, TypeAlias
 from urllib.parse import unquote
 
-_T = TypeVar("_T")
+from klein import Klein
+from twisted.internet.defer import Deferred
+from twisted.web.resource import IResource
+
+from gemproxy.api.base import Route
+from gemproxy.http.coroutine_runner import CoroutineRunner
+from gemproxy.http.request import ProxyRequest, decoded_path
+
+#: Answers a request; what it returns ends with the answer.
+Serve: TypeAlias = Callable[[ProxyRequest], "Deferred[None] | CoroutineRunner | None"]
+READING = (b"GET", b"HEAD")
+#: The template of a path without a row.
+UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
-class Found(Generic[_T]):
-    """A path's entry: its template, what serves each method, and the value of its parameter."""
+class Row:
+    """One route, with what admits its requests by their heads, and what serves them.
 
-    template: str
-    methods: Mapping[str, _T]
-    value: str
-
-    @property
-    def allow(self) -> tuple[str, ...]:
-        """For the header ``Allow``; whoever serves GET serves HEAD (RFC 9110 section 9.3.2)."""
-        return (*self.methods, *(("HEAD",) if "GET" in self.methods else ()))
-
-    def action(self, method: str) -> _T | None:
-        """What serves ``method``; ``None`` where nothing does."""
-        return self.methods.get("GET" if method == "HEAD" else method)
-
-
-class RouteTable(Generic[_T]):
-    """Templates such as ``/admin/keys/{keyId}/enable``, with at most one parameter each.
-
-    A parameter is one segment of the path, percent-decoded, and not empty. A name with a slash is
-    written with ``%2F``. Of several templates that fit the first one counts.
+    ``check`` raises :class:`~gemproxy.core.errors.ProxyError` for a request that is refused.
     """
 
-    def __init__(self, routes: Mapping[str, Mapping[str, _T]]) -> None:
-        self._routes = [
-            (template, template.split("/"), methods) for template, methods in routes.items()
-        ]
+    route: Route
+    check: Callable[[ProxyRequest, Route], None]
+    serve: Serve
+    fast: bool = False
+    whole: bool = False
 
-    def find(self, path: str) -> Found[_T] | None:
-        """The entry for ``path`` as it stood in the request, without its query."""
-        segments = [unquote(segment) for segment in path.split("/")]
-        for template, pattern, methods in self._routes:
-            value = _match(pattern, segments)
+
+class RouteTable:
+    """See the module. Of several rows that match the first one counts."""
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self.rows = tuple(rows)
+        self._segments = [(row.route.template.split("/"), row) for row in self.rows]
+
+    def find(self, request: ProxyRequest) -> Row | None:
+        """Return the row of the request's path and set ``request.parameter``.
+
+        Raises :class:`~gemproxy.core.errors.ProxyError` for a path that cannot be decoded.
+        """
+        decoded = decoded_path(request).split("/")
+        segments = [unquote(each) for each in request.path.decode("utf-8", "replace").split("/")]
+        for template, row in self._segments:
+            value = _match(template, decoded if row.whole else segments, whole=row.whole)
             if value is not None:
-                return Found(template, methods, value)
+                request.parameter = value
+                return row
         return None
+
+    def fast_rows(self) -> dict[tuple[bytes, bytes], Row]:
+        """Return the rows that need no router, by method and path."""
+        return {
+            (method, row.route.template.encode("ascii")): row
+            for row in self.rows
+            if row.fast
+            for method in row.route.methods
+        }
+
+    def fast_routes(self) -> dict[tuple[bytes, bytes], Serve]:
+        """Return what serves them, for the site."""
+        return {key: row.serve for key, row in self.fast_rows().items()}
+
+    def resource(self, otherwise: Serve) -> IResource:
+        """Return a resource that serves all rows, and every other path with ``otherwise``."""
+        app = Klein()
+        # A name may hold two slashes, or begin with one. Werkzeug would answer the former with a
+        # redirect, and does not match the latter.
+        app.url_map.merge_slashes = False
+        converters = app.url_map.converters
+        traits = {"regex": ".+", "part_isolating": False}
+        converters["name"] = type("NameConverter", (converters["path"],), traits)
+        for row in self.rows:
+            methods = [each.decode("ascii") for each in row.route.methods]
+            app.route(_pattern(row), methods=methods, endpoint=row.route.template)(_wait(row.serve))
+        app.route("/", defaults={"_": ""}, methods=None, endpoint="/")(_wait(otherwise))
+        app.route("/<path:_>", methods=None, endpoint="/*")(_wait(otherwise))
+        return app.resource()
 
 
 def is_admin_path(path: bytes) -> bool:
@@ -55,12 +106,30 @@ def is_admin_path(path: bytes) -> bool:
     return path == b"/admin" or path.startswith(b"/admin/")
 
 
-def _match(pattern: list[str], segments: list[str]) -> str | None:
-    """The parameter's value, empty where there is none; ``None`` where the path is another."""
-    if len(pattern) != len(segments):
+def _wait(serve: Serve) -> Callable[..., Deferred[None] | None]:
+    """Return ``serve`` for Klein, which waits for a Deferred and reads the parameter itself."""
+
+    def wait(request: Any, **_: str) -> Deferred[None] | None:
+        served = serve(request)
+        return served.ended() if isinstance(served, CoroutineRunner) else served
+
+    return wait
+
+
+def _pattern(row: Row) -> str:
+    """Return the template in the syntax of werkzeug, which matches decoded paths."""
+    return row.route.template.replace("{", "<name:").replace("}", ">")
+
+
+def _match(template: list[str], segments: list[str], *, whole: bool) -> str | None:
+    """Return the parameter's value, "" if there is none, ``None`` if the path does not match."""
+    if whole and len(segments) > len(template):
+        last = len(template) - 1
+        segments = [*segments[:last], "/".join(segments[last:])]
+    if len(template) != len(segments):
         return None
     value = ""
-    for expected, given in zip(pattern, segments, strict=True):
+    for expected, given in zip(template, segments, strict=True):
         if expected.startswith("{") and given:
             value = given
         elif expected != given:

@@ -16,7 +16,7 @@ from twisted.internet.interfaces import (
     IReactorTime,
 )
 from twisted.internet.protocol import Factory
-from twisted.web.resource import IResource, Resource
+from twisted.web.resource import IResource
 from zope.interface import implementer
 
 from gemproxy.clock import wall_clock
@@ -63,7 +63,7 @@ class ProxySite(Factory):
 
     def __init__(
         self,
-        resource: Resource,
+        resource: IResource,
         reactor: IReactorTime,
         gate: RequestGate,
         errors: ErrorEncoder,

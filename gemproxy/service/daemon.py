@@ -46,6 +46,8 @@ from gemproxy.http.auth_failures import AuthFailures
 from gemproxy.http.connection_limits import ConnectionLimits
 from gemproxy.http.lifecycle import LifecycleSettings, RequestLifecycle
 from gemproxy.http.origins import OriginGuard, OriginSettings, reach_of
+from gemproxy.http.probes import Probes
+from gemproxy.http.routed_site import routed_site
 from gemproxy.http.site import ProxySite, new_request_id
 from gemproxy.http.tls import strengthen, tls_factory
 from gemproxy.pool.models import ModelBreakers
@@ -305,19 +307,21 @@ class Daemon:
             self._dispatcher,
             [self._chat, self._embeddings],
             self._model_list,
-            lambda: self._pool.can_serve(reactor.seconds()),
             self._translation.do,
-            None if settings.proxy.admin_endpoint else self._admin,
         )
-        self._site = ProxySite(
-            self._api.app.resource(),
+        probes = Probes(
+            self._lifecycle, lambda: self._pool.can_serve(reactor.seconds()), OPENAI_ERRORS
+        )
+        admin = None if settings.proxy.admin_endpoint else self._admin
+        self._site = routed_site(
             reactor,
-            gate=self._api,
-            errors=OPENAI_ERRORS,
-            guard=self._guard(settings.proxy),
-            limits=connection_limits(settings),
+            [*self._api.rows(), *probes.rows(), *(admin.rows() if admin else ())],
+            self._lifecycle,
+            admin,
+            OPENAI_ERRORS,
+            self._guard(settings.proxy),
+            connection_limits(settings),
         )
-        self._site.fast_routes = self._api.fast_routes()
         self._site.malformed = self._metrics.request_malformed
         self._metrics.watch_connections(
             self._site.connections.count_by_state,
@@ -407,13 +411,14 @@ class Daemon:
     def _admin_listener(self, proxy: ProxySettings) -> list[Service]:
         if proxy.admin_endpoint is None:
             return []
-        site = ProxySite(
-            self._admin.resource(),
+        site = routed_site(
             self._reactor,
-            gate=self._admin,
-            errors=OPENAI_ERRORS,
-            guard=self._guard(proxy),
-            limits=ConnectionLimits(max_connections=_OPERATORS),
+            self._admin.rows(),
+            None,
+            self._admin,
+            OPENAI_ERRORS,
+            self._guard(proxy),
+            ConnectionLimits(max_connections=_OPERATORS),
         )
         site.malformed = self._metrics.request_malformed
         endpoint = described_endpoint(

@@ -21,6 +21,7 @@ from gemproxy.core.context import Attempt, RequestContext
 from gemproxy.core.interfaces import StoreStatus
 from gemproxy.http.auth import TokenAuth
 from gemproxy.http.origins import OriginGuard, OriginSettings
+from gemproxy.http.routed_site import routed_site
 from gemproxy.http.site import ProxySite
 from gemproxy.pool.key import Key
 from gemproxy.pool.models import ModelBreakers
@@ -131,12 +132,13 @@ class AdminStage:
         self.metrics = b"gemproxy_config_generation 1.0\n"
         self.accepted: list[str] = []
         self.admin = AdminAPI(self._gate(admin_open), self._parts())
-        self.site = ProxySite(
-            self.admin.resource(),
+        self.site = routed_site(
             clock,
-            gate=self.admin,
-            errors=OPENAI_ERRORS,
-            guard=OriginGuard(OriginSettings(admin_open=admin_open)),
+            self.admin.rows(),
+            None,
+            self.admin,
+            OPENAI_ERRORS,
+            OriginGuard(OriginSettings(admin_open=admin_open)),
         )
 
     def _gate(self, admin_open: bool) -> AdminAuthGate:

@@ -711,7 +711,7 @@ def test_a_reload_goes_on_when_the_operator_has_left(stage):
     assert not connection.is_answered
 
 
-def test_who_waits_for_a_visit_may_stop_waiting_without_stopping_it(stage):
+def test_who_waits_for_a_request_may_stop_waiting_without_stopping_it(stage):
     files_are_read = Deferred()
     reload = stage.reload
 
@@ -721,7 +721,8 @@ def test_who_waits_for_a_visit_may_stop_waiting_without_stopping_it(stage):
 
     stage.reload = slowly
     waited = []
-    serve = stage.admin.serve
+    rows = {row.route.template: row for row in stage.admin.rows()}
+    serve = rows["/admin/config/reload"].serve
     stage.site.fast_routes[b"POST", b"/admin/config/reload"] = lambda request: waited.append(
         serve(request).addErrback(lambda _: None)
     )

@@ -24,7 +24,8 @@ from gemproxy.core.errors import FailureKind, UpstreamFailed
 from gemproxy.core.retry import RetrySettings
 from gemproxy.http.auth import TokenAuth
 from gemproxy.http.lifecycle import LifecycleSettings, RequestLifecycle
-from gemproxy.http.site import ProxySite
+from gemproxy.http.probes import Probes
+from gemproxy.http.routed_site import routed_site
 from gemproxy.pool.key import Key
 from gemproxy.pool.models import ModelBreakers
 from gemproxy.pool.pool import KeyPool, PoolSettings
@@ -82,12 +83,10 @@ class Stage:
                 EmbeddingsEndpoint(ModelNames()),
             ],
             ModelsEndpoint(catalogue, ModelNames(), pool.allowed_models),
-            lambda: True,
             self.in_thread,
-            None,
         )
-        site = ProxySite(api.app.resource(), self.clock, api, OPENAI_ERRORS)
-        site.fast_routes = api.fast_routes()
+        rows = [*api.rows(), *Probes(lifecycle, lambda: True, OPENAI_ERRORS).rows()]
+        site = routed_site(self.clock, rows, lifecycle, None, OPENAI_ERRORS)
         self.site, self.address = site, address
         self.transport, self.channel = self.connect()
 

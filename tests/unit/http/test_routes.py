@@ -1,20 +1,64 @@
-"""The table of paths."""
+"""The table of routes: found by a request's head, by Klein, and by a look in a dict."""
 
 from urllib.parse import quote
 
 import pytest
+from fakes.gates import OpenGate
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
 
-from gemproxy.http.routes import RouteTable, is_admin_path
+from gemproxy.api.base import Route
+from gemproxy.api.openai.errors import OPENAI_ERRORS
+from gemproxy.core.errors import UnknownURL
+from gemproxy.http.response_writer import write_whole
+from gemproxy.http.routes import READING, RouteTable, Row, is_admin_path
+from gemproxy.http.site import ProxySite
 
-TABLE = RouteTable(
-    {
-        "/a/things": {"GET": "list"},
-        "/a/things/{id}": {"GET": "show", "PUT": "replace"},
-        "/a/things/{id}/stop": {"POST": "stop"},
-    }
-)
+TEMPLATES = {
+    "/a/things": READING,
+    "/a/things/{id}": (*READING, b"PUT"),
+    "/a/things/{id}/stop": (b"POST",),
+    "/a/page": (b"GET",),
+    "/a/page/": (b"GET",),
+    "/models/{id}": READING,
+}
+
+
+class Asked:
+    """As much of a request as the table looks at."""
+
+    parameter = ""
+
+    def __init__(self, path):
+        self.path = path.encode()
+
+
+def rows(serve=lambda _request: None):
+    def row(template, methods):
+        def answer(request):
+            return serve(request, template)
+
+        fast = "{" not in template
+        return Row(
+            Route(template, methods, OPENAI_ERRORS),
+            None,
+            answer,
+            fast,
+            template.startswith("/models/"),
+        )
+
+    return [row(template, methods) for template, methods in TEMPLATES.items()]
+
+
+TABLE = RouteTable(rows())
+
+
+def find(path):
+    asked = Asked(path)
+    row = TABLE.find(asked)
+    return row and (row.route.template, asked.parameter)
 
 
 @pytest.mark.parametrize(
@@ -30,17 +74,21 @@ TABLE = RouteTable(
         ("/a/things/a+b", "/a/things/{id}", "a+b"),
         ("/a/thing%73", "/a/things", ""),
         ("/a/things/..", "/a/things/{id}", ".."),
+        ("/a/page/", "/a/page/", ""),
+        ("/models/one", "/models/{id}", "one"),
+        ("/models/team/one", "/models/{id}", "team/one"),
+        ("/models/team%2Fone", "/models/{id}", "team/one"),
+        ("/models%2Fone", "/models/{id}", "one"),
+        ("/models//", "/models/{id}", "/"),
     ],
 )
 def test_paths_that_are_served(path, template, value):
-    found = TABLE.find(path)
-    assert (found.template, found.value) == (template, value)
+    assert find(path) == (template, value)
 
 
 @pytest.mark.parametrize(
     "path",
     [
-        "",
         "/",
         "/a",
         "/a/",
@@ -53,30 +101,24 @@ def test_paths_that_are_served(path, template, value):
         "/a/things/one/stop/",
         "/a/things%2Fone",
         "/b/a/things",
+        "/models",
+        "/models/",
     ],
 )
 def test_paths_that_are_not(path):
-    assert TABLE.find(path) is None
+    assert find(path) is None
 
 
-def test_methods_and_what_is_allowed():
-    found = TABLE.find("/a/things/one")
-    assert found.action("GET") == found.action("HEAD") == "show"
-    assert found.action("PUT") == "replace"
-    assert found.action("DELETE") is found.action("get") is None
-    assert found.allow == ("GET", "PUT", "HEAD")
-    assert TABLE.find("/a/things/one/stop").action("HEAD") is None
-    assert TABLE.find("/a/things/one/stop").allow == ("POST",)
+def test_a_path_of_no_server_is_an_error():
+    with pytest.raises(UnknownURL):
+        find("*")
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n"), min_size=1))
 def test_every_name_can_be_asked_for(name):
-    assert TABLE.find(f"/a/things/{quote(name, safe='')}/stop").value == name
-
-
-@given(st.text())
-def test_any_other_path_is_none(path):
-    assert TABLE.find(f"/b{path}") is None
+    quoted = quote(name, safe="")
+    assert find(f"/a/things/{quoted}/stop") == ("/a/things/{id}/stop", name)
+    assert find(f"/models/{quoted}") == ("/models/{id}", name)
 
 
 def test_what_belongs_to_the_admin_api():
@@ -84,3 +126,78 @@ def test_what_belongs_to_the_admin_api():
         assert is_admin_path(path)
     for path in (b"/administrators", b"/v1/admin", b"//admin", b"/", b"", b"/Admin/"):
         assert not is_admin_path(path)
+
+
+# -- the three readers agree -----------------------------------------------------------------------
+
+
+class Gate(OpenGate):
+    """Finds the row of each request, and refuses nothing."""
+
+    found = None
+
+    def __init__(self, clock, table):
+        super().__init__(clock)
+        self._table = table
+
+    def check_head(self, request):
+        super().check_head(request)
+        row = self._table.find(request)
+        self.found = row and row.route.template
+
+
+class Site:
+    """Serves the table, with the fast rows or by Klein alone."""
+
+    def __init__(self):
+        self.clock = Clock()
+        self.served = []
+        self.table = RouteTable(rows(self.serve))
+        self.gate = Gate(self.clock, self.table)
+        resource = self.table.resource(lambda request: self.serve(request, None))
+        self.site = ProxySite(resource, self.clock, self.gate, OPENAI_ERRORS)
+
+    def serve(self, request, template):
+        self.served.append((template, request.parameter))
+        write_whole(request, 200, b"", b"{}", self.clock.seconds())
+
+    def ask(self, method, path):
+        transport = StringTransport()
+        connection = self.site.buildProtocol(None)
+        connection.makeConnection(transport)
+        connection.dataReceived(b"%b %b HTTP/1.1\r\nHost: x\r\n\r\n" % (method, path))
+        assert transport.value().startswith(b"HTTP/1.1 200 "), transport.value()
+        return self.served.pop()
+
+
+names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n"), min_size=1)
+paths = st.builds(
+    lambda template, name: (template, template.replace("{id}", quote(name, safe=""))),
+    st.sampled_from(sorted(TEMPLATES)),
+    names | st.sampled_from(["//", "a//b", "stop", "a/stop", "..", "{id}", "<path:id>"]),
+)
+
+
+@given(paths, st.data())
+def test_klein_serves_what_the_gate_has_found(chosen, data):
+    template, path = chosen
+    site = Site()
+    method = data.draw(st.sampled_from(TEMPLATES[template]))
+    assert site.ask(method, path.encode()) == find(path)
+    assert site.gate.found == template
+
+
+@pytest.mark.parametrize("template", [each for each in TEMPLATES if "{" not in each])
+def test_a_fast_row_is_served_as_by_klein(template):
+    site = Site()
+    by_klein = [site.ask(method, template.encode()) for method in TEMPLATES[template]]
+    site.site.fast_routes = site.table.fast_routes()
+    assert [site.ask(method, template.encode()) for method in TEMPLATES[template]] == by_klein
+    assert by_klein == [(template, "")] * len(TEMPLATES[template])
+
+
+@pytest.mark.parametrize("path", [b"/", b"/nowhere", b"/a/things/", b"/a//things"])
+def test_what_no_row_serves_is_served_by_the_rest(path):
+    site = Site()
+    assert site.ask(b"GET", path) == (None, "")
+    assert site.gate.found is None
