@@ -320,6 +320,14 @@ def _calls(size: int, arguments: str = "{}", *, results: bool = True) -> bytes:
     return filled(size, make)
 
 
+def _one_call(arguments: str = "{}", *, name: str = "a", result: str | None = None) -> bytes:
+    """A request with one call, whose id is ``name``, and with its result where there is one."""
+    call = {"id": name, "type": "function", "function": {"name": "f", "arguments": arguments}}
+    answer = {"role": "tool", "tool_call_id": name, "content": result}
+    messages = [_USER, {"role": "assistant", "tool_calls": [call]}]
+    return dumped(request(messages=messages if result is None else [*messages, answer]))
+
+
 def _same_ids(size: int) -> bytes:
     call = '{"id":"","function":{"name":"f"}}'
     messages = f'{{"role":"assistant","tool_calls":[{",".join([call] * 50)}]}}'
@@ -470,110 +478,14 @@ OTHERS: dict[str, Shape] = {
     "calls-object-arguments": lambda n: _calls(n, '{"a":[[],[],[],[]]}'),
     "calls-same-ids": _same_ids,
     "calls-one-a-message": _many_small_call_messages,
-    "calls-long-arguments": lambda n: dumped(
-        request(
-            messages=[
-                _USER,
-                {
-                    "role": "assistant",
-                    "tool_calls": [
-                        {
-                            "id": "a",
-                            "type": "function",
-                            "function": {
-                                "name": "f",
-                                "arguments": '{"a":[' + "{}," * (n // 3 - 100) + "{}]}",
-                            },
-                        }
-                    ],
-                },
-            ]
-        )
+    "calls-long-arguments": lambda n: _one_call('{"a":[' + "{}," * (n // 3 - 100) + "{}]}"),
+    "calls-number-arguments": lambda n: _one_call('{"a":' + "9" * (n - 400) + "}"),
+    "calls-numbers-arguments": lambda n: _one_call(
+        '{"a":[' + (_LONG_NUMBER + ",") * (n // 4001 - 1) + "1]}"
     ),
-    "calls-number-arguments": lambda n: dumped(
-        request(
-            messages=[
-                _USER,
-                {
-                    "role": "assistant",
-                    "tool_calls": [
-                        {
-                            "id": "a",
-                            "type": "function",
-                            "function": {"name": "f", "arguments": '{"a":' + "9" * (n - 400) + "}"},
-                        }
-                    ],
-                },
-            ]
-        )
-    ),
-    "calls-numbers-arguments": lambda n: dumped(
-        request(
-            messages=[
-                _USER,
-                {
-                    "role": "assistant",
-                    "tool_calls": [
-                        {
-                            "id": "a",
-                            "type": "function",
-                            "function": {
-                                "name": "f",
-                                "arguments": '{"a":['
-                                + (_LONG_NUMBER + ",") * (n // 4001 - 1)
-                                + "1]}",
-                            },
-                        }
-                    ],
-                },
-            ]
-        )
-    ),
-    "calls-signature": lambda n: dumped(
-        request(
-            messages=[
-                _USER,
-                {
-                    "role": "assistant",
-                    "tool_calls": [
-                        {
-                            "id": "a__thought__" + "A" * (n - 400) + "!",
-                            "type": "function",
-                            "function": {"name": "f"},
-                        }
-                    ],
-                },
-            ]
-        )
-    ),
-    "results-object": lambda n: dumped(
-        request(
-            messages=[
-                _USER,
-                {
-                    "role": "assistant",
-                    "tool_calls": [{"id": "a", "type": "function", "function": {"name": "f"}}],
-                },
-                {
-                    "role": "tool",
-                    "tool_call_id": "a",
-                    "content": '{"a":[' + "{}," * (n // 3 - 150) + "{}]}",
-                },
-            ]
-        )
-    ),
-    "results-blanks": lambda n: dumped(
-        request(
-            messages=[
-                _USER,
-                {
-                    "role": "assistant",
-                    "tool_calls": [{"id": "a", "type": "function", "function": {"name": "f"}}],
-                },
-                {"role": "tool", "tool_call_id": "a", "content": " " * (n - 500) + "{}"},
-            ]
-        )
-    ),
+    "calls-signature": lambda n: _one_call(name="a__thought__" + "A" * (n - 400) + "!"),
+    "results-object": lambda n: _one_call(result='{"a":[' + "{}," * (n // 3 - 150) + "{}]}"),
+    "results-blanks": lambda n: _one_call(result=" " * (n - 500) + "{}"),
     "schema-long-number": lambda n: _field(
         n,
         "tools",
