@@ -3,6 +3,9 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+# More than two cores have, since most of the tests' time is waiting for daemons; what is named by
+# TESTS runs in one process.
+PROCESSES ?= $(if $(TESTS),0,4)
 # With the right to it, a network of one's own, where packets can be dropped.
 NETNS   = $(shell unshare --net true 2>/dev/null && echo "unshare --net .ci/with-loopback")
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -25,7 +28,7 @@ run: $(VENV)/run.stamp       ## serve with the key in GEMINI_API_KEY, or with co
 	$(BIN)/twistd -n --pidfile= gemproxy
 
 test: $(VENV)/dev.stamp      ## every test
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal $(TESTS)
 
 test-versions:               ## the tests with the lowest, locked and newest dependencies
 	.ci/versions

@@ -156,7 +156,9 @@ MARK = SPELLING.decode() + "0000000"
 
 
 @pytest.mark.parametrize(
-    "text", [MARK, MARK.lower(), MARK.upper(), SPELLING.decode()[:5], "\\u0041"]
+    "text",
+    [MARK, MARK.lower(), MARK.upper(), SPELLING.decode()[:5], "\\u0041"],
+    ids=["mark", "lower", "upper", "beginning", "escaped"],
 )
 def test_texts_that_look_like_a_mark_stay_what_they_are(text):
     body = encoded({"role": "system", "content": text}, user({**TEXT, "text": text}, image(LONG)))
@@ -254,7 +256,7 @@ def completed(*bodies, model="m"):
         [{"text": MARK[:9]}, {"text": MARK[9:]}, made(LONG)],
     ],
 )
-@pytest.mark.parametrize("model", ["m", MARK])
+@pytest.mark.parametrize("model", ["m", MARK], ids=["m", "mark"])
 def test_large_answers_read_as_they_would_by_the_long_way(parts, model):
     body = answer({"text": "So: "}, *parts)
     assert is_set_aside(body) == (MARK.encode() not in body)
