@@ -7,6 +7,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from hypothesis import HealthCheck, settings
 
 # A shell that runs the tests in the background lets them ignore SIGINT, and their children inherit
 # that; a daemon respects it, and then does not stop where a test wants it to.
@@ -28,6 +29,12 @@ sys.dont_write_bytecode = False
 # How long an example takes says more of the machine and of what else runs on it than of the code.
 hypothesis.settings.register_profile("gemproxy", deadline=None)
 hypothesis.settings.load_profile("gemproxy")
+
+# How long an example takes says nothing where four processes share two cores.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 NAMES = ("alpha", "beta", "gamma", "delta")
 

@@ -16,7 +16,7 @@ NAMES = ("alpha", "beta", "gamma")
 PHONE = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True}
 SERIOUS = {"serious", "critical"}
 # Generous: a loaded machine may take its time to draw.
-expect.set_options(timeout=20_000)
+expect.set_options(timeout=60_000)
 
 
 @pytest.fixture(scope="module")

@@ -449,7 +449,7 @@ def promtool(*arguments):
     if program is None:
         pytest.skip("promtool is not installed (package prometheus)")
     return subprocess.run(
-        [program, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=60
+        [program, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=300
     )
 
 

@@ -143,7 +143,6 @@ def test_request_comes_to_the_same_on_both_ways(request):
     assert_ways_agree(json.dumps(request).encode())
 
 
-@settings(deadline=None)
 @given(st.fixed_dictionaries(OPTIONS))
 def test_each_option_comes_to_the_same_on_both_ways(options):
     conversation = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]

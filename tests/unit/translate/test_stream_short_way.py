@@ -4,7 +4,7 @@ import json
 from itertools import count, product
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gemproxy.core.errors import GemproxyError
@@ -112,7 +112,6 @@ events = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(
     told=st.lists(events | st.just(TEXT) | st.none(), max_size=10),
     repeated=st.integers(min_value=0, max_value=40),
