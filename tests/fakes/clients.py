@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import openai
-
-MODEL = "gemini-3.8-flash"
-PATIENCE = 60.0
+from fakes.wire import MODEL, PATIENCE
 
 
 def sdk_of(daemon: Any, **options: Any) -> openai.OpenAI:

@@ -18,13 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from fakes.wire import Answer, Wire
+from fakes.wire import PATIENCE, Answer, Wire
 from prometheus_client.parser import text_string_to_metric_families
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ADMIN_TOKEN = "an-admin-token-for-the-tests"
-#: Generous: a loaded machine may take its time to start an interpreter.
-PATIENCE = 60.0
 
 
 class Process:

@@ -9,7 +9,8 @@ from typing import Any, Self
 
 MODEL = "gemini-3.8-flash"
 CHAT = "/v1/chat/completions"
-PATIENCE = 20.0
+#: Seconds. Generous: a loaded machine may take its time to start an interpreter.
+PATIENCE = 60.0
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,8 @@ import socket
 import time
 
 import pytest
-from fakes.clients import MODEL
 from fakes.running import RunningDaemon, keys_of, write_configuration
-from fakes.wire import chat
-
-PATIENCE = 20.0
+from fakes.wire import MODEL, PATIENCE, chat
 
 
 class Manager:
