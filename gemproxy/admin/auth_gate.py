@@ -103,71 +103,71 @@ class AdminAuthGate:
         Fires when the request is over. A client that leaves stops nothing: what an operator
         began is done, whole.
         """
-        actor, exchange = request.actor, request.admin_context
-        if actor is None or exchange is None:
+        actor, context = request.actor, request.admin_context
+        if actor is None or context is None:
             raise RuntimeError("a request was to be served whose head nobody has checked")
         over: Deferred[None] = Deferred()
-        work = Deferred.fromCoroutine(self._serve(request, exchange, serve(actor)))
+        work = Deferred.fromCoroutine(self._serve(request, context, serve(actor)))
         # Klein cancels what it waits for when the client leaves; the work does not hear of it.
         work.addBoth(over.callback)
         return over
 
     def serve_static(self, request: ProxyRequest, route: str, document: Document) -> Deferred[None]:
         """Answer with a public file. Fires at once."""
-        exchange = self._begin(request, route)
-        exchange.outcome = "success"
+        context = self._begin(request, route)
+        context.outcome = "success"
         status = 304 if document.is_in(request.header(b"if-none-match")) else document.status
         headers = [(b"ETag", document.etag), *document.headers]
-        self._send(request, exchange, status, document.body, document.content_type, headers)
+        self._send(request, context, status, document.body, document.content_type, headers)
         return succeed(None)
 
     def reject(self, request: ProxyRequest, error: ProxyError) -> None:
         """Answer a request that ended before it began."""
-        exchange = request.admin_context or self._begin(request, "refused")
-        exchange.turned_away = True
-        self._fail(request, exchange, error)
+        context = request.admin_context or self._begin(request, "refused")
+        context.turned_away = True
+        self._fail(request, context, error)
 
     async def _serve(
         self,
         request: ProxyRequest,
-        exchange: RequestContext,
+        context: RequestContext,
         answer: Awaitable[Page],
     ) -> None:
         try:
             page = await answer
             body = await self._scrubbed(page)
         except ProxyError as error:
-            self._fail(request, exchange, error)
+            self._fail(request, context, error)
         except Exception:  # noqa: BLE001 - a defect of ours must not leave the operator waiting
-            self._log.failure("request {request_id} failed", request_id=exchange.id)
-            words = f"The proxy failed to serve this request (id {exchange.id})."
-            self._fail(request, exchange, InternalError(words))
+            self._log.failure("request {request_id} failed", request_id=context.id)
+            words = f"The proxy failed to serve this request (id {context.id})."
+            self._fail(request, context, InternalError(words))
         else:
-            exchange.outcome = "success"
-            self._send(request, exchange, 200, body, page.content_type, _HEADERS)
+            context.outcome = "success"
+            self._send(request, context, 200, body, page.content_type, _HEADERS)
 
     # -- who it is -------------------------------------------------------------------------------
 
-    def _authenticate(self, request: ProxyRequest, exchange: RequestContext) -> Actor:
+    def _authenticate(self, request: ProxyRequest, context: RequestContext) -> Actor:
         """Return the operator. The right token is accepted from a locked-out address as well."""
         authorization = request.header(b"authorization")
         try:
             client = self.auth.operator(authorization)
         except Unauthorized:
             self._dependencies.refused()
-            self._refuse(request, has_bearer_token(authorization), exchange)
+            self._refuse(request, has_bearer_token(authorization), context)
             raise
         return Actor(self._failures.address_of(request), client.name or "")
 
-    def _refuse(self, request: ProxyRequest, brought_token: bool, exchange: RequestContext) -> None:
-        self._failures.check(request, exchange.started)
+    def _refuse(self, request: ProxyRequest, brought_token: bool, context: RequestContext) -> None:
+        self._failures.check(request, context.started)
         if brought_token:
             self._log.warn(
                 "wrong token for the admin API",
                 address=self._failures.address_of(request),
-                request_id=exchange.id,
+                request_id=context.id,
             )
-            self._failures.count(request, exchange.started)
+            self._failures.count(request, context.started)
 
     # -- the answer ------------------------------------------------------------------------------
 
@@ -175,11 +175,11 @@ class AdminAuthGate:
         request_id = request_id_of(request, self._dependencies.new_request_id)
         return RequestContext(request_id, route, self._reactor.seconds())
 
-    def _fail(self, request: ProxyRequest, exchange: RequestContext, error: ProxyError) -> None:
-        exchange.outcome = error.word
+    def _fail(self, request: ProxyRequest, context: RequestContext, error: ProxyError) -> None:
+        context.outcome = error.word
         answer = self.errors.answer(error)
         body = self._dependencies.scrub(answer.body)
-        self._send(request, exchange, answer.status, body, JSON, [*_HEADERS, *answer.headers])
+        self._send(request, context, answer.status, body, JSON, [*_HEADERS, *answer.headers])
 
     async def _scrubbed(self, page: Page) -> bytes:
         clean = []
@@ -192,20 +192,20 @@ class AdminAuthGate:
     def _send(
         self,
         request: ProxyRequest,
-        exchange: RequestContext,
+        context: RequestContext,
         status: int,
         body: bytes,
         content_type: bytes,
         headers: Iterable[tuple[bytes, bytes]],
     ) -> None:
         now = self._reactor.seconds()
-        exchange.epoch_offset = self._wall() - now
+        context.epoch_offset = self._wall() - now
         if request._disconnected:
-            status, exchange.outcome = CLIENT_CLOSED_REQUEST, "client_gone"
+            status, context.outcome = CLIENT_CLOSED_REQUEST, "client_gone"
         else:
             writer = RequestWriter(
-                self._reactor, request, exchange, lines(headers), 0, self._dependencies.errors
+                self._reactor, request, context, lines(headers), 0, self._dependencies.errors
             )
             every = writer.headers(now)
             write_whole(request, status, every, body, now, content_type)
-        self._dependencies.telemetry.request_finished(exchange, status, now - exchange.started)
+        self._dependencies.telemetry.request_ended(context, status, now - context.started)

@@ -76,18 +76,18 @@ class ModelCatalogue:
         self._fetched_at: float | None = None
         self._last_good = ""
 
-    async def models(self, exchange: RequestContext) -> list[ListedModel]:
+    async def models(self, context: RequestContext) -> list[ListedModel]:
         """All models. Raises :class:`ProxyError` where none were ever fetched and none can be."""
         now = self._seconds()
         if self._fetched_at is None or now >= self._fetched_at + self.cache_seconds:
             try:
-                await self._renew(exchange)
+                await self._renew(context)
             except ProxyError:
                 if self._fetched_at is None:
                     raise
         return self._models
 
-    async def refresh(self, exchange: RequestContext) -> None:
+    async def refresh(self, context: RequestContext) -> None:
         """Renew a list that somebody has asked for and that is old, before it is asked for again.
 
         A failure is no matter: the list stands, and whoever asks tries again.
@@ -95,34 +95,34 @@ class ModelCatalogue:
         if self._fetched_at is None or self._seconds() < self._fetched_at + self.cache_seconds:
             return
         with suppress(ProxyError):
-            await self._renew(exchange)
+            await self._renew(context)
 
     def knows(self, name: str) -> bool:
         """Whether the last list has the model of this name, which is without ``models/``."""
         return name in self._names
 
-    async def _renew(self, exchange: RequestContext) -> None:
+    async def _renew(self, context: RequestContext) -> None:
         """Fetch the list, or wait for whoever is fetching it: the attempts are the first one's."""
         if self._share is None:
-            await self._fetch_anew(exchange)
+            await self._fetch_anew(context)
         else:
-            await self._share(lambda: self._fetch_anew(exchange))
+            await self._share(lambda: self._fetch_anew(context))
 
-    async def _fetch_anew(self, exchange: RequestContext) -> None:
-        self._models = await self._fetch(exchange)
+    async def _fetch_anew(self, context: RequestContext) -> None:
+        self._models = await self._fetch(context)
         self._names = frozenset(model.id for model in self._models if model.id)
         self._fetched_at = self._seconds()
 
-    async def _fetch(self, exchange: RequestContext) -> list[ListedModel]:
+    async def _fetch(self, context: RequestContext) -> list[ListedModel]:
         """Ask with one key after another.
 
         Whether a key may list models says nothing of how it generates, so nothing is recorded.
         """
         for key in self._keys_to_ask():
             record = Attempt(key.id, key.name, self._seconds())
-            exchange.attempts.append(record)
+            context.attempts.append(record)
             try:
-                models = await self._fetch_with(key, exchange)
+                models = await self._fetch_with(key, context)
             except UpstreamFailed as failure:
                 outcome = classify_failure(failure)
             except UnusableAnswer as answer:
@@ -137,7 +137,7 @@ class ModelCatalogue:
             record.outcome = outcome = replace(outcome, message=self._scrub(outcome.message))
             if outcome.verdict in _FINAL:
                 break
-        failed = {attempt.key_id: attempt.outcome for attempt in exchange.attempts}
+        failed = {attempt.key_id: attempt.outcome for attempt in context.attempts}
         last = next(reversed(failed.values()), None)
         if last is None or last.verdict in _ANSWERED_BY_THE_POOL:
             raise self._pool.models_unavailable(failed, self._seconds())
@@ -149,11 +149,11 @@ class ModelCatalogue:
         last = self._pool.healthy_key(self._last_good, self._seconds())
         return keys if last is None else [last, *(key for key in keys if key != last)]
 
-    async def _fetch_with(self, key: Key, exchange: RequestContext) -> list[ListedModel]:
+    async def _fetch_with(self, key: Key, context: RequestContext) -> list[ListedModel]:
         models: list[ListedModel] = []
         token: str | None = ""
         for _ in range(MAX_PAGES):
-            page = await self._page(key, token or "", exchange.started + self._patience())
+            page = await self._page(key, token or "", context.started + self._patience())
             models += page.models
             token = page.next_page_token
             if not token:

@@ -35,12 +35,12 @@ class Attempt(Struct):
     outcome: Outcome = _UNDECIDED
     seconds: float = 0.0
     charge: Charge = Charge.NOBODY
-    #: Until the request's end, when it is settled.
-    lease: Lease | None = None
     #: Keys that were not eligible when this one was chosen.
     skipped_keys: list[SkippedKey] = field(default_factory=list)
     #: How much of ``seconds`` was spent waiting for the upstream.
     waited: float = 0.0
+    #: Until the request's end, when it is settled.
+    lease: Lease | None = None
     _waits_since: float | None = None
 
     def begin_waiting(self, now: float) -> None:

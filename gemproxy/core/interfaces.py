@@ -98,7 +98,7 @@ class Flow(Protocol):
 
 
 class ReplyWriter(Protocol):
-    """The client's side of one exchange."""
+    """The client's side of one request."""
 
     @property
     def started(self) -> bool:
@@ -151,7 +151,7 @@ class ErrorEncoder:
 class Telemetry(Protocol):
     """Where finished requests are told."""
 
-    def request_finished(self, exchange: RequestContext, status: int, seconds: float) -> None:
+    def request_ended(self, context: RequestContext, status: int, seconds: float) -> None:
         """``status`` is what the client got, 499 when it left first; ``seconds`` the whole time."""
 
 

@@ -183,8 +183,8 @@ class RequestLifecycle:
         if not request.has_place:
             raise RuntimeError("a request was to be served whose head nobody has checked")
         request.is_working = True
-        exchange, writer = self._begin(request, route)
-        runner = CoroutineRunner(self._serve(request, exchange, writer, serve))
+        context, writer = self._begin(request, route)
+        runner = CoroutineRunner(self._serve(request, context, writer, serve))
         if not runner.over:
             self._runners[writer] = runner
             request.on_disconnect(runner.cancel)
@@ -212,10 +212,10 @@ class RequestLifecycle:
 
     def reject(self, request: ProxyRequest, error: ProxyError) -> None:
         """See :class:`gemproxy.http.gate.RequestGate`."""
-        exchange, writer = self._begin(request, request.route)
-        exchange.turned_away = True
-        exchange.outcome = error.word
-        self._report(exchange, writer.fail(error))
+        context, writer = self._begin(request, request.route)
+        context.turned_away = True
+        context.outcome = error.word
+        self._report(context, writer.fail(error))
 
     def leave(self) -> None:
         """A drain will follow."""
@@ -238,46 +238,46 @@ class RequestLifecycle:
     async def _serve(
         self,
         request: ProxyRequest,
-        exchange: RequestContext,
+        context: RequestContext,
         writer: RequestWriter,
         serve: Callable[[RequestContext, RequestWriter], Awaitable[None]],
     ) -> None:
         status = 200
         try:
-            await serve(exchange, writer)
+            await serve(context, writer)
         except ProxyError as error:
-            status = self._fail(exchange, writer, error)
+            status = self._fail(context, writer, error)
         except CancelledError:
             if request._disconnected:
-                status, exchange.outcome = CLIENT_CLOSED_REQUEST, request.disconnect_outcome
+                status, context.outcome = CLIENT_CLOSED_REQUEST, request.disconnect_outcome
             else:
-                status = self._cut_off(request, exchange, writer)
+                status = self._cut_off(request, context, writer)
         except Exception:  # noqa: BLE001 - a defect of ours must not leave the client waiting
-            self._log.failure("request {request_id} failed", request_id=exchange.id)
-            exchange.outcome = "internal_error"
+            self._log.failure("request {request_id} failed", request_id=context.id)
+            context.outcome = "internal_error"
             status = self._fail(
-                exchange,
+                context,
                 writer,
-                InternalError(f"The proxy failed to serve this request (id {exchange.id})."),
+                InternalError(f"The proxy failed to serve this request (id {context.id})."),
             )
         finally:
             writer.close()
             self._runners.pop(writer, None)
-            self._report(exchange, status)
+            self._report(context, status)
             request.is_working = False
             self.release(request)
 
     def _begin(self, request: ProxyRequest, route: str) -> tuple[RequestContext, RequestWriter]:
         request_id = request_id_of(request, self._new_request_id)
         now = self._reactor.seconds()
-        exchange = RequestContext(request_id, route, now)
-        exchange.epoch_offset = self._wall() - now
+        context = RequestContext(request_id, route, now)
+        context.epoch_offset = self._wall() - now
         origins = self.settings.cors_origins
         headers = lines(cors_headers(request, origins)) if origins else b""
         writer = RequestWriter(
             self._reactor,
             request,
-            exchange,
+            context,
             headers,
             self.settings.heartbeat,
             request.errors or self._errors,
@@ -286,30 +286,30 @@ class RequestLifecycle:
         )
         caller = request.caller
         if caller is not None:
-            exchange.client = caller.name
+            context.client = caller.name
             if caller.debug:
                 writer.tells_key = True
-        return exchange, writer
+        return context, writer
 
-    def _fail(self, exchange: RequestContext, writer: RequestWriter, error: ProxyError) -> int:
-        if not exchange.outcome:
-            exchange.outcome = error.word
+    def _fail(self, context: RequestContext, writer: RequestWriter, error: ProxyError) -> int:
+        if not context.outcome:
+            context.outcome = error.word
         return writer.fail(error)
 
     def _cut_off(
-        self, request: ProxyRequest, exchange: RequestContext, writer: RequestWriter
+        self, request: ProxyRequest, context: RequestContext, writer: RequestWriter
     ) -> int:
         """The drain's time is up; the client is told, in the middle of its stream if need be."""
         error = Draining("The proxy stopped before this request was complete.", retry_after=1)
-        exchange.outcome = "draining"
+        context.outcome = "draining"
         request.channel.persistent = False
         return writer.fail(error)
 
-    def _report(self, exchange: RequestContext, status: int) -> None:
+    def _report(self, context: RequestContext, status: int) -> None:
         now = self._reactor.seconds()
         # Anew: the wall clock may have been set since the request came.
-        exchange.epoch_offset = self._wall() - now
-        self._telemetry.request_finished(exchange, status, now - exchange.started)
+        context.epoch_offset = self._wall() - now
+        self._telemetry.request_ended(context, status, now - context.started)
 
     def _check_idle(self) -> None:
         if self._runners if self._aborted else self.in_flight:

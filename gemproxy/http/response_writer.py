@@ -93,7 +93,7 @@ def write_whole(
 
 
 class RequestWriter:
-    """One exchange's way to its client; the core's ``ReplyWriter``.
+    """The answer to one request on its way to the client; the core's ``ReplyWriter``.
 
     ``headers`` are further :func:`lines` of every answer; ``heartbeat`` is the seconds of silence
     after which a stream gets a comment, 0 for none; ``headers_after`` those after which a stream
@@ -108,7 +108,7 @@ class RequestWriter:
         self,
         reactor: IReactorTime,
         request: ProxyRequest,
-        exchange: RequestContext,
+        context: RequestContext,
         headers: bytes,
         heartbeat: float,
         errors: ErrorEncoder,
@@ -117,7 +117,7 @@ class RequestWriter:
     ) -> None:
         self._reactor = reactor
         self._request = request
-        self._exchange = exchange
+        self._context = context
         self._headers = headers
         self._heartbeat = heartbeat
         self._errors = errors
@@ -137,20 +137,20 @@ class RequestWriter:
         self.tells_key = False
 
     def headers(self, now: float) -> bytes:
-        """The headers of this answer, as far as the exchange has come."""
-        exchange = self._exchange
-        elapsed = now - exchange.started
+        """The headers of this answer, as far as the request has come."""
+        context = self._context
+        elapsed = now - context.started
         headers = (
             b"x-request-id: %b\r\n%bopenai-processing-ms: %d\r\nx-gemproxy-attempts: %d\r\n"
             % (
-                exchange.id.encode("ascii"),
+                context.id.encode("ascii"),
                 self._headers,
                 elapsed * 1000 if elapsed > 0.0 else 0,
-                len(exchange.attempts),
+                len(context.attempts),
             )
         )
-        if self.tells_key and exchange.key_name is not None:
-            headers += lines([(b"x-gemproxy-key", _header_text(exchange.key_name))])
+        if self.tells_key and context.key_name is not None:
+            headers += lines([(b"x-gemproxy-key", _header_text(context.key_name))])
         return headers
 
     def answer(self, body: bytes | BufferList) -> None:

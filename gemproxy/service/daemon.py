@@ -496,8 +496,8 @@ class Daemon:
 
     async def _refresh_models(self) -> None:
         """Refresh the list of models before a client has to wait for it."""
-        exchange = RequestContext("health", "health", self._reactor.seconds())
-        await self._catalogue.refresh(exchange)
+        context = RequestContext("health", "health", self._reactor.seconds())
+        await self._catalogue.refresh(context)
 
     def _stop_seconds(self) -> float:
         proxy = self._reload.settings.proxy

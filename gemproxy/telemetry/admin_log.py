@@ -23,16 +23,16 @@ class OperatorLog:
     def __init__(self, requests: Telemetry) -> None:
         self._requests = requests
 
-    def request_finished(self, exchange: RequestContext, status: int, seconds: float) -> None:
+    def request_ended(self, context: RequestContext, status: int, seconds: float) -> None:
         """See :class:`gemproxy.core.interfaces.Telemetry`."""
         if status >= 400:
-            self._requests.request_finished(exchange, status, seconds)
+            self._requests.request_ended(context, status, seconds)
             return
         self._log.debug(
             "request finished",
-            request_id=exchange.id,
-            route=exchange.route,
+            request_id=context.id,
+            route=context.route,
             status=status,
-            outcome=exchange.outcome,
+            outcome=context.outcome,
             ms=round(seconds * 1000, 1),
         )

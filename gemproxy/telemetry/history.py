@@ -65,7 +65,7 @@ class RequestExplanation:
     attempts: tuple[AttemptExplanation, ...]
 
 
-#: The exchange, the status that the client got, how many seconds it took.
+#: The request, the status that the client got, how many seconds it took.
 _Finished = tuple[RequestContext, int, float]
 
 
@@ -81,10 +81,10 @@ class RequestHistory:
         self._finished: deque[_Finished] = deque(maxlen=capacity)
         self._turned_away: deque[_Finished] = deque(maxlen=turned_away)
 
-    def request_finished(self, exchange: RequestContext, status: int, seconds: float) -> None:
+    def request_ended(self, context: RequestContext, status: int, seconds: float) -> None:
         """See :class:`gemproxy.core.interfaces.Telemetry`."""
-        kept = self._turned_away if exchange.turned_away else self._finished
-        kept.append((exchange, status, seconds))
+        kept = self._turned_away if context.turned_away else self._finished
+        kept.append((context, status, seconds))
 
     def latest(self, limit: int = 100) -> list[RequestRecord]:
         """At most ``limit`` requests, newest first, at most a fifth refused by their heads."""
@@ -98,44 +98,44 @@ class RequestHistory:
 
         One that was refused by its head only if there is no other.
         """
-        for exchange, status, seconds in chain(
+        for context, status, seconds in chain(
             reversed(self._finished), reversed(self._turned_away)
         ):
-            if exchange.id == request_id:
+            if context.id == request_id:
                 return RequestExplanation(
-                    _record(exchange, status, seconds), tuple(_attempts(exchange))
+                    _record(context, status, seconds), tuple(_attempts(context))
                 )
         return None
 
 
 def _end(finished: _Finished) -> float:
-    exchange, _, seconds = finished
-    return exchange.started + seconds
+    context, _, seconds = finished
+    return context.started + seconds
 
 
-def _record(exchange: RequestContext, status: int, seconds: float) -> RequestRecord:
-    first_byte, usage = exchange.first_byte, exchange.usage
+def _record(context: RequestContext, status: int, seconds: float) -> RequestRecord:
+    first_byte, usage = context.first_byte, context.usage
     return RequestRecord(
-        id=exchange.id,
-        time=exchange.started_at,
-        route=exchange.route,
-        model=exchange.model,
-        stream=exchange.stream,
+        id=context.id,
+        time=context.started_at,
+        route=context.route,
+        model=context.model,
+        stream=context.stream,
         status=status,
-        outcome=exchange.outcome,
-        key=exchange.key_name,
-        attempts=len(exchange.attempts),
+        outcome=context.outcome,
+        key=context.key_name,
+        attempts=len(context.attempts),
         duration_ms=_ms(seconds),
-        first_byte_ms=None if first_byte is None else _ms(first_byte - exchange.started),
+        first_byte_ms=None if first_byte is None else _ms(first_byte - context.started),
         prompt_tokens=usage.input if usage else None,
         completion_tokens=usage.output if usage else None,
     )
 
 
-def _attempts(exchange: RequestContext) -> Iterator[AttemptExplanation]:
-    yield from map(_attempt, exchange.attempts)
-    if exchange.refused is not None:
-        yield _refusal(exchange.refused)
+def _attempts(context: RequestContext) -> Iterator[AttemptExplanation]:
+    yield from map(_attempt, context.attempts)
+    if context.refused is not None:
+        yield _refusal(context.refused)
 
 
 def _attempt(attempt: Attempt) -> AttemptExplanation:

@@ -45,19 +45,19 @@ class MetricsLedger:
         #: Minutes and hours whose rows were complete when they were last read.
         self._whole: dict[Period, frozenset[int]] = {period: frozenset() for period in PERIODS}
 
-    def request_finished(self, exchange: RequestContext, status: int, seconds: float) -> None:
+    def request_ended(self, context: RequestContext, status: int, seconds: float) -> None:
         """See :class:`gemproxy.core.interfaces.Telemetry`. Counts where the request ended."""
-        now = exchange.started + exchange.epoch_offset + seconds
+        now = context.started + context.epoch_offset + seconds
         present = self._present
         if not present.begin <= now < present.end:
             present = self._present_at(now)
-        key = exchange.attempts[-1].key_name if exchange.attempts else ""
+        key = context.attempts[-1].key_name if context.attempts else ""
         # A cached bucket exists only under the name that the model is counted under.
-        counts = present.counts.get((exchange.route, exchange.model, status, key))
+        counts = present.counts.get((context.route, context.model, status, key))
         if counts is None:
-            model = self._model(exchange, status)
-            counts = present.counts_of((exchange.route, model, status, key))
-        counts.count(exchange, status, seconds)
+            model = self._model(context, status)
+            counts = present.counts_of((context.route, model, status, key))
+        counts.count(context, status, seconds)
 
     def rows(self) -> tuple[MetricsRow, ...]:
         """All rows in memory, by period and time; unchanged ones are the same objects again."""
@@ -104,14 +104,14 @@ class MetricsLedger:
     def _now_whole(self) -> None:
         self._whole = {period: frozenset(spans) for period, spans in self._spans.items()}
 
-    def _model(self, exchange: RequestContext, status: int) -> str:
+    def _model(self, context: RequestContext, status: int) -> str:
         """The name under which the request's model is counted."""
-        model = exchange.model
+        model = context.model
         if model in self._models:
             return model
         if not model:
             return ""
-        if status < 400 and exchange.attempts:
+        if status < 400 and context.attempts:
             self._know(model)
         return model if model in self._models else OTHER
 
@@ -243,15 +243,15 @@ class _Counts:
         self.seconds = self.first_chunk_seconds = 0.0
         self.first_chunks = 0
 
-    def count(self, exchange: RequestContext, status: int, seconds: float) -> None:
+    def count(self, context: RequestContext, status: int, seconds: float) -> None:
         """Count one request."""
         self.requests += 1
         self.seconds += seconds
-        if status >= 400 or exchange.outcome not in _SERVED:
-            self.failures += _is_failure(exchange, status)
-        if len(exchange.attempts) > 1:
-            self.retries += len(exchange.attempts) - 1
-        usage = exchange.usage
+        if status >= 400 or context.outcome not in _SERVED:
+            self.failures += _is_failure(context, status)
+        if len(context.attempts) > 1:
+            self.retries += len(context.attempts) - 1
+        usage = context.usage
         if usage is not None:
             if (
                 usage.input > _MOST_TOKENS
@@ -264,9 +264,9 @@ class _Counts:
             self.cached_tokens += usage.cached
             self.completion_tokens += usage.output
             self.reasoning_tokens += usage.reasoning
-        if exchange.stream and exchange.first_byte is not None:
+        if context.stream and context.first_byte is not None:
             self.first_chunks += 1
-            self.first_chunk_seconds += exchange.first_byte - exchange.started
+            self.first_chunk_seconds += context.first_byte - context.started
 
     def add(self, more: _Counts | MetricsRow) -> None:
         """Count what ``more`` counts."""
@@ -310,9 +310,9 @@ def _is_remembered(period: Period, start: int, now: float) -> bool:
     return now - period.remembered < start <= now + period.remembered
 
 
-def _is_failure(exchange: RequestContext, status: int) -> bool:
+def _is_failure(context: RequestContext, status: int) -> bool:
     if status < 400:
-        return exchange.outcome not in _SERVED
+        return context.outcome not in _SERVED
     return status == 429 or status >= 500
 
 

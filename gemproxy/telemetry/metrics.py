@@ -120,12 +120,12 @@ class Metrics(PoolListener):
 
     # -- what is told ----------------------------------------------------------------------------
 
-    def request_finished(self, exchange: RequestContext, status: int, seconds: float) -> None:
+    def request_ended(self, context: RequestContext, status: int, seconds: float) -> None:
         """See :class:`gemproxy.core.interfaces.Telemetry`."""
-        attempts, usage = exchange.attempts, exchange.usage
+        attempts, usage = context.attempts, context.usage
         # A cached series exists only under the model's label.
-        kind = (exchange.route, exchange.model, status)
-        series = self._known_requests.get(kind) or self._series_of_request(exchange, status)
+        kind = (context.route, context.model, status)
+        series = self._known_requests.get(kind) or self._series_of_request(context, status)
         series.requests.value += 1
         series.durations.observe(seconds)
         own_work = seconds
@@ -138,10 +138,10 @@ class Metrics(PoolListener):
         series.overheads.observe(own_work if own_work > 0.0 else 0.0)  # noqa: FURB136 - quicker
         if len(attempts) > 1:
             self._count_retries(attempts)
-        elif not attempts and (status == 401 or exchange.outcome == _LOCKED_OUT):
+        elif not attempts and (status == 401 or context.outcome == _LOCKED_OUT):
             self.auth_failed("public")
-        if exchange.stream:
-            self._count_stream(exchange, status, series.model)
+        if context.stream:
+            self._count_stream(context, status, series.model)
         if usage is not None:
             prompt, cached, output, reasoning = series.tokens or self._begin_tokens(series)
             prompt.value += usage.input
@@ -202,16 +202,16 @@ class Metrics(PoolListener):
         for attempt in attempts[:-1]:
             self._retries.add((attempt.outcome.verdict.value,))
 
-    def _count_stream(self, exchange: RequestContext, status: int, model: str) -> None:
-        if exchange.first_byte is None:
+    def _count_stream(self, context: RequestContext, status: int, model: str) -> None:
+        if context.first_byte is None:
             return
-        self._first_chunks.observe((model,), exchange.first_byte - exchange.started)
-        if status != _CLIENT_GONE and not _served(exchange):
+        self._first_chunks.observe((model,), context.first_byte - context.started)
+        if status != _CLIENT_GONE and not _served(context):
             self._incomplete.add((model,))
 
-    def _series_of_request(self, exchange: RequestContext, status: int) -> _RequestSeries:
-        route = exchange.route
-        model = self._models.of(exchange.model, served=_served(exchange))
+    def _series_of_request(self, context: RequestContext, status: int) -> _RequestSeries:
+        route = context.route
+        model = self._models.of(context.model, served=_served(context))
         return _remembered(
             self._known_requests,
             (route, model, status),
@@ -374,9 +374,9 @@ def _remembered(known: dict[_Kind, _Series], kind: _Kind, make: Callable[[], _Se
     return found
 
 
-def _served(exchange: RequestContext) -> bool:
+def _served(context: RequestContext) -> bool:
     """Whether the upstream has answered."""
-    if not exchange.attempts:
+    if not context.attempts:
         return False
-    verdict = exchange.attempts[-1].outcome.verdict
+    verdict = context.attempts[-1].outcome.verdict
     return verdict is Verdict.SUCCESS or verdict is Verdict.BLOCKED

@@ -47,19 +47,19 @@ class RecentOutcomes:
         self._slots: deque[_Slot] = deque(maxlen=WINDOW // int(_SLOT) + 2)
         self._present = _Slot(-_SLOT)
 
-    def request_finished(self, exchange: RequestContext, status: int, seconds: float) -> None:
+    def request_ended(self, context: RequestContext, status: int, seconds: float) -> None:
         """See :class:`gemproxy.core.interfaces.Telemetry`."""
-        if status < 400 and exchange.outcome in _SERVED_WORDS:
-            if exchange.model is not None:
-                now, slot = exchange.started + seconds, self._present
+        if status < 400 and context.outcome in _SERVED_WORDS:
+            if context.model is not None:
+                now, slot = context.started + seconds, self._present
                 if not slot.start <= now < slot.start + _SLOT:
                     slot = self._slot_at(now)
                 slot.served += 1
-        elif exchange.outcome == _DRAINING:
+        elif context.outcome == _DRAINING:
             return
-        elif status >= 500 or status == 429 or (status < 400 and exchange.model is not None):
-            slot = self._slot_at(exchange.started + seconds)
-            cause = _cause(exchange, status)
+        elif status >= 500 or status == 429 or (status < 400 and context.model is not None):
+            slot = self._slot_at(context.started + seconds)
+            cause = _cause(context, status)
             if cause not in slot.causes and len(slot.causes) >= _MOST_CAUSES:
                 cause = _OTHER
             slot.causes[cause] += 1
@@ -104,10 +104,10 @@ class _Slot:
         self.causes: Counter[str] = Counter()
 
 
-def _cause(exchange: RequestContext, status: int) -> str:
-    if not exchange.attempts:
-        return exchange.outcome.replace("_", " ") or f"status {status}"
-    return _cause_of(exchange.attempts[-1])
+def _cause(context: RequestContext, status: int) -> str:
+    if not context.attempts:
+        return context.outcome.replace("_", " ") or f"status {status}"
+    return _cause_of(context.attempts[-1])
 
 
 def _cause_of(attempt: Attempt) -> str:

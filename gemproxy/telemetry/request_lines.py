@@ -61,21 +61,21 @@ class RequestLine(Line, kw_only=True, gc=False):
     failures: list[dict[str, str | int]] | UnsetType = UNSET
 
 
-def line_of(exchange: RequestContext, status: int, seconds: float) -> RequestLine:
+def line_of(context: RequestContext, status: int, seconds: float) -> RequestLine:
     """The line of a finished request; see :class:`gemproxy.core.interfaces.Telemetry`."""
-    attempts, usage, first_byte = exchange.attempts, exchange.usage, exchange.first_byte
+    attempts, usage, first_byte = context.attempts, context.usage, context.first_byte
     return RequestLine(
-        request_id=exchange.id,
-        route=exchange.route,
+        request_id=context.id,
+        route=context.route,
         key=attempts[-1].key_name if attempts else None,
-        model=exchange.model,
-        stream=exchange.stream,
+        model=context.model,
+        stream=context.stream,
         status=status,
-        outcome=exchange.outcome,
+        outcome=context.outcome,
         attempts=len(attempts),
         tried=_tried(attempts[:-1]) if len(attempts) > 1 else [],
         ms=_ms(seconds),
-        first_byte_ms=None if first_byte is None else _ms(first_byte - exchange.started),
+        first_byte_ms=None if first_byte is None else _ms(first_byte - context.started),
         prompt_tokens=None if usage is None else min(usage.input, _MOST),
         completion_tokens=None if usage is None else min(usage.output, _MOST),
         failures=_failures(attempts) or UNSET,
@@ -133,28 +133,28 @@ class PreparedLines:
         #: ``_UNPREPARED`` for lines that take the general path.
         self._middles: dict[_Kind, Raw] = {}
 
-    def line(self, exchange: RequestContext, status: int, seconds: float) -> bytes | None:
+    def line(self, context: RequestContext, status: int, seconds: float) -> bytes | None:
         """What the encoder makes of :func:`line_of`, and a line break.
 
         ``None`` if the request is unusual or may contain a secret.
         """
-        attempts = exchange.attempts
+        attempts = context.attempts
         if len(attempts) != 1:
             return None
         if self._generation != self._scrubber.generation:
             self._look_again()
         kind = (
-            exchange.route,
+            context.route,
             attempts[0].key_name,
-            exchange.model,
-            exchange.stream,
+            context.model,
+            context.stream,
             status,
-            exchange.outcome,
+            context.outcome,
         )
         middle = self._middles.get(kind)
         if middle is None:
-            middle = self._remember(kind, line_of(exchange, status, seconds))
-        line = _line_around(middle, exchange, seconds)
+            middle = self._remember(kind, line_of(context, status, seconds))
+        line = _line_around(middle, context, seconds)
         if line is None:
             return None
         try:
@@ -162,7 +162,7 @@ class PreparedLines:
         except ValueError:
             return None
         begin = len(line.time) + _BEFORE_ID
-        end = begin + len(exchange.id)
+        end = begin + len(context.id)
         # An escaped id has another length.
         if len(data) > _LONGEST or not data.startswith(_AFTER_ID, end):
             return None
@@ -214,8 +214,8 @@ class _PreparedLine(msgspec.Struct, gc=False):
     completion_tokens: int
 
 
-def _line_around(middle: Raw, exchange: RequestContext, seconds: float) -> _PreparedLine | None:
-    usage, first_byte, started = exchange.usage, exchange.first_byte, exchange.started
+def _line_around(middle: Raw, context: RequestContext, seconds: float) -> _PreparedLine | None:
+    usage, first_byte, started = context.usage, context.first_byte, context.started
     if middle is _UNPREPARED or usage is None or first_byte is None:
         return None
     wait, prompt, completion = first_byte - started, usage.input, usage.output
@@ -224,9 +224,9 @@ def _line_around(middle: Raw, exchange: RequestContext, seconds: float) -> _Prep
     if not (0 <= prompt <= _MOST and 0 <= completion <= _MOST):
         return None
     return _PreparedLine(
-        timestamp(started + exchange.epoch_offset + seconds),
+        timestamp(started + context.epoch_offset + seconds),
         _BEGINNING,
-        exchange.id,
+        context.id,
         middle,
         round(seconds * 10_000) / 10,
         round(wait * 10_000) / 10,

@@ -35,22 +35,22 @@ class RequestLog(PoolListener):
         self._prepared = None if sink is None else PreparedLines(sink.scrubber)
         self._region_told_at = self._region_refused_at = self._host_told_at = _NEVER
 
-    def request_finished(self, exchange: RequestContext, status: int, seconds: float) -> None:
+    def request_ended(self, context: RequestContext, status: int, seconds: float) -> None:
         """See :class:`gemproxy.core.interfaces.Telemetry`."""
-        now = exchange.started + exchange.epoch_offset + seconds
+        now = context.started + context.epoch_offset + seconds
         sink, prepared = self._sink, self._prepared
         if sink is None or prepared is None:
-            publish(line_of(exchange, status, seconds), now)
-        elif sink.takes_json(now) and (line := prepared.line(exchange, status, seconds)):
+            publish(line_of(context, status, seconds), now)
+        elif sink.takes_json(now) and (line := prepared.line(context, status, seconds)):
             sink.write_json(line)
-        elif not exchange.turned_away or sink.admits(_REFUSED, exchange.outcome, now):
-            sink.write(line_of(exchange, status, seconds), now)
-        if exchange.outcome == _REGION:
-            self._tell_region(exchange)
-        elif exchange.outcome == _SUCCESS and exchange.attempts:
+        elif not context.turned_away or sink.admits(_REFUSED, context.outcome, now):
+            sink.write(line_of(context, status, seconds), now)
+        if context.outcome == _REGION:
+            self._tell_region(context)
+        elif context.outcome == _SUCCESS and context.attempts:
             self._region_refused_at = _NEVER
-        elif exchange.outcome == _HOST:
-            self._tell_host(exchange)
+        elif context.outcome == _HOST:
+            self._tell_host(context)
 
     def region_refused(self, now: float) -> bool:
         """Whether Google has refused this host's location in the last minutes."""
@@ -73,27 +73,27 @@ class RequestLog(PoolListener):
                 **_cause(change.last_error),
             )
 
-    def _tell_region(self, exchange: RequestContext) -> None:
+    def _tell_region(self, context: RequestContext) -> None:
         """Warn: Google refuses this host's address, whatever the key."""
-        self._region_refused_at = exchange.started
-        if exchange.started < self._region_told_at + _MINUTE:
+        self._region_refused_at = context.started
+        if context.started < self._region_told_at + _MINUTE:
             return
-        self._region_told_at = exchange.started
+        self._region_told_at = context.started
         self._log.error(
             "Google does not serve this host's location; no key is at fault",
-            request_id=exchange.id,
-            message=first_sentence(exchange.attempts[-1].outcome.message),
+            request_id=context.id,
+            message=first_sentence(context.attempts[-1].outcome.message),
         )
 
-    def _tell_host(self, exchange: RequestContext) -> None:
+    def _tell_host(self, context: RequestContext) -> None:
         """Warn, rate-limited: this machine is out of resources."""
-        if exchange.started < self._host_told_at + _MINUTE:
+        if context.started < self._host_told_at + _MINUTE:
             return
-        self._host_told_at = exchange.started
+        self._host_told_at = context.started
         self._log.error(
             "this machine has no resources left for a connection; no key is at fault",
-            request_id=exchange.id,
-            message=exchange.attempts[-1].outcome.message,
+            request_id=context.id,
+            message=context.attempts[-1].outcome.message,
         )
 
 

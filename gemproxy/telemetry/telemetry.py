@@ -23,13 +23,13 @@ class Telemetries:
     """Several ``Telemetry`` as one. The loop is written out here, since every request passes it."""
 
     def __init__(self, *parts: Telemetry) -> None:
-        self._parts = tuple(part.request_finished for part in parts)
+        self._parts = tuple(part.request_ended for part in parts)
 
-    def request_finished(self, exchange: RequestContext, status: int, seconds: float) -> None:
+    def request_ended(self, context: RequestContext, status: int, seconds: float) -> None:
         """See :class:`gemproxy.core.interfaces.Telemetry`."""
         for listener in self._parts:
             try:
-                listener(exchange, status, seconds)
+                listener(context, status, seconds)
             except Exception:  # noqa: BLE001 - see the module
                 _log_failure(listener)
 

@@ -48,7 +48,7 @@ CHANGES = SettingsChange(
 )
 
 
-def exchange(request_id: str = "req_1") -> RequestContext:
+def context(request_id: str = "req_1") -> RequestContext:
     """A request that one key refused and another served, ten seconds ago."""
     began = NOON - 10
     busy = Outcome(
@@ -86,8 +86,8 @@ class Told:
     def __init__(self) -> None:
         self.requests: list[tuple[str, str, int, str]] = []
 
-    def request_finished(self, exchange: Any, status: int, seconds: float) -> None:
-        self.requests.append((exchange.id, exchange.route, status, exchange.outcome))
+    def request_ended(self, context: Any, status: int, seconds: float) -> None:
+        self.requests.append((context.id, context.route, status, context.outcome))
 
 
 def key(name: str, **options: Any) -> Key:
@@ -112,7 +112,7 @@ class AdminStage:
         self.pool = pool or KeyPool(self.keys, PoolSettings())
         self.models = ModelBreakers(failure_threshold=1)
         self.history = RequestHistory()
-        self.history.request_finished(exchange(), 200, 0.8125)
+        self.history.request_ended(context(), 200, 0.8125)
         self.service = ServiceStatus(
             version="1.2.3",
             started_at=NOON - 3600,

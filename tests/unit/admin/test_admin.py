@@ -12,7 +12,7 @@ from fakes.admin import (
     TOKEN,
     AdminStage,
     all_of,
-    exchange,
+    context,
     key,
 )
 from twisted.internet.defer import Deferred
@@ -775,7 +775,7 @@ def test_the_latest_requests(stage):
 
 def test_how_many_requests_are_shown(stage):
     for n in range(500):
-        stage.history.request_finished(exchange(f"req_{n}"), 200, 1.0)
+        stage.history.request_ended(context(f"req_{n}"), 200, 1.0)
     for query, number in [
         ("", 100),
         ("?limit=1", 1),

@@ -110,8 +110,8 @@ def test_many_rows_are_added_up_in_turns_and_none_is_lost():
 def test_what_the_ledger_counts_is_what_the_curves_show():
     """Also after a restart, for which the state keeps the rows."""
     ledger, restarted = MetricsLedger(), MetricsLedger()
-    ledger.request_finished(RequestContext("a", "/v1/chat/completions", NOON - 50), 200, 0.5)
-    ledger.request_finished(RequestContext("b", "/v1/chat/completions", NOON + 1), 503, 0.5)
+    ledger.request_ended(RequestContext("a", "/v1/chat/completions", NOON - 50), 200, 0.5)
+    ledger.request_ended(RequestContext("b", "/v1/chat/completions", NOON + 1), 503, 0.5)
     restarted.restore(ledger.rows(), NOW)
     for each in (ledger, restarted):
         minutes = hour_of(*each.rows_of(MINUTE))

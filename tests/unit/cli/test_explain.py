@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from fakes.admin import NOON, exchange
+from fakes.admin import NOON, context
 
 from gemproxy.core.context import Refusal
 from gemproxy.pool.outcome import Charge, Outcome, Verdict
@@ -54,10 +54,10 @@ def test_the_story_of_a_request_that_failed_over(daemon, gemproxy):
 
 
 def finish(daemon, request_id, status, seconds, **changes):
-    told = exchange(request_id)
+    told = context(request_id)
     for name, value in changes.items():
         setattr(told, name, value)
-    daemon.stage.history.request_finished(told, status, seconds)
+    daemon.stage.history.request_ended(told, status, seconds)
 
 
 def test_no_key_was_left(daemon, gemproxy):
@@ -82,11 +82,11 @@ def test_no_key_was_left(daemon, gemproxy):
 
 
 def test_an_outage_is_charged_to_the_model(daemon, gemproxy):
-    told = exchange("req_3")
+    told = context("req_3")
     for attempt in told.attempts:
         attempt.outcome = Outcome(Verdict.NETWORK, message="Connection refused.\n\x1b[31mX")
         attempt.charge = Charge.MODEL
-    daemon.stage.history.request_finished(told, 502, 1.0)
+    daemon.stage.history.request_ended(told, 502, 1.0)
     _, out, _ = gemproxy("explain", "req_3")
     assert (
         "The key alpha got no answer from Google (network) after 102 ms; "
@@ -103,10 +103,10 @@ def test_a_request_that_no_key_was_asked_for(daemon, gemproxy):
 
 @pytest.mark.parametrize("verdict", Verdict)
 def test_every_outcome_has_words(daemon, gemproxy, verdict):
-    told = exchange("req_4")
+    told = context("req_4")
     told.attempts[0].outcome = Outcome(verdict)
     told.attempts[0].charge = Charge.NOBODY
-    daemon.stage.history.request_finished(told, 200, 1.0)
+    daemon.stage.history.request_ended(told, 200, 1.0)
     _, out, _ = gemproxy("explain", "req_4")
     assert f"({verdict.value}) after 102 ms; charged to nobody." in out
     assert "came to an end" not in out
@@ -114,9 +114,9 @@ def test_every_outcome_has_words(daemon, gemproxy, verdict):
 
 @pytest.mark.parametrize("reason", Reason)
 def test_every_reason_has_words(daemon, gemproxy, reason):
-    told = exchange("req_5")
+    told = context("req_5")
     told.attempts[0].skipped_keys = [SkippedKey("gamma", reason)]
-    daemon.stage.history.request_finished(told, 200, 1.0)
+    daemon.stage.history.request_ended(told, 200, 1.0)
     status, out, _ = gemproxy("explain", "req_5")
     assert status == 0
     assert " Passed over: gamma (" in out

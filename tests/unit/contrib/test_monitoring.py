@@ -68,7 +68,7 @@ def exposition():
         )
         finished.stream, finished.first_byte = True, NOW + 0.5
         finished.usage = TokenUsage(input=10, cached=4, output=20, reasoning=5, total=30)
-        metrics.request_finished(finished, 200, 2.0)
+        metrics.request_ended(finished, 200, 2.0)
     metrics.checkpoint_finished(StoreStatus("sqlite"), 0.01)
     return metrics.render("")[1].decode()
 

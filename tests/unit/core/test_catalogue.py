@@ -54,12 +54,12 @@ class Stage:
             seconds=lambda: self.now,
             scrub=lambda text: text.replace("secret-of-", "…"),
         )
-        self.exchanges = []
+        self.contexts = []
 
     def names(self):
-        exchange = RequestContext("req_1", "/v1/models", self.now)
-        self.exchanges.append(exchange)
-        return [model.id for model in asyncio.run(self.catalogue.models(exchange))]
+        context = RequestContext("req_1", "/v1/models", self.now)
+        self.contexts.append(context)
+        return [model.id for model in asyncio.run(self.catalogue.models(context))]
 
     @property
     def paths(self):
@@ -111,7 +111,7 @@ def test_another_key_is_asked_where_one_fails(failure):
     stage = Stage(a=[failure], b=[page("m")])
     assert stage.names() == ["m"]
     assert stage.upstream.keys_used == ["a", "b"]
-    assert len(stage.exchanges[0].attempts) == 2
+    assert len(stage.contexts[0].attempts) == 2
 
 
 def test_what_listing_brings_says_nothing_of_a_key():
@@ -157,7 +157,7 @@ def test_an_upstream_that_echoes_a_key_is_not_quoted():
     with pytest.raises(ProxyError) as refused:
         stage.names()
     assert "secret-of-a" not in refused.value.message
-    (attempt,) = stage.exchanges[0].attempts
+    (attempt,) = stage.contexts[0].attempts
     assert "secret-of-a" not in attempt.outcome.message
     assert attempt.outcome.verdict is not Verdict.SUCCESS
 

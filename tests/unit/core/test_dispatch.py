@@ -100,21 +100,21 @@ class Proxy:
             b'{"model":"%b",%b"messages":[{"role":"user","content":"%b"}]}'
             % (model.encode(), fields, said.encode())
         )
-        self.exchange = RequestContext("r", "/v1/chat/completions", self.now)
+        self.context = RequestContext("r", "/v1/chat/completions", self.now)
         writer = RecordingWriter()
-        asyncio.run(self.serve(raw, self.exchange, writer))
+        asyncio.run(self.serve(raw, self.context, writer))
         return writer
 
-    async def serve(self, body, exchange, writer, *, brief=False):
-        job = self.endpoint.decode(body, exchange, brief=brief)
-        await self.dispatcher.dispatch(job, exchange, writer)
+    async def serve(self, body, context, writer, *, brief=False):
+        job = self.endpoint.decode(body, context, brief=brief)
+        await self.dispatcher.dispatch(job, context, writer)
 
     def status(self, name):
         return self.pool.status(name, self.now)
 
     @property
     def charges(self):
-        return [attempt.charge for attempt in self.exchange.attempts]
+        return [attempt.charge for attempt in self.context.attempts]
 
 
 @pytest.mark.parametrize("comes_later", [False, True])
@@ -125,9 +125,9 @@ def test_an_answer_is_translated_and_counted(comes_later):
     writer = proxy.ask()
     assert writer.json["choices"][0]["message"]["content"] == "Hello."
     assert writer.json["model"] == "gemini-2.5-flash"
-    assert proxy.exchange.outcome == "success"
-    assert proxy.exchange.usage.total == 10
-    assert proxy.exchange.key_name == "a"
+    assert proxy.context.outcome == "success"
+    assert proxy.context.usage.total == 10
+    assert proxy.context.key_name == "a"
     _, request = proxy.upstream.requests[0]
     assert request.path == b"/v1beta/models/gemini-2.5-flash:generateContent"
     assert proxy.status("a").success_count == 1
@@ -142,7 +142,7 @@ def test_a_large_answer_is_translated_in_a_thread():
     (choice,) = proxy.ask(more=b'"logprobs":true,"top_logprobs":20').json["choices"]
     assert len(choice["logprobs"]["content"]) == 2000
     assert proxy.in_threads == 1
-    assert proxy.exchange.outcome == "success"
+    assert proxy.context.outcome == "success"
     assert proxy.ask().json["choices"][0]["message"]["content"] == "Hi."
     assert proxy.in_threads == 1
 
@@ -153,7 +153,7 @@ def test_a_large_answer_that_says_nothing_is_told_by_its_thread():
     proxy = Proxy(FakeGemini(a=[empty], b=[whole("Hi.")]))
     assert proxy.ask().json["choices"][0]["message"]["content"] == "Hi."
     assert proxy.in_threads == 1
-    assert len(proxy.exchange.attempts) == 2
+    assert len(proxy.context.attempts) == 2
 
 
 def test_tokens_of_an_answer_are_used_by_the_key_that_gave_it():
@@ -164,7 +164,7 @@ def test_tokens_of_an_answer_are_used_by_the_key_that_gave_it():
     proxy.ask()
     assert proxy.charges == [Charge.KEY, Charge.KEY]
     used = {key.name: key.usage.uses[0][1] for key in proxy.pool.snapshot(NOON).keys}
-    assert used["b"] == proxy.exchange.usage.total
+    assert used["b"] == proxy.context.usage.total
     assert used["a"] == len(proxy.upstream.requests[0][1].body) // 4 != used["b"]
 
 
@@ -179,7 +179,7 @@ def test_nothing_of_a_request_waits_for_the_garbage_collector(stream, failure):
         left = weakref.ref(proxy.ask(stream=stream))
     finally:
         gc.enable()
-    assert proxy.exchange.outcome == "success"
+    assert proxy.context.outcome == "success"
     assert left() is None
 
 
@@ -311,7 +311,7 @@ def test_every_keys_overload_is_the_models_and_opens_no_key():
     proxy.upstream.scripts = {name: [whole()] for name in "abcd"}
     proxy.now += 1.5
     proxy.ask()
-    assert proxy.exchange.outcome == "success"
+    assert proxy.context.outcome == "success"
 
 
 @pytest.mark.parametrize("failure", [OVERLOADED, FailureKind.RESET, FailureKind.FIRST_BYTE_TIMEOUT])
@@ -437,7 +437,7 @@ def test_a_cooldown_is_for_one_model_only():
     with pytest.raises(QuotaExhausted):
         proxy.ask()
     proxy.ask(model="gemini-2.5-pro")
-    assert proxy.exchange.outcome == "success"
+    assert proxy.context.outcome == "success"
 
 
 def test_bad_keys_are_never_shown_to_the_client_as_401():
@@ -503,7 +503,7 @@ def test_what_a_middlebox_said_to_one_key_is_not_charged_to_it_though_another_se
     proxy = Proxy(FakeGemini(a=[PORTAL], b=[whole()]))
     proxy.ask()
     assert proxy.charges == [Charge.NOBODY, Charge.KEY]
-    said = proxy.exchange.attempts[0].outcome.message
+    said = proxy.context.attempts[0].outcome.message
     assert said == "answered 403 not in Google's form: Access denied by ACME"
 
 
@@ -514,7 +514,7 @@ def test_a_page_of_a_captive_portal_is_not_charged_to_a_key(stream):
     proxy = Proxy(FakeGemini(a=[page], b=[served]))
     assert proxy.ask(stream=stream).finished
     assert proxy.charges == [Charge.NOBODY, Charge.KEY]
-    assert proxy.exchange.attempts[0].outcome.verdict is Verdict.NETWORK
+    assert proxy.context.attempts[0].outcome.verdict is Verdict.NETWORK
 
 
 def test_a_way_that_is_silent_is_tried_twice_and_not_with_every_key():
@@ -539,7 +539,7 @@ def test_a_machine_out_of_descriptors_is_told_at_once_and_charged_to_nobody():
             proxy.ask()
         assert (seen(caught.value).status, caught.value.retry_after) == (503, 1)
         assert proxy.charges == [Charge.NOBODY]
-        assert proxy.exchange.outcome == "host"
+        assert proxy.context.outcome == "host"
         proxy.upstream.scripts["b"] = [FailureKind.EXHAUSTED]
     assert proxy.status("a").failure_count == 0
     proxy.upstream.scripts = {"a": [whole()], "b": [whole()]}
@@ -566,7 +566,7 @@ def test_a_missing_signature_that_is_told_in_a_200_is_the_requests_own():
     assert (seen(caught.value).status, caught.value.param) == (400, "messages")
     assert "secret" not in caught.value.message
     assert proxy.upstream.keys_used == ["a"]
-    assert proxy.exchange.outcome == "request"
+    assert proxy.context.outcome == "request"
 
 
 def test_a_secret_in_the_words_of_a_block_is_scrubbed():
@@ -595,8 +595,8 @@ def test_the_trial_of_a_model_is_over_with_the_first_chunk():
         proxy.upstream.scripts["a"] = [whole()]
         writer = RecordingWriter()
         body = b'{"model":"gemini-2.5-flash","messages":[{"role":"user","content":"Hi"}]}'
-        exchange = RequestContext("s", "/", proxy.now)
-        await proxy.serve(body, exchange, writer)
+        context = RequestContext("s", "/", proxy.now)
+        await proxy.serve(body, context, writer)
         return writer.json["choices"][0]["message"]["content"]
 
     slow = Slow()
@@ -692,7 +692,7 @@ def test_a_client_that_leaves_costs_no_key_anything():
     proxy = Proxy(Gone(a=[whole()]))
     with pytest.raises(Leaves):
         proxy.ask()
-    assert proxy.exchange.attempts[0].outcome.verdict is Verdict.CLIENT_GONE
+    assert proxy.context.attempts[0].outcome.verdict is Verdict.CLIENT_GONE
     assert proxy.charges == [Charge.NOBODY]
     assert proxy.status("a").failure_count == 0
 
@@ -725,13 +725,13 @@ class TestSkippedKeys:
         return [(seen.key, seen.reason.value) for seen in skipped_keys]
 
     def of_attempts(self, proxy):
-        return [self.reasons(attempt.skipped_keys) for attempt in proxy.exchange.attempts]
+        return [self.reasons(attempt.skipped_keys) for attempt in proxy.context.attempts]
 
     def test_nobody_where_all_keys_are_well(self):
         proxy = Proxy(FakeGemini(a=[whole()], b=[whole()]))
         proxy.ask()
         assert self.of_attempts(proxy) == [[]]
-        assert proxy.exchange.refused is None
+        assert proxy.context.refused is None
 
     def test_each_attempt_knows_who_was_not_eligible(self):
         proxy = Proxy(
@@ -742,23 +742,23 @@ class TestSkippedKeys:
         off, a, b = ("off", "disabled"), ("a", "cooling_down"), ("b", "already_tried")
         assert proxy.upstream.keys_used == ["a", "b", "c"]
         assert self.of_attempts(proxy) == [[off], [off, a], [off, a, b]]
-        assert proxy.exchange.attempts[1].skipped_keys[1].until == NOON + 30
-        assert proxy.exchange.refused is None
+        assert proxy.context.attempts[1].skipped_keys[1].until == NOON + 30
+        assert proxy.context.refused is None
 
     def test_a_request_for_which_no_key_was_left_knows_why(self):
         proxy = Proxy(FakeGemini(a=[quota(PER_MINUTE, "30s")], b=[INVALID_KEY]))
         with pytest.raises(QuotaExhausted):
             proxy.ask()
-        assert len(proxy.exchange.attempts) == 2
-        assert proxy.exchange.refused.outcome == "rate_limit_exceeded"
-        assert self.reasons(proxy.exchange.refused.skipped_keys) == [
+        assert len(proxy.context.attempts) == 2
+        assert proxy.context.refused.outcome == "rate_limit_exceeded"
+        assert self.reasons(proxy.context.refused.skipped_keys) == [
             ("a", "cooling_down"),
             ("b", "circuit_open"),
         ]
         with pytest.raises(QuotaExhausted):
             proxy.ask()
-        assert proxy.exchange.attempts == []
-        assert self.reasons(proxy.exchange.refused.skipped_keys) == [
+        assert proxy.context.attempts == []
+        assert self.reasons(proxy.context.refused.skipped_keys) == [
             ("a", "cooling_down"),
             ("b", "circuit_open"),
         ]
@@ -768,14 +768,14 @@ class TestSkippedKeys:
         with pytest.raises(UpstreamUnavailable):
             proxy.ask()
         assert self.of_attempts(proxy) == [[], [("a", "already_tried")]]
-        assert proxy.exchange.refused is None
+        assert proxy.context.refused is None
 
     def test_neither_was_one_that_the_same_key_served_in_the_end(self):
         proxy = Proxy(FakeGemini(off=[whole()], a=[OVERLOADED, whole()]))
         proxy.pool.disable("off")
         proxy.ask()
         assert self.of_attempts(proxy) == [[("off", "disabled")]] * 2
-        assert proxy.exchange.refused is None
+        assert proxy.context.refused is None
 
 
 # --- what a client should know of another try -----------------------------------------------------
@@ -890,9 +890,9 @@ def test_a_failed_hop_is_asked_for_again_and_not_the_whole_answer(failure, strea
     assert came(writer, stream=stream) == ("One two." + " " * stream, "stop")
     assert tokens_sent(proxy) == [None, "after One ", "after One "]
     assert proxy.slept == [0.1]
-    usage = proxy.exchange.usage
+    usage = proxy.context.usage
     assert (usage.input, usage.output, usage.total) == (5, 12, 17)
-    assert proxy.exchange.outcome == "success"
+    assert proxy.context.outcome == "success"
     assert proxy.charges == [Charge.NOBODY, Charge.KEY]
 
 
@@ -925,9 +925,9 @@ def test_a_hop_that_fails_for_good_ends_the_answer_at_its_length(failure, stream
     text, reason = came(proxy.ask(stream=stream), stream=stream)
     assert text.split() == ["One", "two"]
     assert reason == "length"
-    assert proxy.exchange.usage.output == 20
-    assert proxy.exchange.outcome not in {"success", "blocked"}
-    assert proxy.exchange.attempts[-1].outcome.message
+    assert proxy.context.usage.output == 20
+    assert proxy.context.outcome not in {"success", "blocked"}
+    assert proxy.context.attempts[-1].outcome.message
     # What failed is the hop, three times where that could help; and the model was not out of order.
     assert len(proxy.upstream.requests) == (5 if failure is OVERLOADED else 3)
     assert proxy.dispatcher._models.delay("gemini-2.5-flash", proxy.now) == 0
@@ -939,8 +939,8 @@ def test_a_hop_that_breaks_off_within_ends_the_stream_at_its_length():
     proxy = Proxy(FakeGemini(a=[hop("One", stream=True), broken]))
     text, reason = came(proxy.ask(stream=True), stream=True)
     assert (text.split(), reason) == (["One", "tw"], "length")
-    assert proxy.exchange.outcome == "broken_off"
-    assert proxy.exchange.attempts[-1].outcome.reason == "reset"
+    assert proxy.context.outcome == "broken_off"
+    assert proxy.context.attempts[-1].outcome.reason == "reset"
 
 
 def test_a_call_that_breaks_off_in_a_further_hop_is_not_given():
@@ -1026,7 +1026,7 @@ def test_refused_log_probabilities_are_asked_for_once(message, stream, attempts)
     # The model is known to refuse them now.
     proxy.ask(stream=stream, more=ASKS_FOR_LOGPROBS)
     assert not asks_for_logprobs(proxy, 2)
-    assert len(proxy.exchange.attempts) == 1
+    assert len(proxy.context.attempts) == 1
 
 
 def test_a_refusal_of_log_probabilities_is_of_one_model_and_one_way_and_for_an_hour():

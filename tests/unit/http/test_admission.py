@@ -98,10 +98,10 @@ class Stage:
     def __getattr__(self, name):
         return getattr(self.lifecycle, name)
 
-    def request_finished(self, exchange, status, _seconds):
-        self.told.append((exchange.route, status))
+    def request_ended(self, context, status, _seconds):
+        self.told.append((context.route, status))
 
-    async def serve(self, _exchange, writer):
+    async def serve(self, _context, writer):
         work = Deferred()
         self.works.append(work)
         await work

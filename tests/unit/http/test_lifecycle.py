@@ -32,8 +32,8 @@ class Told:
     def __init__(self):
         self.requests = []
 
-    def request_finished(self, exchange, status, seconds):
-        self.requests.append((exchange.id, status, exchange.outcome, seconds))
+    def request_ended(self, context, status, seconds):
+        self.requests.append((context.id, status, context.outcome, seconds))
 
 
 class Stage:
@@ -57,7 +57,7 @@ class Stage:
         )
         self.connect()
 
-    async def serve(self, exchange, writer):
+    async def serve(self, context, writer):
         writer.answer(b"{}")
 
     def check_head(self, request):
@@ -112,7 +112,7 @@ def log():
 
 
 def raising(error):
-    async def serve(_exchange, _writer):
+    async def serve(_context, _writer):
         raise error
 
     return serve
@@ -139,7 +139,7 @@ def test_a_defect_is_a_500_that_says_nothing_and_a_log_line_that_says_all_but_se
 
 
 def test_a_defect_within_a_stream_ends_it_with_an_error_event(stage, log):
-    async def serve(_exchange, writer):
+    async def serve(_context, writer):
         writer.begin_stream()
         writer.write(b"data: 1\n\n")
         raise LookupError(SECRET)
@@ -188,7 +188,7 @@ def test_a_client_that_leaves_cancels_the_work_and_frees_its_place(stage):
     cancelled = []
     waiting = Deferred(cancelled.append)
 
-    async def serve(_exchange, _writer):
+    async def serve(_context, _writer):
         await waiting
 
     stage.serve = serve
@@ -206,7 +206,7 @@ def test_a_client_that_leaves_cancels_the_work_and_frees_its_place(stage):
 def test_one_request_too_many_is_turned_away_and_takes_no_place():
     stage = Stage(max_in_flight=1)
 
-    async def serve(_exchange, _writer):
+    async def serve(_context, _writer):
         await Deferred()
 
     stage.serve = serve
@@ -233,7 +233,7 @@ def test_a_drain_turns_new_requests_away_and_closes_their_connection(stage):
 
 
 def test_what_is_cut_off_before_its_answer_is_told_so(stage):
-    async def serve(_exchange, _writer):
+    async def serve(_context, _writer):
         await Deferred()
 
     stage.serve = serve
@@ -246,7 +246,7 @@ def test_what_is_cut_off_before_its_answer_is_told_so(stage):
 
 
 def test_a_stream_that_is_cut_off_ends_with_an_error_event(stage):
-    async def serve(_exchange, writer):
+    async def serve(_context, writer):
         writer.begin_stream()
         writer.write(b"data: 1\n\n")
         await Deferred()
@@ -261,7 +261,7 @@ def test_a_stream_that_is_cut_off_ends_with_an_error_event(stage):
 
 
 def failing_late(clock, seconds):
-    async def serve(_exchange, writer):
+    async def serve(_context, writer):
         writer.await_stream()
         await deferLater(clock, seconds)
         raise NoHealthyKeys("No key can serve.", retry_after=7)

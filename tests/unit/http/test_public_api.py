@@ -96,8 +96,8 @@ class Stage:
         channel.makeConnection(transport)
         return transport, channel
 
-    def request_finished(self, exchange, status, seconds):
-        self.told.append((status, exchange.outcome, seconds))
+    def request_ended(self, context, status, seconds):
+        self.told.append((status, context.outcome, seconds))
 
     def send(self, request):
         """The upstream."""

@@ -80,8 +80,8 @@ class Server:
     def __getattr__(self, name):
         return getattr(self.lifecycle, name)
 
-    def request_finished(self, exchange, status, _seconds):
-        self.told.append((status, exchange.outcome))
+    def request_ended(self, context, status, _seconds):
+        self.told.append((status, context.outcome))
 
     async def connect(self):
         if self.kind == "unix":
@@ -139,8 +139,8 @@ def server(request, tmp_path):
 
 
 def unary(size):
-    async def serve(exchange, writer):
-        exchange.outcome = "success"
+    async def serve(context, writer):
+        context.outcome = "success"
         writer.answer(b"x" * size)
 
     return serve
@@ -149,7 +149,7 @@ def unary(size):
 def stream(size, cancelled):
     """Writes ``size`` bytes and then waits for the upstream, which says no more."""
 
-    async def serve(_exchange, writer):
+    async def serve(_context, writer):
         writer.begin_stream()
         for _ in range(size // 1000):
             writer.write(b"data: " + b"x" * 992 + b"\n\n")
@@ -263,13 +263,13 @@ async def test_what_waited_in_an_earlier_request_is_not_held_against_a_client(se
     """A Unix socket does not count what was ever taken, only what waits now."""
     gates = []
 
-    async def serve(exchange, writer):
+    async def serve(context, writer):
         writer.begin_stream()
         writer.write(b"x" * 1000)
         gates.append(Deferred())
         await gates[-1]
         writer.finish()
-        exchange.outcome = "success"
+        context.outcome = "success"
 
     client = await server.connect()
     client.settimeout(5)

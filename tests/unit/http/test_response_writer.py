@@ -36,7 +36,7 @@ class Stage:
     def __init__(self, heartbeat=15.0, version=b"HTTP/1.1", headers_after=None):
         self.clock = Clock()
         self.clock.advance(1_790_000_000)
-        self.exchange = RequestContext("req_1", "/", self.clock.seconds())
+        self.context = RequestContext("req_1", "/", self.clock.seconds())
         self.site = ProxySite(Resource(), self.clock, OpenGate(self.clock), OPENAI_ERRORS)
         self.site.fast_routes[b"POST", b"/"] = self.begin
         self.heartbeat = heartbeat
@@ -51,7 +51,7 @@ class Stage:
         self.writer = RequestWriter(
             self.clock,
             request,
-            self.exchange,
+            self.context,
             b"",
             self.heartbeat,
             OPENAI_ERRORS,
@@ -70,7 +70,7 @@ class Stage:
 def test_an_answer_is_one_whole_message():
     stage = Stage()
     stage.clock.advance(0.25)
-    stage.exchange.attempts.append(Attempt("id", "alpha", 0.0))
+    stage.context.attempts.append(Attempt("id", "alpha", 0.0))
     stage.writer.answer(b'{"a":1}')
     head, _, body = stage.sent.partition(b"\r\n\r\n")
     assert body == b'{"a":1}'
@@ -93,7 +93,7 @@ def test_a_clock_that_is_set_back_gives_neither_an_old_date_nor_a_time_before_th
 
 def test_a_keys_name_is_told_to_those_who_may_know_and_cannot_break_the_head():
     stage = Stage()
-    stage.exchange.attempts.append(Attempt("id", "schlüssel-1", 0.0))
+    stage.context.attempts.append(Attempt("id", "schlüssel-1", 0.0))
     stage.writer.tells_key = True
     stage.writer.answer(b"{}")
     assert b"x-gemproxy-key: schl\\xfcssel-1\r\n" in stage.sent

@@ -82,7 +82,7 @@ class Running:
         for _ in range(requests):
             done = RequestContext("req_1", "/v1/chat/completions", self.clock.seconds(), MODEL)
             done.epoch_offset = self.clock.wall() - self.clock.seconds()
-            self.live.metrics.request_finished(done, 200, 0.0)
+            self.live.metrics.request_ended(done, 200, 0.0)
         self.clock.advance(5)
 
     def hours(self):
@@ -99,7 +99,7 @@ class Running:
         self.pool.record(lease, outcome, now)
         attempt = Attempt(lease.key.id, lease.key.name, now)
         done = RequestContext("req_1", "/v1/chat/completions", now, MODEL, attempts=[attempt])
-        self.live.metrics.request_finished(done, 200, 0.0)
+        self.live.metrics.request_ended(done, 200, 0.0)
 
 
 @pytest.fixture

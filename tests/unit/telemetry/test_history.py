@@ -17,7 +17,7 @@ COOLING = SkippedKey("alpha", Reason.COOLING_DOWN, NOW + 30)
 TRIED = SkippedKey("beta", Reason.ALREADY_TRIED)
 
 
-def exchange(request_id="r", **more):
+def context(request_id="r", **more):
     return RequestContext(request_id, "/v1/chat/completions", NOW, **more)
 
 
@@ -31,15 +31,15 @@ def ids(history, *limit):
 
 
 def turned_away(request_id, outcome="invalid_api_key"):
-    return exchange(request_id, outcome=outcome, turned_away=True)
+    return context(request_id, outcome=outcome, turned_away=True)
 
 
 def test_who_is_turned_away_pushes_nobody_else_out():
     history = RequestHistory(capacity=5, turned_away=3)
     for number in range(5):
-        history.request_finished(exchange(f"real-{number}"), 200, 1.0)
+        history.request_ended(context(f"real-{number}"), 200, 1.0)
     for number in range(600):
-        history.request_finished(turned_away(f"anonymous-{number}"), 401, 0.0)
+        history.request_ended(turned_away(f"anonymous-{number}"), 401, 0.0)
     assert [history.find(f"real-{number}").request.status for number in range(5)] == [200] * 5
     assert history.find("anonymous-599").request.outcome == "invalid_api_key"
     assert history.find("anonymous-0") is None
@@ -47,17 +47,17 @@ def test_who_is_turned_away_pushes_nobody_else_out():
 
 def test_nor_does_it_take_anothers_id():
     history = RequestHistory()
-    history.request_finished(turned_away("same"), 401, 0.0)
-    history.request_finished(exchange("same", outcome="success"), 200, 1.0)
-    history.request_finished(turned_away("same"), 401, 0.0)
+    history.request_ended(turned_away("same"), 401, 0.0)
+    history.request_ended(context("same", outcome="success"), 200, 1.0)
+    history.request_ended(turned_away("same"), 401, 0.0)
     assert history.find("same").request.status == 200
 
 
 def test_the_list_has_them_in_their_order_but_few():
     history = RequestHistory()
     for number in range(20):
-        history.request_finished(exchange(f"real-{number}"), 200, float(number))
-        history.request_finished(turned_away(f"not-{number}"), 401, number + 0.5)
+        history.request_ended(context(f"real-{number}"), 200, float(number))
+        history.request_ended(turned_away(f"not-{number}"), 401, number + 0.5)
     told = ids(history, 10)
     assert told[:4] == ["not-19", "real-19", "not-18", "real-18"]
     assert [name for name in told if name.startswith("not")] == ["not-19", "not-18"]
@@ -65,13 +65,13 @@ def test_the_list_has_them_in_their_order_but_few():
     assert ids(history, 1) == ["real-19"]
     only = RequestHistory()
     for number in range(20):
-        only.request_finished(turned_away(f"not-{number}"), 421, 0.0)
+        only.request_ended(turned_away(f"not-{number}"), 421, 0.0)
     assert len(only.latest()) == 20
 
 
 def test_a_request_is_told_in_plain_values():
     history = RequestHistory()
-    served = exchange(
+    served = context(
         model="gemini-2.5-flash",
         stream=True,
         attempts=[attempt("alpha", Verdict.SERVICE, 503), attempt("beta", Verdict.SUCCESS)],
@@ -79,7 +79,7 @@ def test_a_request_is_told_in_plain_values():
         first_byte=NOW + 0.75,
         usage=TokenUsage(input=7, output=3, total=10),
     )
-    history.request_finished(served, 200, 1.23456)
+    history.request_ended(served, 200, 1.23456)
     assert history.latest() == [
         RequestRecord(
             id="r",
@@ -101,7 +101,7 @@ def test_a_request_is_told_in_plain_values():
 
 def test_what_is_not_known_is_none():
     history = RequestHistory()
-    history.request_finished(exchange(outcome="invalid_api_key"), 401, 0.001)
+    history.request_ended(context(outcome="invalid_api_key"), 401, 0.001)
     (record,) = history.latest()
     assert (record.model, record.key, record.attempts) == (None, None, 0)
     assert (record.first_byte_ms, record.prompt_tokens, record.completion_tokens) == (None,) * 3
@@ -110,7 +110,7 @@ def test_what_is_not_known_is_none():
 def test_the_newest_come_first():
     history = RequestHistory()
     for n in range(150):
-        history.request_finished(exchange(f"r{n}"), 200, 1.0)
+        history.request_ended(context(f"r{n}"), 200, 1.0)
     assert ids(history, 3) == ["r149", "r148", "r147"]
     assert len(ids(history)) == 100
     assert len(ids(history, 500)) == 150
@@ -119,14 +119,14 @@ def test_the_newest_come_first():
 def test_the_oldest_make_room():
     history = RequestHistory(capacity=3)
     for n in range(5):
-        history.request_finished(exchange(f"r{n}"), 200, 1.0)
+        history.request_ended(context(f"r{n}"), 200, 1.0)
     assert ids(history, 500) == ["r4", "r3", "r2"]
     assert history.find("r1") is None
 
 
 def test_every_decision_is_explained():
     history = RequestHistory()
-    failed = exchange(
+    failed = context(
         attempts=[
             attempt("beta", Verdict.QUOTA_DAY, 429, skipped_keys=[COOLING]),
             attempt("gamma", Verdict.NETWORK, None, Charge.MODEL, skipped_keys=[COOLING, TRIED]),
@@ -134,7 +134,7 @@ def test_every_decision_is_explained():
         outcome="network",
         refused=Refusal("rate_limit_exceeded", [COOLING, TRIED]),
     )
-    history.request_finished(failed, 502, 1.0)
+    history.request_ended(failed, 502, 1.0)
     assert history.find("r") == RequestExplanation(
         request=history.latest()[0],
         attempts=(
@@ -149,7 +149,7 @@ def test_every_decision_is_explained():
 
 def test_of_two_requests_with_one_id_the_newer_is_found():
     history = RequestHistory()
-    history.request_finished(exchange("same"), 500, 1.0)
-    history.request_finished(exchange("same"), 200, 2.0)
+    history.request_ended(context("same"), 500, 1.0)
+    history.request_ended(context("same"), 200, 2.0)
     assert history.find("same").request.status == 200
     assert history.find("another") is None

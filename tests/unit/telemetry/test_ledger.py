@@ -23,7 +23,7 @@ CHAT = "/v1/chat/completions"
 FLASH = "gemini-3.8-flash"
 
 
-def exchange(started=NOON, *, model=FLASH, keys=("a",), outcome="success", **options):
+def context(started=NOON, *, model=FLASH, keys=("a",), outcome="success", **options):
     attempts = [Attempt(f"{name}-id", name, started) for name in keys]
     return RequestContext(
         "req_1", CHAT, started, model=model, attempts=attempts, outcome=outcome, **options
@@ -31,7 +31,7 @@ def exchange(started=NOON, *, model=FLASH, keys=("a",), outcome="success", **opt
 
 
 def finish(ledger, status=200, seconds=1.0, **options):
-    ledger.request_finished(exchange(**options), status, seconds)
+    ledger.request_ended(context(**options), status, seconds)
 
 
 def minutes(ledger):

@@ -67,10 +67,8 @@ class Proxy:
             Attempt(name, name, NOW, Outcome(verdict), lasted, waited=lasted)
             for name, verdict, lasted in attempts
         ]
-        exchange = RequestContext(
-            "r", more.pop("route", CHAT), NOW, model, attempts=records, **more
-        )
-        self.metrics.request_finished(exchange, status, seconds)
+        context = RequestContext("r", more.pop("route", CHAT), NOW, model, attempts=records, **more)
+        self.metrics.request_ended(context, status, seconds)
 
     def scrape(self, accept=""):
         return self.metrics.render(accept)[1].decode()

@@ -19,7 +19,7 @@ from gemproxy.telemetry.request_log import RequestLog
 )
 def test_looks_do_not_fill_the_log_and_what_fails_is_in_it(route, status, level):
     with capturedLogs() as events:
-        OperatorLog(RequestLog()).request_finished(RequestContext("r", route, 0.0), status, 0.1)
+        OperatorLog(RequestLog()).request_ended(RequestContext("r", route, 0.0), status, 0.1)
     assert [event["log_level"] for event in events] == [level]
     assert events[0]["route"] == route
     assert events[0]["status"] == status

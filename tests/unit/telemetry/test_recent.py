@@ -15,7 +15,7 @@ def finish(recent, status=200, outcome=SUCCESS, now=NOON, word=None, model="m"):
     attempts = [] if outcome is None else [Attempt("1", "one", now, outcome)]
     told = RequestContext("r", "/v1/chat/completions", now - 1.0, model=model, attempts=attempts)
     told.outcome = word or ("" if outcome is None else outcome.verdict.value)
-    recent.request_finished(told, status, 1.0)
+    recent.request_ended(told, status, 1.0)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ NOON = 1_790_000_000.0
 SECRET = "test-key-one-0123456789abcdef"
 
 
-def exchange(**fields):
+def context(**fields):
     told = {
         "id": "req_7f7412bc39cdfc7d",
         "route": "/v1/chat/completions",
@@ -48,7 +48,7 @@ def encoded(request, status=200, seconds=0.05):
 def test_a_line_is_prepared_for_what_nearly_all_requests_are():
     lines = PreparedLines(Scrubber([Secret(SECRET)]))
     for stream in (False, True):
-        request = exchange(stream=stream)
+        request = context(stream=stream)
         assert lines.line(request, 200, 0.05) == encoded(request)
 
 
@@ -61,7 +61,7 @@ counts = st.integers(-(10**30), 10**30) | st.integers(0, 10**6)
 
 @given(
     st.builds(
-        exchange,
+        context,
         id=names,
         route=names,
         key=names,
@@ -91,11 +91,11 @@ durations = st.floats(0, 600) | st.floats(0, YEAR, exclude_max=True)
 def test_a_line_is_prepared_whatever_the_numbers(seconds, wait, prompt, completion):
     assume(NOON + wait - NOON < YEAR)
     usage = TokenUsage(input=prompt, output=completion)
-    request = exchange(first_byte=NOON + wait, usage=usage)
+    request = context(first_byte=NOON + wait, usage=usage)
     line = PreparedLines(Scrubber([Secret(SECRET)])).line(request, 200, seconds)
     assert line == encoded(request, 200, seconds)
     # The scrubber relies on this.
-    assert re.sub(b"[0-9]+", b"0", line) == re.sub(b"[0-9]+", b"0", encoded(exchange()))
+    assert re.sub(b"[0-9]+", b"0", line) == re.sub(b"[0-9]+", b"0", encoded(context()))
 
 
 @pytest.mark.parametrize(
@@ -121,25 +121,25 @@ def test_a_line_is_prepared_whatever_the_numbers(seconds, wait, prompt, completi
 def test_anything_else_is_left_to_the_encoder(fields):
     lines = PreparedLines(Scrubber([Secret(SECRET)]))
     for _ in range(2):
-        assert lines.line(exchange(**fields), 200, 0.05) is None
-    assert lines.line(exchange(), 200, 0.05) is not None
+        assert lines.line(context(**fields), 200, 0.05) is None
+    assert lines.line(context(), 200, 0.05) is not None
 
 
 @pytest.mark.parametrize("seconds", [-0.1, 1e12])
 def test_a_clock_that_was_set_is_left_to_the_encoder(seconds):
-    assert PreparedLines(Scrubber()).line(exchange(), 200, seconds) is None
+    assert PreparedLines(Scrubber()).line(context(), 200, seconds) is None
 
 
 @pytest.mark.parametrize("size", [1, 4, 11, 12, 13, 24])
 def test_a_secret_is_noticed_wherever_it_stands(size):
     """Also where what varies meets what does not."""
-    request = exchange(id="a-client.own_id")
+    request = context(id="a-client.own_id")
     line = encoded(request).decode()[:-1]
     for begin in range(len(line) - size + 1):
         scrubber = Scrubber([Secret(line[begin : begin + size])])
         lines = PreparedLines(scrubber)
         # Another one comes first, and its middle is remembered.
-        lines.line(exchange(id="other"), 200, 0.1)
+        lines.line(context(id="other"), 200, 0.1)
         if scrubber.scrub(line) != line:
             assert lines.line(request, 200, 0.05) is None
 
@@ -149,7 +149,7 @@ ids = st.text(string.ascii_letters + string.digits + "._-", min_size=1, max_size
 
 @given(st.data(), ids, st.floats(0, 700), st.integers(0, 10**6))
 def test_no_part_of_any_line_can_be_a_secret(data, name, seconds, tokens):
-    request = exchange(id=name, usage=TokenUsage(input=tokens, output=7))
+    request = context(id=name, usage=TokenUsage(input=tokens, output=7))
     line = encoded(request, 200, seconds).decode()[:-1]
     begin = data.draw(st.integers(0, len(line) - 1))
     value = line[begin : begin + data.draw(st.integers(1, 40))]
@@ -157,20 +157,20 @@ def test_no_part_of_any_line_can_be_a_secret(data, name, seconds, tokens):
     assume(scrubber.scrub(line) != line)
     lines = PreparedLines(scrubber)
     # Others come first, whose middle is remembered.
-    lines.line(exchange(id="other"), 200, 0.1)
+    lines.line(context(id="other"), 200, 0.1)
     assert lines.line(request, 200, seconds) is None
 
 
 def test_what_becomes_a_secret_is_looked_for_at_once():
     scrubber = Scrubber()
     lines = PreparedLines(scrubber)
-    assert lines.line(exchange(key=SECRET), 200, 0.05) is not None
+    assert lines.line(context(key=SECRET), 200, 0.05) is not None
     scrubber.replace([Secret(SECRET)])
-    assert lines.line(exchange(key=SECRET), 200, 0.05) is None
+    assert lines.line(context(key=SECRET), 200, 0.05) is None
 
 
 def test_thousands_of_kinds_are_told_apart():
     lines = PreparedLines(Scrubber())
     for number in [*range(17_000), *range(100)]:
-        request = exchange(key=f"key-{number}")
+        request = context(key=f"key-{number}")
         assert lines.line(request, 200, 0.05) == encoded(request)

@@ -57,8 +57,8 @@ class Log:
         self.stream.seek(0)
         self.stream.truncate()
 
-    def finish(self, exchange=None, status=200, seconds=0.05):
-        self.log.request_finished(exchange or request(), status, seconds)
+    def finish(self, context=None, status=200, seconds=0.05):
+        self.log.request_ended(context or request(), status, seconds)
         return self.stream.getvalue()
 
 
@@ -73,9 +73,9 @@ def published(do):
     return events
 
 
-def by_way_of_an_event(exchange, **settings):
+def by_way_of_an_event(context, **settings):
     """The line of a request that was told to all observers, one of which is a sink."""
-    (event,) = published(lambda: RequestLog().request_finished(exchange, 200, 0.05))
+    (event,) = published(lambda: RequestLog().request_ended(context, 200, 0.05))
     log = Log(**settings)
     log.sink(event)
     return log.stream.getvalue()
@@ -217,14 +217,14 @@ class TestLine:
     def test_costs_nothing_but_itself_where_the_stream_is_closed(self):
         log = Log()
         log.stream.close()
-        log.log.request_finished(request(), 200, 0.05)
+        log.log.request_ended(request(), 200, 0.05)
         assert log.sink.lost == 1
 
 
 def finish(log, verdict, at):
     attempt = Attempt("1", "a", at, Outcome(verdict, 400, message="not supported"))
-    exchange = RequestContext("r", "/", at, attempts=[attempt], outcome=verdict.value)
-    log.request_finished(exchange, 400, 0.1)
+    context = RequestContext("r", "/", at, attempts=[attempt], outcome=verdict.value)
+    log.request_ended(context, 400, 0.1)
 
 
 class TestRegion:
@@ -308,9 +308,9 @@ def test_a_machine_out_of_descriptors_is_told_once_a_minute():
 
     def fail_for_two_minutes():
         for second in range(120):
-            exchange = request(attempts=attempts, outcome="host")
-            exchange.started = NOON + second
-            log.request_finished(exchange, 503, 0.1)
+            context = request(attempts=attempts, outcome="host")
+            context.started = NOON + second
+            log.request_ended(context, 503, 0.1)
 
     told = [
         event

@@ -11,13 +11,13 @@ from gemproxy.telemetry.telemetry import PoolListeners, Telemetries
 
 def test_every_part_hears_of_a_request():
     first, second = RequestHistory(), RequestHistory()
-    Telemetries(first, second).request_finished(RequestContext("r", "/", 0.0), 200, 1.0)
+    Telemetries(first, second).request_ended(RequestContext("r", "/", 0.0), 200, 1.0)
     assert first.find("r") == second.find("r")
     assert first.find("r") is not None
 
 
 class Broken:
-    def request_finished(self, exchange, status, seconds):
+    def request_ended(self, context, status, seconds):
         raise ZeroDivisionError
 
 
@@ -25,9 +25,7 @@ def test_a_part_that_fails_is_logged_and_keeps_the_others_from_nothing():
     first, second, logged = RequestHistory(), RequestHistory(), []
     globalLogPublisher.addObserver(logged.append)
     try:
-        Telemetries(first, Broken(), second).request_finished(
-            RequestContext("r", "/", 0.0), 200, 1.0
-        )
+        Telemetries(first, Broken(), second).request_ended(RequestContext("r", "/", 0.0), 200, 1.0)
     finally:
         globalLogPublisher.removeObserver(logged.append)
     assert first.find("r") == second.find("r") is not None
