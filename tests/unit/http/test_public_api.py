@@ -105,6 +105,9 @@ class Stage:
         self.answer = Deferred()
         return self.answer
 
+    def fetch(self, request, _limit):
+        return self.send(request)
+
     def in_thread(self, work):
         translated = Deferred()
         self.thread.append((work, translated))
@@ -169,12 +172,10 @@ class Listed:
     """An answer of the upstream with one model."""
 
     status, headers = 200, {}
-
-    async def read(self, _most):
-        return (
-            b'{"models":[{"name":"models/gemini-3.8-flash",'
-            b'"supportedGenerationMethods":["generateContent"]}]}'
-        )
+    body = (
+        b'{"models":[{"name":"models/gemini-3.8-flash",'
+        b'"supportedGenerationMethods":["generateContent"]}]}'
+    )
 
 
 def test_forty_clients_at_once_make_one_request(stage):
