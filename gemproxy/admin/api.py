@@ -230,7 +230,7 @@ class AdminAPI:
             counts,
             unavailable,
             can_serve=parts.pool.can_serve(now),
-            resting=parts.pool.cooling(now),
+            cooling=parts.pool.cooling(now),
         )
         return _page(answers.health(service, counts, unavailable, diagnosis, now, self._wall()))
 
@@ -409,7 +409,7 @@ def _told_of_reset(status: KeyStatus) -> dict[str, Value]:
     return {
         "status": status.status,
         "needs_attention": status.needs_attention,
-        "cooldowns": tuple(rest.model for rest in status.cooldowns),
+        "cooldowns": tuple(cooldown.model for cooldown in status.cooldowns),
         "denied_models": status.denied_models,
     }
 

@@ -75,19 +75,19 @@ def diagnose(
     unavailable: Sequence[tuple[str, float]],
     *,
     can_serve: bool,
-    resting: int = 0,
+    cooling: int = 0,
 ) -> Diagnosis:
     """Judge, first of all by what clients get.
 
-    ``unavailable`` are the models that rest, each with the time of its next trial; ``resting`` is
-    how many keys are out of quota for some model.
+    ``unavailable`` are the models whose breaker is open, each with the time of its next trial;
+    ``cooling`` is how many keys are out of quota for some model.
     """
     failing = _failing(service.requests)
     share, why = _failures(service.requests)
     reasons = (
         *((f"Requests that failed in the {_PERIOD}: {share}{why}.",) if failing else ()),
         *(() if can_serve else ("No key can serve.",)),
-        *_key_reasons(counts, resting),
+        *_key_reasons(counts, cooling),
         *(
             f"The model {model} fails with every key; it is tried again within seconds."
             for model, _ in unavailable
@@ -144,7 +144,7 @@ def _rejected(counts: PoolCounts) -> str:
     return ", ".join(f"{number} {_WORDS.get(why, why)}" for why, number in counts.needs_attention)
 
 
-def _key_reasons(counts: PoolCounts, resting: int) -> Iterator[str]:
+def _key_reasons(counts: PoolCounts, cooling: int) -> Iterator[str]:
     if counts.needs_attention:
         number = sum(number for _, number in counts.needs_attention)
         yield f"Keys that need a person: {number} of {counts.total} ({_rejected(counts)})."
@@ -152,7 +152,7 @@ def _key_reasons(counts: PoolCounts, resting: int) -> Iterator[str]:
         (counts.unhealthy - counts.recovering, "taken out because they failed"),
         (counts.recovering, "on trial after they failed"),
         (counts.disabled, "disabled"),
-        (resting, "out of quota for a model"),
+        (cooling, "out of quota for a model"),
     ):
         if number:
             yield f"Keys that are {words}: {number} of {counts.total}."

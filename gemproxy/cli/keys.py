@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _ACTIONS = {
     "enable": "let a key serve again",
-    "disable": "let a key rest until it is enabled again, across restarts and reloads",
+    "disable": "keep a key from serving until it is enabled again, across restarts and reloads",
     "reset": "close a key's breaker and forget its cooldowns",
     "weight": "weigh a key differently from the file, across restarts and reloads",
     "test": "ask Google about a key with a call that costs nothing; without NAME about each",
@@ -276,7 +276,7 @@ def _why(key: KeyAnswer) -> str:
         case "half-open":
             return "the next request decides"
         case "cooling":
-            first = min(key.cooldowns, key=lambda rest: rest.until)
+            first = min(key.cooldowns, key=lambda cooldown: cooldown.until)
             more = f" +{len(key.cooldowns) - 1}" if len(key.cooldowns) > 1 else ""
             model = "all models" if first.model == "*" else first.model
             return f"{first.until:%H:%M:%SZ}{more} {model}"
@@ -304,8 +304,8 @@ def _wide_row(key: KeyAnswer) -> tuple[str, ...]:
 
 def _cooldowns(key: KeyAnswer) -> str:
     lines = [
-        f"{rest.model} until {moment(rest.until)} ({rest.reason})"
-        for rest in key.cooldowns[:_COOLDOWNS_SHOWN]
+        f"{cooldown.model} until {moment(cooldown.until)} ({cooldown.reason})"
+        for cooldown in key.cooldowns[:_COOLDOWNS_SHOWN]
     ]
     left = len(key.cooldowns) - len(lines)
     return "\n".join([*lines, f"and {left} more"] if left else lines)

@@ -95,7 +95,7 @@ def test_every_reason_of_the_health_page_is_explained():
         requests=RecentRequests(total=10, failed=10),
     )
     counts = PoolCounts(4, 0, 2, disabled=1, recovering=1, needs_attention=(("expired", 1),))
-    reasons = diagnose(service, counts, [("some-model", 1.0)], can_serve=False, resting=1).reasons
+    reasons = diagnose(service, counts, [("some-model", 1.0)], can_serve=False, cooling=1).reasons
     told = [cell.split("…")[0].strip() for cell in rows("docs/operations.md", "| a reason begins")]
     unexplained = [r for r in reasons if not any(r.startswith(beginning) for beginning in told)]
     assert unexplained == []

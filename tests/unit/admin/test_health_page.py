@@ -14,9 +14,9 @@ SERVICE = ServiceStatus("1", NOON, False, 0, False, KEPT, LOADED)
 ALL_WELL = PoolCounts(total=3, healthy=3, unhealthy=0, disabled=0, recovering=0)
 
 
-def judge(counts=ALL_WELL, *, unavailable=(), can_serve=True, resting=0, **changes):
+def judge(counts=ALL_WELL, *, unavailable=(), can_serve=True, cooling=0, **changes):
     service = replace(SERVICE, **changes)
-    return diagnose(service, counts, unavailable, can_serve=can_serve, resting=resting)
+    return diagnose(service, counts, unavailable, can_serve=can_serve, cooling=cooling)
 
 
 def test_all_is_well():
@@ -39,7 +39,7 @@ def test_some_keys_cannot_serve(counts, reason):
 
 
 def test_keys_out_of_quota_are_a_reason():
-    assert judge(resting=2) == Diagnosis(
+    assert judge(cooling=2) == Diagnosis(
         "degraded",
         ("Keys that are out of quota for a model: 2 of 3.",),
         "Serving, and something is not as it should be.",

@@ -25,7 +25,7 @@ def test_opens_after_consecutive_failed_requests_for_a_second(models):
     models.acquire("other", 0.25)
 
 
-def test_rests_double_to_ten_seconds(models):
+def test_open_times_double_to_ten_seconds(models):
     fail(models, 0.0, 3)
     now, cooldowns = 1.0, []
     for _ in range(6):

@@ -227,7 +227,7 @@ class TestQuota:
         assert served(pool, 30, model="other") == {"a": 10, "b": 10, "c": 10}
         assert served(pool, 30, now=NOON + 34.0) == {"a": 10, "b": 10, "c": 10}
 
-    def test_without_a_delay_rests_for_the_keys_own_cooldown(self):
+    def test_without_a_delay_it_lasts_for_the_keys_own_cooldown(self):
         pool = pool_of(key("a", cooldown_seconds=7.0), "b", cooldown=30.0)
         bare = replace(BUSY, retry_after=None)
         fail_key(pool, "a", bare)
@@ -306,7 +306,7 @@ class TestQuota:
             pool.acquire("m", NOON)
         assert (refused.value.word, refused.value.retry_after) == ("rate_limit_exceeded", 300.0)
 
-    def test_key_that_is_rejected_while_it_rests_is_out_of_order(self):
+    def test_key_that_is_rejected_while_it_cools_down_is_out_of_order(self):
         pool = pool_of("a")
         early, late = pool.acquire("m", NOON), pool.acquire("m", NOON)
         pool.record(early, BUSY, NOON)
@@ -893,7 +893,7 @@ class TestApply:
         assert status(pool, "renamed").needs_attention == "invalid"
         assert served(pool, 4) == {"c": 4}
 
-    def test_rests_follow_the_secret_that_earned_them(self):
+    def test_cooldowns_follow_the_secret_that_earned_them(self):
         """A project that nobody named is the key's own, whatever the key is called."""
         pool = pool_of("a", "b")
         fail_key(pool, "a", USED_UP)
@@ -914,13 +914,13 @@ class TestApply:
         pool.apply([replace(key("z"), name="a", project="a")], PoolSettings(), NOON)
         assert served(pool, 1) == {"a": 1}
 
-    def test_the_rests_of_a_project_that_was_named_stay_with_it(self):
+    def test_the_cooldowns_of_a_project_that_was_named_stay_with_it(self):
         pool = pool_of(key("a", project="team"), key("b", project="team"))
         fail_key(pool, "a", USED_UP)
         pool.apply([key("z", project="team"), key("b")], PoolSettings(), NOON)
         assert [len(status(pool, name).cooldowns) for name in ("z", "b")] == [1, 0]
 
-    def test_a_project_that_others_share_keeps_its_rests_when_a_key_leaves_it(self):
+    def test_a_project_that_others_share_keeps_its_cooldowns_when_a_key_leaves_it(self):
         pool = pool_of("a", key("b", project="a"))
         fail_key(pool, "a", USED_UP)
         renamed = replace(key("a"), name="new", project="new")
@@ -1153,7 +1153,7 @@ class TestManyKeys:
         assert max(calls_made(lambda: serve(pool)) for _ in range(3)) < 300
         assert served(pool, 10) == {"free": 10}
 
-    def test_thousands_whose_rest_is_over_but_who_wait_for_their_probe(self):
+    def test_thousands_whose_open_time_is_over_but_who_wait_for_their_probe(self):
         pool = pool_of(*(f"k{n}" for n in range(2_000)), probe=True)
         for n in range(1_900):
             fail_key(pool, f"k{n}", INVALID)

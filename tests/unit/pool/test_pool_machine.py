@@ -246,7 +246,7 @@ class PoolMachine(RuleBasedStateMachine):
             assert seen.requests_total == self.requests[seen.name]
 
     @invariant()
-    def rests_are_those_that_were_recorded(self):
+    def cooldowns_are_those_that_were_recorded(self):
         for seen in self.pool.statuses(self.now):
             expected = {
                 model: until

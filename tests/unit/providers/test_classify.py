@@ -272,7 +272,7 @@ class TestQuota:
         assert classify(429, headers={"retry-after": date}).retry_after == 9.0
         assert classify(429, headers={"retry-after": "soon"}).retry_after is None
 
-    def test_limit_zero_rests_until_midnight(self):
+    def test_limit_zero_cools_down_until_midnight(self):
         text = "* Quota exceeded for metric: g/requests, limit: 0, model: m\nPlease retry in 10s."
         outcome = classify_429(quota({"quotaId": MINUTE["quotaId"]}), retry("10s"), message=text)
         assert (outcome.verdict, outcome.until) == (Verdict.QUOTA_DAY, MIDNIGHT)
