@@ -245,6 +245,18 @@ def test_bad_keys_are_not_to_be_tried_again(start_daemon, simulator):
         assert 290 <= int(headers_of(answer)[0]) <= 300
 
 
+def test_nor_are_those_that_are_tried_again_within_a_minute(start_daemon, simulator):
+    daemon = start_daemon(monitoring={"recoveryTime": 20})
+    simulator.behave_all("invalid")
+    for stream in (False, True):
+        answer = post(daemon, said("Hello", LITE, stream=stream))
+        assert answer.status == 503
+        assert headers_of(answer)[1] == "false"
+        assert int(headers_of(answer)[0]) <= 20
+    status, given, _ = models_of(daemon)
+    assert (status, given["x-should-retry"]) == (503, "false")
+
+
 def test_a_spend_limit_is_not_to_be_tried_again(start_daemon, simulator):
     daemon = start_daemon()
     simulator.behave_all("spend-limited")

@@ -25,7 +25,6 @@ BROKEN = {
     "error-mid-stream": "gemini-3.5-flash",
     "reset-mid-stream": "gemini-3.1-pro-preview",
 }
-DUMMIES = ("context_engineering_is_the_way_to_go", "skip_thought_signature_validator")
 SECONDS = 60
 
 
