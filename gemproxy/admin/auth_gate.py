@@ -27,7 +27,8 @@ from gemproxy.http.response_writer import JSON, RequestWriter, lines, write_whol
 from gemproxy.http.site import CLIENT_CLOSED_REQUEST, ProxyRequest, request_id_of
 
 if TYPE_CHECKING:
-    from gemproxy.core.interfaces import ErrorEncoder, Telemetry
+    from gemproxy.core.events import RequestListener
+    from gemproxy.core.interfaces import ErrorEncoder
 
 #: Bytes; scrubbing more takes milliseconds.
 _LARGE = 16 * 1024
@@ -59,7 +60,7 @@ class AdminDependencies:
     gives others their turn in the middle of long work.
     """
 
-    telemetry: Telemetry
+    telemetry: RequestListener
     errors: ErrorEncoder
     scrub: Callable[[bytes], bytes]
     new_request_id: Callable[[], str]

@@ -45,6 +45,7 @@ from gemproxy.core.errors import (
     UpstreamRejected,
     UpstreamUnavailable,
 )
+from gemproxy.core.events import RequestListener
 from gemproxy.core.interfaces import ReplyWriter, Upstream, UpstreamResponse
 from gemproxy.core.relay import StreamRelay
 from gemproxy.core.retry import (
@@ -131,6 +132,7 @@ class Dispatcher:
 
     ``seconds`` gives monotonic time, ``wall`` epoch time (by default the same), ``sleep`` waits,
     ``in_thread`` does what would hold up other requests, ``scrub`` takes secrets out of a text.
+    ``events`` hears of each attempt.
     ``settings`` may be replaced between two requests; a request ends with those that it began with.
     """
 
@@ -147,8 +149,11 @@ class Dispatcher:
         in_thread: Callable[[Callable[[], None]], Awaitable[None]],
         scrub: Callable[[str], str],
         wall: Callable[[], float] | None = None,
+        events: RequestListener | None = None,
     ) -> None:
         self.settings = settings
+        #: Nobody, unless somebody wants to know more than the end.
+        self._events = events if events is not None and events.is_detailed else None
         self._provider = provider
         self._pool = pool
         self._models = models
@@ -314,6 +319,8 @@ class Dispatcher:
         )
         context.refused = None
         delivery.answered = False
+        if self._events is not None:
+            self._events.attempt_started(context)
         return lease
 
     # -- send, classify, record ------------------------------------------------------------------
@@ -346,6 +353,8 @@ class Dispatcher:
         if outcome.token_quota:
             outcome = _judge_size(outcome, delivery.job.tokens)
         attempt.outcome = outcome
+        if self._events is not None:
+            self._events.attempt_ended(delivery.context)
         if outcome.verdict in KEYS_FAULT:
             self._pool.record(lease, outcome, now, latency=attempt.seconds)
         return outcome
@@ -403,6 +412,8 @@ class Dispatcher:
             raise UnusableAnswer("empty answer")
         context.usage = encoded.usage
         context.first_byte = self._seconds()
+        if self._events is not None:
+            self._events.first_byte(context)
         delivery.writer.answer(encoded.body)
         return _BLOCKED if encoded.blocked else _SUCCESS
 
@@ -479,6 +490,8 @@ class Dispatcher:
 
     def _committed(self, context: RequestContext) -> None:
         """The upstream has begun to answer: whoever waits for a trial need not wait for its end."""
+        if self._events is not None:
+            self._events.first_byte(context)
         lease = context.attempts[-1].lease
         if context.permit is not None:
             self._models.record(context.permit, success=True, now=self._seconds())

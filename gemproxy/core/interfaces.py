@@ -14,7 +14,6 @@ from typing import NamedTuple, Protocol
 from msgspec import Struct
 
 from gemproxy.buffer_list import BufferList
-from gemproxy.core.context import RequestContext
 from gemproxy.core.errors import ProxyError
 from gemproxy.secret import Secret
 from gemproxy.state.model import MetricsRow, State
@@ -146,13 +145,6 @@ class ErrorEncoder:
 
     answer: Callable[[ProxyError], EncodedError]
     event: Callable[[ProxyError], bytes]
-
-
-class Telemetry(Protocol):
-    """Where finished requests are told."""
-
-    def request_ended(self, context: RequestContext, status: int, seconds: float) -> None:
-        """``status`` is what the client got, 499 when it left first; ``seconds`` the whole time."""
 
 
 @dataclass(frozen=True, slots=True)

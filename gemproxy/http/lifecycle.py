@@ -29,6 +29,7 @@ from gemproxy.core.errors import (
     Unauthorized,
     UnknownURL,
 )
+from gemproxy.core.events import RequestListener
 from gemproxy.http.auth import STRANGER, has_bearer_token
 from gemproxy.http.auth_failures import AuthFailures
 from gemproxy.http.coroutine_runner import CoroutineRunner
@@ -36,7 +37,7 @@ from gemproxy.http.response_writer import RequestWriter, lines, write_whole
 from gemproxy.http.site import CLIENT_CLOSED_REQUEST, ProxyRequest, request_id_of
 
 if TYPE_CHECKING:
-    from gemproxy.core.interfaces import ErrorEncoder, Telemetry
+    from gemproxy.core.interfaces import ErrorEncoder
     from gemproxy.http.auth import TokenAuth
 
 #: What scripts of another origin may read of an answer beside its body: whatever SDKs look at.
@@ -80,7 +81,7 @@ class RequestLifecycle:
         reactor: IReactorTime,
         settings: LifecycleSettings,
         auth: TokenAuth,
-        telemetry: Telemetry,
+        events: RequestListener,
         new_request_id: Callable[[], str],
         errors: ErrorEncoder,
         scrub: Callable[[bytes], bytes] = bytes,
@@ -97,7 +98,7 @@ class RequestLifecycle:
         self.leaving = False
         self._reactor = reactor
         self._wall = wall_clock(reactor)
-        self._telemetry = telemetry
+        self._events = events
         self._new_request_id = new_request_id
         self._errors = errors
         self._scrub = scrub
@@ -184,6 +185,8 @@ class RequestLifecycle:
             raise RuntimeError("a request was to be served whose head nobody has checked")
         request.is_working = True
         context, writer = self._begin(request, route)
+        if self._events.is_detailed:
+            self._events.request_started(context)
         runner = CoroutineRunner(self._serve(request, context, writer, serve))
         if not runner.over:
             self._runners[writer] = runner
@@ -309,7 +312,7 @@ class RequestLifecycle:
         now = self._reactor.seconds()
         # Anew: the wall clock may have been set since the request came.
         context.epoch_offset = self._wall() - now
-        self._telemetry.request_ended(context, status, now - context.started)
+        self._events.request_ended(context, status, now - context.started)
 
     def _check_idle(self) -> None:
         if self._runners if self._aborted else self.in_flight:

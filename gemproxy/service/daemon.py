@@ -40,6 +40,7 @@ from gemproxy.core.catalogue import ModelCatalogue
 from gemproxy.core.context import RequestContext
 from gemproxy.core.dispatch import Dispatcher
 from gemproxy.core.errors import ConfigError, Fault
+from gemproxy.core.events import RequestEvents
 from gemproxy.core.retry import RetrySettings
 from gemproxy.http.auth import TokenAuth
 from gemproxy.http.auth_failures import AuthFailures
@@ -84,7 +85,7 @@ from gemproxy.telemetry.metrics import Metrics
 from gemproxy.telemetry.recent import RecentOutcomes
 from gemproxy.telemetry.request_log import RequestLog
 from gemproxy.telemetry.scrubbing import Scrubber
-from gemproxy.telemetry.telemetry import PoolListeners, Telemetries
+from gemproxy.telemetry.telemetry import PoolListeners, log_failure
 from gemproxy.translate.shared.model_names import ModelNames
 from gemproxy.translate.shared.signatures import SignatureStore
 from gemproxy.upstream.client import GeminiUpstream
@@ -191,6 +192,11 @@ class Daemon:
         self._recent = RecentOutcomes()
         self._metrics = Metrics(CollectorRegistry(), self._knows_model)
         self._metrics.watch_log(lambda: self._sink.lost)
+        self._ledger = MetricsLedger()
+        self._events = RequestEvents(
+            (self._request_log, self._metrics, self._history, self._ledger, self._recent),
+            log_failure,
+        )
 
     def _make_core(self, settings: Settings) -> None:
         reactor, scrub = self._reactor, self._scrubber.scrub
@@ -216,6 +222,7 @@ class Daemon:
             in_thread=self._translation.do,
             scrub=scrub,
             wall=self._wall,
+            events=self._events,
         )
         self._key_probe = KeyProbe(
             provider, self._upstream, seconds=reactor.seconds, scrub=scrub, wall=self._wall
@@ -233,7 +240,7 @@ class Daemon:
         )
 
     def _make_state(self, settings: Settings) -> None:
-        self._ledger, self._trail = MetricsLedger(), AuditTrail()
+        self._trail = AuditTrail()
         persistence = settings.persistence
         self._store = state_store(
             persistence.path, persistence.fallback_path, retention(persistence)
@@ -255,9 +262,7 @@ class Daemon:
             reactor,
             lifecycle_settings(settings),
             auth,
-            Telemetries(
-                self._request_log, self._metrics, self._history, self._ledger, self._recent
-            ),
+            self._events,
             new_request_id,
             OPENAI_ERRORS,
             self._scrubber.scrub_bytes,

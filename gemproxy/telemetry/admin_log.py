@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from twisted.logger import Logger
 
-if TYPE_CHECKING:
-    from gemproxy.core.context import RequestContext
-    from gemproxy.core.interfaces import Telemetry
+from gemproxy.core.context import RequestContext
+from gemproxy.core.events import RequestListener
 
 
-class OperatorLog:
-    """The admin API's ``Telemetry``: passes failed and refused requests to ``requests``.
+class OperatorLog(RequestListener):
+    """The admin API's ``RequestListener``: passes failed and refused requests to ``requests``.
 
     Successful reads are logged at debug, since an open dashboard polls every two seconds; changes
     are audit events.
@@ -20,11 +17,11 @@ class OperatorLog:
 
     _log = Logger(namespace="gemproxy.requests")
 
-    def __init__(self, requests: Telemetry) -> None:
+    def __init__(self, requests: RequestListener) -> None:
         self._requests = requests
 
     def request_ended(self, context: RequestContext, status: int, seconds: float) -> None:
-        """See :class:`gemproxy.core.interfaces.Telemetry`."""
+        """See :meth:`gemproxy.core.events.RequestListener.request_ended`."""
         if status >= 400:
             self._requests.request_ended(context, status, seconds)
             return

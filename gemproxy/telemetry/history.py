@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 
 from gemproxy.core.context import Attempt, Refusal, RequestContext
+from gemproxy.core.events import RequestListener
 from gemproxy.core.sentences import first_sentence
 from gemproxy.pool.outcome import Charge
 from gemproxy.pool.status import SkippedKey
@@ -69,8 +70,8 @@ class RequestExplanation:
 _Finished = tuple[RequestContext, int, float]
 
 
-class RequestHistory:
-    """The latest ``capacity`` requests; the core's ``Telemetry``.
+class RequestHistory(RequestListener):
+    """The latest ``capacity`` requests; a ``RequestListener``.
 
     Requests that were refused by their heads are kept separately, at most ``turned_away`` of them:
     anybody can send them at any rate and with any id, and they must not evict other requests.
@@ -82,7 +83,7 @@ class RequestHistory:
         self._turned_away: deque[_Finished] = deque(maxlen=turned_away)
 
     def request_ended(self, context: RequestContext, status: int, seconds: float) -> None:
-        """See :class:`gemproxy.core.interfaces.Telemetry`."""
+        """See :meth:`gemproxy.core.events.RequestListener.request_ended`."""
         kept = self._turned_away if context.turned_away else self._finished
         kept.append((context, status, seconds))
 

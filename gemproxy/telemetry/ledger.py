@@ -12,6 +12,7 @@ from operator import attrgetter
 from typing import Final
 
 from gemproxy.core.context import RequestContext
+from gemproxy.core.events import RequestListener
 from gemproxy.state.model import MINUTE, PERIODS, MetricsRow, Period, Series
 from gemproxy.translate.shared.usage import TokenUsage
 
@@ -29,8 +30,8 @@ _NUMBERS: Final = tuple(each.name for each in fields(MetricsRow))[len(Series._fi
 _numbers_of: Final = attrgetter(*_NUMBERS)
 
 
-class MetricsLedger:
-    """Counts finished requests into rows; a ``Telemetry``.
+class MetricsLedger(RequestListener):
+    """Counts finished requests into rows; a ``RequestListener``.
 
     At most ``max_series`` series are distinguished in one minute or hour. Further ones are counted
     under the key ``other``, then under the model ``other``. So neither ten thousand keys nor
@@ -46,7 +47,7 @@ class MetricsLedger:
         self._whole: dict[Period, frozenset[int]] = {period: frozenset() for period in PERIODS}
 
     def request_ended(self, context: RequestContext, status: int, seconds: float) -> None:
-        """See :class:`gemproxy.core.interfaces.Telemetry`. Counts where the request ended."""
+        """Count where the request ended."""
         now = context.started + context.epoch_offset + seconds
         present = self._present
         if not present.begin <= now < present.end:

@@ -18,6 +18,7 @@ from twisted.copyright import version as twisted_version
 from gemproxy import __version__
 from gemproxy.core.context import Attempt, RequestContext
 from gemproxy.core.errors import LockedOut
+from gemproxy.core.events import RequestListener
 from gemproxy.core.interfaces import StoreStatus
 from gemproxy.pool.outcome import Verdict
 from gemproxy.pool.status import KeyStatus, PoolListener, Transition
@@ -51,8 +52,8 @@ _Series = TypeVar("_Series")
 _LOCKED_OUT = LockedOut.kind
 
 
-class Metrics(PoolListener):
-    """All metrics; a ``Telemetry``.
+class Metrics(RequestListener, PoolListener):
+    """All metrics; a ``RequestListener``.
 
     ``registry`` is separate from the library's global one. ``knows_model`` tells whether the
     upstream lists a model.
@@ -121,7 +122,7 @@ class Metrics(PoolListener):
     # -- what is told ----------------------------------------------------------------------------
 
     def request_ended(self, context: RequestContext, status: int, seconds: float) -> None:
-        """See :class:`gemproxy.core.interfaces.Telemetry`."""
+        """See :meth:`gemproxy.core.events.RequestListener.request_ended`."""
         attempts, usage = context.attempts, context.usage
         # A cached series exists only under the model's label.
         kind = (context.route, context.model, status)

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from gemproxy.core.context import Attempt, RequestContext
 from gemproxy.core.errors import Draining
+from gemproxy.core.events import RequestListener
 from gemproxy.pool.outcome import SERVED
 
 #: Seconds of the window, and of its latest part.
@@ -39,8 +40,8 @@ class RecentRequests(Struct, frozen=True):
     causes: tuple[tuple[str, int], ...] = ()
 
 
-class RecentOutcomes:
-    """Counts finished requests in slots of ten seconds; a ``Telemetry``."""
+class RecentOutcomes(RequestListener):
+    """Counts finished requests in slots of ten seconds; a ``RequestListener``."""
 
     def __init__(self) -> None:
         # As many as a monotonic clock can fill.
@@ -48,7 +49,7 @@ class RecentOutcomes:
         self._present = _Slot(-_SLOT)
 
     def request_ended(self, context: RequestContext, status: int, seconds: float) -> None:
-        """See :class:`gemproxy.core.interfaces.Telemetry`."""
+        """See :meth:`gemproxy.core.events.RequestListener.request_ended`."""
         if status < 400 and context.outcome in _SERVED_WORDS:
             if context.model is not None:
                 now, slot = context.started + seconds, self._present

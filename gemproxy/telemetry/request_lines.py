@@ -62,7 +62,7 @@ class RequestLine(Line, kw_only=True, gc=False):
 
 
 def line_of(context: RequestContext, status: int, seconds: float) -> RequestLine:
-    """The line of a finished request; see :class:`gemproxy.core.interfaces.Telemetry`."""
+    """The line of a finished request."""
     attempts, usage, first_byte = context.attempts, context.usage, context.first_byte
     return RequestLine(
         request_id=context.id,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from twisted.logger import Logger
 
 from gemproxy.core.context import RequestContext
+from gemproxy.core.events import RequestListener
 from gemproxy.core.sentences import first_sentence
 from gemproxy.pool.outcome import Verdict
 from gemproxy.pool.snapshot import LastError
@@ -22,8 +23,8 @@ _SUCCESS = Verdict.SUCCESS.value
 _HOST = Verdict.HOST.value
 
 
-class RequestLog(PoolListener):
-    """Writes a line for each finished request; a ``Telemetry``.
+class RequestLog(RequestListener, PoolListener):
+    """Writes a line for each finished request; a ``RequestListener``.
 
     The lines go to ``sink``, or without one to Twisted's observers.
     """
@@ -36,7 +37,7 @@ class RequestLog(PoolListener):
         self._region_told_at = self._region_refused_at = self._host_told_at = _NEVER
 
     def request_ended(self, context: RequestContext, status: int, seconds: float) -> None:
-        """See :class:`gemproxy.core.interfaces.Telemetry`."""
+        """See :meth:`gemproxy.core.events.RequestListener.request_ended`."""
         now = context.started + context.epoch_offset + seconds
         sink, prepared = self._sink, self._prepared
         if sink is None or prepared is None:

@@ -10,28 +10,11 @@ from collections.abc import Callable, Iterable
 
 from twisted.logger import Logger
 
-from gemproxy.core.context import RequestContext
-from gemproxy.core.interfaces import Telemetry
 from gemproxy.pool.cooldowns import Cooldown
 from gemproxy.pool.snapshot import Override
 from gemproxy.pool.status import PoolListener, Transition
 
 _log = Logger(namespace="gemproxy.telemetry")
-
-
-class Telemetries:
-    """Several ``Telemetry`` as one. The loop is written out here, since every request passes it."""
-
-    def __init__(self, *parts: Telemetry) -> None:
-        self._parts = tuple(part.request_ended for part in parts)
-
-    def request_ended(self, context: RequestContext, status: int, seconds: float) -> None:
-        """See :class:`gemproxy.core.interfaces.Telemetry`."""
-        for listener in self._parts:
-            try:
-                listener(context, status, seconds)
-            except Exception:  # noqa: BLE001 - see the module
-                _log_failure(listener)
 
 
 class PoolListeners(PoolListener):
@@ -58,8 +41,9 @@ def _call_all(listeners: Iterable[Callable[..., None]], *event: object) -> None:
         try:
             listener(*event)
         except Exception:  # noqa: BLE001 - see the module
-            _log_failure(listener)
+            log_failure(listener)
 
 
-def _log_failure(listener: object) -> None:
+def log_failure(listener: object) -> None:
+    """Log the exception that ``listener`` has raised, while it is handled."""
     _log.failure("a listener failed: {listener}", listener=listener)

@@ -18,6 +18,7 @@ from gemproxy.clock import wall_clock
 from gemproxy.config.changes import KeyUpdate, SettingsChange
 from gemproxy.config.settings import AccessToken
 from gemproxy.core.context import Attempt, RequestContext
+from gemproxy.core.events import RequestListener
 from gemproxy.core.interfaces import StoreStatus
 from gemproxy.http.auth import TokenAuth
 from gemproxy.http.origins import OriginGuard, OriginSettings
@@ -80,7 +81,7 @@ def context(request_id: str = "req_1") -> RequestContext:
     )
 
 
-class Told:
+class Told(RequestListener):
     """The telemetry, in memory."""
 
     def __init__(self) -> None:

@@ -39,6 +39,7 @@ from gemproxy.core.errors import (
     UpstreamRejected,
     UpstreamUnavailable,
 )
+from gemproxy.core.events import RequestListener
 from gemproxy.core.retry import RetrySettings
 from gemproxy.pool.key import Key, Limits
 from gemproxy.pool.models import ModelBreakers
@@ -57,7 +58,7 @@ OVERLOADED = error(503, "The model is overloaded.", "UNAVAILABLE")
 class Proxy:
     """A forwarder with a pool of keys that are named as the upstream's scripts are."""
 
-    def __init__(self, upstream: FakeGemini, **settings) -> None:
+    def __init__(self, upstream: FakeGemini, events=None, **settings) -> None:
         self.upstream = upstream
         self.now = NOON
         self.slept: list[float] = []
@@ -77,6 +78,7 @@ class Proxy:
             sleep=self.sleep,
             in_thread=self.in_thread,
             scrub=self.scrub,
+            events=events,
         )
         ids = map("call_{}".format, itertools.count())
         self.endpoint = ChatEndpoint(names, SignatureStore(), ids.__next__, self.scrub)
@@ -1077,3 +1079,29 @@ def test_other_failures_after_the_refusal_are_tried_again():
     )
     assert came(proxy.ask(more=ASKS_FOR_LOGPROBS), stream=False) == ("Hello.", "stop")
     assert [asks_for_logprobs(proxy, n) for n in range(3)] == [True, False, False]
+
+
+# --- what is reported meanwhile -------------------------------------------------------------------
+
+
+class Told(RequestListener):
+    def __init__(self):
+        self.heard = []
+
+    def attempt_started(self, context):
+        self.heard.append(f"try {context.key_name}")
+
+    def attempt_ended(self, context):
+        self.heard.append(context.attempts[-1].outcome.verdict.value)
+
+    def first_byte(self, context):
+        assert context.first_byte is not None
+        self.heard.append("first byte")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_listeners_hear_of_each_attempt_and_of_the_first_byte(stream):
+    told = Told()
+    served = streamed("Hello.") if stream else whole("Hello.")
+    Proxy(FakeGemini(a=[OVERLOADED], b=[served]), events=told).ask(stream=stream)
+    assert told.heard == ["try a", "service", "try b", "first byte", "success"]

@@ -18,6 +18,7 @@ from twisted.web.resource import Resource
 from gemproxy.api.base import Route
 from gemproxy.api.openai.errors import OPENAI_ERRORS
 from gemproxy.config.settings import AccessToken
+from gemproxy.core.events import RequestListener
 from gemproxy.http.auth import TokenAuth
 from gemproxy.http.lifecycle import LifecycleSettings, RequestLifecycle
 from gemproxy.http.site import ProxySite
@@ -72,7 +73,7 @@ class Client:
         return json.loads(self.sent.partition(b"\r\n\r\n")[2])["error"]
 
 
-class Stage:
+class Stage(RequestListener):
     """A site with one route, whose work waits until it is told to answer."""
 
     def __init__(self, **settings):

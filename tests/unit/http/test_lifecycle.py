@@ -16,6 +16,7 @@ from gemproxy.api.base import Route
 from gemproxy.api.openai.errors import OPENAI_ERRORS
 from gemproxy.config.settings import LoggingSettings
 from gemproxy.core.errors import InvalidRequest, NoHealthyKeys, UpstreamTrouble, UpstreamUnavailable
+from gemproxy.core.events import RequestListener
 from gemproxy.http.auth import TokenAuth
 from gemproxy.http.lifecycle import LifecycleSettings, RequestLifecycle
 from gemproxy.http.site import ProxySite
@@ -26,7 +27,7 @@ from gemproxy.telemetry.scrubbing import Scrubber
 SECRET = "canary-of-the-entrance-Zq7Wm3"
 
 
-class Told:
+class Told(RequestListener):
     """The telemetry, in memory."""
 
     def __init__(self):

@@ -21,6 +21,7 @@ from gemproxy.api.public import LARGE_BODY, PublicAPI
 from gemproxy.core.catalogue import ModelCatalogue
 from gemproxy.core.dispatch import Dispatcher
 from gemproxy.core.errors import FailureKind, UpstreamFailed
+from gemproxy.core.events import RequestListener
 from gemproxy.core.retry import RetrySettings
 from gemproxy.http.auth import TokenAuth
 from gemproxy.http.lifecycle import LifecycleSettings, RequestLifecycle
@@ -38,7 +39,7 @@ from gemproxy.translate.shared.signatures import SignatureStore
 SHAPES = all_shapes()
 
 
-class Stage:
+class Stage(RequestListener):
     """The API with one thread and an upstream that is silent."""
 
     def __init__(self, address=None):

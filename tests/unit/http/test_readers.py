@@ -16,6 +16,7 @@ from twisted.web.resource import Resource
 
 from gemproxy.api.base import Route
 from gemproxy.api.openai.errors import OPENAI_ERRORS
+from gemproxy.core.events import RequestListener
 from gemproxy.http import connection as channel_module
 from gemproxy.http.auth import TokenAuth
 from gemproxy.http.client_progress import ClientProgress
@@ -34,7 +35,7 @@ REQUEST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n%b\r\n"
 pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
 
 
-class Server:
+class Server(RequestListener):
     """Listens at ``kind`` of address; what it serves is ``serve``."""
 
     def __init__(self, kind, folder):

@@ -3,20 +3,23 @@
 from twisted.logger import globalLogPublisher
 
 from gemproxy.core.context import RequestContext
+from gemproxy.core.events import RequestEvents, RequestListener
 from gemproxy.pool.snapshot import Override
 from gemproxy.pool.status import PoolListener
 from gemproxy.telemetry.history import RequestHistory
-from gemproxy.telemetry.telemetry import PoolListeners, Telemetries
+from gemproxy.telemetry.telemetry import PoolListeners, log_failure
 
 
 def test_every_part_hears_of_a_request():
     first, second = RequestHistory(), RequestHistory()
-    Telemetries(first, second).request_ended(RequestContext("r", "/", 0.0), 200, 1.0)
+    RequestEvents([first, second], log_failure).request_ended(
+        RequestContext("r", "/", 0.0), 200, 1.0
+    )
     assert first.find("r") == second.find("r")
     assert first.find("r") is not None
 
 
-class Broken:
+class Broken(RequestListener):
     def request_ended(self, context, status, seconds):
         raise ZeroDivisionError
 
@@ -25,7 +28,8 @@ def test_a_part_that_fails_is_logged_and_keeps_the_others_from_nothing():
     first, second, logged = RequestHistory(), RequestHistory(), []
     globalLogPublisher.addObserver(logged.append)
     try:
-        Telemetries(first, Broken(), second).request_ended(RequestContext("r", "/", 0.0), 200, 1.0)
+        events = RequestEvents([first, Broken(), second], log_failure)
+        events.request_ended(RequestContext("r", "/", 0.0), 200, 1.0)
     finally:
         globalLogPublisher.removeObserver(logged.append)
     assert first.find("r") == second.find("r") is not None
