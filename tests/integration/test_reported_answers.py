@@ -39,6 +39,15 @@ def ask(daemon, prompt, model, *, stream, **more):
     return text, reasons[0], last["usage"], choices, line
 
 
+@pytest.fixture
+def daemon(shared_daemon, simulator):
+    """One for all whose answers it keeps nothing of, but for how its keys stand."""
+    simulator.reset()
+    for name in ("alpha", "beta"):
+        assert shared_daemon.admin("POST", f"keys/{name}/reset").status == 200
+    return shared_daemon
+
+
 def generations(simulator):
     return [each for each in simulator.requests() if each["call"] != "models.list"]
 
@@ -47,16 +56,16 @@ def generations(simulator):
 
 
 @both_ways
-def test_a_part_of_an_unknown_kind_is_not_asked_for_again(start_daemon, simulator, stream):
-    text, reason, *_ = ask(start_daemon(), "[simulate:unknown-part]", LITE, stream=stream)
+def test_a_part_of_an_unknown_kind_is_not_asked_for_again(daemon, simulator, stream):
+    text, reason, *_ = ask(daemon, "[simulate:unknown-part]", LITE, stream=stream)
     assert (text, reason) == ("", "stop")
     assert len(generations(simulator)) == 1
 
 
 @both_ways
-def test_the_text_of_a_transcription_is_content(start_daemon, simulator, stream):
+def test_the_text_of_a_transcription_is_content(daemon, simulator, stream):
     prompt = "[simulate:transcription] good day"
-    text, reason, *_ = ask(start_daemon(), prompt, LITE, stream=stream)
+    text, reason, *_ = ask(daemon, prompt, LITE, stream=stream)
     assert text.startswith('You said: "good day".')
     assert reason == "stop"
     assert len(generations(simulator)) == 1
@@ -66,8 +75,7 @@ def test_the_text_of_a_transcription_is_content(start_daemon, simulator, stream)
 
 
 @both_ways
-def test_a_long_answer_has_the_prompt_of_its_first_hop(start_daemon, simulator, stream):
-    daemon = start_daemon()
+def test_a_long_answer_has_the_prompt_of_its_first_hop(daemon, simulator, stream):
     _, _, alone, *_ = ask(daemon, "A novel [simulate:long hops=0]", ARGON, stream=stream)
     text, reason, usage, *_ = ask(daemon, "A novel [simulate:long hops=2]", ARGON, stream=stream)
     assert reason == "stop"
@@ -306,10 +314,10 @@ OURS = {
 
 @both_ways
 @pytest.mark.parametrize("behaviour", ["ok", "overloaded", "redirect", "suspended", "bad-request"])
-def test_no_header_of_googles_reaches_a_client(start_daemon, simulator, stream, behaviour):
-    daemon = start_daemon()
+def test_no_header_of_googles_reaches_a_client(daemon, simulator, stream, behaviour):
     simulator.behave_all(behaviour)
     answer = post(daemon, said("Hello", LITE, stream=stream))
+    assert generations(simulator)
     assert set(answer.headers) <= OURS
     assert "location" not in answer.headers
     assert b"secret" not in answer.body.lower()
