@@ -6,7 +6,8 @@ sides want to go on. Everything else costs the connection.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from typing import Protocol as Interface
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionAborted, ConnectionDone
@@ -17,12 +18,45 @@ from zope.interface import implementer
 
 from gemproxy.batched_writes import ErrorReportingClient, is_waiting
 from gemproxy.tcp_keepalive import notice_silence
-from gemproxy.upstream.answer import NotHttp
+from gemproxy.upstream.answer import Answer, NotHttp
 from gemproxy.upstream.tls_faults import tls_fault
 
-if TYPE_CHECKING:
-    from gemproxy.upstream.exchange import UpstreamExchange
-    from gemproxy.upstream.pool import ConnectionPool
+
+class Owner(Interface):
+    """What a connection needs of the pool that keeps it."""
+
+    keepalive: float
+    generation: int
+
+    def retirement(self) -> float:
+        """Return when a new connection takes no more requests."""
+
+    def give_back(self, connection: UpstreamConnection) -> bool:
+        """Keep ``connection`` for another request; return whether it is kept."""
+
+    def forget(self, connection: UpstreamConnection) -> None:
+        """Drop ``connection``, which takes no more requests."""
+
+
+class Exchange(Interface):
+    """What a connection needs of the request that it carries."""
+
+    @property
+    def answer(self) -> Answer:
+        """The parser of the response."""
+
+    @property
+    def sent(self) -> bool:
+        """Whether the whole request was sent."""
+
+    def advance(self) -> None:
+        """Handle more of the response, perhaps its end."""
+
+    def fail(self, failure: Failure) -> None:
+        """Handle a response that cannot be read further."""
+
+    def lost(self, reason: Failure) -> None:
+        """Handle the end of the connection before that of the response."""
 
 
 @implementer(IHandshakeListener)
@@ -33,13 +67,13 @@ class UpstreamConnection(Protocol):
     #: When its last answer was complete, which is when the other side was last known to be there.
     idle_since = 0.0
 
-    def __init__(self, pool: ConnectionPool) -> None:
+    def __init__(self, pool: Owner) -> None:
         self._pool = pool
         #: When it takes no more requests; pool's seconds.
         self.retires_at = pool.retirement()
         self.generation = pool.generation
         #: The exchange that it serves, which then writes its request to the transport.
-        self.exchange: UpstreamExchange | None = None
+        self.exchange: Exchange | None = None
         self._held = False
         self._secured: Deferred[Any] | None = None
 
@@ -103,7 +137,7 @@ class UpstreamConnection(Protocol):
         else:
             exchange.lost(reason)
 
-    def _release(self, exchange: UpstreamExchange) -> None:
+    def _release(self, exchange: Exchange) -> None:
         """Be there for the next request, if that is safe."""
         self.exchange = None
         if not exchange.sent:
@@ -122,7 +156,7 @@ class UpstreamConnection(Protocol):
         self._pool.forget(self)
         self.transport.abortConnection()
 
-    def distrust(self, exchange: UpstreamExchange) -> None:
+    def distrust(self, exchange: Exchange) -> None:
         """Close, unless it serves another than ``exchange`` by now."""
         if self.exchange is None or self.exchange is exchange:
             self.abort()
