@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from twisted.web.server import Request
 
     from gemproxy.core.errors import ProxyError
+    from gemproxy.deadlines import Deadlines
 
 
 class Site(Protocol):
@@ -22,6 +23,8 @@ class Site(Protocol):
 
     #: The headers ``Server`` and ``Date`` as lines, for a monotonic time.
     server_headers: Callable[[float], bytes]
+    #: Of streams that are silent.
+    deadlines: Deadlines
 
 
 class Channel(Protocol):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.web.http import datetimeToString
 
 from gemproxy.batched_writes import send
@@ -18,6 +18,7 @@ from gemproxy.http.large_answers import LARGE, LargeAnswer
 if TYPE_CHECKING:
     from gemproxy.core.context import RequestContext
     from gemproxy.core.interfaces import ErrorEncoder, Flow
+    from gemproxy.deadlines import Deadlines
     from gemproxy.http.request import ProxyRequest
 
 JSON = b"application/json"
@@ -129,7 +130,8 @@ class RequestWriter:
         self._pending = b""
         self._chunked = False
         self._written_at = 0.0
-        self._pulse: IDelayedCall | None = None
+        # Set while a deadline is watched.
+        self._deadlines: Deadlines | None = None
         self.started = False
         self.opened = False
         self._streaming = False
@@ -194,14 +196,12 @@ class RequestWriter:
 
     def await_stream(self) -> None:
         """See :class:`gemproxy.core.interfaces.ReplyWriter`."""
-        after, heartbeat = self._headers_after, self._heartbeat
+        after = self._headers_after
         if after is None:
             return
         if after > 0:
             self._opens_at = self._reactor.seconds() + after
-            # One timer for both, since nearly every stream begins before either is due.
-            first = min(after, heartbeat) if heartbeat else after
-            self._pulse = self._reactor.callLater(first, self._beat)
+            self._watch()
         else:
             self._open_silent()
 
@@ -231,8 +231,9 @@ class RequestWriter:
         headers = _STREAM + self.headers(now) + (_CHUNKED if self._chunked else b"")
         self._pending = _head(request, 200, headers, now)
         request.registerProducer(self, True)
-        if self._heartbeat and self._pulse is None:
-            self._pulse = self._reactor.callLater(self._heartbeat, self._beat)
+        self._written_at = now
+        if self._heartbeat:
+            self._watch()
 
     def write(self, events: bytes) -> None:
         """Send whole events, in one write."""
@@ -264,9 +265,9 @@ class RequestWriter:
     def close(self) -> None:
         """Forget the upstream and the heartbeat; nothing more is written."""
         self._flow = None
-        if self._pulse is not None and self._pulse.active():
-            self._pulse.cancel()
-        self._pulse = None
+        if self._deadlines is not None:
+            self._deadlines.release(self)
+            self._deadlines = None
 
     # -- the client's transport tells how it gets on (IPushProducer) ------------------------------
 
@@ -277,6 +278,8 @@ class RequestWriter:
 
     def resumeProducing(self) -> None:
         self._paused = False
+        if self._deadlines is not None:
+            self._deadlines.watch(self)
         if self._flow is not None:
             self._flow.resume()
 
@@ -284,22 +287,29 @@ class RequestWriter:
         """The client is gone; the request's end cancels what serves it."""
         self.close()
 
-    def _beat(self) -> None:
-        self._pulse = None
-        now = self._reactor.seconds()
+    # -- the deadline of a silent stream: its head, then a heartbeat ------------------------------
+
+    @property
+    def due(self) -> float:
+        """See :class:`gemproxy.deadlines.Timed`."""
         if not self.opened:
-            if now < self._opens_at:
-                self._pulse = self._reactor.callLater(self._opens_at - now, self._beat)
-            else:
-                self._open_silent()
-            return
-        if not self._heartbeat:
-            return
-        due = self._written_at + self._heartbeat
-        if now >= due and not self._paused:
+            return self._opens_at
+        if self._paused or not self._heartbeat:
+            return math.inf
+        return self._written_at + self._heartbeat
+
+    def expire(self, _now: float) -> None:
+        """Send what is due, unless the client has left."""
+        if self._request._disconnected:
+            self.close()
+        elif self.opened:
             self.write(_HEARTBEAT)
-            due = now + self._heartbeat
-        self._pulse = self._reactor.callLater(max(due - now, 0.05), self._beat)
+        else:
+            self._open_silent()
+
+    def _watch(self) -> None:
+        self._deadlines = self._request.channel.site.deadlines
+        self._deadlines.watch(self)
 
 
 def _header_text(text: str) -> bytes:

@@ -22,6 +22,7 @@ from zope.interface import implementer
 from gemproxy.clock import wall_clock
 from gemproxy.core.errors import InvalidRequest
 from gemproxy.core.interfaces import ErrorEncoder
+from gemproxy.deadlines import Deadlines
 from gemproxy.http.connection import LINGER_SECONDS, ClientConnection, FastRoutes
 from gemproxy.http.connection_limits import ConnectionLimits
 from gemproxy.http.gate import RequestGate
@@ -45,6 +46,8 @@ SWEEP_SECONDS = 1.0
 #: Seconds between two checks of what a client receives of its answer; less if slow readers are
 #: given little time.
 LOOK_SECONDS = 5.0
+#: A heartbeat may be so late: it keeps a stream alive within minutes.
+SLACK_SECONDS = 0.25
 _MALFORMED = "The request is not valid HTTP/1.1, or its headers are too large."
 
 
@@ -83,6 +86,8 @@ class ProxySite(Factory):
         #: The connections that are open.
         self.channels = self.connections.channels
         self.call_later: Callable[..., IDelayedCall] = reactor.callLater
+        #: Of streams that are silent.
+        self.deadlines = Deadlines(reactor, SLACK_SECONDS)
         self._unread: set[ClientConnection] = set()
         self._sweeping: IDelayedCall | None = None
         self._closed: Deferred[None] | None = None
@@ -131,6 +136,7 @@ class ProxySite(Factory):
         if self._sweeping is not None and not self.channels:
             self._sweeping.cancel()
             self._sweeping = None
+            self.deadlines.stop()
         self._check_closed()
 
     def watch_for_disconnect(self, channel: ClientConnection, *, wanted: bool) -> None:

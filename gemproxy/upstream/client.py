@@ -13,8 +13,8 @@ from twisted.web.client import URI
 from twisted.web.http_headers import Headers
 
 from gemproxy.core.interfaces import UpstreamRequest, WholeResponse
+from gemproxy.deadlines import Deadlines
 from gemproxy.upstream.agent import UpstreamAgent
-from gemproxy.upstream.deadlines import Deadlines
 from gemproxy.upstream.endpoint import UpstreamEndpoint
 from gemproxy.upstream.names import Names
 from gemproxy.upstream.pool import ConnectionPool

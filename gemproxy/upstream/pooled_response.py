@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from gemproxy.batched_writes import send, send_now
 from gemproxy.buffer_list import BufferList
 from gemproxy.core.errors import FailureKind, UpstreamFailed
+from gemproxy.deadlines import Deadlines
 from gemproxy.tcp_keepalive import gone_after, unacknowledged
 from gemproxy.upstream.answer import Answer
 from gemproxy.upstream.connection import UpstreamConnection
@@ -27,7 +28,6 @@ from gemproxy.upstream.content_coding import (
     UnknownCoding,
     decoder_of,
 )
-from gemproxy.upstream.deadlines import Deadlines
 from gemproxy.upstream.exchange import UpstreamExchange
 from gemproxy.upstream.failures import DEADLINE, FIRST_BYTE, IDLE, upstream_failure
 from gemproxy.upstream.pool import ConnectionPool

@@ -8,9 +8,9 @@ from twisted.internet.task import Clock
 
 from gemproxy.core.errors import UpstreamFailed
 from gemproxy.core.interfaces import UpstreamRequest
+from gemproxy.deadlines import Deadlines
 from gemproxy.secret import Secret
 from gemproxy.upstream.client import UpstreamClient
-from gemproxy.upstream.deadlines import Deadlines
 from gemproxy.upstream.pool import ConnectionPool
 from gemproxy.upstream.pooled_response import Limits
 

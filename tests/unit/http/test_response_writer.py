@@ -14,7 +14,7 @@ from gemproxy.core.context import Attempt, RequestContext
 from gemproxy.core.errors import Draining
 from gemproxy.http.large_answers import LARGE, PIECE
 from gemproxy.http.response_writer import RequestWriter
-from gemproxy.http.site import ProxySite
+from gemproxy.http.site import SLACK_SECONDS, ProxySite
 
 
 class Flow:
@@ -33,11 +33,14 @@ class Flow:
 class Stage:
     """A writer whose client sits on a transport in memory."""
 
-    def __init__(self, heartbeat=15.0, version=b"HTTP/1.1", headers_after=None):
-        self.clock = Clock()
-        self.clock.advance(1_790_000_000)
+    def __init__(
+        self, heartbeat=15.0, version=b"HTTP/1.1", headers_after=None, clock=None, site=None
+    ):
+        self.clock = clock or Clock()
+        if clock is None:
+            self.clock.advance(1_790_000_000)
         self.context = RequestContext("req_1", "/", self.clock.seconds())
-        self.site = ProxySite(Resource(), self.clock, OpenGate(self.clock), OPENAI_ERRORS)
+        self.site = site or ProxySite(Resource(), self.clock, OpenGate(self.clock), OPENAI_ERRORS)
         self.site.fast_routes[b"POST", b"/"] = self.begin
         self.heartbeat = heartbeat
         self.headers_after = headers_after
@@ -214,7 +217,8 @@ def test_a_stream_that_is_silent_for_long_gets_its_head_and_a_comment():
     stage.writer.finish()
     assert stage.sent.count(b"HTTP/1.1") == 1
     assert stage.body.endswith(b"9\r\ndata: 1\n\n\r\n0\r\n\r\n")
-    assert stage.clock.getDelayedCalls() == [stage.site._sweeping]
+    stage.clock.advance(100)
+    assert stage.sent.count(b": heartbeat\n\n") == 2
 
 
 def test_the_head_may_go_out_at_once_or_never():
@@ -251,7 +255,7 @@ def test_a_stream_that_begins_in_time_has_one_timer_and_beats_as_ever(heartbeat,
     assert len(stage.clock.getDelayedCalls()) == 2  # with the site's
     stage.clock.advance(14.9)
     assert b"heartbeat" not in stage.sent
-    for seconds in (0.2, 15, 15):
+    for seconds in (0.1 + SLACK_SECONDS, 15, 15):
         before = stage.sent.count(b"heartbeat")
         stage.clock.advance(seconds)
         assert stage.sent.count(b"heartbeat") == before + 1
@@ -378,3 +382,55 @@ class TestLargeAnswers:
         stage.writer.answer(b"{}")
         assert stage.body.count(b"HTTP/1.1 200 OK") == 1
         assert stage.body.startswith(bytes(self.BODY) + b"HTTP/1.1 200 OK")
+
+
+# -- many silent streams -------------------------------------------------------------------------
+
+
+def test_streams_share_one_timer_and_each_gets_its_heartbeats():
+    """A timer for each would cost more than to read the request that began it."""
+    clock = Clock()
+    site = ProxySite(Resource(), clock, OpenGate(clock), OPENAI_ERRORS)
+    stages = []
+    for _ in range(10):
+        stages.append(Stage(headers_after=20.0, clock=clock, site=site))
+        stages[-1].writer.await_stream()
+        clock.advance(0.5)
+    assert len(clock.getDelayedCalls()) == 2  # with the site's sweep
+    for stage in stages[::2]:
+        stage.writer.begin_stream()
+        stage.writer.write(b"data: 1\n\n")
+    clock.pump([0.25] * 4 * 65)
+    assert len(clock.getDelayedCalls()) == 2
+    # Half of them wrote at 5 s, so that 20, 35, 50 and 65 s are due; the others' heads at 20.5 s
+    # to 24.5 s, and then every 15 s.
+    assert [stage.sent.count(b"heartbeat") for stage in stages] == [4] * 10
+    for stage in stages:
+        stage.writer.close()
+        stage.channel.connectionLost(Failure(ConnectionDone()))
+    assert clock.getDelayedCalls() == []
+
+
+def test_a_client_that_reads_again_after_long_gets_one_heartbeat_at_once():
+    stage = Stage(heartbeat=15.0)
+    stage.writer.begin_stream()
+    stage.writer.write(b"data: 1\n\n")
+    stage.writer.pauseProducing()
+    stage.clock.pump([1] * 60)
+    assert b"heartbeat" not in stage.sent
+    stage.writer.resumeProducing()
+    stage.clock.advance(0)
+    assert stage.sent.count(b"heartbeat") == 1
+    stage.clock.advance(14.9)
+    assert stage.sent.count(b"heartbeat") == 1
+    stage.clock.advance(0.2)
+    assert stage.sent.count(b"heartbeat") == 2
+
+
+def test_a_stream_without_an_event_yet_has_its_first_heartbeat_in_time():
+    stage = Stage(heartbeat=15.0)
+    stage.writer.begin_stream()
+    stage.clock.advance(14.9)
+    assert stage.sent == b""
+    stage.clock.advance(0.2)
+    assert stage.body == b"d\r\n: heartbeat\n\n\r\n"

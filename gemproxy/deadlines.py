@@ -1,8 +1,9 @@
-"""One timer for all exchanges in flight.
+"""One reactor timer for the deadlines of many exchanges.
 
-A timer of its own for each would be set and cancelled with each request, which costs more than the
-request's parsing. Here a due time that comes later than the one the timer is set for costs one
-comparison; the timer finds out when it fires who is really due.
+A timer for each exchange would be set and cancelled with each request, which costs more than to
+parse the request. Here a deadline that is later than the one that the timer is set for costs one
+comparison. A deadline may also move later without a call. When the timer fires, all deadlines are
+read anew: those that are due expire, and the timer is set for the nearest of the others.
 """
 
 from __future__ import annotations
@@ -15,39 +16,44 @@ _NEVER = float("inf")
 
 
 class Timed(Protocol):
-    """Something that must not take for ever. ``due`` may move between two looks at it."""
+    """Something with a deadline."""
 
     @property
     def due(self) -> float:
-        """The reactor's time at which it must be over, as things stand."""
+        """The reactor's time of the deadline, as things stand; infinity for none."""
 
     def expire(self, now: float) -> None:
-        """Its time is up."""
+        """Handle the deadline. Move it later, or release it: else it expires again at once."""
 
 
 class Deadlines:
-    """Lets each of those it watches ``expire`` at the time that is due for it."""
+    """Calls ``expire`` of each that it watches when that is due.
 
-    def __init__(self, reactor: IReactorTime) -> None:
+    ``slack`` is the least number of seconds between two looks at all deadlines. One that falls
+    between them expires up to so much late, and many that are spread over time cost few looks.
+    """
+
+    def __init__(self, reactor: IReactorTime, slack: float = 0.0) -> None:
         self._reactor = reactor
-        # In the order of their beginning.
+        self._slack = slack
+        # In the order in which they began.
         self._watched: dict[Timed, None] = {}
         self._call: IDelayedCall | None = None
         self._set_for = _NEVER
 
     def watch(self, timed: Timed) -> None:
-        """Watch ``timed`` from now on. To be told again when its ``due`` has come nearer."""
+        """Watch ``timed`` from now on. Call this again if its deadline has moved earlier."""
         self._watched[timed] = None
         due = timed.due
         if due < self._set_for:
             self._set(due)
 
     def release(self, timed: Timed) -> None:
-        """Watch ``timed`` no longer."""
+        """Stop watching ``timed``."""
         self._watched.pop(timed, None)
 
     def stop(self) -> None:
-        """Leave no timer behind, unless somebody still needs it."""
+        """Cancel the timer if nothing is watched."""
         if not self._watched:
             self._unset()
 
@@ -68,4 +74,4 @@ class Deadlines:
             timed.expire(now)
         nearest = min((each.due for each in self._watched), default=_NEVER)
         if nearest < self._set_for:
-            self._set(nearest)
+            self._set(max(nearest, now + self._slack))

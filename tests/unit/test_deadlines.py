@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
-from gemproxy.upstream.deadlines import Deadlines
+from gemproxy.deadlines import Deadlines
 
 
 class Timed:
@@ -61,6 +61,16 @@ def test_a_due_that_moved_away_is_met_at_its_new_time():
     assert timed.expired_at is None
     clock.advance(0.5)
     assert timed.expired_at == 25.0
+
+
+def test_with_slack_deadlines_that_are_close_together_cost_one_look():
+    clock = Clock()
+    deadlines = Deadlines(clock, slack=0.25)
+    watched = [Timed(clock, deadlines, due) for due in (10.0, 10.1, 10.2, 10.3)]
+    for timed in watched:
+        deadlines.watch(timed)
+    clock.pump([0.05] * 300)
+    assert [round(each.expired_at, 2) for each in watched] == [10.0, 10.25, 10.25, 10.5]
 
 
 def test_what_has_no_due_time_sets_no_timer():
