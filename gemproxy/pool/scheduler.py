@@ -74,11 +74,6 @@ class ModelSchedulers:
             self._own.popitem(last=False)
         return scheduler
 
-    @property
-    def any_listed(self) -> bool:
-        """Whether any key has an allow-list."""
-        return bool(self._listed)
-
     def listed(self) -> Iterator[KeyState]:
         """The keys that have an allow-list; those with several models on it come several times."""
         return chain.from_iterable(self._listed.values())
@@ -224,10 +219,7 @@ class KeyScheduler:
 
         They are the tried ones, those that were suspended, and those with an allow-list.
         """
-        scheduler = self._scheduler_of(model, now)
-        if not (tried or scheduler.marks.members or self._schedulers.any_listed):
-            return ()
-        known = chain(scheduler.suspended(), self._schedulers.listed())
+        known = chain(self._scheduler_of(model, now).suspended(), self._schedulers.listed())
         # Twice as many as are shown, since some may be eligible by now.
         found = chain(map(self._entries.get, tried), islice(known, 2 * limit))
         return dict.fromkeys(entry for entry in found if entry is not None)
