@@ -262,8 +262,8 @@ class Eligibility:
         if not last_resort and key.window.failures:
             if self._is_weak(key, now):
                 return Ineligible(_LOW_HEALTH, key.window.next_change(now))
-            # The failures may have left the window.
-            self.update(key)
+            if not key.window.failures:  # They have left the window by now.
+                self.update(key)
         return None
 
     def trivially_eligible(self, key: KeyState, model: str) -> bool:
