@@ -1,11 +1,11 @@
-"""LangChain: the chat model by itself, and an agent of langgraph's around it."""
+"""LangChain: the chat model by itself, an agent of langgraph's around it, and embeddings."""
 
 import openai
 import pytest
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.tools import tool
-from langchain_openai import ChatOpenAI
+from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from pydantic import BaseModel
 
 
@@ -129,3 +129,31 @@ def test_broken_stream_raises(proxy, simulator, broken):
     with pytest.raises(openai.APIError):
         seen.extend(chunk.content for chunk in model.stream(prompt))
     assert "".join(seen)
+
+
+def embeddings_of(proxy, **more):
+    return OpenAIEmbeddings(
+        model="gemini-embedding-2",
+        dimensions=64,
+        base_url=proxy.url,
+        api_key=proxy.token,
+        max_retries=0,
+        **more,
+    )
+
+
+def test_embeddings_of_more_texts_than_google_takes_in_a_call(proxy, simulator):
+    embeddings = embeddings_of(proxy, check_embedding_ctx_length=False)
+    texts = [f"text {place}" for place in range(1200)]
+    vectors = embeddings.embed_documents(texts)
+    assert len(vectors) == 1200
+    assert {len(vector) for vector in vectors} == {64}
+    assert vectors[1199] == embeddings.embed_query("text 1199")
+
+
+def test_embeddings_of_tokens_tell_the_way_out(proxy, monkeypatch):
+    # The tokens of this encoding are fetched from the Internet when they are first used.
+    tokens = [0], [[15339, 1917]], [0], [2]
+    monkeypatch.setattr(OpenAIEmbeddings, "_tokenize", lambda *_: tokens)
+    with pytest.raises(openai.BadRequestError, match="check_embedding_ctx_length=False"):
+        embeddings_of(proxy).embed_documents(["text"])

@@ -1,4 +1,4 @@
-"""LlamaIndex: its OpenAI-like model, and an agent around it."""
+"""LlamaIndex: its OpenAI-like model, an agent around it, and embeddings."""
 
 import asyncio
 
@@ -7,6 +7,7 @@ import pytest
 from llama_index.core.agent.workflow import FunctionAgent
 from llama_index.core.llms import ChatMessage
 from llama_index.core.tools import FunctionTool
+from llama_index.embeddings.openai_like import OpenAILikeEmbedding
 from llama_index.llms.openai_like import OpenAILike
 from pydantic import BaseModel
 
@@ -137,3 +138,19 @@ def test_broken_stream_raises(proxy, simulator, broken):
     with pytest.raises(openai.APIError):
         seen.extend(chunk.delta for chunk in model_of(proxy, name).stream_chat(said(prompt)))
     assert "".join(delta or "" for delta in seen)
+
+
+def test_embeddings_of_more_texts_than_google_takes_in_a_call(proxy, simulator):
+    embeddings = OpenAILikeEmbedding(
+        model_name="gemini-embedding-001",
+        dimensions=64,
+        embed_batch_size=2048,
+        api_base=proxy.url,
+        api_key=proxy.token,
+        max_retries=0,
+    )
+    texts = [f"text {place}" for place in range(1200)]
+    vectors = embeddings.get_text_embedding_batch(texts)
+    assert len(vectors) == 1200
+    assert {len(vector) for vector in vectors} == {64}
+    assert vectors[1199] == embeddings.get_text_embedding("text 1199")
