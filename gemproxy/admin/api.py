@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote
 
 import msgspec
-from twisted.internet.defer import Deferred
 
 from gemproxy.admin import answers
 from gemproxy.admin.auth_gate import AdminAuthGate, Page
@@ -45,6 +44,7 @@ from gemproxy.core.errors import (
     ProxyError,
     UnknownURL,
 )
+from gemproxy.http.coroutine_runner import CoroutineRunner
 from gemproxy.http.lifecycle import check_size
 from gemproxy.http.routes import READING, Row
 from gemproxy.pool.key import Key
@@ -208,16 +208,16 @@ class AdminAPI:
         else:
             self.check_head(request, route)
 
-    def _serve(self, act: _Action, request: ProxyRequest) -> Deferred[None]:
+    def _serve(self, act: _Action, request: ProxyRequest) -> CoroutineRunner:
         async def answer(actor: Actor) -> Page:
             return await act(AdminRequest(request, actor, request.parameter, request.body()))
 
         return self.gate.handle(request, answer)
 
-    def _serve_document(self, request: ProxyRequest) -> Deferred[None]:
+    def _serve_document(self, request: ProxyRequest) -> None:
         path = unquote(request.path.decode("ascii"))
         document = self._dashboard.find(path, admin_open=self.gate.auth.admin_open)
-        return self.gate.serve_static(request, path, document)
+        self.gate.serve_static(request, path, document)
 
     # -- what is shown ---------------------------------------------------------------------------
 

@@ -8,23 +8,23 @@ requests in flight and are served during a drain, because that is when the opera
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 
 from gemproxy.admin.dashboard import Document
-from gemproxy.clock import wall_clock
 from gemproxy.core.audit import Actor
 from gemproxy.core.context import RequestContext
-from gemproxy.core.errors import InternalError, ProxyError, Unauthorized
+from gemproxy.core.errors import Unauthorized
 from gemproxy.http.auth import TokenAuth, has_bearer_token
 from gemproxy.http.auth_failures import AuthFailures
+from gemproxy.http.coroutine_runner import CoroutineRunner
+from gemproxy.http.lifecycle import Lifecycle, LifecycleSettings
+from gemproxy.http.request import ProxyRequest
 from gemproxy.http.response_writer import JSON, RequestWriter, lines, write_whole
-from gemproxy.http.site import CLIENT_CLOSED_REQUEST, ProxyRequest, request_id_of
 
 if TYPE_CHECKING:
     from gemproxy.core.events import RequestListener
@@ -68,10 +68,10 @@ class AdminDependencies:
     refused: Callable[[], None] = _tell_nobody
 
 
-class AdminAuthGate:
+class AdminAuthGate(Lifecycle):
     """See the module. ``auth`` may be replaced between two requests."""
 
-    _log = Logger()
+    _headers = lines(_HEADERS)
 
     def __init__(
         self,
@@ -80,89 +80,71 @@ class AdminAuthGate:
         dependencies: AdminDependencies,
         failures: AuthFailures | None = None,
     ) -> None:
+        super().__init__(
+            reactor,
+            LifecycleSettings(heartbeat=0.0),
+            dependencies.telemetry,
+            dependencies.new_request_id,
+            dependencies.errors,
+            dependencies.scrub,
+        )
         self.auth = auth
-        #: Encodes the errors of the admin API.
-        self.errors = dependencies.errors
-        self._reactor = reactor
-        self._wall = wall_clock(reactor)
-        self._dependencies = dependencies
+        self._pause = dependencies.pause
+        self._refused = dependencies.refused
         self._failures = failures or AuthFailures()
 
     def authenticate(self, request: ProxyRequest, route: str) -> None:
         """Authenticate the operator, before the body is read. Raises :class:`ProxyError`.
 
-        ``route`` is the path's template.
+        ``route`` is the path's template. The right token is accepted from a locked-out address.
         """
-        request.admin_context = self._begin(request, route)
-        request.actor = self._authenticate(request, request.admin_context)
-
-    def handle(
-        self, request: ProxyRequest, serve: Callable[[Actor], Awaitable[Page]]
-    ) -> Deferred[None]:
-        """Let the operator in, and answer with what ``serve`` gives or raises.
-
-        Fires when the request is over. A client that leaves stops nothing: what an operator
-        began is done, whole.
-        """
-        actor, context = request.actor, request.admin_context
-        if actor is None or context is None:
-            raise RuntimeError("a request was to be served whose head nobody has checked")
-        over: Deferred[None] = Deferred()
-        work = Deferred.fromCoroutine(self._serve(request, context, serve(actor)))
-        # Klein cancels what it waits for when the client leaves; the work does not hear of it.
-        work.addBoth(over.callback)
-        return over
-
-    def serve_static(self, request: ProxyRequest, route: str, document: Document) -> Deferred[None]:
-        """Answer with a public file. Fires at once."""
-        context = self._begin(request, route)
-        context.outcome = "success"
-        status = 304 if document.is_in(request.header(b"if-none-match")) else document.status
-        headers = [(b"ETag", document.etag), *document.headers]
-        self._send(request, context, status, document.body, document.content_type, headers)
-        return succeed(None)
-
-    def reject(self, request: ProxyRequest, error: ProxyError) -> None:
-        """Answer a request that ended before it began."""
-        context = request.admin_context or self._begin(request, "refused")
-        context.turned_away = True
-        self._fail(request, context, error)
-
-    async def _serve(
-        self,
-        request: ProxyRequest,
-        context: RequestContext,
-        answer: Awaitable[Page],
-    ) -> None:
-        try:
-            page = await answer
-            body = await self._scrubbed(page)
-        except ProxyError as error:
-            self._fail(request, context, error)
-        except Exception:  # noqa: BLE001 - a defect of ours must not leave the operator waiting
-            self._log.failure("request {request_id} failed", request_id=context.id)
-            words = f"The proxy failed to serve this request (id {context.id})."
-            self._fail(request, context, InternalError(words))
-        else:
-            context.outcome = "success"
-            self._send(request, context, 200, body, page.content_type, _HEADERS)
-
-    # -- who it is -------------------------------------------------------------------------------
-
-    def _authenticate(self, request: ProxyRequest, context: RequestContext) -> Actor:
-        """Return the operator. The right token is accepted from a locked-out address as well."""
+        request.context, _ = self._begin(request, route)
         authorization = request.header(b"authorization")
         try:
             client = self.auth.operator(authorization)
         except Unauthorized:
-            self._dependencies.refused()
-            self._refuse(request, has_bearer_token(authorization), context)
+            self._refused()
+            self._refuse(request, request.context, authorization)
             raise
-        return Actor(self._failures.address_of(request), client.name or "")
+        request.actor = Actor(self._failures.address_of(request), client.name or "")
 
-    def _refuse(self, request: ProxyRequest, brought_token: bool, context: RequestContext) -> None:
+    def handle(
+        self, request: ProxyRequest, serve: Callable[[Actor], Awaitable[Page]]
+    ) -> CoroutineRunner:
+        """Answer with what ``serve`` returns or raises.
+
+        ``serve`` is not cancelled if the client disconnects: what an operator began is finished.
+        """
+        actor = request.actor
+        if actor is None:
+            raise RuntimeError("a request is served whose head was not checked")
+
+        async def answer(context: RequestContext, writer: RequestWriter) -> None:
+            page = await serve(actor)
+            body = await self._scrubbed(page)
+            if request._disconnected:
+                raise CancelledError
+            context.outcome = "success"
+            writer.answer(body, page.content_type)
+
+        context, writer = self._begin(request, request.route, request.context)
+        return CoroutineRunner(self._serve(request, context, writer, answer))
+
+    def serve_static(self, request: ProxyRequest, route: str, document: Document) -> None:
+        """Answer with a public file."""
+        headers = lines([(b"ETag", document.etag), *document.headers])
+        context, writer = self._begin(request, route, headers=headers)
+        context.outcome = "success"
+        status = 304 if document.is_in(request.header(b"if-none-match")) else document.status
+        now = self._reactor.seconds()
+        write_whole(request, status, writer.headers(now), document.body, now, document.content_type)
+        self._report(context, status)
+
+    def _refuse(
+        self, request: ProxyRequest, context: RequestContext, authorization: bytes | None
+    ) -> None:
         self._failures.check(request, context.started)
-        if brought_token:
+        if has_bearer_token(authorization):
             self._log.warn(
                 "wrong token for the admin API",
                 address=self._failures.address_of(request),
@@ -170,43 +152,10 @@ class AdminAuthGate:
             )
             self._failures.count(request, context.started)
 
-    # -- the answer ------------------------------------------------------------------------------
-
-    def _begin(self, request: ProxyRequest, route: str) -> RequestContext:
-        request_id = request_id_of(request, self._dependencies.new_request_id)
-        return RequestContext(request_id, route, self._reactor.seconds())
-
-    def _fail(self, request: ProxyRequest, context: RequestContext, error: ProxyError) -> None:
-        context.outcome = error.word
-        answer = self.errors.answer(error)
-        body = self._dependencies.scrub(answer.body)
-        self._send(request, context, answer.status, body, JSON, [*_HEADERS, *answer.headers])
-
     async def _scrubbed(self, page: Page) -> bytes:
         clean = []
         for piece in page.pieces:
-            clean.append(self._dependencies.scrub(piece))
+            clean.append(self._scrub(piece))
             if len(piece) > _LARGE:
-                await self._dependencies.pause()
+                await self._pause()
         return b"".join(clean)
-
-    def _send(
-        self,
-        request: ProxyRequest,
-        context: RequestContext,
-        status: int,
-        body: bytes,
-        content_type: bytes,
-        headers: Iterable[tuple[bytes, bytes]],
-    ) -> None:
-        now = self._reactor.seconds()
-        context.epoch_offset = self._wall() - now
-        if request._disconnected:
-            status, context.outcome = CLIENT_CLOSED_REQUEST, "client_gone"
-        else:
-            writer = RequestWriter(
-                self._reactor, request, context, lines(headers), 0, self._dependencies.errors
-            )
-            every = writer.headers(now)
-            write_whole(request, status, every, body, now, content_type)
-        self._dependencies.telemetry.request_ended(context, status, now - context.started)

@@ -1,7 +1,8 @@
-"""What happens with each request of the public API before and after its own work.
+"""The lifecycle of a request, around the work of its endpoint.
 
-A request gets an id, is counted, admitted or turned away, served, and told to the log; whatever its
-work raises becomes an answer here and nowhere else.
+A request gets an id and a context, is admitted or rejected, served, and reported once. Whatever its
+work raises becomes an answer here and nowhere else. The admin API shares this
+(:class:`gemproxy.admin.auth_gate.AdminAuthGate`).
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from gemproxy.core.interfaces import ErrorEncoder
     from gemproxy.http.auth import TokenAuth
 
-#: What scripts of another origin may read of an answer beside its body: whatever SDKs look at.
+#: Headers that scripts of another origin may read: those that SDKs look at.
 _EXPOSED = b"x-request-id, retry-after, x-should-retry, openai-processing-ms, x-gemproxy-attempts"
 #: Bytes. More is not read from a client that brings no token.
 _PUBLIC_BODY = 4096
@@ -51,9 +52,9 @@ _HEADER_NAMES = re.compile(rb"[A-Za-z0-9_, -]{1,1000}\Z")
 class LifecycleSettings:
     """Limits of the public API.
 
-    ``max_body`` bytes may come with one request, ``max_buffered`` with all that are incomplete or
-    not yet answered. ``heartbeat`` is in seconds, 0 for none, and ``headers_after`` as well, None
-    for never.
+    ``max_body`` is in bytes, and so is ``max_buffered``, for the bodies of all requests that are
+    incomplete or not yet answered. ``heartbeat`` is in seconds, 0 for none; ``headers_after`` is in
+    seconds, ``None`` for never.
     """
 
     max_in_flight: int = 1000
@@ -64,17 +65,145 @@ class LifecycleSettings:
     cors_origins: frozenset[str] = frozenset()
 
 
-class RequestLifecycle:
-    """The lifecycle of the requests of the public API.
+class Lifecycle:
+    """What the requests of both APIs share: a context, the answer to a failure, one report.
 
-    A request comes through :meth:`check_head` before its body is read, and through :meth:`handle`
-    when the body is complete. ``settings`` and ``auth`` may be replaced between two requests.
-    ``new_request_id`` gives a fresh id for a request that brings none; ``errors`` encodes the
-    errors of requests that were refused before their route was known, and ``scrub`` takes secrets
-    out of errors' bodies, which may repeat what the client sent.
+    ``new_request_id`` returns an id for a request that brings none, ``errors`` encodes the errors
+    of requests whose route is unknown, and ``scrub`` removes secrets from the bodies of errors,
+    which may repeat what the client sent. ``settings`` may be replaced between two requests.
     """
 
     _log = Logger()
+    #: Further headers of every answer, where CORS adds none.
+    _headers = b""
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        settings: LifecycleSettings,
+        events: RequestListener,
+        new_request_id: Callable[[], str],
+        errors: ErrorEncoder,
+        scrub: Callable[[bytes], bytes],
+    ) -> None:
+        self.settings = settings
+        self.errors = errors
+        self._reactor = reactor
+        self._wall = wall_clock(reactor)
+        self._events = events
+        self._new_request_id = new_request_id
+        self._scrub = scrub
+        #: The requests that can be cancelled, by the writers of their answers.
+        self._runners: dict[RequestWriter, CoroutineRunner] = {}
+
+    def release(self, request: ProxyRequest) -> None:
+        """See :class:`gemproxy.http.gate.RequestGate`."""
+
+    def reject(self, request: ProxyRequest, error: ProxyError) -> None:
+        """See :class:`gemproxy.http.gate.RequestGate`."""
+        context, writer = self._begin(request, request.route, request.context)
+        context.turned_away = True
+        context.outcome = error.word
+        self._report(context, writer.fail(error))
+
+    def _begin(
+        self,
+        request: ProxyRequest,
+        route: str,
+        context: RequestContext | None = None,
+        headers: bytes | None = None,
+    ) -> tuple[RequestContext, RequestWriter]:
+        if context is None:
+            request_id = request_id_of(request, self._new_request_id)
+            now = self._reactor.seconds()
+            context = RequestContext(request_id, route, now)
+            context.epoch_offset = self._wall() - now
+        settings = self.settings
+        origins = settings.cors_origins
+        if origins:
+            headers = lines(cors_headers(request, origins))
+        writer = RequestWriter(
+            self._reactor,
+            request,
+            context,
+            self._headers if headers is None else headers,
+            settings.heartbeat,
+            request.errors or self.errors,
+            self._scrub,
+            settings.headers_after,
+        )
+        caller = request.caller
+        if caller is not None:
+            context.client = caller.name
+            if caller.debug:
+                writer.tells_key = True
+        return context, writer
+
+    async def _serve(
+        self,
+        request: ProxyRequest,
+        context: RequestContext,
+        writer: RequestWriter,
+        serve: Callable[[RequestContext, RequestWriter], Awaitable[None]],
+    ) -> None:
+        """Answer with what ``serve`` writes or raises, and report the request."""
+        status = 200
+        try:
+            await serve(context, writer)
+        except ProxyError as error:
+            status = self._fail(request, context, writer, error)
+        except CancelledError:
+            if request._disconnected:
+                status = _disconnected(request, context)
+            else:
+                status = self._cut_off(request, context, writer)
+        except Exception:  # noqa: BLE001 - a defect of ours must not leave the client waiting
+            self._log.failure("request {request_id} failed", request_id=context.id)
+            context.outcome = "internal_error"
+            defect = InternalError(f"The proxy failed to serve this request (id {context.id}).")
+            status = self._fail(request, context, writer, defect)
+        finally:
+            writer.close()
+            self._runners.pop(writer, None)
+            self._report(context, status)
+            request.is_working = False
+            self.release(request)
+
+    def _fail(
+        self,
+        request: ProxyRequest,
+        context: RequestContext,
+        writer: RequestWriter,
+        error: ProxyError,
+    ) -> int:
+        if request._disconnected:
+            return _disconnected(request, context)
+        if not context.outcome:
+            context.outcome = error.word
+        return writer.fail(error)
+
+    def _cut_off(
+        self, request: ProxyRequest, context: RequestContext, writer: RequestWriter
+    ) -> int:
+        """Tell the client that the drain's time is over, within its stream if need be."""
+        error = Draining("The proxy stopped before this request was complete.", retry_after=1)
+        context.outcome = "draining"
+        request.channel.persistent = False
+        return writer.fail(error)
+
+    def _report(self, context: RequestContext, status: int) -> None:
+        now = self._reactor.seconds()
+        # Read again: the wall clock may have been set since the request came.
+        context.epoch_offset = self._wall() - now
+        self._events.request_ended(context, status, now - context.started)
+
+
+class RequestLifecycle(Lifecycle):
+    """The lifecycle of the requests of the public API.
+
+    A request passes :meth:`check_head` before its body is read, and :meth:`handle` when the body is
+    complete. ``auth`` may be replaced between two requests.
+    """
 
     def __init__(
         self,
@@ -87,29 +216,21 @@ class RequestLifecycle:
         scrub: Callable[[bytes], bytes] = bytes,
         failures: AuthFailures | None = None,
     ) -> None:
-        self.settings = settings
+        super().__init__(reactor, settings, events, new_request_id, errors, scrub)
         self.auth = auth
         #: Requests that were admitted by their heads and are not over.
         self.in_flight = 0
         #: Bytes of their bodies.
         self.buffered_bytes = 0
         self.draining = False
-        #: Whether the process is about to stop, though it serves as before.
+        #: Whether a drain will follow, although everything is served as before.
         self.leaving = False
-        self._reactor = reactor
-        self._wall = wall_clock(reactor)
-        self._events = events
-        self._new_request_id = new_request_id
-        self._errors = errors
-        self._scrub = scrub
         self._failures = failures or AuthFailures()
-        #: What is going on, by the writer of its answer.
-        self._runners: dict[RequestWriter, CoroutineRunner] = {}
         self._idle: list[Deferred[None]] = []
         self._aborted = False
 
     def check_head(self, request: ProxyRequest, route: Route) -> None:
-        """See :class:`gemproxy.http.gate.RequestGate`. All that a head decides, in its order."""
+        """See :class:`gemproxy.http.gate.RequestGate`. The first check that fails is answered."""
         settings, length = self.settings, request.length
         request.route, request.errors = route.template, route.errors
         if self.draining:
@@ -121,7 +242,7 @@ class RequestLifecycle:
             self._refuse_token(request)
             raise
         if request.caller is STRANGER:
-            # Served all the same; but the admin token may be tried here as well.
+            # It is served, but counts as a guess: the admin token may be tried here.
             self._failures.count(request, self._reactor.seconds())
         request.max_body_bytes = settings.max_body
         if length and length > settings.max_body:
@@ -135,7 +256,7 @@ class RequestLifecycle:
                 retry_after=1,
             )
         if length:
-            # As _buffer does, which every request would have to call.
+            # Inlined from _buffer, since every request comes here.
             if (buffered := self.buffered_bytes + length) > settings.max_buffered:
                 raise _overloaded()
             self.buffered_bytes, request.buffered_bytes = buffered, length
@@ -148,14 +269,14 @@ class RequestLifecycle:
         self._buffer(request, size)
 
     def _refuse_token(self, request: ProxyRequest) -> None:
-        """Whoever guesses gets another answer than who forgot his token."""
+        """Count a wrong token, and raise :class:`LockedOut` after too many of them."""
         if has_bearer_token(request.header(b"authorization")):
             now = self._reactor.seconds()
             self._failures.check(request, now)
             self._failures.count(request, now)
 
     def _buffer(self, request: ProxyRequest, size: int) -> None:
-        """Count ``size`` bytes of a body, in the place of those that were counted before."""
+        """Set the counted bytes of the request's body to ``size``."""
         buffered = self.buffered_bytes + size - request.buffered_bytes
         if buffered > self.settings.max_buffered:
             raise _overloaded()
@@ -177,12 +298,12 @@ class RequestLifecycle:
         route: str,
         serve: Callable[[RequestContext, RequestWriter], Awaitable[None]],
     ) -> CoroutineRunner:
-        """Let ``serve`` do the work of ``request``, and answer for whatever it raises.
+        """Serve ``request`` with ``serve``, and answer whatever it raises.
 
-        A client that leaves cancels ``serve``.
+        ``serve`` is cancelled if the client disconnects.
         """
         if not request.has_place:
-            raise RuntimeError("a request was to be served whose head nobody has checked")
+            raise RuntimeError("a request is served whose head was not checked")
         request.is_working = True
         context, writer = self._begin(request, route)
         if self._events.is_detailed:
@@ -194,7 +315,7 @@ class RequestLifecycle:
         return runner
 
     def preflight(self, request: ProxyRequest, methods: tuple[str, ...]) -> None:
-        """Answer a browser that asks whether a page of another origin may send a request."""
+        """Answer a CORS preflight for a path that takes ``methods``."""
         now = self._reactor.seconds()
         allowed = [
             (b"Access-Control-Allow-Methods", ", ".join(methods).encode("ascii")),
@@ -205,114 +326,31 @@ class RequestLifecycle:
         write_whole(request, 200, headers, b"", now, b"text/plain")
 
     def probe(self, request: ProxyRequest, status: int, body: bytes) -> None:
-        """Answer a probe: neither counted nor logged, and served whatever else goes on.
+        """Answer a probe, which is neither counted nor logged.
 
-        Also during a drain, and again on the same connection: new ones are refused by then.
+        During a drain, too, and without closing the connection: new ones are refused by then.
         """
         now = self._reactor.seconds()
         headers = self._begin(request, "probe")[1].headers(now)
         write_whole(request, status, headers, body, now)
 
-    def reject(self, request: ProxyRequest, error: ProxyError) -> None:
-        """See :class:`gemproxy.http.gate.RequestGate`."""
-        context, writer = self._begin(request, request.route)
-        context.turned_away = True
-        context.outcome = error.word
-        self._report(context, writer.fail(error))
-
     def leave(self) -> None:
-        """A drain will follow."""
+        """Announce a drain."""
         self.leaving = True
 
     def when_idle(self) -> Deferred[None]:
-        """Fires when no request is in flight."""
+        """Return a Deferred that fires when no request is in flight."""
         idle: Deferred[None] = Deferred()
         self._idle.append(idle)
         self._check_idle()
         return idle
 
     def abort(self) -> None:
-        """Cancel every request that is still in flight; a body that is incomplete is left alone."""
+        """Cancel every request that is being served; incomplete bodies are left alone."""
         self._aborted = True
         for runner in list(self._runners.values()):
             runner.cancel()
         self._check_idle()
-
-    async def _serve(
-        self,
-        request: ProxyRequest,
-        context: RequestContext,
-        writer: RequestWriter,
-        serve: Callable[[RequestContext, RequestWriter], Awaitable[None]],
-    ) -> None:
-        status = 200
-        try:
-            await serve(context, writer)
-        except ProxyError as error:
-            status = self._fail(context, writer, error)
-        except CancelledError:
-            if request._disconnected:
-                status, context.outcome = CLIENT_CLOSED_REQUEST, request.disconnect_outcome
-            else:
-                status = self._cut_off(request, context, writer)
-        except Exception:  # noqa: BLE001 - a defect of ours must not leave the client waiting
-            self._log.failure("request {request_id} failed", request_id=context.id)
-            context.outcome = "internal_error"
-            status = self._fail(
-                context,
-                writer,
-                InternalError(f"The proxy failed to serve this request (id {context.id})."),
-            )
-        finally:
-            writer.close()
-            self._runners.pop(writer, None)
-            self._report(context, status)
-            request.is_working = False
-            self.release(request)
-
-    def _begin(self, request: ProxyRequest, route: str) -> tuple[RequestContext, RequestWriter]:
-        request_id = request_id_of(request, self._new_request_id)
-        now = self._reactor.seconds()
-        context = RequestContext(request_id, route, now)
-        context.epoch_offset = self._wall() - now
-        origins = self.settings.cors_origins
-        headers = lines(cors_headers(request, origins)) if origins else b""
-        writer = RequestWriter(
-            self._reactor,
-            request,
-            context,
-            headers,
-            self.settings.heartbeat,
-            request.errors or self._errors,
-            self._scrub,
-            self.settings.headers_after,
-        )
-        caller = request.caller
-        if caller is not None:
-            context.client = caller.name
-            if caller.debug:
-                writer.tells_key = True
-        return context, writer
-
-    def _fail(self, context: RequestContext, writer: RequestWriter, error: ProxyError) -> int:
-        if not context.outcome:
-            context.outcome = error.word
-        return writer.fail(error)
-
-    def _cut_off(
-        self, request: ProxyRequest, context: RequestContext, writer: RequestWriter
-    ) -> int:
-        """The drain's time is up; the client is told, in the middle of its stream if need be."""
-        error = Draining("The proxy stopped before this request was complete.", retry_after=1)
-        context.outcome = "draining"
-        request.channel.persistent = False
-        return writer.fail(error)
-
-    def _report(self, context: RequestContext, status: int) -> None:
-        now = self._reactor.seconds()
-        # Anew: the wall clock may have been set since the request came.
-        context.epoch_offset = self._wall() - now
-        self._events.request_ended(context, status, now - context.started)
 
     def _check_idle(self) -> None:
         if self._runners if self._aborted else self.in_flight:
@@ -323,7 +361,7 @@ class RequestLifecycle:
 
 
 def check_size(request: ProxyRequest, size: int) -> None:
-    """Raise :class:`RequestTooLarge` where a body of ``size`` bytes is more than may come."""
+    """Raise :class:`RequestTooLarge` if a body of ``size`` bytes is too large for the request."""
     if size > request.max_body_bytes:
         raise RequestTooLarge(
             f"The request body is larger than the limit of {request.max_body_bytes} bytes."
@@ -334,6 +372,11 @@ def check_public(request: ProxyRequest) -> None:
     """Admit a request that needs no token. Raises :class:`RequestTooLarge`."""
     request.max_body_bytes = _PUBLIC_BODY
     check_size(request, request.length or 0)
+
+
+def _disconnected(request: ProxyRequest, context: RequestContext) -> int:
+    context.outcome = request.disconnect_outcome
+    return CLIENT_CLOSED_REQUEST
 
 
 def _overloaded() -> Overloaded:
@@ -356,9 +399,9 @@ def _asked_headers(request: ProxyRequest) -> bytes:
 
 
 def cors_headers(request: ProxyRequest, origins: frozenset[str]) -> list[tuple[bytes, bytes]]:
-    """What a browser wants to read before it shows an answer to a page of another origin.
+    """Return the headers that let a page of another origin read an answer.
 
-    The Fetch standard, section 3.3 (CORS protocol); only the origins that the operator named.
+    Fetch standard, section 3.3 (CORS protocol). ``origins`` are those that the operator allows.
     """
     origin = request.header(b"origin") or b""
     if "*" in origins:

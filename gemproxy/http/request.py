@@ -88,7 +88,8 @@ class ProxyRequest(Request):
     #: The sender: of a request to the public API, or of one to the admin API.
     caller: Client | None = None
     actor: Actor | None = None
-    admin_context: RequestContext | None = None
+    #: Of a request that was given one by its head.
+    context: RequestContext | None = None
 
     # Its share of the limits for all requests; given back by ``RequestGate.release``.
     has_place = False

@@ -155,7 +155,7 @@ class RequestWriter:
             headers += lines([(b"x-gemproxy-key", _header_text(context.key_name))])
         return headers
 
-    def answer(self, body: bytes | BufferList) -> None:
+    def answer(self, body: bytes | BufferList, content_type: bytes = JSON) -> None:
         """See :class:`gemproxy.core.interfaces.ReplyWriter`."""
         self.started = self.opened = True
         now = self._reactor.seconds()
@@ -164,7 +164,7 @@ class RequestWriter:
                 self._answer_large(body, now)
                 return
             body = bytes(body)
-        write_whole(self._request, 200, self.headers(now), body, now)
+        write_whole(self._request, 200, self.headers(now), body, now, content_type)
 
     def _answer_large(self, body: BufferList, now: float) -> None:
         request = self._request

@@ -67,7 +67,9 @@ def context(request_id: str = "req_1") -> RequestContext:
     ]
     attempts = [
         Attempt("1", "alpha", began, busy, 0.1015, Charge.KEY),
-        Attempt("2", "beta", began, Outcome(Verdict.SUCCESS, 200), 0.6, Charge.KEY, rests),
+        Attempt(
+            "2", "beta", began, Outcome(Verdict.SUCCESS, 200), 0.6, Charge.KEY, skipped_keys=rests
+        ),
     ]
     return RequestContext(
         request_id,

@@ -724,7 +724,7 @@ def test_who_waits_for_a_request_may_stop_waiting_without_stopping_it(stage):
     rows = {row.route.template: row for row in stage.admin.rows()}
     serve = rows["/admin/config/reload"].serve
     stage.site.fast_routes[b"POST", b"/admin/config/reload"] = lambda request: waited.append(
-        serve(request).addErrback(lambda _: None)
+        serve(request).ended().addErrback(lambda _: None)
     )
     connection = stage.connect()
     connection.channel.dataReceived(
