@@ -5,7 +5,6 @@ import signal
 import sys
 from pathlib import Path
 
-import hypothesis
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -25,10 +24,6 @@ from gemproxy.clock import use_monotonic_time
 # four times as long as its start, and pytest rewrites the assertions of every file.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
-
-# How long an example takes says more of the machine and of what else runs on it than of the code.
-hypothesis.settings.register_profile("gemproxy", deadline=None)
-hypothesis.settings.load_profile("gemproxy")
 
 # How long an example takes says nothing where four processes share two cores.
 settings.register_profile(
