@@ -5,10 +5,15 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 SHARED = Path(__file__).parents[3] / ".." / "shared"
 SHAPES = SHARED / "recordings" / "SHAPES.md"
 SAMPLES = SHARED / "samples"
+
+CORPUS = Path(__file__).parents[2] / "corpus"
+ERRORS = yaml.safe_load((CORPUS / "errors.yaml").read_text("utf-8"))
+SIMULATED = [pair for pair in ERRORS if "simulated" in pair]
 
 # Documented, and in no recording: Gemini 4 was younger than the recordings.
 DOCUMENTED = {"candidates[].continuationToken"}
@@ -104,37 +109,13 @@ def test_the_list_of_models(client, known):
     assert set(paths(client.post({"contents": contents}, method="countTokens").json)) <= known
 
 
-def test_error_bodies_match_their_samples(client):
-    """The same code, canonical status, reasons and kinds of details as in the sample bodies."""
-    if not SAMPLES.exists():
-        pytest.skip("the sample bodies are not beside this checkout")
-    pairs = {
-        "err_400_api_key_expired.json": "expired",
-        "err_400_api_key_invalid_2.json": "invalid",
-        "err_400_api_key_not_found.json": "key-not-found",
-        "err_401_access_token_type_unsupported.json": "unauthenticated",
-        "err_403_api_key_service_blocked.json": "service-blocked",
-        "err_403_caller_no_permission.json": "forbidden",
-        "err_403_consumer_suspended.json": "suspended",
-        "err_403_leaked_key.json": "leaked",
-        "err_403_referrer_blocked.json": "referrer-blocked",
-        "err_403_service_disabled.json": "service-disabled",
-        "err_404_no_longer_available_new_users.json": "closed-model",
-        "err_429_bare.json": "rate-limited-bare",
-        "err_429_free_rpd.json": "rate-limited-day",
-        "err_429_free_rpm.json": "rate-limited-minute",
-        "err_429_help_only.json": "rate-limited-help-only",
-        "err_429_limit_zero.json": "quota-zero",
-        "err_429_paid_input_tpm.json": "rate-limited-tokens",
-        "err_500_internal.json": "internal-error",
-        "err_503_deadline_expired.json": "deadline-expired",
-        "err_503_high_demand.json": "overloaded",
-        "err_503_overloaded.json": "model-overloaded",
-    }
-    for sample, name in pairs.items():
-        recorded = json.loads((SAMPLES / sample).read_text(encoding="utf-8"))["error"]
-        simulated = client.say(f"[simulate:{name}]").error
-        assert _gist(simulated) == _gist(recorded), sample
+@pytest.mark.parametrize("pair", SIMULATED, ids=lambda pair: pair["simulated"])
+def test_error_bodies_are_those_of_the_corpus_and_of_the_samples(client, pair):
+    """The same code, canonical status, reasons and kinds of details."""
+    samples = [SAMPLES / f"{name}.json" for name in pair["seen"] if name.startswith("err_")]
+    bodies = [pair["upstream"], *(path.read_text("utf-8") for path in samples if path.exists())]
+    simulated = _gist(client.say(f"[simulate:{pair['simulated']}]").error)
+    assert [_gist(json.loads(body)["error"]) for body in bodies] == [simulated] * len(bodies)
 
 
 def _gist(error):

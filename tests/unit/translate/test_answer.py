@@ -94,10 +94,6 @@ def test_plain_answer_becomes_a_whole_completion():
     assert not completed.empty
 
 
-def test_answer_without_an_id_gets_one():
-    assert body({"candidates": [candidate(text("x"))]})["id"] == "chatcmpl-1"
-
-
 def test_usage_is_always_there():
     assert body(answer(candidate(text("x"))))["usage"]["total_tokens"] == 0
 
@@ -216,16 +212,6 @@ def test_broken_base64_of_sound_is_unusable():
         complete(answer(candidate(blob, blob)))
 
 
-def test_code_that_google_ran_becomes_blocks_of_the_content():
-    made = message(
-        text("So:"),
-        {"executableCode": {"language": "PYTHON", "code": "print(1)"}},
-        {"codeExecutionResult": {"outcome": "OUTCOME_OK", "output": "1\n"}},
-        text("Done."),
-    )
-    assert made["content"] == "So:\n```python\nprint(1)\n```\n\n```\n1\n```\nDone."
-
-
 def test_failed_code_says_so():
     made = message(
         {"executableCode": {"language": 1, "code": "1/0"}},
@@ -237,11 +223,6 @@ def test_failed_code_says_so():
 def test_fence_is_longer_than_any_in_the_code():
     made = message({"executableCode": {"code": "s = '````'"}})
     assert made["content"] == "\n`````\ns = '````'\n`````\n"
-
-
-def test_traces_of_server_side_tools_are_left_out():
-    made = message({"toolCall": {"id": "1"}}, {"toolResponse": {"id": "1"}}, text("x"))
-    assert made == {"role": "assistant", "content": "x", "refusal": None}
 
 
 # --- calls ----------------------------------------------------------------------------------------
@@ -262,18 +243,6 @@ def test_call_becomes_a_tool_call_and_content_is_null():
             }
         ],
     }
-
-
-def test_text_beside_calls_is_kept():
-    made = message(text("One "), call("f"), text("moment."), call("g"))
-    assert made["content"] == "One moment."
-    assert [each["function"]["name"] for each in made["tool_calls"]] == ["f", "g"]
-    assert [each["id"] for each in made["tool_calls"]] == ["call_1", "call_2"]
-
-
-@pytest.mark.parametrize("args", [None, {}])
-def test_call_without_arguments_has_an_empty_object(args):
-    assert message(call("f", args))["tool_calls"][0]["function"]["arguments"] == "{}"
 
 
 def test_null_arguments_are_an_empty_object():
@@ -304,12 +273,6 @@ def test_calls_are_remembered_with_their_signatures():
     ours, theirs = (call_key(*each) for each in [("call_1", mark("f")), ("theirs", mark("g"))])
     assert signatures.recall(ours) == RememberedCall("sig==", issued_upstream=False)
     assert signatures.recall(theirs) == RememberedCall(None, issued_upstream=True)
-
-
-def test_signature_goes_to_the_client_too():
-    (made,) = message({**call("f", id="theirs"), "thoughtSignature": "sig=="})["tool_calls"]
-    assert made["id"] == "theirs"
-    assert made["extra_content"] == {"google": {"thought_signature": "sig=="}}
 
 
 def test_changed_names_are_changed_back():
@@ -438,12 +401,6 @@ def test_blocked_candidate_names_the_rule(finish):
     assert not completed.empty
 
 
-def test_answer_that_was_cut_by_a_block_keeps_its_text():
-    made = choice(candidate(text("Once"), finish="SAFETY"))["message"]
-    assert made["content"] == "Once"
-    assert made["refusal"] == "Gemini blocked the answer: SAFETY"
-
-
 @pytest.mark.parametrize(
     ("feedback", "refusal"),
     [
@@ -544,26 +501,6 @@ def test_answer_with_one_choice_that_says_something_is_not_empty():
 
 
 # --- long answers ---------------------------------------------------------------------------------
-
-
-def test_hops_of_a_long_answer_are_one_completion():
-    first = answer(
-        candidate(text("One, "), finish="CONTINUATION", continuationToken="t1"),
-        usageMetadata={"promptTokenCount": 5, "candidatesTokenCount": 10, "totalTokenCount": 15},
-    )
-    second = answer(
-        candidate(text("two.")),
-        responseId="other",
-        usageMetadata={"promptTokenCount": 15, "candidatesTokenCount": 1, "totalTokenCount": 16},
-    )
-    completed = complete(first, second)
-    completion = json.loads(completed.body)
-    assert completion["choices"][0]["message"]["content"] == "One, two."
-    assert completion["choices"][0]["finish_reason"] == "stop"
-    assert completion["id"] == "chatcmpl-abc"
-    assert completion["usage"]["prompt_tokens"] == 5
-    assert completion["usage"]["total_tokens"] == 16
-    assert completed.usage.output == 11
 
 
 def test_continuation_token_belongs_to_its_finish_reason():

@@ -502,28 +502,6 @@ def test_length_with_nothing_is_an_answer():
     assert deltas(events(stream.finish())[:-1]) == [ROLE, "length"]
 
 
-def test_blocked_prompt_refuses():
-    stream = translator()
-    blocked = {"promptFeedback": {"blockReason": "SAFETY", "blockReasonMessage": "Bad."}}
-    sent = stream.receive(json.dumps(blocked).encode())
-    assert stream.blocked
-    assert deltas(events(sent + stream.finish())[:-1]) == [
-        ROLE,
-        {"refusal": "Gemini blocked the prompt: SAFETY (Bad.)"},
-        "content_filter",
-    ]
-
-
-def test_answer_that_is_cut_by_a_block_says_why():
-    made = deltas(run(chunk(text("Once")), chunk(finish="RECITATION")))
-    assert made == [
-        ROLE,
-        {"content": "Once"},
-        {"refusal": "Gemini blocked the answer: RECITATION"},
-        "content_filter",
-    ]
-
-
 # --- errors ---------------------------------------------------------------------------------------
 
 
