@@ -1,15 +1,14 @@
-"""Long media is taken out of a JSON text before it is read, and put back when it is written again.
+"""Take long media out of a JSON text before decoding, and put it back after encoding.
 
-An image of five megabytes in base64 would be copied by each step between the client's bytes and
-the upstream's: decoded to a string, cut out of its data URL, encoded again. Yet nobody looks into
-it, and base64 means the same in every JSON string. So a short mark takes its place, the small rest
-goes through the translation, and what comes out gets the bytes back: they are read once, to be
-checked, and not copied.
+Each step between the client's body and the upstream's would copy an image of five megabytes in
+base64: decode it to a string, cut it out of its data URL, encode it again. But no step reads the
+image, and base64 needs no escapes in JSON. So :func:`extract` replaces it by a short placeholder,
+the small rest goes through the translation, and :func:`restore` puts views of the original bytes
+into the result. They are read once, to check that they are base64, and never copied.
 
-A mark is itself good base64, so that the translation takes it for what it stands for. It cannot be
-confused with what a client wrote, since nobody can guess it; a text that holds it all the same, or
-spells letters by escapes, takes the long way. An answer takes in texts of the request as well, so
-that whether its marks are its own is looked at when it is written.
+A placeholder is valid base64, so the translation treats it as media. A client cannot guess it; a
+text that contains it all the same, or that escapes letters, is not changed. A response may repeat
+text of the request, so the writer of a response checks that its placeholders are its own.
 """
 
 from __future__ import annotations
@@ -22,21 +21,21 @@ import msgspec
 
 from gemproxy.buffer_list import BufferList
 
-#: A body below this many bytes holds nothing that is worth the trouble.
+#: A smaller body is not searched.
 MIN_BYTES = 128 * 1024
 
-#: Seven digits follow, so that the length is one of base64. It differs with every process, so that
-#: nobody can spell it, by whatever detour of escapes, blanks or percent signs that the translation
-#: takes out of a text: the one thing here that is drawn and not decided.
+#: Seven digits follow, which makes the length valid for base64. The value is random for each
+#: process, so that no client can produce it, not even by escapes, blanks or percent signs that the
+#: translation removes. It is the only random value in the pure modules.
 PLACEHOLDER = b"M" + os.urandom(6).hex().encode()
 _DIGITS = 7
-#: How the escapes of letters begin that nobody needs to escape.
+#: The first characters of escapes for letters, which need none.
 _ESCAPES = (rb"\u004", rb"\u006")
 
-#: A string of twice this length is found for sure.
+#: A string of twice this length is always found.
 _PROBE = MIN_BYTES // 4
 _LONGEST_DATA_URL_HEADER = 512
-#: What stands before the value of a field that holds media, in either dialect.
+#: The text before the value of a media field, in both dialects.
 _FIELD = re.compile(rb'"(?:url|image_url|video_url|data|file_data)"\s*:\s*"\Z')
 _LONGEST_FIELD = 64
 
@@ -45,12 +44,12 @@ _PIECE = 64 * 1024
 
 
 class ExtractedMedia(msgspec.Struct, frozen=True):
-    """What was taken out of a text, in its order; each piece is a view of that text."""
+    """The media taken out of a text, in order; each piece is a view of that text."""
 
     pieces: tuple[memoryview, ...] = ()
 
     def restore(self, text: bytes) -> bytes | BufferList:
-        """``text`` with the media in the place of its marks, where it lay before."""
+        """Return ``text`` with each placeholder replaced by its media, without a copy."""
         if not self.pieces:
             return text
         first, *others = text.split(PLACEHOLDER)
@@ -60,17 +59,17 @@ class ExtractedMedia(msgspec.Struct, frozen=True):
         return BufferList(whole)
 
     def all_in_data_urls(self, text: bytes) -> bool:
-        """Whether each mark ends one data URL of ``text``, and stands nowhere else."""
+        """Whether each placeholder is the end of a data URL in ``text`` and occurs only there."""
         ends = [each[: _DIGITS + 1] for each in text.split(b";base64," + PLACEHOLDER)[1:]]
         wanted = [b'%0*d"' % (_DIGITS, number) for number in range(len(self.pieces))]
         return sorted(ends) == wanted and text.count(PLACEHOLDER) == len(wanted)
 
     def size(self, data: str) -> int:
-        """The length of ``data``, or of what it is the mark of."""
+        """The length of ``data``, or of the media if ``data`` is a placeholder."""
         return len(self._piece(data) or data)
 
     def data(self, data: str) -> bytes | memoryview:
-        """``data``, or what it is the mark of, as bytes."""
+        """``data`` as bytes, or the media if ``data`` is a placeholder."""
         return self._piece(data) or data.encode("utf-8", "surrogatepass")
 
     def _piece(self, data: str) -> memoryview | None:
@@ -82,7 +81,7 @@ NOTHING = ExtractedMedia()
 
 
 def extract(text: bytes) -> tuple[bytes, ExtractedMedia]:
-    """The rest of the JSON ``text``, and what was taken out of it: base64 in fields for media."""
+    """Take the base64 of media fields out of the JSON ``text``; return the rest and the media."""
     rest: list[bytes] = []
     pieces: list[memoryview] = []
     done = 0
@@ -99,22 +98,22 @@ def extract(text: bytes) -> tuple[bytes, ExtractedMedia]:
 
 
 def is_base64(data: memoryview) -> bool:
-    """Whether ``data`` is standard base64 with its padding. Nothing is decoded or copied."""
+    """Whether ``data`` is standard base64 with padding. Decodes and copies nothing."""
     if not data or len(data) % 4:
         return False
     body = len(data) - 2
-    # By pieces, so that megabytes of media do not ask for megabytes more.
+    # In pieces, so that the check of megabytes needs little memory.
     for start in range(0, body, _PIECE):
         if bytes(data[start : min(start + _PIECE, body)]).translate(None, _ALPHABET):
             return False
-    # Padding is all that may be left of the last two characters.
+    # The last two characters may be padding, and nothing else may remain.
     last = bytes(data[body:])
     rest = last.translate(None, _ALPHABET)
     return rest in (b"", b"==") or (rest == b"=" and last.endswith(b"="))
 
 
 def _long_strings(text: bytes) -> Iterator[tuple[int, int]]:
-    """Where quotes are far apart. A look at every so many bytes finds them, and skips the rest."""
+    """Yield begin and end of each long string, found in steps of ``_PROBE`` bytes."""
     place = _PROBE
     while (end := text.find(b'"', place)) >= 0:
         if end - place < _PROBE:
@@ -129,7 +128,7 @@ def _could_spell_a_mark(text: bytes) -> bool:
 
 
 def _start_of_base64(text: bytes, start: int) -> int | None:
-    """Where the base64 of the string at ``start`` begins; ``None`` if it is not for media."""
+    """The begin of the base64 in the string at ``start``; ``None`` if it is no media field."""
     if _FIELD.search(text[max(start - _LONGEST_FIELD, 0) : start]) is None:
         return None
     comma = text.find(b",", start, start + _LONGEST_DATA_URL_HEADER)

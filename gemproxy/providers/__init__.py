@@ -1,1 +1,1 @@
-"""Whom the proxy asks: a folder for each provider."""
+"""The upstream APIs that the proxy uses: a folder for each provider."""

@@ -1,9 +1,9 @@
-"""What the core asks of a provider: requests to send, and the judgement on what comes back.
+"""The interface of a provider: it makes requests and classifies responses.
 
-A provider knows the wire of one upstream: paths, the framing of its streams, what its errors mean.
-It knows no client's dialect. What an answer says is read by the translation from that provider to
-the client's dialect (``gemproxy.translate``), which knows both sides; so an answer is decoded once,
-into exactly what its reader needs.
+A provider knows the wire of one upstream: paths, the framing of streams, the meaning of errors. It
+knows no client dialect. The content of a response is decoded by the translation from that provider
+to the client's dialect (``gemproxy.translate``), which knows both sides. So a response is decoded
+once, into exactly what its reader needs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gemproxy.core.interfaces import UpstreamRequest
 from gemproxy.pool.outcome import Outcome, Verdict
 from gemproxy.secret import Secret
 
-#: The ``param`` of an outcome that is about the prompt, wherever that stands in a dialect.
+#: The ``param`` of an outcome about the prompt; each dialect has its own name for it.
 PROMPT: Final = "prompt"
 
 
@@ -31,7 +31,7 @@ class Operation(Enum):
     GENERATE_STREAM = "generate in a stream"
     EMBED = "embed"
 
-    # There is one object for each, and Enum's own hash is Python code.
+    # Members are singletons, and Enum's own hash is slow Python code.
     __hash__ = object.__hash__
 
 
@@ -54,11 +54,11 @@ class ListedModel(Protocol):
 
     @property
     def is_served(self) -> bool:
-        """Whether an operation here works with it, as far as the list tells."""
+        """Whether an operation of this program works with it, as far as the list tells."""
 
 
 class ModelPage(Struct, frozen=True):
-    """A part of the list of models; ``next_page_token`` is ``None`` on the last one."""
+    """A page of the list of models; ``next_page_token`` is ``None`` on the last one."""
 
     models: Sequence[ListedModel]
     next_page_token: str | None
@@ -75,10 +75,10 @@ class Provider(Protocol):
         key: Secret,
         deadline: float,
     ) -> UpstreamRequest:
-        """The request that asks ``model`` for ``operation`` with ``key``; ``body`` is ready."""
+        """Return the request for ``operation`` of ``model``; ``body`` is encoded already."""
 
     def read_stream(self) -> StreamDecoder:
-        """The decoder of one stream."""
+        """Return a decoder for one stream."""
 
     def classify(
         self,
@@ -89,27 +89,27 @@ class Provider(Protocol):
         now: float,
         names_resources: bool = False,
     ) -> Outcome:
-        """The judgement on an answer that is no success. ``now`` is epoch seconds.
+        """Return the outcome of an unsuccessful response. ``now`` is epoch seconds.
 
-        ``names_resources`` says that the request names what only keys of one project can read.
+        ``names_resources`` tells that the request names resources that only one project can read.
         """
 
     def classify_error(self, payload: bytes, *, now: float) -> Outcome:
-        """The judgement on an error object that came inside a success."""
+        """Return the outcome of an error object in a response with a success status."""
 
     def classify_page(self, headers: Mapping[str, str]) -> Outcome | None:
-        """The judgement on a success that somebody else sent in the provider's place, if it is."""
+        """Return an outcome if this success came from something else on the way, else ``None``."""
 
     def list_models(self, key: Secret, page_token: str, deadline: float) -> UpstreamRequest:
-        """The request for a page of the list of models; the first has the token ``""``."""
+        """Return the request for a page of the list of models; the first token is ``""``."""
 
     def read_models(self, body: bytes) -> ModelPage:
-        """Read a page of the list. Raises :class:`UnusableAnswer`."""
+        """Decode a page of the list. Raises :class:`UnusableAnswer`."""
 
     def probe(self, key: Secret, deadline: float) -> UpstreamRequest:
-        """The cheapest request that tells whether ``key`` is valid.
+        """Return the cheapest request that tells whether ``key`` is valid.
 
-        A success is a page of the list of models.
+        Its successful response is a page of the list of models.
         """
 
 
@@ -117,7 +117,7 @@ _FAILURES = {FailureKind.TOO_LARGE: Verdict.UNUSABLE, FailureKind.EXHAUSTED: Ver
 
 
 def classify_failure(failure: UpstreamFailed) -> Outcome:
-    """The judgement on an exchange that brought no HTTP answer, whoever the provider is."""
+    """Return the outcome of an exchange without an HTTP response, for any provider."""
     kind = failure.kind
     public = f"The upstream could not be used: {failure}."
     return Outcome(

@@ -1,1 +1,1 @@
-"""Gemini over HTTP: a treq client on a pool of kept-alive connections; implements ``Upstream``."""
+"""Transport to Gemini, which implements ``Upstream``: prepared requests and treq on one pool."""

@@ -1,11 +1,11 @@
-"""One HTTP answer as llhttp reads it off the wire.
+"""Read one HTTP response with llhttp.
 
-The parser's callbacks only take notes: nobody else's code runs inside llhttp. Whoever carries the
-answer looks at the notes after each read of the socket. A parser serves one answer, so that
-nothing of one answer can end up in the next.
+The parser's callbacks only store what they get, so no other code runs inside llhttp. The connection
+reads the stored values after each read of the socket. Each response has a parser of its own, so
+nothing of one response can end up in the next.
 
-Nearly nobody asks for the headers of an answer that went well. So llhttp frames it without handing
-them out, and reads the head a second time for whoever does ask.
+The headers of a successful response are rarely needed. So llhttp frames the response without
+passing them to Python, and :class:`Head` parses the stored bytes of the head when somebody asks.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from contextlib import suppress
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from twisted.web._newclient import ParseError
 
-#: llhttp has no limit of its own. As many bytes may come that are no body: a head, a chunk's
-#: extensions, trailers. What one read brings is not cut, so that twice as much may be seen.
+#: Limit of bytes outside the body: head, chunk extensions, trailers. llhttp has no limit of its
+#: own. One read of the socket is not cut, so up to twice as much may be accepted.
 MAX_OVERHEAD_BYTES = 64 * 1024
 MAX_HEADERS = 500
 
@@ -27,9 +27,9 @@ _TRANSFER_ENCODING = b"transfer-encoding"
 _CONTENT_LENGTH = b"content-length"
 _CONTENT_ENCODING = b"content-encoding"
 _H = ord("H")
-#: A head in which :meth:`Head.check` would find nothing: a final answer's, the only line that
-#: begins with a T is the one that is allowed, and none tells of a content coding. Whatever else
-#: there is, is for the parser to judge.
+#: Matches a head that :meth:`Head.check` would accept without a content coding: the status is
+#: final, the only header that begins with T is ``Transfer-Encoding: chunked``, and none is
+#: Content-Encoding. All else is checked by the parser.
 _USUAL_HEAD = re.compile(
     rb"HTTP/1\.1 [2-5][^\n]*+"
     rb"(?:\n(?:[^\r\nTtCc]|[Cc](?!(?i:ontent-encoding)))[^\n]*+){0,200}+"
@@ -40,14 +40,14 @@ _USUAL_HEAD = re.compile(
 
 
 class NotHttp(ParseError):
-    """What came is no HTTP answer, or none that can be read safely."""
+    """The bytes are not an HTTP response, or one that cannot be read safely."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason, b"")
 
 
 class Answer:
-    """What has come of one answer. ``feed`` writes it; whoever wants the body calls ``take``."""
+    """The received part of one response. The connection calls ``feed``, the reader ``take``."""
 
     __slots__ = (
         "_fruitless",
@@ -67,38 +67,38 @@ class Answer:
     )
 
     def __init__(self) -> None:
-        #: Whether anything has come, be it an interim answer.
+        #: Whether any byte has been received, also of an interim response.
         self.begun = False
-        #: 0 until all headers of the final answer are here.
+        #: The status of the final response; 0 until its headers are complete.
         self.status = 0
-        #: The value of Content-Encoding, where there is one.
+        #: The value of Content-Encoding, if there is one.
         self.coding: bytes | None = None
-        #: What has come of the body and was not taken.
+        #: Pieces of the body that were not taken yet.
         self.pieces: list[bytes] = []
         self.complete = False
         #: Whether another request may follow on the same connection.
         self.keep_alive = False
-        #: llhttp's callback for a piece of the body.
+        #: llhttp's callback with a piece of the body.
         self.on_body = self.pieces.append
-        # A message's beginning and its end take one of these each, so that none are left at the
-        # answer's end, and what would begin another message then fails.
+        # Allow exactly one message per parser: its begin and its end pop one item each, and the
+        # begin of a second message raises IndexError.
         self._turns = [None, None]
         self.on_message_begin = self.on_message_complete = self._turns.pop
         self._fruitless = 0
-        # As it came, and perhaps what came with it.
+        # The raw head, perhaps with bytes of the body behind it.
         self._head_bytes = b""
         self._head: Head | None = None
         self._parser: HttpResponseParser | None = HttpResponseParser(self)
 
     def feed(self, data: bytes) -> None:
-        """Read on. Raises :class:`NotHttp`; what was understood before it stands."""
+        """Parse ``data``. Raises :class:`NotHttp`; what was parsed before stays valid."""
         parser = self._parser
         if parser is None:
             raise NotHttp("data after the answer's end")
         if not self.status:
             self.begun = True
             self._head_bytes = head = self._head_bytes + data if self._head_bytes else data
-            # llhttp would also take RTSP, ICE and blank lines.
+            # llhttp also accepts RTSP, ICE and leading blank lines.
             if head[0] != _H:
                 raise NotHttp("the answer does not begin with HTTP")
         try:
@@ -121,7 +121,7 @@ class Answer:
                 raise NotHttp("too much that is no body")
 
     def take(self) -> bytes:
-        """What has come of the body since the last time."""
+        """Return the pieces of the body since the last call, joined."""
         pieces = self.pieces
         if len(pieces) == 1:
             return pieces.pop()
@@ -130,7 +130,7 @@ class Answer:
         return data
 
     def end(self) -> None:
-        """All has come: the answer's end, or that of a connection which is the body's end."""
+        """Mark the response complete, where the end of the connection is the end of the body."""
         self.complete = True
         self._parser = None
 
@@ -138,7 +138,7 @@ class Answer:
 
     @property
     def head(self) -> Head:
-        """Status line and headers, as far as they have come."""
+        """Status line and headers, as far as they were received."""
         head = self._head
         if head is None:
             head = Head(self._head_bytes)
@@ -148,11 +148,11 @@ class Answer:
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """Names and values as they came; no trailers."""
+        """Names and values as received, without trailers."""
         return self.head.headers
 
     def header(self, name: bytes) -> bytes | None:
-        """The last value of ``name``, which is in lower case."""
+        """The last value of header ``name``, which has to be in lower case."""
         for each, value in reversed(self.headers):
             if each.lower() == name:
                 return value
@@ -160,7 +160,7 @@ class Answer:
 
     @property
     def length(self) -> int | None:
-        """The body's length where it is known beforehand."""
+        """The length of the body if the head tells it, else ``None``."""
         if self.status in _WITHOUT_BODY:
             return 0
         length = self.header(_CONTENT_LENGTH)
@@ -168,7 +168,7 @@ class Answer:
 
     @property
     def ends_with_connection(self) -> bool:
-        """Whether nothing but the connection's end tells the body's."""
+        """Whether the body ends with the connection."""
         return self.status != 0 and self.length is None and self.header(_TRANSFER_ENCODING) is None
 
     # -- llhttp's callback; what it raises ends the reading --------------------------------------
@@ -183,7 +183,7 @@ class Answer:
         if status < 200:
             if status < 100 or status == 101:
                 raise NotHttp("a status that nobody asked for")
-            # Its end is to come, and then the beginning of another.
+            # Allow the end of this message and the begin of another one.
             self._turns += [None, None]
             return
         usual = _USUAL_HEAD.match(self._head_bytes)
@@ -199,24 +199,24 @@ class Answer:
 
 
 class _EndOfHead(Exception):
-    """The rest is not the head's."""
+    """Stops the parser at the end of the head."""
 
 
 class Head:
-    """Status line and headers of the final answer in ``data``, or of the last one before it."""
+    """Status line and headers of the final response in ``data``, or of the last interim one."""
 
     def __init__(self, data: bytes) -> None:
         self.version = ""
         self.phrase = b""
         self.headers: list[tuple[bytes, bytes]] = []
         self._parser = HttpResponseParser(self)
-        # At the head's end it stops, or where the answer was found to be none.
+        # Stops at the end of the head, or at the first error.
         with suppress(HttpParserError, HttpParserUpgrade):
             self._parser.feed_data(data)
         del self._parser
 
     def check(self) -> None:
-        """Raise :class:`NotHttp` where the headers are not to be trusted."""
+        """Raise :class:`NotHttp` if the headers cannot be read safely."""
         if len(self.headers) > MAX_HEADERS:
             raise NotHttp("more headers than anybody needs")
         for name, value in self.headers:
@@ -224,7 +224,7 @@ class Head:
                 raise NotHttp("a transfer encoding that nobody asked for")
 
     def coding(self) -> bytes | None:
-        """What Content-Encoding says, which may say it in several lines."""
+        """The value of Content-Encoding; several lines are joined."""
         values = [value for name, value in self.headers if name.lower() == _CONTENT_ENCODING]
         return b", ".join(values) if values else None
 
@@ -245,6 +245,6 @@ class Head:
 
 
 def _reason(error: Exception) -> NotHttp:
-    """What llhttp found, or one of the callbacks."""
+    """The error that llhttp or one of the callbacks found."""
     cause = error.__context__
     return cause if isinstance(cause, NotHttp) else NotHttp(str(error))

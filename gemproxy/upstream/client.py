@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gemproxy.buffer_list import BufferList
     from gemproxy.config.settings import UpstreamSettings
 
-#: Request lines are as many as models are asked for; clients choose their names.
+#: Request heads that are kept. Clients choose the names of models, so the number has to be bounded.
 _MOST_PATHS = 1000
 _PATH = re.compile(rb"[\x21-\x7e]+")
 
@@ -33,10 +33,11 @@ class UpstreamClient:
     """Sends requests to the origin of ``base_url`` over ``pool``, in one of two ways.
 
     ``fetch`` goes through treq's public API. ``send`` is the prepared path, for requests that are
-    frequent and differ in nothing but model, key and body: it keeps the head's bytes for each path
+    frequent and differ in model, key and body only: it keeps the bytes of the head for each path
     and writes them to a pooled connection. treq would parse a URL, build ``Headers`` and wrap three
-    agents for each of these requests, which costs more than all the rest of a request's work; see
-    docs/decisions/0006. Redirects are followed in neither way: they would carry the key elsewhere.
+    agents for each of these requests, which costs four times as much as the whole rest of a request
+    (docs/decisions/0006 and 0017). Neither way follows redirects, which would carry the key
+    elsewhere.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class UpstreamClient:
         self._beginnings: dict[bytes, bytes] = {}
 
     def send(self, request: UpstreamRequest, limits: Limits) -> Deferred[PooledResponse]:
-        """POST a prepared ``request``; wait for status and headers of the response."""
+        """POST ``request`` over the prepared path; wait for status and headers of the response."""
         body = request.body or b""
         head = b"%b%b\r\nContent-Length: %d\r\n\r\n" % (
             self._beginnings.get(request.path) or self._begin(request.path),
@@ -91,7 +92,7 @@ class UpstreamClient:
             # Cancelling what treq.collect returns leaves the connection open.
             agent.abort()
             raise
-        # Twisted's decoder, of which treq makes use, adds an empty one to a body without a coding.
+        # Twisted's ContentDecoderAgent, which treq uses, adds an empty one if there is none.
         response.headers.removeHeader(b"content-encoding")
         headers = {
             name.decode("latin-1").lower(): values[-1].decode("latin-1")
@@ -111,7 +112,7 @@ class UpstreamClient:
         )
 
     def _begin(self, path: bytes) -> bytes:
-        """The request up to the key. Raises ``ValueError`` where ``path`` could say more."""
+        """The request head up to the key. Raises ``ValueError`` if ``path`` could end the line."""
         if not _PATH.fullmatch(path):
             raise ValueError(f"not a path: {path!r}")
         if len(self._beginnings) >= _MOST_PATHS:
@@ -122,7 +123,7 @@ class UpstreamClient:
 
 
 def _reach(settings: UpstreamSettings) -> tuple[object, ...]:
-    """What of the settings is built into connections; the rest is looked up at each request."""
+    """The settings that are built into connections; the others are read for each request."""
     return (
         settings.base_url,
         settings.ca_file,
@@ -159,7 +160,7 @@ class GeminiUpstream:
         self._client = self._make_client(settings)
 
     def start(self) -> None:
-        """Begin to look after idle connections."""
+        """Start to close idle connections."""
         self._started = True
         self._client.pool.start()
 
@@ -170,11 +171,11 @@ class GeminiUpstream:
         self._deadlines.stop()
 
     def apply(self, settings: UpstreamSettings) -> None:
-        """Take over new settings, from the next request on.
+        """Apply new settings, from the next request on.
 
-        Where they change how the upstream is reached, new connections are made, and each old one
-        closes when its request ends. Raises :class:`~gemproxy.core.errors.ConfigError` for a
-        trust root that cannot be used; then nothing has changed.
+        If they change how the upstream is reached, new connections are made, and each old one
+        closes when its request ends. Raises :class:`~gemproxy.core.errors.ConfigError` for a trust
+        root that cannot be used; then nothing has changed.
         """
         if _reach(settings) != _reach(self._settings):
             old, self._client = self._client, self._make_client(settings)
@@ -185,9 +186,9 @@ class GeminiUpstream:
         self._settings, self._limits = settings, _limits(settings)
 
     def look_up_again(self) -> None:
-        """Ask the name servers anew, and let the present connections end with their requests.
+        """Ask the name servers again, and close the present connections after their requests.
 
-        For an operator who asks for a reload after something on the way has changed.
+        An operator asks for a reload when something on the way to the upstream has changed.
         """
         self._names.forget()
         self._client.pool.retire()

@@ -1,7 +1,13 @@
-"""One connection to the upstream: it carries one request at a time, and is used again if clean.
+"""One connection to the upstream: it carries one request at a time, and is reused if clean.
 
-Clean means: the whole request was sent, the whole answer came, nothing came after it, and both
-sides want to go on. Everything else costs the connection.
+A connection is clean if the whole request was sent, the whole response was received, no bytes
+followed it, and both sides want to keep the connection. Else it is closed.
+
+The pool creates connections and keeps the idle ones. An exchange takes one, sets itself as
+``exchange``, and writes its request to the transport. The connection feeds what it reads into the
+exchange's parser and calls the exchange; at the end of the response it drops the exchange and goes
+back to the pool. So the state is one field: ``exchange`` is ``None`` while the connection is idle
+or closed.
 """
 
 from __future__ import annotations
@@ -64,15 +70,15 @@ class UpstreamConnection(Protocol):
     """One HTTP/1.1 connection of ``pool``."""
 
     transport: Any
-    #: When its last answer was complete, which is when the other side was last known to be there.
+    #: Time of the end of the last response, when the peer was last known to be alive.
     idle_since = 0.0
 
     def __init__(self, pool: Owner) -> None:
         self._pool = pool
-        #: When it takes no more requests; pool's seconds.
+        #: Time from which it takes no more requests, in the pool's seconds.
         self.retires_at = pool.retirement()
         self.generation = pool.generation
-        #: The exchange that it serves, which then writes its request to the transport.
+        #: The exchange in progress.
         self.exchange: Exchange | None = None
         self._held = False
         self._secured: Deferred[Any] | None = None
@@ -82,11 +88,11 @@ class UpstreamConnection(Protocol):
             self.transport.setTcpNoDelay(True)
             notice_silence(self.transport, self._pool.keepalive)
         if type(self.transport) is ErrorReportingClient:
-            # Past the endpoint's wrapper, whose work is done.
+            # Bypass the endpoint's wrapper protocol, which is no longer needed.
             self.transport.protocol = self
 
     def when_secured(self) -> Deferred[Any]:
-        """Fires with the connection when the TLS handshake is done, and fails if it cannot be."""
+        """Fires with the connection after the TLS handshake; fails if the handshake does."""
         secured = self._secured = Deferred(lambda _: self.transport.abortConnection())
         return secured
 
@@ -103,11 +109,11 @@ class UpstreamConnection(Protocol):
     def dataReceived(self, data: bytes) -> None:
         exchange = self.exchange
         if exchange is None:
-            # Nobody asked: whatever it is, it must not become the next request's answer.
+            # Bytes without a request: they must not become the next request's response.
             self.abort()
             return
         if is_waiting(self.transport):
-            # Nor did anybody yet: the request has not left.
+            # The request is still in our buffer, so these bytes cannot be its response.
             self.abort()
             exchange.lost(Failure(ConnectionAborted()))
             return
@@ -138,10 +144,10 @@ class UpstreamConnection(Protocol):
             exchange.lost(reason)
 
     def _release(self, exchange: Exchange) -> None:
-        """Be there for the next request, if that is safe."""
+        """Return to the pool if the connection is clean, else close it."""
         self.exchange = None
         if not exchange.sent:
-            # The answer came early; the rest of the request would be taken for another one.
+            # The response came early; the rest of the request would be read as another request.
             self.abort()
         elif not exchange.answer.keep_alive or not self._pool.give_back(self):
             self.transport.loseConnection()
@@ -151,13 +157,13 @@ class UpstreamConnection(Protocol):
     # -- for the exchange --------------------------------------------------------------------------
 
     def abort(self) -> None:
-        """Close now: the upstream stops generating. Whom it carries hears nothing more of it."""
+        """Close now: the upstream stops generating. The exchange gets no further callbacks."""
         self.exchange = None
         self._pool.forget(self)
         self.transport.abortConnection()
 
     def distrust(self, exchange: Exchange) -> None:
-        """Close, unless it serves another than ``exchange`` by now."""
+        """Close, unless the connection serves another exchange than ``exchange`` by now."""
         if self.exchange is None or self.exchange is exchange:
             self.abort()
 
@@ -168,7 +174,7 @@ class UpstreamConnection(Protocol):
             self.transport.pauseProducing()
 
     def resume(self) -> None:
-        """Go on reading."""
+        """Continue to read from the socket."""
         if self._held:
             self._held = False
             self.transport.resumeProducing()

@@ -1,7 +1,7 @@
-"""Bodies in a content coding: gzip and zlib are undone piece by piece, whatever we asked for.
+"""Decode bodies in a content coding, gzip or zlib, in pieces of bounded size.
 
 Requests say ``Accept-Encoding: identity``. A cache or a proxy on the way may compress all the same
-(RFC 9110 section 12.5.3 lets it); what comes out is bounded as if it had come so.
+(RFC 9110 section 12.5.3 allows it). The limits hold for the decoded body.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import zlib
 from typing import Any
 
-#: Of what was compressed no more is undone at a time, nor in one turn of the reactor: 64 KB may
-#: hold 64 MB.
+#: Limit of decoded bytes for one step, and for one turn of the reactor: 64 KB may expand to 64 MB.
 PIECE_BYTES = 256 * 1024
-#: A shorter piece counts as so much: 64 KB may hold 3,000 members with next to nothing in them.
+#: A shorter piece counts as this many bytes: 64 KB may hold 3,000 gzip members that are nearly
+#: empty.
 LEAST_PIECE = 4096
 
 #: zlib's window bits for each coding: with a gzip header, or a zlib one.
@@ -21,15 +21,15 @@ _LONGEST_NAME = 40
 
 
 class UnknownCoding(Exception):
-    """Of the codings that the answer names; the text says which."""
+    """The response has a coding that cannot be decoded; the text names it."""
 
 
 class Compressed(ValueError):
-    """What came is not in the coding that it said."""
+    """The body is not in the coding that the header names."""
 
 
 class Decoder:
-    """Undoes the content coding ``name``. Raises :class:`UnknownCoding` for one that it cannot."""
+    """Decodes the content coding ``name``. Raises :class:`UnknownCoding` if that is unknown."""
 
     def __init__(self, name: str) -> None:
         coding = name.strip().lower()
@@ -40,15 +40,15 @@ class Decoder:
         self._stream: Any = zlib.decompressobj(_WINDOW[coding])
         self._rest = b""
         self._begun = False
-        # zlib may have taken all of the input, and still have output that there was no room for.
+        # zlib may have consumed all input and still hold output that did not fit into the piece.
         self._full = False
 
     def feed(self, data: bytes) -> None:
-        """More has come."""
+        """Add received bytes."""
         self._rest = self._rest + data if self._rest else data
 
     def take(self) -> bytes:
-        """Undo one piece of what is :attr:`pending`; there may be nothing in it.
+        """Decode one piece of what is :attr:`pending`; it may be empty.
 
         Raises :class:`Compressed`.
         """
@@ -56,7 +56,7 @@ class Decoder:
             self._full = False
             if not self._rest:
                 return b""
-            # Members may follow one another (RFC 1952 section 2.2); nothing else may.
+            # Another gzip member may follow (RFC 1952 section 2.2), and nothing else.
             if self._coding == "deflate" or not self._rest.startswith(b"\x1f"):
                 raise Compressed(f"bytes after the end of {self._coding}")
             self._stream = zlib.decompressobj(_WINDOW[self._coding])
@@ -71,17 +71,17 @@ class Decoder:
 
     @property
     def pending(self) -> bool:
-        """Whether something that has come was not undone yet."""
+        """Whether received bytes are not decoded yet."""
         return bool(self._rest) or self._full
 
     @property
     def complete(self) -> bool:
-        """Whether the coding's own end has come, and nothing is left; nothing at all is whole."""
+        """Whether the coding has reached its end and nothing is left. An empty body is complete."""
         return not self.pending and (not self._begun or self._stream.eof)
 
 
 def decoder_of(coding: bytes | None) -> Decoder | None:
-    """What undoes the codings of a Content-Encoding header; ``None`` where there is none.
+    """The decoder for a Content-Encoding header; ``None`` if the body is not coded.
 
     Raises :class:`UnknownCoding`.
     """

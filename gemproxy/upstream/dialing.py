@@ -1,4 +1,4 @@
-"""TCP to a host that has several addresses: one after the other, until one answers (RFC 8305)."""
+"""Connect by TCP to a host with several addresses, with staggered attempts (RFC 8305)."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from gemproxy.batched_writes import ErrorReportingClient
 from gemproxy.upstream.exhaustion import exhaustion_of
 from gemproxy.upstream.names import Address
 
-#: An address has so long alone before the next one is tried beside it.
+#: Seconds before the next address is tried in parallel.
 STAGGER_SECONDS = 0.3
-#: So many addresses are told of, where none answered.
+#: Addresses in the text of an error.
 _MOST_TOLD = 3
 
 
 class NobodyAnswered(ConnectError):
-    """No address could be connected to. The text says what each one did, ``reasons`` are those."""
+    """Every address failed. The text has a cause for each; ``reasons`` are the failures."""
 
     def __init__(self, told: list[str], reasons: list[Failure]) -> None:
         more = len(told) - _MOST_TOLD
@@ -43,9 +43,9 @@ class NobodyAnswered(ConnectError):
 
 @implementer(IStreamClientEndpoint)
 class AddressesEndpoint:
-    """Connects to ``port`` of the first of ``addresses`` that answers.
+    """Connects to ``port`` of the first of ``addresses`` that accepts.
 
-    ``connected`` is called when one has. Each attempt has ``timeout`` seconds.
+    ``connected`` is called when one has accepted. Each attempt has ``timeout`` seconds.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class AddressesEndpoint:
         self._connected = connected
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        """A connected protocol.
+        """Return a connected protocol.
 
         Fails with :class:`NobodyAnswered`, or :class:`~gemproxy.upstream.exhaustion.Exhausted`.
         """
@@ -82,7 +82,7 @@ def _endpoint(reactor: Any, address: Address, port: int, timeout: float) -> IStr
 
 
 class _AskingWhy:
-    """The reactor's ``connectTCP``, with connections whose end is told with its reason."""
+    """The reactor's ``connectTCP``, with transports that report the errno of their end."""
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
@@ -101,7 +101,7 @@ class _Connector(tcp.Connector):
 
 
 class _Race:
-    """The attempts of one connection."""
+    """The attempts to make one connection."""
 
     def __init__(
         self,
@@ -152,7 +152,7 @@ class _Race:
             return
         error: Any = failure.value
         exhausted = exhaustion_of(error)
-        # Where there is no IPv6, every address of it is one that "cannot be assigned".
+        # Without IPv6 on this host, connecting to an IPv6 address fails with EADDRNOTAVAIL.
         if exhausted is not None and not (":" in address[1] and _is_unassigned(error)):
             self._lose(exhausted)
             return

@@ -1,4 +1,4 @@
-"""Where to connect: directly or through a proxy, with TLS that is verified."""
+"""Connect to the upstream, directly or through a proxy, with verified TLS."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _PROXY_PORT = 3128
-#: What is inside has its own timeouts a little later than the whole, which knows better words.
+#: Inner timeouts are this much longer than the whole, whose error text is more precise.
 _MARGIN_SECONDS = 5.0
-#: So many addresses are named.
+#: Addresses in the text of an error.
 _MOST_TOLD = 3
 
 
 @implementer(IStreamClientEndpoint)
 class UpstreamEndpoint:
-    """The way to ``settings.base_url``; ``names`` finds addresses.
+    """Connects to ``settings.base_url``; ``names`` looks up addresses.
 
-    All of it, from the name's look-up to the TLS handshake, has ``connectTimeoutSeconds``. Making
-    one raises :class:`ConfigError` where ``settings.ca_file`` cannot be used.
+    ``connectTimeoutSeconds`` holds for all of it, from the name look-up to the TLS handshake. The
+    constructor raises :class:`ConfigError` if ``settings.ca_file`` cannot be used.
     """
 
     def __init__(self, reactor: Any, settings: UpstreamSettings, names: Names) -> None:
@@ -67,9 +67,10 @@ class UpstreamEndpoint:
             self._tls = optionsForClientTLS(host, trustRoot=trust)
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        """A connection that may be written to.
+        """Return a connection that is ready for a request.
 
-        Fails with ``TimeoutError``, whose text says what took too long, or with what went wrong.
+        Fails with ``TimeoutError``, whose text says which step took too long, or with the error of
+        the failed step.
         """
         stage = _Stage(f"the look-up of the name {self._host}")
 
@@ -116,7 +117,7 @@ class UpstreamEndpoint:
 
 
 class _Stage:
-    """How far a connection has come."""
+    """The current step of a connection attempt, for the text of a timeout."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -132,7 +133,7 @@ def _told(host: str, addresses: list[Address]) -> str:
 
 
 def _literal(host: str) -> list[Address]:
-    """The address that ``host`` is; none where it is a name."""
+    """The address if ``host`` is one; empty if it is a name."""
     if isIPAddress(host):
         return [(socket.AF_INET, host)]
     if isIPv6Address(host):
@@ -142,7 +143,7 @@ def _literal(host: str) -> list[Address]:
 
 @implementer(IOpenSSLTrustRoot)
 class _PlatformAndFile:
-    """The platform's certificate authorities, and those of one file besides."""
+    """The platform's certificate authorities and those of one file."""
 
     def __init__(self, ca_file: Path) -> None:
         self._ca_file = ca_file
@@ -153,7 +154,7 @@ class _PlatformAndFile:
 
 
 def _trust_in(ca_file: Path) -> _PlatformAndFile:
-    """The platform's roots and those of ``ca_file``, tried now and not with the first request."""
+    """The platform's roots and those of ``ca_file``, which is loaded now to find mistakes early."""
     try:
         SSL.Context(SSL.TLS_METHOD).load_verify_locations(str(ca_file))
     except SSL.Error:

@@ -1,4 +1,9 @@
-"""One request on its way: over a kept connection or a new one, and once more where it was stale."""
+"""One request and its response, over an idle connection or a new one.
+
+The request is sent once more, on a new connection, if the idle one proves to be stale: it closed
+before the response began. This is safe, since nothing was received, and happens once, since a new
+connection is not stale.
+"""
 
 from __future__ import annotations
 
@@ -15,23 +20,23 @@ from gemproxy.upstream.pool import ConnectionPool
 
 
 class UpstreamExchange(ABC):
-    """A request and its answer. Subclasses say how it is written and who is told of the answer."""
+    """A request and its response. Subclasses write the request and handle the response."""
 
     __slots__ = ("_connecting", "_left", "_pool", "answer", "connection", "reused", "sent")
 
     def __init__(self, pool: ConnectionPool, answer: Answer) -> None:
         self.answer = answer
         self.connection: UpstreamConnection | None = None
-        #: Whether the connection was idle before: then it may have died meanwhile.
+        #: Whether the connection was idle before, so that it may be stale.
         self.reused = False
-        #: Whether all of the request went out.
+        #: Whether the whole request was sent.
         self.sent = False
         self._pool = pool
         self._connecting: Deferred[Any] | None = None
         self._left = False
 
     def begin(self) -> None:
-        """Send the request over the best connection there is."""
+        """Send the request over the connection that was used last, or over a new one."""
         idle = self._pool.idle
         if not idle:
             self._connect()
@@ -42,7 +47,7 @@ class UpstreamExchange(ABC):
         self.write_to(connection)
 
     def abandon(self) -> None:
-        """Stop here: the connection is closed, at whatever stage it is. Nobody is told."""
+        """Stop without further callbacks; close the connection unless the response is complete."""
         self._left = True
         if self._connecting is not None:
             self._connecting.cancel()
@@ -50,11 +55,12 @@ class UpstreamExchange(ABC):
             self.connection.abort()
 
     def lost(self, reason: Failure) -> None:
-        """The connection ended before the answer did."""
+        """Handle the end of the connection before that of the response."""
         connection = self.connection
         if connection is not None and self.reused and not self.answer.begun:
-            # A kept connection closed just as it was used again, or had been dead for some time,
-            # and nothing was said to the request: that is nobody's failure, and safe to send anew.
+            # A stale connection: it closed at the moment of its reuse, or had been dead for some
+            # time. Neither the key nor the upstream failed, and it is safe to send the request
+            # again.
             if reason.check(ConnectionLost):
                 self._pool.doubt(connection)
             if self.repeatable:
@@ -63,9 +69,9 @@ class UpstreamExchange(ABC):
         self.fail(reason)
 
     def again(self) -> None:
-        """Send the request once more, on a new connection; what has come of an answer is nothing.
+        """Send the request once more on a new connection, and drop the response received so far.
 
-        For an answer that says that the request was not heard, on a connection that was idle.
+        For a response that says that the server got no request, on a connection that was idle.
         """
         connection = self.connection
         if connection is not None:
@@ -95,7 +101,7 @@ class UpstreamExchange(ABC):
 
     @property
     def repeatable(self) -> bool:
-        """Whether the request can be written a second time."""
+        """Whether the request can be sent a second time."""
         return True
 
     @abstractmethod
@@ -104,8 +110,8 @@ class UpstreamExchange(ABC):
 
     @abstractmethod
     def advance(self) -> None:
-        """More of the answer has come, perhaps its end."""
+        """Handle more of the response, perhaps its end."""
 
     @abstractmethod
     def fail(self, failure: Failure) -> None:
-        """No more of the answer will come."""
+        """Handle a response that cannot be read further."""

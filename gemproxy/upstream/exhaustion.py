@@ -1,4 +1,4 @@
-"""This machine has no descriptor, port or thread left for a connection: nobody else's fault."""
+"""Recognise that this host has run out of descriptors, ports, memory or threads."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _WORDS = {
 
 
 class Exhausted(ConnectError):
-    """The text says of what."""
+    """This host has run out of a resource; the text names it."""
 
     def __init__(self, text: str) -> None:
         super().__init__(string=text)
 
 
 def exhaustion_of(error: BaseException) -> Exhausted | None:
-    """What this machine is out of, where that is what ``error`` says."""
+    """The resource that ``error`` reports as exhausted; ``None`` for another error."""
     number = getattr(error, "osError", None) or getattr(error, "errno", None)
     return Exhausted(_WORDS[number]) if number in _WORDS else None

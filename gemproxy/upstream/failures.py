@@ -1,4 +1,7 @@
-"""Each failure of an exchange, given a kind and words: nobody else knows Twisted's exceptions."""
+"""Translate Twisted's exceptions into :class:`UpstreamFailed` with a kind and a cause in words.
+
+No module outside ``upstream`` knows Twisted's exceptions.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ FIRST_BYTE = (FailureKind.FIRST_BYTE_TIMEOUT, "firstByteTimeoutSeconds")
 IDLE = (FailureKind.IDLE_TIMEOUT, "idleTimeoutSeconds")
 DEADLINE = (FailureKind.DEADLINE, "requestTimeoutSeconds")
 
-#: The first class that an exception, or one of the reasons that it wraps, is an instance of.
+#: The first class that matches the exception, or one of the reasons that it wraps, decides.
 _KINDS: tuple[tuple[type[BaseException], FailureKind], ...] = (
     (Exhausted, FailureKind.EXHAUSTED),
     (ConnectionRefusedError, FailureKind.REFUSED),
@@ -43,7 +46,7 @@ _KINDS: tuple[tuple[type[BaseException], FailureKind], ...] = (
     (ConnectionClosed, FailureKind.RESET),
     (ValueError, FailureKind.GARBAGE),
 )
-#: Whose text says what happened, in words that are ours.
+#: Exceptions whose text was written by this program.
 _WORDED = (Exhausted, NobodyAnswered, NameNotFound, TlsFailed, TunnelRefused, TunnelLost)
 _BARRED = frozenset(
     {
@@ -52,23 +55,24 @@ _BARRED = frozenset(
         errno.EHOSTDOWN,
         errno.ENETDOWN,
         errno.EADDRNOTAVAIL,
-        # A firewall on this machine.
+        # From a firewall on this host.
         errno.EPERM,
         errno.EACCES,
     }
 )
-#: Characters; of others some may be quoted.
+#: Characters; the text may quote what others have sent.
 _LONGEST_DETAIL = 240
 
 
 def upstream_failure(
     failure: Failure, *, answered: bool, reached: bool = True, silent: float = 0.0
 ) -> UpstreamFailed:
-    """What became of an exchange that ended with ``failure``, after the headers or before.
+    """Return the error for an exchange that ended with ``failure``.
 
-    ``reached`` tells whether there was a connection that the request could be written to;
-    ``silent`` for how many seconds nothing had come over it, where that is long enough for TCP to
-    give the peer up, else 0.
+    ``answered`` tells whether the head of the response had been received.
+
+    ``reached`` tells whether there was a connection to write the request to. ``silent`` is the
+    number of seconds without received bytes if TCP gives up a peer after that time, else 0.
     """
     error: Any = failure.value
     if isinstance(error, UpstreamFailed):
@@ -83,7 +87,7 @@ def upstream_failure(
     return failed
 
 
-#: What happens to bytes on their way, or to what this side asked for, whichever key they carry.
+#: Failures that are independent of the key.
 _NOBODYS = frozenset({FailureKind.VANISHED, FailureKind.CODING, FailureKind.EXHAUSTED})
 
 
@@ -117,7 +121,7 @@ def _kind_of(causes: list[BaseException]) -> FailureKind:
 
 
 def _detail(error: BaseException, kind: FailureKind, silent: float) -> str:
-    """The cause in words, where there are more than the kind has."""
+    """The cause in words, if there is more to say than the kind does."""
     if kind is FailureKind.VANISHED:
         text = f"nothing was heard or acknowledged for {silent:.0f} s"
     elif isinstance(error, TimeoutError) and error.args:
@@ -136,12 +140,12 @@ def _detail(error: BaseException, kind: FailureKind, silent: float) -> str:
 
 
 def _text_of(error: BaseException) -> str:
-    """Without what Twisted's classes put before it."""
+    """The text without the prefix of Twisted's classes."""
     return str(error) if isinstance(error, NameNotFound) else " ".join(map(str, error.args))
 
 
 def _causes(failure: Failure) -> list[BaseException]:
-    """The exception, and all that Twisted has wrapped in it."""
+    """The exception and all reasons that Twisted has wrapped in it."""
     causes: list[Any] = [failure.value]
     for cause in causes:
         causes.extend(reason.value for reason in getattr(cause, "reasons", ()))

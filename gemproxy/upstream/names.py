@@ -1,9 +1,12 @@
-"""Names to addresses: in threads of their own, one look-up for all who ask, kept for a while.
+"""Look up the addresses of names, in threads of their own, with a cache.
 
-``getaddrinfo`` is the only one that knows all of the system's ways to find a name, and it blocks:
-half a minute where a name server does not answer. In the reactor's pool of threads a few such
-look-ups would hold up reloads and the exit; here they are bounded by themselves, in threads that
-nobody waits for.
+Only ``getaddrinfo`` honours all of the system's ways to find a name, and it blocks: half a minute
+if a name server does not answer. In the reactor's thread pool a few such look-ups would delay
+reloads and the exit. So they run in a bounded number of daemon threads.
+
+Callers that ask for the same name share one look-up. A result is fresh for up to a minute. For a
+day it is used as a stale one while look-ups fail or hang: after such a failure callers get it at
+once for ten seconds, else after a wait.
 """
 
 from __future__ import annotations
@@ -23,26 +26,26 @@ from twisted.logger import Logger
 
 from gemproxy.upstream.exhaustion import Exhausted, exhaustion_of
 
-#: An answer is not kept for longer, whatever the age of connections.
+#: Longest time that a result is fresh, whatever the maximum age of connections is.
 MOST_SECONDS = 60.0
-#: For so long an answer serves while the name servers do not.
+#: How long a stale result is used while look-ups fail.
 STALE_SECONDS = 86_400.0
-#: After a look-up that failed or hung, so long nobody waits for another where there is an answer.
+#: After a failed or hanging look-up, a stale result is given at once for this time.
 DOUBT_SECONDS = 10.0
-#: A look-up that has taken so long hangs: another one may find a name server that works again.
+#: After this time a look-up counts as hanging, and another one may start.
 HUNG_SECONDS = 10.0
-#: Threads, for all names and for one of them.
+#: Threads for all names, and for one name.
 MOST_THREADS = 8
 MOST_FOR_ONE_NAME = 2
-#: The settings hold two names at most; those of settings before are remembered as well.
+#: The settings have two names at most; names of earlier settings are kept too.
 _MOST_NAMES = 16
 _TELL_SECONDS = 60.0
-#: Each may become a socket.
+#: Each address may become a socket.
 MOST_ADDRESSES = 16
 
-#: ``socket.getaddrinfo``'s answer, of which the family and the address count.
+#: The result of ``socket.getaddrinfo``; the family and the address are used.
 _Found = list[tuple[Any, ...]]
-#: An address with the family it is of.
+#: A family and an address of it.
 Address = tuple[int, str]
 
 _NO_SUCH_NAME = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
@@ -50,9 +53,9 @@ _NEVER = float("-inf")
 
 
 class NameNotFound(DNSLookupError):
-    """The name has no address, or nobody could be asked for one; the text says which.
+    """The name has no address, or the look-up failed; the text says which.
 
-    ``number`` is ``getaddrinfo``'s, such as ``socket.EAI_NONAME``; 0 where there is none.
+    ``number`` is ``getaddrinfo``'s error, such as ``socket.EAI_NONAME``; 0 if there is none.
     """
 
     def __init__(self, text: str, number: int = 0) -> None:
@@ -65,28 +68,28 @@ class NameNotFound(DNSLookupError):
 
 
 class _Name(Struct, eq=False):
-    """What is known of one name. Times are the reactor's seconds."""
+    """The state of one name. Times are the reactor's seconds."""
 
     host: str
     addresses: list[Address] = field(default_factory=list)
     fresh_until: float = _NEVER
     stale_until: float = _NEVER
-    #: Until then the last look-up's failure stands, and an old answer is given at once.
+    #: Until this time a stale result is given at once, since the last look-up failed.
     doubted_until: float = _NEVER
-    #: When the log was told last that an old answer serves.
+    #: Time of the last log line about stale addresses.
     told_at: float = _NEVER
     waiting: list[Deferred[list[Address]]] = field(default_factory=list)
-    #: When each of the look-ups began that have not ended.
+    #: Start times of the running look-ups.
     running: list[float] = field(default_factory=list)
 
 
 class Names:
-    """Finds the addresses of names; ``look_up`` is ``socket.getaddrinfo`` or does its work.
+    """Looks up names; ``look_up`` is ``socket.getaddrinfo`` or a substitute.
 
-    An answer is kept for ``max_age`` seconds, at most a minute. It serves on for a day while no
-    name server gives another one: the addresses of a service outlive an outage of name servers
-    nearly always, and TLS tells who is there. A name server that says that the name does not exist
-    is believed at once.
+    A result is fresh for ``max_age`` seconds, at most a minute. It is used for a day while look-ups
+    fail: the addresses of a service nearly always stay valid during an outage of name servers, and
+    TLS verifies the peer. If a name server says that the name does not exist, the result is dropped
+    at once.
     """
 
     _log = Logger()
@@ -105,10 +108,10 @@ class Names:
         self._queue: list[_Name] = []
 
     def addresses(self, host: str, patience: float) -> Deferred[list[Address]]:
-        """The addresses of ``host``, best first.
+        """Return the addresses of ``host``, best first.
 
-        Fails with :class:`NameNotFound`, or :class:`~gemproxy.upstream.exhaustion.Exhausted`. An
-        answer that is out of date is given after ``patience`` seconds, if no other has come.
+        Fails with :class:`NameNotFound`, or :class:`~gemproxy.upstream.exhaustion.Exhausted`. A
+        stale result is given after ``patience`` seconds without a fresh one.
         """
         now = self._reactor.seconds()
         name = self._names.get(host)
@@ -134,7 +137,7 @@ class Names:
         return waiting
 
     def forget(self) -> None:
-        """Look every name up anew; what is known serves only while nothing else is found."""
+        """Look up every name again; present results become stale."""
         for host, old in list(self._names.items()):
             name = self._names[host] = _Name(
                 host,
@@ -145,13 +148,13 @@ class Names:
             )
             old.waiting = []
             if name.waiting:
-                # Theirs began before, and may hang at a name server that is no more.
+                # Their look-up may hang at a name server that is gone.
                 self._begin(name, self._reactor.seconds())
 
     # -- the threads -----------------------------------------------------------------------------
 
     def _begin(self, name: _Name, now: float) -> None:
-        """Let a look-up of ``name`` be under way, as soon as there is a thread for it."""
+        """Start a look-up of ``name`` unless one is running, or queue it for a free thread."""
         running = name.running
         if running and (now < running[-1] + HUNG_SECONDS or len(running) >= MOST_FOR_ONE_NAME):
             return
@@ -171,13 +174,13 @@ class Names:
             self._reactor.callLater(0, self._ended, name, now, error)
 
     def _work(self, name: _Name, began: float) -> None:
-        """In a thread."""
+        """Runs in a thread."""
         result: list[Address] | Exception
         try:
             result = _usable(self._look_up(name.host, None, 0, socket.SOCK_STREAM))
         except Exception as error:  # noqa: BLE001 - told to those who wait
             result = _told(name.host, error)
-        # The reactor may be gone by now.
+        # The reactor may have stopped by now.
         with suppress(Exception):
             self._reactor.callFromThread(self._ended, name, began, result)
 
@@ -211,7 +214,7 @@ class Names:
                 waiting.errback(error)
 
     def _doubt(self, name: _Name, why: str) -> None:
-        """Let the old answer serve for some seconds without another wait."""
+        """Give the stale result at once for some seconds."""
         now = self._reactor.seconds()
         name.doubted_until = now + DOUBT_SECONDS
         if now >= name.told_at + _TELL_SECONDS:
@@ -224,16 +227,15 @@ class Names:
 
 
 def _taken(name: _Name) -> Iterator[Deferred[list[Address]]]:
-    """Those who wait, one by one; one that is told may make another one leave."""
+    """Iterate over the waiting Deferreds; firing one may cancel another."""
     waiting, name.waiting = name.waiting, []
     return (each for each in tuple(waiting) if not each.called)
 
 
 def _usable(found: _Found) -> list[Address]:
-    """The addresses once each, in their order; families that come in a row take turns.
+    """The addresses without duplicates, with alternating families.
 
-    So a host whose IPv6 leads nowhere costs one attempt and not as many as it has addresses
-    (RFC 8305 section 4).
+    So broken IPv6 costs one failed attempt and not one for each address (RFC 8305 section 4).
     """
     addresses = dict.fromkeys(
         (int(each[0]), str(each[4][0]))
@@ -253,7 +255,7 @@ def _usable(found: _Found) -> list[Address]:
 
 
 def _told(host: str, error: Exception) -> Exception:
-    """What a look-up failed with, in words; in the thread that has met it."""
+    """The error of a failed look-up. Runs in the look-up's thread."""
     exhausted = exhaustion_of(error) or _no_descriptor_left()
     if exhausted is not None:
         return exhausted
@@ -264,7 +266,7 @@ def _told(host: str, error: Exception) -> Exception:
 
 
 def _no_descriptor_left() -> Exception | None:
-    """The C library calls it a name server's failure where it could not open a socket."""
+    """Check for free descriptors: without one, getaddrinfo reports a name server's failure."""
     try:
         os.close(os.open(os.devnull, os.O_RDONLY))
     except OSError as error:

@@ -1,8 +1,12 @@
-"""Connections to the upstream: kept alive, and swept when they have idled too long.
+"""The pool of kept-alive connections to the upstream.
 
-twisted.web's own pool arms a timer for each idle connection and hands out the one that has idled
-longest; this one looks at all of them once in a while, and hands out the one used last. How many
-are open is bounded by the requests in flight, each of which uses one.
+An exchange takes the idle connection that was used last, or has a new one made; a clean connection
+comes back at the end of its response. One sweep every ten seconds closes connections that have been
+idle for too long or are too old.
+
+twisted.web's own pool sets a timer for each idle connection and gives out the one that has been
+idle for longest, which is the most likely to be dead. The number of open connections is bounded by
+the number of requests in flight, each of which uses one.
 """
 
 from __future__ import annotations
@@ -16,12 +20,13 @@ from twisted.internet.task import LoopingCall
 
 from gemproxy.upstream.connection import UpstreamConnection
 
-#: Below the upstream's own limit (Google closes after 240 s), so that we are the one who closes.
+#: Less than the upstream's own limit (Google closes after 240 s), so that this side closes first.
 IDLE_SECONDS = 200.0
-#: For those beyond the number that is kept.
+#: For idle connections beyond the number that is kept.
 SURPLUS_SECONDS = 5.0
 _SWEEP_SECONDS = 10.0
-#: Connections that began together do not retire together: the last fifth of their time is spread.
+#: The ages at which connections retire are spread over the last fifth of the maximum age, so that
+#: connections that were made together do not retire together.
 _SPREAD = 0.2
 _GOLDEN = 0.618
 _FOREVER = float("inf")
@@ -38,14 +43,13 @@ class _ConnectionFactory(Factory):
 
 
 class ConnectionPool:
-    """Connections to one host: ``endpoint`` makes them, at most ``keep`` idle ones are kept.
+    """Connections to one host, made by ``endpoint``; at most ``keep`` idle ones are kept.
 
-    More than these idle for some seconds at most: answers come in crowds and requests as well, and
-    between the two a crowd of connections is idle for a moment that is needed again in the next.
+    Further ones are closed after some seconds only: responses and requests come in bursts, so that
+    many connections may be idle for a moment and be needed in the next.
 
-    A connection takes no more requests once it is ``max_age`` seconds old, so that a changed answer
-    of the name servers is followed. ``keepalive`` is the silence in seconds after which TCP asks
-    whether the other side is there.
+    A connection takes no more requests after ``max_age`` seconds, so that changes in the DNS take
+    effect. ``keepalive`` is the number of seconds of silence after which TCP probes the peer.
     """
 
     def __init__(
@@ -65,33 +69,33 @@ class ConnectionPool:
         self._max_age = max_age
         self._born = 0
         self._factory = _ConnectionFactory(self)
-        #: Connections that were used and wait for another request. The one used last is the last.
+        #: Idle connections; the one used last is the last.
         self.idle: list[UpstreamConnection] = []
-        #: Connections of generations before this one are not used again.
+        #: Connections of earlier generations are not reused.
         self.generation = 0
         self._sweeper = LoopingCall(self._sweep)
         self._sweeper.clock = reactor
 
     def start(self) -> None:
-        """Begin to close connections that idle too long, or are too old."""
+        """Start to close connections that are idle for too long or too old."""
         self._sweeper.start(min(_SWEEP_SECONDS, max(0.1, self._max_age / 4)), now=False)
 
     def retirement(self) -> float:
-        """When a connection that begins now takes no more requests."""
+        """Return when a connection that is made now takes no more requests."""
         self._born += 1
         return self._seconds() + self._max_age * (1.0 - _SPREAD * (self._born * _GOLDEN % 1.0))
 
     def retire(self) -> None:
-        """Use none of the present connections again: idle ones close now, others as they end."""
+        """Reuse no present connection: idle ones close now, others after their requests."""
         self.generation += 1
         self._close(self.idle)
         self.idle = []
 
     def doubt(self, connection: UpstreamConnection) -> None:
-        """``connection`` was found dead, though it had served before.
+        """Close idle connections that are likely to be dead, since ``connection`` was found dead.
 
-        What killed it without a word (a firewall's memory, a lost way) has killed those as well of
-        which nothing was heard for as long: they are not tried one after the other.
+        What ended it without a packet (a firewall that forgot it, a lost route) has probably ended
+        those that have been silent for at least as long. They are not tried one by one.
         """
         last_heard = connection.idle_since
         doubtful = [each for each in self.idle if each.idle_since <= last_heard]
@@ -100,7 +104,7 @@ class ConnectionPool:
             each.abort()
 
     def stop(self) -> None:
-        """Close the idle connections; those in use close as their requests end."""
+        """Close the idle connections; those in use close after their requests."""
         if self._sweeper.running:
             self._sweeper.stop()
         self._keep = 0
@@ -108,12 +112,12 @@ class ConnectionPool:
         self.idle = []
 
     def connect(self) -> Deferred[UpstreamConnection]:
-        """A new connection, for one request of whoever called."""
+        """Return a new connection for a request of the caller."""
         connecting: Deferred[Any] = self._endpoint.connect(self._factory)
         return connecting
 
     def give_back(self, connection: UpstreamConnection) -> bool:
-        """Keep ``connection`` for another request, unless none is to be kept any more."""
+        """Keep ``connection`` for another request, unless it is too old or the pool has stopped."""
         now = self._seconds()
         if (
             not self._keep
@@ -126,7 +130,7 @@ class ConnectionPool:
         return True
 
     def forget(self, connection: UpstreamConnection) -> None:
-        """``connection`` takes no more requests."""
+        """Drop ``connection``, which takes no more requests."""
         if connection in self.idle:
             self.idle.remove(connection)
 

@@ -1,7 +1,12 @@
-"""One call of the core's on its way, and its answer: with deadlines, back-pressure and kinds.
+"""One request and its response, with deadlines, back-pressure, content decoding and error kinds.
 
-Cancelling what ``send``, ``read`` or ``stream`` returned closes the connection: the upstream stops
-generating.
+The exchange below it carries the bytes; here is what the core sees of them. Three limits hold, all
+watched by one shared timer: the time to the first byte of the body, the time between two reads, and
+the deadline of the client's request. Bytes are handed to the reader in the same turn of the reactor
+in which they were read; while the reader is paused, the socket is not read.
+
+Cancelling a Deferred of ``send``, ``read`` or ``stream`` closes the connection, so that the
+upstream stops generating.
 """
 
 from __future__ import annotations
@@ -33,27 +38,26 @@ from gemproxy.upstream.failures import DEADLINE, FIRST_BYTE, IDLE, upstream_fail
 from gemproxy.upstream.pool import ConnectionPool
 from gemproxy.upstream.upload import Upload
 
-#: RFC 9110 section 15.5.9: the server closes a connection on which it got no request in time.
+#: RFC 9110 section 15.5.9: the server got no request in time and closes the connection.
 _HEARD_NOTHING = 408
-#: A longer body is not copied behind its headers, nor handed to the transport in one piece.
+#: A longer body is written in pieces, and not copied behind the head.
 _AT_ONCE = 64 * 1024
 
 
 class Limits(Struct, frozen=True):
-    """How long an upstream may be silent, in seconds."""
+    """Limits of the upstream's silence, in seconds."""
 
-    #: From the sending on, until the body begins.
+    #: From the request to the first byte of the body.
     first_byte: float
     #: Between two reads.
     idle: float
 
 
 class PooledResponse(UpstreamExchange):
-    """One request, and the answer that it gets within ``limits`` and before ``deadline``.
+    """A request, and the response that it gets within ``limits`` and before ``deadline``.
 
-    ``head`` is the request up to the blank line, ``seconds`` the reactor's clock, which the
-    deadline is read off too. Waiting for a client that reads slowly does not count as the
-    upstream's silence.
+    ``head`` is the request up to and with the blank line. ``seconds`` is the reactor's clock, which
+    ``deadline`` refers to. While the reader is paused, the upstream's silence is not counted.
     """
 
     __slots__ = (
@@ -86,7 +90,7 @@ class PooledResponse(UpstreamExchange):
         limits: Limits,
         deadline: float,
     ) -> None:
-        # Named, since super() would take as long as two calls more.
+        # Called by name, since super() costs as much as two further calls.
         UpstreamExchange.__init__(self, pool, Answer())
         self._head = head
         self._body = body
@@ -94,25 +98,25 @@ class PooledResponse(UpstreamExchange):
         self._deadlines = deadlines
         self._deadline = deadline
         self._limits = limits
-        # When nothing has come for too long.
+        # When the limit of silence is reached.
         self._silent_at = seconds() + limits.first_byte
-        #: HTTP's; 0 before the headers are here.
+        #: The HTTP status; 0 until the headers are complete.
         self.status = 0
-        # Whether any of the body came.
+        # Whether any byte of the body was received.
         self._heard = False
         self._answered: Deferred[PooledResponse] | None = None
         self._done: Deferred[None] | None = None
         self._receive: Callable[[bytes], None] | None = None
         self._failure: UpstreamFailed | None = None
-        # Where the body comes in a content coding.
+        # Set if the body has a content coding.
         self._decoder: Decoder | None = None
-        # Set while more of it is undone in the reactor's next turn.
+        # Set while decoding continues in the reactor's next turn.
         self._turn: IDelayedCall | None = None
         self._paused = False
         self._settled = False
 
     def send(self) -> Deferred[PooledResponse]:
-        """Fires with this object when status and headers are here. To be called once."""
+        """Send the request. Fires with this object when the headers are complete. Call it once."""
         answered: Deferred[PooledResponse] = Deferred(self._leave)
         self._answered = answered
         self._deadlines.watch(self)
@@ -123,14 +127,14 @@ class PooledResponse(UpstreamExchange):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """Names in lower case; of repeated headers the last."""
+        """Names are in lower case; of repeated headers the last one counts."""
         return {
             name.decode("latin-1").lower(): value.decode("latin-1")
             for name, value in self.answer.headers
         }
 
     def take(self, limit: int) -> bytes:
-        """The whole body where it came with its headers, as most do; else nothing."""
+        """Return the whole body if it was received with its headers, as most are; else ``b""``."""
         answer = self.answer
         if (
             not answer.complete
@@ -148,12 +152,12 @@ class PooledResponse(UpstreamExchange):
         return body
 
     def read(self, limit: int) -> Deferred[bytes]:
-        """The whole body, at most ``limit`` bytes."""
+        """Return the whole body, at most ``limit`` bytes."""
         collected = Collected(limit)
         return self.stream(collected.add).addCallback(lambda _: collected.whole())
 
     def stream(self, receive: Callable[[bytes], None]) -> Deferred[None]:
-        """Hand over the body as it comes, all of one read of the socket at once."""
+        """Pass the body to ``receive`` as it arrives, in one call for each read of the socket."""
         done: Deferred[None] = Deferred(self._leave)
         self._done, self._receive = done, receive
         self._hand_over()
@@ -166,7 +170,7 @@ class PooledResponse(UpstreamExchange):
         self._flow()
 
     def resume(self) -> None:
-        """Go on reading."""
+        """Continue to read from the socket."""
         if not self._paused:
             return
         self._paused = False
@@ -179,7 +183,7 @@ class PooledResponse(UpstreamExchange):
         self._flow()
 
     def abort(self) -> None:
-        """Close the connection. Whoever waits for the body gets a :class:`CancelledError`."""
+        """Close the connection. A waiting reader gets a :class:`CancelledError`."""
         done = self._done
         self._leave(done)
         self._distrust()
@@ -213,7 +217,7 @@ class PooledResponse(UpstreamExchange):
             self._hand_over()
         elif answer.status:
             if answer.status == _HEARD_NOTHING and self.reused:
-                # It was for a request that did not come in time, on a connection that was idle.
+                # The server gave up waiting on the idle connection before it got this request.
                 self._heard = False
                 self._silent_at = self._seconds() + self._limits.first_byte
                 self._deadlines.watch(self)
@@ -223,7 +227,7 @@ class PooledResponse(UpstreamExchange):
                 return
             self._answered = None
             self.status = answer.status
-            # Whoever waits begins to read in here.
+            # The caller may begin to read within this call.
             answered.callback(self)
             if not answer.complete:
                 self._flow()
@@ -249,14 +253,14 @@ class PooledResponse(UpstreamExchange):
 
     @property
     def due(self) -> float:
-        """When it must be over, should nothing more come until then."""
+        """The next limit, if nothing more is received before."""
         silent_at, deadline = self._silent_at, self._deadline
         return (
             silent_at if silent_at < deadline and not (self._paused and self._heard) else deadline
         )
 
     def expire(self, now: float) -> None:
-        """Close the connection, and say which time is up."""
+        """Close the connection, and fail with the limit that was reached."""
         if now >= self._deadline:
             expired = DEADLINE
         elif not self._heard:
@@ -275,9 +279,9 @@ class PooledResponse(UpstreamExchange):
         self.fail(Failure(failed))
 
     def _silence(self) -> float:
-        """For how many seconds nothing was heard, where TCP would have given the peer up; else 0.
+        """Return the seconds of silence if TCP gives up a peer after that time, else 0.
 
-        Twisted does not say what ended a connection: a reset, or a peer that does not answer.
+        Twisted does not tell a reset from a peer that stopped answering.
         """
         patience = self._limits.idle if self._heard else self._limits.first_byte
         silent = self._seconds() - (self._silent_at - patience)
@@ -286,7 +290,7 @@ class PooledResponse(UpstreamExchange):
     # -- inside ----------------------------------------------------------------------------------
 
     def _hand_over(self) -> None:
-        """Give what has come to whoever reads, and the end once it is reached."""
+        """Pass received bytes to the reader, and the end of the body once it is reached."""
         done, receive = self._done, self._receive
         if done is None or receive is None or (self._paused and self._failure is None):
             return
@@ -317,7 +321,7 @@ class PooledResponse(UpstreamExchange):
     # -- content codings -------------------------------------------------------------------------
 
     def _decodes(self, coding: bytes) -> bool:
-        """Be ready to undo ``coding``; else the exchange has failed."""
+        """Set up the decoder of ``coding``; if it is unknown, fail and return ``False``."""
         try:
             self._decoder = decoder_of(coding)
         except UnknownCoding:
@@ -327,10 +331,9 @@ class PooledResponse(UpstreamExchange):
         return True
 
     def _decode(self, decoder: Decoder, receive: Callable[[bytes], None]) -> None:
-        """Hand over what has come, piece by piece, as long as somebody takes it.
+        """Decode received bytes and pass them on in pieces, while the reader is not paused.
 
-        What would take long has further turns of the reactor, and nothing more is read from the
-        socket meanwhile.
+        Long work continues in further turns of the reactor; until then the socket is not read.
         """
         decoder.feed(self.answer.take())
         if self._turn is not None:
@@ -356,7 +359,7 @@ class PooledResponse(UpstreamExchange):
         self._flow()
 
     def _decoded(self, decoder: Decoder, done: Deferred[None]) -> bool:
-        """Whether all is handed over; where the coding lacks its end, the exchange fails."""
+        """Return whether all was passed on; fail if the coding ends too early."""
         if decoder.complete:
             return True
         if not decoder.pending:
@@ -366,7 +369,7 @@ class PooledResponse(UpstreamExchange):
         return False
 
     def _flow(self) -> None:
-        """Let the socket be read as long as somebody takes what comes."""
+        """Read the socket only while a reader takes the bytes."""
         connection = self.connection
         if connection is None or self.answer.complete or self._settled:
             return
@@ -384,18 +387,18 @@ class PooledResponse(UpstreamExchange):
             turn.cancel()
 
     def _leave(self, _: object) -> None:
-        """Nobody waits any more."""
+        """Stop, since nobody waits for the response."""
         self._settle()
         self.abandon()
 
     def _distrust(self) -> None:
-        """The connection closes also where the answer had ended: what came was not wanted."""
+        """Close the connection, also after the end of the response: the response was not usable."""
         if self.connection is not None:
             self.connection.distrust(self)
 
 
 class Collected:
-    """Pieces of a body that may not grow past ``limit`` bytes."""
+    """Collects pieces of a body of at most ``limit`` bytes."""
 
     def __init__(self, limit: int) -> None:
         self._pieces: list[bytes] = []

@@ -1,4 +1,4 @@
-"""What went wrong in a TLS handshake, in words: OpenSSL's errors name everything but the cause."""
+"""Find the cause of a failed TLS handshake in words, which OpenSSL's errors lack."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from OpenSSL import SSL
 from twisted.internet.error import ConnectError, ConnectionClosed
 from twisted.python.failure import Failure
 
-#: What OpenSSL says to bytes that are no TLS.
+#: OpenSSL's errors for bytes that are not TLS.
 _NO_TLS = ("wrong version number", "packet length too long", "http request", "record layer failure")
-#: X509_V_ERR_* of OpenSSL's x509_vfy.h, for what operators meet; others have OpenSSL's own words.
+#: X509_V_ERR_* of OpenSSL's x509_vfy.h that operators meet; others get OpenSSL's own text.
 _CERTIFICATE = {
     9: "certificate is not yet valid",
     10: "certificate has expired",
@@ -23,7 +23,7 @@ _CERTIFICATE = {
 
 
 class TlsFailed(ConnectError):
-    """The handshake failed; the text says why, ``reasons`` has what was raised."""
+    """The handshake failed; the text says why, ``reasons`` has the original failure."""
 
     def __init__(self, text: str, reason: Failure) -> None:
         super().__init__(string=text)
@@ -31,7 +31,7 @@ class TlsFailed(ConnectError):
 
 
 def tls_fault(transport: Any, reason: Failure) -> Failure:
-    """``reason``, for which a handshake over ``transport`` ended, with its cause in words."""
+    """Return ``reason``, the end of a handshake over ``transport``, with its cause in words."""
     error: Any = reason.value
     text = _words(transport, error)
     return Failure(TlsFailed(text, reason)) if text else reason
@@ -56,7 +56,7 @@ def _words(transport: Any, error: BaseException) -> str:
 
 
 def _told(error: SSL.Error) -> str:
-    """The reasons in OpenSSL's queue of errors: triples of library, function and reason."""
+    """The reasons in OpenSSL's error queue, which has triples of library, function and reason."""
     queue = error.args[0] if error.args else ()
     if not isinstance(queue, list | tuple):
         return ""
@@ -64,10 +64,10 @@ def _told(error: SSL.Error) -> str:
 
 
 def _verification(transport: Any) -> str:
-    """What the verification of the certificates came to.
+    """The result of the certificate verification in words.
 
-    OpenSSL knows, and pyOpenSSL has no public way to ask. This only reads it, so that another
-    pyOpenSSL can cost the words and never the verification.
+    pyOpenSSL has no public function for it. This only reads the result, so that a change in
+    pyOpenSSL can break the text and never the verification.
     """
     try:
         bindings: Any = SSL
@@ -84,7 +84,7 @@ def _verification(transport: Any) -> str:
 
 
 def _name(mismatch: object) -> str:
-    """The name or address that was expected of the certificate."""
+    """The name or address that the certificate had to have."""
     expected = getattr(mismatch, "mismatched_id", None)
     name = getattr(expected, "hostname", None) or getattr(expected, "ip", None)
     return name.decode("latin-1") if isinstance(name, bytes) else str(name or "")

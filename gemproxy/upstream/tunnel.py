@@ -1,4 +1,4 @@
-"""A way through an HTTP proxy: CONNECT (RFC 9110 section 9.3.6), then the bytes as they are."""
+"""A tunnel through an HTTP proxy by CONNECT (RFC 9110 section 9.3.6)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-#: A proxy's answer to CONNECT is a few lines.
+#: The usual response to CONNECT has a few lines.
 _MAX_ANSWER_BYTES = 16 * 1024
 
 
@@ -34,7 +34,7 @@ class TunnelRefused(ConnectError):
 
 
 class TunnelLost(ConnectError):
-    """The proxy closed the connection before it said anything."""
+    """The proxy closed the connection before it answered."""
 
     def __init__(self, reason: Failure) -> None:
         super().__init__(string="proxy closed the connection before it answered")
@@ -42,12 +42,12 @@ class TunnelLost(ConnectError):
 
 
 def basic(user: str, password: str) -> bytes:
-    """The value of an Authorization header; RFC 7617."""
+    """The value of an Authorization header (RFC 7617)."""
     return b"Basic " + b64encode(f"{user}:{password}".encode())
 
 
 def _schemes(lines: list[str]) -> str:
-    """What the proxy would take instead, as far as it says so."""
+    """The authentication schemes that the proxy asks for, if it names any."""
     fields = [line.partition(":") for line in lines]
     offered = [
         word[0]
@@ -58,7 +58,7 @@ def _schemes(lines: list[str]) -> str:
 
 
 class _Tunnel(Protocol):
-    """Asks for the tunnel, then steps aside for the protocol that uses it."""
+    """Requests the tunnel, then passes all bytes to the protocol that uses it."""
 
     transport: ITCPTransport
 
@@ -116,7 +116,7 @@ class _Tunnel(Protocol):
     def _refuse(self, why: str) -> None:
         why = "".join(filter(str.isprintable, why))
         if self._authorization:
-            # It may echo what it was sent, in a form that no scrubber knows.
+            # The proxy may echo the credentials in base64, which the scrubber does not know.
             why = why.replace(self._authorization.decode("ascii").removeprefix("Basic "), "…")
         self.opened.errback(TunnelRefused(f"proxy answered {why[:_LONGEST_QUOTE]}"))
         self.transport.abortConnection()
@@ -129,8 +129,8 @@ class _Tunnel(Protocol):
 class TunnelEndpoint:
     """Connects to ``target`` (``host:port``) through the HTTP proxy at ``proxy``.
 
-    The tunnel has ``timeout`` seconds to open, once the proxy is reached. ``authorization`` is the
-    value of ``Proxy-Authorization``; nothing sends none.
+    ``timeout`` is the number of seconds for the tunnel to open once the proxy is reached.
+    ``authorization`` is the value of ``Proxy-Authorization``; if it is empty, none is sent.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class TunnelEndpoint:
         self._authorization = authorization
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        """A connected protocol of the factory. Fails with :class:`TunnelRefused`."""
+        """Return a connected protocol of the factory. Fails with :class:`TunnelRefused`."""
         tunnels = Factory.forProtocol(
             lambda: _Tunnel(self._target, protocolFactory, self._authorization)
         )

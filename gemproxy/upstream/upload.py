@@ -1,4 +1,4 @@
-"""A large request body, given to the socket piece by piece as it has room."""
+"""Write a large request body in pieces, as the socket has room."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from gemproxy.batched_writes import send_now
 from gemproxy.buffer_list import BufferList
 
 _PIECE = 256 * 1024
-#: What is shorter is not worth a system call of its own, where more follows.
+#: Shorter parts are joined, since each piece costs a system call.
 _SHORT = 64 * 1024
-#: So many pieces go in one turn of the reactor, however fast the other side reads.
+#: Pieces that are sent in one turn of the reactor, however fast the peer reads.
 _AT_ONCE = 8
 
 
 @implementer(IPullProducer)
 class Upload:
-    """Writes ``body`` to ``transport``, of which nothing but what waits is copied.
+    """Writes ``body`` to ``transport``; only bytes that the socket does not take are copied.
 
-    The transport asks for more when what was left to it is gone. ``done`` is called when all is.
+    The transport asks for more when its buffer is empty. ``done`` is called after the last byte.
     """
 
     def __init__(self, transport: Any, body: bytes | BufferList, done: Callable[[], None]) -> None:
@@ -49,7 +49,7 @@ class Upload:
         self._let_go()
 
     def _next(self) -> bytes | memoryview:
-        """What is sent next: a view of a long part, or short ones together."""
+        """Return the next piece: a view of a long part, or several short parts joined."""
         together: list[memoryview] = []
         size = 0
         while self._rest and size < _SHORT:
@@ -61,17 +61,18 @@ class Upload:
         return together[0] if len(together) == 1 else b"".join(together)
 
     def stopProducing(self) -> None:
-        """The connection is gone; whoever waits for the answer hears of it elsewhere."""
+        """The connection has ended. The exchange learns it from the connection."""
         self._let_go()
 
     def _let_go(self) -> None:
-        """Hold the body no more, nor whom it belongs to.
+        """Drop the references to the body and its owner.
 
-        Twisted keeps a producer for TLS in a cycle, which lives until the collector comes by.
+        Twisted keeps a TLS producer in a reference cycle, which lives until the next garbage
+        collection.
         """
         self._rest.clear()
         self._done = _nothing
 
 
 def _nothing() -> None:
-    """Nobody waits any more."""
+    """Placeholder after the end."""

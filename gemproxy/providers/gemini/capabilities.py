@@ -1,9 +1,8 @@
-"""What a model's name tells about the rules that its requests must keep.
+"""Find the rules for a model's requests from its name.
 
 Google's models differ in what they accept: a thinking budget or a level, sampling parameters or
-none, system instructions or none. There is no hard list of models here, only of families, because
-new models appear weekly: a name that is newer than what this table knows is held to the strictest
-rules of the newest generation.
+none, system instructions or none. New models appear weekly, so the table has families and no single
+models. An unknown name gets the strictest rules of the newest generation.
 Sources: ai.google.dev guides on thinking, thought signatures and the 3.6 and 4 generations.
 """
 
@@ -16,7 +15,7 @@ from functools import lru_cache
 
 
 class ThinkingControl(Enum):
-    """How a model is told how much to think."""
+    """How the thinking effort of a model is set."""
 
     NONE = "none"
     BUDGET = "budget"
@@ -35,33 +34,33 @@ class ModelFamily:
     """The rules of one family. The defaults are those of the newest generation."""
 
     thinking: ThinkingControl = ThinkingControl.LEVEL
-    #: The levels that the model takes, lowest first.
+    #: The thinking levels of the model, lowest first.
     levels: tuple[str, ...] = _LOW_TO_HIGH
-    #: Smallest and largest thinking budget, in tokens, apart from 0 and -1.
+    #: Smallest and largest thinking budget in tokens, besides 0 and -1.
     budget_range: tuple[int, int] = (1, 32_768)
-    #: The budget for the least effort above none, in tokens.
+    #: The budget in tokens for the least effort above none.
     minimal_budget: int = 512
-    #: Budget 0 switches thinking off; where not, it is an error.
+    #: Budget 0 switches thinking off; otherwise it is an error.
     thinking_can_stop: bool = False
-    #: A level model that takes a budget all the same.
+    #: A model with levels that accepts a budget too.
     accepts_budget: bool = False
-    #: ``temperature``, ``topP`` and ``topK`` are not looked at, and are about to be refused.
+    #: The model ignores ``temperature``, ``topP`` and ``topK``, and will refuse them later.
     ignores_sampling: bool = True
     system_instruction: bool = True
-    #: A replayed function call without its thought signature is refused.
+    #: The model refuses a replayed function call without its thought signature.
     requires_signatures: bool = True
     json_mode: bool = True
-    #: Structured output may stand together with functions or a search.
+    #: Structured output is allowed together with functions or a search.
     json_mode_with_tools: bool = True
-    #: The built-in search may stand together with functions.
+    #: The built-in search is allowed together with functions.
     search_with_functions: bool = True
     #: ``mediaResolution`` of a single part, and media inside a function's result.
     rich_parts: bool = True
     #: The largest ``candidateCount``.
     candidates: int = 1
-    #: ``contents`` that end on a model's turn are refused; where not, the model goes on from there.
+    #: The model refuses ``contents`` that end with a model turn; otherwise it continues that turn.
     ends_on_user: bool = True
-    #: An image in a model's turn is refused without its thought signature.
+    #: The model refuses an image in a model turn without its thought signature.
     signs_images: bool = False
     image_output: bool = False
     speech_output: bool = False
@@ -95,7 +94,7 @@ _GEMMA_4 = replace(
     _GEMMA, system_instruction=True, thinking=ThinkingControl.LEVEL, levels=_MINIMAL_HIGH
 )
 
-#: First match wins. The variant is what follows the version: ``flash-lite-preview-06-17``.
+#: The first match wins. The variant is the part after the version: ``flash-lite-preview-06-17``.
 _FAMILIES: tuple[tuple[str, str, ModelFamily], ...] = (
     # version, variant, rules
     (r"[01]\.\d+|2\.0|[01]", r".*", _BEFORE_3),
@@ -124,7 +123,7 @@ _FAMILIES: tuple[tuple[str, str, ModelFamily], ...] = (
     (r"4|4\.\d+", r"hydrogen.*", replace(_GEMINI_4, levels=_LOW_TO_XHIGH)),
 )
 
-#: Google moves these; the rules are those that hold for what they stand for now and for later.
+#: Google moves these aliases; the rules hold for their present and later targets.
 _ALIASES: tuple[tuple[str, ModelFamily], ...] = (
     (
         r"gemini-flash-lite-latest",
@@ -191,7 +190,7 @@ def _speech_model(family: ModelFamily) -> ModelFamily:
         thinking=ThinkingControl.NONE,
         levels=(),
         accepts_budget=False,
-        # Google: "Developer instruction is not enabled" for its speech models.
+        # Google says "Developer instruction is not enabled" for its speech models.
         system_instruction=False,
         json_mode=False,
         candidates=1,
@@ -201,14 +200,14 @@ def _speech_model(family: ModelFamily) -> ModelFamily:
 
 
 class Ability(Enum):
-    """What a model is there for."""
+    """The purpose of a model."""
 
     GENERATE = "generate"
     EMBED = "embed"
 
 
 def ability_of(model: str) -> Ability | None:
-    """What the name of ``model``, without ``models/``, tells that it does; else ``None``."""
+    """The purpose that the name of ``model``, without ``models/``, tells; else ``None``."""
     name = model.lower()
     if _EMBEDS.search(name):
         return Ability.EMBED
@@ -216,10 +215,10 @@ def ability_of(model: str) -> Ability | None:
 
 
 def takes_task_as_text(model: str) -> bool:
-    """Whether an embedding model wants its task in the text, and does not look at ``taskType``.
+    """Whether an embedding model expects its task in the text and ignores ``taskType``.
 
-    So does ``gemini-embedding-2``; the ones before it, ``gemini-embedding-001`` among them, have
-    the field. ``model`` is with or without ``models/``.
+    ``gemini-embedding-2`` does; earlier ones, such as ``gemini-embedding-001``, use the field.
+    ``model`` may have the prefix ``models/``.
     """
     return _EMBEDS_WITHOUT_TASK_TYPE.match(model.removeprefix("models/").lower()) is not None
 

@@ -1,12 +1,12 @@
-"""What an answer of Gemini's says: whose fault, whether another key may serve, what rests how long.
+"""Classify Gemini's responses: whose fault, whether another key may work, which cooldown.
 
-The evidence: Google's pages "Troubleshooting" and "Rate limits" at ai.google.dev, google.rpc's
-``error_details.proto``, and recordings. What an outcome then causes is the pool's business.
+Sources: Google's pages "Troubleshooting" and "Rate limits" at ai.google.dev, google.rpc's
+``error_details.proto``, and recordings. The pool decides what an outcome causes.
 
-Status codes alone mislead: a bad key is a 400, a daily quota is a 429 that asks to come back in 37
-seconds, a 404 may depend on the project. So each status has its function, which looks at the typed
-details first and at the text last. Texts that decide over a key are compared from their beginning,
-since Google quotes parts of the request in some others.
+Status codes alone mislead: a bad key is a 400, a passed daily quota is a 429 that says "retry in 37
+seconds", a 404 may depend on the project. So each status has a function of its own, which reads the
+typed details first and the text last. Texts that decide about a key are compared from their start,
+since other texts may quote parts of the request.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from gemproxy.providers.gemini.wire.errors import GeminiError, decode_error
 
 _LONGEST_MESSAGE = 2000
 _WORD = re.compile(r"[A-Za-z0-9_./:-]{1,120}")
-# Google's own client gives up on longer waits, and the daily limits are told apart by their ids.
+# Google's own client gives up on longer waits; daily limits are recognised by their ids.
 _SHORTEST_WAIT, _LONGEST_WAIT = 1.0, 120.0
 # ai.google.dev "Billing": spending is limited in a rolling window of ten minutes.
 _SPENDING_WINDOW = 600.0
@@ -35,7 +35,7 @@ class _Evidence:
     error: GeminiError
     now: float
     names_resources: bool
-    #: Seconds from a Retry-After header, which Gemini does not send but a gateway before it may.
+    #: Seconds of a Retry-After header. Gemini sends none, but a gateway on the way may.
     retry_after: float | None = None
 
     @property
@@ -51,10 +51,10 @@ def classify_response(
     now: float,
     names_resources: bool = False,
 ) -> Outcome:
-    """The judgement on an answer that is not a 2xx.
+    """Return the outcome of a response that is not 2xx.
 
     ``names_resources`` tells that the request refers to uploaded files or cached contents, which
-    only keys of their own project can see. ``now`` is epoch seconds. Never raises, whatever the
+    only keys of the same project can read. ``now`` is epoch seconds. Never raises, whatever the
     body is.
     """
     named = {name.lower(): value for name, value in headers.items()}
@@ -87,15 +87,15 @@ def classify_response(
 
 
 def _word(text: str) -> str:
-    """A name of Google's; what is none is not kept."""
+    """``name`` if it looks like one of Google's canonical names, else ``""``."""
     return text if _WORD.fullmatch(text) else ""
 
 
 def classify_error_event(payload: bytes, *, now: float) -> Outcome:
-    """The judgement on an error that came inside a stream, after HTTP 200.
+    """Return the outcome of an error inside a stream, after HTTP 200.
 
-    ``payload`` is the JSON of the event, or of the line that should have been one. The outcome's
-    status is the one that the error would have had as an answer of its own.
+    ``payload`` is the JSON of the event, or of a line in the place of one. The outcome has the
+    status that the error would have had as a response of its own.
     """
     error = decode_error(payload) or GeminiError()
     status = error.code if 400 <= error.code <= 599 else _HTTP_STATUS.get(error.status, 502)
@@ -103,7 +103,7 @@ def classify_error_event(payload: bytes, *, now: float) -> Outcome:
 
 
 def classify_page(headers: Mapping[str, str]) -> Outcome | None:
-    """The judgement on a success that is an HTML page, as captive portals send; else ``None``."""
+    """Return the outcome of a success with an HTML page, as of a captive portal, else ``None``."""
     if not _is_page(headers, b""):
         return None
     return replace(_foreign(200, ""), status=200)
@@ -132,7 +132,7 @@ _KEY_REASONS = {
     "API_KEY_ANDROID_APP_BLOCKED": "blocked",
     "API_KEY_IOS_APP_BLOCKED": "blocked",
 }
-#: Google adds to these now and then.
+#: Google adds further ones now and then.
 _KEY_REASON_PREFIXES = ("API_KEY_", "CONSUMER_")
 _LOCATION = re.compile(r"user location is not supported", re.IGNORECASE)
 _BILLING = re.compile(r"free tier is not available|enable billing", re.IGNORECASE)
@@ -160,7 +160,7 @@ def _bad_request(evidence: _Evidence) -> Outcome:
             return Outcome(Verdict.KEY, reason="billing")
         return Outcome(Verdict.REQUEST, reason="failed_precondition")
     if _SEVERAL_CREDENTIALS.match(text):
-        # Neither the key's nor the client's: something between us and Google added a credential.
+        # Fault of neither key nor client: something between here and Google added a credential.
         return Outcome(Verdict.UNUSABLE, reason="multiple_credentials")
     if _SIGNATURE.search(text):
         return Outcome(Verdict.REQUEST, reason="thought_signature")
@@ -189,15 +189,15 @@ def _permission_denied(evidence: _Evidence) -> Outcome:
     if _FOREIGN_RESOURCE.search(text):
         return Outcome(Verdict.REQUEST, reason="foreign_resource")
     if evidence.names_resources:
-        # Google says the same of a file or a cache that is another project's.
+        # Google gives the same error for a file or a cache of another project.
         return Outcome(Verdict.REQUEST, reason="foreign_resource")
-    # Nothing says that it is about the key as a whole: a project may lack one model only.
+    # It need not be about the key as a whole: a project may lack just one model.
     return Outcome(Verdict.FORBIDDEN, reason="forbidden")
 
 
 def _not_found(evidence: _Evidence) -> Outcome:
     if _NOT_FOR_NEW_USERS.search(evidence.text):
-        # It depends on the project: older ones still may. Looked at again once a day.
+        # It depends on the project: older ones may still use the model. Tried again once a day.
         until = next_pacific_midnight(evidence.now)
         return Outcome(Verdict.MODEL_DENIED, reason="closed_to_new_users", until=until)
     if _NO_SUCH_MODEL.search(evidence.text):
@@ -251,10 +251,10 @@ def _request(reason: str, code: str | None = None) -> Callable[[_Evidence], Outc
 
 
 def _front_end(evidence: _Evidence) -> Outcome:
-    """An HTML page of Google's front end, or of a gateway that does not reach it.
+    """Classify an HTML page of Google's front end, or of a gateway that cannot reach it.
 
-    It refuses what is no proper HTTP request. Everything else it says is about its own state or
-    this host's address ("unusual traffic"), never about a key.
+    The front end refuses malformed HTTP requests. Its other pages are about its own state or this
+    host's address ("unusual traffic"), never about a key.
     """
     if evidence.status in _REFUSED_BY_FRONT_END:
         return Outcome(Verdict.REQUEST, reason="front_end")
@@ -274,10 +274,10 @@ _REFUSED_BY_FRONT_END = frozenset({400, 404, 405, 411, 413, 414, 431})
 
 
 def _stranger(evidence: _Evidence, headers: Mapping[str, str], body: bytes) -> Outcome | None:
-    """The outcome, where something between us and Google answered in its place.
+    """Return the outcome if something between here and Google answered in its place.
 
-    A proxy, a firewall, a captive portal: what they refuse with 401 and 403 would otherwise look
-    like dead keys, one after the other. Google says both in a form of its own.
+    That may be a proxy, a firewall or a captive portal: their 401 and 403 would otherwise look like
+    dead keys, one after the other. Google's own have a form that can be recognised.
     """
     status, error = evidence.status, evidence.error
     if status in (401, 403):
@@ -302,7 +302,7 @@ def _foreign(status: int, said: str) -> Outcome:
 
 
 def _said(headers: Mapping[str, str], body: bytes, error: GeminiError) -> str:
-    """Where it redirects to, or what its page or its text says; no more than a line."""
+    """The redirect target, or one line of the page's or body's text."""
     if location := headers.get("location", ""):
         said = f"redirects to {location.partition('?')[0]}"
     elif title := _TITLE.search(body):
@@ -315,7 +315,7 @@ def _said(headers: Mapping[str, str], body: bytes, error: GeminiError) -> str:
 _LONGEST_SAYING = 200
 _TITLE = re.compile(rb"<title[^>]{0,100}>([^<]{1,1000})", re.IGNORECASE)
 _TAGS = re.compile(rb"<[^<>]{0,1000}>")
-#: Google's front end says so in each of its pages: "Error 404 (Not Found)!!1".
+#: Each page of Google's front end has it: "Error 404 (Not Found)!!1".
 _GOOGLES_PAGE = re.compile(rb"//www\.google\.com/|<title>Error \d{3} \(", re.IGNORECASE)
 
 # -- the functions by status ---------------------------------------------------------------------
@@ -372,7 +372,7 @@ def _judge_of(status: int) -> Callable[[_Evidence], Outcome]:
 
 
 def _about_key(error: GeminiError) -> Outcome | None:
-    """The outcome, where the error is about the key itself."""
+    """Return the outcome if the error is about the key itself."""
     text = error.message.lower()
     for beginning, reason in _KEY_TEXTS:
         if text.startswith(beginning):
@@ -390,7 +390,7 @@ def _is_page(headers: Mapping[str, str], body: bytes) -> bool:
 
 
 def _retry_after(value: str, now: float) -> float | None:
-    """Seconds of a Retry-After header, which is a number or a date (RFC 9110, section 10.2.3)."""
+    """Seconds of a Retry-After header, a number or a date (RFC 9110 section 10.2.3)."""
     value = value.strip()
     if value.isascii() and value.isdigit():
         return float(value[:9])

@@ -1,4 +1,4 @@
-"""The Gemini API as a provider: its paths, and the judgement on its answers."""
+"""The Gemini API as a provider: its paths and the classification of its responses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gemproxy.providers.gemini.wire.models import decode_models
 from gemproxy.providers.gemini.wire.sse import EventStreamDecoder
 from gemproxy.secret import Secret
 
-#: One page with one model: Google answers it from its own list and bills nothing for it.
+#: One page with one model: a free call.
 PROBE_PATH: Final = b"/v1beta/models?pageSize=1"
 PAGE_SIZE: Final = 1000
 _METHODS: Final = {
@@ -27,7 +27,7 @@ _METHODS: Final = {
     Operation.GENERATE_STREAM: "streamGenerateContent?alt=sse",
     Operation.EMBED: "batchEmbedContents",
 }
-#: Clients may invent names; so many paths are remembered at a time.
+#: Paths that are kept. Clients choose the names of models, so the number has to be bounded.
 _MOST_PATHS: Final = 1000
 
 

@@ -1,8 +1,8 @@
-"""What a 429 of Gemini's says about the quota that was passed.
+"""Find out from Gemini's 429 which quota was exceeded.
 
-Google checks several limits at once: requests and input tokens, a minute and a day, for each model
-of a project. ``QuotaFailure.violations[].quotaId`` names those that were passed. ``RetryInfo`` and
-the text "Please retry in 37s" are there for a daily limit too, and mean nothing then.
+Google checks several limits at once: requests and input tokens, per minute and per day, for each
+model of a project. ``QuotaFailure.violations[].quotaId`` names the exceeded ones. ``RetryInfo`` and
+the text "Please retry in 37s" are sent for a daily limit too, and mean nothing then.
 
 Sources: ai.google.dev "Rate limits"; google.rpc ``error_details.proto``; recordings of both tiers.
 """
@@ -33,26 +33,26 @@ _SPENDING = re.compile(
 
 @dataclass(frozen=True)
 class QuotaEvidence:
-    """What a 429 tells, apart from whom it concerns."""
+    """What a 429 says about the quota."""
 
-    #: A daily limit is among those passed.
+    #: A daily limit was exceeded.
     per_day: bool
-    #: The project has no quota at all for the model: a limit of zero.
+    #: The project has no quota for the model: the limit is zero.
     no_quota: bool
-    #: The billing account's limit of spending within ten minutes, whatever the model.
+    #: The billing account's spending limit within ten minutes, for all models.
     spending: bool
     #: Not a quota: Google has no capacity for the model.
     no_capacity: bool
-    #: Seconds until another try, where they are told.
+    #: Seconds until the next try, if given.
     delay: float | None
-    #: The smallest token limit among those passed.
+    #: The smallest exceeded token limit.
     token_quota: int | None
-    #: The name of a limit that was passed, of a daily one first; empty where none is told.
+    #: The name of an exceeded limit, preferably a daily one; empty if none is given.
     id: str = ""
 
 
 def read_quota(error: GeminiError) -> QuotaEvidence:
-    """Read a 429's typed details, and its text for what they leave out."""
+    """Read the typed details of a 429, and its text for what they lack."""
     violations = (*error.violations, *_in_metadata(error), *_in_text(error.message))
     tokens = [v.value for v in violations if v.value and _TOKENS.search(v.metric + v.id)]
     spending = any("SPEND" in reason for reason in error.reasons)
@@ -73,17 +73,17 @@ def _name_of(violations: Sequence[QuotaViolation]) -> str:
 
 
 def _is_zero(violation: QuotaViolation) -> bool:
-    """Whether the limit is written out as zero.
+    """Whether the limit is explicitly zero.
 
-    proto3 leaves a zero out, but so do abridged bodies: an absent value is taken as unknown, since
-    the price of a wrong guess is a day. A limit of zero for a region comes and goes with Google's
-    routing and is not the project's.
+    proto3 omits a zero, but shortened bodies omit values too: an absent value counts as unknown,
+    since a wrong guess costs a day. A zero limit of a region depends on Google's routing and not on
+    the project.
     """
     return violation.value == 0 and not _PER_REGION.search(violation.id)
 
 
 def _in_metadata(error: GeminiError) -> Iterator[QuotaViolation]:
-    """The older form: one violation in the metadata of an ErrorInfo."""
+    """Read the older form: one violation in the metadata of an ErrorInfo."""
     limit = error.metadata.get("quota_limit")
     if limit:
         value = error.metadata.get("quota_limit_value", "")

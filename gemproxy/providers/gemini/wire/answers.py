@@ -1,9 +1,9 @@
-"""Answers of the native Gemini API: ``GenerateContentResponse`` and what may stand in its place.
+"""Responses of the native Gemini API: ``GenerateContentResponse`` and what may replace it.
 
-The shapes follow ai.google.dev ``api/generate-content`` and are lenient where real answers are:
-proto3 JSON leaves out defaults, so every field may be missing; some gateways write ``null``;
-enumerations may come as numbers (``$alt=json;enum-encoding=int``, recording ``unary_finish_2``) or
-as names that are newer than this program; fields that nobody here reads are skipped.
+The types follow ai.google.dev ``api/generate-content`` and are as lenient as real responses need:
+proto3 JSON omits defaults, so every field may be missing; some gateways write ``null``;
+enumerations may be numbers (``$alt=json;enum-encoding=int``, recording ``unary_finish_2``) or names
+that are newer than this program; unused fields are skipped.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ import msgspec
 from gemproxy.core.errors import MalformedUpstreamResponse
 from gemproxy.media_bypass import MIN_BYTES, ExtractedMedia, extract
 
-#: Candidates of one answer, or of one chunk; nobody gets more than eight.
+#: Candidates of one response or chunk; Google gives eight at most.
 MAX_CANDIDATES = 64
-#: Items of a list in one answer: parts, sources. More is no answer, and takes long to translate.
+#: Items of a list in one response: parts, sources. More are refused, since they take long to
+#: translate.
 MAX_ITEMS = 10_000
 
 _SHORT = msgspec.Meta(max_length=MAX_ITEMS)
 _NOTHING = msgspec.Raw(b"")
-#: Stands in :attr:`GenerateContentResponse.error` where none came; compare by identity.
+#: The value of :attr:`GenerateContentResponse.error` without an error; compare by identity.
 NO_ERROR = msgspec.Raw(b"")
 
 
@@ -46,7 +47,7 @@ class PartialArg(msgspec.Struct, rename="camel", frozen=True, gc=False):
 
 
 class FunctionCall(msgspec.Struct, rename="camel", frozen=True, gc=False):
-    """``args`` is the text of a JSON object, as it came; empty where it is missing."""
+    """``args`` is the text of a JSON object, as received; empty if it is missing."""
 
     name: str | None = None
     id: str | None = None
@@ -70,7 +71,7 @@ class CodeExecutionResult(msgspec.Struct, frozen=True, gc=False):
 
 
 class AudioTranscription(msgspec.Struct, frozen=True, gc=False):
-    """What was said in sound, or in a part of it."""
+    """The transcript of audio, or of a part of it."""
 
     text: str | None = None
 
@@ -86,12 +87,12 @@ class Part(msgspec.Struct, rename="camel", frozen=True, gc=False):
     executable_code: ExecutableCode | None = None
     code_execution_result: CodeExecutionResult | None = None
     audio_transcription: AudioTranscription | None = None
-    #: Not of the JSON: it is of a kind that Google added since (:func:`with_unknown_kinds`).
+    #: Not in the JSON: set if the part's kind is unknown here (:func:`with_unknown_kinds`).
     unknown_kind: bool = False
 
     @property
     def is_blank(self) -> bool:
-        """Whether nothing of it is known; a thought counts as known."""
+        """Whether it has no known field; a thought counts as known."""
         return (
             self.text is None
             and self.function_call is None
@@ -117,7 +118,7 @@ class Source(msgspec.Struct, frozen=True, gc=False):
 
 
 class RetrievedContext(Source, frozen=True, gc=False):
-    """A document of a File Search store; mostly there is no address, and ``title`` is its name."""
+    """A document of a File Search store; it often has no address, and ``title`` is its name."""
 
 
 class GroundingChunk(msgspec.Struct, rename="camel", frozen=True, gc=False):
@@ -137,7 +138,7 @@ class Segment(msgspec.Struct, rename="camel", frozen=True, gc=False):
 
 
 class GroundingSupport(msgspec.Struct, rename="camel", frozen=True, gc=False):
-    """Which sources stand behind a segment: indices of the chunks that came so far."""
+    """The sources of a segment: indices into the chunks received so far."""
 
     segment: Segment | None = None
     grounding_chunk_indices: Annotated[list[int], msgspec.Meta(max_length=1000)] | None = None
@@ -174,7 +175,7 @@ class TokenCandidate(msgspec.Struct, rename="camel", frozen=True, gc=False):
 
 
 class TopCandidates(msgspec.Struct, frozen=True, gc=False):
-    """The likeliest tokens at one place."""
+    """The most likely tokens at one position."""
 
     candidates: list[TokenCandidate] | None = None
 
@@ -206,7 +207,7 @@ class Candidate(msgspec.Struct, rename="camel", frozen=True, gc=False):
 
     @property
     def parts(self) -> list[Part]:
-        """The parts, none where there is no content."""
+        """The parts; empty without content."""
         return (self.content.parts or []) if self.content else []
 
 
@@ -218,9 +219,9 @@ class ModalityTokenCount(msgspec.Struct, rename="camel", frozen=True, gc=False):
 
 
 class UsageMetadata(msgspec.Struct, rename="camel", frozen=True, gc=False):
-    """Token counts; in a stream they are running totals, and the last ones count.
+    """Token counts; in a stream they are running totals, so the last ones are valid.
 
-    ``promptTokenDetails`` and ``rawPromptTokenCount`` are newer names of some answers.
+    ``promptTokenDetails`` and ``rawPromptTokenCount`` are newer names in some responses.
     """
 
     prompt_token_count: int | None = None
@@ -237,7 +238,7 @@ class UsageMetadata(msgspec.Struct, rename="camel", frozen=True, gc=False):
 
     @property
     def counts(self) -> bool:
-        """Whether it counts anything: Vertex AI sends only ``trafficType`` until the last chunk."""
+        """Whether it has counts: Vertex AI sends only ``trafficType`` until the last chunk."""
         return (
             self.prompt_token_count is not None
             or self.total_token_count is not None
@@ -246,21 +247,21 @@ class UsageMetadata(msgspec.Struct, rename="camel", frozen=True, gc=False):
 
 
 class PromptFeedback(msgspec.Struct, rename="camel", frozen=True, gc=False):
-    """With a ``blockReason`` the prompt was refused; without, it means nothing."""
+    """With a ``blockReason`` the prompt was refused; without one it has no meaning."""
 
     block_reason: str | int | None = None
     block_reason_message: str | None = None
 
     @property
     def block(self) -> str | None:
-        """The block reason by its name; a message alone tells of one that has no name."""
+        """The name of the block reason; a message alone means a reason without a name."""
         reason = self.block_reason
         name = _BLOCK_REASONS.get(reason, str(reason)) if isinstance(reason, int) else reason
         return name or ("BLOCK_REASON_UNSPECIFIED" if self.block_reason_message else None)
 
 
 class GenerateContentResponse(msgspec.Struct, rename="camel", frozen=True, gc=False):
-    """A unary answer, or one chunk of a stream, or an error that came in the place of one."""
+    """A unary response, one chunk of a stream, or an error in the place of one."""
 
     candidates: Annotated[list[Candidate], msgspec.Meta(max_length=MAX_CANDIDATES)] | None = None
     prompt_feedback: PromptFeedback | None = None
@@ -281,7 +282,7 @@ class GenerateContentResponse(msgspec.Struct, rename="camel", frozen=True, gc=Fa
 
 
 class LargeGenerateContentResponse(GenerateContentResponse, frozen=True, kw_only=True):
-    """An answer whose images were set aside before it was decoded: marks stand in their place."""
+    """A response whose images were taken out before decoding; it has placeholders for them."""
 
     #: As it came.
     body: bytes
@@ -289,19 +290,18 @@ class LargeGenerateContentResponse(GenerateContentResponse, frozen=True, kw_only
 
 
 def decode_answer(body: bytes) -> GenerateContentResponse:
-    """Read a unary body.
+    """Decode a unary body.
 
-    An array of answers (``streamGenerateContent`` without ``alt=sse``) is read as one answer.
-    Raises :exc:`UnusableAnswer` when ``body`` is neither. Large images stay where they are, in
-    ``body``, and the answer refers to them; :func:`with_media` brings them in.
+    An array of responses (``streamGenerateContent`` without ``alt=sse``) is merged into one. Raises
+    :exc:`UnusableAnswer` if ``body`` is neither. Large images are not copied: the result refers to
+    their bytes in ``body``, and :func:`with_media` puts them in.
     """
     if len(body) >= MIN_BYTES:
         rest, aside = extract(body)
-        # Pieces of sound may have to be joined, which marks cannot be.
+        # Pieces of audio may have to be joined, which is impossible with placeholders.
         if aside.pieces and _SOUND not in rest:
-            with suppress(
-                MalformedUpstreamResponse
-            ):  # the whole body tells the place of the mistake
+            # If the rest is malformed, decoding the whole body gives the true place of the mistake.
+            with suppress(MalformedUpstreamResponse):
                 fields = msgspec.structs.asdict(decode_chunk(rest))
                 fields["candidates"] = _candidates(fields["candidates"], rest)
                 return LargeGenerateContentResponse(**fields, body=body, aside=aside)
@@ -313,19 +313,19 @@ def decode_answer(body: bytes) -> GenerateContentResponse:
 
 
 def with_media(answer: GenerateContentResponse) -> GenerateContentResponse:
-    """The answer with nothing set aside."""
+    """Return the response with its media in place."""
     if not isinstance(answer, LargeGenerateContentResponse):
         return answer
     return with_unknown_kinds(decode_chunk(answer.body), answer.body)
 
 
 def with_unknown_kinds(answer: GenerateContentResponse, body: bytes) -> GenerateContentResponse:
-    """``answer``, read from ``body``, with the parts marked that are of a kind unknown here.
+    """Return ``answer``, decoded from ``body``, with parts of unknown kinds marked.
 
-    Google adds kinds now and then. A part of such a kind decodes to nothing, as ``{}`` does, but an
-    answer with it is not empty. ``body`` is looked at again only where a part seems to be blank.
+    Google adds kinds now and then. Such a part decodes to nothing, as ``{}`` does, but a response
+    with it is not empty. ``body`` is decoded again only if a part seems to be blank.
     """
-    # Every unary answer comes here, so the usual one is looked at without a call.
+    # On the hot path: the usual response is checked without a call.
     for candidate in answer.candidates or ():
         content = candidate.content
         for part in (content.parts or ()) if content is not None else ():
@@ -341,7 +341,7 @@ def _candidates(candidates: list[Candidate] | None, body: bytes) -> list[Candida
     try:
         named = _NAMES.decode(body).candidates or []
     except (msgspec.DecodeError, RecursionError):
-        return candidates  # an array of answers: each was looked at by itself
+        return candidates  # an array of responses: each was checked on its own
     return [_marked(*pair) for pair in zip(candidates, named, strict=True)]
 
 
@@ -361,7 +361,7 @@ def _marked(candidate: Candidate, named: _NamedCandidate) -> Candidate:
 
 
 def decode_chunk(body: bytes) -> GenerateContentResponse:
-    """Read the payload of one event, likewise; nothing is left in it."""
+    """Decode the payload of one event in the same way, with its media in place."""
     try:
         return _ANSWER.decode(body)
     except (msgspec.DecodeError, RecursionError) as error:
@@ -375,7 +375,7 @@ def decode_chunk(body: bytes) -> GenerateContentResponse:
 
 
 def merge_answers(answers: Iterable[GenerateContentResponse]) -> GenerateContentResponse:
-    """One answer that says what the chunks say together."""
+    """Merge chunks into one response."""
     merged = GenerateContentResponse()
     candidates: dict[int, list[Candidate]] = {}
     for answer in answers:
@@ -396,7 +396,7 @@ def merge_answers(answers: Iterable[GenerateContentResponse]) -> GenerateContent
 
 
 def _merge_candidates(pieces: list[Candidate]) -> Candidate:
-    """One candidate, of its pieces in their order."""
+    """Merge the pieces of one candidate, in order."""
     if len(pieces) == 1:
         return pieces[0]
     reasons = [each.finish_reason for each in pieces if each.finish_reason is not None]
@@ -413,13 +413,13 @@ def _merge_candidates(pieces: list[Candidate]) -> Candidate:
 
 
 def _last(words: Iterable[str | None]) -> str | None:
-    """The last that says anything."""
+    """The last value that is not empty."""
     said = [word for word in words if word]
     return said[-1] if said else None
 
 
 def _merge(kind: Callable[..., Any], pieces: list[Any]) -> Any:
-    """One object of ``kind``, whose lists hold the items of all lists of the pieces."""
+    """Merge pieces into one object of ``kind``; its lists are concatenated."""
     present = [each for each in pieces if each is not None]
     if len(present) <= 1:
         return present[0] if present else None
@@ -428,7 +428,7 @@ def _merge(kind: Callable[..., Any], pieces: list[Any]) -> Any:
 
 
 # Numbers of the enumerations in google/ai/generativelanguage/v1beta/generative_service.proto, as
-# far as published. A number that is not here keeps its digits and is treated as a new reason.
+# far as published. Any other number stays as digits and is treated as a new reason.
 _FINISH_REASONS = dict(
     enumerate(
         (
@@ -461,7 +461,7 @@ _BLOCK_REASONS: dict[int, str | None] = {
 
 
 class _NamedContent(msgspec.Struct, frozen=True, gc=False):
-    #: Of each part the names of its fields.
+    #: The names of the fields of each part.
     parts: list[dict[str, msgspec.Raw]] | None = None
 
 
@@ -473,8 +473,8 @@ class _NamedAnswer(msgspec.Struct, frozen=True, gc=False):
     candidates: list[_NamedCandidate] | None = None
 
 
-#: What a blank part may have without being of an unknown kind: what stands beside a kind, and the
-#: steps of Google's own tools. ai.google.dev api/generate-content, Part.
+#: Fields that a blank part may have without being of an unknown kind: side fields, and the steps of
+#: Google's own tools. ai.google.dev api/generate-content, Part.
 _FIELDS_OF_PARTS = frozenset(
     {
         "text",
@@ -499,8 +499,8 @@ _RAWS = msgspec.json.Decoder(list[msgspec.Raw])
 _ANSWER = msgspec.json.Decoder(GenerateContentResponse)
 _ANSWERS = msgspec.json.Decoder(Annotated[list[GenerateContentResponse], _SHORT])
 
-#: What :func:`decode_usual` raises.
+#: The errors of :func:`decode_usual`.
 DECODE_ERRORS = (msgspec.DecodeError, RecursionError)
-#: As :func:`decode_chunk`, which is to be asked where this fails; for whoever reads every event,
-#: since a call in between takes a tenth of the time that an event does.
+#: The fast path of :func:`decode_chunk`, which the caller has to try if this fails. A call in
+#: between would take a tenth of an event's time.
 decode_usual = _ANSWER.decode

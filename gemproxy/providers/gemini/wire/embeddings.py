@@ -1,9 +1,9 @@
-"""``batchEmbedContents`` of the Gemini API, v1beta, as it goes on the wire.
+"""Wire types of ``batchEmbedContents`` of the Gemini API, v1beta.
 
-An answer to 100 texts is 7 MB of decimal fractions, which a JSON decoder reads in 90 ms without
-letting go of the interpreter. So :func:`decode_batch` takes the lists of numbers out of the text
-and decodes only what is left; whoever needs the numbers reads one vector at a time with
-:data:`decode_vector`, and other threads get their turn in between.
+A response for 100 texts is 7 MB of decimal fractions. A JSON decoder reads that in 90 ms and holds
+the interpreter's lock meanwhile. So :func:`decode_batch` takes the lists of numbers out of the text
+and decodes only the rest. The caller reads one vector at a time with :data:`decode_vector`, so that
+other threads can run in between.
 Source: ai.google.dev/api/embeddings.
 """
 
@@ -25,9 +25,9 @@ MAX_BATCH = 100
 class EmbedContentRequest(
     msgspec.Struct, omit_defaults=True, rename="camel", gc=False, kw_only=True
 ):
-    """One text to embed; ``model`` is that of the path, with ``models/``.
+    """One text to embed; ``model`` is the model of the path, with ``models/``.
 
-    Several parts of one content become one vector, so each text has a request of its own.
+    Google makes one vector of all parts of a content, so each text needs a request of its own.
     """
 
     model: str
@@ -48,7 +48,7 @@ encode_batch: Callable[[BatchEmbedContentsRequest], bytes] = msgspec.json.Encode
 
 
 class EmbeddedBatch(msgspec.Struct, frozen=True):
-    """What a batch was answered with: the text of each vector, in the order of the requests."""
+    """The response to a batch: the JSON text of each vector, in the order of the requests."""
 
     vectors: list[memoryview]
     usage: UsageMetadata | None
@@ -59,10 +59,10 @@ decode_vector: Callable[[memoryview], list[float]] = msgspec.json.Decoder(list[f
 
 
 def decode_batch(body: bytes) -> EmbeddedBatch:
-    """Read the answer to a batch.
+    """Decode the response to a batch.
 
     Raises :exc:`MalformedUpstreamResponse` if ``body`` is none, and :exc:`ErrorInAnswer` if it is
-    an error. The numbers are not looked at.
+    an error. Does not decode the numbers.
     """
     vectors: list[memoryview] = []
     rest: list[memoryview] = []
@@ -88,7 +88,7 @@ def decode_batch(body: bytes) -> EmbeddedBatch:
 
 
 class _Embedding(msgspec.Struct, frozen=True, gc=False):
-    #: The numbers were taken out.
+    #: Empty: the numbers were taken out.
     values: Annotated[list[Any], msgspec.Meta(max_length=0)]
 
 

@@ -1,8 +1,8 @@
-"""Errors as the Gemini API says them: ``google.rpc.Status`` in JSON, with typed details.
+"""Errors of the Gemini API: ``google.rpc.Status`` in JSON, with typed details.
 
-Shape and detail types: google.rpc ``error_details.proto``; AIP-193. The object may be wrapped in an
-array (streams without ``alt=sse``, the compatibility endpoint), details may be missing, and
-``code`` is a word where the Interactions API speaks.
+Source of the types: google.rpc ``error_details.proto``; AIP-193. The object may be wrapped in an
+array (streams without ``alt=sse``, the compatibility endpoint), details may be missing, and the
+Interactions API sends a word as ``code``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)s")
 
 @dataclass(frozen=True)
 class QuotaViolation:
-    """One limit that was passed. ``value`` is ``None`` where it is not told."""
+    """One exceeded limit. ``value`` is ``None`` if it is not given."""
 
     metric: str = ""
     id: str = ""
@@ -32,7 +32,7 @@ class QuotaViolation:
 
 @dataclass(frozen=True)
 class GeminiError:
-    """A decoded error. Absent parts are empty; ``code`` is 0 where it is not a number."""
+    """A decoded error. Absent parts are empty; ``code`` is 0 if it is not a number."""
 
     code: int = 0
     message: str = ""
@@ -50,9 +50,9 @@ class GeminiError:
 
 
 def decode_error(body: bytes) -> GeminiError | None:
-    """The error in ``body``; ``None`` where there is none: HTML, other JSON, garbage, over 1 MiB.
+    """Decode the error in ``body``; ``None`` for HTML, other JSON, garbage, and over 1 MiB.
 
-    Never raises: an error's body is the last thing that may surprise us.
+    Never raises, so that no error body can cause a second error.
     """
     if len(body) > _MAX_BYTES:
         return None
@@ -103,7 +103,7 @@ def _violation(violation: dict[str, Any]) -> QuotaViolation:
 
 
 def _of_type(details: list[dict[str, Any]], name: str) -> Iterator[dict[str, Any]]:
-    """Details of one type; only the last part of the type's URL counts."""
+    """Yield the details of one type, compared by the last part of the type's URL."""
     return (detail for detail in details if _text(detail, "@type").rpartition(".")[2] == name)
 
 
@@ -123,7 +123,7 @@ def _text(mapping: dict[str, Any], name: str) -> str:
     value = mapping.get(name)
     if not isinstance(value, str):
         return ""
-    # JSON may spell half a surrogate pair, which no UTF-8 can carry further.
+    # JSON may contain half a surrogate pair, which cannot be encoded as UTF-8.
     return value[:_MAX_TEXT].encode("utf-8", "replace").decode("utf-8")
 
 

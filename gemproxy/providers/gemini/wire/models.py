@@ -23,20 +23,20 @@ class GeminiModel(msgspec.Struct, rename="camel", frozen=True):
 
     @property
     def is_served(self) -> bool:
-        """Whether one of the operations here works with it, as far as the list tells."""
+        """Whether an operation of this program works with it, as far as the list tells."""
         methods = self.supported_generation_methods
         return methods is None or not _SERVED.isdisjoint(methods)
 
 
 class ListedModels(msgspec.Struct, rename="camel", frozen=True):
-    """One page; without a token it is the last."""
+    """One page; the last one has no token."""
 
     models: list[GeminiModel] | None = None
     next_page_token: str | None = None
 
 
 def decode_models(body: bytes) -> ListedModels:
-    """Read one page. Raises :exc:`UnusableAnswer` when it is not one."""
+    """Decode one page. Raises :exc:`UnusableAnswer` if it is not one."""
     try:
         return _PAGE.decode(body)
     except (msgspec.DecodeError, RecursionError) as error:

@@ -1,7 +1,7 @@
-"""The native request: ``GenerateContentRequest`` of the Gemini API, v1beta, as it goes on the wire.
+"""Wire types of the native request: ``GenerateContentRequest`` of the Gemini API, v1beta.
 
-Only what this program sends is here. Field names are Google's; proto3 JSON takes camelCase, and an
-unknown name is refused with 400, so nothing may be added that Google does not know.
+They have only the fields that this program sends. Field names are Google's in camelCase, as proto3
+JSON has them. Google rejects unknown names with 400.
 Source: ai.google.dev/api/generate-content.
 """
 
@@ -14,7 +14,7 @@ import msgspec
 
 
 class _Message(msgspec.Struct, omit_defaults=True, rename="camel", gc=False, kw_only=True):
-    """A protobuf message in JSON: camelCase names, absent where it has its default."""
+    """A protobuf message in JSON: camelCase names; fields with their default are omitted."""
 
 
 class Blob(_Message):
@@ -55,13 +55,13 @@ class FunctionResponse(_Message):
 
 
 class MediaResolution(_Message):
-    """How closely one piece of media is looked at (Gemini 3 and later)."""
+    """The resolution at which the model reads one piece of media (Gemini 3 and later)."""
 
     level: str
 
 
 class Part(_Message):
-    """One payload, and what is said beside it."""
+    """One payload and its side fields."""
 
     text: str | None = None
     inline_data: Blob | None = None
@@ -88,11 +88,11 @@ class FunctionDeclaration(_Message):
 
 
 class GoogleSearch(_Message):
-    """The built-in web search, with nothing to set."""
+    """The built-in web search, which has no settings."""
 
 
 class Tool(_Message):
-    """One kind of tool; all functions stand in one such object."""
+    """One kind of tool; all functions are in one such object."""
 
     function_declarations: list[FunctionDeclaration] | None = None
     google_search: GoogleSearch | None = None
@@ -106,7 +106,7 @@ class FunctionCallingConfig(_Message):
 
 
 class ToolConfig(_Message):
-    """What the model may do with the tools."""
+    """How the model may use the tools."""
 
     function_calling_config: FunctionCallingConfig | None = None
     include_server_side_tool_invocations: bool = False
@@ -140,20 +140,20 @@ class VoiceConfig(_Message):
 
 
 class SpeechConfig(_Message):
-    """How a speech answer sounds."""
+    """The voice settings of a speech response."""
 
     voice_config: VoiceConfig
 
 
 class ImageConfig(_Message):
-    """The shape and the size of an image answer, in Google's words."""
+    """Aspect ratio and size of an image response, in Google's terms."""
 
     aspect_ratio: str | None = None
     image_size: str | None = None
 
 
 class GenerationConfig(_Message):
-    """How the answer is made; ``response_json_schema`` is the text of a schema."""
+    """Generation parameters; ``response_json_schema`` is the text of a schema."""
 
     temperature: float | None = None
     top_p: float | None = None

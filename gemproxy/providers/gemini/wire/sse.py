@@ -1,13 +1,13 @@
-"""Server-sent events as Google sends them, cut out of a body that arrives in pieces.
+"""Decode Google's server-sent events from a body that arrives in pieces.
 
-The native stream frames each event as ``data: {json}`` CRLF CRLF, with no other field and no
-terminator. The decoder follows the HTML standard (section 9.2.6, "Interpreting an event stream")
-with two additions that the upstream makes necessary: what is left when the body ends is given out
-too, and an error may stand between the events as bare, pretty-printed JSON without ``data:``
-(recording ``error_499_midstream``).
+The native stream frames each event as ``data: {json}`` CRLF CRLF, without other fields and without
+a terminator. The decoder follows the HTML standard (section 9.2.6, "Interpreting an event stream")
+with two additions for Google: an unfinished event at the end of the body is returned too, and an
+error may be sent between the events as bare, pretty-printed JSON without ``data:`` (recording
+``error_499_midstream``).
 
 Bytes are split on CR, LF and CRLF only. Python's ``str.splitlines`` also splits on U+2028, which
-JSON may hold unescaped.
+JSON may contain unescaped.
 """
 
 from __future__ import annotations
@@ -15,24 +15,23 @@ from __future__ import annotations
 from gemproxy.core.errors import FailureKind, UpstreamFailed
 
 DEFAULT_MAX_EVENT_BYTES = 32 * 1024 * 1024
-#: Lines that are of no event; a comment of a gateway's heartbeat has some ten bytes.
+#: Limit of bytes outside events; a gateway's heartbeat comment has about ten bytes.
 MAX_IDLE_BYTES = 1024 * 1024
 _LINE_OVERHEAD = 48
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _PREFIX = b"data: "
-# ``in`` finds a number among bytes by one C call; for bytes it fails as a number first.
+# ``in`` with a number is one C call; with bytes, it first fails to convert them to a number.
 _LF, _CR = b"\n\r"
 
 
 class EventStreamDecoder:
-    """Bytes in, the payloads of whole events out.
+    """Takes bytes, returns the payloads of complete events.
 
-    One event may hold at most ``max_event_bytes``; beyond it :exc:`UpstreamFailed` is raised with
-    :attr:`FailureKind.TOO_LARGE`, so that an upstream cannot fill the memory. Each line of an event
-    counts as some bytes more than it has, since that is what it takes. The same is raised with
-    :attr:`FailureKind.GARBAGE` after a megabyte of comments, blank lines and other fields without
-    an event between them.
+    One event may have at most ``max_event_bytes``, so that an upstream cannot fill the memory:
+    beyond it :exc:`UpstreamFailed` is raised with :attr:`FailureKind.TOO_LARGE`. Each line counts
+    as some bytes more than it has, for the memory of its object. After a megabyte of comments,
+    blank lines and other fields without an event, the kind is :attr:`FailureKind.GARBAGE`.
     """
 
     __slots__ = (
@@ -56,10 +55,10 @@ class EventStreamDecoder:
         self._raw = False  # the event under way is bare JSON
         self._after_cr = False  # a LF that comes next belongs to the line before it
         self._at_start = True
-        self._between_events = True  # nothing is under way, and no LF may come
+        self._between_events = True  # no event is unfinished, and no LF is pending
 
     def receive(self, data: bytes) -> list[bytes]:
-        """The payloads of the events that ``data`` completes."""
+        """Return the payloads of the events that ``data`` completes."""
         if self._between_events and len(data) <= self._max_event_bytes:
             whole = _whole_events(data)
             if whole is not None:
@@ -72,7 +71,7 @@ class EventStreamDecoder:
         return payloads
 
     def close(self) -> list[bytes]:
-        """The payloads of what is left when the body has ended, cut off or not."""
+        """Return the payload of an unfinished event at the end of the body."""
         payloads: list[bytes] = []
         if self._fragments:
             self._take(self._joined_fragments(b""), payloads)
@@ -80,7 +79,7 @@ class EventStreamDecoder:
         return payloads
 
     def _whole_lines(self, data: bytes) -> list[bytes]:
-        """The lines that ``data`` completes, without their ends; the rest is kept."""
+        """Return the lines that ``data`` completes, without line ends; keep the rest."""
         if self._after_cr and data:
             self._after_cr = False
             data = data.removeprefix(b"\n")
@@ -132,7 +131,7 @@ class EventStreamDecoder:
         elif self._raw:
             self._add(line)
         elif line[0] in b"{[":
-            # No field of an event stream begins so: it is bare JSON, up to the next blank line.
+            # No field begins like this: it is bare JSON, up to the next blank line.
             self._dispatch(payloads)
             self._raw = True
             self._add(line)
@@ -164,7 +163,7 @@ class EventStreamDecoder:
 
 
 def _whole_events(data: bytes) -> list[bytes] | None:
-    """The payloads, if ``data`` is whole events in Google's usual framing and nothing else."""
+    """Return the payloads if ``data`` is complete events in Google's usual framing only."""
     if data[:6] != _PREFIX:
         return None
     if data[-4:] == b"\r\n\r\n":
