@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -18,15 +18,14 @@ from twisted.logger import Logger
 
 from gemproxy.api.base import Route
 from gemproxy.clock import wall_clock
+from gemproxy.core.admission import Admission, AdmissionLimits
 from gemproxy.core.context import RequestContext
 from gemproxy.core.errors import (
     Draining,
     InternalError,
     MethodNotAllowed,
-    Overloaded,
     ProxyError,
     RequestTooLarge,
-    TooManyInFlight,
     Unauthorized,
     UnknownURL,
 )
@@ -50,16 +49,12 @@ _HEADER_NAMES = re.compile(rb"[A-Za-z0-9_, -]{1,1000}\Z")
 
 @dataclass(frozen=True)
 class LifecycleSettings:
-    """Limits of the public API.
+    """What the operator says of the public API.
 
-    ``max_body`` is in bytes, and so is ``max_buffered``, for the bodies of all requests that are
-    incomplete or not yet answered. ``heartbeat`` is in seconds, 0 for none; ``headers_after`` is in
-    seconds, ``None`` for never.
+    ``heartbeat`` is in seconds, 0 for none, and ``headers_after`` as well, None for never.
     """
 
-    max_in_flight: int = 1000
-    max_body: int = 10 * 1024 * 1024
-    max_buffered: int = 256 * 1024 * 1024
+    limits: AdmissionLimits = field(default_factory=AdmissionLimits)
     heartbeat: float = 15.0
     headers_after: float | None = 20.0
     cors_origins: frozenset[str] = frozenset()
@@ -218,10 +213,7 @@ class RequestLifecycle(Lifecycle):
     ) -> None:
         super().__init__(reactor, settings, events, new_request_id, errors, scrub)
         self.auth = auth
-        #: Requests that were admitted by their heads and are not over.
-        self.in_flight = 0
-        #: Bytes of their bodies.
-        self.buffered_bytes = 0
+        self.admission = Admission()
         self.draining = False
         #: Whether a drain will follow, although everything is served as before.
         self.leaving = False
@@ -229,9 +221,14 @@ class RequestLifecycle(Lifecycle):
         self._idle: list[Deferred[None]] = []
         self._aborted = False
 
+    @property
+    def in_flight(self) -> int:
+        """How many requests were admitted and are not over."""
+        return self.admission.in_flight
+
     def check_head(self, request: ProxyRequest, route: Route) -> None:
         """See :class:`gemproxy.http.gate.RequestGate`. The first check that fails is answered."""
-        settings, length = self.settings, request.length
+        limits, length = self.settings.limits, request.length or 0
         request.route, request.errors = route.template, route.errors
         if self.draining:
             request.channel.persistent = False
@@ -244,29 +241,19 @@ class RequestLifecycle(Lifecycle):
         if request.caller is STRANGER:
             # It is served, but counts as a guess: the admin token may be tried here.
             self._failures.count(request, self._reactor.seconds())
-        request.max_body_bytes = settings.max_body
-        if length and length > settings.max_body:
+        request.max_body_bytes = limits.max_body
+        if length > limits.max_body:
             check_size(request, length)
         if request.method not in route.methods:
             raise _not_served(request, route)
-        if self.in_flight >= settings.max_in_flight:
-            raise TooManyInFlight(
-                f"The proxy serves {settings.max_in_flight} requests at a time and has no place"
-                " left.",
-                retry_after=1,
-            )
-        if length:
-            # Inlined from _buffer, since every request comes here.
-            if (buffered := self.buffered_bytes + length) > settings.max_buffered:
-                raise _overloaded()
-            self.buffered_bytes, request.buffered_bytes = buffered, length
-        request.has_place = True
-        self.in_flight += 1
+        self.admission.admit(limits, length)
+        request.has_place, request.buffered_bytes = True, length
 
     def check_body_size(self, request: ProxyRequest, size: int) -> None:
         """See :class:`gemproxy.http.gate.RequestGate`."""
         check_size(request, size)
-        self._buffer(request, size)
+        self.admission.grow(self.settings.limits, size - request.buffered_bytes)
+        request.buffered_bytes = size
 
     def _refuse_token(self, request: ProxyRequest) -> None:
         """Count a wrong token, and raise :class:`LockedOut` after too many of them."""
@@ -275,20 +262,14 @@ class RequestLifecycle(Lifecycle):
             self._failures.check(request, now)
             self._failures.count(request, now)
 
-    def _buffer(self, request: ProxyRequest, size: int) -> None:
-        """Set the counted bytes of the request's body to ``size``."""
-        buffered = self.buffered_bytes + size - request.buffered_bytes
-        if buffered > self.settings.max_buffered:
-            raise _overloaded()
-        self.buffered_bytes, request.buffered_bytes = buffered, size
-
     def release(self, request: ProxyRequest) -> None:
         """See :class:`gemproxy.http.gate.RequestGate`."""
-        self.buffered_bytes -= request.buffered_bytes
+        admission = self.admission
+        admission.buffered_bytes -= request.buffered_bytes
         request.buffered_bytes = 0
         if request.has_place and not request.is_undelivered:
             request.has_place = False
-            self.in_flight -= 1
+            admission.in_flight -= 1
             if self._idle:
                 self._check_idle()
 
@@ -353,7 +334,7 @@ class RequestLifecycle(Lifecycle):
         self._check_idle()
 
     def _check_idle(self) -> None:
-        if self._runners if self._aborted else self.in_flight:
+        if self._runners if self._aborted else self.admission.in_flight:
             return
         idle, self._idle = self._idle, []
         for waiting in idle:
@@ -377,12 +358,6 @@ def check_public(request: ProxyRequest) -> None:
 def _disconnected(request: ProxyRequest, context: RequestContext) -> int:
     context.outcome = request.disconnect_outcome
     return CLIENT_CLOSED_REQUEST
-
-
-def _overloaded() -> Overloaded:
-    return Overloaded(
-        "The proxy holds as many bytes of request bodies as it may. Try again.", retry_after=1
-    )
 
 
 def _not_served(request: ProxyRequest, route: Route) -> ProxyError:

@@ -36,6 +36,7 @@ from gemproxy.clock import wall_clock
 from gemproxy.config import endpoints, rules
 from gemproxy.config.changes import SettingsChange
 from gemproxy.config.settings import PersistenceSettings, ProxySettings, Settings
+from gemproxy.core.admission import AdmissionLimits
 from gemproxy.core.catalogue import ModelCatalogue
 from gemproxy.core.context import RequestContext
 from gemproxy.core.dispatch import Dispatcher
@@ -331,7 +332,7 @@ class Daemon:
         self._metrics.watch_connections(
             self._site.connections.count_by_state,
             lambda: self._site.connections.refused,
-            lambda: self._lifecycle.buffered_bytes,
+            lambda: self._lifecycle.admission.buffered_bytes,
         )
 
     def _guard(self, proxy: ProxySettings) -> OriginGuard:
@@ -560,9 +561,11 @@ def retry_settings(settings: Settings) -> RetrySettings:
 def lifecycle_settings(settings: Settings) -> LifecycleSettings:
     """The part of the configuration that the request lifecycle needs."""
     return LifecycleSettings(
-        max_in_flight=settings.proxy.max_concurrent_requests,
-        max_body=settings.proxy.max_payload_size,
-        max_buffered=settings.proxy.max_buffered_bytes,
+        AdmissionLimits(
+            max_in_flight=settings.proxy.max_concurrent_requests,
+            max_body=settings.proxy.max_payload_size,
+            max_buffered=settings.proxy.max_buffered_bytes,
+        ),
         heartbeat=settings.streaming.heartbeat_seconds,
         headers_after=settings.streaming.headers_after_seconds,
         cors_origins=frozenset(settings.proxy.cors_origins),

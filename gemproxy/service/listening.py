@@ -27,7 +27,10 @@ class Drainable(Protocol):
     """Knows the requests in flight."""
 
     draining: bool
-    in_flight: int
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests are in flight."""
 
     def when_idle(self) -> Deferred[None]:
         """Fires when none is in flight."""

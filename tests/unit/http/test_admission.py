@@ -18,6 +18,7 @@ from twisted.web.resource import Resource
 from gemproxy.api.base import Route
 from gemproxy.api.openai.errors import OPENAI_ERRORS
 from gemproxy.config.settings import AccessToken
+from gemproxy.core.admission import AdmissionLimits
 from gemproxy.core.events import RequestListener
 from gemproxy.http.auth import TokenAuth
 from gemproxy.http.lifecycle import LifecycleSettings, RequestLifecycle
@@ -81,7 +82,7 @@ class Stage(RequestListener):
         self.clock.advance(1000)
         self.lifecycle = RequestLifecycle(
             self.clock,
-            LifecycleSettings(heartbeat=0.0, **settings),
+            LifecycleSettings(AdmissionLimits(**settings), heartbeat=0.0),
             TokenAuth([AccessToken(None, Secret(TOKEN))], None, anonymous=False),
             self,
             lambda: "req_fresh",
@@ -113,7 +114,7 @@ class Stage(RequestListener):
 
     @property
     def taken(self):
-        return self.lifecycle.in_flight, self.lifecycle.buffered_bytes
+        return self.lifecycle.in_flight, self.lifecycle.admission.buffered_bytes
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from twisted.web.resource import Resource
 from gemproxy.api.base import Route
 from gemproxy.api.openai.errors import OPENAI_ERRORS
 from gemproxy.config.settings import LoggingSettings
+from gemproxy.core.admission import AdmissionLimits
 from gemproxy.core.errors import InvalidRequest, NoHealthyKeys, UpstreamTrouble, UpstreamUnavailable
 from gemproxy.core.events import RequestListener
 from gemproxy.http.auth import TokenAuth
@@ -205,7 +206,7 @@ def test_a_client_that_leaves_cancels_the_work_and_frees_its_place(stage):
 
 
 def test_one_request_too_many_is_turned_away_and_takes_no_place():
-    stage = Stage(max_in_flight=1)
+    stage = Stage(limits=AdmissionLimits(max_in_flight=1))
 
     async def serve(_context, _writer):
         await Deferred()
