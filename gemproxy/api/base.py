@@ -185,6 +185,13 @@ class Job(Protocol):
         """The way back for a stream."""
 
 
+class BatchJob(Job, Protocol):
+    """One of several jobs that a request takes."""
+
+    def split(self) -> Sequence[BatchJob]:
+        """Smaller jobs in its place, if its prompt is too large; none if it cannot be smaller."""
+
+
 class Batches(Struct, frozen=True):
     """The jobs of one request, none of which is a stream, in the order of their dispatch.
 
@@ -192,7 +199,7 @@ class Batches(Struct, frozen=True):
     nothing that is large.
     """
 
-    jobs: Sequence[Job]
+    jobs: Sequence[BatchJob]
     join: Callable[[Sequence[bytes], TokenUsage], BufferList]
 
 

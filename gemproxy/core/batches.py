@@ -3,8 +3,9 @@
 Each job goes through the loop of ``core.dispatch`` by itself, one after the other: it has a key of
 its own choice, as many attempts as any request, and its failures are attributed by themselves. So
 the jobs of one request spread over the keys, and a key that is used up in the middle costs nothing
-but another attempt. The client gets the whole answer or an error: the first job that fails for good
-ends the request.
+but another attempt. A job that is larger than a minute's quota of tokens is cut in two, which are
+asked for by themselves. The client gets the whole answer or an error: the first job that fails for
+good ends the request.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ request does not use it.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
@@ -34,6 +35,7 @@ from gemproxy.core.batches import CollectedAnswer
 from gemproxy.core.client_errors import error_for
 from gemproxy.core.context import Attempt, Refusal, RequestContext
 from gemproxy.core.errors import (
+    ContextTooLong,
     ErrorInAnswer,
     FailureKind,
     GemproxyError,
@@ -169,12 +171,20 @@ class Dispatcher:
     ) -> None:
         """Serve all jobs of ``batches`` and write the one answer. Raises :class:`ProxyError`."""
         usage, answers = TokenUsage(), []
-        for job in batches.jobs:
+        jobs = deque(batches.jobs)
+        while jobs:
+            job = jobs.popleft()
             part = RequestContext(context.id, context.route, context.started)
             part.epoch_offset = context.epoch_offset
             answer = CollectedAnswer()
             try:
                 await self.dispatch(job, part, answer)
+            except ContextTooLong:
+                smaller = job.split()
+                if not smaller:
+                    raise
+                jobs.extendleft(reversed(smaller))
+                continue
             finally:
                 context.attempts += part.attempts
                 context.refused, context.outcome = part.refused, part.outcome

@@ -39,6 +39,7 @@ from gemproxy.providers.gemini.wire.embeddings import (
     BatchEmbedContentsRequest,
     EmbedContentRequest,
     decode_batch,
+    decode_requests,
     decode_vector,
     encode_batch,
 )
@@ -122,6 +123,20 @@ def to_gemini(request: EmbeddingsRequest, *, model: str) -> TranslatedEmbeddings
         tokens = sum(map(_estimated_tokens, part))
         batches.append(EmbeddingBatch(body, first, len(part), tokens))
     return TranslatedEmbeddings(request.model, request.encoding_format == "base64", batches)
+
+
+def split_batch(batch: EmbeddingBatch) -> list[EmbeddingBatch]:
+    """Both halves of a batch that is too large; nothing for a batch of one text."""
+    if batch.count == 1:
+        return []
+    half = batch.count // 2
+    halves = []
+    requests = decode_requests(batch.body).requests
+    for first, part in ((0, requests[:half]), (half, requests[half:])):
+        body = b'{"requests":[%b]}' % b",".join(part)
+        tokens = batch.estimated_tokens * len(body) // len(batch.body)
+        halves.append(EmbeddingBatch(body, batch.first + first, len(part), tokens))
+    return halves
 
 
 def read_batch(body: bytes, batch: EmbeddingBatch, *, base64: bool) -> EmbeddedItems:

@@ -208,6 +208,26 @@ class TestFailures:
         assert error.message
         assert len(batches(simulator)) == 2
 
+    def test_a_batch_that_is_larger_than_a_minutes_tokens_is_cut_in_two(
+        self, start_daemon, simulator
+    ):
+        texts = [f"word word {place}" for place in range(100, 200)]
+        told = {"parameters": {"limit": 150}, "times": 2}
+        simulator.behave("alpha", "rate-limited-tokens", **told)
+        with sdk_of(start_daemon(keys_of("alpha"))) as client:
+            answer = client.embeddings.create(model=NEW, input=texts, dimensions=10)
+            assert len(vectors(answer)) == 100
+            asked = [len(texts) for _, texts in batches(simulator)]
+            # 400 tokens, then 200 of them.
+            assert asked == [100, 50, 25, 25, 50]
+            single = client.embeddings.create(model=NEW, input=texts[77], dimensions=10)
+        assert vectors(answer)[77] == vectors(single)[0]
+
+    def test_a_text_that_is_larger_than_a_minutes_tokens_is_refused(self, client, simulator):
+        simulator.behave_all("rate-limited-tokens", parameters={"limit": 200})
+        error = refused(openai.BadRequestError, client=client, input="word " * 400)
+        assert (error.code, error.param) == ("context_length_exceeded", "input")
+
     def test_no_quota_left(self, start_daemon, simulator):
         daemon = start_daemon()
         for name in ("alpha", "beta"):

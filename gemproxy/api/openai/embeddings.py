@@ -16,6 +16,7 @@ from gemproxy.providers.base import Operation
 from gemproxy.translate.openai_embeddings__gemini import (
     EmbeddingBatch,
     WholeBatch,
+    split_batch,
     to_gemini,
     to_openai,
 )
@@ -54,7 +55,7 @@ class EmbeddingsEndpoint:
 
 
 class BatchJob:
-    """One batch of texts to be embedded; see :class:`gemproxy.api.base.Job`."""
+    """One batch of texts to be embedded; see :class:`gemproxy.api.base.BatchJob`."""
 
     operation = Operation.EMBED
     stream = False
@@ -68,6 +69,11 @@ class BatchJob:
         self.tokens = batch.estimated_tokens
         self._batch = batch
         self._base64 = base64
+
+    def split(self) -> list[BatchJob]:
+        """See :meth:`gemproxy.api.base.BatchJob.split`."""
+        halves = split_batch(self._batch)
+        return [BatchJob(self.model, half, base64=self._base64) for half in halves]
 
     def revision(self, failed: Outcome) -> Revision | None:
         """There is no other form of it."""

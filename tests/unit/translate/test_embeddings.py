@@ -21,6 +21,7 @@ from gemproxy.core.errors import (
 from gemproxy.translate.openai_embeddings__gemini import (
     EmbeddingBatch,
     read_batch,
+    split_batch,
     to_gemini,
     to_openai,
 )
@@ -168,6 +169,29 @@ def decoded(text):
 vectors = st.lists(
     st.floats(-1, 1, width=32).filter(lambda x: x == 0 or abs(x) > 1e-6), min_size=1, max_size=50
 )
+
+
+class TestSplitBatch:
+    @given(st.lists(st.text(min_size=1), min_size=2, max_size=100))
+    def test_the_halves_are_the_whole(self, inputs):
+        fields = {"model": "m", "input": inputs, "dimensions": 8, "task_type": "CLUSTERING"}
+        (whole,) = to_gemini(decode_embeddings(json.dumps(fields).encode()), model=OLD).batches
+        halves = split_batch(whole)
+        requests = [json.loads(half.body)["requests"] for half in halves]
+        assert [*requests[0], *requests[1]] == json.loads(whole.body)["requests"]
+        assert [half.count for half in halves] == [len(part) for part in requests]
+        assert [half.first for half in halves] == [0, halves[0].count]
+        assert abs(halves[0].count - halves[1].count) <= 1
+        assert all(half.estimated_tokens < whole.estimated_tokens for half in halves)
+
+    def test_the_places_go_on_from_the_whole(self):
+        request = decode_embeddings(json.dumps({"model": "m", "input": ["a"] * 150}).encode())
+        second = to_gemini(request, model=OLD).batches[1]
+        assert [half.first for half in split_batch(second)] == [100, 125]
+
+    def test_one_text_cannot_be_split(self):
+        (whole,) = to_gemini(decode_embeddings(b'{"model":"m","input":"a"}'), model=OLD).batches
+        assert split_batch(whole) == []
 
 
 class TestReadBatch:

@@ -47,6 +47,14 @@ class BatchEmbedContentsRequest(msgspec.Struct, gc=False):
 encode_batch: Callable[[BatchEmbedContentsRequest], bytes] = msgspec.json.Encoder().encode
 
 
+class _RawRequests(msgspec.Struct, frozen=True):
+    requests: list[msgspec.Raw]
+
+
+#: The requests of a batch that was encoded here, each as its JSON.
+decode_requests: Callable[[bytes], _RawRequests] = msgspec.json.Decoder(_RawRequests).decode
+
+
 class EmbeddedBatch(msgspec.Struct, frozen=True):
     """The response to a batch: the JSON text of each vector, in the order of the requests."""
 
