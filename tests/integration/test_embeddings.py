@@ -101,6 +101,13 @@ class TestAnswers:
         assert [text for _, asked in batches(simulator) for text in asked] == texts
         assert {key for key, _ in batches(simulator)} == {"alpha", "beta"}
 
+    def test_five_megabytes_of_text(self, client, simulator):
+        texts = [f"{place} wörter\n" * 220 for place in range(2000)]
+        assert sum(len(text.encode()) for text in texts) > 5_000_000
+        answer = client.embeddings.create(model=OLD, input=texts, dimensions=8)
+        assert len(vectors(answer)) == 2000
+        assert [text for _, asked in batches(simulator) for text in asked] == texts
+
     def test_tasks_reach_either_model(self, client, simulator):
         task = {"task_type": "RETRIEVAL_DOCUMENT", "title": "Fruit"}
         client.embeddings.create(model=OLD, input="red", extra_body=task)
