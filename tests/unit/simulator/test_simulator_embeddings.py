@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 import pytest
+from corpus import FILES
 
 from gemproxy.pool.outcome import Verdict
 from gemproxy.providers.gemini.classify import classify_response
@@ -224,6 +225,15 @@ def test_recorded_requests_get_answers_of_the_recorded_shape(client, name):
         assert _shape(reply.json) == _shape(recorded["body"])
     else:
         assert reply.error == recorded["body"]["error"]
+
+
+@pytest.mark.parametrize(
+    "pair", [pair for pair in FILES["embeddings"] if "error" not in pair["expected"]]
+)
+def test_requests_of_the_corpus_get_answers_of_its_shape(client, pair):
+    asked, model = pair["expected"]["upstream"], pair["client"]["model"]
+    reply = client.post(asked, model, "batchEmbedContents")
+    assert _shape(reply.json) == _shape(json.loads(pair["upstream"]))
 
 
 def _shape(value):

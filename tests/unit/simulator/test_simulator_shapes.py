@@ -1,22 +1,22 @@
-"""The simulator's ordinary answers have no field that recorded traffic does not have."""
+"""The simulator's ordinary answers have no field that the corpus does not have."""
 
 import json
-import re
 from pathlib import Path
 
 import pytest
-import yaml
+from corpus import FILES, answers_of_google
+from corpus import field_paths as paths
 
-SHARED = Path(__file__).parents[3] / ".." / "shared"
-SHAPES = SHARED / "recordings" / "SHAPES.md"
-SAMPLES = SHARED / "samples"
+SAMPLES = Path(__file__).parents[4] / "shared" / "samples"
+SIMULATED = [pair for pair in FILES["errors"] if "simulated" in pair]
 
-CORPUS = Path(__file__).parents[2] / "corpus"
-ERRORS = yaml.safe_load((CORPUS / "errors.yaml").read_text("utf-8"))
-SIMULATED = [pair for pair in ERRORS if "simulated" in pair]
-
-# Documented, and in no recording: Gemini 4 was younger than the recordings.
-DOCUMENTED = {"candidates[].continuationToken"}
+# Of countTokens, which the proxy does not call and the corpus does not show.
+DOCUMENTED = {
+    "totalTokens",
+    "promptTokensDetails",
+    "promptTokensDetails[].modality",
+    "promptTokensDetails[].tokenCount",
+}
 
 REQUESTS = [
     (
@@ -40,36 +40,9 @@ REQUESTS = [
 ]
 
 
-def paths(value, at=""):
-    """Every field path in ``value``, in the notation of SHAPES.md."""
-    if isinstance(value, dict):
-        for name, item in value.items():
-            path = f"{at}.{name}" if at else name
-            yield path
-            # What a function's own arguments and results look like is nobody's format.
-            if name not in {"args", "response", "metadata"}:
-                yield from paths(item, path)
-    elif isinstance(value, list):
-        for item in value:
-            yield from paths(item, f"{at}[]")
-
-
-def json_values(text):
-    if text.startswith("data:"):
-        return [json.loads(line[5:]) for line in text.splitlines() if line.startswith("data: {")]
-    return [json.loads(text)]
-
-
 @pytest.fixture(scope="module")
 def known():
-    if not SHAPES.exists():
-        pytest.skip("the recordings' shapes are not beside this checkout")
-    found = set(re.findall(r"^- `([^`]+)` \d+", SHAPES.read_text(encoding="utf-8"), re.MULTILINE))
-    for sample in SAMPLES.glob("*.*"):
-        if sample.suffix in {".json", ".txt"}:
-            for value in json_values(sample.read_text(encoding="utf-8")):
-                found |= set(paths(value[0] if isinstance(value, list) else value))
-    return found | DOCUMENTED
+    return {path for value in answers_of_google() for path in paths(value)} | DOCUMENTED
 
 
 @pytest.mark.parametrize(("model", "text", "fields"), REQUESTS)

@@ -1,12 +1,13 @@
 """Every pair of ``tests/corpus``: what Gemini sends or gets, and what the client sends or gets."""
 
 import json
+import re
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
 import pytest
-import yaml
+from corpus import FILES, SHAPES, answers_of_google, field_paths, json_texts
 from fakes.openai_errors import seen
 
 from gemproxy.api.openai.schema.answers import encode_model_list
@@ -26,24 +27,14 @@ from gemproxy.translate.openai_chat__gemini.stream import ChatStreamTranslator
 from gemproxy.translate.openai_models__gemini import CREATED, to_openai_models
 from gemproxy.translate.shared.signatures import SignatureStore
 
-CORPUS = Path(__file__).resolve().parents[2] / "corpus"
-SHARED = CORPUS.parents[2] / "shared"
+SHARED = Path(__file__).resolve().parents[4] / "shared"
 # 2026-11-22 12:00 in Los Angeles: twelve hours before the daily quotas return.
 NOON = datetime(2026, 11, 22, 20, tzinfo=UTC).timestamp()
 HEAD = 4096  # bytes of each stream in which every cut is tried
-
-
-def load(name):
-    return yaml.load((CORPUS / name).read_text("utf-8"), Loader=yaml.CSafeLoader)
-
-
-SHAPES = load("shapes.yaml")
-FILES = {path.stem: load(path.name) for path in sorted(CORPUS.glob("*.yaml"))}
-del FILES["shapes"]
 PAIRS = [(kind, pair) for kind, pairs in FILES.items() for pair in pairs]
 
 
-# What the client gets, without what is the same in every answer
+# --- what the client gets, without what is the same in every answer -----------------------------
 
 
 def without(whole, **same):
@@ -270,3 +261,18 @@ def test_every_kind_of_recording_and_every_sample_has_a_pair():
     wanted = {name for name in kinds | samples if not name.startswith(ELSEWHERE)}
     assert wanted - seen_in == set()
     assert seen_in - kinds - samples == set()
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason=f"no recordings or samples at {SHARED}")
+def test_pairs_have_no_field_that_was_never_seen():
+    listed = (SHARED / "recordings" / "SHAPES.md").read_text("utf-8")
+    known = set(re.findall(r"^- `([^`]+)` \d+", listed, re.MULTILINE))
+    for sample in (SHARED / "samples").iterdir():
+        if sample.suffix in {".json", ".txt"}:
+            for text in json_texts(sample.read_text("utf-8")):
+                value = json.loads(text)
+                if isinstance(value, dict) and "_source" in value and "response" in value:
+                    value = value["response"].get("body")
+                known |= set(field_paths(value[0] if isinstance(value, list) else value))
+    made = {path for value in answers_of_google() for path in field_paths(value)}
+    assert {path for path in made - known if not path.startswith("birds")} == set()
