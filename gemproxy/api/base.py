@@ -6,8 +6,9 @@ translated and ready to be sent with any key. The job also gives the two ways ba
 client's. Neither the core nor ``http`` knows more of a client's dialect, except how its errors are
 encoded (:class:`~gemproxy.core.interfaces.ErrorEncoder`).
 
-An answer may take several exchanges with the provider, called steps: a long answer that comes in
-hops, a list of inputs that is sent in batches. A step that failed is asked for again by itself.
+An answer may take several exchanges with the provider, called steps: a long answer comes in hops. A
+step that failed is asked for again by itself. A request may also take several jobs
+(:class:`Batches`): a list of inputs that is sent in batches.
 """
 
 from __future__ import annotations
