@@ -51,6 +51,8 @@ _BYTES_PER_TOKEN = 4
 _LARGE_ANSWER = 512 * 1024
 #: Numbers have seven digits: a length that is nearer to 1 cannot be told from it.
 _TOLERANCE = 1e-5
+#: The inverse of a shorter length may be infinite.
+_SHORTEST = 1e-300
 _WHITE_SPACE = b" \t\r\n"
 
 #: What stands before a text for models that want the task there (ai.google.dev, embeddings guide).
@@ -143,8 +145,8 @@ def read_batch(body: bytes, batch: EmbeddingBatch, *, base64: bool) -> EmbeddedI
     """Make the answer to ``batch`` into items of the client's answer.
 
     Raises :class:`MalformedUpstreamResponse` if ``body`` is no answer, :class:`UnusableAnswer` if
-    it has not one vector for each text, and :class:`~gemproxy.core.errors.ErrorInAnswer` if it is
-    an error.
+    it has not one vector with numbers for each text, and
+    :class:`~gemproxy.core.errors.ErrorInAnswer` if it is an error.
     """
     answer = decode_batch(body)
     if len(answer.vectors) != batch.count:
@@ -265,9 +267,14 @@ def _base64(vector: memoryview) -> bytes:
 
 
 def _factor(values: list[float]) -> float:
-    """What ``values`` are to be multiplied with for the length 1; 1 for what has no direction."""
+    """What ``values`` are to be multiplied with for the length 1; 1 for what has no direction.
+
+    Raises :class:`UnusableAnswer` if there are none.
+    """
+    if not values:
+        raise UnusableAnswer("a vector without numbers")
     length = math.hypot(*values)
-    if length == 0.0 or abs(length - 1.0) <= _TOLERANCE:
+    if not _SHORTEST < length < math.inf or abs(length - 1.0) <= _TOLERANCE:
         return 1.0
     return 1.0 / length
 

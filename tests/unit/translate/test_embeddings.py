@@ -241,6 +241,15 @@ class TestReadBatch:
         with pytest.raises(UnusableAnswer, match=f"{number} vectors for 2 texts"):
             read_batch(answer(*[[1.0]] * number), batch(2), base64=True)
 
+    @pytest.mark.parametrize("encoded", [False, True])
+    def test_a_vector_without_numbers_is_no_answer(self, encoded):
+        with pytest.raises(UnusableAnswer, match="a vector without numbers"):
+            read_batch(answer([1.0], []), batch(2), base64=encoded)
+
+    @pytest.mark.parametrize("values", [[5e-324, 0.0], [1e-310, -1e-310], [1.7e308, 1.7e308]])
+    def test_a_length_without_an_inverse_changes_no_number(self, values):
+        assert items(answer(values), batch(1))[0]["embedding"] == values
+
     @pytest.mark.parametrize(
         "body",
         [
