@@ -116,7 +116,7 @@ class RequestContext(Struct):
     @property
     def tried(self) -> Sequence[str]:
         """The ids of the keys that were tried for the present step."""
-        return [attempt.key_id for attempt in self.step_attempts] if self.attempts else ()
+        return [attempt.key_id for attempt in self.step_attempts]
 
     def begin_step(self, deadline: float) -> None:
         """The next step is to be asked for, with the key that served the last.

@@ -241,7 +241,8 @@ class Dispatcher:
     def _choose(self, delivery: _Delivery, now: float) -> Lease:
         """A key that this step has not tried. Raises :class:`ProxyError` if there is none."""
         job, context = delivery.job, delivery.context
-        tried = context.tried
+        # Nearly every request has tried none.
+        tried = context.tried if context.attempts else ()
         try:
             lease = self._pool.acquire(job.model, now, tried=tried, tokens=job.tokens)
         except ProxyError as refusal:
@@ -322,7 +323,11 @@ class Dispatcher:
         job, context = delivery.job, delivery.context
         key_id = lease.key.id
         skipped_keys = self._pool.skipped_keys(
-            job.model, now, tried=context.tried, tokens=job.tokens, chosen=key_id
+            job.model,
+            now,
+            tried=context.tried if context.attempts else (),
+            tokens=job.tokens,
+            chosen=key_id,
         )
         context.attempts.append(
             Attempt(key_id, lease.key.name, now, lease=lease, skipped_keys=skipped_keys)
