@@ -56,10 +56,6 @@ class TestToGemini:
         content = {"parts": [{"text": "hi"}]}
         assert sent() == [{"requests": [{"model": f"models/{OLD}", "content": content}]}]
 
-    def test_dimensions_stand_in_every_request(self):
-        (document,) = sent(input=["red", "blue"], dimensions=768)
-        assert [each["outputDimensionality"] for each in document["requests"]] == [768, 768]
-
     @pytest.mark.parametrize(
         ("number", "sizes"),
         [(1, [1]), (100, [100]), (101, [100, 1]), (250, [100, 100, 50]), (2048, [100] * 20 + [48])],
@@ -195,10 +191,6 @@ class TestSplitBatch:
 
 
 class TestReadBatch:
-    def test_the_documented_example(self):
-        (item,) = items(answer([0.6, 0.8]), batch(1), encoded=True)
-        assert item == {"object": "embedding", "index": 0, "embedding": "mpkZP83MTD8="}
-
     def test_a_vector_of_the_length_one_stays_as_it_came(self):
         values = [0.020942502, -0.99978068, 1.5e-08, 0]
         assert items(answer(values), batch(1))[0]["embedding"] == values
@@ -226,11 +218,6 @@ class TestReadBatch:
     def test_base64_of_3072_numbers_has_no_line_breaks(self):
         text = items(answer([0.01] * 3072), batch(1), encoded=True)[0]["embedding"]
         assert len(text) == 16_384
-
-    def test_usage_of_the_second_generation(self):
-        usage = {"promptTokenCount": 14, "promptTokenDetails": [{"modality": "TEXT"}]}
-        made = read_batch(answer([1.0], usageMetadata=usage), batch(1), base64=True)
-        assert (made.usage.input, made.usage.output, made.usage.total) == (14, 0, 14)
 
     def test_usage_is_estimated_where_there_is_none(self):
         made = read_batch(answer([1.0]), batch(1, tokens=7), base64=True)

@@ -234,12 +234,6 @@ def test_web_search_becomes_google_search():
     assert "toolConfig" not in request
 
 
-def test_search_beside_functions_on_3_asks_for_the_traces():
-    request = native(MODERN, web_search_options={}, tools=[tool("f")])
-    assert request["tools"] == [{"googleSearch": {}}, {"functionDeclarations": [{"name": "f"}]}]
-    assert request["toolConfig"] == {"includeServerSideToolInvocations": True}
-
-
 def test_search_beside_functions_before_3_is_refused():
     error = refusal(BEFORE_3, web_search_options={}, tools=[tool("f")])
     assert error.param == "web_search_options"
