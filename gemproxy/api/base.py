@@ -1,14 +1,14 @@
-"""What the core asks of an endpoint: a job made of a request, and the way back to its client.
+"""What the core needs from an endpoint: a job for a request, and the conversion of its answer.
 
-An endpoint decodes the body of a client's request into a :class:`Job`: what to ask a provider for,
-translated and ready to be sent with any key. The job also gives the two ways back, a
-:class:`WholeAnswer` or a :class:`StreamedAnswer`, which make the provider's answer into the
-client's. Neither the core nor ``http`` knows more of a client's dialect, except how its errors are
-encoded (:class:`~gemproxy.core.interfaces.ErrorEncoder`).
+An endpoint decodes and translates the body of a client's request into a :class:`Job`, which can be
+sent to a provider with any key. The job also converts the provider's answer to the client's
+dialect, through a :class:`WholeAnswer` or a :class:`StreamedAnswer`. The core and ``http`` know
+nothing else about a client's dialect, except how its errors are encoded
+(:class:`~gemproxy.core.interfaces.ErrorEncoder`).
 
-An answer may take several exchanges with the provider, called steps: a long answer comes in hops. A
-step that failed is asked for again by itself. A request may also take several jobs
-(:class:`Batches`): a list of inputs that is sent in batches.
+An answer may take several calls of the provider, called steps, such as the hops of a long answer. A
+failed step is repeated without the steps before it. A request may also be divided into several jobs
+(:class:`Batches`), for a list of inputs that is sent in batches.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from gemproxy.translate.shared.usage import TokenUsage
 
 @dataclass(frozen=True)
 class Route:
-    """A route of the public API: its template as log and metrics have it, and its methods.
+    """A route of the public API: its path template as in log and metrics, and its methods.
 
-    ``errors`` encodes the errors of whoever asks there.
+    ``errors`` encodes its errors.
     """
 
     template: str
@@ -41,46 +41,46 @@ class Route:
 
     @property
     def allow(self) -> tuple[str, ...]:
-        """For the header ``Allow``; that GET implies HEAD is not told there."""
+        """The value of the header ``Allow``. HEAD is implied by GET and left out."""
         return tuple(each.decode("ascii") for each in self.methods if each != b"HEAD")
 
 
 class EncodedAnswer(Protocol):
-    """A whole answer in the client's dialect, and what the core wants to know of it."""
+    """A whole answer in the client's dialect, with its properties that the core needs."""
 
     @property
     def body(self) -> bytes:
-        """As it goes to the client."""
+        """The bytes for the client."""
 
     @property
     def usage(self) -> TokenUsage:
-        """Its tokens."""
+        """The tokens of the answer."""
 
     @property
     def blocked(self) -> bool:
-        """Whether the provider withheld the answer, or a part of it, by its own rules."""
+        """Whether the provider withheld the answer or a part of it by its safety rules."""
 
     @property
     def empty(self) -> bool:
-        """Whether there is nothing in it: worth one more try."""
+        """Whether the answer has no content. Then the core tries once more."""
 
 
 class WholeAnswer(Protocol):
-    """Makes the provider's answer into a whole answer for the client, step by step."""
+    """Converts the provider's whole answer to the client's dialect, step by step."""
 
     @property
     def is_large(self) -> bool:
-        """Whether the encoding would hold up other requests."""
+        """Whether :meth:`encode` is so slow that it has to run in a thread."""
 
     def receive(self, body: bytes) -> bytes | None:
-        """Read the body of one step. The body of the next step's request, if there is another.
+        """Read the body of one step. Return the body of the next step's request, if there is one.
 
         Raises :class:`~gemproxy.core.errors.UnusableAnswer` and
-        :class:`~gemproxy.core.errors.ErrorInAnswer`; the step may then be asked for again.
+        :class:`~gemproxy.core.errors.ErrorInAnswer`; the step may then be repeated.
         """
 
     def encode(self) -> EncodedAnswer:
-        """The answer, of all steps so far. Lets go of them. Any thread may.
+        """Encode the answer of all steps so far and drop them. Thread-safe.
 
         Raises :class:`~gemproxy.core.errors.UnusableAnswer` and
         :class:`~gemproxy.core.errors.UpstreamRejected`.
@@ -88,17 +88,17 @@ class WholeAnswer(Protocol):
 
 
 class StreamedAnswer(Protocol):
-    """Makes the payloads of a provider's stream into events for the client."""
+    """Converts the payloads of a provider's stream to events of the client's dialect."""
 
     def receive(self, payload: bytes) -> bytes:
-        """The client's events for one payload; empty while there is nothing to say.
+        """The client's events for one payload; may be empty.
 
         Raises :class:`~gemproxy.core.errors.UnusableAnswer` and
         :class:`~gemproxy.core.errors.ErrorInAnswer`.
         """
 
     def finish(self) -> bytes:
-        """The last events, when the body of the last step has ended.
+        """The last events, after the body of the last step.
 
         Raises :class:`~gemproxy.core.errors.StreamIncomplete`,
         :class:`~gemproxy.core.errors.UnusableAnswer` and
@@ -106,41 +106,41 @@ class StreamedAnswer(Protocol):
         """
 
     def next_step(self) -> bytes | None:
-        """The body of the next step's request, when a body has ended; ``None`` at the end."""
+        """The body of the next step's request, after a body has ended; ``None`` at the end."""
 
     def resume(self, *, again: bool = False) -> None:
-        """The next step begins; ``again`` if it began before and gave nothing."""
+        """Expect the next step; ``again`` if an earlier attempt at it failed."""
 
     def cut_off(self) -> None:
-        """The next step failed for good, perhaps within: this is all that there is."""
+        """End the answer here: the next step failed finally, before or after its first event."""
 
     @property
     def started(self) -> bool:
-        """Whether any event was given out."""
+        """Whether an event with content was returned."""
 
     @property
     def usage(self) -> TokenUsage:
-        """The tokens so far."""
+        """The tokens of the steps so far."""
 
     @property
     def blocked(self) -> bool:
-        """Whether the provider withheld the answer, or a part of it, by its own rules."""
+        """Whether the provider withheld the answer or a part of it by its safety rules."""
 
     @property
     def empty(self) -> bool:
-        """Whether the stream ended in order with nothing in it."""
+        """Whether the stream is complete and has no content."""
 
     @property
     def malformed(self) -> bool:
-        """Whether the provider says of this step that something went wrong."""
+        """Whether the provider reported an error in the content of this step."""
 
 
 class Job(Protocol):
-    """What a client asked for, ready to be sent to a provider with any key."""
+    """A translated request that can be sent to a provider with any key."""
 
     @property
     def operation(self) -> Operation:
-        """What the model is asked for."""
+        """The operation of the provider."""
 
     @property
     def model(self) -> str:
@@ -148,7 +148,7 @@ class Job(Protocol):
 
     @property
     def body(self) -> bytes | BufferList:
-        """The body of the provider's request, of the first step."""
+        """The body of the first step's request to the provider."""
 
     @property
     def stream(self) -> bool:
@@ -156,48 +156,48 @@ class Job(Protocol):
 
     @property
     def tokens(self) -> int:
-        """About how many tokens the request has."""
+        """The estimated number of tokens of the request."""
 
     @property
     def names_resources(self) -> bool:
-        """Whether it names files or caches, which only keys of one project can read."""
+        """Whether it refers to files or caches, which only keys of one project can read."""
 
     @property
     def prompt_param(self) -> str:
-        """The field of the client's request that has the prompt, for errors about it."""
+        """The name of the client's field with the prompt, for errors about it."""
 
     @property
     def is_brief(self) -> bool:
-        """Whether making it took so little time that the reactor may do it again."""
+        """Whether it was translated so fast that a second translation may run in the reactor."""
 
     def revision(self, failed: Outcome) -> Revision | None:
-        """Another form of the request, which may be served where this one was refused."""
+        """Another form of the request that may succeed after ``failed``; else ``None``."""
 
     def revise(self, revision: Revision) -> None:
-        """Take that form. Any thread may."""
+        """Translate the request again in the form of ``revision``. Thread-safe."""
 
     def served(self, now: float) -> None:
-        """The request was served in the form that it has. ``now`` is monotonic."""
+        """Note that the upstream accepted the revised request. ``now`` is monotonic."""
 
     def whole_answer(self, created: int) -> WholeAnswer:
-        """The way back for a whole answer. ``created`` is in epoch seconds."""
+        """The converter for a whole answer. ``created`` is in epoch seconds."""
 
     def streamed_answer(self, created: int) -> StreamedAnswer:
-        """The way back for a stream."""
+        """The converter for a stream. ``created`` is in epoch seconds."""
 
 
 class BatchJob(Job, Protocol):
     """One of several jobs that a request takes."""
 
     def split(self) -> Sequence[BatchJob]:
-        """Smaller jobs in its place, if its prompt is too large; none if it cannot be smaller."""
+        """The jobs to send instead if its prompt is too large; none if it cannot be divided."""
 
 
 class Batches(Struct, frozen=True):
-    """The jobs of one request, none of which is a stream, in the order of their dispatch.
+    """The jobs of one request, in the order of their dispatch. None is a stream.
 
-    ``join`` makes the client's answer of the answers to them and the tokens of all. It copies
-    nothing that is large.
+    ``join`` makes one client's answer from the answers to the jobs and the sum of their tokens. It
+    does not copy the answers.
     """
 
     jobs: Sequence[BatchJob]
@@ -212,9 +212,10 @@ class Endpoint(Protocol):
         """Path, methods, and how errors are encoded."""
 
     def decode(self, body: bytes, context: RequestContext, *, brief: bool) -> Job | Batches:
-        """Read a request's body and translate it. Any thread may.
+        """Decode and translate a request's body. Thread-safe.
 
-        Notes model and kind in ``context``. Raises :class:`~gemproxy.core.errors.ProxyError` for a
-        request that cannot be served as it is; where it is to be ``brief``,
-        :class:`~gemproxy.translate.shared.schema_budget.OutOfSteps` for one that takes long.
+        Sets ``model`` and ``stream`` of ``context``. Raises
+        :class:`~gemproxy.core.errors.ProxyError` for a request that cannot be served. With
+        ``brief``, raises :class:`~gemproxy.translate.shared.schema_budget.OutOfSteps` if the
+        translation takes too long for the reactor.
         """

@@ -1,4 +1,4 @@
-"""The public API: its endpoints as rows of the table of routes."""
+"""The public API: connects endpoints and the list of models to the table of routes."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from gemproxy.http.response_writer import JSON, RequestWriter
 from gemproxy.http.routes import Row
 from gemproxy.translate.shared.schema_budget import OutOfSteps
 
-#: Bytes. A longer body may take more than 5 ms to translate: 300 KB of tool calls do.
+#: Bytes. Translating a longer body may take more than 5 ms: 300 KB of tool calls do.
 LARGE_BODY = 256 * 1024
 
-#: Media types of JSON, and the charsets that it may declare.
+#: Media types of JSON, and the charsets that are accepted with it.
 _JSON_TYPE = re.compile(rb"application/json|[^/,\s]+/[^/,\s]+\+json")
 _UTF_8 = frozenset({b"utf-8", b"utf8", b"us-ascii", b"ascii"})
 
@@ -31,17 +31,17 @@ _T = TypeVar("_T")
 
 
 class InThread(Protocol):
-    """Does a work that would hold up the reactor."""
+    """Runs blocking work in a thread."""
 
     def __call__(self, work: Callable[[], _T], /) -> Awaitable[_T]:
-        """Do it, and give what it returns."""
+        """Run ``work`` and return its result."""
 
 
 class PublicAPI:
     """The routes under ``/v1``.
 
-    ``endpoints`` are served by ``dispatcher``, a path each. ``in_thread`` does work that would
-    block the reactor.
+    ``dispatcher`` serves ``endpoints``, each at its path. ``in_thread`` runs work that would block
+    the reactor.
     """
 
     def __init__(

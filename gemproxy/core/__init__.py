@@ -1,1 +1,1 @@
-"""The story of one request: dispatch, retry, attribution, and the values that they use."""
+"""Serve one request: dispatch, retry, attribution, and the values that they use."""

@@ -1,9 +1,9 @@
-"""Whose fault the failures of one request were, now that all its attempts are known.
+"""Decide who is charged for the failures of one request, once all its attempts are known.
 
-A 503 or a reset connection says nothing of whom to blame. If another key then served the same model
-in the same moment, the model was up and the key had the problem. If every key failed alike, the
-model has it, and opening the keys' breakers one after the other would turn a minute of Google's
-into an outage of ours. So these failures wait for the request's end.
+A 503 or a reset connection does not say what failed. If another key then served the same model at
+the same time, the model was up and the key had the problem. If every key failed alike, the model
+had it: opening the keys' breakers one after the other would turn a minute's outage of Google's into
+an outage of ours. So these failures are charged at the end of the request.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ _THE_KEYS = SERVED | {
 
 
 class PastAttempt(Protocol):
-    """One attempt of a request: with which key, and what came of it."""
+    """One attempt of a request: its key and its outcome."""
 
     @property
     def key_id(self) -> str:
-        """The key's."""
+        """The id of the key."""
 
     @property
     def outcome(self) -> Outcome:
-        """The judgement on it."""
+        """The outcome of the attempt."""
 
 
 class Attribution(Struct, frozen=True):
-    """Who pays for each attempt of a request, and what the request says of its model.
+    """Who is charged for each attempt of a request, and what the request says about its model.
 
-    ``model_served`` is ``False`` exactly where the model is charged, once for all attempts, and
-    ``None`` where nothing is said of it.
+    ``model_served`` is ``False`` if the model is charged, once for all attempts, and ``None`` if
+    the request says nothing about the model.
     """
 
     charges: tuple[Charge, ...]
@@ -50,16 +50,20 @@ class Attribution(Struct, frozen=True):
 
 
 def attribute(attempts: Sequence[PastAttempt]) -> Attribution:
-    """Who pays for each of a request's ``attempts``, which are in the order of time.
+    """Who is charged for each of a request's ``attempts``, which are in order of time.
 
-    Successes, used-up quotas and keys that are rejected, or refused a model, are the key's own. So
-    is a stream that broke off
-    after its beginning, where no other key could be tried: a key that does so every time would
-    else look like an outage of its model, or like nothing at all. A failure of the service or of
-    the network is the key's if *another* key then served; if the *same* key then served it was
-    nobody's, since neither the key nor the model was out of order; otherwise it is the model's.
-    An outcome that spares the key is never charged to one: it did not get as far as Google.
-    Everything else (the client's request, a refused model or region, an empty answer) is nobody's.
+    A success, a used-up quota, a rejected key and a key that is forbidden a model are charged to
+    the key. So is a stream that broke off after its first event, when no other key could be tried:
+    a key that does this every time would otherwise look like an outage of its model, or remain
+    unnoticed.
+
+    A failure of the service or of the network is charged to the key if *another* key then served.
+    If the *same* key then served it is charged to nobody, since both the key and the model work.
+    Otherwise it is charged to the model.
+
+    An outcome with ``spares_key`` is never charged to a key, because the attempt did not reach
+    Google. Everything else (a mistake of the client, a refused region, a model denied to the
+    project, an empty answer) is charged to nobody.
     """
     if len(attempts) == 1:
         only = attempts[0].outcome
@@ -72,7 +76,7 @@ def attribute(attempts: Sequence[PastAttempt]) -> Attribution:
         for charge, each in zip(charges, attempts, strict=True)
     ]
     if attempts and attempts[-1].outcome.verdict is Verdict.CLIENT_GONE:
-        # The client left before it was known whether another key would have served.
+        # The client left before another key was tried, so nothing is known.
         charges = [Charge.NOBODY if charge is Charge.MODEL else charge for charge in charges]
     return _attribution(charges, served_by)
 
@@ -98,7 +102,7 @@ def _alone(verdict: Verdict) -> Attribution:
     return _attribution([_charge(verdict, "", served_by)], served_by)
 
 
-#: Of an only attempt whose key would pay for what was on the way.
+#: For a single attempt whose failure did not reach Google.
 _SPARED = Attribution((Charge.NOBODY,), None)
-#: Of the only attempt of a request, as nearly all are.
+#: For a single attempt, which is nearly every request.
 _ALONE = {verdict: _alone(verdict) for verdict in Verdict}

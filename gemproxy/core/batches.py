@@ -1,11 +1,10 @@
-"""One request of a client's that takes several jobs, and one answer made of theirs.
+"""Serve one request with several jobs, and join their answers to one.
 
-Each job goes through the loop of ``core.dispatch`` by itself, one after the other: it has a key of
-its own choice, as many attempts as any request, and its failures are attributed by themselves. So
-the jobs of one request spread over the keys, and a key that is used up in the middle costs nothing
-but another attempt. A job that is larger than a minute's quota of tokens is cut in two, which are
-asked for by themselves. The client gets the whole answer or an error: the first job that fails for
-good ends the request.
+The jobs go through the loop of ``core.dispatch`` one after the other. Each has its own choice of
+keys, its own number of attempts and its own attribution. So the jobs of one request spread over the
+keys, and a key whose quota ends in the middle costs one more attempt. A job that is larger than a
+minute's quota of tokens is divided into two, which are sent separately. The client gets the whole
+answer or an error: the first job that fails finally ends the request.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from gemproxy.core.interfaces import Flow
 
 
 class CollectedAnswer:
-    """Keeps the answer to one job; the dispatcher's ``ReplyWriter`` for it."""
+    """Keeps the answer to one job; implements ``ReplyWriter``."""
 
     started = False
 
@@ -28,19 +27,19 @@ class CollectedAnswer:
         self.body = bytes(body)
 
     def await_stream(self) -> None:
-        """No job of several is a stream."""
+        """Not used: the jobs of a batch are no streams."""
 
     def begin_stream(self) -> None:
-        """No job of several is a stream."""
+        """Not used: the jobs of a batch are no streams."""
 
     def write(self, events: bytes) -> None:
-        """No job of several is a stream."""
+        """Not used: the jobs of a batch are no streams."""
 
     def write_error(self, error: ProxyError) -> None:
-        """No job of several is a stream."""
+        """Not used: the jobs of a batch are no streams."""
 
     def attach(self, flow: Flow) -> None:
-        """No job of several is a stream."""
+        """Not used: the jobs of a batch are no streams."""
 
     def finish(self) -> None:
-        """No job of several is a stream."""
+        """Not used: the jobs of a batch are no streams."""

@@ -1,4 +1,4 @@
-"""The models that can be asked for: the upstream's list, paged through, kept for a while."""
+"""The list of models of the upstream, read page by page and cached."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from gemproxy.providers.base import ListedModel, ModelPage, Provider, classify_f
 
 #: A page of 1,000 models is about 500 KB.
 MAX_PAGE_BYTES = 8 * 1024 * 1024
-#: A provider has some 60 models; a list without an end would be a defect.
+#: A provider has some 60 models; a list with more pages than this is a defect.
 MAX_PAGES = 50
-#: A pool has more keys than a list needs tries; the first ones of the file may all be dead.
+#: A pool may have more keys than that. Several are tried because the first ones may be rejected.
 MAX_ATTEMPTS = 10
-#: Seconds after which the list of before is given instead of a new one.
+#: Seconds to wait for a new list before the old one is returned.
 STALE_PATIENCE = 10.0
 
 Share = Callable[[Callable[[], Coroutine[Any, Any, None]]], Awaitable[None]]
 
 _FINAL = frozenset({Verdict.REQUEST, Verdict.REGION})
-#: As where a chat fails: what the provider says of a key is nothing of whoever asks.
+#: As for a chat: what the provider says about a key does not concern the client.
 _ANSWERED_BY_THE_POOL = frozenset(
     {
         Verdict.QUOTA_MINUTE,
@@ -44,9 +44,9 @@ _ANSWERED_BY_THE_POOL = frozenset(
 class ModelCatalogue:
     """The upstream's models, fetched when asked for and older than ``cache_seconds``.
 
-    While the upstream cannot be asked, the last list that it gave stands. ``seconds`` gives
-    monotonic time, ``wall`` epoch time (by default the same). ``share`` runs what it gets once for
-    all who ask for it meanwhile; without it, each asks the upstream.
+    While the upstream does not answer, the last list is returned. ``seconds`` gives monotonic time,
+    ``wall`` epoch time (by default the same). ``share`` runs a fetch once for all callers that wait
+    for it; without it, each caller fetches.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class ModelCatalogue:
         self._last_good = ""
 
     async def models(self, context: RequestContext) -> list[ListedModel]:
-        """All models. Raises :class:`ProxyError` where none were ever fetched and none can be."""
+        """All models. Raises :class:`ProxyError` if there is no list and none can be fetched."""
         now = self._seconds()
         if self._fetched_at is None or now >= self._fetched_at + self.cache_seconds:
             try:
@@ -88,9 +88,9 @@ class ModelCatalogue:
         return self._models
 
     async def refresh(self, context: RequestContext) -> None:
-        """Renew a list that somebody has asked for and that is old, before it is asked for again.
+        """Fetch a list that was asked for before and is old, so that the next client need not wait.
 
-        A failure is no matter: the list stands, and whoever asks tries again.
+        A failure is ignored: the old list stays, and the next call tries again.
         """
         if self._fetched_at is None or self._seconds() < self._fetched_at + self.cache_seconds:
             return
@@ -98,11 +98,11 @@ class ModelCatalogue:
             await self._renew(context)
 
     def knows(self, name: str) -> bool:
-        """Whether the last list has the model of this name, which is without ``models/``."""
+        """Whether the last list has the model ``name`` (without ``models/``)."""
         return name in self._names
 
     async def _renew(self, context: RequestContext) -> None:
-        """Fetch the list, or wait for whoever is fetching it: the attempts are the first one's."""
+        """Fetch the list, or wait for a running fetch, whose attempts are in another context."""
         if self._share is None:
             await self._fetch_anew(context)
         else:
@@ -114,9 +114,10 @@ class ModelCatalogue:
         self._fetched_at = self._seconds()
 
     async def _fetch(self, context: RequestContext) -> list[ListedModel]:
-        """Ask with one key after another.
+        """Try one key after the other.
 
-        Whether a key may list models says nothing of how it generates, so nothing is recorded.
+        A key's failure to list models does not show that it cannot generate, so the pool does not
+        get these outcomes.
         """
         for key in self._keys_to_ask():
             record = Attempt(key.id, key.name, self._seconds())
@@ -144,7 +145,7 @@ class ModelCatalogue:
         raise error_for(last)
 
     def _keys_to_ask(self) -> list[Key]:
-        """The key that could list the last time, then others in the file's order."""
+        """The key that fetched the last list, then the others in the file's order."""
         keys = list(islice(self._pool.healthy_keys(self._seconds()), MAX_ATTEMPTS))
         last = self._pool.healthy_key(self._last_good, self._seconds())
         return keys if last is None else [last, *(key for key in keys if key != last)]
@@ -161,7 +162,7 @@ class ModelCatalogue:
         return models
 
     def _patience(self) -> float:
-        """Seconds that a list may take; not many where an older one could be given instead."""
+        """Seconds that a fetch may take; fewer if an old list can be returned instead."""
         if self._fetched_at is None:
             return self.request_timeout
         return min(STALE_PATIENCE, self.request_timeout)
@@ -178,7 +179,7 @@ class ModelCatalogue:
 
 
 class _Refused(Exception):
-    """One key could not get the list; ``outcome`` says why."""
+    """The fetch failed with one key; ``outcome`` says why."""
 
     def __init__(self, outcome: Outcome) -> None:
         super().__init__(outcome.reason)

@@ -1,4 +1,4 @@
-"""What a client is told of its request's last outcome."""
+"""The error that a client gets for the final outcome of its request."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from gemproxy.pool.outcome import Outcome, Verdict
 
 
 def error_for(outcome: Outcome) -> ProxyError:
-    """What a client sees of its request's last outcome, now that nothing is left to try.
+    """The client's error for the last outcome of a request that gets no further attempt.
 
-    For a used-up quota or a rejected key the pool decides (``KeyPool.refusal``), since it
-    depends on the other keys. A key's fault is never the client's 401 or 403. An outcome that is no
-    failure is a defect of the caller and becomes a 500.
+    For a used-up quota or a rejected key the pool decides (``KeyPool.unavailable``), since the
+    error depends on the other keys. A client never gets a 401 or 403 for a rejected key. A
+    successful outcome is a defect of the caller and becomes a 500.
     """
     return _ERRORS.get(outcome.verdict, _defect)(outcome)
 
@@ -42,8 +42,8 @@ def _request_error(outcome: Outcome) -> ProxyError:
     )
 
 
-# What the upstream has no capacity for is told as our own 503; a status that the client would read
-# as its own fault is a bad answer.
+# By the upstream's status. A lack of capacity becomes a 503 of our own. A status that clients would
+# take for their own mistake becomes a bad answer.
 _TROUBLES = {
     429: UpstreamTrouble.UNAVAILABLE,
     500: UpstreamTrouble.INTERNAL,
@@ -86,7 +86,7 @@ def _daily_quota_error(outcome: Outcome) -> ProxyError:
 
 
 def _key_error(_outcome: Outcome) -> ProxyError:
-    # The upstream's text speaks of a key that is not the client's.
+    # The upstream's text is about a key that the client does not know.
     return NoHealthyKeys(
         "The API key that was chosen for this request was rejected.", retry_after=1
     )

@@ -1,4 +1,4 @@
-"""What a decoder's complaint about a JSON body becomes: an error that names the field.
+"""Turn a decoder's error about a JSON body into a client's error that names the field.
 
 msgspec says ``Expected `int`, got `str` - at `$.messages[0].content```; a client sees
 ``messages[0].content: expected an integer, got a string``, with ``param`` set to the path.
@@ -41,10 +41,10 @@ def malformed(
     options: Mapping[str, tuple[str, ...]] = _NOTHING,
     choices: Mapping[str, tuple[str, ...]] = _NOTHING,
 ) -> InvalidRequest:
-    """The client's error for what the JSON decoder raised.
+    """The client's error for an exception of the JSON decoder.
 
-    ``options`` are the members of the objects that take no unknown ones, by the last name of their
-    path; ``choices`` the words that a field takes, by its path without indexes.
+    ``options`` lists the known fields of objects that refuse unknown ones, by the last name of
+    their path. ``choices`` lists the values of enumerations, by the path without indexes.
     """
     if isinstance(error, RecursionError):
         return InvalidRequest("The request body is not usable: its JSON is nested too deeply.")
@@ -99,7 +99,7 @@ def _sentence(what: str, choices: tuple[str, ...]) -> str:
         value = unknown["value"]
         shown = value if len(value) <= _LONGEST_VALUE else f"{value[:_LONGEST_VALUE]}…"
         if value in choices:
-            # Only instructions take less than the others do.
+            # The word is valid for another role: instructions hold text only.
             return f"'{value}' cannot stand here: messages of this role hold text only"
         return f"invalid value '{shown}'" + (
             f", expected one of {', '.join(choices)}" if choices else ""

@@ -68,27 +68,27 @@ from gemproxy.translate.shared.usage import TokenUsage
 
 _T = TypeVar("_T")
 
-#: Error bodies are a few KB; a front end's HTML page may be more.
+#: Error bodies are a few KB; an HTML page of a front end may be longer.
 MAX_ERROR_BYTES = 256 * 1024
-#: A unary answer with several 4K images stays below it.
+#: Whole answers with several 4K images are shorter.
 MAX_ANSWER_BYTES = 128 * 1024 * 1024
 
-#: Ends of a stream that say nothing but that it ended.
+#: Reasons which say only that a stream ended.
 _JUST_STOPPED = frozenset({FailureKind.TRUNCATED.name.lower(), FailureKind.RESET.name.lower()})
-#: What these mean for the client depends on the keys that are left.
+#: For these the error depends on the other keys of the pool.
 _ANSWERED_BY_THE_POOL = frozenset(
     {Verdict.QUOTA_MINUTE, Verdict.QUOTA_DAY, Verdict.KEY, Verdict.FORBIDDEN}
 )
-#: Looked up once: an Enum takes its time to tell a member, or a member's value.
+#: Constants, because access to a member of an Enum, or to its value, is slow.
 _KEY = Charge.KEY
 _WORDS: dict[Verdict, str] = {verdict: verdict.value for verdict in Verdict}
-#: Prepared, because nearly every request ends with it.
+#: Constants, because nearly every request ends with one of them.
 _SUCCESS = Outcome(Verdict.SUCCESS, 200)
 _BLOCKED = Outcome(Verdict.BLOCKED, 200)
 
 
 class _Delivery:
-    """One run of the loop: what was asked for, where the answer goes, and how far it has come."""
+    """The state of one run of the loop: the job, the writer, and the progress."""
 
     __slots__ = (
         "answered",
@@ -110,15 +110,15 @@ class _Delivery:
         self.context = context
         self.writer = writer
         self.settings = settings
-        #: Of the present step's request.
+        #: The body of the request for the present step.
         self.body: bytes | BufferList = job.body
-        #: Whether the first step is done and another is asked for.
+        #: Whether the first step is done and a later one is running.
         self.continued = False
-        #: Whether the job has another form than at first.
+        #: Whether the job was revised.
         self.revised = False
-        #: Whether the upstream has begun to answer this attempt with a stream.
+        #: Whether the upstream began to answer the present attempt with a stream.
         self.answered = False
-        #: The way back, from the first success on: of a whole answer, or of a stream.
+        #: Set at the first success: one of the two converts the answer to the client's dialect.
         self.whole: WholeAnswer | None = None
         self.relay: StreamRelay | None = None
 
@@ -130,12 +130,12 @@ class _Delivery:
 
 
 class Dispatcher:
-    """Carries jobs to a provider with the keys of the pool, and the answers back.
+    """Sends jobs to a provider with keys of the pool, and returns the answers.
 
     ``seconds`` gives monotonic time, ``wall`` epoch time (by default the same), ``sleep`` waits,
-    ``in_thread`` does what would hold up other requests, ``scrub`` takes secrets out of a text.
-    ``events`` hears of each attempt.
-    ``settings`` may be replaced between two requests; a request ends with those that it began with.
+    ``in_thread`` runs work that would block other requests, ``scrub`` takes secrets out of a text.
+    ``events`` is notified of each attempt. ``settings`` may be replaced at any time; a request uses
+    those that were set when it began.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class Dispatcher:
         events: RequestListener | None = None,
     ) -> None:
         self.settings = settings
-        #: Nobody, unless somebody wants to know more than the end.
+        #: ``None`` if no listener wants more than the end of a request.
         self._events = events if events is not None and events.is_detailed else None
         self._provider = provider
         self._pool = pool
@@ -169,7 +169,7 @@ class Dispatcher:
     async def dispatch_all(
         self, batches: Batches, context: RequestContext, writer: ReplyWriter
     ) -> None:
-        """Serve all jobs of ``batches`` and write the one answer. Raises :class:`ProxyError`."""
+        """Serve all jobs of ``batches`` and write one answer. Raises :class:`ProxyError`."""
         usage, answers = TokenUsage(), []
         jobs = deque(batches.jobs)
         while jobs:
@@ -195,10 +195,10 @@ class Dispatcher:
         writer.answer(batches.join(answers, usage))
 
     async def dispatch(self, job: Job, context: RequestContext, writer: ReplyWriter) -> None:
-        """Serve what ``job`` asks for and write the answer.
+        """Serve ``job`` and write the answer.
 
-        Raises :class:`ProxyError` as long as the client has seen nothing of an answer; once its
-        writer has started, a failure becomes the stream's last event.
+        Raises :class:`ProxyError` as long as nothing of an answer was sent. Once the writer has
+        started, a failure becomes the last event of the stream.
         """
         settings = self.settings
         now = self._seconds()
@@ -207,14 +207,14 @@ class Dispatcher:
         delivery = _Delivery(job, context, writer, settings)
         try:
             lease = self._choose(delivery, now)
-            # What is refused without a wait was refused by now, with a status of its own.
+            # Refusals without a wait were raised before this point and keep their own status.
             if job.stream:
                 writer.await_stream()
             while True:
                 outcome = await self._attempt(delivery, lease)
                 if outcome.verdict in SERVED:
                     if delivery.revised:
-                        # That it was the left out option that was refused is sure only now.
+                        # Only now it is sure that the upstream refused the omitted option.
                         job.served(self._seconds())
                     break
                 if delivery.continued:
@@ -239,7 +239,7 @@ class Dispatcher:
     # -- choose ----------------------------------------------------------------------------------
 
     def _choose(self, delivery: _Delivery, now: float) -> Lease:
-        """A key that this step has not tried. Raises :class:`ProxyError` if there is none."""
+        """Lease a key that this step has not tried. Raises :class:`ProxyError` if there is none."""
         job, context = delivery.job, delivery.context
         # Nearly every request has tried none.
         tried = context.tried if context.attempts else ()
@@ -252,7 +252,7 @@ class Dispatcher:
         return self._begin_attempt(delivery, lease, now)
 
     def _choose_same(self, delivery: _Delivery) -> Lease:
-        """The last attempt's key once more. Raises :class:`ProxyError` if it may not serve now."""
+        """Lease the last attempt's key again. Raises :class:`ProxyError` if it is not eligible."""
         now = self._seconds()
         job, last = delivery.job, delivery.context.attempts[-1]
         if last.lease is not None:
@@ -261,7 +261,7 @@ class Dispatcher:
         return self._begin_attempt(delivery, again, now)
 
     async def _choose_again(self, delivery: _Delivery, failed: Outcome) -> Lease:
-        """A key for the next attempt, or the error that the client sees when nothing is left."""
+        """Lease a key for the next attempt. Raises the client's error if there is to be none."""
         now = self._seconds()
         decision = decide(
             failed,
@@ -289,7 +289,7 @@ class Dispatcher:
         raise self._final_error(delivery, failed)
 
     def _choose_same_or_other(self, delivery: _Delivery, decision: SameKey) -> Lease:
-        """The last attempt's key, or another where its own limit keeps it from serving again."""
+        """Lease the last attempt's key, or another one if its own limits refuse it."""
         try:
             return self._choose_same(delivery)
         except ProxyError:
@@ -298,10 +298,11 @@ class Dispatcher:
             return self._choose(delivery, self._seconds())
 
     async def _choose_for_step(self, delivery: _Delivery, failed: Outcome) -> Lease | None:
-        """A key that asks for the present step again; ``None`` where the answer ends before it.
+        """Lease a key to repeat the present step; ``None`` if the answer ends before this step.
 
-        Only what is not shown yet can be asked for again. Where the step fails for good the client
-        gets what there is, as an answer that was cut at its length.
+        A step can be repeated only as long as the client has received nothing of it. If a step
+        fails finally, the client gets what was received before, as an answer that was cut for its
+        length.
         """
         if delivery.relay is None or not delivery.relay.flowing:
             try:
@@ -375,7 +376,7 @@ class Dispatcher:
         return outcome
 
     def _send(self, delivery: _Delivery, lease: Lease) -> Awaitable[UpstreamResponse]:
-        """Send; from here to the answer's end the time is the upstream's and not ours."""
+        """Send the request. The time until the answer's end counts as waiting for the upstream."""
         job, context = delivery.job, delivery.context
         context.attempts[-1].begin_waiting(self._seconds())
         return self._upstream.send(
@@ -398,7 +399,7 @@ class Dispatcher:
     async def _serve_whole(
         self, delivery: _Delivery, lease: Lease, response: UpstreamResponse
     ) -> Outcome:
-        """Read the answer, step by step where it takes several, and write it."""
+        """Read a whole answer, with all its steps, and write it."""
         context, answer = delivery.context, delivery.whole
         if answer is None or not delivery.continued:
             created = int(context.started + context.epoch_offset)
@@ -414,14 +415,14 @@ class Dispatcher:
             response = await self._send(delivery, lease)
             if response.status != 200:
                 return await self._classify(delivery.job, response)
-        # Large ones hold what they were read from.
+        # A large answer object refers to the body.
         del body
         if not answer.is_large:
             return self._write_whole(delivery, answer.encode())
         return self._write_whole(delivery, await self._from_thread(answer.encode))
 
     def _write_whole(self, delivery: _Delivery, encoded: EncodedAnswer) -> Outcome:
-        """Write what the upstream has answered."""
+        """Write the encoded answer, unless it is empty and may be retried."""
         context = delivery.context
         if encoded.empty and not unusable(context.step_attempts):
             raise UnusableAnswer("empty answer")
@@ -435,7 +436,7 @@ class Dispatcher:
     async def _serve_stream(
         self, delivery: _Delivery, lease: Lease, response: UpstreamResponse
     ) -> Outcome:
-        """Relay the stream as it comes. The first event that says anything commits to this key."""
+        """Relay the stream as it comes. The first event with content commits to this key."""
         context = delivery.context
         if delivery.continued and delivery.relay is not None:
             relay = delivery.relay
@@ -473,7 +474,7 @@ class Dispatcher:
         )
 
     async def _from_thread(self, make: Callable[[], _T]) -> _T:
-        """What ``make`` gives, where that would hold up other requests."""
+        """Run ``make`` in a thread and return its result."""
         made: list[_T] = []
         await self._in_thread(lambda: made.append(make()))
         return made.pop()
@@ -481,7 +482,7 @@ class Dispatcher:
     # -- the end ---------------------------------------------------------------------------------
 
     def _cut_off(self, delivery: _Delivery, outcome: Outcome) -> None:
-        """End a long answer with what there is: its next step failed for good, with ``outcome``."""
+        """End a long answer before its next step, which failed finally with ``outcome``."""
         try:
             if delivery.relay is not None:
                 delivery.relay.cut_off()
@@ -495,7 +496,7 @@ class Dispatcher:
         _note_broken_off(delivery.context, outcome)
 
     def _break_off(self, delivery: _Delivery, outcome: Outcome) -> None:
-        """End a stream that had begun with an event that tells of the error."""
+        """End a stream that had begun with an error event."""
         error = _error_for(outcome, delivery.job)
         if outcome.verdict is Verdict.NETWORK and outcome.reason in _JUST_STOPPED:
             error = StreamIncomplete("The upstream ended the stream before it was complete.")
@@ -504,7 +505,7 @@ class Dispatcher:
         _note_broken_off(delivery.context, outcome)
 
     def _committed(self, context: RequestContext) -> None:
-        """The upstream has begun to answer: whoever waits for a trial need not wait for its end."""
+        """Record that the upstream has begun to answer: half-open breakers need not wait longer."""
         if self._events is not None:
             self._events.first_byte(context)
         lease = context.attempts[-1].lease
@@ -514,19 +515,19 @@ class Dispatcher:
             self._pool.mark_serving(lease)
 
     def _final_error(self, delivery: _Delivery, outcome: Outcome) -> ProxyError:
-        """What the client sees of the last outcome, now that nothing is left to try."""
+        """The client's error for the last outcome, when there is no further attempt."""
         if outcome.verdict in _ANSWERED_BY_THE_POOL:
             return self._pool.unavailable(delivery.job.model, self._seconds(), outcome)
         return _error_for(outcome, delivery.job)
 
     def _advise(self, model: str, error: UpstreamUnavailable) -> None:
-        """Nobody should come back before the model is tried again."""
+        """Set ``retry_after`` to at least the time until the model's breaker allows a trial."""
         delay = self._models.delay(model, self._seconds())
         if delay > (error.retry_after or 0.0):
             error.retry_after = delay
 
     def _settle(self, delivery: _Delivery) -> None:
-        """The request is over and its failures can be attributed: now it is known who pays."""
+        """Charge the outcomes of all attempts and return their leases, at the request's end."""
         now = self._seconds()
         context = delivery.context
         attempts, permit = context.attempts, context.permit
@@ -538,7 +539,7 @@ class Dispatcher:
             if lease is None:
                 continue
             if charge is _KEY:
-                # What was used is the last attempt's: it gave the answer, or what there is of it.
+                # The usage belongs to the last attempt, which gave the answer or its beginning.
                 tokens = context.usage.total if context.usage and place == last else None
                 self._pool.record(
                     lease, attempt.outcome, now, latency=attempt.seconds, tokens=tokens
@@ -559,13 +560,13 @@ class Dispatcher:
 
 
 def _note_broken_off(context: RequestContext, outcome: Outcome) -> None:
-    """The client has the beginning: whose fault the rest was cannot be found out any more."""
+    """Mark the attempt as broken off: no other key can show who is to blame."""
     if outcome.verdict in SAME_KEY_MAY_SERVE:
         context.attempts[-1].outcome = replace(outcome, verdict=Verdict.BROKEN_OFF)
 
 
 def _error_for(outcome: Outcome, job: Job) -> ProxyError:
-    """What the client sees of ``outcome``, in the words of its own request."""
+    """The client's error for ``outcome``, with the name of the field in the client's dialect."""
     error = error_for(outcome)
     if error.param == PROMPT:
         error.param = job.prompt_param
@@ -573,7 +574,7 @@ def _error_for(outcome: Outcome, job: Job) -> ProxyError:
 
 
 def _rejected(rejected: UpstreamRejected) -> Outcome:
-    """A 200 that says what a 400 would."""
+    """The outcome for a 200 that means what a 400 would."""
     return Outcome(
         Verdict.REQUEST,
         400,
@@ -584,7 +585,7 @@ def _rejected(rejected: UpstreamRejected) -> Outcome:
 
 
 def _no_answer(said: StreamIncomplete | UnusableAnswer) -> Outcome:
-    """A 200 whose body broke off, is not the provider's, or holds nothing."""
+    """The outcome for a 200 whose body broke off, is not the provider's, or is empty."""
     if isinstance(said, StreamIncomplete):
         return classify_failure(UpstreamFailed(FailureKind.TRUNCATED))
     if isinstance(said, MalformedUpstreamResponse):
@@ -593,10 +594,10 @@ def _no_answer(said: StreamIncomplete | UnusableAnswer) -> Outcome:
 
 
 def _judge_size(outcome: Outcome, tokens: int) -> Outcome:
-    """A prompt that alone is larger than a minute's token quota is the request's fault.
+    """Charge a prompt that is larger than a minute's token quota to the request.
 
-    The provider refuses it with every key, for ever; cooling key after key for it would take the
-    whole pool out (recording: chat real error scenarios, context length).
+    The provider refuses it with every key, at any time. A cooldown for one key after the other
+    would make the whole pool unavailable (recording: chat real error scenarios, context length).
     """
     if not 0 < (outcome.token_quota or 0) < tokens:
         return outcome

@@ -57,7 +57,7 @@ class GemproxyError(Exception):
 class Fault:
     """One mistake in a configuration file, with its place.
 
-    ``line`` counts from 1; 0 where there is no line (a missing file, an option).
+    ``line`` counts from 1; 0 if there is no line (a missing file, an option).
     """
 
     file: str
@@ -70,14 +70,14 @@ class Fault:
         return f"{place}: {self.path}: {self.message}" if self.path else f"{place}: {self.message}"
 
     def told(self) -> str:
-        """The line as a process tells it that goes on without the file."""
+        """The line that a running process logs if it cannot use the file."""
         return str(self)
 
 
 class FixedFault(Fault):
-    """A mistake in what a process is given once, when it starts: a credential, a variable.
+    """A mistake in what a process reads only when it starts: a credential, a variable.
 
-    Where it is not to be mended in the file, only a restart mends it.
+    Correcting the configuration file does not help; the process has to be restarted.
     """
 
     def told(self) -> str:
@@ -94,9 +94,9 @@ class ConfigError(GemproxyError):
 
 
 class StartRefused(SystemExit):
-    """A start that cannot go on, for a reason that is no mistake in a file; ``reason`` is one line.
+    """The start fails for a reason outside the files; ``reason`` is one line.
 
-    Ends the process with ``status``, unless somebody catches it who can wait for better times.
+    Ends the process with ``status``, unless a caller catches it and waits.
     """
 
     def __init__(self, status: int, reason: str) -> None:
@@ -125,7 +125,7 @@ class FailureKind(Enum):
 
     @property
     def is_timeout(self) -> bool:
-        """Whether time ran out, as opposed to somebody closing or refusing."""
+        """Whether a time limit was reached, as opposed to a closed or refused connection."""
         return self in _TIMEOUTS
 
 
@@ -141,11 +141,11 @@ _TIMEOUTS = frozenset(
 
 
 class UpstreamFailed(GemproxyError):
-    """No usable HTTP answer. ``setting`` names the timeout that struck, or the way barred.
+    """No usable HTTP answer. ``setting`` names the time limit, or the setting of the refused way.
 
-    ``detail`` is the cause in words, for the operator: it may quote others and is to be scrubbed.
-    ``spares_key`` tells that it says nothing against the key, whoever serves the request later: the
-    upstream was not reached, or something that stands before it spoke.
+    ``detail`` is the cause in words, for the operator; it may quote others, so scrub it.
+    ``spares_key`` says that the key is not to blame, even if another key serves the request later:
+    the upstream was not reached, or something in front of it answered.
     """
 
     def __init__(
@@ -177,14 +177,14 @@ class UnusableAnswer(GemproxyError):
 class MalformedUpstreamResponse(UnusableAnswer):
     """An HTTP 200 whose body is not Gemini's: not JSON, or without candidates and a block.
 
-    Whatever sent it, it counts as if the network had failed.
+    It counts as a failure of the network.
     """
 
 
 class ErrorInAnswer(GemproxyError):
     """An HTTP 200, or an event of a stream, that is an error object; ``payload`` is its JSON.
 
-    To be classified by the provider.
+    The provider classifies it.
     """
 
     def __init__(self, payload: bytes) -> None:
@@ -193,11 +193,11 @@ class ErrorInAnswer(GemproxyError):
 
 
 class StorageError(GemproxyError):
-    """The state cannot be read or written. The message names the file; it never stops serving."""
+    """The state cannot be read or written. The message names the file. Serving goes on."""
 
 
 class StorageUnavailable(StorageError):
-    """Not now: the file is locked, the disk is full, the folder read-only. May pass by itself."""
+    """Not at present: the file is locked, the disk is full, the folder read-only. May pass."""
 
 
 class StorageCorrupt(StorageError):
@@ -205,16 +205,15 @@ class StorageCorrupt(StorageError):
 
 
 class SchemaTooNew(StorageError):
-    """A newer program wrote the file: reading it could misread, writing it could lose."""
+    """A newer program wrote the file. Reading it could misread, writing it could lose data."""
 
 
 class ProxyError(GemproxyError):
-    """An error that a client may see. How it looks on the wire is its endpoint's decision.
+    """An error that a client may see. Its endpoint's dialect decides how it is encoded.
 
-    ``kind`` is the word for it in logs and metrics. ``reason`` is a fixed word that says more than
-    the type where the type is not enough; then it stands in place of ``kind``. ``param`` is the
-    path of the field at fault. ``retry_after`` is in seconds. ``should_retry`` is ``None`` where it
-    follows from the rest.
+    ``kind`` is its word in logs and metrics. ``reason`` is a fixed word that is more precise than
+    the type; if it is set, it is used instead of ``kind``. ``param`` is the path of the field at
+    fault. ``retry_after`` is in seconds. ``should_retry`` is ``None`` if the type decides it.
     """
 
     kind = "server_error"
@@ -237,7 +236,7 @@ class ProxyError(GemproxyError):
 
     @property
     def word(self) -> str:
-        """The word for it in logs and metrics."""
+        """The word for the error in logs and metrics."""
         return self.reason or self.kind
 
 
@@ -290,7 +289,7 @@ class UnknownURL(ProxyError):
 
 
 class NotFound(ProxyError):
-    """The route exists; what its path names does not. ``reason`` says what that is."""
+    """The route exists, but what its path names does not; ``reason`` says what that is."""
 
     kind = "invalid_request_error"
 
@@ -324,9 +323,9 @@ class Overloaded(ProxyError):
 
 
 class UpstreamRejected(ProxyError):
-    """The upstream refused this request for what it asks; another key would get the same answer.
+    """The upstream refused this request; another key would get the same answer.
 
-    ``upstream_status`` is the HTTP status of its answer, ``None`` where a success said it.
+    ``upstream_status`` is the HTTP status of its answer; ``None`` if it refused in a 200.
     """
 
     kind = "invalid_request_error"
@@ -344,7 +343,7 @@ class UpstreamRejected(ProxyError):
 
 
 class Unavailable(ProxyError):
-    """The pool has nobody who could serve the request now."""
+    """No key can serve the request now."""
 
 
 class QuotaExhausted(Unavailable):
@@ -372,20 +371,20 @@ class ModelUnavailable(Unavailable):
 
 
 class UpstreamTrouble(Enum):
-    """What is wrong with the upstream, or with the way to it."""
+    """How the upstream, or the network in front of it, failed."""
 
-    #: It failed, and said so.
+    #: It answered with an error of its own.
     INTERNAL = "internal"
-    #: It has no capacity, or this host has none to ask it.
+    #: It has no capacity, or this host has no resources to ask it.
     UNAVAILABLE = "unavailable"
-    #: It gave no usable answer.
+    #: Its answer was not usable.
     BAD_ANSWER = "bad answer"
-    #: It gave none in time.
+    #: It did not answer in time.
     TIMEOUT = "timeout"
 
 
 class UpstreamUnavailable(ProxyError):
-    """The upstream, or the way to it, is out of order."""
+    """The upstream, or the network in front of it, failed."""
 
     kind = "upstream_error"
 
@@ -406,7 +405,7 @@ class StreamIncomplete(ProxyError):
 
 
 class Draining(ProxyError):
-    """This process is about to stop; another try finds its successor."""
+    """This process is about to stop; a retry reaches its successor."""
 
     kind = "draining"
 

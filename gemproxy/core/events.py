@@ -1,8 +1,8 @@
-"""What happens to a request, for whoever listens: log, metrics, history, ledger, traces.
+"""Report what happens to a request to listeners: log, metrics, history, ledger, traces.
 
-``http.lifecycle`` reports the beginning and the end of a request, ``core.dispatch`` what lies
-between. A listener gets the request's context, which has all that is known by then. A new listener
-is a class of its own and a place in the list that the assembly gives to :class:`RequestEvents`.
+``http.lifecycle`` reports the beginning and the end of a request, ``core.dispatch`` what happens in
+between. A listener gets the request's context as it is then. A new listener is a class, and an
+entry in the list that the assembly gives to :class:`RequestEvents`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class RequestListener:
     A method must not block, nor change the context.
     """
 
-    #: Whether anything but the end is of interest.
+    #: ``False`` if only ``request_ended`` is overridden.
     is_detailed = True
 
     def request_started(self, context: RequestContext) -> None:
@@ -95,7 +95,7 @@ class RequestEvents(RequestListener):
 def _overridden(
     listeners: Sequence[RequestListener], event: str
 ) -> tuple[Callable[[RequestContext], None], ...]:
-    """The methods for ``event`` of those listeners that have one of their own."""
+    """The methods for ``event`` of those listeners that override it."""
     ignored = getattr(RequestListener, event)
     return tuple(
         getattr(listener, event)

@@ -1,8 +1,7 @@
-"""What the proxy asks of the world: the line between deciding and doing.
+"""The interfaces between the core, which decides, and I/O.
 
-The rooms below (``upstream``, ``http``, ``telemetry``) implement these; the core knows no more
-of them. An ``Awaitable`` may be a coroutine or a Twisted ``Deferred``; cancelling it must stop the
-work behind it, at the socket.
+``upstream``, ``http``, ``telemetry`` and ``state`` implement them. An ``Awaitable`` may be a
+coroutine or a Twisted ``Deferred``; cancelling it has to stop the work behind it, at the socket.
 """
 
 from __future__ import annotations
@@ -26,35 +25,35 @@ class UpstreamRequest(Struct, frozen=True):
     path: bytes
     key: Secret
     body: bytes | BufferList | None = None
-    #: Monotonic time at which the client's whole request is over.
+    #: Monotonic time at which the client's request times out.
     deadline: float = float("inf")
 
 
 class UpstreamResponse(Protocol):
-    """An answer whose body is still to come. It is taken, read or streamed, once."""
+    """A response whose body may still be arriving. Take, read or stream the body once."""
 
     @property
     def status(self) -> int:
-        """HTTP's."""
+        """The HTTP status."""
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """Names in lower case; of repeated headers the last."""
+        """Names in lower case; of repeated headers the last value."""
 
     def take(self, limit: int) -> bytes:
-        """The whole body where it is here already; else nothing, and it is still to be read.
+        """The whole body if it has already arrived; else empty bytes, and :meth:`read` is needed.
 
-        So ``response.take(n) or await response.read(n)`` waits only where it must. Raises as
+        So ``response.take(n) or await response.read(n)`` waits only if it has to. Raises as
         :meth:`read`.
         """
 
     def read(self, limit: int) -> Awaitable[bytes]:
-        """The whole body. Raises :class:`UpstreamFailed`, also when it passes ``limit`` bytes."""
+        """The whole body. Raises :class:`UpstreamFailed`, also if it exceeds ``limit`` bytes."""
 
     def stream(self, receive: Callable[[bytes], None]) -> Awaitable[None]:
-        """Hand each arriving piece to ``receive`` until the body's end.
+        """Call ``receive`` with each piece that arrives, until the end of the body.
 
-        All that one read of the socket brought comes in one call. Raises :class:`UpstreamFailed`,
+        Everything that one read of the socket brought is one piece. Raises :class:`UpstreamFailed`,
         and whatever ``receive`` raises; in both cases the connection is closed first.
         """
 
@@ -62,11 +61,11 @@ class UpstreamResponse(Protocol):
         """Stop reading from the upstream's socket."""
 
     def resume(self) -> None:
-        """Go on reading."""
+        """Continue reading."""
 
 
 class WholeResponse(Struct, frozen=True):
-    """A response with its body. Names of ``headers`` are in lower case; of repeated the last."""
+    """A response with its body. Names of ``headers`` are in lower case; the last one counts."""
 
     status: int
     headers: Mapping[str, str]
@@ -74,7 +73,7 @@ class WholeResponse(Struct, frozen=True):
 
 
 class Upstream(Protocol):
-    """Gemini over HTTP."""
+    """Sends requests to the provider."""
 
     def send(self, request: UpstreamRequest) -> Awaitable[UpstreamResponse]:
         """Send, and wait for status and headers. Raises :class:`UpstreamFailed`."""
@@ -87,13 +86,13 @@ class Upstream(Protocol):
 
 
 class Flow(Protocol):
-    """A source of bytes that can be held back."""
+    """A source of bytes that can be paused."""
 
     def pause(self) -> None:
-        """Hold back."""
+        """Stop sending."""
 
     def resume(self) -> None:
-        """Go on."""
+        """Continue."""
 
 
 class ReplyWriter(Protocol):
@@ -101,35 +100,35 @@ class ReplyWriter(Protocol):
 
     @property
     def started(self) -> bool:
-        """Whether anything of the answer is out: from then on no other key is tried."""
+        """Whether anything of the answer was sent; after that no other key is tried."""
 
     def answer(self, body: bytes | BufferList) -> None:
-        """Send status 200 and the whole JSON body, and end the exchange."""
+        """Send status 200 and the whole JSON body, and end the answer."""
 
     def await_stream(self) -> None:
-        """A stream will follow, sooner or later. Whoever waits for it too long may get its head.
+        """Announce a stream. If the client waits long, its headers are sent before the first event.
 
-        That commits to nothing: another key may still be tried.
+        That does not commit: another key may still be tried.
         """
 
     def begin_stream(self) -> None:
-        """Content follows. The commit point; status 200 and headers go out, unless they are."""
+        """Commit: send status 200 and the headers, unless they were sent. Events follow."""
 
     def write(self, events: bytes) -> None:
         """Send whole events."""
 
     def write_error(self, error: ProxyError) -> None:
-        """Send the event that tells of ``error`` in the client's dialect; nothing follows it."""
+        """Send the error event for ``error`` in the client's dialect; nothing follows it."""
 
     def attach(self, flow: Flow) -> None:
-        """Let ``flow`` be paused while the client reads slower than the upstream sends."""
+        """Pause ``flow`` while the client reads slower than the upstream sends."""
 
     def finish(self) -> None:
         """End the stream."""
 
 
 class EncodedError(NamedTuple):
-    """An error as an answer: the status, the headers that it asks for, and the JSON body."""
+    """An error as an answer: the status, its additional headers, and the JSON body."""
 
     status: int
     headers: list[tuple[bytes, bytes]]
@@ -138,7 +137,7 @@ class EncodedError(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ErrorEncoder:
-    """How one dialect tells its clients of errors.
+    """Encodes errors in one dialect.
 
     ``answer`` makes a whole answer, ``event`` the last event of a stream that had begun.
     """
@@ -149,48 +148,48 @@ class ErrorEncoder:
 
 @dataclass(frozen=True, slots=True)
 class StoreStatus:
-    """How the state is kept at present. Times are epoch seconds."""
+    """The present condition of the store. Times are epoch seconds."""
 
     #: ``sqlite``, ``json`` (the fallback) or ``none``.
     backend: str
     #: The time of the latest state that is on the disk.
     last_checkpoint: float | None = None
-    #: The latest failure, also after it was overcome.
+    #: The latest failure; kept after it has passed.
     last_error: str | None = None
     last_error_at: float | None = None
-    #: Since when ``backend`` is not what was configured; ``None`` while it is.
+    #: Since when ``backend`` is not the configured one; ``None`` while it is.
     degraded_since: float | None = None
-    #: How often each backend failed since the start, by its name.
+    #: The number of failures since the start, by backend.
     errors: Mapping[str, int] = field(default_factory=dict)
 
 
 class StateStore(Protocol):
-    """A place for the state. Every call blocks; all are made in one thread."""
+    """A store for the state. Every call blocks; all calls are made in one thread."""
 
     def load(self, now: float | None = None) -> State | None:
-        """What was saved last; ``None`` where nothing was. Raises :class:`StorageError`.
+        """The state that was saved last; ``None`` if there is none. Raises :class:`StorageError`.
 
-        With ``now`` only those metrics that a ledger keeps in memory then; without it everything.
+        With ``now``, only those metrics that a ledger keeps in memory at that time; else all.
         """
 
     def save(self, state: State) -> None:
-        """Keep ``state``. Raises :class:`StorageError`; then what was saved before still stands."""
+        """Save ``state``. Raises :class:`StorageError`; then the state saved before is intact."""
 
     def close(self) -> None:
-        """Let go of the files; another :meth:`load` or :meth:`save` takes them again."""
+        """Close the files; a later :meth:`load` or :meth:`save` opens them again."""
 
 
 class ResilientStateStore(StateStore, Protocol):
-    """A store that finds another way when the disk fails, and tells of it.
+    """A store that handles failures of the disk itself, and reports them in :meth:`status`.
 
-    Raises nothing but :class:`SchemaTooNew`, and that from ``load`` only.
+    Raises nothing but :class:`SchemaTooNew`, and that only in ``load``.
     """
 
     def metrics(self, now: float) -> Sequence[MetricsRow]:
-        """What is kept of the metrics that a ledger keeps in memory at ``now``, an epoch time."""
+        """The stored metrics that a ledger keeps in memory at ``now``, an epoch time."""
 
     def recovered(self) -> State | None:
-        """What could not be loaded at the start and came to light since; told once."""
+        """A state that could not be loaded at the start and was readable later; returned once."""
 
     def status(self) -> StoreStatus:
-        """How it goes. May be called from any thread."""
+        """The present condition. May be called from any thread."""

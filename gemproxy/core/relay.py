@@ -1,8 +1,9 @@
-"""A stream on its way from the upstream to the client.
+"""Relay a stream from the upstream to the client.
 
-The provider's decoder cuts what arrives into payloads, the endpoint's :class:`StreamedAnswer` makes
-events of them, and the writer sends these. Until the first event that says something the relay
-holds back what there is, so that another key may still be tried; with that event it commits.
+The provider's decoder cuts the bytes into payloads, the endpoint's :class:`StreamedAnswer` converts
+each to events of the client's dialect, and the writer sends these (:meth:`StreamRelay.receive`).
+The events before the first one with content are held back, so that another key may still be tried.
+With that event the relay commits.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from gemproxy.providers.base import Provider
 
 
 class StreamRelay:
-    """Upstream bytes in, client events out; the first event that says anything commits.
+    """Upstream bytes in, client events out; the first event with content commits.
 
     ``committed`` is called at that moment. ``seconds`` gives monotonic time.
     """
@@ -41,32 +42,32 @@ class StreamRelay:
         self._committed = committed
         self._held = b""
         self._resumed = False
-        #: Whether something of this step is out.
+        #: Whether the client has received events of this step.
         self.flowing = False
 
     def close_step(self) -> None:
-        """This step is complete, and another is to come."""
+        """End this step; another one follows."""
         self._resumed = False
         self.flowing = False
 
     def begin_step(self) -> None:
-        """The body of the next step follows: for the first time, or after one that gave nothing."""
+        """Expect the body of the next step, for the first time or after a failed attempt at it."""
         self.answer.resume(again=self._resumed)
         self._decoder = self._provider.read_stream()
         self._resumed = True
         self.flowing = False
 
     def receive(self, data: bytes) -> None:
-        """What one read of the upstream's socket brought."""
+        """Relay the bytes of one read of the upstream's socket."""
         payloads = self._decoder.receive(data)
         if self.flowing and len(payloads) == 1:
-            # As most events of a stream come.
+            # The usual case, without the work of the general one.
             self._writer.write(self.answer.receive(payloads[0]))
         else:
             self._translate(payloads)
 
     def end_of_body(self) -> None:
-        """Read what a body without a last blank line left over, and be ready for another body."""
+        """Read an event that the body left without a blank line, and prepare for another body."""
         try:
             self._translate(self._decoder.close())
         except UnusableAnswer as rest:
@@ -74,7 +75,7 @@ class StreamRelay:
         self._decoder = self._provider.read_stream()
 
     def finish(self) -> None:
-        """Write the last events. Raises what makes the end no good end."""
+        """Write the last events. Raises if the stream is incomplete or empty."""
         if self._resumed and not self.flowing and self.answer.malformed:
             raise UnusableAnswer("no content in a further hop")
         events = self.answer.finish()
@@ -85,13 +86,13 @@ class StreamRelay:
         self._writer.finish()
 
     def cut_off(self) -> None:
-        """End a long answer with what there is of it: the rest will not come."""
+        """End a long answer here: the rest will not come."""
         self.answer.cut_off()
         self._resumed = False
         self.finish()
 
     def _refuse_empty(self) -> None:
-        """Raise, but where the attempt before was empty as well: then that is the answer."""
+        """Raise, unless an attempt before was empty as well: then the empty answer is final."""
         if not unusable(self._context.step_attempts):
             raise UnusableAnswer("empty answer")
 
@@ -100,7 +101,7 @@ class StreamRelay:
         try:
             translated.extend(map(self.answer.receive, payloads))
         finally:
-            # An error event does not take back what came before it in the same read.
+            # The events before an error event of the same read are sent.
             self._write(b"".join(translated))
 
     def _write(self, events: bytes) -> None:

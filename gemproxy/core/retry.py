@@ -1,14 +1,14 @@
-"""Whether a request is sent once more, and with which key: the one place of that decision.
+"""Decide whether a request is sent again, and with which key. No other module decides this.
 
-Pure: it sees the attempts so far, what the operator allows and the time, and gives one of
-:class:`Stop`, :class:`SameKey` and :class:`OtherKey`. Whether a key can be had is the pool's
-knowledge, so the last two say what to do if it cannot.
+:func:`decide` is pure: it gets the attempts so far, the operator's settings and the time, and
+returns :class:`Stop`, :class:`SameKey` or :class:`OtherKey`. Only the pool knows whether a key can
+be had, so the last two also say what to do if none is.
 
-Nothing is repeated that would fail alike with every key: the client's own mistakes, a refused
-region, a host without resources. A refused option may be left out (:class:`Revision`); that is
-another request to the same key. Everything else goes to another key, as long as there are attempts
-and time left. Where nothing speaks against the key (the service failed, or the network) it may be
-asked again after a pause, if it is the only one.
+What would fail with every key is not repeated: a mistake of the client, a refused region, a host
+without resources. If the upstream refused an option, the request may be sent to the same key
+without it (:class:`Revision`). Everything else goes to another key, as long as there are attempts
+and time left. If the failure does not concern the key (the service or the network failed) and no
+other key is left, the same key is tried again after a pause.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from msgspec import Struct
 
 from gemproxy.pool.outcome import Outcome, Verdict
 
-#: An HTTP 200 without an answer in it is asked for once more, not as often as there are keys.
+#: HTTP 200 without an answer: a second one is final.
 MAX_UNUSABLE: Final = 2
-#: A connection that dies in silence takes half a minute to be noticed, and one that cannot be made
-#: ``upstream.connectTimeoutSeconds``: the client should hear of it before a minute is over.
+#: A dead connection is noticed after half a minute, and a connection that cannot be made after
+#: ``upstream.connectTimeoutSeconds``. The client should get its error within a minute.
 MAX_LOST_ON_THE_WAY: Final = 2
-#: They speak against the key or its project: only another key may serve.
+#: The failure concerns the key or its project: only another key may serve.
 KEYS_FAULT: Final = frozenset(
     {
         Verdict.QUOTA_MINUTE,
@@ -36,18 +36,18 @@ KEYS_FAULT: Final = frozenset(
         Verdict.FORBIDDEN,
     }
 )
-#: Nothing speaks against the key itself: where it is the only one it may be tried again.
+#: The failure does not concern the key: if there is no other, it may be tried again.
 SAME_KEY_MAY_SERVE: Final = frozenset({Verdict.SERVICE, Verdict.NETWORK, Verdict.UNUSABLE})
 _ANOTHER_KEY_MAY_SERVE: Final = KEYS_FAULT | SAME_KEY_MAY_SERVE
 
 
 @dataclass(frozen=True, slots=True)
 class RetrySettings:
-    """What the operator allows. Times in seconds.
+    """The operator's settings. Times in seconds.
 
     ``backoff`` is the pause before the same key is used again; it doubles with each attempt.
-    ``first_chunk_retry`` allows another attempt after a stream had begun upstream, as long as the
-    client has seen nothing of it.
+    ``first_chunk_retry`` allows another attempt after the upstream began a stream, as long as the
+    client has received nothing of it.
     """
 
     max_attempts: int = 3
@@ -57,10 +57,10 @@ class RetrySettings:
 
 
 class Revision(Struct, frozen=True):
-    """Another form of a request, in which what the upstream refused is left out.
+    """Another form of a request, without what the upstream refused.
 
-    ``is_attempt`` tells that it is one of those that the operator allows. ``needs_same_key`` tells
-    that no other key is tried in its place.
+    ``is_attempt``: it counts to the allowed attempts. ``needs_same_key``: no other key is tried
+    instead.
     """
 
     reason: str
@@ -73,27 +73,31 @@ class Stop(Struct, frozen=True):
 
 
 class SameKey(Struct, frozen=True):
-    """The last key again, in the form of ``revision``; or another key, where that is allowed."""
+    """Send the request to the last key again, in the form of ``revision``.
+
+    ``or_other``: if that key is not eligible, use another one.
+    """
 
     revision: Revision
     or_other: bool
 
 
 class OtherKey(Struct, frozen=True):
-    """Another key; or, where there is none, the last one after so many seconds.
+    """Send the request to another key.
 
-    ``or_same_after`` is ``None`` where the last one may not be used again.
+    If none is eligible, use the last key again after ``or_same_after`` seconds; not if it is
+    ``None``.
     """
 
     or_same_after: float | None
 
 
 class PastAttempt(Protocol):
-    """An attempt that has come to its end."""
+    """An attempt that has ended."""
 
     @property
     def outcome(self) -> Outcome:
-        """The judgement on it."""
+        """The outcome of the attempt."""
 
 
 STOP: Final = Stop()
@@ -111,8 +115,8 @@ def decide(
 ) -> Stop | SameKey | OtherKey:
     """What to do after ``failed``, the outcome of the last of ``attempts``.
 
-    ``deadline`` is the end of the request's time. ``answered`` tells that the upstream had begun to
-    answer with a stream. ``revision`` is the form that the request could take instead.
+    ``deadline`` is when the request times out. ``answered``: the upstream had begun to answer with
+    a stream. ``revision`` is the form in which the request could be sent instead.
     """
     tries = len(attempts)
     if revision is not None and (not revision.is_attempt or tries < settings.max_attempts):
@@ -132,10 +136,10 @@ def decide(
 
 
 def unusable(attempts: Sequence[PastAttempt]) -> int:
-    """How many of ``attempts`` brought an answer with nothing in it."""
+    """How many of ``attempts`` got an HTTP 200 without an answer."""
     return sum(attempt.outcome.verdict is Verdict.UNUSABLE for attempt in attempts)
 
 
 def _lost_on_the_way(attempts: Sequence[PastAttempt]) -> int:
-    """How many waited in vain for a way to the upstream, which all keys share."""
+    """How many timed out before they reached the upstream, on the network that all keys share."""
     return sum(attempt.outcome.timed_out and attempt.outcome.spares_key for attempt in attempts)

@@ -16,26 +16,26 @@ _LONGEST_WORD = 64
 #: What is looked at; the rest cannot reach the result, unless quotes that span it are taken out.
 _LONGEST_MESSAGE = 4000
 
-#: From the first double quote to the last one: text in quotes may hold quotes itself.
+#: From the first double quote to the last one: quoted text may contain quotes itself.
 _DOUBLE = re.compile(r'["“„«].*["”“»]|["“„«].*', re.DOTALL)
-#: A name of Google's own: a field, a type of media, a model, a service. Words of a text are not.
+#: A technical name: a field, a media type, a model, a service. Ordinary text does not match.
 _NAME = re.compile(r"(?!api_?key\b)[A-Za-z0-9_./:\[\]*-]{1,64}", re.IGNORECASE)
-#: A quote that opens stands after no letter, so that "doesn't" has none.
+#: An opening quote does not follow a letter, so "doesn't" contains none.
 _OPENING = re.compile(r"(?<![\w\]'`])['`\u2018](?=\S)")
 _CLOSING = re.compile(r"['`\u2019](?!\w)")
 #: JSON that is quoted without quotation marks.
 _JSON = re.compile(r"[{<\[]\s*[\"'{\[\]}<].*|\{.*", re.DOTALL)
 _LONG_WORD = re.compile(rf"\S{{{_LONGEST_WORD + 1},}}")
-#: "e.g. check quota" goes on; "3.1 is" does as well.
+#: "e.g. check" and "3.1 is" do not end a sentence.
 _END = re.compile(r"[.!?](?=\s+[^a-z\s])|[.!?]\s*\Z|\u3002")
 
 
 def first_sentence(message: str) -> str:
-    """The first sentence of ``message``, on one line, without quoted text; empty for nothing.
+    """The first sentence of ``message`` on one line, without quoted text; empty if there is none.
 
-    Names such as ``'generationConfig.seed'`` or ``'application/json'`` stay, all other text in
-    quotes becomes an ellipsis, and the result has at most :data:`LONGEST` characters. Secrets must
-    have been taken out of ``message`` before: a part of one might not be recognised afterwards.
+    Names such as ``'generationConfig.seed'`` or ``'application/json'`` are kept, all other quoted
+    text becomes an ellipsis, and the result has at most :data:`LONGEST` characters. Take secrets
+    out of ``message`` before: part of a secret might not be recognised afterwards.
     """
     text = message[:_LONGEST_MESSAGE].lstrip(" \t\r\n*-")
     text = _JSON.sub("…", _without_single_quotes(_DOUBLE.sub('"…"', text)))
@@ -48,7 +48,7 @@ def first_sentence(message: str) -> str:
 
 
 def _without_single_quotes(text: str) -> str:
-    """``text`` without what is in single quotes, from the first that holds no name to the last."""
+    """``text`` without single-quoted text: from the first quote that is not a name to the last."""
     place = 0
     while (opening := _OPENING.search(text, place)) is not None:
         closing = _CLOSING.search(text, opening.end())

@@ -24,9 +24,10 @@ from gemproxy.translate.shared.schema_budget import SchemaBudget
 from gemproxy.translate.shared.signatures import SignatureStore
 
 CHAT: Final = "/v1/chat/completions"
-#: With the documented dummy in place of every thought signature.
+#: Replace every thought signature by the documented dummy.
 _REPLACED_SIGNATURES: Final = Revision("thought_signature", is_attempt=True, needs_same_key=True)
-#: Without log probabilities. It is no attempt beyond those that are allowed: it is another request.
+#: Ask without log probabilities. It does not count to the allowed attempts, because it is another
+#: request.
 _NO_LOGPROBS: Final = Revision("logprobs", is_attempt=False, needs_same_key=False)
 
 
@@ -72,7 +73,7 @@ class ChatEndpoint:
 
 
 class ChatJob:
-    """A chat completion to be asked for; see :class:`gemproxy.api.base.Job`."""
+    """A translated chat completion; see :class:`gemproxy.api.base.Job`."""
 
     prompt_param = "messages"
 
@@ -89,7 +90,7 @@ class ChatJob:
         self._replaces_signatures = False
         self._left_out_logprobs = False
         self._translate(request, budget)
-        # For a second translation; where there can be none, its memory is free from here on.
+        # Kept for a second translation. If none is possible, drop it to free the memory.
         again = self._translated.signed or request.logprobs
         self._request = (request, budget) if again else None
 
@@ -156,5 +157,5 @@ class ChatJob:
 
 
 def _without_logprobs(request: ChatCompletionRequest) -> ChatCompletionRequest:
-    """The same request, which does not ask for log probabilities."""
+    """The same request without log probabilities."""
     return replace(request, logprobs=None, top_logprobs=None)

@@ -1,4 +1,4 @@
-"""``POST /v1/embeddings``: one request of a client's becomes jobs for 100 texts each."""
+"""``POST /v1/embeddings``: one client's request becomes jobs of up to 100 texts each."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class EmbeddingsEndpoint:
 
 
 class BatchJob:
-    """One batch of texts to be embedded; see :class:`gemproxy.api.base.BatchJob`."""
+    """One batch of texts; see :class:`gemproxy.api.base.BatchJob`."""
 
     operation = Operation.EMBED
     stream = False
@@ -76,12 +76,12 @@ class BatchJob:
         return [BatchJob(self.model, half, base64=self._base64) for half in halves]
 
     def revision(self, failed: Outcome) -> Revision | None:
-        """There is no other form of it."""
+        """``None``: there is no other form."""
         del failed
         return None
 
     def revise(self, revision: Revision) -> None:
-        """There is no other form of it."""
+        """Not used: there is no other form."""
 
     def served(self, now: float) -> None:
         """See :meth:`gemproxy.api.base.Job.served`."""
@@ -92,5 +92,5 @@ class BatchJob:
         return WholeBatch(self._batch, base64=self._base64)
 
     def streamed_answer(self, created: int) -> StreamedAnswer:
-        """Embeddings come in no stream."""
+        """Not used: embeddings are never streamed."""
         raise NotImplementedError

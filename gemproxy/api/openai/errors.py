@@ -24,7 +24,7 @@ LONGEST_RETRY_AFTER: Final = 60.0
 class _Form(NamedTuple):
     status: int
     type: str
-    #: Where the error gives no ``reason`` of its own.
+    #: Used if the error has no ``reason``.
     code: str | None = None
 
 
@@ -47,7 +47,7 @@ _FORMS: Final[dict[type[ProxyError], _Form]] = {
     errors.ModelNotFound: _Form(404, _REQUEST, "model_not_found"),
     errors.TooManyInFlight: _Form(429, _RATE, "rate_limit_exceeded"),
     errors.Overloaded: _Form(503, _SERVER, "overloaded"),
-    # Where the upstream gave no status of its own.
+    # Used if the upstream's answer had no error status.
     errors.UpstreamRejected: _Form(400, _REQUEST),
     errors.Unavailable: _Form(503, _SERVER),
     errors.QuotaExhausted: _Form(429, _RATE, "rate_limit_exceeded"),
@@ -69,7 +69,7 @@ _STATUS_OF_TROUBLE: Final = {
 
 
 class ErrorObject(msgspec.Struct, frozen=True):
-    """What stands under ``error``."""
+    """The value of ``error`` in the body."""
 
     message: str
     type: str
@@ -84,7 +84,7 @@ class ErrorEnvelope(msgspec.Struct, frozen=True):
 
 
 def encode_error(error: ProxyError) -> EncodedError:
-    """The whole answer that tells a client of ``error``."""
+    """The whole answer for ``error``."""
     return EncodedError(_status(error), _headers(error), _body(error))
 
 
@@ -96,7 +96,7 @@ def encode_error_event(error: ProxyError) -> bytes:
     return b"data: %b\n\n" % _body(error)
 
 
-#: Errors in this dialect, for whoever answers in it.
+#: The encoder of this dialect, for routes.
 OPENAI_ERRORS: Final = ErrorEncoder(encode_error, encode_error_event)
 
 
@@ -113,10 +113,10 @@ def _status(error: ProxyError) -> int:
 
 
 def _headers(error: ProxyError) -> list[tuple[bytes, bytes]]:
-    """What the error says beside the usual headers.
+    """The headers of the error beside the usual ones.
 
-    The official SDKs obey ``x-should-retry``. Where the error does not decide it and asks for a
-    longer wait than they have, it is ``false``.
+    The official SDKs obey ``x-should-retry``. If the error does not set it and its delay is longer
+    than the SDKs wait, it is ``false``.
     """
     headers = []
     if error.retry_after is not None:

@@ -36,11 +36,11 @@ class ModelsEndpoint:
         self._key_models = key_models
 
     async def list_all(self, context: RequestContext) -> bytes:
-        """The whole list. Raises :class:`~gemproxy.core.errors.ProxyError`."""
+        """The body with all models. Raises :class:`~gemproxy.core.errors.ProxyError`."""
         return encode_model_list(await self._models(context))
 
     async def get(self, name: str, context: RequestContext) -> bytes:
-        """One model. Raises :class:`ModelNotFound`, or as :meth:`list_all`."""
+        """The body with one model. Raises :class:`ModelNotFound`, or as :meth:`list_all`."""
         for model in await self._models(context):
             if model.id == name.removeprefix("models/"):
                 return encode_model(model)

@@ -1,4 +1,4 @@
-"""The words that OpenAI's fields take, for errors that name them."""
+"""The values and fields of OpenAI's enumerations and option objects, for errors that list them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TASK_TYPES = (
     "FACT_VERIFICATION",
 )
 
-#: The words that a field takes, by its path without indexes.
+#: The values of each enumeration, by the path without indexes.
 _CHOICES: dict[str, tuple[str, ...]] = {
     "messages.role": _ROLES,
     "messages.content.type": ("text", "image_url", "input_audio", "file", "video_url", "refusal"),
@@ -59,5 +59,5 @@ _OPTIONS: Mapping[str, tuple[str, ...]] = {
 def malformed(
     error: Exception, options: Mapping[str, tuple[str, ...]] = _OPTIONS
 ) -> InvalidRequest:
-    """The client's error for what the JSON decoder raised; ``options`` as there."""
+    """The client's error for an exception of the JSON decoder; see ``core.decode_errors``."""
     return decode_errors.malformed(error, options, _CHOICES)

@@ -1,7 +1,6 @@
-"""The embeddings request and its answer: their shapes, and the step that decodes the request.
+"""The embeddings request and its answer: types, and the function that decodes the request.
 
-:func:`decode_embeddings` is the border, as ``decode_chat_completion`` is for chats: what passes it
-is typed and in range, and every input is a text with something in it.
+:func:`decode_embeddings` returns only valid requests: typed, in range, and without empty inputs.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ TaskType = Literal[
 
 
 class GoogleEmbeddingOptions(msgspec.Struct, gc=False, frozen=True, forbid_unknown_fields=True):
-    """``google``: what only Gemini has, in both spellings that its JSON has."""
+    """``google``: options that only Gemini has, in both spellings of its JSON."""
 
     task_type: TaskType | None = None
     title: str | None = None
@@ -50,10 +49,10 @@ class EmbeddingsRequest(msgspec.Struct, gc=False, frozen=True, kw_only=True):
 
     model: NonEmpty
     input: str | list[str]
-    # Proto's int32; what a model can do, Google says.
+    # An int32. Each model has its own limit, which Google checks.
     dimensions: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] | None = None
     encoding_format: Literal["float", "base64"] | None = None
-    # Not OpenAI's:
+    # Extensions:
     task_type: TaskType | None = None
     title: str | None = None
     google: GoogleEmbeddingOptions | None = None
@@ -61,12 +60,12 @@ class EmbeddingsRequest(msgspec.Struct, gc=False, frozen=True, kw_only=True):
 
     @property
     def texts(self) -> list[str]:
-        """The inputs, of which there is at least one."""
+        """The inputs, at least one."""
         return [self.input] if isinstance(self.input, str) else self.input
 
 
 class EmbeddingUsage(msgspec.Struct, gc=False, frozen=True):
-    """``usage`` of the answer; both are required, and are the same."""
+    """``usage`` of the answer; both fields are required, and have the same value."""
 
     prompt_tokens: int
     total_tokens: int
@@ -80,9 +79,9 @@ _decoder = msgspec.json.Decoder(EmbeddingsRequest)
 
 
 def decode_embeddings(body: bytes) -> EmbeddingsRequest:
-    """The request that ``body`` holds.
+    """Decode and validate ``body``.
 
-    Raises :class:`InvalidRequest`, with ``param``, for everything that is not one, and for inputs
+    Raises :class:`InvalidRequest`, with ``param``, if it is not a valid request, and for inputs
     that are token ids, empty, or too many.
     """
     try:
