@@ -92,7 +92,7 @@ def extract(text: bytes) -> tuple[bytes, ExtractedMedia]:
             pieces.append(piece)
             done = end
     rest.append(text[done:])
-    if not pieces or any(map(_could_spell_a_mark, rest[::2])):
+    if not pieces or any(map(_could_contain_placeholder, rest[::2])):
         return text, NOTHING
     return b"".join(rest), ExtractedMedia(tuple(pieces))
 
@@ -123,7 +123,7 @@ def _long_strings(text: bytes) -> Iterator[tuple[int, int]]:
         place = end + 1
 
 
-def _could_spell_a_mark(text: bytes) -> bool:
+def _could_contain_placeholder(text: bytes) -> bool:
     return PLACEHOLDER in text or any(escape in text for escape in _ESCAPES)
 
 

@@ -481,7 +481,7 @@ class Daemon:
 
     def _reloaded(self, _status: ReloadStatus) -> None:
         """Runs also without a change: the upstream's name may have moved."""
-        self._upstream.look_up_again()
+        self._upstream.refresh_addresses()
         self._notifier.ready()
 
     def _warn(self, settings: Settings) -> None:

@@ -99,7 +99,7 @@ class AgentResponse:
     disconnecting = False
 
     def __init__(self, exchange: PooledResponse) -> None:
-        head = exchange.answer.head
+        head = exchange.parser.head
         major, minor = head.version.split(".")
         self.version = (b"HTTP", int(major), int(minor))
         self.code = exchange.status

@@ -16,16 +16,16 @@ from gemproxy.core.interfaces import UpstreamRequest, WholeResponse
 from gemproxy.deadlines import Deadlines
 from gemproxy.upstream.agent import UpstreamAgent
 from gemproxy.upstream.endpoint import UpstreamEndpoint
-from gemproxy.upstream.names import Names
 from gemproxy.upstream.pool import ConnectionPool
 from gemproxy.upstream.pooled_response import Collected, Limits, PooledResponse
+from gemproxy.upstream.resolver import Resolver
 
 if TYPE_CHECKING:
     from gemproxy.buffer_list import BufferList
     from gemproxy.config.settings import UpstreamSettings
 
 #: Request heads that are kept. Clients choose the names of models, so the number has to be bounded.
-_MOST_PATHS = 1000
+_MAX_PATHS = 1000
 _PATH = re.compile(rb"[\x21-\x7e]+")
 
 
@@ -59,13 +59,13 @@ class UpstreamClient:
             b" HTTP/1.1\r\nHost: %b\r\nUser-Agent: %b\r\nAccept-Encoding: identity\r\n"
             b"Content-Type: application/json\r\nX-Goog-Api-Key: " % (url.netloc, user_agent)
         )
-        self._beginnings: dict[bytes, bytes] = {}
+        self._heads: dict[bytes, bytes] = {}
 
     def send(self, request: UpstreamRequest, limits: Limits) -> Deferred[PooledResponse]:
         """POST ``request`` over the prepared path; wait for status and headers of the response."""
         body = request.body or b""
         head = b"%b%b\r\nContent-Length: %d\r\n\r\n" % (
-            self._beginnings.get(request.path) or self._begin(request.path),
+            self._heads.get(request.path) or self._make_head(request.path),
             request.key.reveal().encode("ascii"),
             len(body),
         )
@@ -111,18 +111,18 @@ class UpstreamClient:
             self.pool, self._reactor.seconds, self._deadlines, head, body, limits, deadline
         )
 
-    def _begin(self, path: bytes) -> bytes:
+    def _make_head(self, path: bytes) -> bytes:
         """The request head up to the key. Raises ``ValueError`` if ``path`` could end the line."""
         if not _PATH.fullmatch(path):
             raise ValueError(f"not a path: {path!r}")
-        if len(self._beginnings) >= _MOST_PATHS:
-            self._beginnings.clear()
-        beginning = b"POST %b%b%b" % (self._prefix, path, self._common)
-        self._beginnings[path] = beginning
-        return beginning
+        if len(self._heads) >= _MAX_PATHS:
+            self._heads.clear()
+        head = b"POST %b%b%b" % (self._prefix, path, self._common)
+        self._heads[path] = head
+        return head
 
 
-def _reach(settings: UpstreamSettings) -> tuple[object, ...]:
+def _connection_settings(settings: UpstreamSettings) -> tuple[object, ...]:
     """The settings that are built into connections; the others are read for each request."""
     return (
         settings.base_url,
@@ -149,13 +149,13 @@ class GeminiUpstream:
         reactor: Any,
         settings: UpstreamSettings,
         user_agent: str,
-        names: Names | None = None,
+        resolver: Resolver | None = None,
     ) -> None:
         self._reactor = reactor
         self._settings, self._limits = settings, _limits(settings)
         self._user_agent = user_agent.encode("ascii")
         self._deadlines = Deadlines(reactor)
-        self._names = names or Names(reactor, settings.connection_max_age_seconds)
+        self._resolver = resolver or Resolver(reactor, settings.connection_max_age_seconds)
         self._started = False
         self._client = self._make_client(settings)
 
@@ -177,20 +177,20 @@ class GeminiUpstream:
         closes when its request ends. Raises :class:`~gemproxy.core.errors.ConfigError` for a trust
         root that cannot be used; then nothing has changed.
         """
-        if _reach(settings) != _reach(self._settings):
+        if _connection_settings(settings) != _connection_settings(self._settings):
             old, self._client = self._client, self._make_client(settings)
             if self._started:
                 self._client.pool.start()
                 old.pool.stop()
-        self._names.max_age = settings.connection_max_age_seconds
+        self._resolver.max_age = settings.connection_max_age_seconds
         self._settings, self._limits = settings, _limits(settings)
 
-    def look_up_again(self) -> None:
+    def refresh_addresses(self) -> None:
         """Ask the name servers again, and close the present connections after their requests.
 
         An operator asks for a reload when something on the way to the upstream has changed.
         """
-        self._names.forget()
+        self._resolver.forget()
         self._client.pool.retire()
 
     def send(self, request: UpstreamRequest) -> Deferred[PooledResponse]:
@@ -204,7 +204,7 @@ class GeminiUpstream:
     def _make_client(self, settings: UpstreamSettings) -> UpstreamClient:
         pool = ConnectionPool(
             self._reactor,
-            UpstreamEndpoint(self._reactor, settings, self._names),
+            UpstreamEndpoint(self._reactor, settings, self._resolver),
             settings.max_connections_per_host,
             max_age=settings.connection_max_age_seconds,
             keepalive=settings.keepalive_seconds,

@@ -24,7 +24,7 @@ from zope.interface import implementer
 
 from gemproxy.batched_writes import ErrorReportingClient, is_waiting
 from gemproxy.tcp_keepalive import notice_silence
-from gemproxy.upstream.answer import Answer, NotHttp
+from gemproxy.upstream.response_parser import NotHttp, ResponseParser
 from gemproxy.upstream.tls_faults import tls_fault
 
 
@@ -48,7 +48,7 @@ class Exchange(Interface):
     """What a connection needs of the request that it carries."""
 
     @property
-    def answer(self) -> Answer:
+    def parser(self) -> ResponseParser:
         """The parser of the response."""
 
     @property
@@ -117,16 +117,16 @@ class UpstreamConnection(Protocol):
             self.abort()
             exchange.lost(Failure(ConnectionAborted()))
             return
-        answer = exchange.answer
+        parser = exchange.parser
         try:
-            answer.feed(data)
+            parser.feed(data)
         except NotHttp:
             failure = Failure()
             self.abort()
             exchange.advance()
             exchange.fail(failure)
             return
-        if answer.complete:
+        if parser.complete:
             self._release(exchange)
         exchange.advance()
 
@@ -137,8 +137,8 @@ class UpstreamConnection(Protocol):
         exchange, self.exchange = self.exchange, None
         if exchange is None:
             return
-        if exchange.answer.ends_with_connection and reason.check(ConnectionDone):
-            exchange.answer.end()
+        if exchange.parser.ends_with_connection and reason.check(ConnectionDone):
+            exchange.parser.end()
             exchange.advance()
         else:
             exchange.lost(reason)
@@ -149,7 +149,7 @@ class UpstreamConnection(Protocol):
         if not exchange.sent:
             # The response came early; the rest of the request would be read as another request.
             self.abort()
-        elif not exchange.answer.keep_alive or not self._pool.give_back(self):
+        elif not exchange.parser.keep_alive or not self._pool.give_back(self):
             self.transport.loseConnection()
         elif self._held:
             self.resume()
@@ -162,7 +162,7 @@ class UpstreamConnection(Protocol):
         self._pool.forget(self)
         self.transport.abortConnection()
 
-    def distrust(self, exchange: Exchange) -> None:
+    def close_unless_reused(self, exchange: Exchange) -> None:
         """Close, unless the connection serves another exchange than ``exchange`` by now."""
         if self.exchange is None or self.exchange is exchange:
             self.abort()

@@ -13,7 +13,7 @@ from typing import Any
 PIECE_BYTES = 256 * 1024
 #: A shorter piece counts as this many bytes: 64 KB may hold 3,000 gzip members that are nearly
 #: empty.
-LEAST_PIECE = 4096
+MIN_PIECE_COST = 4096
 
 #: zlib's window bits for each coding: with a gzip header, or a zlib one.
 _WINDOW = {"gzip": 31, "x-gzip": 31, "deflate": 15}
@@ -24,7 +24,7 @@ class UnknownCoding(Exception):
     """The response has a coding that cannot be decoded; the text names it."""
 
 
-class Compressed(ValueError):
+class CodingError(ValueError):
     """The body is not in the coding that the header names."""
 
 
@@ -50,7 +50,7 @@ class Decoder:
     def take(self) -> bytes:
         """Decode one piece of what is :attr:`pending`; it may be empty.
 
-        Raises :class:`Compressed`.
+        Raises :class:`CodingError`.
         """
         if self._stream.eof:
             self._full = False
@@ -58,13 +58,13 @@ class Decoder:
                 return b""
             # Another gzip member may follow (RFC 1952 section 2.2), and nothing else.
             if self._coding == "deflate" or not self._rest.startswith(b"\x1f"):
-                raise Compressed(f"bytes after the end of {self._coding}")
+                raise CodingError(f"bytes after the end of {self._coding}")
             self._stream = zlib.decompressobj(_WINDOW[self._coding])
         self._begun = True
         try:
             piece: bytes = self._stream.decompress(self._rest, PIECE_BYTES)
         except zlib.error:
-            raise Compressed(f"what came is not {self._coding}") from None
+            raise CodingError(f"what came is not {self._coding}") from None
         self._rest = self._stream.unused_data or self._stream.unconsumed_tail
         self._full = len(piece) == PIECE_BYTES
         return piece

@@ -22,21 +22,21 @@ from zope.interface import implementer
 
 from gemproxy.batched_writes import ErrorReportingClient
 from gemproxy.upstream.exhaustion import exhaustion_of
-from gemproxy.upstream.names import Address
+from gemproxy.upstream.resolver import Address
 
 #: Seconds before the next address is tried in parallel.
 STAGGER_SECONDS = 0.3
 #: Addresses in the text of an error.
-_MOST_TOLD = 3
+_MAX_LISTED = 3
 
 
-class NobodyAnswered(ConnectError):
+class AllAddressesFailed(ConnectError):
     """Every address failed. The text has a cause for each; ``reasons`` are the failures."""
 
-    def __init__(self, told: list[str], reasons: list[Failure]) -> None:
-        more = len(told) - _MOST_TOLD
+    def __init__(self, causes: list[str], reasons: list[Failure]) -> None:
+        more = len(causes) - _MAX_LISTED
         super().__init__(
-            string="; ".join(told[:_MOST_TOLD]) + (f"; and {more} more" if more > 0 else "")
+            string="; ".join(causes[:_MAX_LISTED]) + (f"; and {more} more" if more > 0 else "")
         )
         self.reasons = reasons
 
@@ -65,23 +65,23 @@ class AddressesEndpoint:
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """Return a connected protocol.
 
-        Fails with :class:`NobodyAnswered`, or :class:`~gemproxy.upstream.exhaustion.Exhausted`.
+        Fails with :class:`AllAddressesFailed`, or :class:`~gemproxy.upstream.exhaustion.Exhausted`.
         """
         left = [
             (address, _endpoint(self._reactor, address, self._port, self._timeout))
             for address in self._addresses
         ]
-        return _Race(self._reactor, left, protocolFactory, self._connected).run()
+        return _Attempts(self._reactor, left, protocolFactory, self._connected).run()
 
 
 def _endpoint(reactor: Any, address: Address, port: int, timeout: float) -> IStreamClientEndpoint:
     host = address[1]
     kind = TCP6ClientEndpoint if ":" in host else TCP4ClientEndpoint
-    endpoint: IStreamClientEndpoint = kind(_AskingWhy(reactor), host, port, timeout)
+    endpoint: IStreamClientEndpoint = kind(_ReportingReactor(reactor), host, port, timeout)
     return endpoint
 
 
-class _AskingWhy:
+class _ReportingReactor:
     """The reactor's ``connectTCP``, with transports that report the errno of their end."""
 
     def __init__(self, reactor: Any) -> None:
@@ -100,7 +100,7 @@ class _Connector(tcp.Connector):
         return ErrorReportingClient(self.host, self.port, self.bindAddress, self, self.reactor)
 
 
-class _Race:
+class _Attempts:
     """The attempts to make one connection."""
 
     def __init__(
@@ -115,13 +115,13 @@ class _Race:
         self._factory = factory
         self._connected = connected
         self._running: list[Deferred[IProtocol]] = []
-        self._told: list[str] = []
+        self._causes: list[str] = []
         self._reasons: list[Failure] = []
         self._next_call: IDelayedCall | None = None
         self._winner: Deferred[IProtocol] | None = None
 
     def run(self) -> Deferred[IProtocol]:
-        winner: Deferred[IProtocol] = Deferred(self._leave)
+        winner: Deferred[IProtocol] = Deferred(self._cancel)
         self._winner = winner
         self._next()
         return winner
@@ -156,21 +156,21 @@ class _Race:
         if exhausted is not None and not (":" in address[1] and _is_unassigned(error)):
             self._lose(exhausted)
             return
-        self._told.append(f"{address[1]}: {_words(error)}")
+        self._causes.append(f"{address[1]}: {_words(error)}")
         self._reasons.append(failure)
         if self._next_call is not None:
             self._next_call.reset(0)
         elif self._left:
             self._next()
         elif not self._running:
-            self._lose(NobodyAnswered(self._told, self._reasons))
+            self._lose(AllAddressesFailed(self._causes, self._reasons))
 
     def _lose(self, error: Exception) -> None:
         winner = self._end()
         if winner is not None:
             winner.errback(error)
 
-    def _leave(self, _: Deferred[IProtocol]) -> None:
+    def _cancel(self, _: Deferred[IProtocol]) -> None:
         self._end()
 
     def _end(self) -> Deferred[IProtocol] | None:

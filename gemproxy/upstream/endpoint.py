@@ -21,7 +21,7 @@ from zope.interface import implementer
 from gemproxy.core.errors import ConfigError, Fault
 from gemproxy.upstream.connection import UpstreamConnection
 from gemproxy.upstream.dialing import AddressesEndpoint
-from gemproxy.upstream.names import Address, Names
+from gemproxy.upstream.resolver import Address, Resolver
 from gemproxy.upstream.tunnel import TunnelEndpoint, basic
 
 if TYPE_CHECKING:
@@ -32,22 +32,22 @@ _PROXY_PORT = 3128
 #: Inner timeouts are this much longer than the whole, whose error text is more precise.
 _MARGIN_SECONDS = 5.0
 #: Addresses in the text of an error.
-_MOST_TOLD = 3
+_MAX_LISTED = 3
 
 
 @implementer(IStreamClientEndpoint)
 class UpstreamEndpoint:
-    """Connects to ``settings.base_url``; ``names`` looks up addresses.
+    """Connects to ``settings.base_url``; ``resolver`` looks up addresses.
 
     ``connectTimeoutSeconds`` holds for all of it, from the name look-up to the TLS handshake. The
     constructor raises :class:`ConfigError` if ``settings.ca_file`` cannot be used.
     """
 
-    def __init__(self, reactor: Any, settings: UpstreamSettings, names: Names) -> None:
+    def __init__(self, reactor: Any, settings: UpstreamSettings, resolver: Resolver) -> None:
         url = urlsplit(settings.base_url)
         host, port = url.hostname or "", url.port or _DEFAULT_PORTS[url.scheme]
         self._reactor = reactor
-        self._names = names
+        self._resolver = resolver
         self._timeout = settings.connect_timeout_seconds
         self._host, self._port = host, port
         self._target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -83,10 +83,10 @@ class UpstreamEndpoint:
         return connecting.addTimeout(self._timeout, self._reactor, expired)
 
     async def _connect(self, factory: Any, stage: _Stage) -> IProtocol:
-        addresses = _literal(self._host) or await self._names.addresses(
+        addresses = _literal(self._host) or await self._resolver.addresses(
             self._host, self._timeout / 2
         )
-        stage.name = f"TCP to {self._host} port {self._port}{_told(self._host, addresses)}"
+        stage.name = f"TCP to {self._host} port {self._port}{_listed(self._host, addresses)}"
         if self._through_proxy:
             after_tcp = f"the HTTP proxy's answer to CONNECT {self._target}"
         else:
@@ -126,10 +126,10 @@ class _Stage:
         self.name = name
 
 
-def _told(host: str, addresses: list[Address]) -> str:
+def _listed(host: str, addresses: list[Address]) -> str:
     named = [address for _, address in addresses if address != host]
-    more = ", …" if len(named) > _MOST_TOLD else ""
-    return f" ({', '.join(named[:_MOST_TOLD])}{more})" if named else ""
+    more = ", …" if len(named) > _MAX_LISTED else ""
+    return f" ({', '.join(named[:_MAX_LISTED])}{more})" if named else ""
 
 
 def _literal(host: str) -> list[Address]:

@@ -14,18 +14,18 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
 from twisted.python.failure import Failure
 
-from gemproxy.upstream.answer import Answer
 from gemproxy.upstream.connection import UpstreamConnection
 from gemproxy.upstream.pool import ConnectionPool
+from gemproxy.upstream.response_parser import ResponseParser
 
 
 class UpstreamExchange(ABC):
     """A request and its response. Subclasses write the request and handle the response."""
 
-    __slots__ = ("_connecting", "_left", "_pool", "answer", "connection", "reused", "sent")
+    __slots__ = ("_abandoned", "_connecting", "_pool", "connection", "parser", "reused", "sent")
 
-    def __init__(self, pool: ConnectionPool, answer: Answer) -> None:
-        self.answer = answer
+    def __init__(self, pool: ConnectionPool) -> None:
+        self.parser = ResponseParser()
         self.connection: UpstreamConnection | None = None
         #: Whether the connection was idle before, so that it may be stale.
         self.reused = False
@@ -33,7 +33,7 @@ class UpstreamExchange(ABC):
         self.sent = False
         self._pool = pool
         self._connecting: Deferred[Any] | None = None
-        self._left = False
+        self._abandoned = False
 
     def begin(self) -> None:
         """Send the request over the connection that was used last, or over a new one."""
@@ -48,35 +48,34 @@ class UpstreamExchange(ABC):
 
     def abandon(self) -> None:
         """Stop without further callbacks; close the connection unless the response is complete."""
-        self._left = True
+        self._abandoned = True
         if self._connecting is not None:
             self._connecting.cancel()
-        elif self.connection is not None and not self.answer.complete:
+        elif self.connection is not None and not self.parser.complete:
             self.connection.abort()
 
     def lost(self, reason: Failure) -> None:
         """Handle the end of the connection before that of the response."""
         connection = self.connection
-        if connection is not None and self.reused and not self.answer.begun:
+        if connection is not None and self.reused and not self.parser.begun:
             # A stale connection: it closed at the moment of its reuse, or had been dead for some
             # time. Neither the key nor the upstream failed, and it is safe to send the request
             # again.
             if reason.check(ConnectionLost):
-                self._pool.doubt(connection)
-            if self.repeatable:
-                self._connect()
-                return
+                self._pool.suspect(connection)
+            self._connect()
+            return
         self.fail(reason)
 
-    def again(self) -> None:
+    def resend(self) -> None:
         """Send the request once more on a new connection, and drop the response received so far.
 
         For a response that says that the server got no request, on a connection that was idle.
         """
         connection = self.connection
         if connection is not None:
-            connection.distrust(self)
-        self.answer = Answer()
+            connection.close_unless_reused(self)
+        self.parser = ResponseParser()
         self._connect()
 
     def _connect(self) -> None:
@@ -87,7 +86,7 @@ class UpstreamExchange(ABC):
 
     def _connected(self, connection: UpstreamConnection) -> None:
         self._connecting = None
-        if self._left:
+        if self._abandoned:
             connection.abort()
         else:
             self.connection = connection
@@ -96,13 +95,8 @@ class UpstreamExchange(ABC):
 
     def _unreachable(self, failure: Failure) -> None:
         self._connecting = None
-        if not self._left:
+        if not self._abandoned:
             self.fail(failure)
-
-    @property
-    def repeatable(self) -> bool:
-        """Whether the request can be sent a second time."""
-        return True
 
     @abstractmethod
     def write_to(self, connection: UpstreamConnection) -> None:

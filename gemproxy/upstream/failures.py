@@ -23,9 +23,9 @@ from twisted.web._newclient import ParseError
 
 from gemproxy.core.errors import FailureKind, UpstreamFailed
 from gemproxy.upstream.content_coding import UnknownCoding
-from gemproxy.upstream.dialing import NobodyAnswered
+from gemproxy.upstream.dialing import AllAddressesFailed
 from gemproxy.upstream.exhaustion import Exhausted, exhaustion_of
-from gemproxy.upstream.names import NameNotFound
+from gemproxy.upstream.resolver import NameLookupFailed
 from gemproxy.upstream.tls_faults import TlsFailed
 from gemproxy.upstream.tunnel import TunnelLost, TunnelRefused
 
@@ -47,8 +47,8 @@ _KINDS: tuple[tuple[type[BaseException], FailureKind], ...] = (
     (ValueError, FailureKind.GARBAGE),
 )
 #: Exceptions whose text was written by this program.
-_WORDED = (Exhausted, NobodyAnswered, NameNotFound, TlsFailed, TunnelRefused, TunnelLost)
-_BARRED = frozenset(
+_OWN_TEXT = (Exhausted, AllAddressesFailed, NameLookupFailed, TlsFailed, TunnelRefused, TunnelLost)
+_UNREACHABLE = frozenset(
     {
         errno.EHOSTUNREACH,
         errno.ENETUNREACH,
@@ -81,14 +81,14 @@ def upstream_failure(
         return error
     kind, setting = _kind(failure, answered=answered, silent=silent)
     detail = _detail(error, kind, silent)
-    spares_key = not reached or kind in _NOBODYS
+    spares_key = not reached or kind in _KEY_INDEPENDENT
     failed = UpstreamFailed(kind, setting, detail=detail, spares_key=spares_key)
     failed.__cause__ = error
     return failed
 
 
 #: Failures that are independent of the key.
-_NOBODYS = frozenset({FailureKind.VANISHED, FailureKind.CODING, FailureKind.EXHAUSTED})
+_KEY_INDEPENDENT = frozenset({FailureKind.VANISHED, FailureKind.CODING, FailureKind.EXHAUSTED})
 
 
 def _kind(failure: Failure, *, answered: bool, silent: float) -> tuple[FailureKind, str | None]:
@@ -113,7 +113,7 @@ def _kind_of(causes: list[BaseException]) -> FailureKind:
     for kind_of, kind in _KINDS:
         if any(isinstance(cause, kind_of) for cause in causes):
             return kind
-    if any(getattr(cause, "osError", None) in _BARRED for cause in causes):
+    if any(getattr(cause, "osError", None) in _UNREACHABLE for cause in causes):
         return FailureKind.UNREACHABLE
     if any(exhaustion_of(cause) for cause in causes if isinstance(cause, ConnectError)):
         return FailureKind.EXHAUSTED
@@ -126,7 +126,7 @@ def _detail(error: BaseException, kind: FailureKind, silent: float) -> str:
         text = f"nothing was heard or acknowledged for {silent:.0f} s"
     elif isinstance(error, TimeoutError) and error.args:
         text = " ".join(map(str, error.args))
-    elif isinstance(error, _WORDED):
+    elif isinstance(error, _OWN_TEXT):
         text = _text_of(error)
     elif kind is FailureKind.EXHAUSTED and (exhausted := exhaustion_of(error)) is not None:
         text = _text_of(exhausted)
@@ -141,7 +141,7 @@ def _detail(error: BaseException, kind: FailureKind, silent: float) -> str:
 
 def _text_of(error: BaseException) -> str:
     """The text without the prefix of Twisted's classes."""
-    return str(error) if isinstance(error, NameNotFound) else " ".join(map(str, error.args))
+    return str(error) if isinstance(error, NameLookupFailed) else " ".join(map(str, error.args))
 
 
 def _causes(failure: Failure) -> list[BaseException]:

@@ -91,7 +91,7 @@ class ConnectionPool:
         self._close(self.idle)
         self.idle = []
 
-    def doubt(self, connection: UpstreamConnection) -> None:
+    def suspect(self, connection: UpstreamConnection) -> None:
         """Close idle connections that are likely to be dead, since ``connection`` was found dead.
 
         What ended it without a packet (a firewall that forgot it, a lost route) has probably ended

@@ -23,12 +23,11 @@ from gemproxy.buffer_list import BufferList
 from gemproxy.core.errors import FailureKind, UpstreamFailed
 from gemproxy.deadlines import Deadlines
 from gemproxy.tcp_keepalive import gone_after, unacknowledged
-from gemproxy.upstream.answer import Answer
 from gemproxy.upstream.connection import UpstreamConnection
 from gemproxy.upstream.content_coding import (
-    LEAST_PIECE,
+    MIN_PIECE_COST,
     PIECE_BYTES,
-    Compressed,
+    CodingError,
     Decoder,
     UnknownCoding,
     decoder_of,
@@ -39,9 +38,9 @@ from gemproxy.upstream.pool import ConnectionPool
 from gemproxy.upstream.upload import Upload
 
 #: RFC 9110 section 15.5.9: the server got no request in time and closes the connection.
-_HEARD_NOTHING = 408
+_REQUEST_TIMEOUT = 408
 #: A longer body is written in pieces, and not copied behind the head.
-_AT_ONCE = 64 * 1024
+_SMALL_BODY = 64 * 1024
 
 
 class Limits(Struct, frozen=True):
@@ -63,13 +62,13 @@ class PooledResponse(UpstreamExchange):
     __slots__ = (
         "_answered",
         "_body",
+        "_body_began",
         "_deadline",
         "_deadlines",
         "_decoder",
         "_done",
         "_failure",
         "_head",
-        "_heard",
         "_limits",
         "_paused",
         "_receive",
@@ -91,7 +90,7 @@ class PooledResponse(UpstreamExchange):
         deadline: float,
     ) -> None:
         # Called by name, since super() costs as much as two further calls.
-        UpstreamExchange.__init__(self, pool, Answer())
+        UpstreamExchange.__init__(self, pool)
         self._head = head
         self._body = body
         self._seconds = seconds
@@ -103,7 +102,7 @@ class PooledResponse(UpstreamExchange):
         #: The HTTP status; 0 until the headers are complete.
         self.status = 0
         # Whether any byte of the body was received.
-        self._heard = False
+        self._body_began = False
         self._answered: Deferred[PooledResponse] | None = None
         self._done: Deferred[None] | None = None
         self._receive: Callable[[bytes], None] | None = None
@@ -117,7 +116,7 @@ class PooledResponse(UpstreamExchange):
 
     def send(self) -> Deferred[PooledResponse]:
         """Send the request. Fires with this object when the headers are complete. Call it once."""
-        answered: Deferred[PooledResponse] = Deferred(self._leave)
+        answered: Deferred[PooledResponse] = Deferred(self._cancel)
         self._answered = answered
         self._deadlines.watch(self)
         self.begin()
@@ -130,24 +129,24 @@ class PooledResponse(UpstreamExchange):
         """Names are in lower case; of repeated headers the last one counts."""
         return {
             name.decode("latin-1").lower(): value.decode("latin-1")
-            for name, value in self.answer.headers
+            for name, value in self.parser.headers
         }
 
     def take(self, limit: int) -> bytes:
         """Return the whole body if it was received with its headers, as most are; else ``b""``."""
-        answer = self.answer
+        parser = self.parser
         if (
-            not answer.complete
-            or not answer.pieces
+            not parser.complete
+            or not parser.pieces
             or self._failure is not None
             or self._decoder is not None
         ):
             return b""
         self._settled = True
         self._deadlines.release(self)
-        body = answer.take()
+        body = parser.take()
         if len(body) > limit:
-            self._distrust()
+            self._close_connection()
             raise UpstreamFailed(FailureKind.TOO_LARGE)
         return body
 
@@ -158,7 +157,7 @@ class PooledResponse(UpstreamExchange):
 
     def stream(self, receive: Callable[[bytes], None]) -> Deferred[None]:
         """Pass the body to ``receive`` as it arrives, in one call for each read of the socket."""
-        done: Deferred[None] = Deferred(self._leave)
+        done: Deferred[None] = Deferred(self._cancel)
         self._done, self._receive = done, receive
         self._hand_over()
         self._flow()
@@ -176,7 +175,7 @@ class PooledResponse(UpstreamExchange):
         self._paused = False
         if self._settled:
             return
-        if self._heard:
+        if self._body_began:
             self._silent_at = self._seconds() + self._limits.idle
             self._deadlines.watch(self)
         self._hand_over()
@@ -185,8 +184,8 @@ class PooledResponse(UpstreamExchange):
     def abort(self) -> None:
         """Close the connection. A waiting reader gets a :class:`CancelledError`."""
         done = self._done
-        self._leave(done)
-        self._distrust()
+        self._cancel(done)
+        self._close_connection()
         if done is not None:
             done.errback(CancelledError())
 
@@ -194,7 +193,7 @@ class PooledResponse(UpstreamExchange):
 
     def write_to(self, connection: UpstreamConnection) -> None:
         transport, body = connection.transport, self._body
-        if isinstance(body, bytes) and len(body) <= _AT_ONCE:
+        if isinstance(body, bytes) and len(body) <= _SMALL_BODY:
             self.sent = True
             send(transport, self._head + body)
         else:
@@ -206,30 +205,30 @@ class PooledResponse(UpstreamExchange):
         self.sent = True
 
     def advance(self) -> None:
-        answer = self.answer
-        if answer.pieces and not answer.complete:
+        parser = self.parser
+        if parser.pieces and not parser.complete:
             self._silent_at = self._seconds() + self._limits.idle
-            if not self._heard:
-                self._heard = True
+            if not self._body_began:
+                self._body_began = True
                 self._deadlines.watch(self)
         answered = self._answered
         if answered is None:
             self._hand_over()
-        elif answer.status:
-            if answer.status == _HEARD_NOTHING and self.reused:
+        elif parser.status:
+            if parser.status == _REQUEST_TIMEOUT and self.reused:
                 # The server gave up waiting on the idle connection before it got this request.
-                self._heard = False
+                self._body_began = False
                 self._silent_at = self._seconds() + self._limits.first_byte
                 self._deadlines.watch(self)
-                self.again()
+                self.resend()
                 return
-            if answer.coding is not None and not self._decodes(answer.coding):
+            if parser.coding is not None and not self._set_decoder(parser.coding):
                 return
             self._answered = None
-            self.status = answer.status
+            self.status = parser.status
             # The caller may begin to read within this call.
             answered.callback(self)
-            if not answer.complete:
+            if not parser.complete:
                 self._flow()
 
     def fail(self, failure: Failure) -> None:
@@ -256,14 +255,16 @@ class PooledResponse(UpstreamExchange):
         """The next limit, if nothing more is received before."""
         silent_at, deadline = self._silent_at, self._deadline
         return (
-            silent_at if silent_at < deadline and not (self._paused and self._heard) else deadline
+            silent_at
+            if silent_at < deadline and not (self._paused and self._body_began)
+            else deadline
         )
 
     def expire(self, now: float) -> None:
         """Close the connection, and fail with the limit that was reached."""
         if now >= self._deadline:
             expired = DEADLINE
-        elif not self._heard:
+        elif not self._body_began:
             expired = FIRST_BYTE
         else:
             expired = IDLE
@@ -271,9 +272,9 @@ class PooledResponse(UpstreamExchange):
         connection = self.connection
         if connection is None:
             failed.detail = "while connecting"
-        elif not self._heard and unacknowledged(connection.transport):
+        elif not self._body_began and unacknowledged(connection.transport):
             failed.detail, failed.spares_key = "the other side did not acknowledge it", True
-            self._pool.doubt(connection)
+            self._pool.suspect(connection)
         self.abandon()
         self._deadlines.release(self)
         self.fail(Failure(failed))
@@ -283,7 +284,7 @@ class PooledResponse(UpstreamExchange):
 
         Twisted does not tell a reset from a peer that stopped answering.
         """
-        patience = self._limits.idle if self._heard else self._limits.first_byte
+        patience = self._limits.idle if self._body_began else self._limits.first_byte
         silent = self._seconds() - (self._silent_at - patience)
         return silent if silent >= gone_after(self._pool.keepalive) - 1.0 else 0.0
 
@@ -294,19 +295,19 @@ class PooledResponse(UpstreamExchange):
         done, receive = self._done, self._receive
         if done is None or receive is None or (self._paused and self._failure is None):
             return
-        answer = self.answer
-        pieces, decoder = answer.pieces, self._decoder
+        parser = self.parser
+        pieces, decoder = parser.pieces, self._decoder
         if pieces or decoder is not None:
             try:
                 if decoder is None:
-                    receive(pieces.pop() if len(pieces) == 1 else answer.take())
+                    receive(pieces.pop() if len(pieces) == 1 else parser.take())
                 else:
                     self._decode(decoder, receive)
             except Exception:  # noqa: BLE001 - the receiver's failure ends this exchange, and says why
                 if self._settled:
                     return
                 self._settle()
-                self._distrust()
+                self._close_connection()
                 done.errback(Failure())
                 return
         if self._settled or self._turn is not None:
@@ -314,18 +315,20 @@ class PooledResponse(UpstreamExchange):
         if self._failure is not None:
             self._settle()
             done.errback(self._failure)
-        elif answer.complete and not pieces and (decoder is None or self._decoded(decoder, done)):
+        elif (
+            parser.complete and not pieces and (decoder is None or self._is_decoded(decoder, done))
+        ):
             self._settle()
             done.callback(None)
 
     # -- content codings -------------------------------------------------------------------------
 
-    def _decodes(self, coding: bytes) -> bool:
+    def _set_decoder(self, coding: bytes) -> bool:
         """Set up the decoder of ``coding``; if it is unknown, fail and return ``False``."""
         try:
             self._decoder = decoder_of(coding)
         except UnknownCoding:
-            self._distrust()
+            self._close_connection()
             self.fail(Failure())
             return False
         return True
@@ -335,7 +338,7 @@ class PooledResponse(UpstreamExchange):
 
         Long work continues in further turns of the reactor; until then the socket is not read.
         """
-        decoder.feed(self.answer.take())
+        decoder.feed(self.parser.take())
         if self._turn is not None:
             return
         left = PIECE_BYTES
@@ -346,10 +349,10 @@ class PooledResponse(UpstreamExchange):
                     self._flow()
                     return
                 piece = decoder.take()
-                left -= max(len(piece), LEAST_PIECE)
+                left -= max(len(piece), MIN_PIECE_COST)
                 if piece:
                     receive(piece)
-        except Compressed as error:
+        except CodingError as error:
             detail = str(error)
             raise UpstreamFailed(FailureKind.GARBAGE, detail=detail, spares_key=True) from None
 
@@ -358,7 +361,7 @@ class PooledResponse(UpstreamExchange):
         self._hand_over()
         self._flow()
 
-    def _decoded(self, decoder: Decoder, done: Deferred[None]) -> bool:
+    def _is_decoded(self, decoder: Decoder, done: Deferred[None]) -> bool:
         """Return whether all was passed on; fail if the coding ends too early."""
         if decoder.complete:
             return True
@@ -371,7 +374,7 @@ class PooledResponse(UpstreamExchange):
     def _flow(self) -> None:
         """Read the socket only while a reader takes the bytes."""
         connection = self.connection
-        if connection is None or self.answer.complete or self._settled:
+        if connection is None or self.parser.complete or self._settled:
             return
         if self._paused or self._done is None or self._turn is not None:
             connection.pause()
@@ -386,15 +389,15 @@ class PooledResponse(UpstreamExchange):
         if turn is not None:
             turn.cancel()
 
-    def _leave(self, _: object) -> None:
+    def _cancel(self, _: object) -> None:
         """Stop, since nobody waits for the response."""
         self._settle()
         self.abandon()
 
-    def _distrust(self) -> None:
+    def _close_connection(self) -> None:
         """Close the connection, also after the end of the response: the response was not usable."""
         if self.connection is not None:
-            self.connection.distrust(self)
+            self.connection.close_unless_reused(self)
 
 
 class Collected:

@@ -46,7 +46,7 @@ class Upload:
                 return
         self._done()
         self._transport.unregisterProducer()
-        self._let_go()
+        self._drop_body()
 
     def _next(self) -> bytes | memoryview:
         """Return the next piece: a view of a long part, or several short parts joined."""
@@ -62,9 +62,9 @@ class Upload:
 
     def stopProducing(self) -> None:
         """The connection has ended. The exchange learns it from the connection."""
-        self._let_go()
+        self._drop_body()
 
-    def _let_go(self) -> None:
+    def _drop_body(self) -> None:
         """Drop the references to the body and its owner.
 
         Twisted keeps a TLS producer in a reference cycle, which lives until the next garbage

@@ -10,7 +10,7 @@ from twisted.internet.error import ConnectError, ConnectionRefusedError, NoRoute
 from twisted.internet.task import Clock
 
 from gemproxy.upstream import dialing
-from gemproxy.upstream.dialing import STAGGER_SECONDS, AddressesEndpoint, NobodyAnswered
+from gemproxy.upstream.dialing import STAGGER_SECONDS, AddressesEndpoint, AllAddressesFailed
 from gemproxy.upstream.exhaustion import Exhausted
 
 ADDRESSES = [
@@ -94,7 +94,7 @@ def test_the_next_address_is_tried_at_once_after_one_that_refuses(host):
     host.tried["192.0.2.1"].errback(os_error(errno.ECONNREFUSED, ConnectionRefusedError))
     host.clock.advance(0)
     host.tried["192.0.2.2"].errback(os_error(errno.EHOSTUNREACH))
-    assert isinstance(host.error, NobodyAnswered)
+    assert isinstance(host.error, AllAddressesFailed)
     (told,) = host.error.args
     assert told.split("; ") == [
         "2001:db8::1: Network is unreachable",

@@ -11,7 +11,7 @@ from gemproxy.core.interfaces import UpstreamRequest
 from gemproxy.secret import Secret
 from gemproxy.upstream.client import GeminiUpstream
 from gemproxy.upstream.endpoint import UpstreamEndpoint
-from gemproxy.upstream.names import Names
+from gemproxy.upstream.resolver import Resolver
 from gemproxy.upstream.tunnel import TunnelRefused
 
 
@@ -32,7 +32,7 @@ async def test_the_proxy_is_asked_for_host_and_port(base_url, target):
         lambda connection, _: connection.transport.write(b"HTTP/1.1 407 No\r\n\r\n")
     )
     settings = UpstreamSettings(base_url=base_url, http_proxy=proxy.listen(reactor))
-    endpoint = UpstreamEndpoint(reactor, settings, Names(reactor))
+    endpoint = UpstreamEndpoint(reactor, settings, Resolver(reactor))
     with pytest.raises(TunnelRefused, match="407"):
         await endpoint.connect(Factory.forProtocol(Protocol))
     assert proxy.connections[0].requests[0].startswith(b"CONNECT %b HTTP/1.1\r\n" % target)

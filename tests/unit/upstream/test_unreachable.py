@@ -28,7 +28,7 @@ from gemproxy.providers.base import classify_failure
 from gemproxy.secret import Secret
 from gemproxy.upstream.client import GeminiUpstream
 from gemproxy.upstream.connection import UpstreamConnection
-from gemproxy.upstream.names import Names
+from gemproxy.upstream.resolver import Resolver
 
 GET = UpstreamRequest(b"GET", b"/v1beta/models", Secret("test-key-0123456789abcdef"))
 PASSWORD = "proxy-password-0123456789"
@@ -376,7 +376,7 @@ def raising(error):
     ],
 )
 async def test_a_name_without_an_address(stage, number, text):
-    names = Names(stage.reactor, 60.0, raising(socket.gaierror(number, text)))
+    names = Resolver(stage.reactor, 60.0, raising(socket.gaierror(number, text)))
     failed = await stage.failure(names, base_url="https://nowhere.example")
     assert failed.kind is FailureKind.DNS
     assert failed.detail == f"name look-up of nowhere.example failed: {text}"
@@ -385,7 +385,7 @@ async def test_a_name_without_an_address(stage, number, text):
 @pytest_twisted.ensureDeferred
 async def test_a_name_server_that_hangs_has_the_connect_timeout(stage):
     release = threading.Event()
-    names = Names(stage.reactor, 60.0, lambda *_: release.wait(60) and looked_up("127.0.0.1"))
+    names = Resolver(stage.reactor, 60.0, lambda *_: release.wait(60) and looked_up("127.0.0.1"))
     began = stage.reactor.seconds()
     failed = await stage.failure(
         names, base_url="https://slow.example", connect_timeout_seconds=0.3
@@ -399,7 +399,7 @@ async def test_a_name_server_that_hangs_has_the_connect_timeout(stage):
 @pytest_twisted.ensureDeferred
 async def test_whoever_leaves_during_a_look_up_leaves_nothing_behind(stage):
     release = threading.Event()
-    names = Names(stage.reactor, 60.0, lambda *_: release.wait(60) and looked_up("127.0.0.1"))
+    names = Resolver(stage.reactor, 60.0, lambda *_: release.wait(60) and looked_up("127.0.0.1"))
     client = stage.client(names, base_url="http://slow.example")
     before = stage.reactor.getDelayedCalls()
     sent = client.fetch(GET, 100)
@@ -442,7 +442,7 @@ def unused_port():
 
 @pytest_twisted.ensureDeferred
 async def test_every_address_is_named_with_what_it_did(stage):
-    names = Names(
+    names = Resolver(
         stage.reactor,
         60.0,
         lambda *_: looked_up("127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4"),
@@ -459,7 +459,7 @@ async def test_every_address_is_named_with_what_it_did(stage):
 async def test_the_next_address_is_tried_where_one_refuses(stage):
     server = script(ok(b"{}"))
     port = stage.listen(server)
-    names = Names(stage.reactor, 60.0, lambda *_: looked_up("127.0.0.9", "127.0.0.1"))
+    names = Resolver(stage.reactor, 60.0, lambda *_: looked_up("127.0.0.9", "127.0.0.1"))
     client = stage.client(names, base_url=f"http://some.example:{port}")
     assert (await client.fetch(GET, 10)).body == b"{}"
     assert b"Host: some.example:%d\r\n" % port in server.connections[0].requests[0]
@@ -467,7 +467,7 @@ async def test_the_next_address_is_tried_where_one_refuses(stage):
 
 @pytest_twisted.ensureDeferred
 async def test_an_address_that_is_no_host_is_unreachable(stage):
-    names = Names(stage.reactor, 60.0, lambda *_: looked_up("255.255.255.255"))
+    names = Resolver(stage.reactor, 60.0, lambda *_: looked_up("255.255.255.255"))
     failed = await stage.failure(names, base_url="http://some.example:81")
     assert failed.kind is FailureKind.UNREACHABLE
     assert failed.detail.startswith("255.255.255.255: ")
@@ -476,7 +476,7 @@ async def test_an_address_that_is_no_host_is_unreachable(stage):
 @pytest_twisted.ensureDeferred
 async def test_an_address_that_has_ipv6_where_there_is_none_is_not_our_own_want(stage):
     """Connecting to IPv6 without IPv6 says that the address cannot be assigned."""
-    names = Names(stage.reactor, 60.0, lambda *_: looked_up("2001:db8::1", "127.0.0.1"))
+    names = Resolver(stage.reactor, 60.0, lambda *_: looked_up("2001:db8::1", "127.0.0.1"))
     failed = await stage.failure(names, base_url=f"http://some.example:{unused_port()}")
     assert failed.kind is FailureKind.REFUSED
     assert "127.0.0.1: Connection refused" in failed.detail

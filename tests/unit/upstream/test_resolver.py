@@ -14,15 +14,15 @@ from twisted.internet.task import Clock, deferLater
 from twisted.logger import globalLogPublisher
 
 from gemproxy.upstream.exhaustion import Exhausted
-from gemproxy.upstream.names import (
-    DOUBT_SECONDS,
+from gemproxy.upstream.resolver import (
     HUNG_SECONDS,
-    MOST_ADDRESSES,
-    MOST_FOR_ONE_NAME,
-    MOST_THREADS,
+    MAX_ADDRESSES,
+    MAX_THREADS,
+    MAX_THREADS_PER_NAME,
+    STALE_AT_ONCE_SECONDS,
     STALE_SECONDS,
-    NameNotFound,
-    Names,
+    NameLookupFailed,
+    Resolver,
 )
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
@@ -83,7 +83,7 @@ def machine():
 
 def names(machine, *answers, max_age=60.0):
     system = System(*answers)
-    made = Names(machine, max_age, system)
+    made = Resolver(machine, max_age, system)
     return made, system
 
 
@@ -144,7 +144,7 @@ def test_addresses_of_both_families_take_turns_and_are_bounded(machine):
     machine.run()
     addresses = [address for _, address in told.result]
     assert addresses[:5] == ["2001:db8::1", "192.0.2.1", "2001:db8::2", "192.0.2.2", "2001:db8::3"]
-    assert len(addresses) == MOST_ADDRESSES
+    assert len(addresses) == MAX_ADDRESSES
 
 
 # -- failures ------------------------------------------------------------------------------------
@@ -163,7 +163,7 @@ def test_a_name_that_is_not_found_says_why_and_is_asked_for_again(machine, error
     told = [ask(made), ask(made)]
     machine.run()
     for each in told:
-        assert isinstance(each.error, NameNotFound)
+        assert isinstance(each.error, NameLookupFailed)
         assert str(each.error) == text
     later = ask(made)
     machine.run()
@@ -174,7 +174,7 @@ def test_an_empty_answer_is_no_address(machine):
     made, _ = names(machine, [])
     told = ask(made)
     machine.run()
-    assert isinstance(told.error, NameNotFound)
+    assert isinstance(told.error, NameLookupFailed)
 
 
 def test_an_old_answer_serves_while_the_name_servers_do_not(machine):
@@ -189,7 +189,7 @@ def test_an_old_answer_serves_while_the_name_servers_do_not(machine):
     assert ask(made).result == [(V4, "192.0.2.1")]
     machine.run()
     assert len(system.asked) == 3
-    machine.advance(DOUBT_SECONDS)
+    machine.advance(STALE_AT_ONCE_SECONDS)
     later = ask(made)
     assert later.results == []
     machine.run()
@@ -197,7 +197,7 @@ def test_an_old_answer_serves_while_the_name_servers_do_not(machine):
     machine.advance(STALE_SECONDS)
     too_late = ask(made)
     machine.run()
-    assert isinstance(too_late.error, NameNotFound)
+    assert isinstance(too_late.error, NameLookupFailed)
 
 
 def test_the_log_tells_once_a_minute_that_an_old_answer_serves(machine):
@@ -208,7 +208,7 @@ def test_the_log_tells_once_a_minute_that_an_old_answer_serves(machine):
     globalLogPublisher.addObserver(events.append)
     try:
         for _ in range(12):
-            machine.advance(61 if not events else DOUBT_SECONDS + 1)
+            machine.advance(61 if not events else STALE_AT_ONCE_SECONDS + 1)
             ask(made)
             machine.run()
     finally:
@@ -226,7 +226,7 @@ def test_a_name_that_does_not_exist_any_more_has_no_old_answer(machine):
     machine.advance(61)
     told = ask(made)
     machine.run()
-    assert isinstance(told.error, NameNotFound)
+    assert isinstance(told.error, NameLookupFailed)
 
 
 def test_an_old_answer_also_serves_where_a_forgotten_name_is_not_found_for_now(machine):
@@ -304,16 +304,16 @@ def test_look_ups_that_hang_do_not_become_more_and_more(machine, hanging):
     for _ in range(300):
         told.append(ask(made))
         machine.advance(1)
-    assert threading.active_count() - before == MOST_FOR_ONE_NAME
+    assert threading.active_count() - before == MAX_THREADS_PER_NAME
     told += [ask(made, f"name-{number}") for number in range(50)]
     for _ in range(20):
         made.forget()
-    assert threading.active_count() - before <= MOST_THREADS
+    assert threading.active_count() - before <= MAX_THREADS
     for each in told:
         each.deferred.cancel()
     hanging.set()
     with suppress(AssertionError):
-        machine.run(MOST_THREADS)
+        machine.run(MAX_THREADS)
     assert all(each.result.check(CancelledError) for each in told)
 
 
@@ -342,9 +342,9 @@ def test_whoever_waits_at_a_dead_name_server_gets_the_answer_of_the_new_one(mach
 def test_what_waits_for_a_thread_gets_one(machine, hanging):
     made, system = names(machine, found("192.0.2.1"))
     system.hang = hanging
-    told = [ask(made, f"name-{number}") for number in range(MOST_THREADS + 3)]
+    told = [ask(made, f"name-{number}") for number in range(MAX_THREADS + 3)]
     hanging.set()
-    machine.run(MOST_THREADS)
+    machine.run(MAX_THREADS)
     machine.run(3)
     assert [each.result for each in told] == [[(V4, "192.0.2.1")]] * len(told)
 
@@ -378,7 +378,7 @@ async def test_on_the_real_reactor_its_own_threads_are_left_alone():
         release.wait(60)
         return found("192.0.2.1")
 
-    made = Names(reactor, 60.0, slow)
+    made = Resolver(reactor, 60.0, slow)
     told = [made.addresses("h", 5.0) for _ in range(20)]
     pool = reactor.getThreadPool()
     assert pool.working == []

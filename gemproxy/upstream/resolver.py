@@ -27,21 +27,21 @@ from twisted.logger import Logger
 from gemproxy.upstream.exhaustion import Exhausted, exhaustion_of
 
 #: Longest time that a result is fresh, whatever the maximum age of connections is.
-MOST_SECONDS = 60.0
+MAX_FRESH_SECONDS = 60.0
 #: How long a stale result is used while look-ups fail.
 STALE_SECONDS = 86_400.0
 #: After a failed or hanging look-up, a stale result is given at once for this time.
-DOUBT_SECONDS = 10.0
+STALE_AT_ONCE_SECONDS = 10.0
 #: After this time a look-up counts as hanging, and another one may start.
 HUNG_SECONDS = 10.0
 #: Threads for all names, and for one name.
-MOST_THREADS = 8
-MOST_FOR_ONE_NAME = 2
+MAX_THREADS = 8
+MAX_THREADS_PER_NAME = 2
 #: The settings have two names at most; names of earlier settings are kept too.
-_MOST_NAMES = 16
-_TELL_SECONDS = 60.0
+_MAX_NAMES = 16
+_LOG_SECONDS = 60.0
 #: Each address may become a socket.
-MOST_ADDRESSES = 16
+MAX_ADDRESSES = 16
 
 #: The result of ``socket.getaddrinfo``; the family and the address are used.
 _Found = list[tuple[Any, ...]]
@@ -52,7 +52,7 @@ _NO_SUCH_NAME = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", sock
 _NEVER = float("-inf")
 
 
-class NameNotFound(DNSLookupError):
+class NameLookupFailed(DNSLookupError):
     """The name has no address, or the look-up failed; the text says which.
 
     ``number`` is ``getaddrinfo``'s error, such as ``socket.EAI_NONAME``; 0 if there is none.
@@ -75,15 +75,15 @@ class _Name(Struct, eq=False):
     fresh_until: float = _NEVER
     stale_until: float = _NEVER
     #: Until this time a stale result is given at once, since the last look-up failed.
-    doubted_until: float = _NEVER
+    stale_at_once_until: float = _NEVER
     #: Time of the last log line about stale addresses.
-    told_at: float = _NEVER
+    logged_at: float = _NEVER
     waiting: list[Deferred[list[Address]]] = field(default_factory=list)
     #: Start times of the running look-ups.
     running: list[float] = field(default_factory=list)
 
 
-class Names:
+class Resolver:
     """Looks up names; ``look_up`` is ``socket.getaddrinfo`` or a substitute.
 
     A result is fresh for ``max_age`` seconds, at most a minute. It is used for a day while look-ups
@@ -97,7 +97,7 @@ class Names:
     def __init__(
         self,
         reactor: Any,
-        max_age: float = MOST_SECONDS,
+        max_age: float = MAX_FRESH_SECONDS,
         look_up: Callable[..., _Found] | None = None,
     ) -> None:
         self._reactor = reactor
@@ -110,27 +110,27 @@ class Names:
     def addresses(self, host: str, patience: float) -> Deferred[list[Address]]:
         """Return the addresses of ``host``, best first.
 
-        Fails with :class:`NameNotFound`, or :class:`~gemproxy.upstream.exhaustion.Exhausted`. A
+        Fails with :class:`NameLookupFailed`, or :class:`~gemproxy.upstream.exhaustion.Exhausted`. A
         stale result is given after ``patience`` seconds without a fresh one.
         """
         now = self._reactor.seconds()
         name = self._names.get(host)
         if name is None:
             name = self._names[host] = _Name(host)
-            while len(self._names) > _MOST_NAMES:
+            while len(self._names) > _MAX_NAMES:
                 del self._names[next(iter(self._names))]
         if now < name.fresh_until:
             return succeed(name.addresses)
         self._begin(name, now)
         stale = now < name.stale_until
-        if stale and now < name.doubted_until:
+        if stale and now < name.stale_at_once_until:
             return succeed(name.addresses)
         waiting: Deferred[list[Address]] = Deferred(name.waiting.remove)
         name.waiting.append(waiting)
         if stale:
 
             def outdated(_failure: object, seconds: float) -> list[Address]:
-                self._doubt(name, f"no answer in {seconds:g} s")
+                self._use_stale(name, f"no answer in {seconds:g} s")
                 return name.addresses
 
             waiting.addTimeout(patience, self._reactor, outdated)
@@ -143,7 +143,7 @@ class Names:
                 host,
                 old.addresses,
                 stale_until=old.stale_until,
-                told_at=old.told_at,
+                logged_at=old.logged_at,
                 waiting=old.waiting,
             )
             old.waiting = []
@@ -156,9 +156,9 @@ class Names:
     def _begin(self, name: _Name, now: float) -> None:
         """Start a look-up of ``name`` unless one is running, or queue it for a free thread."""
         running = name.running
-        if running and (now < running[-1] + HUNG_SECONDS or len(running) >= MOST_FOR_ONE_NAME):
+        if running and (now < running[-1] + HUNG_SECONDS or len(running) >= MAX_THREADS_PER_NAME):
             return
-        if self._busy >= MOST_THREADS:
+        if self._busy >= MAX_THREADS:
             if name not in self._queue:
                 self._queue = [each for each in self._queue if self._names.get(each.host) is each]
                 self._queue.append(name)
@@ -177,9 +177,9 @@ class Names:
         """Runs in a thread."""
         result: list[Address] | Exception
         try:
-            result = _usable(self._look_up(name.host, None, 0, socket.SOCK_STREAM))
+            result = _interleaved(self._look_up(name.host, None, 0, socket.SOCK_STREAM))
         except Exception as error:  # noqa: BLE001 - told to those who wait
-            result = _told(name.host, error)
+            result = _lookup_error(name.host, error)
         # The reactor may have stopped by now.
         with suppress(Exception):
             self._reactor.callFromThread(self._ended, name, began, result)
@@ -194,31 +194,31 @@ class Names:
             return
         now = self._reactor.seconds()
         name.addresses = result
-        name.fresh_until = now + min(self.max_age, MOST_SECONDS)
+        name.fresh_until = now + min(self.max_age, MAX_FRESH_SECONDS)
         name.stale_until = now + STALE_SECONDS
-        name.doubted_until = _NEVER
-        for waiting in _taken(name):
+        name.stale_at_once_until = _NEVER
+        for waiting in _take_waiting(name):
             waiting.callback(result)
 
     def _failed(self, name: _Name, error: Exception) -> None:
         now = self._reactor.seconds()
-        if isinstance(error, NameNotFound) and error.number in _NO_SUCH_NAME:
+        if isinstance(error, NameLookupFailed) and error.number in _NO_SUCH_NAME:
             name.fresh_until = name.stale_until = _NEVER
         elif now < name.stale_until:
-            self._doubt(name, str(error))
-            for waiting in _taken(name):
+            self._use_stale(name, str(error))
+            for waiting in _take_waiting(name):
                 waiting.callback(name.addresses)
             return
         if not name.running:
-            for waiting in _taken(name):
+            for waiting in _take_waiting(name):
                 waiting.errback(error)
 
-    def _doubt(self, name: _Name, why: str) -> None:
+    def _use_stale(self, name: _Name, why: str) -> None:
         """Give the stale result at once for some seconds."""
         now = self._reactor.seconds()
-        name.doubted_until = now + DOUBT_SECONDS
-        if now >= name.told_at + _TELL_SECONDS:
-            name.told_at = now
+        name.stale_at_once_until = now + STALE_AT_ONCE_SECONDS
+        if now >= name.logged_at + _LOG_SECONDS:
+            name.logged_at = now
             self._log.warn(
                 "a name could not be looked up, its old addresses serve on",
                 host=name.host,
@@ -226,13 +226,13 @@ class Names:
             )
 
 
-def _taken(name: _Name) -> Iterator[Deferred[list[Address]]]:
+def _take_waiting(name: _Name) -> Iterator[Deferred[list[Address]]]:
     """Iterate over the waiting Deferreds; firing one may cancel another."""
     waiting, name.waiting = name.waiting, []
     return (each for each in tuple(waiting) if not each.called)
 
 
-def _usable(found: _Found) -> list[Address]:
+def _interleaved(found: _Found) -> list[Address]:
     """The addresses without duplicates, with alternating families.
 
     So broken IPv6 costs one failed attempt and not one for each address (RFC 8305 section 4).
@@ -251,18 +251,18 @@ def _usable(found: _Found) -> list[Address]:
     while preferred or others:
         mixed += preferred[:1] + others[:1]
         del preferred[:1], others[:1]
-    return mixed[:MOST_ADDRESSES]
+    return mixed[:MAX_ADDRESSES]
 
 
-def _told(host: str, error: Exception) -> Exception:
+def _lookup_error(host: str, error: Exception) -> Exception:
     """The error of a failed look-up. Runs in the look-up's thread."""
     exhausted = exhaustion_of(error) or _no_descriptor_left()
     if exhausted is not None:
         return exhausted
     if isinstance(error, OSError):
         text = error.strerror or str(error)
-        return NameNotFound(f"name look-up of {host} failed: {text}", error.errno or 0)
-    return NameNotFound(f"name look-up of {host} failed: {error}")
+        return NameLookupFailed(f"name look-up of {host} failed: {text}", error.errno or 0)
+    return NameLookupFailed(f"name look-up of {host} failed: {error}")
 
 
 def _no_descriptor_left() -> Exception | None:

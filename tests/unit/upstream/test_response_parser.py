@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemproxy.upstream import answer as answer_module
-from gemproxy.upstream.answer import MAX_OVERHEAD_BYTES, Answer, NotHttp
+from gemproxy.upstream import response_parser
+from gemproxy.upstream.response_parser import MAX_OVERHEAD_BYTES, NotHttp, ResponseParser
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -19,7 +19,7 @@ def feed(answer, reads):
 
 
 def read(wire):
-    answer = Answer()
+    answer = ResponseParser()
     answer.feed(wire)
     return answer
 
@@ -76,7 +76,7 @@ WHOLE = {
 @given(st.sampled_from(sorted(WHOLE)), st.data())
 def test_wherever_an_answer_is_cut_it_is_the_same(name, data):
     wire, status, body, keep_alive = WHOLE[name]
-    answer, got, rest = Answer(), b"", wire
+    answer, got, rest = ResponseParser(), b"", wire
     while rest:
         size = data.draw(st.integers(1, len(rest)))
         answer.feed(rest[:size])
@@ -133,7 +133,7 @@ GARBAGE = {
 def test_what_can_be_read_in_two_ways_is_not_read(name):
     wire = GARBAGE[name]
     for cut in (1, len(wire)):
-        answer = Answer()
+        answer = ResponseParser()
         with pytest.raises(NotHttp):
             feed(answer, (wire[place : place + cut] for place in range(0, len(wire), cut)))
         assert not answer.complete
@@ -142,7 +142,7 @@ def test_what_can_be_read_in_two_ways_is_not_read(name):
 @given(st.binary(max_size=300), st.binary(max_size=300))
 def test_bytes_of_any_kind_are_read_or_refused(one, two):
     for beginning in (b"", b"HTTP/1.1 200 OK\r\n", CHUNKED):
-        answer = Answer()
+        answer = ResponseParser()
         try:
             for data in (beginning + one, two):
                 if data and not answer.complete:
@@ -194,7 +194,7 @@ def test_what_follows_an_answer_spoils_the_connection_not_the_answer(end, excess
     ],
 )
 def test_what_is_no_body_has_a_limit(head, endless):
-    answer, fed = Answer(), []
+    answer, fed = ResponseParser(), []
     if head:
         answer.feed(head)
 
@@ -268,11 +268,11 @@ def test_a_usual_head_is_taken_just_as_the_parser_would(first, lines, rest, cut)
     assert verdict(reads) == verdict(reads, usual=re.compile(rb"(?!)"))
 
 
-def verdict(reads, usual=answer_module._USUAL_HEAD):
+def verdict(reads, usual=response_parser._USUAL_HEAD):
     """What becomes of an answer when ``usual`` tells which heads need no closer look."""
-    answer, refused = Answer(), False
+    answer, refused = ResponseParser(), False
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(answer_module, "_USUAL_HEAD", usual)
+        patch.setattr(response_parser, "_USUAL_HEAD", usual)
         try:
             for data in reads:
                 if not answer.complete:
@@ -304,7 +304,7 @@ GOOGLES_HEAD = (
 
 
 def test_a_head_of_googles_takes_the_short_way():
-    assert answer_module._USUAL_HEAD.match(GOOGLES_HEAD + b"\r\n")
+    assert response_parser._USUAL_HEAD.match(GOOGLES_HEAD + b"\r\n")
     assert read(GOOGLES_HEAD + b"\r\n{}").coding is None
 
 
@@ -314,5 +314,5 @@ def test_a_content_coding_takes_the_long_way_and_is_noted(name, place):
     lines = [GOOGLES_HEAD.split(b"\r\n")[0] + b"\r\n", GOOGLES_HEAD.partition(b"\r\n")[2]]
     head = b"".join([lines[0], *(lines[1:] if place else []), name + b": gzip\r\n"])
     head += b"" if place else lines[1]
-    assert not answer_module._USUAL_HEAD.match(head + b"\r\n")
+    assert not response_parser._USUAL_HEAD.match(head + b"\r\n")
     assert read(head + b"\r\n{}").coding == b"gzip"

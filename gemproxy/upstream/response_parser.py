@@ -46,15 +46,15 @@ class NotHttp(ParseError):
         super().__init__(reason, b"")
 
 
-class Answer:
+class ResponseParser:
     """The received part of one response. The connection calls ``feed``, the reader ``take``."""
 
     __slots__ = (
-        "_fruitless",
         "_head",
         "_head_bytes",
+        "_messages",
+        "_overhead",
         "_parser",
-        "_turns",
         "begun",
         "coding",
         "complete",
@@ -82,9 +82,9 @@ class Answer:
         self.on_body = self.pieces.append
         # Allow exactly one message per parser: its begin and its end pop one item each, and the
         # begin of a second message raises IndexError.
-        self._turns = [None, None]
-        self.on_message_begin = self.on_message_complete = self._turns.pop
-        self._fruitless = 0
+        self._messages = [None, None]
+        self.on_message_begin = self.on_message_complete = self._messages.pop
+        self._overhead = 0
         # The raw head, perhaps with bytes of the body behind it.
         self._head_bytes = b""
         self._head: Head | None = None
@@ -105,19 +105,19 @@ class Answer:
             parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
             self._parser = None
-            if self._turns:
+            if self._messages:
                 raise _reason(error) from None
             self.keep_alive = False
-        if not self._turns:
+        if not self._messages:
             self.complete = True
             self._parser = None
         elif self.pieces:
             if not self.status:
                 raise NotHttp("an interim answer with a body")
-            self._fruitless = 0
+            self._overhead = 0
         else:
-            self._fruitless += len(data)
-            if self._fruitless > MAX_OVERHEAD_BYTES:
+            self._overhead += len(data)
+            if self._overhead > MAX_OVERHEAD_BYTES:
                 raise NotHttp("too much that is no body")
 
     def take(self) -> bytes:
@@ -184,7 +184,7 @@ class Answer:
             if status < 100 or status == 101:
                 raise NotHttp("a status that nobody asked for")
             # Allow the end of this message and the begin of another one.
-            self._turns += [None, None]
+            self._messages += [None, None]
             return
         usual = _USUAL_HEAD.match(self._head_bytes)
         if usual is not None:
