@@ -25,7 +25,7 @@ class Client:
 
 _ANONYMOUS = Client()
 #: The same, with an unknown token that was not seen before: it may be a guess.
-STRANGER = Client()
+UNKNOWN_CLIENT = Client()
 #: How many unknown tokens are remembered, by their digests.
 _MOST_KNOWN = 1024
 _MISSING = (
@@ -41,8 +41,8 @@ class TokenAuth:
     """Authenticates clients and the operator.
 
     ``anonymous`` admits clients without a token, or with an unknown one, because SDKs always send
-    one: :data:`STRANGER` is a client whose unknown token is new. ``admin_open`` admits everybody to
-    the admin API.
+    one; a client whose unknown token is new is :data:`UNKNOWN_CLIENT`. ``admin_open`` admits
+    everybody to the admin API.
 
     A token is found by its digest, so that the time of the look-up tells nothing about the token,
     and then compared in constant time.
@@ -81,7 +81,7 @@ class TokenAuth:
         if secret is not None and secret.matches(token):
             return client
         if self.open:
-            return _ANONYMOUS if self._is_known(digest) else STRANGER
+            return _ANONYMOUS if self._is_known(digest) else UNKNOWN_CLIENT
         raise Unauthorized(_WRONG)
 
     def _is_known(self, wrong: bytes) -> bool:

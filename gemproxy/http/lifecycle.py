@@ -30,7 +30,7 @@ from gemproxy.core.errors import (
     UnknownURL,
 )
 from gemproxy.core.events import RequestListener
-from gemproxy.http.auth import STRANGER, has_bearer_token
+from gemproxy.http.auth import UNKNOWN_CLIENT, has_bearer_token
 from gemproxy.http.auth_failures import AuthFailures
 from gemproxy.http.coroutine_runner import CoroutineRunner
 from gemproxy.http.response_writer import RequestWriter, lines, write_whole
@@ -238,7 +238,7 @@ class RequestLifecycle(Lifecycle):
         except Unauthorized:
             self._refuse_token(request)
             raise
-        if request.caller is STRANGER:
+        if request.caller is UNKNOWN_CLIENT:
             # It is served, but counts as a guess: the admin token may be tried here.
             self._failures.count(request, self._reactor.seconds())
         request.max_body_bytes = limits.max_body

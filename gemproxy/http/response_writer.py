@@ -1,4 +1,4 @@
-"""Answers on the wire: heads made in one piece, streams with back-pressure and heartbeats."""
+"""Write answers: whole ones with one write, streams with back-pressure and heartbeats."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _HEARTBEAT = b": heartbeat\n\n"
 
 
 class DateHeader:
-    """The ``Date`` header, worked out once a second; ``wall`` gives epoch time."""
+    """The headers ``Server`` and ``Date``, made once a second. ``wall`` returns epoch time."""
 
     def __init__(self, wall: Callable[[], float]) -> None:
         self._wall = wall
@@ -44,7 +44,7 @@ class DateHeader:
         self._line = b""
 
     def line(self, now: float) -> bytes:
-        """The header's line; ``now`` is monotonic time."""
+        """Return the headers as lines; ``now`` is monotonic time."""
         if now >= self._until:
             wall = self._wall()
             self._until = now + 1.0 - wall % 1.0
@@ -53,12 +53,12 @@ class DateHeader:
 
 
 def lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Names and values as they stand in a head."""
+    """Return ``headers`` as they are written in a head."""
     return b"".join([b"%b: %b\r\n" % header for header in headers])
 
 
 def _head(request: ProxyRequest, status: int, headers: bytes, now: float) -> bytes:
-    """Status line and headers, up to and with the empty line."""
+    """Return status line and headers, the empty line included."""
     return b"%b%b%b%b" % (
         _STATUS_LINES.get(status) or b"HTTP/1.1 %d Unknown\r\n" % status,
         request.channel.site.server_headers(now),
@@ -77,7 +77,7 @@ def write_whole(
 ) -> None:
     """Send a whole answer with one write, and end the request.
 
-    ``headers`` are :func:`lines`. A 304 tells the length of the body that the client has already
+    ``headers`` are :func:`lines`. A 304 has the length of the body that the client has cached
     (RFC 9110 section 15.4.5).
     """
     if request._disconnected:
@@ -99,10 +99,10 @@ class RequestWriter:
     ``headers`` are further :func:`lines` of every answer; ``heartbeat`` is the seconds of silence
     after which a stream gets a comment, 0 for none; ``headers_after`` those after which a stream
     that has not begun gets its head and the first comment, ``None`` for never. ``errors`` encodes
-    errors and ``scrub`` is the last look at one. Comments stand between events, because only whole
-    events are ever written.
+    errors, and ``scrub`` removes secrets from their bodies. Comments never split an event, because
+    only whole events are written.
 
-    ``opened`` tells whether a head is out, ``started`` whether anything of an answer is.
+    ``opened`` tells whether the head is written, ``started`` whether anything of the answer is.
     """
 
     def __init__(
@@ -135,11 +135,11 @@ class RequestWriter:
         self.started = False
         self.opened = False
         self._streaming = False
-        #: Whether a key's name may be told to this client.
+        #: Whether this client may see the key's name.
         self.tells_key = False
 
     def headers(self, now: float) -> bytes:
-        """The headers of this answer, as far as the request has come."""
+        """Return the headers of this answer, with the attempts so far."""
         context = self._context
         elapsed = now - context.started
         headers = (
@@ -175,9 +175,9 @@ class RequestWriter:
         LargeAnswer(self._reactor, request, body).start()
 
     def fail(self, error: ProxyError) -> int:
-        """Tell of ``error``: as the whole answer, or at the end of a stream whose head is out.
+        """Write ``error`` as the whole answer, or as the last event of a stream that has begun.
 
-        The status is the one that it has as a whole answer.
+        Returns the status that it has as a whole answer.
         """
         answer = self._errors.answer(error)
         if not self.opened:
@@ -206,13 +206,13 @@ class RequestWriter:
             self._open_silent()
 
     def begin_stream(self) -> None:
-        """The commit point: status and headers leave with the first events, unless they have."""
+        """Commit: status and headers are written with the first events, unless they were before."""
         self.started = True
         if not self.opened:
             self._open()
 
     def _open_silent(self) -> None:
-        """Send the head before there is anything to follow it."""
+        """Send the head before there is any event."""
         self._open()
         if self._heartbeat:
             self.write(_HEARTBEAT)
@@ -221,7 +221,7 @@ class RequestWriter:
             self._pending = b""
 
     def _open(self) -> None:
-        """The head, which leaves with what is written next."""
+        """Make the head, which is sent with the next write."""
         request = self._request
         self.opened = self._streaming = True
         self._chunked = request.clientproto == b"HTTP/1.1"
@@ -245,7 +245,7 @@ class RequestWriter:
         self._written_at = self._reactor.seconds()
 
     def attach(self, flow: Flow) -> None:
-        """Let ``flow`` be held back while the client reads too slowly."""
+        """Pause ``flow`` while the client reads too slowly."""
         self._flow = flow
         if self._paused:
             flow.pause()
@@ -263,13 +263,13 @@ class RequestWriter:
         request.end()
 
     def close(self) -> None:
-        """Forget the upstream and the heartbeat; nothing more is written."""
+        """Drop the upstream and the heartbeat: nothing more is written."""
         self._flow = None
         if self._deadlines is not None:
             self._deadlines.release(self)
             self._deadlines = None
 
-    # -- the client's transport tells how it gets on (IPushProducer) ------------------------------
+    # -- IPushProducer, called by the connection --------------------------------------------------
 
     def pauseProducing(self) -> None:
         self._paused = True
@@ -284,7 +284,7 @@ class RequestWriter:
             self._flow.resume()
 
     def stopProducing(self) -> None:
-        """The client is gone; the request's end cancels what serves it."""
+        """The client has disconnected; the request cancels the coroutine that serves it."""
         self.close()
 
     # -- the deadline of a silent stream: its head, then a heartbeat ------------------------------
@@ -313,5 +313,5 @@ class RequestWriter:
 
 
 def _header_text(text: str) -> bytes:
-    """A name in a header: printable ASCII, the rest escaped."""
+    """Return ``text`` as printable ASCII, the rest escaped."""
     return text.encode("ascii", "backslashreplace")

@@ -5,7 +5,7 @@ from fakes.openai_errors import seen
 
 from gemproxy.config.settings import AccessToken
 from gemproxy.core.errors import Unauthorized
-from gemproxy.http.auth import STRANGER, Client, TokenAuth
+from gemproxy.http.auth import UNKNOWN_CLIENT, Client, TokenAuth
 from gemproxy.secret import Secret
 
 TOKENS = [
@@ -59,12 +59,12 @@ def test_everybody_else_stays_out(header):
 
 def test_where_all_are_let_in_a_token_that_was_not_seen_before_may_be_a_guess():
     open_auth = auth(anonymous=True)
-    assert open_auth.client(bearer("unused")) is STRANGER
-    assert open_auth.client(bearer("unused")) is not STRANGER
-    assert open_auth.client(bearer("another")) is STRANGER
+    assert open_auth.client(bearer("unused")) is UNKNOWN_CLIENT
+    assert open_auth.client(bearer("unused")) is not UNKNOWN_CLIENT
+    assert open_auth.client(bearer("another")) is UNKNOWN_CLIENT
     for header in (None, b"Basic dTpw", bearer("token-of-the-app-0123")):
-        assert open_auth.client(header) is not STRANGER
-    assert not STRANGER.debug
+        assert open_auth.client(header) is not UNKNOWN_CLIENT
+    assert not UNKNOWN_CLIENT.debug
     for number in range(5000):
         open_auth.client(bearer(f"guess-{number}"))
     assert len(open_auth._wrong) <= 1024
