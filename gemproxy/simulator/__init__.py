@@ -1,10 +1,11 @@
-"""A Gemini API on loopback that needs no internet, with faults to order.
+"""A simulated Gemini API on loopback, with faults on request. It needs no internet.
 
-Written from the wire facts and not from our own translation, so that a misunderstanding in one
-does not hide in the other: it imports nothing of gemproxy but ``errors`` and ``secret``. The line
-of a request: ``server`` reads it, ``api`` decides (``wire`` and ``rules`` check it, ``answers``
-writes what the model says, ``chunks`` cuts it, ``errors`` refuses), ``script`` says what goes over
-the connection, ``playing`` plays that. ``docs/simulator.md`` is for its users.
+It is written from the documented and recorded behaviour of Google, not from our own translation, so
+that a mistake in one is not repeated in the other. From the rest of gemproxy it imports only
+``clock``, ``core.errors`` and ``secret``. A request passes these modules: ``server`` reads it,
+``api`` decides (``wire`` and ``rules`` check it, ``answers`` makes the model's answer, ``chunks``
+divides it, ``errors`` refuses), ``script`` lists the steps on the connection, ``playing`` performs
+them. ``docs/simulator.md`` is for users.
 """
 
 from gemproxy.simulator.behaviours import (

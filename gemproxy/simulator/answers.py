@@ -1,8 +1,8 @@
-"""What the simulated model says: the whole of an answer, before it is cut into chunks.
+"""Make the whole answer of the simulated model, before it is divided into chunks.
 
 The same seed and the same request give the same answer. Lengths, stop sequences, JSON mode,
-thoughts and tools follow the request as the real models do; shapes (see :mod:`.behaviours`) bend
-the answer on purpose.
+thoughts and tools follow the request as the real models do. Shapes (see :mod:`.behaviours`) alter
+the answer.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _SEPARATORS = "\x85\u2028\u2029"
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One candidate. ``content`` is "full", or what is there instead: "role", "empty", "absent".
+    """One candidate. ``content`` is "full", "role", "empty" or "absent": how much of it is there.
 
-    ``tokens`` is what candidatesTokenCount says of it, ``thought_tokens`` what it thought.
+    ``tokens`` is its candidatesTokenCount, ``thought_tokens`` its thoughtsTokenCount.
     ``top_logprobs`` is None unless log probabilities were asked for.
     """
 
@@ -50,7 +50,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer; ``feedback`` is promptFeedback where the prompt was blocked."""
+    """A whole answer; ``feedback`` is promptFeedback if the prompt was blocked."""
 
     model_version: str
     response_id: str
@@ -65,7 +65,7 @@ class Answer:
 def answer(ask: Ask, response_id: str) -> Answer:
     """The answer to ``ask``.
 
-    Raises ValueError where a continuation token does not belong to the request.
+    Raises ValueError if a continuation token does not belong to the request.
     """
     whole = Answer(
         model_version=ask.model.name,
@@ -84,7 +84,7 @@ def answer(ask: Ask, response_id: str) -> Answer:
 
 
 def safety_ratings(*, blocked: str | None = None) -> list[dict[str, Any]]:
-    """The usual four ratings; the category ``blocked`` is the one that was too much."""
+    """The usual four ratings; the category ``blocked`` is the one that caused a block."""
     return [
         {"category": f"HARM_CATEGORY_{name}", "probability": "HIGH", "blocked": True}
         if name == blocked
@@ -101,7 +101,7 @@ def _candidate(ask: Ask, index: int) -> Candidate:
     thought_tokens = _thought_tokens(ask)
     limit = ask.config.get("maxOutputTokens") or ask.model.output_limit
     if thought_tokens >= limit:
-        # A small maxOutputTokens is eaten by thinking: the content has a role and nothing else.
+        # Thinking uses up a small maxOutputTokens: the content has a role and no parts.
         return Candidate(content="role", finish_reason="MAX_TOKENS", thought_tokens=limit)
     draft = Candidate(
         thoughts=_thoughts(ask, thought_tokens),
@@ -246,7 +246,7 @@ def _thoughts(ask: Ask, tokens: int) -> tuple[str, ...]:
 
 
 def _text_signature(ask: Ask) -> str | None:
-    """Gemini 3 and later sign text answers as well; replaying that one is optional."""
+    """Gemini 3 and later sign text answers as well; clients may omit that signature."""
     if not ask.model.signs_calls or not ask.model.thinks:
         return None
     return calls.sign(ask.seed, {"name": "text"})
@@ -256,9 +256,9 @@ def _text_signature(ask: Ask) -> str | None:
 
 
 def _token(ask: Ask) -> tuple[int, int]:
-    """Which hop of a long answer this request is, and how many tokens were written before it.
+    """The number of this hop of a long answer, and the tokens of the hops before it.
 
-    The token names the request that it goes on with, and no key: any key may go on.
+    The continuation token is bound to the request, not to a key: any key may continue.
     """
     token = ask.request.get("continuationToken")
     if token is None:
@@ -273,7 +273,7 @@ def _token(ask: Ask) -> tuple[int, int]:
 
 
 def _prompt_tokens(ask: Ask) -> Mapping[str, int]:
-    """What was written in the hops before counts as prompt, as recorded of Gemini 4."""
+    """Text of the hops before counts as prompt, as recorded from Gemini 4."""
     counts = asking.prompt_tokens(ask.request)
     _, written = _token(ask)
     return {**counts, "TEXT": counts.get("TEXT", 0) + written} if written else counts
@@ -285,7 +285,7 @@ def _continuation(ask: Ask, tokens: int) -> Mapping[str, Any]:
     hop, written = _token(ask)
     if hop >= ask.shapes["long"]["hops"]:
         return {}
-    # Google's are some 160 KB long, since they hold the text.
+    # Google's tokens are some 160 KB long, since they contain the text.
     text = f"{hop + 1}:{written + tokens}:{_first_request(ask)}:{'.' * _TOKEN_BYTES}"
     return {"continuationToken": base64.b64encode(text.encode()).decode("ascii")}
 
@@ -327,7 +327,7 @@ def _feedback(ask: Ask) -> dict[str, Any]:
     feedback = {"blockReason": shape["reason"]}
     if shape["message"]:
         feedback["blockReasonMessage"] = shape["message"].replace("_", " ")
-    # The ratings of a prompt have no `blocked`: the blockReason says it.
+    # The ratings of a prompt have no `blocked`; blockReason states it.
     ratings = [
         {name: value for name, value in rating.items() if name != "blocked"}
         for rating in safety_ratings(blocked="DANGEROUS_CONTENT")

@@ -1,8 +1,8 @@
-"""The API itself: from an HTTP request to the script of what goes back.
+"""Make the script of the response to an HTTP request.
 
-Free of Twisted and of sockets. The order of the checks is Google's as far as it can be seen:
-credentials, path, the key's own faults, JSON and its fields, the model, the request's sense,
-quotas; then the answer, whole or broken by a behaviour.
+Free of Twisted and of sockets. The checks are in Google's order, as far as it is known:
+credentials, path, faults of the key, JSON and its fields, the model, the rules for requests,
+quotas. The answer comes last, whole or altered by a behaviour.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _GREATEST_PAGE = 1000
 
 
 class Refused(Exception):
-    """The request ends with this reply."""
+    """The request ends with ``reply``."""
 
     def __init__(self, reply: ErrorReply) -> None:
         super().__init__(reply.message)
@@ -63,7 +63,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Operation:
-    """A generation or a count that is under way. ``framing`` is None where nothing is streamed."""
+    """The generation or count that is asked for. ``framing`` is None if it is not a stream."""
 
     key: KeyState
     method: str
@@ -87,7 +87,7 @@ class _Operation:
 
 @dataclass
 class Api:
-    """The simulated service; ``respond`` is its one door."""
+    """The simulated service; :meth:`respond` serves a request."""
 
     config: SimulatorConfig
     keyring: Keyring
@@ -95,7 +95,7 @@ class Api:
     served: int = 0
 
     def respond(self, exchange: Exchange, body: bytes, now: float) -> Iterable[Step]:
-        """The script of the answer to ``exchange``, whose decoded facts are filled in on the way.
+        """The script of the answer to ``exchange``; fills in the decoded fields of ``exchange``.
 
         ``now`` is monotonic.
         """
@@ -251,7 +251,7 @@ class Api:
             raise Refused(errors.for_behaviour(fault.name, operation.about(fault)))
         if fault.kind is Kind.TRANSPORT:
             return script.transport_fault(fault)
-        # A text that is too long is cut, without a word about it.
+        # A text that is too long is silently truncated.
         counted = min(sum(embeddings.tokens(requests).values()), len(requests) * model.input_limit)
         self._take(operation, model, counted, now)
         self.served += 1
@@ -273,7 +273,7 @@ class Api:
             raise Refused(errors.gone_model(name, models.GONE[name]))
         model = models.find(name)
         if method == "batchEmbedContents":
-            method = "embedContent"  # as Google's message has it
+            method = "embedContent"  # The format of Google's message.
         if model is None or method.replace("streamG", "g") not in model.methods:
             raise Refused(errors.unknown_model(name, method))
         if {name, model.name} & operation.key.config.closed_models:
@@ -353,7 +353,7 @@ def _parsed(message: str, document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _asked(document: dict[str, Any], body: bytes, call: Call) -> tuple[Behaviour, ...]:
-    """The behaviours that the prompt asks for; a misspelt one is told to whoever wrote it."""
+    """The behaviours that the prompt asks for. A misspelt one is answered with an error."""
     if b"[simulate:" not in body:
         return ()
     if call is Call.EMBED:

@@ -1,4 +1,4 @@
-"""A request as the answer's author sees it: what was said last, with what, how long."""
+"""What an answer depends on: the last message, its files and tools, and the number of tokens."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from gemproxy.simulator.behaviours import Behaviour
 from gemproxy.simulator.fields import PAYLOADS
 from gemproxy.simulator.models import Model
 
-# Tokens that Google counts for media: 258 a tile of an image or a page, the rest by the second.
+# Google counts 258 tokens for each tile of an image or page, and other media by the second.
 _MEDIA_TOKENS = {"IMAGE": 258, "AUDIO": 160, "VIDEO": 1290, "DOCUMENT": 258}
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One request that will be answered. ``seed`` names the simulator's seed and the request."""
+    """One request to be answered. ``seed`` is made from the simulator's seed and the request."""
 
     request: Mapping[str, Any]
     model: Model
@@ -36,12 +36,12 @@ class Ask:
 
     @property
     def results(self) -> list[dict[str, Any]]:
-        """The function responses that stand last in the request, if it ends with some."""
+        """The function responses at the end of the request."""
         return requests.parts_of(self.request["contents"][-1], "functionResponse")
 
 
 def last_user_text(request: Mapping[str, Any]) -> str:
-    """The text of the last content of the user that is not about function results."""
+    """The text of the user's last content that has no function responses."""
     contents = request.get("contents") or []
     at = requests.current_turn(contents) - 1
     if at < 0:
@@ -61,7 +61,7 @@ def attachments(request: Mapping[str, Any]) -> list[str]:
 
 
 def prompt_tokens(request: Mapping[str, Any]) -> dict[str, int]:
-    """Tokens of a request by modality; TEXT always is there."""
+    """The tokens of a request by modality; TEXT is always present."""
     counts = {"TEXT": 0}
     contents = [*request.get("contents", ())]
     if "systemInstruction" in request:

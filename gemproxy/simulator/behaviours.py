@@ -1,8 +1,8 @@
-"""What a simulated key may be told to do, and which of it happens to a given request.
+"""The behaviours of simulated keys, and which one applies to a request.
 
-The catalogue names every behaviour with its parameters and defaults; ``docs/simulator.md``
-explains them to people. An :class:`Assignment` says when a behaviour applies (so many times, with
-a probability, every n-th request, to some calls or models), and a prompt may choose one for
+The catalogue names every behaviour with its parameters and defaults; ``docs/simulator.md`` explains
+them to users. An :class:`Assignment` says when a behaviour applies: for a number of requests, with
+a probability, to every n-th request, to some calls or models. A prompt may choose a behaviour for
 itself with a trigger such as ``[simulate:truncated chunks=2]``.
 """
 
@@ -22,11 +22,11 @@ Scalar = str | int | float | bool
 
 
 class BehaviourError(GemproxyError):
-    """A behaviour, or one of its parameters, does not exist or has a value of a wrong kind."""
+    """A behaviour or a parameter does not exist, or a value has the wrong type."""
 
 
 class Kind(Enum):
-    """Where a behaviour takes hold of an exchange."""
+    """What a behaviour affects."""
 
     PLAIN = "answers properly"
     SHAPE = "answers, with something particular in the answer or its timing"
@@ -46,13 +46,13 @@ class Call(Enum):
     MODELS = "models"
 
 
-#: A behaviour acts on these unless it says otherwise; a key fault acts on every call.
+#: The calls that a behaviour applies to by default; a key fault applies to every call.
 WORKING = frozenset({Call.GENERATE, Call.STREAM, Call.EMBED})
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of the catalogue: kind, what it does, parameters with their defaults."""
+    """One entry of the catalogue: kind, description, parameters with their defaults."""
 
     kind: Kind
     summary: str
@@ -78,9 +78,9 @@ class Behaviour:
 class Assignment:
     """A behaviour and when it applies.
 
-    ``times`` counts the requests it is applied to, after which the key is ``ok`` again; None is
-    until changed. ``probability`` is drawn for each request from the seed; ``every_nth`` (0: off)
-    picks the n-th, 2n-th … instead. Empty ``models`` means every model.
+    ``times`` is the number of requests after which the key is ``ok`` again; None: no end.
+    ``probability`` is drawn for each request from the seed; ``every_nth`` (0: off) selects the
+    n-th, 2n-th … request instead. Empty ``models`` means every model.
     """
 
     behaviour: Behaviour
@@ -208,7 +208,7 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
     }
 )
 
-#: What people are likely to type.
+#: Common misspellings and other names.
 ALIASES: Mapping[str, str] = MappingProxyType(
     {
         "401": "unauthenticated",
@@ -232,9 +232,9 @@ _TRIGGER = re.compile(r"\[simulate:([A-Za-z0-9-]+)((?:\s+[A-Za-z]+=[^\s\]]+)*)\s
 
 
 def behaviour(name: str, parameters: Mapping[str, object] | None = None) -> Behaviour:
-    """The behaviour of that name, with ``parameters`` over its defaults.
+    """The behaviour called ``name``, with ``parameters`` over its defaults.
 
-    Raises BehaviourError with the nearest name where one does not exist.
+    Raises BehaviourError, which suggests the most similar name, if there is none.
     """
     known = ALIASES.get(name, name)
     if known not in CATALOGUE:
@@ -255,7 +255,7 @@ def assignment(
     calls: frozenset[Call] | None = None,
     models: frozenset[str] = frozenset(),
 ) -> Assignment:
-    """When ``chosen`` applies; ``flaky`` is replaced by the failure that it stands for."""
+    """The assignment of ``chosen``; ``flaky`` is replaced by the failure that it stands for."""
     if times is not None and times < 1:
         raise BehaviourError(f"times: expected a whole number of at least 1, got {times!r}")
     if chosen.name == "flaky":
@@ -273,7 +273,7 @@ def assignment(
 
 
 def triggers(text: str) -> list[Behaviour]:
-    """The behaviours that a prompt asks for, in order; BehaviourError where it misspells one."""
+    """The behaviours that a prompt asks for, in order. Raises BehaviourError for an unknown one."""
     return [
         behaviour(name, dict(pair.split("=", 1) for pair in pairs.split()))
         for name, pairs in _TRIGGER.findall(text)
@@ -281,7 +281,7 @@ def triggers(text: str) -> list[Behaviour]:
 
 
 def without_triggers(text: str) -> str:
-    """``text`` with its triggers taken out, for the answer not to echo them."""
+    """``text`` without its triggers, so that the answer does not repeat them."""
     return _TRIGGER.sub("", text).strip()
 
 
@@ -298,7 +298,7 @@ def _nearest(name: str, known: Mapping[str, object]) -> str:
 
 
 def _coerced(name: str, key: str, value: object, defaults: Mapping[str, Scalar]) -> Scalar:
-    """``value`` in the type of the parameter's default; a trigger's values are all text."""
+    """``value`` in the type of the parameter's default. In a trigger all values are text."""
     if key not in defaults:
         raise BehaviourError(f"{name} has no parameter {key!r}{_nearest(key, defaults)}")
     kind = type(defaults[key])

@@ -1,4 +1,4 @@
-"""Which functions the simulated model calls, with which arguments, and how it signs them."""
+"""Which functions the simulated model calls, with which arguments, and their signatures."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Call = dict[str, Any]
 
 
 def chosen(ask: Ask) -> list[Call]:
-    """The ``functionCall`` payloads of the answer; empty where it answers with text.
+    """The ``functionCall`` payloads of the answer; empty if it answers with text.
 
-    Mode ANY always calls, in the end what it has not called yet. Otherwise a function is called
-    when the user's last text says ``call NAME with {json}`` or mentions a declared name; ``in
-    parallel`` calls every function that is mentioned, or all of them. Results of functions are
-    answered with text, or with the next step where the text goes on with ``then call``.
+    Mode ANY always calls a function, and prefers one that was not called yet. Otherwise a function
+    is called when the user's last text says ``call NAME with {json}`` or contains a declared name;
+    ``in parallel`` calls every function that the text names, or all of them. Function responses are
+    answered with text, or with the next step if the text contains ``then call``.
     """
     declared = {function["name"]: function for function in requests.declarations(ask.request)}
     config = ask.request.get("toolConfig", {}).get("functionCallingConfig", {})
@@ -47,17 +47,17 @@ def chosen(ask: Ask) -> list[Call]:
 
 
 def sign(seed: object, call: Mapping[str, Any]) -> str:
-    """The thoughtSignature of a call, base64: the same for the same name and arguments."""
+    """The thoughtSignature of a call, in base64. It depends only on name and arguments."""
     digest = words.digest(str(seed), call.get("name"), call.get("args") or {})
     return base64.b64encode(_SIGNATURE_MARK + digest.encode()).decode("ascii")
 
 
 def corrupted(seed: object, request: Mapping[str, Any]) -> str | None:
-    """The name of a call in the current turn whose signature belongs to another one, or None.
+    """The name of a call in the current turn with the signature of another call, or None.
 
-    An image anywhere counts likewise, under the name ``image``.
+    An image with a wrong signature counts as well, under the name ``image``.
 
-    The documented dummies pass, literal or base64.
+    The documented dummy signatures are accepted, literal or in base64.
     """
     contents = request["contents"]
     for content in contents[requests.current_turn(contents) :]:
@@ -78,7 +78,7 @@ def corrupted(seed: object, request: Mapping[str, Any]) -> str | None:
 
 
 def image(blob: Mapping[str, Any]) -> dict[str, Any]:
-    """What is signed of an image, in the shape of a call."""
+    """An image as a call, to compute its signature."""
     return {"name": "image", "args": blob.get("data")}
 
 

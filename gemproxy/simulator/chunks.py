@@ -1,6 +1,6 @@
-"""An answer as JSON objects: one for a unary call, several for a stream.
+"""Convert an answer to JSON objects: one for a unary call, several for a stream.
 
-Shapes follow recorded traffic: usage in every chunk as running totals (candidatesTokenCount missing
+Shapes follow recorded traffic: usage in every chunk as running totals (without candidatesTokenCount
 while the model thinks), deltas of text, thoughts before the answer, a signature on an empty text
 part at the end, and a finishReason in one of several places.
 """
@@ -16,7 +16,7 @@ from typing import Any
 from gemproxy.simulator import words
 from gemproxy.simulator.answers import Answer, Candidate
 
-#: Where a stream's finishReason stands, by the name of the shape that asks for it.
+#: Where the finishReason of a stream is placed, by the name of the shape.
 FINISH_STYLES = (
     "finish-last",
     "finish-extra",
@@ -36,7 +36,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class _Delta:
-    """One candidate's share of a chunk, with its running totals of tokens."""
+    """One candidate's part of a chunk, with running totals of tokens."""
 
     candidate: Json
     thought_tokens: int = 0
@@ -57,11 +57,11 @@ def unary(answer: Answer) -> Json:
 def stream(
     answer: Answer, *, style: str = "", pieces: int = 0, usage_last: bool = False
 ) -> list[Json]:
-    """The answer as the chunks of a stream.
+    """The chunks of a streamed answer.
 
-    ``style`` is one of FINISH_STYLES, "" for what the answer's model does; ``pieces`` is the
-    number of text chunks, 0 for what its length suggests; ``usage_last`` adds a chunk with
-    nothing but usage.
+    ``style`` is one of FINISH_STYLES, "" for the usual style of the model; ``pieces`` is the number
+    of text chunks, 0 for a number that fits the length; ``usage_last`` adds a chunk with only
+    usage.
     """
     if not answer.candidates:
         return [unary(answer)]
@@ -152,7 +152,7 @@ def _extra(candidate: Candidate, style: str) -> Json:
 
 
 def _bodies(candidate: Candidate, pieces: int) -> Iterator[tuple[Json, int]]:
-    """Each chunk's content with the tokens in it."""
+    """The content of each chunk, with its tokens."""
     for part in candidate.parts:
         if set(part) == {"text"} and part["text"]:
             for text, cost in _pieces(part["text"], pieces):
@@ -235,7 +235,7 @@ def _logprobs(candidate: Candidate, text: str) -> Json:
 
 
 def _chosen(token: str, rank: int) -> Json:
-    """``token`` itself, or for a rank above 0 something that could have stood in its place."""
+    """``token`` itself, or for a rank above 0 a made-up alternative."""
     other = token if rank == 0 else f"{token.rstrip()}{chr(ord('a') + rank % 26)}"
     number = int(words.digest(other)[:4], 16)
     return {

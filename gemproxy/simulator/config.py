@@ -1,6 +1,6 @@
-"""What a simulator is told before it starts: its keys, their behaviours, its seed and its pace.
+"""The configuration of a simulator: its keys, their behaviours, its seed and its delays.
 
-``load`` reads the YAML of ``config/simulator.example.yaml``; tests build the values themselves.
+``load`` reads the YAML of ``config/simulator.example.yaml``; tests create the values directly.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ ALWAYS_OK = assignment(OK)
 
 @dataclass(frozen=True, slots=True)
 class SimulatedKey:
-    """One API key that the simulator knows.
+    """One API key that the simulator accepts.
 
-    ``behaviour`` None means the simulator's default. ``project`` "" means a project of its own.
-    ``closed_models`` are listed, yet "no longer available to new users" of this project.
+    ``behaviour`` None means the simulator's default. ``project`` "" means a separate project.
+    ``closed_models`` are listed, but "no longer available to new users" such as this project.
     """
 
     name: str
@@ -55,11 +55,11 @@ class SimulatedKey:
 
 @dataclass(frozen=True, slots=True)
 class SimulatorConfig:
-    """Everything a simulator starts with.
+    """The configuration of a simulator.
 
     ``first_byte_delay`` and ``chunk_delay`` are seconds. ``strict_signatures`` refuses a
-    thoughtSignature on a call that it was not made for. ``accept_unknown_keys`` takes any key as
-    one named "unknown". ``keep_requests`` and ``keep_bytes`` bound the log of requests,
+    thoughtSignature that was made for another call. ``accept_unknown_keys`` accepts any key, under
+    the name "unknown". ``keep_requests`` and ``keep_bytes`` bound the log of requests,
     ``max_body_size`` (bytes) one request.
     """
 
@@ -76,13 +76,13 @@ class SimulatorConfig:
 
 
 def config_for(keys: Iterable[tuple[str, str]], **settings: Any) -> SimulatorConfig:
-    """A simulator that knows these (name, secret) pairs, each a project of its own."""
+    """A simulator that accepts these (name, secret) pairs, each in a separate project."""
     simulated = tuple(SimulatedKey(name, Secret(secret)) for name, secret in keys)
     return SimulatorConfig(simulated, **settings)
 
 
 def demo_config() -> SimulatorConfig:
-    """The simulator behind ``--demo``: DEMO_KEYS, with a pace that a person can watch."""
+    """The configuration for ``--demo``: DEMO_KEYS, with delays that people can watch."""
     steady, limited, flaky = (SimulatedKey(name, Secret(key)) for name, key in DEMO_KEYS)
     failing = assignment(behaviour("flaky", {"probability": 0.4}))
     keys = (
@@ -94,7 +94,7 @@ def demo_config() -> SimulatorConfig:
 
 
 def load(path: Path) -> SimulatorConfig:
-    """The configuration in a YAML file; ConfigError with every mistake in it."""
+    """Read a YAML file. Raises ConfigError with every mistake in it."""
     try:
         text = path.read_text(encoding="utf-8")
         document = yaml.safe_load(text)
@@ -114,7 +114,7 @@ def load(path: Path) -> SimulatorConfig:
 
 
 def parse_assignment(given: Mapping[str, Any]) -> Assignment:
-    """The assignment that a YAML or JSON mapping describes; BehaviourError says what is wrong.
+    """Decode an assignment from YAML or JSON. Raises BehaviourError with what is wrong.
 
     Fields: behaviour, parameters, times, probability, everyNth, calls, models.
     """
@@ -177,7 +177,7 @@ _SETTINGS = {
 
 @dataclass
 class _Reader:
-    """Reads a document and gathers its faults."""
+    """Reads a document and collects its faults."""
 
     file: str
     lines: Mapping[str, int]
@@ -255,7 +255,7 @@ class _Reader:
 
 
 def _expect(name: str, value: object, kinds: tuple[type, ...]) -> None:
-    # A bool is an int to Python, and to nobody who writes YAML.
+    # A bool is an int in Python, but not in YAML.
     wrong_bool = isinstance(value, bool) and bool not in kinds
     if value is not None and (wrong_bool or not isinstance(value, kinds)):
         expected = " or ".join(kind.__name__ for kind in kinds)
@@ -276,7 +276,7 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _upwards(path: str) -> list[str]:
-    """``path`` and every path above it."""
+    """``path`` and its parents, up to the root."""
     found = [path]
     while path:
         path = path[: max(path.rfind("."), path.rfind("["), 0)]

@@ -1,6 +1,6 @@
-"""The control calls under ``/_simulator``: what a key shall do, and what came in.
+"""The control API under ``/_simulator``: sets behaviours of keys and shows received requests.
 
-No credential is asked for: the simulator listens on loopback and has made-up keys only.
+It needs no credential: the simulator listens on loopback and has only made-up keys.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class _Wrong(Exception):
-    """A control call that cannot be done, with its status."""
+    """A control request that cannot be served; becomes an answer with this status."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -32,31 +32,31 @@ class _Wrong(Exception):
 
 
 class Controlled(Protocol):
-    """What the control calls see of the simulator."""
+    """What the control API needs from the simulator."""
 
     @property
     def in_flight(self) -> int:
-        """Exchanges that are not over."""
+        """The number of exchanges that have not ended."""
 
     @property
     def requests(self) -> Iterable[Exchange]:
-        """The latest exchanges, the oldest first."""
+        """The latest exchanges, oldest first."""
 
     def describe_keys(self) -> list[Any]:
-        """Every key's state, without secrets."""
+        """The state of every key, without secrets."""
 
     def assign(self, key: str, told: Assignment) -> None:
-        """Let a key behave as ``told``. Raises KeyError for an unknown one."""
+        """Assign a behaviour to ``key``. Raises KeyError for an unknown one."""
 
     def set_default(self, told: Assignment) -> None:
-        """What keys do that have no behaviour of their own."""
+        """Set the behaviour of keys without one of their own."""
 
     def reset(self) -> None:
-        """Go back to the configuration."""
+        """Restore the configuration."""
 
 
 class ControlResource(Resource):
-    """Keys, default, requests, behaviours and reset, each a path below ``/_simulator``."""
+    """The paths below ``/_simulator``: keys, default, requests, behaviours and reset."""
 
     isLeaf = True
 

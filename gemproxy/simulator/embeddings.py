@@ -27,12 +27,12 @@ _MOST_IMAGES = 6
 
 
 def with_model(request: dict[str, Any], name: str) -> dict[str, Any]:
-    """The request of ``embedContent``, whose model may be told by the path alone."""
+    """The request of ``embedContent``; its model may be given only in the path."""
     return {"model": f"models/{name}", **request}
 
 
 def objection(requests: list[dict[str, Any]], name: str, model: Model) -> str | None:
-    """The first thing that Google would refuse, as its message; None where it would answer."""
+    """Google's message for the first fault of the requests; None if there is none."""
     if not requests:
         return "* BatchEmbedContentsRequest.requests: requests is not specified\n"
     if len(requests) > MAX_BATCH:
@@ -66,7 +66,7 @@ def _faults(request: Request, at: int, name: str, model: Model) -> Iterator[str]
 
 
 def last_text(requests: list[dict[str, Any]]) -> str:
-    """The text of the last request, which may hold triggers."""
+    """The text of the last request, which may contain triggers."""
     return "\n".join(_texts(requests[-1])) if requests else ""
 
 
@@ -84,7 +84,7 @@ def answer(requests: list[dict[str, Any]], model: Model, seed: int) -> dict[str,
         counted = tokens(requests)
         body["usageMetadata"] = {
             "promptTokenCount": sum(counted.values()),
-            # Without an s, unlike that of generateContent.
+            # Without an "s" at the end, unlike the name for generateContent.
             "promptTokenDetails": [
                 {"modality": name, "tokenCount": n} for name, n in counted.items() if n
             ],
@@ -93,7 +93,7 @@ def answer(requests: list[dict[str, Any]], model: Model, seed: int) -> dict[str,
 
 
 def _vector(request: Request, model: Model, seed: int) -> msgspec.Raw:
-    """The numbers as JSON: one of 256 for each byte of the digest, written with nine digits."""
+    """The numbers as JSON: one of 256 values for each byte of the digest, with nine digits."""
     heard = ("taskType", "title") if model.generation < 2 else ()
     options = [str(_option(request, name)) for name in heard]
     name = words.digest(seed, model.name, request["content"]["parts"], options)
@@ -106,7 +106,7 @@ def _vector(request: Request, model: Model, seed: int) -> msgspec.Raw:
 
 
 def _option(request: Request, name: str) -> Any:
-    """An option in the newer form, or the older one."""
+    """An option in the newer form, or else in the older one."""
     return request.get("embedContentConfig", {}).get(name, request.get(name))
 
 

@@ -1,9 +1,9 @@
-"""Google's error bodies, as they stand on the wire.
+"""Google's error bodies, as they are sent.
 
-Every function here gives an :class:`ErrorReply`. Codes, canonical statuses, reasons, quota ids and
-message texts are facts of the wire, since a gateway has to recognise them; project numbers and
-the rest are made up. Sources: ai.google.dev pages troubleshooting and rate-limits, and recorded
-answers of public test suites.
+Every function here returns an :class:`ErrorReply`. Codes, canonical statuses, reasons, quota ids
+and message texts are Google's own, since a gateway has to recognise them; project numbers and the
+rest are made up. Sources: ai.google.dev pages troubleshooting and rate-limits, and recorded answers
+of public test suites.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _SERVICE_TEXT = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class ErrorReply:
-    """An HTTP status and the ``{"error": …}`` object that comes with it."""
+    """An HTTP status and its ``{"error": …}`` object."""
 
     status: int
     body: Mapping[str, Any]
@@ -66,7 +66,7 @@ class ErrorReply:
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What an error body speaks of. ``rpc`` is a method such as ``GenerateContent``."""
+    """The values that an error body refers to. ``rpc`` is a method such as ``GenerateContent``."""
 
     model: str = "gemini-3.8-flash"
     rpc: str = "GenerateContent"
@@ -77,7 +77,7 @@ class Circumstances:
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """One quota as a violation names it; ``limit`` 0 is written as an absent quotaValue."""
+    """One quota, as a violation names it; ``limit`` 0 is written as an absent quotaValue."""
 
     metric: str
     id: str
@@ -87,7 +87,7 @@ class Quota:
 def error(
     status: int, message: str, *details: Mapping[str, Any], canonical: str | None = None
 ) -> ErrorReply:
-    """The envelope; ``canonical`` where it is not the usual one of the status."""
+    """The envelope; ``canonical`` is set if it is not the usual one of the status."""
     inner: dict[str, Any] = {
         "code": status,
         "message": message,
@@ -111,17 +111,17 @@ def field_violations(violations: list[tuple[str, str]]) -> ErrorReply:
 
 
 def service_error(code: int) -> ErrorReply:
-    """A failure of the service: 499, 500, 503 or 504; another code gets the text of a 503."""
+    """A failure of the service: 499, 500, 503 or 504; other codes get the text of 503."""
     return error(code, _SERVICE_TEXT.get(code, _SERVICE_TEXT[503]))
 
 
 def multiple_credentials() -> ErrorReply:
-    """A key in two places, or beside a Bearer token."""
+    """A key is sent in two places, or beside a Bearer token."""
     return error(400, "Multiple authentication credentials received. Please pass only one.")
 
 
 def unregistered_caller() -> ErrorReply:
-    """No credential at all."""
+    """No credential was sent."""
     return error(
         403,
         "Method doesn't allow unregistered callers (callers without established identity). "
@@ -130,7 +130,7 @@ def unregistered_caller() -> ErrorReply:
 
 
 def unauthenticated(about: Circumstances) -> ErrorReply:
-    """What a Bearer token gets on a native path, and a Standard key that is cut off."""
+    """The answer to a Bearer token on a native path, and to a truncated Standard key."""
     return error(
         401,
         "Request had invalid authentication credentials. Expected OAuth 2 access token, login "
@@ -145,7 +145,7 @@ def unauthenticated(about: Circumstances) -> ErrorReply:
 
 
 def api_key_invalid(message: str = "API key not valid. Please pass a valid API key.") -> ErrorReply:
-    """A bad key is HTTP 400."""
+    """An invalid key is answered with HTTP 400."""
     return error(400, message, _info("API_KEY_INVALID", service=SERVICE), _localized(message))
 
 
@@ -160,7 +160,7 @@ def unknown_model(model: str, method: str) -> ErrorReply:
 
 
 def gone_model(model: str, successor: str) -> ErrorReply:
-    """The model was shut down for everybody."""
+    """The model was shut down for all projects."""
     return error(
         404,
         f"This model models/{model} is no longer available. Please update your code to use "
@@ -169,7 +169,7 @@ def gone_model(model: str, successor: str) -> ErrorReply:
 
 
 def closed_model(model: str) -> ErrorReply:
-    """The model is closed to this project, and open to older ones."""
+    """The model is closed to this project; older projects may use it."""
     return error(
         404,
         f"This model models/{model} is no longer available to new users. Please update your code "
@@ -203,7 +203,7 @@ def quota_exceeded(quotas: list[Quota], model: str, retry_delay: float) -> Error
 
 
 def of_embeddings(quota: Quota) -> Quota:
-    """The quota of the same kind that embeddings have."""
+    """The same quota for embeddings."""
     return Quota(
         quota.metric.replace("generate_content", "embed_content"),
         quota.id.replace("GenerateContent", "Generate").replace("Generate", "EmbedContent"),
@@ -239,12 +239,12 @@ def tokens_per_minute(limit: int) -> Quota:
 
 
 def for_behaviour(name: str, about: Circumstances) -> ErrorReply:
-    """The reply of the error behaviour of that name; KeyError where it is not one."""
+    """The reply of the error behaviour ``name``; KeyError for other kinds of behaviour."""
     return _BY_BEHAVIOUR[name](about)
 
 
 def _suspended(about: Circumstances) -> ErrorReply:
-    # Google really sends the key back in clear; a gateway has to redact it.
+    # Google really returns the key in clear text; a gateway has to redact it.
     text = f"Permission denied: Consumer 'api_key:{about.key}' has been suspended."
     info = _info(
         "CONSUMER_SUSPENDED",

@@ -1,6 +1,6 @@
-"""The messages of a request to the Gemini API: every field with its type, every enumeration.
+"""The messages of a request to the Gemini API: the type of every field, every enumeration.
 
-Vertex-only fields are simply not here. [ai.google.dev api pages; google-genai ``types``]
+Fields that only Vertex AI has are left out. [ai.google.dev api pages; google-genai ``types``]
 """
 
 from __future__ import annotations
@@ -193,8 +193,8 @@ _CATEGORIES = (
     "IMAGE_HARASSMENT",
 )
 
-#: Values of the enumerations. ``Type``, ``ThinkingLevel`` and ``Modality`` are met in lower case
-#: on the wire as well; the parsed request has them in upper case.
+#: Values of the enumerations. ``Type``, ``ThinkingLevel`` and ``Modality`` are sent in lower case
+#: as well; the parsed request has them in upper case.
 ENUMS: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "ServiceTier": frozenset({"standard", "flex", "priority"}),
@@ -246,7 +246,7 @@ ENUMS: Mapping[str, frozenset[str]] = MappingProxyType(
     }
 )
 
-#: Those whose case does not matter.
+#: Enumerations whose case is ignored.
 ANY_CASE = frozenset({"ThinkingLevel", "Type", "Modality"})
 
 #: The payloads of a part; exactly one of them may be set.

@@ -1,6 +1,6 @@
 """What Google refuses in ``generationConfig``: sampling, JSON mode, thinking, modalities.
 
-Part of :mod:`.rules`, which says how a rule looks.
+Part of :mod:`.rules`, which explains the form of a rule.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _sampling(request: Request, model: Model) -> Iterator[str]:
 
 
 def stream_objection(request: Request, model: Model) -> str | None:
-    """What the method for streams refuses although the other one would not."""
+    """What the streaming method refuses and the unary method does not."""
     config = request.get("generationConfig", {})
     if config.get("responseLogprobs") and not model.streams_logprobs:
         return "LogProbs is not supported in streaming mode"

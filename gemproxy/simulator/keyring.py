@@ -1,4 +1,4 @@
-"""The keys of a running simulator: what each does at the next request."""
+"""The keys of a running simulator, and the behaviour of each for the next request."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _UNKNOWN = "unknown"
 
 @dataclass(slots=True)
 class KeyState:
-    """One key and what it has been told; ``seen`` counts requests that its behaviour considered."""
+    """One key and its behaviour; ``seen`` counts the requests that the behaviour could apply to."""
 
     config: SimulatedKey
     assignment: Assignment
@@ -30,14 +30,14 @@ class KeyState:
 
     @property
     def project_number(self) -> str:
-        """A made-up project number, the same for the same project."""
+        """A made-up project number, always the same for a project."""
         return str(int(words.digest(self.project), 16) % 10**12)
 
     def assign(self, assignment: Assignment, *, own: bool) -> None:
         self.assignment, self.own, self.seen, self.applied = assignment, own, 0, 0
 
     def draw(self, call: Call, model: str, seed: int) -> Behaviour:
-        """The behaviour for one request; a limited one is used up by it."""
+        """Choose the behaviour for one request; uses up one of ``times``."""
         told = self.assignment
         if told.times is not None and self.applied >= told.times:
             return OK
@@ -82,7 +82,7 @@ class Keyring:
         self._states = {key.name: self._state(key) for key in config.keys}
 
     def by_secret(self, secret: str) -> KeyState | None:
-        """The key that was sent, or None for one that is not valid."""
+        """The key with this secret, or None if it is not valid."""
         candidate = secret.encode()
         for state in self._states.values():
             if state.config.key.matches(candidate):
@@ -90,7 +90,7 @@ class Keyring:
         return self._unknown() if self._config.accept_unknown_keys else None
 
     def by_name(self, name: str) -> KeyState:
-        """The key of that name (or that very secret); KeyError where there is none."""
+        """The key with this name or secret. Raises KeyError if there is none."""
         if name in self._states:
             return self._states[name]
         for state in self._states.values():
@@ -99,14 +99,14 @@ class Keyring:
         raise KeyError(name)
 
     def set_default(self, assignment: Assignment) -> None:
-        """What every key does that has not been told anything of its own."""
+        """Set the behaviour of every key that has no other."""
         self._default = assignment
         for state in self._states.values():
             if not state.own:
                 state.assign(assignment, own=False)
 
     def reset(self) -> None:
-        """Back to the configuration."""
+        """Restore the configuration."""
         self._default = self._config.default
         self._states = {key.name: self._state(key) for key in self._config.keys}
 

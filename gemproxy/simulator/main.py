@@ -50,9 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until SIGINT or SIGTERM; gives the exit status.
+    """Serve until SIGINT or SIGTERM; returns the exit status.
 
-    78 for a mistake in the file, 1 where the port is taken.
+    78 for a mistake in the file, 1 if the port is in use.
     """
     if args.keys:
         return _print_demo_keys()
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         return _EX_CONFIG
     if args.seed is not None:
         config = replace(config, seed=args.seed)
-    # The one place where the simulator takes the global reactor.
+    # Only here the simulator uses the global reactor.
     from twisted.internet import reactor  # noqa: PLC0415
 
     use_monotonic_time(reactor)
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def serve(reactor: Any, config: SimulatorConfig, port: int, write: Callable[[str], object]) -> int:
-    """Run ``reactor`` with a simulator on ``port`` until a signal comes; gives the exit status."""
+    """Run ``reactor`` with a simulator on ``port`` until a signal; returns the exit status."""
     simulator = Simulator(reactor, config)
     failures: list[str] = []
 
@@ -103,7 +103,7 @@ def serve(reactor: Any, config: SimulatorConfig, port: int, write: Callable[[str
 
 
 def _say(text: str) -> None:
-    """Print ``text``; a terminal in scroll lock keeps nobody waiting but the thread that writes."""
+    """Print ``text`` in a thread, because a terminal in scroll lock blocks the writer."""
 
     def write() -> None:
         with suppress(OSError):
@@ -124,7 +124,7 @@ def _greeting(port: int, config: SimulatorConfig) -> str:
 
 
 def _key_to_show(config: SimulatorConfig) -> str:
-    """A made-up key is printed, one from somebody's file only named."""
+    """A made-up key is printed; of a key from a file only the name."""
     demo = dict(DEMO_KEYS)
     if config.keys and config.keys[0].name in demo:
         return demo[config.keys[0].name]

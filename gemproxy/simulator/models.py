@@ -1,7 +1,7 @@
-"""The models that the simulator serves and the rules of their families.
+"""The models that the simulator serves, and the rules of their families.
 
-Windows, thinking levels and abilities follow Google's line-up of November 2026 (ai.google.dev
-pages models, thinking, changelog). Descriptions are the simulator's own.
+Windows, thinking levels and abilities are those of Google's models in November 2026 (ai.google.dev
+pages models, thinking, changelog). Descriptions are made up.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _OUTPUT = 65_536
 
 
 class Medium(Enum):
-    """What a model mainly gives back."""
+    """The main kind of content that a model generates."""
 
     TEXT = "TEXT"
     IMAGE = "IMAGE"
@@ -57,17 +57,17 @@ class Model:
 
     @property
     def signs_calls(self) -> bool:
-        """The first function call of a step carries a thoughtSignature, and must keep it."""
+        """Whether the first call of a step gets a thoughtSignature that must be sent back."""
         return self.generation >= 3 and not self.is_gemma
 
     @property
     def signs_images(self) -> bool:
-        """An image that the model made carries a thoughtSignature, and must keep it."""
+        """Whether a generated image gets a thoughtSignature that must be sent back."""
         return self.medium is Medium.IMAGE and self.generation >= 3
 
     @property
     def takes_prefill(self) -> bool:
-        """The model goes on from ``contents`` that end on its own turn; others refuse them.
+        """Whether ``contents`` may end with a turn of the model, which it then continues.
 
         Measured by LibreChat-AI/agents#323: 3.5-flash-lite, 3.6 and later, and 4 refuse.
         """
@@ -77,12 +77,12 @@ class Model:
 
     @property
     def gives_logprobs(self) -> bool:
-        """Log probabilities may be asked for; recorded refusals are of newer models."""
+        """Whether log probabilities may be asked for; in recordings newer models refuse."""
         return self.medium is Medium.TEXT and self.generation < 3 and not self.is_gemma
 
     @property
     def streams_logprobs(self) -> bool:
-        """In a stream as well, which most models refuse."""
+        """Whether log probabilities may be asked for in a stream, which most models refuse."""
         return self.gives_logprobs and self.name.endswith("-lite")
 
     @property
@@ -93,16 +93,16 @@ class Model:
 
     @property
     def names_calls(self) -> bool:
-        """Function calls come with an ``id``: seen from 3.1 Pro and 3.5 on."""
+        """Whether function calls have an ``id``: seen since 3.1 Pro and 3.5."""
         return self.signs_calls and (self.generation >= 3.5 or "3.1-pro" in self.name)
 
     @property
     def decodes_in_hops(self) -> bool:
-        """Long answers are cut with CONTINUATION and a token to go on with."""
+        """Whether long answers end with CONTINUATION and a token to continue with."""
         return self.generation >= 4 and not self.is_gemma
 
     def entry(self) -> dict[str, Any]:
-        """The model as ``models.list`` and ``models.get`` give it."""
+        """The model in ``models.list`` and ``models.get``."""
         entry: dict[str, Any] = {
             "name": f"models/{self.name}",
             "version": f"{self.generation:g}",
@@ -120,7 +120,7 @@ class Model:
 
 _ALL = ("MINIMAL", "LOW", "MEDIUM", "HIGH")
 _NO_MINIMAL = ("LOW", "MEDIUM", "HIGH")
-_COMPATIBLE = (0, 32_768)  # 3.x takes a budget for compatibility, 4.x does not
+_COMPATIBLE = (0, 32_768)  # 3.x accepts a budget for compatibility, 4.x does not.
 
 _MODELS = (
     Model("gemini-4-argon", "Gemini 4 Argon", 4, levels=_NO_MINIMAL),
@@ -240,7 +240,8 @@ _MODELS = (
 
 MODELS: Mapping[str, Model] = MappingProxyType({model.name: model for model in _MODELS})
 
-#: Names that Google moves from model to model; the answer's ``modelVersion`` tells the real one.
+#: Aliases that Google moves from model to model; ``modelVersion`` in the answer names the real
+#: model.
 ALIASES: Mapping[str, str] = MappingProxyType(
     {
         "gemini-flash-latest": "gemini-3.8-flash",
@@ -263,7 +264,7 @@ GONE: Mapping[str, str] = MappingProxyType(
 
 
 def find(name: str) -> Model | None:
-    """The model of that name or alias, without a ``models/`` prefix; None where there is none."""
+    """The model with this name or alias, without ``models/``; None if there is none."""
     return MODELS.get(ALIASES.get(name, name))
 
 

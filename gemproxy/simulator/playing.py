@@ -1,7 +1,6 @@
-"""Plays a script to a client: the only place where the simulator's bytes meet a socket.
+"""Perform a script on a client's connection. Only this module writes to sockets.
 
-Respects the socket's back-pressure, stops as soon as the client leaves, and waits with the
-reactor's clock only.
+Respects back-pressure, stops when the client disconnects, and waits with the reactor's clock.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ _PHRASES = {int(status): status.phrase.encode("ascii") for status in HTTPStatus}
 
 @implementer(IPushProducer)
 class Player:
-    """One script on one request; ``on_end`` is called once, whoever ends it."""
+    """Performs one script for one request; ``on_end`` is called once, whatever ends it."""
 
     def __init__(
         self,
@@ -53,13 +52,13 @@ class Player:
         self._waiting: IDelayedCall | None = None
 
     def start(self) -> None:
-        """Begin with the first step."""
+        """Begin the first step."""
         self._request.notifyFinish().addCallbacks(self._finished, self._lost)
         self._request.registerProducer(self, True)
         self._run()
 
     def abort(self) -> None:
-        """End it now, by a reset: the simulator stops."""
+        """End the script with a reset, because the simulator stops."""
         self._closing = True
         self._reset()
 
@@ -75,7 +74,7 @@ class Player:
         self._run()
 
     def stopProducing(self) -> None:
-        """The connection is gone; ``notifyFinish`` tells as well."""
+        """The connection is gone; ``notifyFinish`` reports it as well."""
         self._stop_waiting()
 
     # ---- steps ---------------------------------------------------------------------------------
@@ -120,7 +119,7 @@ class Player:
             request.setHeader("content-length", str(head.length))
         for name, value in head.headers.items():
             request.setHeader(name, value)
-        # An empty write sends the headers, for a client to have them before the first chunk.
+        # An empty write sends the headers before the first chunk.
         request.write(b"")
 
     def _end(self, end: End) -> None:

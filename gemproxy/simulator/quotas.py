@@ -1,7 +1,7 @@
-"""Counting limits: requests and input tokens a minute, requests a day, per project and model.
+"""Quotas for each project and model: requests and input tokens a minute, requests a day.
 
-Google counts per project, not per key, and a day ends at midnight in Los Angeles.
-[ai.google.dev rate-limits]
+Google counts by project, not by key, and a day ends at midnight in Los Angeles. [ai.google.dev
+rate-limits]
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from gemproxy.simulator.errors import Quota, per_day, per_minute, tokens_per_min
 _MINUTE = 60.0
 _PACIFIC = ZoneInfo("America/Los_Angeles")
 
-#: What a daily 429 says about retrying, which is of no use.
+#: The retry delay in a 429 for a daily quota, which is useless.
 _MISLEADING_DELAY = 37.0
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a project may use of one model; None is unlimited."""
+    """The quotas of a project for one model; None is unlimited."""
 
     rpm: int | None = None
     tpm: int | None = None
@@ -35,7 +35,7 @@ UNLIMITED = Limits()
 
 @dataclass(frozen=True, slots=True)
 class Exceeded:
-    """The quotas that a request ran into, and the ``retryDelay`` that Google would name."""
+    """The exceeded quotas of a request, and the ``retryDelay`` for them."""
 
     quotas: tuple[Quota, ...]
     retry_delay: float
@@ -43,7 +43,7 @@ class Exceeded:
 
 @dataclass(slots=True)
 class _Ledger:
-    """One project's use of one model."""
+    """The use of one model by one project."""
 
     recent: deque[tuple[float, int]] = field(default_factory=deque)
     day: str = ""
@@ -61,14 +61,14 @@ class Quotas:
     """The ledgers of all projects. ``now`` is monotonic; ``wall`` gives epoch seconds for days."""
 
     def __init__(self) -> None:
-        #: ``None``: as ``now``.
+        #: ``None``: the same as ``now``.
         self.wall: Callable[[], float] | None = None
         self._ledgers: dict[tuple[str, str], _Ledger] = {}
 
     def take(
         self, project: str, model: str, limits: Limits, tokens: int, now: float
     ) -> Exceeded | None:
-        """Book one request of ``tokens`` input tokens, or say which quotas forbid it."""
+        """Count one request of ``tokens`` input tokens, or return the quotas that it exceeds."""
         if limits == UNLIMITED:
             return None
         ledger = self._ledgers.setdefault((project, model), _Ledger())
@@ -80,7 +80,7 @@ class Quotas:
         return exceeded
 
     def clear(self) -> None:
-        """Forget all use."""
+        """Reset all counts."""
         self._ledgers.clear()
 
 

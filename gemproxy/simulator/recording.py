@@ -1,6 +1,6 @@
-"""What came in: the exchanges that a simulator had, for tests and people to look at.
+"""The exchanges that a simulator had, for tests and users.
 
-Bounded in number and in bytes. What is shown of a credential is its place and a mask.
+Bounded in number and in bytes. Of a credential only the place and a mask are kept.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ _SECRET_HEADERS = frozenset({"x-goog-api-key", "authorization", "cookie", "proxy
 
 @dataclass(slots=True)
 class Exchange:
-    """One request and how it went.
+    """One request and its result.
 
-    ``key`` is the key's name, None where no valid one came; ``call`` a method such as
+    ``key`` is the name of the key, None without a valid one; ``call`` a method such as
     ``generateContent`` or ``models.list``; ``behaviour`` the one that was applied. ``status`` is
-    None until headers were sent. ``closed_early`` says that the client left before the end,
-    ``finished`` that the exchange is over in whatever way.
+    None until headers were sent. ``closed_early`` means that the client disconnected before the
+    end, ``finished`` that the exchange has ended in any way.
     """
 
     number: int
@@ -71,7 +71,7 @@ def received(
     query: Mapping[str, str],
     headers: Mapping[str, str],
 ) -> Exchange:
-    """A new exchange; ``headers`` have lower-case names. Secrets are taken out of what is shown."""
+    """Create an exchange; names in ``headers`` are in lower case. Secrets are masked."""
     return Exchange(
         number,
         now,
@@ -117,7 +117,7 @@ class ExchangeLog:
 def _credentials(
     query: Mapping[str, str], headers: Mapping[str, str]
 ) -> tuple[tuple[str, str], ...]:
-    """Every credential with the place where it stood."""
+    """Every credential in the request, with its place."""
     found = []
     if "x-goog-api-key" in headers:
         found.append(("x-goog-api-key", headers["x-goog-api-key"]))

@@ -1,4 +1,4 @@
-"""Readings of a parsed request: its functions, its tools, the payloads of a turn."""
+"""Look-ups in a parsed request: its functions, its tools, the payloads of a turn."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def built_in_tools(request: Mapping[str, Any]) -> list[str]:
 
 
 def parts_of(content: Mapping[str, Any], kind: str) -> list[dict[str, Any]]:
-    """The payloads of that kind in a content."""
+    """The payloads of the given kind in a content."""
     return [part[kind] for part in content.get("parts", ()) if kind in part]
 
 
 def current_turn(contents: list[dict[str, Any]]) -> int:
-    """Where the current turn begins: the index after the last real message of the user."""
+    """The index where the current turn begins: after the last real message of the user."""
     for at in range(len(contents) - 1, -1, -1):
         content = contents[at]
         if content.get("role", "user") == "user" and not parts_of(content, "functionResponse"):

@@ -1,10 +1,9 @@
-"""What Google refuses in a request whose every field is well formed.
+"""What Google refuses in a request whose fields are all well formed.
 
-Each rule looks at a parsed request (camelCase names, see :mod:`.wire`) and the model, and yields
-the texts of what it finds; the first text becomes a 400 INVALID_ARGUMENT. Texts that a client
-could want to recognise are Google's; the others say the same in our words. Sources: ai.google.dev
-pages thinking, thought-signatures, function-calling, structured-output, caching, and issues of
-public clients.
+Each rule gets a parsed request (camelCase names, see :mod:`.wire`) and the model, and yields a text
+for each fault; the first text becomes a 400 INVALID_ARGUMENT. Texts that a client may match are
+Google's; the others are ours. Sources: ai.google.dev pages thinking, thought-signatures,
+function-calling, structured-output, caching, and issues of public clients.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from gemproxy.simulator.requests import built_in_tools, current_turn, declaratio
 
 Request = dict[str, Any]
 
-#: Signatures that Google documents for calls that a model did not make.
+#: The dummy signatures that Google documents for calls that no model made.
 DUMMY_SIGNATURES = frozenset(
     {"skip_thought_signature_validator", "context_engineering_is_the_way_to_go"}
 )
@@ -50,7 +49,7 @@ _FUNCTION_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,127}")
 
 
 def objection(request: Request, model: Model) -> str | None:
-    """The first thing that Google would refuse, as its message; None where it would answer."""
+    """Google's message for the first fault of the request; None if there is none."""
     for rule in _RULES:
         for text in rule(request, model):
             return text
@@ -65,7 +64,7 @@ def _contents(request: Request, _model: Model) -> Iterator[str]:
 
 
 def contents_faults(request: Request) -> Iterator[str]:
-    """What is wrong with the contents themselves: none, a strange role, parts without payload."""
+    """Faults of the contents: none at all, an unknown role, parts without payload."""
     contents = request.get("contents")
     if not contents:
         yield "* GenerateContentRequest.contents: contents is not specified\n"

@@ -1,4 +1,4 @@
-"""The two kinds of schema in a request: what Google refuses in them, and values that fit them.
+"""The two kinds of schema in a request: what Google refuses in them, and example values.
 
 Path A is JSON Schema (``parametersJsonSchema``, ``responseJsonSchema``), path B the OpenAPI subset
 (``parameters``, ``responseSchema``). [ai.google.dev structured-output; google-genai ``Schema``]
@@ -14,9 +14,9 @@ from typing import Any
 
 _MAX_DEPTH = 32
 _OPTIONAL_DEPTH = 4
-_MOST_ITEMS = 960  # python-genai#2170, vercel/ai#21192: beyond it Google says nothing but 400
-_GREATEST_COUNT = 10_000  # of items or characters that a made-up value will have
-_GREATEST_NUMBER = 1e15  # beyond it floats have no halves to choose from
+_MOST_ITEMS = 960  # python-genai#2170, vercel/ai#21192: more get a 400 without a reason
+_GREATEST_COUNT = 10_000  # items or characters of an example value
+_GREATEST_NUMBER = 1e15  # above this, floats have no fractions
 _STRING_FORMATS = frozenset({"enum", "date-time", ""})
 _SAMPLES = {
     "date-time": "2026-11-20T12:34:56Z",
@@ -56,7 +56,7 @@ def _is_names(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
-#: What a keyword's value has to be, where a wrong one could not be worked with.
+#: The required types of keyword values that this module reads.
 _KEYWORDS: Mapping[str, Callable[[object], bool]] = {
     "$ref": lambda value: isinstance(value, str),
     "type": lambda value: isinstance(value, str) or _is_names(value),
@@ -75,7 +75,7 @@ _KEYWORDS: Mapping[str, Callable[[object], bool]] = {
 
 
 def openapi_faults(schema: dict[str, Any], where: str, depth: int = 0) -> Iterator[str]:
-    """What is wrong with a path B schema that has passed the field check, as Google's texts."""
+    """Google's texts for the faults of a path B schema that has passed the field check."""
     if depth > _MAX_DEPTH:
         yield f"* {where}: the schema exceeds the maximum allowed nesting depth.\n"
         return
@@ -104,7 +104,7 @@ def openapi_faults(schema: dict[str, Any], where: str, depth: int = 0) -> Iterat
 
 
 def json_schema_faults(schema: object, where: str) -> Iterator[str]:
-    """What is wrong with a path A schema: keywords of a wrong type, references to nowhere."""
+    """The faults of a path A schema: keywords of a wrong type, unresolved references."""
     if not isinstance(schema, dict):
         yield f"* {where}: must be a JSON Schema object.\n"
         return
@@ -114,7 +114,7 @@ def json_schema_faults(schema: object, where: str) -> Iterator[str]:
 
 
 def _greatest_items(node: object, root: dict[str, Any], followed: tuple[str, ...]) -> float:
-    """The sum of all ``maxItems`` with references followed; a cycle is followed once."""
+    """The sum of all ``maxItems``, with references followed; a cycle is followed once."""
     if not isinstance(node, dict) or len(followed) > _MAX_DEPTH:
         return 0
     reference = node.get("$ref")
@@ -155,7 +155,7 @@ def _keyword_faults(node: dict[str, Any], where: str) -> Iterator[str]:
 
 
 def _children(node: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The schemas directly inside ``node``, with their places."""
+    """The schemas directly inside ``node``, with their paths."""
     for keyword in ("properties", "$defs", "definitions"):
         if isinstance(node.get(keyword), dict):
             yield from ((f"{keyword}[{name}]", child) for name, child in node[keyword].items())
@@ -169,7 +169,7 @@ def _children(node: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 @dataclass
 class _Making:
-    """A value under way: the whole schema, the dice, and how many values may still be made."""
+    """The state of one example: the whole schema, the random source, and the remaining values."""
 
     root: Mapping[str, Any]
     dice: random.Random
@@ -177,10 +177,10 @@ class _Making:
 
 
 def example(schema: object, dice: random.Random) -> Any:
-    """A value that fits ``schema``, of either path; the same dice give the same value.
+    """An example value for ``schema`` of either path; depends only on the random source.
 
-    ``pattern`` and ``not`` are beyond it: a string under them may not fit. Where a schema needs
-    more than 10,000 values, or recurses without an end, what is too much is None.
+    ``pattern`` and ``not`` are not supported: a string under them may not match. If a schema needs
+    more than 10,000 values, or recurses without end, the excess is None.
     """
     root = schema if isinstance(schema, dict) else {}
     return _value(schema, _Making(root, dice), 0)
@@ -191,10 +191,10 @@ def _value(schema: object, making: _Making, depth: int) -> Any:
     if making.left < 0 or depth > _MAX_DEPTH * 2:
         return None
     if not isinstance(schema, dict):
-        return _text({}, making.dice)  # the schema `true`, or none: anything fits
+        return _text({}, making.dice)  # the schema `true`, or none: any value is valid
     schema = _flattened(schema, making.root)
     if "type" in schema:
-        # Without a type Google heeds neither. [pydantic-ai#3610, #3751, vercel/ai#6421]
+        # Without a type Google ignores both. [pydantic-ai#3610, #3751, vercel/ai#6421]
         if "const" in schema:
             return schema["const"]
         if schema.get("enum"):
@@ -218,7 +218,7 @@ def _typed(kind: str, schema: dict[str, Any], making: _Making, depth: int) -> An
 
 
 def _flattened(schema: dict[str, Any], root: Mapping[str, Any]) -> dict[str, Any]:
-    """``schema`` with its reference followed and its ``allOf`` merged in."""
+    """``schema`` with its reference resolved and its ``allOf`` merged."""
     for _ in range(_MAX_DEPTH):
         target = _resolved(schema["$ref"], root) if isinstance(schema.get("$ref"), str) else None
         if not isinstance(target, dict):
@@ -242,7 +242,7 @@ def _merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
 
 
 def _resolved(reference: str, root: Mapping[str, Any]) -> Any:
-    """What ``#/$defs/Name`` points to; None where nothing is there."""
+    """The target of ``#/$defs/Name``; None if there is none."""
     if not reference.startswith("#"):
         return None
     node: Any = root
@@ -253,7 +253,7 @@ def _resolved(reference: str, root: Mapping[str, Any]) -> Any:
 
 
 def _branch(branches: list[Any], dice: random.Random, depth: int) -> Any:
-    """One of the alternatives; deep down the plainest, for a recursion to end."""
+    """One of the alternatives; at a large depth the simplest one, so that a recursion ends."""
     if depth <= _OPTIONAL_DEPTH:
         return dice.choice(branches)
     plain = [b for b in branches if isinstance(b, dict) and _type_of(b) not in {"object", "array"}]

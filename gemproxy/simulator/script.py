@@ -1,7 +1,7 @@
-"""What goes over one connection, as a list of steps: send, wait, reset, fall silent.
+"""The steps on one connection as a list: send, wait, reset, stay silent.
 
-Everything the simulator does to a client is such a script, faults too; scripts are plain values,
-made here from an answer or a behaviour and played by :mod:`.playing`.
+Every answer and every fault is such a script. Scripts are plain values, made here from an answer or
+a behaviour and performed by :mod:`.playing`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gemproxy.simulator.errors import ErrorReply, service_error
 JSON_TYPE = "application/json; charset=UTF-8"
 _HTML_TYPE = "text/html; charset=UTF-8"
 
-#: A reset overtakes bytes that still are under way: let them arrive first.
+#: A reset discards bytes that are not delivered yet, so wait this long before it.
 _FLUSH_SECONDS = 0.05
 
 
@@ -47,14 +47,14 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """Bytes past HTTP, straight to the socket."""
+    """Bytes that are written to the socket without HTTP framing."""
 
     data: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Silence, in seconds."""
+    """A pause in seconds."""
 
     seconds: float
 
@@ -72,7 +72,7 @@ Step = Head | Send | Raw | Wait | End
 
 
 class Framing(Enum):
-    """How a stream's chunks are put on the wire: ``alt=sse``, or one JSON array."""
+    """How the chunks of a stream are framed: ``alt=sse``, or one JSON array."""
 
     SSE = "text/event-stream"
     ARRAY = JSON_TYPE
@@ -82,7 +82,7 @@ class Framing(Enum):
 class Pace:
     """Seconds before the first byte and between chunks.
 
-    ``piece`` cuts a stream into pieces of so many bytes (0: a chunk is a piece), ``piece_wait``
+    ``piece`` divides a stream into pieces of so many bytes (0: a chunk is a piece), ``piece_wait``
     seconds apart.
     """
 
@@ -98,14 +98,14 @@ def json_reply(
     pace: Pace | None = None,
     headers: Mapping[str, str] = NO_HEADERS,
 ) -> list[Step]:
-    """A JSON document, pretty-printed as Google does."""
+    """A JSON document, indented as Google does."""
     data = pretty(body)
     waiting: list[Step] = [Wait(pace.first)] if pace is not None and pace.first else []
     return [*waiting, Head(status, JSON_TYPE, len(data), headers), Send(data), End.FINISH]
 
 
 def error_reply(reply: ErrorReply, framing: Framing | None = None) -> list[Step]:
-    """An error before the first byte; in an array where the stream would have been one."""
+    """An error before the first byte; inside an array if the stream would have been one."""
     body = [reply.body] if framing is Framing.ARRAY else reply.body
     return json_reply(body, reply.status)
 
@@ -117,7 +117,7 @@ def streamed(
     fault: Behaviour | None = None,
     headers: Mapping[str, str] = NO_HEADERS,
 ) -> Iterator[Step]:
-    """A stream of ``chunks``, whole or broken off by ``fault`` after the chunks it allows."""
+    """A stream of ``chunks``; with ``fault``, broken off after the chunks that it allows."""
     if pace.first:
         yield Wait(pace.first)
     yield Head(200, framing.value, None, headers)
@@ -135,7 +135,7 @@ def streamed(
 
 
 def broken_unary(body: object, fault: Behaviour) -> list[Step]:
-    """A unary answer that stops half-way, or an error in its place."""
+    """A unary answer that stops in the middle, or an error instead of it."""
     if fault.name in {"error-mid-stream", "error-mid-stream-raw"}:
         return error_reply(service_error(fault["code"]))
     data = pretty(body)
@@ -160,7 +160,7 @@ def transport_fault(fault: Behaviour, framing: Framing | None = None) -> list[St
 
 
 def not_found_page() -> list[Step]:
-    """The front end's answer to a path that no API has."""
+    """The front end's answer to an unknown path."""
     return _page(404, "Not Found", "The requested URL was not found on this server.")
 
 
@@ -230,7 +230,7 @@ def _sent(data: bytes, pace: Pace) -> Iterator[Step]:
         return
     for start in range(0, len(data), pace.piece):
         yield Send(data[start : start + pace.piece])
-        # At least a turn of the reactor between two pieces, for them not to leave as one.
+        # At least one turn of the reactor between two pieces, so that they are sent separately.
         yield Wait(pace.piece_wait)
 
 

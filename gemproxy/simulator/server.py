@@ -46,7 +46,7 @@ class Simulator:
 
     @property
     def in_flight(self) -> int:
-        """How many exchanges are not over yet, stalled ones included."""
+        """The number of exchanges that have not ended, stalled ones included."""
         return len(self._playing)
 
     def resource(self) -> IResource:
@@ -54,7 +54,7 @@ class Simulator:
         return _Root(self, ControlResource(self, self._reactor))
 
     def factory(self) -> Site:
-        """A site for :meth:`resource`; it keeps no access log, since URLs can hold keys."""
+        """A site for :meth:`resource`. It has no access log, since URLs can contain keys."""
         return _QuietSite(
             self.resource(),
             requestFactory=_bounded_request(self.config.max_body_size),
@@ -63,7 +63,7 @@ class Simulator:
         )
 
     def listen(self, port: int = 0, interface: str = "127.0.0.1") -> Deferred[IListeningPort]:
-        """Listen on a loopback ``interface``; port 0 is any free one. ValueError elsewhere."""
+        """Listen on a loopback ``interface``; port 0 is any free one. ValueError for others."""
         address = ipaddress.ip_address(interface)
         if not address.is_loopback:
             raise ValueError(f"the simulator listens on loopback only, not on {interface}")
@@ -76,33 +76,34 @@ class Simulator:
     def set_behaviour(
         self, key: str, name: str, *, times: int | None = None, **parameters: Any
     ) -> None:
-        """Let ``key`` (its name or secret) behave like ``name``, so many times or until changed.
+        """Assign the behaviour ``name`` to ``key`` (name or secret).
 
-        ``parameters`` are the behaviour's own, as the catalogue names them. Raises KeyError for an
-        unknown key and BehaviourError for an unknown behaviour or parameter.
+        ``times`` is the number of requests, None for no end. ``parameters`` are those of the
+        behaviour in the catalogue. Raises KeyError for an unknown key and BehaviourError for an
+        unknown behaviour or parameter.
         """
         self.assign(key, assignment(behaviour(name, parameters), times=times))
 
     def assign(self, key: str, told: Assignment) -> None:
-        """Like :meth:`set_behaviour`, with everything that an assignment can say."""
+        """Like :meth:`set_behaviour`, with every field of an assignment."""
         self._keyring.by_name(key).assign(told, own=True)
 
     def set_default(self, told: Assignment) -> None:
-        """What keys do that have no behaviour of their own."""
+        """Set the behaviour of keys without one of their own."""
         self._keyring.set_default(told)
 
     def describe_keys(self) -> list[Any]:
-        """Every key's state, without secrets."""
+        """The state of every key, without secrets."""
         return self._keyring.describe()
 
     def reset(self) -> None:
-        """Back to the configuration: behaviours, quotas and the log of requests."""
+        """Restore the configuration: behaviours, quotas and the log of requests."""
         self._keyring.reset()
         self._api.quotas.clear()
         self.requests.clear()
 
     def abort_connections(self) -> None:
-        """Reset every connection with an exchange in flight: for the end of a test or a process."""
+        """Reset every connection with an exchange in flight, when a test or the process ends."""
         for player in tuple(self._playing):
             player.abort()
 
@@ -142,7 +143,7 @@ class Simulator:
 
 
 class _Root(Resource):
-    """Hands ``/_simulator`` to the control calls and everything else to the API."""
+    """Routes ``/_simulator`` to the control API and everything else to the API."""
 
     isLeaf = False
 
@@ -171,11 +172,11 @@ class _QuietSite(Site):
     noisy = False
 
     def log(self, request: http.Request) -> None:
-        """No access log: ``GET /_simulator/requests`` has more, without the keys."""
+        """No access log: ``GET /_simulator/requests`` shows more, without the keys."""
 
 
 def _bounded_request(limit: int) -> type[Request]:
-    """A Request that keeps at most ``limit`` bytes of its body and says that there was more."""
+    """A Request that keeps at most ``limit`` bytes of its body and notes if there were more."""
 
     class BoundedRequest(Request):
         too_large = False

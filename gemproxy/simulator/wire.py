@@ -1,7 +1,7 @@
-"""The JSON front end of the Gemini API: a document becomes a message, or a list of mistakes.
+"""The JSON front end of the Gemini API: decodes a document to a message, or lists its mistakes.
 
-Proto3 JSON: names in camelCase or snake_case, ``null`` as if absent, whole numbers also as text,
-unknown names refused. What comes out has camelCase names, so that the rest of the simulator reads
+Proto3 JSON: names in camelCase or snake_case, ``null`` counts as absent, integers also as text,
+unknown names are refused. The result has camelCase names, so that the rest of the simulator reads
 one spelling. [protobuf.dev ProtoJSON]
 """
 
@@ -22,9 +22,9 @@ _DROPPED = object()
 
 
 def parse(message: str, body: object) -> tuple[dict[str, Any], list[Violation]]:
-    """``body`` as the message of that name, and every mistake as ``(field path, description)``.
+    """``body`` as a ``message`` (its name), and every mistake as ``(field path, description)``.
 
-    The parsed value is only of use where there is no mistake.
+    Use the parsed value only if there is no mistake.
     """
     violations: list[Violation] = []
     parsed = _message(message, body, "", violations)
@@ -32,13 +32,13 @@ def parse(message: str, body: object) -> tuple[dict[str, Any], list[Violation]]:
 
 
 def snake(name: str) -> str:
-    """``maxOutputTokens`` as ``max_output_tokens``, the spelling of Google's error texts."""
+    """``maxOutputTokens`` as ``max_output_tokens``, the spelling in Google's error texts."""
     return re.sub(r"(?<!^)([A-Z])", lambda match: "_" + match[1].lower(), name)
 
 
 @lru_cache(maxsize=64)
 def _names(message: str) -> Mapping[str, str]:
-    """Both spellings of every field name, to the camelCase one."""
+    """The camelCase name of each field, by both of its spellings."""
     fields = MESSAGES[message]
     return {**{snake(name): name for name in fields}, **{name: name for name in fields}}
 
@@ -83,7 +83,7 @@ def _value(kind: str, value: object, path: str, violations: list[Violation]) -> 
 
 
 def _list(kind: str, value: object, path: str, violations: list[Violation]) -> Any:
-    # Google's parser takes a single value where a list is expected; some clients live on it.
+    # Google accepts a single value instead of a list; some clients depend on it.
     items = value if isinstance(value, list) else [value]
     parsed = (_value(kind, item, f"{path}[{at}]", violations) for at, item in enumerate(items))
     return [item for item in parsed if item is not _DROPPED]

@@ -1,6 +1,6 @@
-"""Seeded text, its tokens, and the other things an answer is made of: pictures and sound.
+"""Text from a seed, its tokens, and other contents of answers: images and sound.
 
-Nothing here is random by itself: whoever wants variety brings dice made by :func:`dice_for`.
+Nothing here is random by itself: for variety pass a random source made by :func:`dice_for`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import zlib
 
 import msgspec
 
-# A token is a word or a piece of one with the space before it; joined they are the text again.
+# A token is a word or a part of one, with the space before it; all tokens joined are the text.
 _TOKEN = re.compile(r"\s?\w{1,8}|\s?[^\w\s]|\s+")
 _LONG_TEXT = 20_000
 _BYTES_PER_TOKEN = 4
 
-# Some words are outside ASCII on purpose: whoever cuts UTF-8 in two shall notice.
+# Some words are outside ASCII on purpose, to reveal code that splits UTF-8 characters.
 _WORDS = (  # noqa: SIM905 - a list of fifty quoted words reads worse
     "river stone garden lamp winter bridge letter copper window harvest signal mountain violet "
     "paper engine island forest market candle meadow silver thunder harbour kitchen orchard "
@@ -33,12 +33,12 @@ SAMPLE_RATE = 24_000
 
 
 def dice_for(*seeds: object) -> random.Random:
-    """Dice that fall the same for the same seeds, in every process."""
+    """A random source that gives the same numbers for the same seeds, in every process."""
     return random.Random("|".join(map(str, seeds)))  # noqa: S311 - reproducible, not secret
 
 
 def digest(*parts: object) -> str:
-    """A short name of JSON values, equal for equal ones whatever the order of their keys."""
+    """A short digest of JSON values; the order of keys does not matter."""
     encoded = msgspec.json.encode(parts, order="sorted")
     return hashlib.blake2b(encoded, digest_size=12).hexdigest()
 
@@ -55,12 +55,12 @@ def sentences(dice: random.Random, count: int) -> str:
 
 
 def tokens(text: str) -> list[str]:
-    """``text`` in tokens; ``"".join`` of them is the text."""
+    """The tokens of ``text``; joined they are the text."""
     return _TOKEN.findall(text)
 
 
 def token_count(text: str) -> int:
-    """How many tokens; estimated for long texts, for a large prompt not to stall the reactor."""
+    """The number of tokens; for long texts an estimate that does not block the reactor."""
     if len(text) > _LONG_TEXT:
         return len(text) // _BYTES_PER_TOKEN
     return len(_TOKEN.findall(text))
