@@ -24,9 +24,9 @@ class Client:
 
 
 _ANONYMOUS = Client()
-#: The same, with an unknown token that was not seen before: it may be a guess.
+#: The same, but the token was not seen before: it may be a guess.
 UNKNOWN_CLIENT = Client()
-#: How many unknown tokens are remembered, by their digests.
+#: The number of unknown tokens that are remembered, by their digests.
 _MOST_KNOWN = 1024
 _MISSING = (
     "You didn't provide an API key. Send this proxy's access token in an Authorization header: "
@@ -57,7 +57,7 @@ class TokenAuth:
         admin_open: bool = False,
     ) -> None:
         self._wrong: set[bytes] = set()
-        #: Whether clients may come without a token.
+        #: Whether clients need no token.
         self.open = anonymous
         #: Whether the admin API asks for no token.
         self.admin_open = admin_open
@@ -85,7 +85,7 @@ class TokenAuth:
         raise Unauthorized(_WRONG)
 
     def _is_known(self, wrong: bytes) -> bool:
-        """Whether the token of this digest was seen before, as that of an SDK is."""
+        """Whether the token of this digest was seen before. SDKs repeat their dummy token."""
         if wrong in self._wrong:
             return True
         if len(self._wrong) >= _MOST_KNOWN:

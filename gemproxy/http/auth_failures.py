@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class AuthFailures:
-    """``trusted_proxies`` may be replaced between two requests."""
+    """Counts wrong tokens by address. ``trusted_proxies`` may be replaced at any time."""
 
     _log = Logger()
 
@@ -29,7 +29,7 @@ class AuthFailures:
         self._lockout = Lockout()
 
     def address_of(self, request: ProxyRequest) -> str:
-        """Return the address of the client of ``request``, as far as it is known."""
+        """Return the address of the client of ``request``."""
         peer = getattr(request.getClientAddress(), "host", None)
         return client_address(peer, request.fields, self.trusted_proxies)
 
@@ -40,7 +40,7 @@ class AuthFailures:
             raise LockedOut(
                 "Too many wrong tokens came from this address; only the right one is let in.",
                 retry_after=wait,
-                # A wrong token is not right a minute later.
+                # A retry with the same token would fail again.
                 should_retry=False,
             )
 

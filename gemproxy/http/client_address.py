@@ -34,8 +34,8 @@ def client_address(
 
     ``peer`` is ``None`` for a Unix socket, which is trusted if any proxy is: its mode decides who
     may open it. ``fields`` are the request's headers. If ``Forwarded`` and ``X-Forwarded-For``
-    differ, or hold no address, the peer's address is returned: a proxy that writes the one may have
-    passed a forged other.
+    differ, or hold no address, the peer's address is returned: a proxy that writes one of them may
+    have passed on a forged other one.
     """
     address = _read(peer) if peer is not None else None
     name = UNIX_SOCKET if peer is None else str(address or peer)
@@ -64,7 +64,7 @@ def client_address(
 
 
 def network_of(address: str) -> str:
-    """Return what is counted as one client: an IPv4 address, or the /64 of an IPv6 address."""
+    """Return the network that counts as one client: an IPv4 address, or an IPv6 /64."""
     read = _read(address)
     if isinstance(read, IPv6Address):
         return str(IPv6Network((int(read) >> 64 << 64, 64)))

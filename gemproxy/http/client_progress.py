@@ -1,8 +1,8 @@
-"""How much of what was sent a client has received.
+"""Measure how much of what was sent a client has received.
 
 A write succeeds as long as a buffer has room; only the kernel knows what has reached the other
 side. Linux counts the bytes that a TCP peer has acknowledged (tcp(7), ``TCP_INFO``); for other
-sockets it tells how many have not been received yet (``SIOCOUTQ``).
+sockets it reports the bytes that were not received yet (``SIOCOUTQ``).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class ClientProgress:
         return waiting
 
     def _ask(self) -> tuple[int, int]:
-        """Return bytes that wait, and bytes ever received: -1 where the kernel does not count."""
+        """Return the waiting bytes and the bytes received so far; -1 if they are not counted."""
         waiting = unsent(self._transport)
         if self._socket is None:
             return waiting, -1
@@ -69,10 +69,10 @@ def has_closed(transport: Any) -> bool:
 
 
 def is_unresponsive(transport: Any, seconds: float) -> bool:
-    """Whether a TCP peer was silent for ``seconds`` and has not acknowledged what was sent last.
+    """Whether a TCP peer was silent for ``seconds`` and has not acknowledged the last bytes.
 
-    A peer that is alive acknowledges what it receives. One whose window is full may be silent as
-    long, because it is probed ever more rarely, but it answers each probe.
+    A live peer acknowledges what it receives. One with a full window may be silent for as long,
+    because the kernel probes it at growing intervals, but it answers each probe.
     """
     below = socket_below(transport)
     try:

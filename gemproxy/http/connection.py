@@ -1,19 +1,19 @@
-"""One client's connection: a request at a time, within bounds of size and time.
+"""One client's connection: one request at a time, with limits of size and time.
 
-Theory of operation. :mod:`~gemproxy.http.connection_state` says which states there are and what
-leads from one to the next; here each state has a reader (``_READERS``: what to do with the bytes at
-hand) and a deadline (:meth:`ClientConnection.expire`). Bytes are appended to a buffer, and readers
-run as long as each of them says that the next one may find more there. A request whose head is
-complete is shown to the site's gate before its body is read. While a request is being answered the
-bytes behind it stay in the buffer, and beyond ``MAX_HELD_BYTES`` in the socket.
+Theory of operation. :mod:`~gemproxy.http.connection_state` has the states and the transitions
+between them; here each state has a reader (``_READERS``: what to do with the bytes at hand) and a
+deadline (:meth:`ClientConnection.expire`). Bytes are appended to a buffer, and readers run until
+one of them returns that it needs more bytes. When the head of a request is complete, the site's
+gate checks it before the body is read. While a request is being answered the bytes behind it stay
+in the buffer, and beyond ``MAX_HELD_BYTES`` in the socket.
 
-Two conditions are no states, since each may hold in several: the transport's buffer is full
-(``_is_congested``: no further request is read until the client reads), and the connection yields to
-others (``_is_yielding``: a client that pipelines gets one request a turn of the reactor, or it
-would hold up every other client). Both and the state together decide whether the socket is read
+Two conditions are not states, because each may occur in several states: the transport's buffer is
+full (``_is_congested``: no further request is read until the client reads), and the connection
+yields (``_is_yielding``: a client that pipelines gets one request in each turn of the reactor, so
+that it cannot block the other clients). The state and these two decide whether the socket is read
 (:meth:`ClientConnection._update_reading`).
 
-Every state in which we wait for the client has a deadline. The site looks at all deadlines once a
+Every state in which we wait for the client has a deadline. The site checks all deadlines once a
 second: a timer for each request would cost as much as reading it.
 """
 
@@ -64,16 +64,16 @@ if TYPE_CHECKING:
     from twisted.web.http_headers import Headers
     from twisted.web.server import Request
 
-#: A head must be complete this long after its first byte, however slowly it comes.
+#: Seconds from the first byte of a head to its last.
 HEADER_SECONDS = 30.0
-#: After an early answer this much more is read and discarded, so that a client that is still
-#: sending can read the answer instead of meeting a reset.
+#: After an early answer this many bytes are read and discarded. Closing earlier would reset the
+#: connection while the client is sending, and it could not read the answer.
 LINGER_BYTES = 64 * 1024 * 1024
 LINGER_SECONDS = 5.0
-#: A closed connection must be gone after this time.
+#: Seconds from closing a connection until it is aborted.
 CLOSE_SECONDS = 15.0
-#: Bytes behind a request that is being answered are read up to here, to notice when the client
-#: closes; the rest stays in the socket.
+#: Bytes that are buffered behind a request in progress; reading them shows when the client closes.
+#: Further bytes stay in the socket.
 MAX_HELD_BYTES = 16 * 1024
 
 _EMPTY_LINE = b"\r\n"
@@ -85,7 +85,7 @@ _BAD_REQUEST = (
 )
 
 
-#: What serves a request without a router, by method and path.
+#: The functions that serve requests without a router, by method and path.
 FastRoutes: TypeAlias = Mapping[tuple[bytes, bytes], Callable[[ProxyRequest], object]]
 
 
@@ -95,12 +95,12 @@ class ConnectionSite(Site, Protocol):
     gate: RequestGate
     guard: OriginGuard | None
     fast_routes: FastRoutes
-    #: Monotonic seconds.
+    #: Returns monotonic seconds.
     now: Callable[[], float]
     call_later: Callable[..., IDelayedCall]
     #: Called for each request that is not HTTP.
     malformed: Callable[[], object]
-    #: Of the answer to it.
+    #: Encodes the answer to a request that is not HTTP.
     malformed_body: bytes
 
     @property
@@ -114,12 +114,12 @@ class ConnectionSite(Site, Protocol):
         """``channel`` is closed."""
 
     def watch_for_disconnect(self, channel: ClientConnection, *, wanted: bool) -> None:
-        """Call ``channel.check_disconnect`` now and then, or no longer."""
+        """Call ``channel.check_disconnect`` at intervals, or stop that."""
 
 
 @implementer(IPushProducer)
 class ClientConnection(protocol.Protocol):
-    """The protocol of one connection, and to a request what ``HTTPChannel`` is in twisted.web.
+    """The protocol of one connection; for a request it is what ``HTTPChannel`` is in twisted.web.
 
     The site calls :meth:`expire` when ``deadline`` (monotonic) has passed.
     """
@@ -136,27 +136,28 @@ class ClientConnection(protocol.Protocol):
         self._buffer = b""
         #: The request that is being read or answered.
         self._request: ProxyRequest | None = None
-        #: In BODY: the body, and whether it comes fast enough.
+        #: The body in state BODY, and the check of its rate.
         self._upload: tuple[Body, UploadRateGuard] | None = None
-        #: The last request, while the client has yet to take its answer from this process.
+        #: The last request, until the client has taken its whole answer from this process.
         self.undelivered: ProxyRequest | None = None
-        #: Whether readers are running: an answer that is given at once must not recurse into the
-        #: next pipelined request.
+        #: Whether readers are running: an answer given at once must not start them again
+        #: recursively.
         self._is_processing = False
         #: Whether a request was answered in this turn of the reactor.
         self._has_responded = False
         self._is_yielding = False
-        #: Whether the transport has more to send than it wants to hold.
+        #: Whether the transport's buffer is full.
         self._is_congested = False
-        #: Whether the socket is not read.
+        #: Whether reading from the socket is paused.
         self._is_paused = False
         self._producer: IPushProducer | None = None
-        #: What the connection is counted under; see OpenConnections.
+        #: The key under which the connection is counted; see OpenConnections.
         self.address = ""
         #: When the site calls :meth:`check_reader` next.
         self.look_at = 0.0
         self._reader: ClientProgress | None = None
-        # In LINGERING and CLOSING: for how long the client may take nothing, and what it takes.
+        # In LINGERING and CLOSING: the time limit for a client that receives nothing, and its
+        # progress.
         self._patience = 0.0
         self._last_reader: ClientProgress | None = None
         self._linger_bytes = LINGER_BYTES
@@ -166,7 +167,7 @@ class ClientConnection(protocol.Protocol):
     def connectionMade(self) -> None:
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
-            # A peer that is alive and takes nothing is judged by check_reader, not by the kernel.
+            # A live peer that reads nothing is handled by check_reader, not by the kernel.
             keepalive = self.site.limits.keepalive_seconds
             notice_silence(self.transport, keepalive, stalled_seconds=math.inf)
         self.transport.registerProducer(self, True)
@@ -182,7 +183,7 @@ class ClientConnection(protocol.Protocol):
         self.deadline = math.inf
         self._drop_input()
         self._reader = self._last_reader = None
-        if self.isSecure():  # Twisted's TLS forgets its producer only when it is told to.
+        if self.isSecure():  # Twisted's TLS keeps its producer until it is unregistered.
             self.transport.unregisterProducer()
         self.site.unregister(self)
         self._release_undelivered()
@@ -194,7 +195,7 @@ class ClientConnection(protocol.Protocol):
 
     @property
     def is_idle(self) -> bool:
-        """Whether the client has read everything and has begun nothing."""
+        """Whether the client has read every answer and has sent no byte of a request."""
         return self.state is State.IDLE and not self._buffer and not self._is_congested
 
     @property
@@ -204,7 +205,7 @@ class ClientConnection(protocol.Protocol):
 
     def close_idle(self) -> None:
         """Close a connection that is idle, at once."""
-        if self.isSecure():  # An orderly end needs the client's consent.
+        if self.isSecure():  # An orderly close would wait for the client.
             self.transport.abortConnection()
         else:
             self.loseConnection()
@@ -226,7 +227,7 @@ class ClientConnection(protocol.Protocol):
             self._is_processing = False
 
     def _yield_to_others(self) -> None:
-        """Go on when the other connections have had their turn."""
+        """Continue after the other connections had their turn."""
         if not self._is_yielding:
             self._is_yielding = True
             self.site.call_later(0, self._resume)
@@ -242,7 +243,7 @@ class ClientConnection(protocol.Protocol):
 
     def _read_head(self) -> bool:
         if self._is_congested:
-            return False  # A client that does not read answers gets no more of them.
+            return False  # A client that does not read its answers gets no more of them.
         if self._has_responded:
             self._yield_to_others()
             return False
@@ -303,7 +304,7 @@ class ClientConnection(protocol.Protocol):
         self.state = TRANSITIONS[self.state, Event.HEAD_COMPLETE]
         self._upload = body, rate_guard
         self.deadline = rate_guard.deadline
-        # A client whose body is on its way already has not waited for leave to send it.
+        # A client that already sends its body does not wait for 100 Continue.
         if head.expects_continue and not self._buffer:
             send(self.transport, _CONTINUE)
 
@@ -337,12 +338,12 @@ class ClientConnection(protocol.Protocol):
         return self._request, self._upload
 
     def _hold(self) -> bool:
-        """Leave everything in the buffer: the request before it is being answered."""
+        """Keep all bytes in the buffer: the request before them is being answered."""
         self._update_reading()
         return False
 
     def _discard(self) -> bool:
-        """Read nothing any more, except to let the client read the answer."""
+        """Discard all bytes; the connection is open only so that the client can read."""
         self._linger_bytes -= len(self._buffer)
         self._buffer = b""
         if self._linger_bytes < 0:
@@ -354,11 +355,11 @@ class ClientConnection(protocol.Protocol):
     def _enter_responding(self) -> None:
         self.state = TRANSITIONS[self.state, Event.REQUEST_COMPLETE]
         self.deadline = math.inf
-        # What an earlier answer left was taken, or this request would not have been read.
+        # The client has taken the answer before, because this request was not read earlier.
         self._reader = None
 
     def _respond(self, request: ProxyRequest) -> None:
-        """Let the route of ``request`` answer it."""
+        """Answer ``request`` with its route."""
         self._enter_responding()
         serve = self.site.fast_routes.get((request.method, request.path))
         if serve is None:
@@ -393,14 +394,14 @@ class ClientConnection(protocol.Protocol):
             else:
                 self.loseConnection()
             return
-        # A client that still reads is judged by what it takes.
+        # A client that still reads is judged by its progress.
         self.deadline = math.inf if self._is_congested else self.site.now() + IDLE_SECONDS
         if self._buffer or self._is_paused or self._is_congested:
             self._process_buffer()
             self._update_reading()
 
     def _release_undelivered(self) -> None:
-        """The client has taken its last answer from this process, or never will."""
+        """Release the last answer: the client has taken it from this process, or never will."""
         request, self.undelivered = self.undelivered, None
         if request is not None:
             request.is_undelivered = False
@@ -416,7 +417,7 @@ class ClientConnection(protocol.Protocol):
         self.site.gate.reject(request, error)
 
     def _refuse_message(self, reason: str) -> None:
-        """Answer what is not HTTP/1.1, or ambiguous: the bytes behind it are not looked at."""
+        """Refuse bytes that are not HTTP/1.1, or ambiguous. The bytes behind them are ignored."""
         request_id = new_request_id()
         self.site.malformed()
         self._log.info(
@@ -433,22 +434,22 @@ class ClientConnection(protocol.Protocol):
     # -- closing ---------------------------------------------------------------------------------
 
     def linger(self) -> None:
-        """Close after an early answer, in a way that lets the client read it.
+        """Close after an early answer so that the client can read it.
 
-        Closing with unread bytes in the socket sends a reset, which discards the answer
-        (RFC 9112 section 9.6).
+        Closing with unread bytes in the socket sends a reset, which discards the answer (RFC 9112
+        section 9.6).
         """
         self.state = TRANSITIONS[self.state, Event.EARLY_RESPONSE]
         self._drop_input()
         request, self._request = self._request, None
         if request is not None:
             self.site.gate.release(request)
-        # What waits for the end of the turn must not look like something that the client takes.
+        # Send what waits for the end of the turn now, so that it does not count as progress later.
         flush(self.transport)
         self._abort_after(LINGER_SECONDS)
-        # TLS cannot close one half of a connection, and the TCP connection below it is not ours.
+        # TLS has no half-close, and the TCP connection below it cannot be reached from here.
         if not self.isSecure():
-            # A transport that waits for its producer closes nothing.
+            # A transport does not close while it has a producer.
             self.transport.unregisterProducer()
             self.transport.loseWriteConnection()
         self._update_reading()
@@ -465,7 +466,7 @@ class ClientConnection(protocol.Protocol):
             patience = max(patience, self.site.limits.slow_reader_seconds)
         self._abort_after(patience)
         self._drop_input()
-        # A transport waits for its producer to end.
+        # A transport closes only after its producer has ended.
         self.transport.unregisterProducer()
         self.transport.loseConnection()
 
@@ -491,7 +492,7 @@ class ClientConnection(protocol.Protocol):
                 self.deadline = now
 
     def _abort_after(self, seconds: float) -> None:
-        """Abort once the client has taken nothing for ``seconds``."""
+        """Abort once the client has received nothing for ``seconds``."""
         self.deadline = now = self.site.now()
         self._patience = seconds
         self._last_reader = ClientProgress(self.transport, now)
@@ -509,7 +510,7 @@ class ClientConnection(protocol.Protocol):
             self.deadline = rate_guard.deadline
 
     def check_reader(self, now: float) -> None:
-        """Abort where the client takes nothing of what waits for it, or does not exist any more."""
+        """Abort if the client receives nothing of what waits for it, or has vanished."""
         reader = self._reader
         if reader is None:
             reader = self._reader = ClientProgress(self.transport, now)
@@ -567,14 +568,14 @@ class ClientConnection(protocol.Protocol):
         self._producer = None
 
     def pauseProducing(self) -> None:
-        """Called by the transport: the client does not read as fast as is written."""
+        """Called by the transport: the client reads slower than we write."""
         self._is_congested = True
         if self._producer is not None:
             self._producer.pauseProducing()
         self._update_reading()
 
     def resumeProducing(self) -> None:
-        """Called by the transport: everything is sent."""
+        """Called by the transport: its buffer is empty."""
         self._is_congested = False
         self._release_undelivered()
         if self._producer is not None:
@@ -592,7 +593,7 @@ class ClientConnection(protocol.Protocol):
             self._producer.stopProducing()
 
     def _update_reading(self) -> None:
-        """Read the socket only as long as something can become of what the client sends."""
+        """Read the socket only while the bytes can be used."""
         is_responding = self.state is State.RESPONDING
         if is_responding or self._is_yielding:
             pause = len(self._buffer) > MAX_HELD_BYTES

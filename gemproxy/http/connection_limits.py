@@ -10,10 +10,10 @@ from ipaddress import IPv4Network, IPv6Network
 class ConnectionLimits:
     """Limits of client connections.
 
-    ``minimum_upload_rate`` is in bytes/s and holds for bodies. A client that receives nothing of
+    ``minimum_upload_rate`` is in bytes/s and applies to bodies. A client that receives nothing of
     its answer for ``slow_reader_seconds`` is disconnected. After ``keepalive_seconds`` of silence
     TCP probes the client. ``shared_addresses`` are those of reverse proxies, which connect for many
-    clients: ``max_per_address`` does not hold for them.
+    clients: ``max_per_address`` does not apply to them.
     """
 
     max_connections: int = 8192

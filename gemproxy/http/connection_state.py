@@ -15,42 +15,43 @@ ours and raises :class:`InvalidTransition`.
 
 from __future__ import annotations
 
-from enum import IntEnum  # Looked up by the table for each request: only an int hashes in C.
+from enum import IntEnum  # Each request looks them up in a dict: an int hashes fast.
 
 
 class State(IntEnum):
-    """What the connection waits for. Each state but RESPONDING and CLOSED has a deadline."""
+    """The states. Each but RESPONDING and CLOSED has a deadline."""
 
-    #: For the first byte of a request.
+    #: Waits for the first byte of a request.
     IDLE = 0
-    #: For the rest of a head.
+    #: Waits for the rest of a head.
     HEAD = 1
-    #: For the rest of a body.
+    #: Waits for the rest of a body.
     BODY = 2
-    #: For us. What the client sends meanwhile is held unread; whether it reads is watched.
+    #: Waits for our answer. Bytes that the client sends are kept. A client that does not read is
+    #: noticed.
     RESPONDING = 3
-    #: For the client to read an answer that it got before it had sent everything. What it still
-    #: sends is discarded.
+    #: Waits for the client to read an answer that it got before it had sent everything. Bytes that
+    #: it still sends are discarded.
     LINGERING = 4
-    #: For the transport to send what is buffered.
+    #: Waits for the transport to send its buffer.
     CLOSING = 5
-    #: For nothing: the transport is gone.
+    #: The transport is gone.
     CLOSED = 6
 
 
 class Event(IntEnum):
     """What happened."""
 
-    #: The first bytes of a head came, and its end did not.
+    #: Bytes came that are the beginning of a head, without its end.
     HEAD_STARTED = 0
     #: The head is complete, the body is not.
     HEAD_COMPLETE = 1
     #: Head and body are complete.
     REQUEST_COMPLETE = 2
-    #: The answer to a complete request is written.
+    #: The answer to a complete request was written.
     RESPONSE_COMPLETE = 3
-    #: An answer is written after which nothing more is read: the request is refused before its body
-    #: is complete, is not HTTP, or is the last one and has bytes behind it.
+    #: The last answer was written, and nothing more is read: the request was refused before its
+    #: body was complete, was not HTTP, or was the last one and has bytes behind it.
     EARLY_RESPONSE = 4
     #: We close the connection.
     CLOSE = 5
@@ -63,7 +64,7 @@ class InvalidTransition(RuntimeError):
 
 
 class _Transitions(dict[tuple[State, Event], State]):
-    """A dict, so that a look-up calls no Python function unless it fails."""
+    """A dict, because a look-up that succeeds then calls no Python function."""
 
     def __missing__(self, pair: tuple[State, Event]) -> State:
         state, event = pair

@@ -10,10 +10,10 @@ from twisted.python.failure import Failure
 
 
 class CoroutineRunner:
-    """Runs ``coroutine``, beginning at once; ``over`` tells whether it has ended.
+    """Starts ``coroutine`` at once; ``over`` tells whether it has ended.
 
-    A ``Deferred.fromCoroutine`` without its costs, which equal those of reading a request: there is
-    no ``contextvars`` context and no result. The coroutine must handle every exception and await
+    It replaces ``Deferred.fromCoroutine``, which costs as much as reading a request. It has no
+    ``contextvars`` context and no result. The coroutine must handle every exception and await
     nothing but Deferreds.
     """
 
@@ -27,7 +27,7 @@ class CoroutineRunner:
         self._go_on(None)
 
     def cancel(self) -> None:
-        """Raise ``CancelledError`` where the coroutine waits. Does nothing if it does not."""
+        """Raise ``CancelledError`` in the coroutine if it is waiting."""
         if self._awaited is not None:
             self._awaited.cancel()
 
@@ -42,7 +42,7 @@ class CoroutineRunner:
     def _go_on(self, result: object) -> None:
         self._awaited = None
         try:
-            # An awaited Deferred returns its result by itself, but its failure must be thrown.
+            # An awaited Deferred returns its result by itself, but its failure must be thrown in.
             awaited: Deferred[Any] = (
                 result.throwExceptionIntoGenerator(self._coroutine)
                 if isinstance(result, Failure)

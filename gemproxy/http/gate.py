@@ -1,4 +1,4 @@
-"""Who decides from a request's head whether its body is read."""
+"""Decide from a request's head whether its body is read."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from gemproxy.http.request import ProxyRequest
 
 
 class RequestGate(Protocol):
-    """Admits a request by its head, accounts for its body, and answers it where it is refused."""
+    """Admits requests by their heads, accounts for their bodies, and answers refused ones."""
 
     def check_head(self, request: ProxyRequest) -> None:
-        """Admit ``request``, of which only the head has been read, and record the decision on it.
+        """Check ``request``, of which only the head was read, and store the result in it.
 
-        Reserves what the request needs of the limits that all requests share. Raises
-        :class:`~gemproxy.core.errors.ProxyError` for a request that is refused: nothing is then
-        reserved, and its body is not read.
+        Reserves the request's part of the limits that all requests share. Raises
+        :class:`~gemproxy.core.errors.ProxyError` to refuse the request: then nothing is reserved,
+        and its body is not read.
         """
 
     def check_body_size(self, request: ProxyRequest, size: int) -> None:
-        """Account for a chunked body, of which ``size`` bytes are there. Raises as check_head."""
+        """Account for a chunked body with ``size`` bytes so far. Raises as :meth:`check_head`."""
 
     def release(self, request: ProxyRequest) -> None:
-        """Give back what ``request`` reserved, unless it is still being worked on.
+        """Release what ``request`` reserved, unless it is still being served.
 
-        The connection is done with it. May be called more than once.
+        Called when the connection has finished with it, perhaps more than once.
         """
 
     def reject(self, request: ProxyRequest, error: ProxyError) -> None:
-        """Answer a request that ended before its work began."""
+        """Answer a request that was refused before it was served."""

@@ -1,9 +1,9 @@
-"""Parse HTTP/1.1 requests strictly: what two parsers could read in two ways is refused.
+"""Parse HTTP/1.1 requests strictly: a request that two parsers could read differently is refused.
 
 Theory of operation. llhttp (through ``httptools``) parses headers and chunks, in its strict mode.
-Request lines are parsed here, because llhttp knows only some methods and does not tell versions
-apart; a body with a length needs no parser. Each head gets a parser of its own (0.4 us), so that
-nothing of one message can leak into the next. There is no I/O here: bytes in, values out.
+Request lines are parsed here, because llhttp knows only some methods and does not report the
+version; a body with a length needs no parser. Each head gets a new parser (0.4 us), so that nothing
+of one message can leak into the next. There is no I/O here: bytes in, values out.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import NoReturn, TypeAlias
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from msgspec import Struct
 
-#: Bytes of request line and headers with all line ends; also the most that may stand between two
-#: pieces of a chunked body (sizes, extensions, trailers).
+#: Bytes of the request line and headers with all line ends. The limit also applies to the bytes
+#: between two pieces of a chunked body (sizes, extensions, trailers).
 MAX_HEAD_BYTES = 16 * 1024
 MAX_HEADERS = 500
 #: Ends a head, and a chunked body with its trailers.
@@ -31,7 +31,7 @@ _MOST_EVENTS = 500
 # RFC 9112 section 3. llhttp also accepts two spaces, HTTP/0.9, HTTP/2.0 and RTSP, and refuses
 # methods that it does not know.
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([!-~]+) (HTTP/1\.[01])")
-#: Given to llhttp instead of the request's own.
+#: Passed to llhttp instead of the real request line.
 _ANY_REQUEST_LINE = b"POST / HTTP/1.1\r\n"
 _ABSOLUTE_FORM = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
 # RFC 3986 section 3.2.2 and 3.2.3; it may be empty.
@@ -42,7 +42,7 @@ _CHUNKED_HEAD = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 class MalformedRequest(Exception):
-    """The bytes are not HTTP/1.1, or can be read in two ways."""
+    """The bytes are not HTTP/1.1, or ambiguous."""
 
 
 class RequestHead(Struct, gc=False):
@@ -70,7 +70,7 @@ class RequestHead(Struct, gc=False):
     repeats: bool = False
 
     def __repr__(self) -> str:
-        return "<RequestHead>"  # A Struct's own would print the client's token.
+        return "<RequestHead>"  # The default repr of a Struct would contain the client's token.
 
     @property
     def fields(self) -> list[tuple[bytes, bytes]]:
@@ -118,7 +118,7 @@ def _parse_request_line(line: bytes) -> tuple[bytes, bytes, bytes, bytes, bytes 
         raise MalformedRequest("request line")
     method, target, version = match.groups()
     if method == b"CONNECT":
-        raise MalformedRequest("no tunnels here")  # CONNECT asks for one.
+        raise MalformedRequest("no tunnels here")  # Only CONNECT uses this form.
     target, authority = _origin_form(target)
     return method, target, target.partition(b"?")[0], version, authority
 
@@ -214,7 +214,7 @@ class SizedBody:
         self._write = write
 
     def receive(self, data: bytes) -> int:
-        """Take what belongs to the body from the start of ``data``. Returns how many bytes."""
+        """Take the body's bytes from the start of ``data``. Returns how many they are."""
         missing = self._length - self.size
         taken = min(missing, len(data))
         self._write(data if taken == len(data) else data[:taken])
@@ -249,11 +249,11 @@ class ChunkedBody:
     def receive(self, data: bytes) -> int:
         """Parse from the start of ``data``. Returns how many bytes were consumed.
 
-        The rest stands behind the body, or must be passed again with the bytes that follow. Raises
-        :class:`MalformedRequest`.
+        The other bytes are behind the body, or must be passed again together with later ones.
+        Raises :class:`MalformedRequest`.
         """
-        # Only an empty line can end the body. llhttp gets nothing behind one before it has said
-        # whether it did, so that bytes behind the body are never read as a part of it.
+        # Only an empty line can end the body. llhttp gets the bytes behind an empty line only after
+        # it has reported whether the body ended there, so that they are never read as a part of it.
         read = 0
         chunks, self.has_more = self._chunks, False
         chunks.events = 0
@@ -297,7 +297,7 @@ class _Chunks:
         self._write = write
 
     def on_message_begin(self) -> None:
-        # Reached only if llhttp finds an end where no empty line is.
+        # Reached only if llhttp reports an end without an empty line.
         if self.complete:
             _refuse_second_message()
 

@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 
 class Site(Protocol):
-    """What an answer uses of the site."""
+    """The site, as an answer uses it."""
 
     #: The headers ``Server`` and ``Date`` as lines, for a monotonic time.
     server_headers: Callable[[float], bytes]
-    #: Of streams that are silent.
+    #: The deadlines of silent streams.
     deadlines: Deadlines
 
 
 class Channel(Protocol):
-    """One connection, as its current request sees it: twisted.web's ``HTTPChannel`` and more.
+    """The connection, as its current request uses it: twisted.web's ``HTTPChannel`` and more.
 
     ``persistent`` tells whether the connection stays open after the answer.
     """
@@ -41,16 +41,16 @@ class Channel(Protocol):
         """The site that the connection belongs to."""
 
     def reject(self, error: ProxyError) -> None:
-        """Answer the current request with ``error``, in the words of its API."""
+        """Answer the current request with ``error``, in the dialect of its API."""
 
     def linger(self) -> None:
-        """Close in a way that lets the client read an answer that came early."""
+        """Close after an early answer so that the client can read it."""
 
     def requestDone(self, request: Request) -> None:
-        """Read the next request: the answer is written."""
+        """The answer is written: read the next request."""
 
     def getPeer(self) -> IAddress:
         """The client's address."""
 
     def getHost(self) -> IAddress:
-        """Our end's address."""
+        """The address of this side."""

@@ -1,9 +1,9 @@
-"""Answers that are too large to be copied in one go.
+"""Write answers that are too large to be copied at once.
 
-Twisted copies what it is given to write, and again before it sends it: for 30 MB each copy holds up
-the reactor for 10 ms. So a large body is written in pieces, each when the client has taken what was
-written before. The exchange is over when the first piece is written, as it is with any other
-answer; the request keeps its place among those in flight until the last piece is written.
+Twisted copies what it is given to write, and copies it again before sending: for 30 MB each copy
+blocks the reactor for 10 ms. So a large body is written in pieces, each after the client has taken
+the one before. The exchange ends when the first piece is written, as with any other answer. The
+request counts as in flight until the last piece is written.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 #: Bytes. A longer body is written in pieces.
 LARGE = 1024 * 1024
-#: Bytes of a piece, and pieces in a turn of the reactor.
+#: Bytes of a piece, and pieces that are written in one turn of the reactor.
 PIECE = 256 * 1024
 _AT_ONCE = 4
 
 
 @implementer(IPushProducer)
 class LargeAnswer:
-    """Writes ``body``, whose head is written, to the client of ``request``, and ends it."""
+    """Writes ``body`` to the client of ``request`` after its head, and ends the request."""
 
     def __init__(self, reactor: IReactorTime, request: ProxyRequest, body: BufferList) -> None:
         self._reactor = reactor
@@ -39,7 +39,7 @@ class LargeAnswer:
         self._next: IDelayedCall | None = None
 
     def start(self) -> None:
-        """Write what the client takes, and then the rest as it takes it."""
+        """Write as much as the client takes, and the rest later."""
         self._request.is_undelivered = True
         self._request.on_disconnect(self._disconnected)
         self._request.registerProducer(self, True)
@@ -56,7 +56,7 @@ class LargeAnswer:
             self._go_on()
 
     def stopProducing(self) -> None:
-        """See :class:`IPushProducer`. The request hears of it by itself."""
+        """See :class:`IPushProducer`. The request is notified separately."""
 
     def _go_on(self) -> None:
         self._next = None

@@ -1,7 +1,7 @@
 """The lifecycle of a request, around the work of its endpoint.
 
-A request gets an id and a context, is admitted or rejected, served, and reported once. Whatever its
-work raises becomes an answer here and nowhere else. The admin API shares this
+A request gets an id and a context, is admitted or rejected, served, and reported once. Only here an
+exception becomes an answer. The admin API shares this
 (:class:`gemproxy.admin.auth_gate.AdminAuthGate`).
 """
 
@@ -40,16 +40,16 @@ if TYPE_CHECKING:
     from gemproxy.core.interfaces import ErrorEncoder
     from gemproxy.http.auth import TokenAuth
 
-#: Headers that scripts of another origin may read: those that SDKs look at.
+#: Response headers that pages of other origins may read: those that SDKs use.
 _EXPOSED = b"x-request-id, retry-after, x-should-retry, openai-processing-ms, x-gemproxy-attempts"
-#: Bytes. More is not read from a client that brings no token.
+#: Bytes. The limit for a body of a client without a token.
 _PUBLIC_BODY = 4096
 _HEADER_NAMES = re.compile(rb"[A-Za-z0-9_, -]{1,1000}\Z")
 
 
 @dataclass(frozen=True)
 class LifecycleSettings:
-    """What the operator says of the public API.
+    """The operator's settings for the public API.
 
     ``heartbeat`` is in seconds, 0 for none, and ``headers_after`` as well, None for never.
     """
@@ -61,15 +61,15 @@ class LifecycleSettings:
 
 
 class Lifecycle:
-    """What the requests of both APIs share: a context, the answer to a failure, one report.
+    """The common part of both APIs: a context, the answer to a failure, one report.
 
-    ``new_request_id`` returns an id for a request that brings none, ``errors`` encodes the errors
-    of requests whose route is unknown, and ``scrub`` removes secrets from the bodies of errors,
-    which may repeat what the client sent. ``settings`` may be replaced between two requests.
+    ``new_request_id`` returns an id for a request without one, ``errors`` encodes the errors of
+    requests with an unknown route, and ``scrub`` removes secrets from the bodies of errors, which
+    may repeat what the client sent. ``settings`` may be replaced at any time.
     """
 
     _log = Logger()
-    #: Further headers of every answer, where CORS adds none.
+    #: Headers of every answer, if CORS adds none.
     _headers = b""
 
     def __init__(
@@ -88,7 +88,7 @@ class Lifecycle:
         self._events = events
         self._new_request_id = new_request_id
         self._scrub = scrub
-        #: The requests that can be cancelled, by the writers of their answers.
+        #: The requests that can be cancelled, by their writers.
         self._runners: dict[RequestWriter, CoroutineRunner] = {}
 
     def release(self, request: ProxyRequest) -> None:
@@ -141,7 +141,7 @@ class Lifecycle:
         writer: RequestWriter,
         serve: Callable[[RequestContext, RequestWriter], Awaitable[None]],
     ) -> None:
-        """Answer with what ``serve`` writes or raises, and report the request."""
+        """Run ``serve``, answer with its error if it raises, and report the request."""
         status = 200
         try:
             await serve(context, writer)
@@ -180,7 +180,7 @@ class Lifecycle:
     def _cut_off(
         self, request: ProxyRequest, context: RequestContext, writer: RequestWriter
     ) -> int:
-        """Tell the client that the drain's time is over, within its stream if need be."""
+        """Send the client an error at the end of a drain, within its stream if that has begun."""
         error = Draining("The proxy stopped before this request was complete.", retry_after=1)
         context.outcome = "draining"
         request.channel.persistent = False
@@ -188,7 +188,7 @@ class Lifecycle:
 
     def _report(self, context: RequestContext, status: int) -> None:
         now = self._reactor.seconds()
-        # Read again: the wall clock may have been set since the request came.
+        # Measured again: the wall clock may have been set since the request came.
         context.epoch_offset = self._wall() - now
         self._events.request_ended(context, status, now - context.started)
 
@@ -215,7 +215,7 @@ class RequestLifecycle(Lifecycle):
         self.auth = auth
         self.admission = Admission()
         self.draining = False
-        #: Whether a drain will follow, although everything is served as before.
+        #: Whether a drain will follow; requests are still served (lame duck).
         self.leaving = False
         self._failures = failures or AuthFailures()
         self._idle: list[Deferred[None]] = []
@@ -223,11 +223,11 @@ class RequestLifecycle(Lifecycle):
 
     @property
     def in_flight(self) -> int:
-        """How many requests were admitted and are not over."""
+        """The number of requests that were admitted and have not ended."""
         return self.admission.in_flight
 
     def check_head(self, request: ProxyRequest, route: Route) -> None:
-        """See :class:`gemproxy.http.gate.RequestGate`. The first check that fails is answered."""
+        """See :class:`gemproxy.http.gate.RequestGate`. The first failed check is answered."""
         limits, length = self.settings.limits, request.length or 0
         request.route, request.errors = route.template, route.errors
         if self.draining:
@@ -239,7 +239,7 @@ class RequestLifecycle(Lifecycle):
             self._refuse_token(request)
             raise
         if request.caller is UNKNOWN_CLIENT:
-            # It is served, but counts as a guess: the admin token may be tried here.
+            # The request is served, but counts as a guess: admin tokens can be guessed here.
             self._failures.count(request, self._reactor.seconds())
         request.max_body_bytes = limits.max_body
         if length > limits.max_body:
@@ -279,7 +279,7 @@ class RequestLifecycle(Lifecycle):
         route: str,
         serve: Callable[[RequestContext, RequestWriter], Awaitable[None]],
     ) -> CoroutineRunner:
-        """Serve ``request`` with ``serve``, and answer whatever it raises.
+        """Serve ``request`` with ``serve``, and answer with its error if it raises.
 
         ``serve`` is cancelled if the client disconnects.
         """
@@ -296,7 +296,7 @@ class RequestLifecycle(Lifecycle):
         return runner
 
     def preflight(self, request: ProxyRequest, methods: tuple[str, ...]) -> None:
-        """Answer a CORS preflight for a path that takes ``methods``."""
+        """Answer a CORS preflight for a path with these ``methods``."""
         now = self._reactor.seconds()
         allowed = [
             (b"Access-Control-Allow-Methods", ", ".join(methods).encode("ascii")),
@@ -309,7 +309,8 @@ class RequestLifecycle(Lifecycle):
     def probe(self, request: ProxyRequest, status: int, body: bytes) -> None:
         """Answer a probe, which is neither counted nor logged.
 
-        During a drain, too, and without closing the connection: new ones are refused by then.
+        During a drain it is answered as well, and the connection stays open: new ones are refused
+        then.
         """
         now = self._reactor.seconds()
         headers = self._begin(request, "probe")[1].headers(now)
@@ -327,7 +328,7 @@ class RequestLifecycle(Lifecycle):
         return idle
 
     def abort(self) -> None:
-        """Cancel every request that is being served; incomplete bodies are left alone."""
+        """Cancel every request that is being served; incomplete bodies are still read."""
         self._aborted = True
         for runner in list(self._runners.values()):
             runner.cancel()

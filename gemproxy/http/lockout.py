@@ -14,11 +14,11 @@ MOST_ADDRESSES = 4096
 
 
 class Lockout:
-    """Locks out an address that brought ``limit`` wrong tokens within ``window`` seconds.
+    """Locks out an address that sent ``limit`` wrong tokens within ``window`` seconds.
 
     It stays locked until the first of these is older than ``window``. Attempts in the meantime are
-    not counted, so that the announced time holds. Beyond ``capacity`` addresses the one that has
-    been quiet for longest is forgotten. ``now`` is monotonic.
+    not counted, so that the announced time is right. Beyond ``capacity`` addresses the one with the
+    oldest attempt is forgotten. ``now`` is monotonic.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
-"""The answers while the configuration cannot be used.
+"""The answers while the configuration is invalid.
 
-Every request but the probes gets 503, from its head alone: tokens cannot be checked, because they
-are in the configuration. Each answer closes its connection, so that the client's next request
-reaches the daemon once it serves.
+Every request except the probes gets 503 after its head: tokens cannot be checked, because they are
+in the configuration. Each answer closes its connection, so that the client's next request reaches
+the daemon once it serves.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MESSAGE = (
 
 
 def maintenance_site(reactor: IReactorTime, errors: ErrorEncoder) -> ProxySite:
-    """Return the factory of connections while the configuration cannot be used."""
+    """Return the factory of connections for maintenance mode."""
     return ProxySite(Resource(), reactor, _MaintenanceGate(reactor, errors), errors)
 
 

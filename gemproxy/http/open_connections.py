@@ -1,8 +1,8 @@
-"""The open connections of a site: how many there may be, and from whom.
+"""The open connections of a site: how many there may be, in total and from one address.
 
-At the limit the connection that has been idle for longest is closed, so that a client that opens
-connections and sends nothing keeps nobody out. Where none is idle the new one is refused. An IPv6
-network of 64 bits counts as one address, since that is what one customer gets.
+At the limit the connection that has been idle for longest is closed, so that clients which open
+connections and send nothing cannot exclude others. If none is idle the new one is refused. An IPv6
+network of 64 bits counts as one address, since one customer gets that much.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 #: Why a connection was refused, as a label of the metrics.
 REASONS = ("limit", "address", "descriptors")
-#: Seconds between two searches for idle connections that find few: a search among many thousands
+#: Seconds between two searches for idle connections if few are found: a search among many thousands
 #: takes milliseconds.
 _LOOK_SECONDS = 1.0
 
@@ -35,13 +35,13 @@ class OpenConnections:
         self.channels: set[ClientConnection] = set()
         self.refused = dict.fromkeys(REASONS, 0)
         self._by_address: Counter[str] = Counter()
-        #: Those that were idle at the last search, the longest first.
+        #: Connections that were idle at the last search, the longest first.
         self._idle: deque[ClientConnection] = deque()
         self._looked_at = -_LOOK_SECONDS
         self._found = 0
 
     def apply(self, limits: ConnectionLimits) -> None:
-        """Take over other limits; connections that are open stay."""
+        """Apply other limits; open connections stay open."""
         self.limits = limits
         self._by_address.clear()
         for channel in self.channels:
@@ -63,7 +63,7 @@ class OpenConnections:
                 del self._by_address[channel.address]
 
     def refusal(self, peer: IAddress | None, now: float) -> str | None:
-        """Return why no connection from ``peer`` may be added; closes an idle one if needed."""
+        """Return why no connection from ``peer`` may be added; may close an idle one first."""
         limits = self.limits
         address = self._address(peer)
         if address and self._by_address[address] >= (limits.max_per_address or 0):
@@ -76,11 +76,11 @@ class OpenConnections:
         return reason
 
     def refuse(self, reason: str, count: int = 1) -> None:
-        """``count`` connections were refused for ``reason``."""
+        """Count ``count`` connections that were refused for ``reason``."""
         self.refused[reason] += count
 
     def count_by_state(self) -> dict[str, int]:
-        """Return how many are in the middle of a request (``active``), and how many are not."""
+        """Return how many are in the middle of a request (``active``), and how many are idle."""
         idle = sum(channel.is_idle for channel in self.channels)
         return {"active": len(self.channels) - idle, "idle": idle}
 
@@ -117,7 +117,7 @@ class OpenConnections:
 
 
 class RefusedConnection(Protocol):
-    """The protocol of a connection that is one too many: it is closed."""
+    """The protocol of a connection above the limit: it is closed."""
 
     transport: Connection
 

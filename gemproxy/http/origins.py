@@ -25,20 +25,20 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from gemproxy.core.errors import Forbidden, MisdirectedRequest
 from gemproxy.http.routes import is_admin_path
 
-#: Supervisors and load balancers ask for these under any name or address. A page that reaches them
-#: learns that a process listens here, which it would learn from a refused connection as well.
+#: Supervisors and load balancers request these under any name or address. They show a web page only
+#: that a process listens, which a refused connection would show as well.
 PROBES = frozenset({b"/livez", b"/readyz", b"/healthz"})
 
 _Address = IPv4Address | IPv6Address
-#: RFC 9110 section 7.2: ``uri-host [":" port]``, and the port may be empty.
+#: RFC 9110 section 7.2: ``uri-host [":" port]``; the port may be empty.
 _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::([0-9]{0,5}))?")
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(.+)")
-#: A name whose last label is a number is an IPv4 address to every browser (URL standard, section
-#: 3.5), however it is abbreviated; no page can have such a name.
+#: A browser takes a name whose last label is a number as an IPv4 address (URL standard, section
+#: 3.5), in any abbreviation; no page can have such a name.
 _NUMERIC = re.compile(r"(?:.*\.)?(?:0x[0-9a-f]*|[0-9]+)")
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
-#: ``Sec-Fetch-Site`` of a request that no other site's page sent. ``same-site`` is not among them:
-#: a site has no port, so that pages of every other program on this machine are ``same-site``.
+#: ``Sec-Fetch-Site`` of requests that no other site's page sent. ``same-site`` is not one of them:
+#: a site includes all ports, so pages of every other program on this machine are ``same-site``.
 _OWN_SITES = frozenset({b"same-origin", b"none"})
 _READING = (b"GET", b"HEAD")
 _MOST_KNOWN = 64
@@ -67,7 +67,7 @@ class OriginSettings:
 
 
 class OriginGuard:
-    """Checks the requests of one listener. Remembers hosts that passed, since they are few."""
+    """Checks the requests of one listener. Caches hosts that passed."""
 
     def __init__(self, settings: OriginSettings, reach: Reach = Reach.LOOPBACK) -> None:
         self._reach = reach
@@ -75,13 +75,13 @@ class OriginGuard:
         self.apply(settings)
 
     def apply(self, settings: OriginSettings) -> None:
-        """Take over other settings."""
+        """Apply other settings."""
         self._settings = settings
         self._asks_everybody = not (settings.anonymous or settings.admin_open)
         self._known.clear()
 
     def set_reach(self, reach: Reach) -> None:
-        """Set who can connect to the listener, once it listens."""
+        """Set who can connect to the listener, after it has been opened."""
         self._reach = reach
         self._known.clear()
 
@@ -99,7 +99,7 @@ class OriginGuard:
             if len(self._known) >= _MOST_KNOWN:
                 self._known.clear()
             self._known.add(host)
-        # Requests of programs have neither.
+        # Programs other than browsers send neither.
         if (b"origin" in values or b"sec-fetch-site" in values) and not self._asks_everybody:
             check_site(method, path, values, self._settings)
 
@@ -162,7 +162,7 @@ def _answers_for(host: bytes, reach: Reach, allowed: AbstractSet[str]) -> bool:
     if name == "localhost" or name in allowed:
         return True
     address = _address(name)
-    # An address cannot be rebound as a name can. A listener on loopback sees another address only
+    # Unlike a name, an address cannot be rebound. A listener on loopback sees another address only
     # if something forwards requests to it.
     return address is not None and (reach is Reach.PUBLIC or address.is_loopback)
 
@@ -209,7 +209,7 @@ def _is_same(origin: bytes, host: bytes | None) -> bool:
     """
     match = _ORIGIN.fullmatch(origin.decode("latin-1").lower())
     if match is None or host is None:
-        return False  # "null" among them.
+        return False  # For example "null".
     usual = _DEFAULT_PORTS.get(match[1], "")
     page, asked = _split(match[2]), _split(host.decode("latin-1"))
     if page is None or asked is None:
@@ -224,7 +224,7 @@ def _may_call(origin: bytes | None, cors_origins: frozenset[str]) -> bool:
 
 
 def _is_dashboard(method: bytes, path: bytes) -> bool:
-    """Whether a file of the dashboard is read: they hold no data, so any page may link to them."""
+    """Whether a file of the dashboard is read: any page may link to it, since it holds no data."""
     return method in _READING and (
         path in {b"/admin", b"/admin/"} or path.startswith(b"/admin/page/")
     )

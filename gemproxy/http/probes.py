@@ -12,7 +12,7 @@ from gemproxy.http.routes import READING, UNKNOWN, Row
 
 
 class Probes:
-    """Liveness and readiness. ``can_serve`` tells whether any key could take a request now.
+    """Liveness and readiness. ``can_serve`` tells whether any key is eligible.
 
     ``errors`` encodes the answers to other methods.
     """
@@ -25,7 +25,7 @@ class Probes:
         self._errors = errors
 
     def rows(self) -> Iterator[Row]:
-        """Yield their rows of the table of routes."""
+        """Yield the rows of the probes for the table of routes."""
         for path, serve in (
             ("/livez", self._live),
             ("/healthz", self._live),
@@ -40,7 +40,7 @@ class Probes:
             self._lifecycle.check_head(request, Route(UNKNOWN, (), self._errors))
 
     def _live(self, request: ProxyRequest) -> None:
-        """Answer that the reactor runs."""
+        """Answer 200: the reactor runs."""
         self._lifecycle.probe(request, 200, b'{"status":"live"}')
 
     def _ready(self, request: ProxyRequest) -> None:

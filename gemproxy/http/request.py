@@ -47,7 +47,7 @@ def request_id_of(request: ProxyRequest, fresh: Callable[[], str]) -> str:
 
 def _request_ids() -> Iterator[str]:
     while True:
-        digits = secrets.token_hex(4096)  # One system call for many requests.
+        digits = secrets.token_hex(4096)  # Random bytes for many ids, read with one system call.
         for begin in range(0, len(digits), 32):
             yield "req_" + digits[begin : begin + 32]
 
@@ -64,7 +64,7 @@ def decoded_path(request: ProxyRequest) -> str:
         path = unquote_to_bytes(request.path).decode()
     except UnicodeDecodeError:
         raise InvalidRequest("The request's path is not valid UTF-8.") from None
-    if "\n" in path:  # No route of Klein's matches one, not even that for all paths.
+    if "\n" in path:  # No route of Klein's matches a newline, not even the one for all paths.
         raise InvalidRequest("The request's path holds a line feed.")
     return path
 
@@ -74,35 +74,35 @@ class ProxyRequest(Request):
 
     channel: Channel  # type: ignore[assignment]
     queued = False
-    #: Whether the request is answered before its body is complete.
+    #: Whether the request was answered before its body was complete.
     refused = False
 
-    # What the gate decided from the head (:class:`gemproxy.http.gate.RequestGate`).
-    #: The template of the route, or a word for a path without one.
+    # Set by the gate from the head (:class:`gemproxy.http.gate.RequestGate`): the template of the
+    # route, or a word for a path without one.
     route = "refused"
-    #: Encodes the errors of whoever asks for it.
+    #: Encodes the errors in the dialect of the route.
     errors: ErrorEncoder | None = None
     #: The value of the route's parameter, decoded.
     parameter = ""
     max_body_bytes = 0
-    #: The sender: of a request to the public API, or of one to the admin API.
+    #: The client of the public API, or the operator of the admin API.
     caller: Client | None = None
     actor: Actor | None = None
-    #: Of a request that was given one by its head.
+    #: The context, if the gate has created one.
     context: RequestContext | None = None
 
-    # Its share of the limits for all requests; given back by ``RequestGate.release``.
+    # Its part of the limits for all requests; released by ``RequestGate.release``.
     has_place = False
     buffered_bytes = 0
-    #: Whether the answer is complete, but partly still in this process.
+    #: Whether the answer is complete, but not yet sent by this process.
     is_undelivered = False
-    #: Whether a coroutine is serving it.
+    #: Whether a coroutine serves it.
     is_working = False
-    #: The outcome to report if the client disconnects, or is disconnected.
+    #: The outcome to report if the connection closes before the answer is complete.
     disconnect_outcome = "client_gone"
 
     def __init__(self, channel: Channel, head: RequestHead) -> None:
-        # Request's own __init__ is not called: what it makes is made lazily below.
+        # Request's own __init__ is not called: its values are made lazily below.
         self.channel = channel
         self.method = head.method
         self.uri = head.target
@@ -111,7 +111,7 @@ class ProxyRequest(Request):
         self.notifications = []
         #: The last value of a header, by its name in lower case.
         self.header: Callable[[bytes], bytes | None] = head.values.get
-        #: The body's, in bytes; ``None`` where it comes in chunks.
+        #: The length of the body in bytes; ``None`` for a chunked one.
         self.length = head.length
         self._head = head
         self._body: bytes | BytesIO = b""
@@ -125,9 +125,9 @@ class ProxyRequest(Request):
         return self._head.fields
 
     def body(self) -> bytes:
-        """Return the whole body, once: the request drops it."""
+        """Return the whole body and drop it, so that it can be read once only."""
         body, self._body = self._body, b""
-        # getvalue copies nothing here: the buffer itself becomes the value.
+        # getvalue does not copy: the value shares the memory of the buffer.
         return body if isinstance(body, bytes) else body.getvalue()
 
     def set_body(self, body: bytes | BytesIO) -> None:
@@ -137,7 +137,7 @@ class ProxyRequest(Request):
     # -- serving it ------------------------------------------------------------------------------
 
     def process(self) -> None:
-        """Serve with the site's resource; refuse paths that Klein would answer by itself."""
+        """Serve with the site's resource; refuse paths that Klein would answer itself."""
         try:
             decoded_path(self)
         except ProxyError as error:
@@ -164,7 +164,7 @@ class ProxyRequest(Request):
         self._on_disconnect = act
 
     def end(self) -> None:
-        """The whole answer is written."""
+        """Note that the whole answer is written."""
         self.finished = 1
         self._cleanup()
 

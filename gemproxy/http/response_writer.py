@@ -94,11 +94,11 @@ def write_whole(
 
 
 class RequestWriter:
-    """The answer to one request on its way to the client; the core's ``ReplyWriter``.
+    """Writes the answer to one request; implements the core's ``ReplyWriter``.
 
-    ``headers`` are further :func:`lines` of every answer; ``heartbeat`` is the seconds of silence
-    after which a stream gets a comment, 0 for none; ``headers_after`` those after which a stream
-    that has not begun gets its head and the first comment, ``None`` for never. ``errors`` encodes
+    Every event of a stream passes :meth:`write`. ``headers`` are further :func:`lines` of every
+    answer. After ``heartbeat`` seconds of silence a stream gets a comment (0: never); after
+    ``headers_after`` seconds without an event it gets its head and a comment (``None``: never). ``errors`` encodes
     errors, and ``scrub`` removes secrets from their bodies. Comments never split an event, because
     only whole events are written.
 
@@ -236,7 +236,7 @@ class RequestWriter:
             self._watch()
 
     def write(self, events: bytes) -> None:
-        """Send whole events, in one write."""
+        """Send whole events with one write."""
         if not events or self._request._disconnected:
             return
         framed = b"%x\r\n%b\r\n" % (len(events), events) if self._chunked else events
@@ -299,7 +299,7 @@ class RequestWriter:
         return self._written_at + self._heartbeat
 
     def expire(self, _now: float) -> None:
-        """Send what is due, unless the client has left."""
+        """Send the head or a heartbeat, unless the client has disconnected."""
         if self._request._disconnected:
             self.close()
         elif self.opened:

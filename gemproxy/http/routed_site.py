@@ -1,4 +1,4 @@
-"""A site whose paths stand in a table of routes, and its gate."""
+"""A site with a table of routes, and its gate."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from gemproxy.http.site import ProxySite
 
 
 class AdminGate(Protocol):
-    """Decides on requests to paths under ``/admin``."""
+    """Checks requests to paths under ``/admin``."""
 
     def check_unknown(self, request: ProxyRequest) -> None:
         """Refuse a path without a row. Raises :class:`ProxyError`."""
 
     def reject(self, request: ProxyRequest, error: ProxyError) -> None:
-        """Answer a request that ended before its work began."""
+        """Answer a request that was refused before it was served."""
 
 
 def routed_site(
@@ -39,8 +39,8 @@ def routed_site(
 ) -> ProxySite:
     """Return a site that serves ``rows``: of the public API, the admin API or both.
 
-    ``lifecycle`` answers for paths without a row, ``admin`` for those under ``/admin``; where one
-    is ``None`` the other answers for all.
+    ``lifecycle`` answers for paths without a row, ``admin`` for those under ``/admin``; if one is
+    ``None`` the other answers for all.
     """
     routes = RouteTable(rows)
     gate = _RoutedGate(routes, lifecycle, admin, Route(UNKNOWN, (), errors))
@@ -50,7 +50,7 @@ def routed_site(
 
 
 class _RoutedGate:
-    """See :class:`~gemproxy.http.gate.RequestGate`. Each request is checked as its row says."""
+    """See :class:`~gemproxy.http.gate.RequestGate`. A request is checked by its row."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class _RoutedGate:
             gate.reject(request, error)
 
     def serve_unrouted(self, request: ProxyRequest) -> None:
-        """Answer what no row serves and was admitted all the same: a browser's preflight."""
+        """Answer an admitted request without a row: a browser's preflight."""
         if self._lifecycle is not None and self._is_preflight(request):
             row = self._routes.find(request)
             self._lifecycle.preflight(request, row.route.allow if row else ())
@@ -111,6 +111,6 @@ class _RoutedGate:
         )
 
     def _admin_of(self, request: ProxyRequest) -> AdminGate | None:
-        """Return who decides on the request, if it is not the lifecycle."""
+        """Return the admin gate if it is responsible for the request, else ``None``."""
         is_admin = self._lifecycle is None or is_admin_path(request.path)
         return self._admin if is_admin else None

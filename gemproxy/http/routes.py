@@ -29,7 +29,7 @@ from gemproxy.api.base import Route
 from gemproxy.http.coroutine_runner import CoroutineRunner
 from gemproxy.http.request import ProxyRequest, decoded_path
 
-#: Answers a request; what it returns ends with the answer.
+#: Answers a request; its result ends when the answer is complete.
 Serve: TypeAlias = Callable[[ProxyRequest], "Deferred[None] | CoroutineRunner | None"]
 READING = (b"GET", b"HEAD")
 #: The template of a path without a row.
@@ -38,7 +38,7 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True)
 class Row:
-    """One route, with what admits its requests by their heads, and what serves them.
+    """One route: the check of its requests' heads, and the function that serves them.
 
     ``check`` raises :class:`~gemproxy.core.errors.ProxyError` for a request that is refused.
     """
@@ -51,7 +51,7 @@ class Row:
 
 
 class RouteTable:
-    """See the module. Of several rows that match the first one counts."""
+    """See the module. The first row that matches is used."""
 
     def __init__(self, rows: Iterable[Row]) -> None:
         self.rows = tuple(rows)
@@ -81,14 +81,14 @@ class RouteTable:
         }
 
     def fast_routes(self) -> dict[tuple[bytes, bytes], Serve]:
-        """Return what serves them, for the site."""
+        """Return the functions that serve ``fast`` rows, for the site."""
         return {key: row.serve for key, row in self.fast_rows().items()}
 
     def resource(self, otherwise: Serve) -> IResource:
         """Return a resource that serves all rows, and every other path with ``otherwise``."""
         app = Klein()
-        # A name may hold two slashes, or begin with one. Werkzeug would answer the former with a
-        # redirect, and does not match the latter.
+        # A name may contain two slashes in a row, or begin with one. Werkzeug would redirect the
+        # former, and does not match the latter.
         app.url_map.merge_slashes = False
         converters = app.url_map.converters
         traits = {"regex": ".+", "part_isolating": False}
@@ -102,7 +102,7 @@ class RouteTable:
 
 
 def is_admin_path(path: bytes) -> bool:
-    """Whether a request's path, as it came, belongs to the admin API."""
+    """Whether the undecoded path of a request belongs to the admin API."""
     return path == b"/admin" or path.startswith(b"/admin/")
 
 

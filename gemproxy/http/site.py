@@ -46,7 +46,7 @@ SWEEP_SECONDS = 1.0
 #: Seconds between two checks of what a client receives of its answer; less if slow readers are
 #: given little time.
 LOOK_SECONDS = 5.0
-#: A heartbeat may be so late: it keeps a stream alive within minutes.
+#: Seconds by which a heartbeat may be late: the timeouts that it prevents are minutes long.
 SLACK_SECONDS = 0.25
 _MALFORMED = "The request is not valid HTTP/1.1, or its headers are too large."
 
@@ -55,9 +55,9 @@ _MALFORMED = "The request is not valid HTTP/1.1, or its headers are too large."
 class ProxySite(Factory):
     """The factory of connections.
 
-    ``fast_routes`` are exact: (method, path) to what serves the request. Every request comes
-    through the ``gate`` first, and before that past the ``guard``. ``limits`` hold for its
-    connections. ``errors`` encodes the answer to what is not HTTP.
+    ``fast_routes`` maps exact (method, path) pairs to the functions that serve them. The ``guard``
+    checks every request first, and then the ``gate``. ``limits`` apply to the connections.
+    ``errors`` encodes the answer to bytes that are not HTTP.
     """
 
     noisy = False
@@ -83,10 +83,10 @@ class ProxySite(Factory):
         self.malformed: Callable[[], object] = _nothing
         self.fast_routes: FastRoutes = {}
         self.connections = OpenConnections(limits or ConnectionLimits())
-        #: The connections that are open.
+        #: The open connections.
         self.channels = self.connections.channels
         self.call_later: Callable[..., IDelayedCall] = reactor.callLater
-        #: Of streams that are silent.
+        #: The deadlines of silent streams.
         self.deadlines = Deadlines(reactor, SLACK_SECONDS)
         self._unread: set[ClientConnection] = set()
         self._sweeping: IDelayedCall | None = None
@@ -140,7 +140,7 @@ class ProxySite(Factory):
         self._check_closed()
 
     def watch_for_disconnect(self, channel: ClientConnection, *, wanted: bool) -> None:
-        """Check at each sweep whether ``channel``, which is not read, was closed, or stop that."""
+        """Check at each sweep whether ``channel``, which is paused, was closed; or stop that."""
         if wanted:
             self._unread.add(channel)
         else:
@@ -168,4 +168,4 @@ class ProxySite(Factory):
 
 
 def _nothing() -> None:
-    """Nobody counts."""
+    """The default listener, which does nothing."""

@@ -1,8 +1,8 @@
-"""Whether an upload is fast enough to wait for.
+"""Decide whether an upload is fast enough to wait for.
 
 The rate is measured over a sliding span: marks of (time, bytes so far) are set every two seconds,
-and those older than the span are dropped. A single average would let a fast start pay for a body
-that drips afterwards.
+and marks older than the span are dropped. With a single average, a fast start would allow a body to
+become very slow afterwards.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ STEP_SECONDS = 2.0
 
 
 class UploadRateGuard:
-    """Watches one body from ``now`` (monotonic) on; it must come at ``rate`` bytes/s or more."""
+    """Watches one body from ``now`` (monotonic) on; it must reach ``rate`` bytes/s."""
 
     def __init__(self, now: float, rate: float) -> None:
         self._begun = now
@@ -31,7 +31,7 @@ class UploadRateGuard:
 
     @property
     def deadline(self) -> float:
-        """When to call :meth:`is_too_slow` next, if no bytes come before."""
+        """When to call :meth:`is_too_slow` next if no bytes arrive before."""
         return self._marks[-1][0] + STEP_SECONDS
 
     def brought(self, size: int) -> None:
@@ -39,7 +39,7 @@ class UploadRateGuard:
         self._size += size
 
     def is_too_slow(self, now: float) -> bool:
-        """Whether the upload is below the rate, or has taken too long altogether."""
+        """Whether the upload is below the rate, or has taken too long in total."""
         marks = self._marks
         while len(marks) > 1 and now - marks[1][0] >= SPAN_SECONDS:
             marks.popleft()
