@@ -98,9 +98,9 @@ class RequestWriter:
 
     Every event of a stream passes :meth:`write`. ``headers`` are further :func:`lines` of every
     answer. After ``heartbeat`` seconds of silence a stream gets a comment (0: never); after
-    ``headers_after`` seconds without an event it gets its head and a comment (``None``: never). ``errors`` encodes
-    errors, and ``scrub`` removes secrets from their bodies. Comments never split an event, because
-    only whole events are written.
+    ``headers_after`` seconds without an event it gets its head and a comment (``None``: never).
+    ``errors`` encodes errors, and ``scrub`` removes secrets from their bodies. Comments never split
+    an event, because only whole events are written.
 
     ``opened`` tells whether the head is written, ``started`` whether anything of the answer is.
     """
