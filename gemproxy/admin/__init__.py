@@ -1,1 +1,1 @@
-"""The admin API, the health of the whole, and the dashboard."""
+"""The admin API, the judgement of health, and the dashboard."""

@@ -1,9 +1,8 @@
-"""The admin API's bodies: the shapes of its contract, and how plain values become them.
+"""The types of the admin API's bodies, and the conversion of internal values to them.
 
-The shapes name their fields as the values of the pool and of the history do, so that
-:func:`msgspec.convert` is all the mapping there is. Times are epoch seconds until they are here
-(those of :func:`health` apart);
-a ``datetime`` leaves as RFC 3339 in UTC with ``Z``.
+The types use the field names of the pool and of the history, so :func:`msgspec.convert` does the
+whole conversion. Times are epoch seconds in the arguments (except those of :func:`health`); a
+``datetime`` is encoded as RFC 3339 in UTC with ``Z``.
 """
 
 from __future__ import annotations
@@ -27,23 +26,23 @@ from gemproxy.telemetry.recent import WINDOW
 
 
 class _Answer(msgspec.Struct, frozen=True):
-    """A JSON object that an operator is sent."""
+    """A JSON object of the admin API."""
 
 
 class KeyCountsAnswer(_Answer, frozen=True):
-    """How many keys there are in each state."""
+    """The number of keys in each state."""
 
     total: int
     healthy: int
     unhealthy: int
     disabled: int
     recovering: int
-    #: Enabled keys that Google rejects, by its reason.
+    #: The number of enabled keys that Google rejects, by reason.
     needs_attention: dict[str, int]
 
 
 class CauseAnswer(_Answer, frozen=True):
-    """Why requests failed, and how many."""
+    """A reason why requests failed, and the number of them."""
 
     cause: str
     count: int
@@ -59,7 +58,7 @@ class RecentRequestsAnswer(_Answer, frozen=True):
 
 
 class ModelAnswer(_Answer, frozen=True):
-    """A model that Google serves to nobody at present."""
+    """A model whose breaker is open."""
 
     model: str
     status: str
@@ -75,7 +74,7 @@ class PersistenceAnswer(_Answer, frozen=True):
 
 
 class ConfigAnswer(_Answer, frozen=True):
-    """Which configuration is in force."""
+    """The configuration in force."""
 
     generation: int
     loaded_at: datetime
@@ -110,7 +109,7 @@ class LastErrorAnswer(_Answer, frozen=True):
 
 
 class CooldownAnswer(_Answer, frozen=True):
-    """One model, or ``*``, that a key may not use for now."""
+    """A cooldown of a key, for one model or for all (``*``)."""
 
     model: str
     until: datetime
@@ -146,7 +145,7 @@ class KeyAnswer(_Answer, frozen=True):
 
 
 class KeyOperationAnswer(_Answer, frozen=True):
-    """What was done to a key, and how it stands now."""
+    """The result of a change of one key, and the key's state after it."""
 
     success: bool
     message: str
@@ -155,7 +154,7 @@ class KeyOperationAnswer(_Answer, frozen=True):
 
 
 class BulkAnswer(_Answer, frozen=True):
-    """What was done to many keys; ``names`` are the first twenty."""
+    """The result of a change of many keys; ``names`` are the first twenty."""
 
     success: bool
     message: str
@@ -164,9 +163,9 @@ class BulkAnswer(_Answer, frozen=True):
 
 
 class KeyTestAnswer(_Answer, frozen=True):
-    """What Google says of a key: ``ok``, ``rejected``, or ``unclear`` where it said neither.
+    """The result of a test: ``ok``, ``rejected``, or ``unclear`` if Google's answer shows neither.
 
-    The other fields are those of an attempt; ``recorded`` tells that the pool has learned of a
+    The other fields are those of an attempt; ``recorded`` tells that the pool has noted a
     rejection.
     """
 
@@ -184,7 +183,7 @@ class KeyTestAnswer(_Answer, frozen=True):
 
 
 class ChangesAnswer(_Answer, frozen=True):
-    """What a reload changed: numbers of keys, paths of settings."""
+    """The changes of a reload: numbers of keys, paths of settings."""
 
     keys_added: int
     keys_removed: int
@@ -234,10 +233,10 @@ class SkippedKeyAnswer(_Answer, frozen=True):
 
 
 class AttemptAnswer(_Answer, frozen=True):
-    """One attempt; ``key`` is ``None`` where no key was left.
+    """One attempt; ``key`` is ``None`` if no key was eligible.
 
-    ``google_status``, ``google_reason`` and ``quota_id`` are Google's words, ``reason`` is ours,
-    ``message`` is the first sentence of what was said.
+    ``google_status``, ``google_reason`` and ``quota_id`` are Google's values, ``reason`` is ours,
+    ``message`` is the first sentence of the error.
     """
 
     key: str | None
@@ -261,7 +260,7 @@ class ExplanationAnswer(_Answer, frozen=True):
 
 
 class MinuteAnswer(_Answer, frozen=True):
-    """What all requests came to that ended in one minute; ``seconds`` of it have passed."""
+    """The requests that ended in one minute; ``seconds`` of it have passed."""
 
     start: datetime
     seconds: float
@@ -278,14 +277,14 @@ class MinuteAnswer(_Answer, frozen=True):
 
 
 class SeriesAnswer(_Answer, frozen=True):
-    """The last hour by minutes, oldest first; the last one is not over."""
+    """The last hour by minute, oldest first; the last minute is incomplete."""
 
     timestamp: datetime
     minutes: tuple[MinuteAnswer, ...]
 
 
 class WeightBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of ``PUT /admin/keys/{keyId}/weight``; ``None`` goes back to the file's weight."""
+    """The body of ``PUT /admin/keys/{keyId}/weight``; ``None`` restores the configured weight."""
 
     weight: Annotated[int, msgspec.Meta(ge=1, le=1000)] | None
 
@@ -298,7 +297,7 @@ def health(
     now: float,
     wall: float,
 ) -> HealthAnswer:
-    """Everything about the whole; ``unavailable`` are models with the time of their next trial.
+    """The health of the service; ``unavailable`` are models with the time of their next trial.
 
     That time and ``now`` are monotonic, ``wall`` is the epoch time of ``now``.
     """
@@ -333,12 +332,12 @@ def health(
 
 
 def keys(statuses: Sequence[KeyStatus]) -> tuple[KeyAnswer, ...]:
-    """How the keys stand, in the order given."""
+    """The states of the keys, in the given order."""
     return _convert(statuses, tuple[KeyAnswer, ...])
 
 
 def key_operation(message: str, status: KeyStatus) -> KeyOperationAnswer:
-    """What was done to a key, and how it stands now."""
+    """The result of a change of one key, and the key's state after it."""
     return _convert(
         {"success": True, "message": message, "key_id": status.id, "key": status},
         KeyOperationAnswer,
@@ -346,7 +345,7 @@ def key_operation(message: str, status: KeyStatus) -> KeyOperationAnswer:
 
 
 def key_test(key: KeyStatus, outcome: Outcome, seconds: float, *, recorded: bool) -> KeyTestAnswer:
-    """What Google said of a key."""
+    """The result of a test of a key."""
     return KeyTestAnswer(
         key_id=key.id,
         name=key.name,
@@ -366,7 +365,7 @@ _TEST_WORDS = {Verdict.SUCCESS: "ok", Verdict.KEY: "rejected"}
 
 
 def reload(change: SettingsChange, now: float) -> ReloadAnswer:
-    """What a reload changed."""
+    """The changes of a reload."""
     changes = {
         "keys_added": len(change.keys_added),
         "keys_removed": len(change.keys_removed),
@@ -383,17 +382,17 @@ def requests(records: Sequence[object]) -> RequestsAnswer:
 
 
 def explanation(found: object) -> ExplanationAnswer:
-    """One request with its decisions; ``found`` has the attributes of the answer."""
+    """One request with its attempts; ``found`` has the attributes of the answer."""
     return _convert(found, ExplanationAnswer)
 
 
 def series(minutes: Sequence[object], now: float) -> SeriesAnswer:
-    """The curves of the last hour; ``minutes`` have the attributes of :class:`MinuteAnswer`."""
+    """The series of the last hour; ``minutes`` have the attributes of :class:`MinuteAnswer`."""
     return _convert({"timestamp": now, "minutes": minutes}, SeriesAnswer)
 
 
 def decode_weight(body: bytes) -> int | None:
-    """The weight that the body names. Raises :class:`~gemproxy.core.errors.InvalidRequest`."""
+    """The weight in the body. Raises :class:`~gemproxy.core.errors.InvalidRequest`."""
     try:
         return _WEIGHT_DECODER.decode(body).weight
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -412,5 +411,5 @@ _UNKNOWN_FIELD = re.compile(r"unknown field `(?P<field>.*?)`", re.DOTALL)
 
 
 def _convert(value: Any, shape: type[_T]) -> _T:
-    # Not strict: only so a time may be a number. The values are ours and typed.
+    # Not strict, because a datetime is made from a number. The values are ours and typed.
     return msgspec.convert(value, shape, strict=False, from_attributes=True)

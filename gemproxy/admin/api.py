@@ -1,10 +1,10 @@
-"""The admin API: what an operator asks and changes while the daemon runs.
+"""The admin API: it shows and changes the state of the running daemon.
 
-Its rows of the table of routes are looked up after the token is checked. Klein's router would
-answer before that: with a redirect, with 404, with 405.
+The token is checked before the table of routes is searched. Klein's router would answer earlier,
+with a redirect, a 404 or a 405.
 
-A key is named by its id or its name, percent-encoded where need be (``team%2Fone``). Every change
-is an audit event. The files of the dashboard, which hold no data, need no token.
+A key is named by its id or its name, percent-encoded if necessary (``team%2Fone``). Every change is
+an audit event. The files of the dashboard, which hold no data, need no token.
 """
 
 from __future__ import annotations
@@ -56,35 +56,35 @@ from gemproxy.state.model import MetricsRow
 if TYPE_CHECKING:
     from gemproxy.http.site import ProxyRequest
 
-#: The largest body that any route has a use for, in bytes.
+#: Bytes; no route needs a larger body.
 MAX_BODY_BYTES = 4096
-#: The route that a path without one is logged and counted under.
+#: The route in log and metrics for a path without a row.
 UNKNOWN = "/admin/*"
 
-#: Shown in one go; takes about three milliseconds.
+#: Keys that are encoded in one turn of the reactor; takes about three milliseconds.
 _KEYS_AT_ONCE = 100
-#: Added up in one go; takes about one millisecond.
+#: Rows that are summed in one turn of the reactor; takes about one millisecond.
 _ROWS_AT_ONCE = 1000
 _PIECE_BYTES = 64 * 1024
 _LIMIT = re.compile(rb"[0-9]{1,3}")
 _DEFAULT_LIMIT = 100
 _KEYS_LIMIT = re.compile(rb"[0-9]{1,6}")
 _MOST_KEYS = 999_999
-#: Of many keys that were changed.
+#: Keys that an answer names, of those that were changed.
 _NAMES_TOLD = 20
 _MOST_REQUESTS = 500
 
 
 class Reloaded(Protocol):
-    """A reload that succeeded."""
+    """A successful reload."""
 
     @property
     def changes(self) -> SettingsChange:
-        """What it found."""
+        """The changes that were found."""
 
     @property
     def generation(self) -> int:
-        """Of the configuration that is now in force."""
+        """The generation of the configuration now in force."""
 
     @property
     def at(self) -> float:
@@ -92,25 +92,25 @@ class Reloaded(Protocol):
 
 
 class History(Protocol):
-    """The latest requests of clients, kept for a while."""
+    """The latest requests of clients."""
 
     def latest(self, limit: int) -> Sequence[object]:
-        """At most ``limit`` records, newest first, shaped as ``admin_answers.RequestAnswer``."""
+        """At most ``limit`` records, newest first, with the attributes of ``RequestAnswer``."""
 
     def find(self, request_id: str) -> object | None:
-        """One request with its attempts, shaped as ``admin_answers.ExplanationAnswer``."""
+        """One request with its attempts, with the attributes of ``answers.ExplanationAnswer``."""
 
 
 @dataclass(frozen=True)
 class AdminParts:
     """What the admin API shows and changes, each as a value or a callable.
 
-    ``service`` tells how the parts other than the pool are doing. ``render_metrics`` takes the
-    header ``Accept`` and gives content type and body. ``reload`` raises
-    :class:`~gemproxy.core.errors.ConfigError` where nothing was applied. ``audit`` hears of every
-    change. ``test_key`` asks Google about a key. ``minute_rows`` gives the metrics of the last
-    hour. ``seconds`` gives monotonic time, ``wall`` epoch time (by default the same). ``pause``
-    gives others their turn in the middle of long work.
+    ``service`` returns the status of the parts other than the pool. ``render_metrics`` gets the
+    header ``Accept`` and returns content type and body. ``reload`` raises
+    :class:`~gemproxy.core.errors.ConfigError` if nothing was applied. ``audit`` is called for every
+    change. ``test_key`` asks Google about a key. ``minute_rows`` returns the metrics of the last
+    hour. ``seconds`` returns monotonic time, ``wall`` epoch time (by default the same). ``pause``
+    lets other requests run in the middle of long work.
     """
 
     pool: KeyPool
@@ -124,13 +124,13 @@ class AdminParts:
     minute_rows: Callable[[], Sequence[MetricsRow]]
     seconds: Callable[[], float]
     pause: Callable[[], Awaitable[None]]
-    #: Epoch time; ``None``: ``seconds`` gives it.
+    #: Epoch time; ``None``: use ``seconds``.
     wall: Callable[[], float] | None = None
 
 
 @dataclass(frozen=True)
 class AdminRequest:
-    """One request that was let in. ``value`` is the path's parameter, decoded."""
+    """One authenticated request. ``value`` is the path's parameter, decoded."""
 
     http: ProxyRequest
     actor: Actor
@@ -139,7 +139,7 @@ class AdminRequest:
 
 
 class AdminAPI:
-    """See the module. Serves every path that it is given; ``gate`` keeps the others out."""
+    """See the module. Serves every request that it gets; ``gate`` authenticates them before."""
 
     def __init__(self, gate: AdminAuthGate, parts: AdminParts) -> None:
         self.gate = gate
@@ -177,7 +177,7 @@ class AdminAPI:
             yield Row(route, self.check_head, partial(self._serve, act))
 
     def check_head(self, request: ProxyRequest, route: Route) -> None:
-        """Authenticate, then look at the method."""
+        """Authenticate, then check the method."""
         self._authenticate(request, route.template)
         if request.method not in route.methods:
             allow = tuple(each.decode("ascii") for each in route.methods)
@@ -187,7 +187,7 @@ class AdminAPI:
         check_size(request, request.length or 0)
 
     def check_unknown(self, request: ProxyRequest) -> None:
-        """See :class:`~gemproxy.http.routed_site.AdminGate`: authenticate all the same."""
+        """See :class:`~gemproxy.http.routed_site.AdminGate`: authenticate first."""
         self._authenticate(request, UNKNOWN)
         path = request.path.decode("latin-1")
         raise UnknownURL(f"Unknown request URL: {_method(request)} {path[:200]}.")
@@ -201,7 +201,7 @@ class AdminAPI:
         self.gate.authenticate(request, template)
 
     def _check_document(self, request: ProxyRequest, route: Route) -> None:
-        """Admit everybody who reads one."""
+        """Admit everybody to the dashboard's files."""
         if request.method in route.methods:
             request.max_body_bytes = MAX_BODY_BYTES
             check_size(request, request.length or 0)
@@ -292,7 +292,7 @@ class AdminAPI:
         return await self._change_many(request, "reset")
 
     async def _change_many(self, request: AdminRequest, action: str) -> Page:
-        """Do the same to every key that the body names; one audit event for all of them."""
+        """Change every key that the body selects; one audit event for all of them."""
         parts = self._parts
         check_content_type(request.http)
         wanted = decode_selection(request.body)
@@ -315,7 +315,7 @@ class AdminAPI:
         return _page(answers.BulkAnswer(True, words, len(keys), names))
 
     async def _test(self, request: AdminRequest) -> Page:
-        """Ask Google about a key. Where it is rejected, that is what a request would have met."""
+        """Ask Google about a key. A rejection has the same effect as for a client's request."""
         parts = self._parts
         before = self._status(request.value, parts.seconds())
         key, began = parts.pool.key(before.id), parts.seconds()
@@ -346,7 +346,7 @@ class AdminAPI:
         return _page(answers.reload(reloaded.changes, reloaded.at))
 
     def _change(self, request: AdminRequest, action: str, act: Callable[[str], None]) -> Page:
-        """Do to a key what ``act`` does, tell of it, and answer with how the key stands."""
+        """Change a key with ``act``, audit the change, and answer with the key's new state."""
         now = self._parts.seconds()
         before = self._status(request.value, now)
         act(before.id)
@@ -396,7 +396,7 @@ class AdminAPI:
         )
 
 
-#: What the operator is told was done.
+#: The message of each action for the operator.
 _WORDS = {
     "key.enable": "The key {key.name} is enabled.",
     "key.disable": "The key {key.name} is disabled until it is enabled again.",
@@ -414,7 +414,7 @@ def _told_of_reset(status: KeyStatus) -> dict[str, Value]:
     }
 
 
-#: What each action is about, for its audit event.
+#: The values that each action changes, for its audit event.
 _TOLD: Mapping[str, Callable[[KeyStatus], Mapping[str, Value]]] = {
     "key.enable": lambda key: {"enabled": key.enabled, "status": key.status},
     "key.disable": lambda key: {"enabled": key.enabled, "status": key.status},
@@ -431,7 +431,7 @@ def _method(request: ProxyRequest) -> str:
 
 
 def _wanted_keys(request: ProxyRequest) -> tuple[Selection, int]:
-    """Which keys the query names, and how many of them at most."""
+    """The selection in the query, and the maximum number of keys."""
     given = {name: values[-1] for name, values in (request.args or {}).items()}
     limit = given.get(b"limit", b"%d" % _MOST_KEYS)
     if not _KEYS_LIMIT.fullmatch(limit) or int(limit) < 1:
@@ -460,12 +460,12 @@ def _page(answer: msgspec.Struct) -> Page:
 
 
 def _joined(start: bytes, pieces: list[bytes], end: bytes) -> tuple[bytes, ...]:
-    """One JSON array of several."""
+    """The parts of one JSON array, from several pieces."""
     return (start, *pieces[:1], *[b"," + piece for piece in pieces[1:]], end)
 
 
 def _lines(text: bytes) -> Iterator[bytes]:
-    """``text`` in pieces of whole lines: no secret has a line break."""
+    """``text`` in pieces of whole lines, so that no secret is split: none has a line break."""
     start = 0
     while start < len(text):
         end = text.find(b"\n", start + _PIECE_BYTES) + 1 or len(text)

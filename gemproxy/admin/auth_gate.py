@@ -1,9 +1,9 @@
-"""The gate of the admin API: authentication, and what all its requests and answers share.
+"""The gate of the admin API: authentication, and the common part of requests and answers.
 
-Nothing is disclosed before the token is checked: neither whether a path exists nor which methods
-it takes. An address grants no permission, since behind a reverse proxy every client is local. Only
+Nothing is disclosed before the token is checked: neither whether a path exists nor which methods it
+accepts. An address grants no permission, since behind a reverse proxy every client is local. Only
 the dashboard's files, which hold no data, are served to everybody. Admin requests do not count as
-requests in flight and are served during a drain, because that is when the operator needs them.
+requests in flight and are served during a drain, because the operator needs them then.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from gemproxy.core.events import RequestListener
     from gemproxy.core.interfaces import ErrorEncoder
 
-#: Bytes; scrubbing more takes milliseconds.
+#: Bytes that are scrubbed in one turn of the reactor; more would take milliseconds.
 _LARGE = 16 * 1024
-#: Answers are for no cache and no page of another site.
+#: Answers must not be cached, nor read by pages of other sites.
 _HEADERS = (
     (b"Cache-Control", b"no-store"),
     (b"X-Content-Type-Options", b"nosniff"),
@@ -41,7 +41,7 @@ _HEADERS = (
 
 
 class Page(NamedTuple):
-    """The body of an answer with status 200, in pieces that no secret can straddle."""
+    """The body of an answer with status 200, in pieces that split no secret."""
 
     pieces: tuple[bytes, ...]
     content_type: bytes = JSON
@@ -53,11 +53,11 @@ def _tell_nobody() -> None:
 
 @dataclass(frozen=True)
 class AdminDependencies:
-    """What the gate uses of the rest of the daemon.
+    """What the gate needs from the rest of the daemon.
 
-    ``telemetry`` hears of every request, ``refused`` of every one without the right token;
-    ``errors`` encodes errors, and ``scrub`` stands before everything that is written; ``pause``
-    gives others their turn in the middle of long work.
+    ``telemetry`` is called for every request, ``refused`` for every one without the right token;
+    ``errors`` encodes errors, and ``scrub`` takes secrets out of everything that is written;
+    ``pause`` lets other requests run in the middle of long work.
     """
 
     telemetry: RequestListener
@@ -111,9 +111,9 @@ class AdminAuthGate(Lifecycle):
     def handle(
         self, request: ProxyRequest, serve: Callable[[Actor], Awaitable[Page]]
     ) -> CoroutineRunner:
-        """Answer with what ``serve`` returns or raises.
+        """Answer with the result of ``serve``, or with its error.
 
-        ``serve`` is not cancelled if the client disconnects: what an operator began is finished.
+        ``serve`` is not cancelled if the client disconnects: a change that began is completed.
         """
         actor = request.actor
         if actor is None:

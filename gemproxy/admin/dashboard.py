@@ -1,9 +1,9 @@
-"""The dashboard's own files: what a browser gets before anybody has said who they are.
+"""The dashboard's files, which a browser gets without a token.
 
-They hold no data. The page asks its reader for the admin token and brings it to the admin API, so
-whoever may fetch these files has learned nothing that is not in the published package.
+They hold no data. The page asks its user for the admin token and sends it to the admin API, so
+these files disclose nothing that is not in the published package.
 
-Addresses within the page are relative, so that it works behind a proxy that puts it elsewhere.
+Addresses within the page are relative, so that it works behind a proxy that adds a prefix.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from importlib.resources import files
 
-#: Nothing but these files and the API of the same origin; no markup may be made of text.
+#: Allows only these files and the API of the same origin; scripts may not create markup from text.
 _POLICY = (
     b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
     b" base-uri 'none'; form-action 'none'; frame-ancestors 'none';"
     b" require-trusted-types-for 'script'; trusted-types 'none'"
 )
 _HEADERS = (
-    # Asked for again each time, so that an upgraded daemon never meets the old page.
+    # Revalidated each time, so that an old page never meets an upgraded daemon.
     (b"Cache-Control", b"no-cache"),
     (b"Content-Security-Policy", _POLICY),
     (b"Cross-Origin-Opener-Policy", b"same-origin"),
@@ -41,13 +41,13 @@ _TOKEN_NEEDLESS = b'data-token="needless"'
 
 @dataclass(frozen=True)
 class Document:
-    """An answer that is the same for everybody."""
+    """A file that is the same for everybody."""
 
     body: bytes = b""
     content_type: bytes = b"text/plain; charset=utf-8"
     status: int = 200
     headers: tuple[tuple[bytes, bytes], ...] = _HEADERS
-    #: Quoted, as in the header.
+    #: The ETag in quotes, as in the header.
     etag: bytes = field(init=False)
 
     def __post_init__(self) -> None:
@@ -55,13 +55,13 @@ class Document:
         object.__setattr__(self, "etag", b'"%b"' % digest.encode("ascii"))
 
     def is_in(self, if_none_match: bytes | None) -> bool:
-        """Whether a browser that sends this header has the document already (RFC 9110, 13.1.2)."""
+        """Whether a browser with this If-None-Match has the file already (RFC 9110, 13.1.2)."""
         known = {tag.strip().removeprefix(b"W/") for tag in (if_none_match or b"").split(b",")}
         return self.status == 200 and bool(known & {self.etag, b"*"})
 
 
 class Dashboard:
-    """The documents by their paths."""
+    """The files by their paths."""
 
     def __init__(self) -> None:
         page = _read_page()
@@ -76,11 +76,11 @@ class Dashboard:
 
     @property
     def paths(self) -> Iterable[str]:
-        """The paths of all documents."""
+        """The paths of all files."""
         return self._closed
 
     def find(self, path: str, *, admin_open: bool) -> Document:
-        """Return the document at ``path``; the page knows whether the API asks for a token."""
+        """Return the file at ``path``; the page contains whether the API needs a token."""
         return (self._open if admin_open else self._closed)[path]
 
 

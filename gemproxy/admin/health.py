@@ -1,4 +1,4 @@
-"""How the whole is doing, judged from its parts: one word, and a sentence for each reason."""
+"""Judge the health of the service from its parts: one word, and a sentence for each reason."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from gemproxy.telemetry.recent import WINDOW, RecentRequests
 
 Status = Literal["healthy", "degraded", "unhealthy"]
 
-#: So few requests say nothing.
+#: Fewer requests are not judged.
 _FEW = 5
-#: One failure in so many worries, more than one in so many is bad.
+#: Degraded from one failure in ``_WORRYING`` requests, unhealthy above one in ``_BAD``.
 _WORRYING, _BAD = 10, 2
 _CAUSES_SHOWN = 3
 _PERIOD = f"last {WINDOW // 60} minutes"
-#: Reasons of ``needs_attention``, behind a number of keys.
+#: Words for reasons of ``needs_attention``, to follow a number of keys.
 _WORDS = {"service_disabled": "with the API switched off", "billing": "without billing"}
 _KEPT = {"sqlite": "in SQLite", "json": "in the JSON fallback", "none": "nowhere"}
 
@@ -27,11 +27,11 @@ NO_REQUESTS = RecentRequests()
 
 
 class ConfigStatus(Protocol):
-    """Which configuration is in force."""
+    """The configuration in force."""
 
     @property
     def generation(self) -> int:
-        """Which one since the start, counted from 1."""
+        """Its number since the start, counted from 1."""
 
     @property
     def loaded_at(self) -> float:
@@ -39,15 +39,15 @@ class ConfigStatus(Protocol):
 
     @property
     def last_error(self) -> str | None:
-        """Why the last reload failed; ``None`` once one succeeded."""
+        """Why the last reload failed; ``None`` if it succeeded."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceStatus:
-    """What the parts other than the pool say of themselves. ``started_at`` is monotonic.
+    """The status of the parts other than the pool. ``started_at`` is monotonic.
 
-    ``region_refused``: Google refused a request of late for where this host is. ``requests`` is
-    what clients got in the last minutes.
+    ``region_refused``: Google recently refused a request because of this host's location.
+    ``requests`` are the results of the last minutes.
     """
 
     version: str
@@ -62,7 +62,7 @@ class ServiceStatus:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """The word, one sentence for it, and its reasons; a healthy service has none."""
+    """The status word, one sentence for it, and the reasons; a healthy service has none."""
 
     status: Status
     reasons: tuple[str, ...]
@@ -77,10 +77,10 @@ def diagnose(
     can_serve: bool,
     cooling: int = 0,
 ) -> Diagnosis:
-    """Judge, first of all by what clients get.
+    """Judge the service, first by the results of requests.
 
     ``unavailable`` are the models whose breaker is open, each with the time of its next trial;
-    ``cooling`` is how many keys are out of quota for some model.
+    ``cooling`` is the number of keys that are out of quota for some model.
     """
     failing = _failing(service.requests)
     share, why = _failures(service.requests)
@@ -108,20 +108,20 @@ def diagnose(
 
 
 def _failing(requests: RecentRequests) -> Status | None:
-    """The judgement on the share of failures; ``None`` where it is no reason to worry."""
+    """The judgement on the share of failures; ``None`` if it is low."""
     total, failed = requests.total, requests.failed
     if total < _FEW or failed * _WORRYING < total:
         return None
     if failed * _BAD <= total:
         return "degraded"
     late, failed_late = requests.total_of_late, requests.failed_of_late
-    # It was bad and is not any more.
+    # Many requests failed, but few of the latest.
     over = late >= _FEW and failed_late * _WORRYING < late
     return "degraded" if over else "unhealthy"
 
 
 def _failures(requests: RecentRequests) -> tuple[str, str]:
-    """``198 of 200`` and `` (upstream 503)``."""
+    """For example ``198 of 200`` and `` (upstream 503)``."""
     shown = requests.causes[:_CAUSES_SHOWN]
     causes = [cause if len(requests.causes) == 1 else f"{n} {cause}" for cause, n in shown]
     if len(requests.causes) > len(shown):
@@ -140,7 +140,7 @@ def _serving(counts: PoolCounts, reasons: Sequence[str]) -> str:
 
 
 def _rejected(counts: PoolCounts) -> str:
-    """``452 expired, 3 leaked``."""
+    """For example ``452 expired, 3 leaked``."""
     return ", ".join(f"{number} {_WORDS.get(why, why)}" for why, number in counts.needs_attention)
 
 
@@ -170,7 +170,7 @@ def _service_reasons(service: ServiceStatus) -> Iterator[str]:
 
 
 def _line(text: str) -> str:
-    """The first line of ``text``, fit for the middle of a sentence."""
+    """The first line of ``text``, without its full stop, for use in a sentence."""
     first, *more = text.strip().splitlines() or [""]
     first = first.rstrip(".")
     return f"{first} (and {len(more)} more)" if more else first

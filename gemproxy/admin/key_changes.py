@@ -1,6 +1,6 @@
-"""What the admin API does to many keys at once, and how it asks Google about one.
+"""Change many keys at once, and select keys.
 
-Ten thousand keys are looked at and changed a hundred at a time, and others have their turn between.
+Ten thousand keys are changed in steps of a hundred, between which other requests run.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from gemproxy.core.errors import InvalidRequest
 from gemproxy.pool.pool import KeyPool, KeyStatus, UnknownKey
 from gemproxy.pool.status import STATES, is_in, state_named
 
-#: Changed in one go; takes a few milliseconds.
+#: Keys that are changed in one turn of the reactor; takes a few milliseconds.
 _AT_ONCE: Final = 100
 _UNKNOWN_FIELD = re.compile(r"unknown field `(?P<field>.*?)`", re.DOTALL)
 
 
 class Selection(msgspec.Struct, frozen=True):
-    """Which keys are meant: those in ``state`` and of ``project``, where these are named."""
+    """The keys in ``state`` and of ``project``; ``None`` selects all."""
 
     state: str | None = None
     project: str | None = None
 
     def admits(self, key: KeyStatus) -> bool:
-        """Whether ``key`` is one of them."""
+        """Whether ``key`` is selected."""
         if self.project is not None and key.project != self.project:
             return False
         return self.state is None or is_in(key, self.state)
 
     @property
     def words(self) -> dict[str, str]:
-        """What was asked for, for the audit."""
+        """The conditions, for the audit event."""
         told = {"state": self.state, "project": self.project}
         return {name: value for name, value in told.items() if value is not None}
 
@@ -48,10 +48,10 @@ class _BulkBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def decode_selection(body: bytes) -> Selection:
-    """What the body of a change of many keys asks for: ``{"all": true}``, and narrower.
+    """Decode the body of a change of many keys: ``{"all": true}``, perhaps with conditions.
 
     Raises :class:`~gemproxy.core.errors.InvalidRequest`, also without ``all``: an empty body must
-    not reset everything.
+    not reset every key.
     """
     try:
         asked = _DECODER.decode(body or b"{}")
@@ -68,7 +68,7 @@ def decode_selection(body: bytes) -> Selection:
 
 
 def selection(state: str | None, project: str | None) -> Selection:
-    """The keys in ``state`` and of ``project``. Raises :class:`InvalidRequest`."""
+    """The selection of keys in ``state`` and of ``project``. Raises :class:`InvalidRequest`."""
     if state is None:
         return Selection(None, project)
     known = state_named(state)
@@ -80,7 +80,7 @@ def selection(state: str | None, project: str | None) -> Selection:
 async def selected(
     pool: KeyPool, wanted: Selection, now: float, pause: Callable[[], Awaitable[None]]
 ) -> list[KeyStatus]:
-    """The keys that ``wanted`` names, in the file's order."""
+    """The selected keys, in the file's order."""
     found: list[KeyStatus] = []
     statuses = pool.each_status(now)
     while some := list(islice(statuses, _AT_ONCE)):
@@ -92,7 +92,7 @@ async def selected(
 async def change_many(
     pool: KeyPool, action: str, key_ids: Collection[str], pause: Callable[[], Awaitable[None]]
 ) -> None:
-    """Do ``action``, one of :data:`BULK_WORDS`, to each of these keys."""
+    """Apply ``action``, one of :data:`BULK_WORDS`, to each of these keys."""
     if action == "reset":
         steps = pool.reset_many(frozenset(key_ids), _AT_ONCE)
     else:
@@ -106,7 +106,7 @@ def _each(act: Callable[[str], None], key_ids: Collection[str]) -> Iterator[None
         try:
             act(key_id)
         except UnknownKey:
-            # A reload has taken it out meanwhile.
+            # A reload has removed the key in the meantime.
             continue
         if number % _AT_ONCE == 0:
             yield

@@ -1,6 +1,6 @@
-"""The curves of the last hour, added up from the rows that the state keeps by the minute.
+"""The series of the last hour, summed from the metrics by minute.
 
-The rows outlive a restart, and so do the curves.
+The rows are part of the stored state, so the series outlive a restart.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from dataclasses import dataclass
 
 from gemproxy.state.model import MINUTE, MetricsRow
 
-#: An hour that is over, and the minute that is not.
+#: Sixty complete minutes and the present one.
 MINUTES = 61
 
 
 @dataclass
 class Minute:
-    """What all requests came to that ended in one minute, from ``start`` (epoch seconds)."""
+    """The requests that ended in one minute from ``start`` (epoch seconds)."""
 
     start: int
-    #: How much of it has passed.
+    #: Seconds of the minute that have passed.
     seconds: float
     requests: int = 0
     failures: int = 0
@@ -34,16 +34,16 @@ class Minute:
 
     @property
     def avg_duration_ms(self) -> float | None:
-        """Of a whole request; ``None`` where there was none."""
+        """The mean duration of a whole request; ``None`` without requests."""
         return _mean_ms(self.duration_seconds, self.requests)
 
     @property
     def avg_first_chunk_ms(self) -> float | None:
-        """From a request's start to its stream's first chunk; ``None`` where there was none."""
+        """The mean time to the first chunk of a stream; ``None`` without streams."""
         return _mean_ms(self.first_chunk_seconds, self.first_chunks)
 
     def add(self, row: MetricsRow) -> None:
-        """Count the requests of one series."""
+        """Add the counts of one row."""
         self.requests += row.requests
         self.failures += row.failures
         self.retries += row.retries
@@ -57,9 +57,9 @@ class Minute:
 
 
 class LastHour:
-    """The minutes of the hour before ``now``, oldest first, with those in which nothing happened.
+    """The minutes of the hour before ``now``, oldest first, also those without requests.
 
-    Rows may be added in several goes: there can be thirty thousand of them.
+    Rows may be added in several steps: there can be thirty thousand of them.
     """
 
     def __init__(self, now: float) -> None:
@@ -69,7 +69,7 @@ class LastHour:
         self._minutes = {start: self._minute(start) for start in starts}
 
     def add(self, rows: Iterable[MetricsRow]) -> None:
-        """Count rows; those of another time are left out."""
+        """Add rows; those outside the hour are ignored."""
         for row in rows:
             minute = self._minutes.get(row.start)
             if minute is not None:
@@ -77,7 +77,7 @@ class LastHour:
 
     @property
     def minutes(self) -> tuple[Minute, ...]:
-        """Oldest first; the last one is not over."""
+        """Oldest first; the last minute is incomplete."""
         return tuple(self._minutes.values())
 
     def _minute(self, start: int) -> Minute:

@@ -1,14 +1,14 @@
-"""The state wherever it can be kept: in the primary store while that works, else in the fallback.
+"""Keep the state in the primary store while that works, else in the fallback.
 
-The daemon serves whatever its disk does. Every save tries the primary store first. While that
-fails, the fallback gets the whole of what the primary store has missed, and when the primary store
-works again it gets that too, and the fallback is discarded.
+The daemon serves even if its disk fails. Every save tries the primary store first. While that
+fails, the fallback gets everything that the primary store has missed. When the primary store works
+again it gets that too, and the fallback is discarded.
 
 After a start both may hold a state. The fallback notes which state the primary store held when it
-was written (``follows``), so that the newer one of both is found even if the clock was set back.
+was written (``follows``), so that the newer one of the two is found even if the clock was set back.
 
-A damaged file is moved aside, and a fresh one takes its place. A file that a newer program wrote
-stops the start: reading it could misread, writing it could lose.
+A damaged file is moved aside, and a new one is created. A file that a newer program wrote stops the
+start: reading it could misread, writing it could lose data.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from gemproxy.state.model import MINUTE, MetricsRow, State
 from gemproxy.state.sqlite.retention import Retention
 from gemproxy.state.sqlite.store import SQLiteStateStore
 
-#: Rows of metrics that wait in memory for the primary store; beyond it the oldest are dropped.
+#: Rows of metrics that are kept in memory for the primary store; above it the oldest are dropped.
 MAX_WAITING_ROWS = 100_000
 
 
 def state_store(
     path: Path | None, fallback_path: Path | None, retention: Retention
 ) -> FallbackStateStore | NullStateStore:
-    """The configured store; without ``path`` nothing is kept."""
+    """The configured store; without ``path`` one that stores nothing."""
     if path is None:
         return NullStateStore()
     snapshot = JSONStateStore(fallback_path) if fallback_path is not None else None
@@ -42,21 +42,21 @@ def state_store(
 
 
 class NullStateStore(ResilientStateStore):
-    """Keeps nothing, as configured."""
+    """Stores nothing, if so configured."""
 
     def load(self, now: float | None = None) -> State | None:  # noqa: ARG002
-        """Nothing."""
+        """Return ``None``."""
         return None
 
     def save(self, state: State) -> None:
         """Do nothing."""
 
     def metrics(self, now: float) -> tuple[MetricsRow, ...]:  # noqa: ARG002
-        """Nothing."""
+        """Return nothing."""
         return ()
 
     def recovered(self) -> State | None:
-        """Nothing."""
+        """Return ``None``."""
         return None
 
     def status(self) -> StoreStatus:
@@ -73,9 +73,9 @@ class NullStateStore(ResilientStateStore):
 class PrimaryStore(StateStore, Protocol):
     """A store that is used while it works."""
 
-    #: For the status: ``sqlite``.
+    #: The name in the status: ``sqlite``.
     name: str
-    #: How long things are kept. May be replaced between two calls.
+    #: The limits of age and size. May be replaced at any time.
     retention: Retention
 
     def move_aside(self, now: float) -> Path:
@@ -83,11 +83,11 @@ class PrimaryStore(StateStore, Protocol):
 
 
 class SnapshotStore(StateStore, Protocol):
-    """A store that keeps one whole state, for as long as the primary store fails."""
+    """A store that keeps one whole state while the primary store fails."""
 
-    #: For the status: ``json``.
+    #: The name in the status: ``json``.
     name: str
-    #: When the state was taken that the primary store held while this one was written.
+    #: The time of the state that the primary store held when this snapshot was written.
     follows: float | None
 
     def is_newer(self, snapshot: State, stored: State | None) -> bool:
@@ -104,13 +104,13 @@ class SnapshotStore(StateStore, Protocol):
 
 
 class FallbackStateStore(ResilientStateStore):
-    """See the module. ``snapshot`` is ``None`` where the operator wants no fallback."""
+    """See the module. ``snapshot`` is ``None`` if the operator wants no fallback."""
 
     def __init__(self, primary: PrimaryStore, snapshot: SnapshotStore | None) -> None:
         self._primary = primary
         self._snapshot = snapshot
         self._status = StoreStatus("none")
-        #: What the primary store has not got yet.
+        #: What the primary store has missed.
         self._waiting: State | None = None
         #: The primary store could not be read at the start; it may have rows that are not in
         #: memory.
@@ -118,10 +118,10 @@ class FallbackStateStore(ResilientStateStore):
         self._recovered: State | None = None
 
     def load(self, now: float | None = None) -> State | None:
-        """The newer of both; see :meth:`~gemproxy.state.json.store.JSONStateStore.is_newer`.
+        """The newer state of the two stores; see :class:`SnapshotStore`.
 
-        Raises :class:`SchemaTooNew` where either was written by a newer program; every other
-        failure only appears in :meth:`status`.
+        Raises :class:`SchemaTooNew` if either was written by a newer program; every other failure
+        only appears in :meth:`status`.
         """
         self._status = replace(self._status, backend=self._primary.name)
         stored, snapshot = self._load_primary(now), self._load_snapshot(now)
@@ -158,7 +158,7 @@ class FallbackStateStore(ResilientStateStore):
         """See :class:`~gemproxy.core.interfaces.ResilientStateStore`."""
         waiting = self._waiting.metrics if self._waiting is not None else ()
         stored = None
-        # What could not be read at the start comes by :meth:`recovered`.
+        # What could not be read at the start is returned by :meth:`recovered`.
         if not self._unread:
             try:
                 stored = self._primary.load(now)
@@ -249,7 +249,7 @@ class FallbackStateStore(ResilientStateStore):
         return True
 
     def _discard_snapshot(self, now: float) -> None:
-        """The primary store has it now. If this fails, :meth:`is_newer` tells at the next start."""
+        """Remove the snapshot, now out of date. If this fails, the next load ignores it."""
         if self._snapshot is not None and self._snapshot.exists():
             try:
                 self._snapshot.discard()

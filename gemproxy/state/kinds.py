@@ -1,13 +1,13 @@
-"""The kinds of rows that a state consists of: everything that a store has to know of each.
+"""The kinds of rows in a state: everything that a store needs to know about each.
 
-:data:`KINDS` is the list. A kind tells
+:data:`KINDS` is the list. A kind defines
 
-- where its rows are in a :class:`~gemproxy.state.model.State`, and how they get there again;
-- which rows are the same one in two states (``identity``), and whether that row has changed
-  (``content``; a part of the daemon gives the very same object as long as nothing changed);
-- what becomes of a row that a newer state lacks (``absent``);
-- its table: columns, order, what a start reads, how long a row is kept;
-- which values make no sense (``judge``): a damaged file may decode without an error.
+- where its rows are in a :class:`~gemproxy.state.model.State`;
+- which rows of two states are the same row (``identity``), and whether it has changed (``content``;
+  an unchanged row is the same object in the next state);
+- what happens to a stored row that a newer state lacks (``absent``);
+- its table: columns, order, the rows that are loaded at a start, retention;
+- which values are impossible (``judge``): a damaged file may decode without an error.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _V = TypeVar("_V")
 
 
 class Absent(Enum):
-    """What becomes of a stored row that the next state does not have."""
+    """What happens to a stored row that the next state does not have."""
 
     STAYS = "the state has the latest rows only; what is stored is history"
     GOES = "the state has all rows that there are"
@@ -50,7 +50,7 @@ class Kept(Enum):
 
 @dataclass(frozen=True)
 class Selection:
-    """A part of a table: what follows ``FROM table`` in a query, and its parameters."""
+    """A part of a table: the clauses after ``FROM table`` in a query, and their parameters."""
 
     clauses: str = ""
     parameters: tuple[Any, ...] = ()
@@ -58,11 +58,11 @@ class Selection:
 
 @dataclass(frozen=True)
 class Table(Generic[_V]):
-    """How the rows of a kind stand in a database.
+    """How the rows of a kind are stored in a database.
 
-    ``key`` names the columns that identify a row. ``encode`` gives the values of ``columns``,
-    ``decode`` makes of a row by column what :func:`msgspec.convert` takes. ``constant`` is a column
-    with one value for the whole kind, where two kinds share a table.
+    ``key`` names the columns that identify a row. ``encode`` returns the values of ``columns``;
+    ``decode`` converts a row, by column name, for :func:`msgspec.convert`. ``constant`` is a column
+    with a fixed value, if two kinds share a table.
     """
 
     name: str
@@ -72,11 +72,11 @@ class Table(Generic[_V]):
     decode: Callable[[dict[str, Any]], object] = dict
     constant: tuple[str, str] | None = None
     kept: Kept = Kept.WHILE_PRESENT
-    #: What a load reads: everything with ``None``, else what is needed at that epoch time.
+    #: The rows to load: all with ``None``, else those that are needed at that epoch time.
     select: Callable[[float | None], Sequence[Selection]] = lambda _now: (Selection(),)
-    #: The column with a key's id, where rows belong to keys that may leave the file.
+    #: The column with a key's id, if rows belong to keys that may leave the file.
     key_id: str | None = None
-    #: Columns beside these are kept when a row is written again.
+    #: Whether other columns of an existing row are kept when it is written again.
     updates: bool = False
 
 
@@ -91,11 +91,11 @@ class Kind(Generic[_V]):
     absent: Absent
     identity: Callable[[_V], Hashable]
     judge: Callable[[_V], Iterator[tuple[str, bool]]]
-    #: Whether the rows belong to the state's pool.
+    #: Whether the rows are in ``state.pool``.
     pooled: bool = False
-    #: Equal for two rows of one identity exactly as long as nothing has changed.
+    #: A value that changes if and only if the row has changed.
     content: Callable[[_V], Hashable] = id
-    #: The row as JSON can have it.
+    #: The row as a value that JSON can encode.
     plain: Callable[[_V], object] = lambda row: row
     order: Callable[[_V], Any] | None = None
 
@@ -106,7 +106,7 @@ class Kind(Generic[_V]):
         return cast("Sequence[_V]", rows)
 
     def merge(self, older: Iterable[_V], newer: Iterable[_V]) -> tuple[_V, ...]:
-        """What a store holds that held ``older`` and is given ``newer``."""
+        """The rows in a store that held ``older`` and saves ``newer``."""
         if self.absent is Absent.GOES:
             return tuple(newer)
         merged = {self.identity(row): row for row in older}
@@ -116,7 +116,7 @@ class Kind(Generic[_V]):
         return tuple(sorted(merged.values(), key=self.order))
 
     def changed(self, before: Iterable[_V], after: Iterable[_V]) -> list[_V]:
-        """The rows of ``after`` that are new or have changed. ``before`` has to be alive still."""
+        """The rows of ``after`` that are new or changed. ``before`` must still be in memory."""
         known = set(map(self.content, before))
         return [row for row in after if self.content(row) not in known]
 
@@ -126,7 +126,7 @@ class Kind(Generic[_V]):
 
 
 def build_state(taken_at: float, rows: Mapping[str, Iterable[Any]]) -> State:
-    """The state that has these rows, by the names of their kinds."""
+    """A state from its rows, by the names of the kinds."""
     pooled = {kind.name: tuple(rows[kind.name]) for kind in KINDS if kind.pooled}
     others: dict[str, Any] = {
         kind.name: tuple(rows[kind.name]) for kind in KINDS if not kind.pooled
@@ -136,13 +136,13 @@ def build_state(taken_at: float, rows: Mapping[str, Iterable[Any]]) -> State:
 
 
 def merge_states(older: State, newer: State) -> State:
-    """What a store holds that held ``older`` and is given ``newer``."""
+    """The state in a store that held ``older`` and saves ``newer``."""
     rows = {kind.name: kind.merge(kind.of(older), kind.of(newer)) for kind in KINDS}
     return build_state(newer.taken_at, rows)
 
 
 def check_plausible(state: State) -> State:
-    """``state`` as it is. Raises :class:`StorageCorrupt`, which names what makes no sense."""
+    """``state``, unchanged. Raises :class:`StorageCorrupt`, which names an impossible value."""
     for name, sound in _judgements(state):
         if not sound:
             raise StorageCorrupt(f"its contents make no sense: {name}")
@@ -314,7 +314,7 @@ _METRICS_COLUMNS = tuple(field.name for field in fields(MetricsRow))
 
 
 def _select_metrics(now: float | None) -> Sequence[Selection]:
-    """With ``now`` those that a ledger has in memory then."""
+    """With ``now``, the rows that a ledger keeps in memory at that time."""
     return tuple(
         Selection(
             "WHERE period = ? AND start > ? ORDER BY start",
@@ -362,7 +362,7 @@ def _decode_event(row: dict[str, Any]) -> object:
 
 
 def _select_events(now: float | None) -> Sequence[Selection]:
-    """With ``now`` those that the daemon has in memory."""
+    """With ``now``, the events that the daemon keeps in memory."""
     if now is None:
         return (Selection("ORDER BY at"),)
     latest = "SELECT at FROM audit_events ORDER BY at DESC LIMIT 1 OFFSET ?"
@@ -388,7 +388,7 @@ EVENTS: Kind[AuditEvent] = Kind(
     order=attrgetter("at"),
 )
 
-#: In the order in which they are written; the marks of keys that have left come first.
+#: In the order of writing. Keys come first, since they mark the rows of keys that have left.
 KINDS: tuple[Kind[Any], ...] = (
     KEYS,
     OVERRIDES,

@@ -1,11 +1,11 @@
 """The state that survives a restart, as values.
 
-A :class:`State` has the whole pool and all signatures. Of metrics and audit events it has the
-latest rows, which a store adds to those it has. A row is absolute and not a difference, so writing
-it twice does no harm.
+A :class:`State` holds the whole pool and all signatures. Of metrics and audit events it holds the
+latest rows, which a store adds to its own. A row holds absolute counts and not differences, so
+writing it twice does no harm.
 
-A row that has not changed is the same object in the next :class:`State`, so a store finds the
-changes by identity. Times are epoch seconds.
+A row that has not changed is the same object in the next :class:`State`, so a store finds changes
+by identity. Times are epoch seconds.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ PERIODS = (MINUTE, HOUR)
 
 
 class Series(NamedTuple):
-    """What the requests of one row have in common; ``""`` without a model or key."""
+    """The labels that the requests of one row share; ``""`` without a model or key."""
 
     route: str
     model: str
@@ -64,15 +64,15 @@ class MetricsRow:
     status_class: str
     key: str
     requests: int = 0
-    #: Failures that are not the client's fault: 429, 5xx, a stream that broke off.
+    #: Failures that are not the client's fault: 429, 5xx, a broken stream.
     failures: int = 0
     #: Attempts beyond the first.
     retries: int = 0
     prompt_tokens: int = 0
-    #: The part of the prompt tokens from a cache.
+    #: Prompt tokens from a cache; a part of the prompt tokens.
     cached_tokens: int = 0
     completion_tokens: int = 0
-    #: The part of the completion tokens for thinking.
+    #: Tokens for thinking; a part of the completion tokens.
     reasoning_tokens: int = 0
     #: Sum of the durations of the requests.
     seconds: float = 0.0
@@ -96,7 +96,7 @@ class State:
     """The state at ``pool.taken_at``."""
 
     pool: PoolSnapshot
-    #: By the key of the call, which holds its id and a digest of the rest, oldest first.
+    #: By the key of the call, which consists of its id and a digest, oldest first.
     signatures: Mapping[str, RememberedCall] = field(default_factory=dict)
     metrics: tuple[MetricsRow, ...] = ()
     events: tuple[AuditEvent, ...] = ()
@@ -119,11 +119,11 @@ class AuditTrail:
         self._events: deque[AuditEvent] = deque(maxlen=capacity)
 
     def keep(self, event: AuditEvent) -> None:
-        """Take the latest event."""
+        """Add an event."""
         self._events.append(event)
 
     def restore(self, events: Iterable[AuditEvent]) -> None:
-        """Insert stored events before those that came since."""
+        """Insert stored events before the later ones."""
         merged = {event_identity(event): event for event in (*events, *self._events)}
         ordered = sorted(merged.values(), key=attrgetter("at"))
         self._events = deque(ordered, maxlen=self._events.maxlen)

@@ -1,7 +1,7 @@
-"""Check that a state that was read can have been written.
+"""Check that the values of a loaded state are possible.
 
-A damaged file may decode without an error into impossible numbers: a time in no year, a count that
-fits no column. The code that uses them would fail later.
+A damaged file may decode without an error into impossible numbers: a time outside every calendar, a
+count too large for its column. The code that uses them would fail later.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from gemproxy.pool.limits import LedgerSnapshot
 from gemproxy.pool.snapshot import KeySnapshot, Override
 from gemproxy.state.model import MetricsRow
 
-#: Epoch seconds of the years 1 and 9999, which are all that a date can show.
+#: Epoch seconds of the years 1 and 9999, the limits of a datetime.
 _FIRST, _LAST = -62_135_596_800.0, 253_402_300_799.0
 #: The longest duration or sum of durations, in seconds: 30,000 years.
 _LONGEST = 1e12
-#: Half of what a column takes, so that counting can go on.
+#: Half of what a column can hold, so that counting can continue.
 _MOST = 2**62
-#: The limit of the admin API.
+#: The maximum that the admin API accepts.
 _HEAVIEST = 1000
 
 
@@ -30,28 +30,28 @@ Judgements = Iterator[tuple[str, bool]]
 
 
 def judge_nothing(_row: object) -> Judgements:
-    """Whatever decodes makes sense."""
+    """Nothing to check."""
     return iter(())
 
 
 def judge_cooldown(cooldown: Cooldown) -> Judgements:
-    """Of a project, for a model."""
+    """Check a cooldown or a denial."""
     yield "the end of a cooldown", is_time(cooldown.until)
 
 
 def judge_override(row: tuple[str, Override]) -> Judgements:
-    """What an operator set for a key."""
+    """Check an operator's override."""
     weight = row[1].weight
     yield "a weight", weight is None or 1 <= weight <= _HEAVIEST
 
 
 def judge_event(event: AuditEvent) -> Judgements:
-    """What an operator changed."""
+    """Check an audit event."""
     yield "the time of an audit event", is_time(event.at)
 
 
 def judge_key(kept: KeySnapshot) -> Judgements:
-    """The history of a key."""
+    """Check the state of a key."""
     breaker, error = kept.breaker, kept.last_error
     yield "the end of a breaker's cooldown", breaker.until is None or is_time(breaker.until)
     yield "a breaker's cooldown", _is_duration(breaker.cooldown)
@@ -74,7 +74,7 @@ def _usage(usage: LedgerSnapshot) -> Judgements:
 
 
 def judge_metrics_row(row: MetricsRow) -> Judgements:
-    """Counted requests."""
+    """Check a row of metrics."""
     yield "the time of a row of metrics", abs(row.start) <= _MOST and _is_count(row.period)
     yield (
         "a count in a row of metrics",
@@ -97,7 +97,7 @@ def judge_metrics_row(row: MetricsRow) -> Judgements:
 
 
 def is_time(value: float) -> bool:
-    """Whether it can be shown as a date."""
+    """Whether it can be a datetime."""
     return _FIRST <= value <= _LAST
 
 

@@ -26,7 +26,7 @@ _MIB = 1024 * 1024
 _WAL_KEPT = 4 * _MIB
 #: From this size on, try to empty the log; a reader may prevent it.
 _WAL_LARGE = 16 * _MIB
-#: Beyond this size writing stops: another process has been reading for hours.
+#: Above this size writing stops: another process has been reading for hours.
 _WAL_LARGEST = 64 * _MIB
 #: Free pages that stay for reuse, and pages that one step returns to the disk.
 _FREE_PAGES = 256
@@ -62,7 +62,7 @@ class Database:
 
     @contextmanager
     def transaction(self, *, reading: bool = False) -> Iterator[sqlite3.Connection]:
-        """A transaction; ``reading`` does not wait for a writer."""
+        """Run a transaction; with ``reading``, it does not wait for a writer."""
         connection = self._connected()
         connection.execute("BEGIN" if reading else "BEGIN IMMEDIATE")
         try:
@@ -76,11 +76,11 @@ class Database:
             raise
 
     def is_in_place(self) -> bool:
-        """Whether the path still leads to this file; it may have been removed or replaced."""
+        """Whether the path still leads to the open file: it may have been removed or replaced."""
         return _identity(self._path) == self._identity
 
     def seal(self) -> None:
-        """Remember the files as they are after this process's own writes."""
+        """Remember the condition of the files after this process's own writes."""
         self._written = self._writings()
 
     def is_sealed(self) -> bool:
@@ -129,7 +129,7 @@ class Database:
             )
 
     def close(self) -> None:
-        """Close; the log is emptied into the database."""
+        """Close the database; its log is written back first."""
         connection, self.connection = self.connection, None
         if connection is not None:
             with suppress(sqlite3.Error):
@@ -205,9 +205,10 @@ def _code(error: sqlite3.Error) -> int:
 
 
 def move_aside(path: Path, now: float) -> Path:
-    """Rename a damaged file, and the log beside it, so that a fresh one can take its place.
+    """Rename a damaged file, and the log beside it, so that a new one can be created.
 
-    Gives the new name. Raises :class:`StorageUnavailable` once :data:`MAX_DAMAGED` are there.
+    Returns the new path. Raises :class:`StorageUnavailable` if there are :data:`MAX_DAMAGED`
+    already.
     """
     damaged = list(path.parent.glob(f"{path.name}.damaged-*Z"))
     if len(damaged) >= MAX_DAMAGED:
@@ -228,7 +229,7 @@ def move_aside(path: Path, now: float) -> Path:
 def _configure(connection: sqlite3.Connection) -> None:
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     if not pages:
-        # Has to come before the first page, which the pragma of the journal writes.
+        # Must come before the first page is written, which the pragma of the journal does.
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     for pragma in (
         "journal_mode = WAL",
@@ -259,7 +260,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _writing(path: Path) -> tuple[int, int] | None:
-    """Changes with every write to the file."""
+    """A value that changes with every write to the file."""
     try:
         found = path.stat()
     except FileNotFoundError:

@@ -22,14 +22,14 @@ LAST_PLAUSIBLE_VERSION = 999
 
 
 class Migration(NamedTuple):
-    """One step: the version that it leads to, and its SQL."""
+    """One migration: the version that it leads to, and its SQL."""
 
     version: int
     sql: str
 
 
 def migrations() -> list[Migration]:
-    """All steps, in order."""
+    """All migrations, in order."""
     files = resources.files("gemproxy.state.sqlite").joinpath("schema").iterdir()
     return sorted(
         Migration(int(file.name[:4]), file.read_text("utf-8"))
@@ -63,10 +63,10 @@ def migrate(
     steps: Sequence[Migration],
     backup: Callable[[int], None],
 ) -> None:
-    """Bring a database to the last of ``steps``, each in a transaction of its own.
+    """Bring a database to the last of ``steps``, each in its own transaction.
 
-    ``connection`` is in autocommit mode. Before a database with contents is changed,
-    ``backup`` is called with its version.
+    ``connection`` is in autocommit mode. Before a database with contents is changed, ``backup`` is
+    called with its version.
     """
     present = _number(connection, "user_version")
     if 0 < present < steps[-1].version:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from gemproxy.state.kinds import KINDS, Kept
 from gemproxy.state.model import HOUR, MINUTE, PERIODS, Period
 
-#: Seconds in which a clock is not trusted after a start or after it was set.
+#: Seconds after a start, or after the clock was set, in which the clock is not trusted.
 SETTLE_SECONDS = 3600.0
 
 _DAY = 86400.0
@@ -30,8 +30,8 @@ class Retention:
     bytes: int = 256 * 1024 * 1024
     event_days: float = 365.0
     events: int = 10_000
-    #: For so many seconds after a start, and after the clock was set, nothing counts as old: a
-    #: clock that is wrong for a while must not delete the history.
+    #: Seconds after a start, and after the clock was set, in which nothing counts as old: a clock
+    #: that is wrong for a short time must not delete the history.
     settle: float = 0.0
 
 
@@ -44,7 +44,7 @@ class SettledClock:
         self._since = math.inf
 
     def is_settled(self, now: float, settle: float) -> bool:
-        """Whether it is settled at ``now``, epoch seconds; call it at every save."""
+        """Whether it is settled at ``now``, epoch seconds. Call this at every save."""
         seconds = self._seconds()
         previous, self._offset = self._offset, now - seconds
         if not abs(self._offset - previous) < _STEP:
@@ -60,13 +60,13 @@ def prune(
     crowded: bool = False,
     settled: bool = True,
 ) -> None:
-    """Delete some of the old rows; ``crowded``: also some of the oldest metrics.
+    """Delete some old rows; with ``crowded``, also some of the oldest metrics.
 
-    ``settled``: ``now`` can be trusted. Then rows as far in the future are deleted as well; a clock
-    that was ahead has left them.
+    ``settled``: ``now`` can be trusted. Then rows that are as far in the future are deleted as
+    well; a clock that was ahead has written them.
     """
     for table in _tables(Kept.AS_METRICS):
-        # Minutes are worth less than hours: the curves of the last hour need them only.
+        # Rows by minute are worth less than rows by hour: only the last hour is shown by minute.
         if crowded and not _prune_before(connection, table, MINUTE, now - MINUTE.remembered):
             _prune_before(connection, table, HOUR, now - HOUR.remembered)
     if settled:
@@ -97,7 +97,7 @@ def _prune_old(connection: sqlite3.Connection, now: float, retention: Retention)
 
 
 def _prune_before(connection: sqlite3.Connection, table: str, period: Period, limit: float) -> bool:
-    """Delete the oldest few minutes or hours before ``limit``; returns whether there were any."""
+    """Delete the oldest minutes or hours before ``limit``; returns whether there were any."""
     (oldest,) = connection.execute(
         f"SELECT min(start) FROM {table} WHERE period = ?",  # noqa: S608
         (period.seconds,),

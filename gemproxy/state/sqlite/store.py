@@ -50,12 +50,12 @@ class SQLiteStateStore:
         self._clock = SettledClock(seconds)
         self._lock = InstanceLock(path)
         self._database: Database | None = None
-        #: The state that is certainly in the database; ``None`` if unknown.
+        #: The state that is known to be in the database; ``None`` if unknown.
         self._saved: State | None = None
         self._checked = False
 
     def load(self, now: float | None = None) -> State | None:
-        """See :class:`~gemproxy.core.interfaces.StateStore`. The first time the file is checked."""
+        """See :class:`~gemproxy.core.interfaces.StateStore`. The first load checks the file."""
         with storage_errors(self.path):
             try:
                 database = self._open_checked()
@@ -70,7 +70,7 @@ class SQLiteStateStore:
                 return state
 
     def load_read_only(self) -> State | None:
-        """The last state that the owner of the file has saved. Raises as :meth:`load`.
+        """The last state that the owner of the file saved. Raises as :meth:`load`.
 
         Uses a read transaction, which blocks no writer.
         """
@@ -104,7 +104,7 @@ class SQLiteStateStore:
                 raise
 
     def replace(self, state: State) -> None:
-        """Keep ``state`` and nothing else."""
+        """Save ``state`` and remove everything else."""
         with storage_errors(self.path):
             try:
                 database = self._open()
@@ -151,7 +151,7 @@ class SQLiteStateStore:
         return database.is_in_place() and database.is_sealed()
 
     def _disconnect(self) -> None:
-        """Close after a failure; the lock stays."""
+        """Close after a failure; the lock is kept."""
         database, self._database = self._database, None
         self._saved = None
         if database is not None:

@@ -1,7 +1,7 @@
-"""The tables of every kind of row: read, and brought from one state to the next.
+"""Read the tables of all kinds of rows, and write the changes between two states.
 
-Nothing here knows a kind by name: :mod:`gemproxy.state.kinds` describes columns and rules. What has
-not changed between two states is not written.
+No kind is known here by name: :mod:`gemproxy.state.kinds` describes columns and rules. What has not
+changed between two states is not written.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PRESENT = f"(SELECT id FROM {KEYS.table.name} WHERE left_at IS NULL)"  # noqa: 
 
 
 def read_state(connection: sqlite3.Connection, now: float | None) -> State | None:
-    """What was saved last, with ``now`` only what is needed at that epoch time.
+    """The last saved state; with ``now``, only what is needed at that epoch time.
 
     Raises whatever a damaged row raises; see :func:`gemproxy.state.sqlite.database.unreadable`.
     """
@@ -33,9 +33,9 @@ def read_state(connection: sqlite3.Connection, now: float | None) -> State | Non
 
 
 def write_state(connection: sqlite3.Connection, before: State | None, state: State) -> None:
-    """Bring a database that holds ``before`` to ``state``, within a transaction.
+    """Write the changes from ``before`` to ``state``, within a transaction.
 
-    ``None`` is whatever an earlier run left there: everything is written.
+    If ``before`` is ``None`` the contents are unknown, and everything is written.
     """
     if before is None:
         for kind in KINDS:
@@ -53,7 +53,7 @@ def clear(connection: sqlite3.Connection) -> None:
 
 
 def check_tables(connection: sqlite3.Connection) -> None:
-    """Raise :class:`sqlite3.OperationalError` where a table or a column is not there."""
+    """Raise :class:`sqlite3.OperationalError` if a table or a column is missing."""
     _look(connection, "checkpoint", ("id", "taken_at"))
     for kind in KINDS:
         table = kind.table
@@ -109,7 +109,7 @@ def _write(
 
 
 def _leave_all(connection: sqlite3.Connection, kind: Kind[Any], taken_at: float) -> None:
-    """Treat every stored row as one that the next state does not have."""
+    """Treat every stored row as one that the next state lacks."""
     table = kind.table
     if kind.absent is Absent.GOES:
         connection.execute(f"DELETE FROM {table.name}")  # noqa: S608 - our own name
@@ -121,7 +121,7 @@ def _leave_all(connection: sqlite3.Connection, kind: Kind[Any], taken_at: float)
 
 
 def _follow_keys(connection: sqlite3.Connection, table: Table[Any], taken_at: float) -> None:
-    """Mark the rows of keys that have left the file, and of those that came back."""
+    """Mark the rows of keys that have left the file, and unmark those of keys that are back."""
     name, column = table.name, table.key_id
     connection.execute(
         f"UPDATE {name} SET left_at = NULL"  # noqa: S608 - our own names
