@@ -12,8 +12,8 @@
                └─  retry.decide              another attempt?
                ->  settle                    who is charged for each attempt
 
-:class:`Dispatcher` knows neither the client's dialect nor the provider: the job and the two ways
-back are the endpoint's (``gemproxy.api.base``), requests and judgements the provider's
+:class:`Dispatcher` knows neither the client's dialect nor the provider: an endpoint makes the job
+and converts the answer (``gemproxy.api.base``), a provider makes the requests and classifies errors
 (``gemproxy.providers.base``). Another attempt is made only as long as the client has seen nothing.
 The outcomes of all attempts are charged when the request is over, because whose fault a failure was
 depends on what came after it; what speaks against a key is recorded at once, so that the next
