@@ -127,8 +127,8 @@ def _flush_all() -> None:
         try:
             if data is not None:
                 _send(transport, data)
-        except Exception:  # noqa: BLE001 - a producer that was told to pause; others did nothing
-            _log.failure("a connection's producer failed when it was told to pause")
+        except Exception:  # noqa: BLE001 - the producer's own defect; others did nothing
+            _log.failure("a connection's producer failed to pause")
     for transport in _waiting:  # Something was written meanwhile.
         _at_end_of_turn(transport.reactor)
         break

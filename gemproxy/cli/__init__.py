@@ -47,7 +47,7 @@ COMMANDS = {
     ),
     "plan": Command(
         "gemproxy.cli.plan",
-        "tell what a reload would change, without doing it",
+        "show what a reload would change, without doing it",
         ("config", "keys", "json"),
     ),
     "keys": Command(
@@ -58,12 +58,12 @@ COMMANDS = {
     ),
     "explain": Command(
         "gemproxy.cli.explain",
-        "tell the story of one request: attempts, keys, outcomes, who was charged",
+        "explain one request: attempts, keys, outcomes, who was charged",
         ("config", "json"),
     ),
     "reload": Command(
         "gemproxy.cli.reload",
-        "let the running daemon read its files again",
+        "make the running daemon read its files again",
         ("config", "json"),
     ),
     "serve": Command(

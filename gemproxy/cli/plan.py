@@ -138,8 +138,8 @@ def _told_of_settings(config: ConfigAnswer, path: Path) -> Iterator[str]:
     written = _written(path)
     when = "after" if written > config.loaded_at else "before"
     yield (
-        f"The daemon does not tell its other settings: {path} was last written at "
-        f"{moment(written)}, {when} it was loaded. Nor does it tell of a key its "
+        f"The daemon does not show its other settings: {path} was last written at "
+        f"{moment(written)}, {when} it was loaded. Nor does it show a key's "
         f"{', '.join(_NOT_TOLD[:-1])} and {_NOT_TOLD[-1]}."
     )
 

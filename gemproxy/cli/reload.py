@@ -1,4 +1,4 @@
-"""``gemproxy reload``: let the running daemon read its files again."""
+"""``gemproxy reload``: make the running daemon read its files again."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ def _warnings(settings: Settings) -> Iterator[str]:
     if settings.proxy.max_payload_size > settings.proxy.max_buffered_bytes:
         yield (
             "proxy.maxPayloadSize is larger than proxy.maxBufferedBytes, so that the largest"
-            " requests are told to come later (503) and never served"
+            " requests always get 503"
         )
     yield from _doors(settings.proxy)
     if settings.models.allow:

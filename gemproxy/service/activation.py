@@ -330,7 +330,7 @@ class _Maintenance:
             )
         untold = len(rest) - _IN_A_LINE * _MORE_LINES
         if untold > 0:
-            self._log.error("and more mistakes that are not told here", count=untold)
+            self._log.error("there are more mistakes than the log lists", count=untold)
 
     def _status(self) -> str:
         number = len(self._told)

@@ -115,7 +115,7 @@ class Checkpoint(Service):
         await self._save_once()
         late = self._store.recovered()
         if late is not None:
-            self._log.info("state of an earlier run came to light and is taken over")
+            self._log.info("the state of an earlier run can be read now, and is restored")
             self._live.restore_late(late, self._reactor.seconds())
             await self._save_once()
 

@@ -52,7 +52,7 @@ class NotifySocket:
                 out.settimeout(_PATIENCE_SECONDS)
                 out.sendto("\n".join(lines).encode(), self._address)
         except OSError as error:
-            self._log.warn("systemd could not be told", reason=error.strerror or str(error))
+            self._log.warn("systemd could not be notified", reason=error.strerror or str(error))
 
 
 def watchdog_seconds(environ: Mapping[str, str], pid: int) -> float | None:

@@ -196,7 +196,7 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
         "finish-twice": _entry(_A, "every chunk of text has a finishReason"),
         "usage-last": _entry(_A, "a chunk with nothing but usage follows the finishReason"),
         "line-separators": _entry(_A, "raw U+0085, U+2028 and U+2029 in the text"),
-        "cached": _entry(_A, "usage tells of implicitly cached tokens", tokens=64),
+        "cached": _entry(_A, "usage has implicitly cached tokens", tokens=64),
         "long": _entry(_A, "Gemini 4 only: CONTINUATION hops", hops=2),
         "eager-call": _entry(_A, "a function is called though the prompt mentions none"),
         "text-before-call": _entry(_A, "function calls are preceded by text"),

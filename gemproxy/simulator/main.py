@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="YAML with keys and behaviours; default: demo keys",
     )
-    parser.add_argument("--seed", type=int, help="makes answers and dice repeatable")
+    parser.add_argument("--seed", type=int, help="makes answers and random choices repeatable")
     parser.add_argument(
         "--keys",
         action="store_true",

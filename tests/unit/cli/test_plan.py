@@ -26,8 +26,8 @@ def test_nothing_would_change(daemon, gemproxy, write_keys):
         "config/proxy.yaml and config/keys.yaml are good.\n"
         f"The daemon at {daemon.url} runs generation 1, loaded at 2026-11-22 19:00:00Z.\n"
         "Its keys are those of the file.\n"
-        "The daemon does not tell its other settings: config/proxy.yaml was last written at "
-        "2026-11-22 18:00:00Z, before it was loaded. Nor does it tell of a key its "
+        "The daemon does not show its other settings: config/proxy.yaml was last written at "
+        "2026-11-22 18:00:00Z, before it was loaded. Nor does it show a key's "
         "cooldownSeconds, models and limits.\n"
     )
     assert daemon.seen == [("GET", "/admin/keys"), ("GET", "/admin/health")]

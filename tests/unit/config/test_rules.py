@@ -66,7 +66,7 @@ def test_good_settings_have_no_warnings():
         (proxy(admin_token=Secret("a" * 16)), "the admin token has too few"),
         (proxy(cors_origins=("*",)), "every web page"),
         (proxy(trusted_proxies=(ip_network("0.0.0.0/0"),)), "trustedProxies names every address"),
-        (proxy(max_payload_size=2, max_buffered_bytes=1), "told to come later (503)"),
+        (proxy(max_payload_size=2, max_buffered_bytes=1), "always get 503"),
         (proxy(tls=TLS, admin_endpoint="tcp:8080"), OPEN_ADMIN),
         (proxy(tls=TLS, admin_endpoint="haproxy:tcp:8080"), OPEN_ADMIN),
         (
