@@ -94,13 +94,13 @@ class ResponseParser:
         """Parse ``data``. Raises :class:`NotHttp`; what was parsed before stays valid."""
         parser = self._parser
         if parser is None:
-            raise NotHttp("data after the answer's end")
+            raise NotHttp("data after the end of the response")
         if not self.status:
             self.begun = True
             self._head_bytes = head = self._head_bytes + data if self._head_bytes else data
             # llhttp also accepts RTSP, ICE and leading blank lines.
             if head[0] != _H:
-                raise NotHttp("the answer does not begin with HTTP")
+                raise NotHttp("the response does not begin with HTTP")
         try:
             parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
@@ -113,12 +113,12 @@ class ResponseParser:
             self._parser = None
         elif self.pieces:
             if not self.status:
-                raise NotHttp("an interim answer with a body")
+                raise NotHttp("an interim response with a body")
             self._overhead = 0
         else:
             self._overhead += len(data)
             if self._overhead > MAX_OVERHEAD_BYTES:
-                raise NotHttp("too much that is no body")
+                raise NotHttp("too many bytes outside the body")
 
     def take(self) -> bytes:
         """Return the pieces of the body since the last call, joined."""
@@ -179,10 +179,10 @@ class ResponseParser:
             return
         status = parser.get_status_code()
         if self.pieces:
-            raise NotHttp("an interim answer with a body")
+            raise NotHttp("an interim response with a body")
         if status < 200:
             if status < 100 or status == 101:
-                raise NotHttp("a status that nobody asked for")
+                raise NotHttp("an unexpected status")
             # Allow the end of this message and the begin of another one.
             self._messages += [None, None]
             return
@@ -218,10 +218,10 @@ class Head:
     def check(self) -> None:
         """Raise :class:`NotHttp` if the headers cannot be read safely."""
         if len(self.headers) > MAX_HEADERS:
-            raise NotHttp("more headers than anybody needs")
+            raise NotHttp("too many headers")
         for name, value in self.headers:
             if name.lower() == _TRANSFER_ENCODING and value.lower() != _CHUNKED:
-                raise NotHttp("a transfer encoding that nobody asked for")
+                raise NotHttp("an unsupported transfer encoding")
 
     def coding(self) -> bytes | None:
         """The value of Content-Encoding; several lines are joined."""

@@ -105,7 +105,7 @@ class _Tunnel(Protocol):
             return
         inner = self._factory.buildProtocol(self.transport.getPeer())
         if inner is None:
-            self._refuse("too late: nobody wants the connection any more")
+            self._refuse("too late: the connection is no longer wanted")
             return
         self._inner = inner
         inner.makeConnection(self.transport)
