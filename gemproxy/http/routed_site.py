@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
@@ -64,6 +64,10 @@ class _RoutedGate:
         self._lifecycle = lifecycle
         self._admin = admin
         self._unknown = unknown
+        #: Only requests of the public API reserve anything. Bound here to save each of them a call.
+        self.release: Callable[[ProxyRequest], None] = (
+            _release_nothing if lifecycle is None else lifecycle.release
+        )
 
     def check_head(self, request: ProxyRequest) -> None:
         row = self._fast.get((request.method, request.path))
@@ -84,10 +88,6 @@ class _RoutedGate:
             self._lifecycle.check_body_size(request, size)
         else:
             check_size(request, size)
-
-    def release(self, request: ProxyRequest) -> None:
-        if self._lifecycle is not None:
-            self._lifecycle.release(request)
 
     def reject(self, request: ProxyRequest, error: ProxyError) -> None:
         gate = self._admin_of(request) or self._lifecycle
@@ -114,3 +114,7 @@ class _RoutedGate:
         """Return the admin gate if it is responsible for the request, else ``None``."""
         is_admin = self._lifecycle is None or is_admin_path(request.path)
         return self._admin if is_admin else None
+
+
+def _release_nothing(_: ProxyRequest) -> None:
+    """Nothing was reserved."""
