@@ -22,7 +22,7 @@ class AuditLog:
 
     def __init__(self, keep: Callable[[AuditEvent], None] = _keep_nowhere) -> None:
         # As an attribute of the class a logger takes the class's name.
-        self._log = Logger(namespace="gemproxy.core.audit")
+        self._log = Logger(namespace="gemproxy.audit")
         self._keep = keep
 
     def changed(self, event: AuditEvent) -> None:

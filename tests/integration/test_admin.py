@@ -126,7 +126,7 @@ def audited(daemon, action, target):
     return [
         event
         for event in daemon.events()
-        if event["logger"] == "gemproxy.core.audit"
+        if event["logger"] == "gemproxy.audit"
         and (event["action"], event["target"]) == (action, target)
     ]
 
@@ -170,7 +170,7 @@ def test_what_was_refused_or_only_looked_at_is_no_audit_event(start_daemon):
     daemon.admin("POST", "keys/nobody/disable")
     daemon.admin("PUT", "keys/alpha/weight", {"weight": 0}, x_request_id="the-last")
     daemon.request_line("the-last")
-    assert not [event for event in daemon.events() if event["logger"] == "gemproxy.core.audit"]
+    assert not [event for event in daemon.events() if event["logger"] == "gemproxy.audit"]
 
 
 # -- who comes in ----------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ def test_a_change_is_one_line_of_the_log(lines):
     line.pop("time")
     assert line == {
         "level": "info",
-        "logger": "gemproxy.core.audit",
+        "logger": "gemproxy.audit",
         "event": "changed by an operator",
         "action": "key.weight",
         "target": "alpha",
