@@ -23,7 +23,7 @@ from twisted.python.failure import Failure
 
 #: More than this is sent at once, and not copied behind held bytes.
 _LARGE = 64 * 1024
-#: More than a socket's buffer usually takes: the rest would have to be copied into the queue.
+#: More than a socket's buffer usually accepts: the rest would have to be copied into the queue.
 _LARGEST = 256 * 1024
 #: Transports. With more, a long turn sends earlier, so that peers can work meanwhile.
 _MOST_WAITING = 32
@@ -49,7 +49,7 @@ class ErrorReportingClient(tcp.Client):
         super().connectionLost(Failure(ConnectionLost(os.strerror(number))) if number else reason)
 
 
-#: Neither TLS nor Unix sockets, which send in ways of their own.
+#: Neither TLS nor Unix sockets, which send in another way.
 _PLAIN = (ErrorReportingClient, tcp.Server, tcp.Client)
 
 #: Bytes to send at the end of this turn, by transport. One for the process, as the reactor is.
@@ -122,14 +122,14 @@ def _at_end_of_turn(reactor: Any) -> None:
 
 def _flush_all() -> None:
     for transport in list(_waiting):
-        # Somebody may have flushed it since.
+        # It may have been flushed since.
         data = _waiting.pop(transport, None)
         try:
             if data is not None:
                 _send(transport, data)
         except Exception:  # noqa: BLE001 - the producer's own defect; others did nothing
             _log.failure("a connection's producer failed to pause")
-    for transport in _waiting:  # Something was written meanwhile.
+    for transport in _waiting:  # More was written meanwhile.
         _at_end_of_turn(transport.reactor)
         break
 

@@ -28,8 +28,8 @@ class BufferList:
 def digest(body: bytes | BufferList) -> bytes:
     """Return 12 bytes that identify ``body``, at a bounded cost.
 
-    Of a long body the length, the beginning and the end are digested: half a megabyte of a picture,
-    and what is asked about it.
+    Of a long body only the length, the beginning and the end are digested: half a megabyte of an
+    image, and the question about it.
     """
     parts = (body,) if isinstance(body, bytes) else body.parts
     whole = [memoryview(part) for part in parts]

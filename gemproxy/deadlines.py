@@ -1,9 +1,9 @@
 """One reactor timer for the deadlines of many exchanges.
 
 A timer for each exchange would be set and cancelled with each request, which costs more than to
-parse the request. Here a deadline that is later than the one that the timer is set for costs one
-comparison. A deadline may also move later without a call. When the timer fires, all deadlines are
-read anew: those that are due expire, and the timer is set for the nearest of the others.
+parse the request. Here a deadline that is later than the timer costs one comparison, and a deadline
+may move later without a call. When the timer fires, all deadlines are read again: those that have
+passed expire, and the timer is set for the nearest of the others.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ class Timed(Protocol):
 
     @property
     def due(self) -> float:
-        """The reactor's time of the deadline, as things stand; infinity for none."""
+        """The present deadline in the reactor's time; infinity for none."""
 
     def expire(self, now: float) -> None:
-        """Handle the deadline. Move it later, or release it: else it expires again at once."""
+        """Handle the deadline. Move it later, or release it; else it expires again at once."""
 
 
 class Deadlines:
-    """Calls ``expire`` of each that it watches when that is due.
+    """Calls ``expire`` of each watched object after its deadline.
 
-    ``slack`` is the least number of seconds between two looks at all deadlines. One that falls
-    between them expires up to so much late, and many that are spread over time cost few looks.
+    ``slack`` is the minimum number of seconds between two checks of all deadlines. A deadline
+    between them expires late by up to ``slack``, and many different deadlines cost few checks.
     """
 
     def __init__(self, reactor: IReactorTime, slack: float = 0.0) -> None:

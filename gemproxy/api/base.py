@@ -194,7 +194,7 @@ class BatchJob(Job, Protocol):
 
 
 class Batches(Struct, frozen=True):
-    """The jobs of one request, in the order of their dispatch. None is a stream.
+    """The jobs of one request, in the order of their dispatch. They are not streams.
 
     ``join`` makes one client's answer from the answers to the jobs and the sum of their tokens. It
     does not copy the answers.

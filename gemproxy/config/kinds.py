@@ -166,7 +166,7 @@ class AddressRange:
     """An address, or a network in CIDR notation."""
 
     def read(self, node: yaml.Node) -> Network:
-        """The network; a single address is one of its own."""
+        """Decode a network; a single address is a network with one address."""
         value = _scalar(node)
         if not isinstance(value, str):
             raise InvalidValue("a network such as 10.0.0.0/8, or an address")

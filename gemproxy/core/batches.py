@@ -27,19 +27,19 @@ class CollectedAnswer:
         self.body = bytes(body)
 
     def await_stream(self) -> None:
-        """Not used: the jobs of a batch are no streams."""
+        """Not used: the jobs of a batch are not streams."""
 
     def begin_stream(self) -> None:
-        """Not used: the jobs of a batch are no streams."""
+        """Not used: the jobs of a batch are not streams."""
 
     def write(self, events: bytes) -> None:
-        """Not used: the jobs of a batch are no streams."""
+        """Not used: the jobs of a batch are not streams."""
 
     def write_error(self, error: ProxyError) -> None:
-        """Not used: the jobs of a batch are no streams."""
+        """Not used: the jobs of a batch are not streams."""
 
     def attach(self, flow: Flow) -> None:
-        """Not used: the jobs of a batch are no streams."""
+        """Not used: the jobs of a batch are not streams."""
 
     def finish(self) -> None:
-        """Not used: the jobs of a batch are no streams."""
+        """Not used: the jobs of a batch are not streams."""

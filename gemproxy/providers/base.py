@@ -54,7 +54,7 @@ class ListedModel(Protocol):
 
     @property
     def is_served(self) -> bool:
-        """Whether an operation of this program works with it, as far as the list tells."""
+        """Whether this program supports an operation of the model, according to the list."""
 
 
 class ModelPage(Struct, frozen=True):

@@ -1,17 +1,17 @@
-"""The passage between OpenAI's embeddings and Gemini's ``batchEmbedContents``, both ways.
+"""Translate OpenAI's embeddings to Gemini's ``batchEmbedContents``, and back.
 
-Google takes 100 texts in a call, and OpenAI's clients send up to 2,048: :func:`to_gemini` cuts the
-inputs into batches, each of which is a call of its own with whichever key is chosen. All keys give
-the same vectors. :func:`read_batch` makes the answer to one batch into the client's items, and
-:func:`to_openai` puts the items of all batches together.
+Google accepts 100 texts in a call, and OpenAI's clients send up to 2,048: :func:`to_gemini` divides
+the inputs into batches. Each is a call with its own choice of a key; all keys give the same
+vectors. :func:`read_batch` converts the answer to one batch to the client's items, and
+:func:`to_openai` joins the items of all batches.
 
-OpenAI's vectors have the length 1, and people count on it: they use dot products as cosines. Google
-cuts a vector of ``gemini-embedding-001`` where fewer dimensions are asked for, and leaves its
-length at about 0.6. A vector that has the length 1 already is given as it came.
+OpenAI's vectors have the length 1, and clients depend on it: they use dot products as cosines. If
+fewer dimensions are asked for, Google truncates a vector of ``gemini-embedding-001``, whose length
+is then about 0.6. A vector that has the length 1 already is not changed.
 
-Work with the numbers goes vector by vector through functions written in C, so that 2,048 vectors
-of 3,072 numbers take half a second of a thread, and never more than a fraction of a millisecond at
-a time.
+The numbers are processed vector by vector with functions written in C, so that 2,048 vectors of
+3,072 numbers take half a second of a thread, and never more than a fraction of a millisecond at a
+time.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ from gemproxy.translate.shared.usage import TokenUsage
 _BYTES_PER_TOKEN = 4
 #: Bytes.
 _LARGE_ANSWER = 512 * 1024
-#: Numbers have seven digits: a length that is nearer to 1 cannot be told from it.
+#: Numbers have seven digits, so a length this close to 1 may be exactly 1.
 _TOLERANCE = 1e-5
 #: The inverse of a shorter length may be infinite.
 _SHORTEST = 1e-300
 _WHITE_SPACE = b" \t\r\n"
 
-#: What stands before a text for models that want the task there (ai.google.dev, embeddings guide).
+#: The prefix of a text for models that take the task from it (ai.google.dev, embeddings guide).
 _TASKS: dict[TaskType, str] = {
     "RETRIEVAL_QUERY": "task: search result | query: ",
     "QUESTION_ANSWERING": "task: question answering | query: ",
@@ -73,15 +73,15 @@ class EmbeddingBatch(msgspec.Struct, frozen=True, gc=False):
 
     #: Compact JSON.
     body: bytes
-    #: The place of its first text among the client's inputs, and how many it holds.
+    #: The index of its first text among the client's inputs, and the number of texts.
     first: int
     count: int
-    #: The rough size of its texts in tokens, for budgets; never exact.
+    #: A rough estimate of the tokens of its texts, for budgets; never exact.
     estimated_tokens: int
 
 
 class TranslatedEmbeddings(msgspec.Struct, frozen=True):
-    """A request as it goes to Gemini, and what is needed to answer the client."""
+    """The request for Gemini, and what is needed to answer the client."""
 
     #: The name that the client asked for.
     model: str
@@ -90,7 +90,7 @@ class TranslatedEmbeddings(msgspec.Struct, frozen=True):
 
 
 class EmbeddedItems(NamedTuple):
-    """What a batch became: the items of ``data`` as JSON, separated by commas, and its tokens."""
+    """The answer to one batch: the items of ``data`` as JSON, joined by commas, and the tokens."""
 
     items: bytes
     usage: TokenUsage
@@ -128,7 +128,7 @@ def to_gemini(request: EmbeddingsRequest, *, model: str) -> TranslatedEmbeddings
 
 
 def split_batch(batch: EmbeddingBatch) -> list[EmbeddingBatch]:
-    """Both halves of a batch that is too large; nothing for a batch of one text."""
+    """Divide a batch that is too large into two halves; returns nothing for a single text."""
     if batch.count == 1:
         return []
     half = batch.count // 2
@@ -162,7 +162,7 @@ def read_batch(body: bytes, batch: EmbeddingBatch, *, base64: bool) -> EmbeddedI
     usage = answer.usage
     if usage is not None and usage.counts:
         return EmbeddedItems(b",".join(items), TokenUsage.from_gemini(usage))
-    # gemini-embedding-001 does not count, and OpenAI's clients need a number.
+    # gemini-embedding-001 reports no usage, and OpenAI's clients need a number.
     tokens = batch.estimated_tokens
     return EmbeddedItems(b",".join(items), TokenUsage(input=tokens, total=tokens))
 
@@ -190,18 +190,18 @@ class WholeBatch:
         return len(self._body) >= _LARGE_ANSWER
 
     def receive(self, body: bytes) -> None:
-        """Keep the body: there is one step."""
+        """Keep the body. There is only one step."""
         self._body = body
 
     def encode(self) -> EncodedBatch:
-        """The items. Raises as :func:`read_batch`."""
+        """Encode the items. Raises as :func:`read_batch`."""
         body, self._body = self._body, b""
         items = read_batch(body, self._batch, base64=self._base64)
         return EncodedBatch(items.items, items.usage)
 
 
 def to_openai(model: str, batches: Iterable[bytes], usage: TokenUsage) -> BufferList:
-    """The client's answer: the items of all ``batches``, in their order."""
+    """The client's answer: the items of all ``batches``, in order."""
     tail = _encode(_Tail(model, EmbeddingUsage(usage.input, usage.total)))
     parts = [b'{"object":"list","data":[']
     for items in batches:
@@ -217,7 +217,7 @@ class _Tail(msgspec.Struct, gc=False):
 
 
 def _options(request: EmbeddingsRequest) -> tuple[TaskType | None, str | None]:
-    """Task and title, each from the place that is heard first, as the options of a chat are."""
+    """Task and title, each from the place with the highest priority, as the options of a chat."""
     nested = request.extra_body.google if request.extra_body is not None else None
     task, title = request.task_type, request.title
     title_path = "title"
@@ -267,9 +267,9 @@ def _base64(vector: memoryview) -> bytes:
 
 
 def _factor(values: list[float]) -> float:
-    """What ``values`` are to be multiplied with for the length 1; 1 for what has no direction.
+    """The factor that gives ``values`` the length 1; 1 if they are all zero.
 
-    Raises :class:`UnusableAnswer` if there are none.
+    Raises :class:`UnusableAnswer` if there are no values.
     """
     if not values:
         raise UnusableAnswer("a vector without numbers")

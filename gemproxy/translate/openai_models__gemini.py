@@ -7,7 +7,7 @@ from typing import Protocol
 
 from gemproxy.api.openai.schema.answers import Model
 
-#: Gemini tells no time of creation; this is the day its API was opened, 2023-12-13, in epoch
+#: Gemini reports no time of creation; this is the day on which its API opened, 2023-12-13, in epoch
 #: seconds.
 CREATED = 1_702_425_600
 
@@ -19,11 +19,11 @@ class ListedModel(Protocol):
 
     @property
     def id(self) -> str:
-        """The name by which it is asked for."""
+        """The name that clients use."""
 
     @property
     def is_served(self) -> bool:
-        """Whether one of the endpoints here works with it, as far as the list tells."""
+        """Whether one of the endpoints supports it, according to the list."""
 
 
 def to_openai_models(

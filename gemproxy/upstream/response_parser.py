@@ -183,7 +183,7 @@ class ResponseParser:
         if status < 200:
             if status < 100 or status == 101:
                 raise NotHttp("an unexpected status")
-            # Allow the end of this message and the begin of another one.
+            # Allow the end of this message and the beginning of another one.
             self._messages += [None, None]
             return
         usual = _USUAL_HEAD.match(self._head_bytes)

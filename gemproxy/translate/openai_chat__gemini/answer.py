@@ -67,10 +67,10 @@ class CompletedAnswer(msgspec.Struct, frozen=True, gc=False):
 
 
 class WholeChat:
-    """Reads the hops of one answer and makes a chat completion of them.
+    """Reads the hops of one answer and makes a chat completion from them.
 
-    See :class:`gemproxy.api.base.WholeAnswer`. ``created`` is in epoch seconds, ``new_id`` gives
-    fresh ids for calls.
+    See :class:`gemproxy.api.base.WholeAnswer`. ``created`` is in epoch seconds, ``new_id`` returns
+    new ids for calls.
     """
 
     def __init__(
@@ -89,14 +89,14 @@ class WholeChat:
 
     @property
     def is_large(self) -> bool:
-        """Whether it is translated in a thread.
+        """Whether it has to be encoded in a thread.
 
         Log probabilities are millions of small objects, which take seconds.
         """
         return self._size > LARGE_ANSWER_BYTES
 
     def receive(self, body: bytes) -> bytes | None:
-        """Read a hop. The body of the request for the next one, if there is one."""
+        """Read a hop. Return the body of the request for the next one, if there is one."""
         answer = decode_answer(body)
         if answer.error is not NO_ERROR and answer.is_error:
             raise ErrorInAnswer(body)
@@ -111,7 +111,7 @@ class WholeChat:
         return with_continuation(self._translated.body, token)
 
     def encode(self) -> CompletedAnswer:
-        """The chat completion. Lets go of the hops. Any thread may."""
+        """Encode the chat completion and drop the hops. Thread-safe."""
         completed = to_openai(
             self._hops,
             self._translated.context,
@@ -131,10 +131,10 @@ def to_openai(
     new_id: Callable[[], str],
     signatures: SignatureStore,
 ) -> CompletedAnswer:
-    """Translate the hops of one answer: usually one, more where a continuation was followed.
+    """Translate the hops of one answer: usually one, several if it was continued.
 
-    ``created`` is in epoch seconds. Raises :exc:`UnusableAnswer` if there is no answer,
-    and :exc:`UpstreamRejected` where Gemini says in a 200 that the request's history is at fault.
+    ``created`` is in epoch seconds. Raises :exc:`UnusableAnswer` if there is no answer, and
+    :exc:`UpstreamRejected` if Gemini reports in a 200 that the request's history is at fault.
     """
     if len(answers) == 1:
         answer = answers[0]
@@ -155,7 +155,7 @@ def _completed_text(
     created: int,
     new_id: Callable[[], str],
 ) -> CompletedAnswer:
-    """What :func:`_translated` makes of a plain answer, without its steps."""
+    """The result of :func:`_translated` for a plain answer, made in one step."""
     text, finish_reason = plain
     usage = TokenUsage.from_gemini(answer.usage_metadata)
     completion = ChatCompletion(
@@ -208,7 +208,7 @@ def _translated(
 
 
 def continuation_token(answer: GenerateContentResponse) -> str | None:
-    """The token that asks for the rest of a long answer; ``None`` if this is the end of it."""
+    """The token that requests the rest of a long answer; ``None`` if this is the end of it."""
     for candidate in answer.candidates or []:
         if candidate.continuation_token and candidate.finish == CONTINUATION:
             return candidate.continuation_token

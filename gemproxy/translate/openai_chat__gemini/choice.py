@@ -238,7 +238,7 @@ def audio_id(completion: str) -> str:
 def require_answer(readers: list[ChoiceReader]) -> str | None:
     """Why no choice can be returned as an answer; ``None`` if one can.
 
-    Raises :exc:`UpstreamRejected` where Gemini says that the messages are at fault.
+    Raises :exc:`UpstreamRejected` if Gemini reports that the messages are at fault.
     """
     for reader in readers:
         reader.reject()

@@ -15,12 +15,13 @@ UNSPECIFIED = "FINISH_REASON_UNSPECIFIED"
 _CONTENT_FILTER = "content_filter"
 
 # A reason that is not in this table (MALFORMED_FUNCTION_CALL, MALFORMED_RESPONSE,
-# UNEXPECTED_TOOL_CALL, TOO_MANY_TOOL_CALLS, OTHER, none at all, or one that Google added) says
-# that something went wrong: what came before it is an answer, and nothing before it is none.
+# UNEXPECTED_TOOL_CALL, TOO_MANY_TOOL_CALLS, OTHER, no reason, or one that Google added) means that
+# something failed. If there is content before it, that is returned as the answer. If there is none,
+# the answer is unusable.
 _FINISH_REASONS = {
     "STOP": "stop",
     "MAX_TOKENS": "length",
-    CONTINUATION: "length",  # only where the continuation was not followed
+    CONTINUATION: "length",  # only if the continuation was not requested
     "SAFETY": _CONTENT_FILTER,
     "RECITATION": _CONTENT_FILTER,
     "LANGUAGE": _CONTENT_FILTER,

@@ -135,8 +135,8 @@ def _set_format(
         )
     if has_tools and not family.json_mode_with_tools:
         # Gemini 2.5 and before: "Function calling with a response mime type: 'application/json' is
-        # unsupported". The tools matter more: without them the client's loop cannot go on. What
-        # the answer should look like is said in words, see :func:`json_instruction`.
+        # unsupported". The tools are more important: without them the client's loop cannot
+        # continue. The format of the answer becomes an instruction, see :func:`json_instruction`.
         return
     config.response_mime_type = _JSON
     config.response_json_schema = _schema(wanted, budget)

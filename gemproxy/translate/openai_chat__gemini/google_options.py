@@ -1,4 +1,4 @@
-"""What only Gemini has: the ``google`` object that a client may send beside OpenAI's parameters.
+"""Options that only Gemini has: the ``google`` object beside OpenAI's parameters.
 
 Google's JSON accepts snake_case and camelCase, and so do its options here. An option may be in
 several places: ``extra_body.google`` has priority over ``google``, and that over the top level.

@@ -174,8 +174,8 @@ def _open(conversation: Conversation) -> None:
 def end_on_user(contents: list[Content], system: list[Part], before: int) -> None:
     """Add a turn of the user after a final turn of the model, which some models refuse.
 
-    The instructions that stand behind that turn are what is asked: those of ``system`` after the
-    first ``before``. Without any the model is asked to go on.
+    Instructions behind that turn become the question: those of ``system`` after the first
+    ``before``. Without any the model is asked to continue.
     """
     if contents[-1].role == "model":
         asked = system[before:]

@@ -56,13 +56,13 @@ _MOST_TEXTS = 32
 
 
 class ChatStreamTranslator:
-    """Payloads of events in, encoded events for the client out.
+    """Converts the payloads of events to encoded events for the client.
 
-    ``created`` is in epoch seconds; ``new_id`` gives fresh ids for calls; ``body`` is the
-    request's, for further hops. Give each payload to :meth:`receive`; when the upstream's body has
-    ended call :meth:`next_step` (then :meth:`resume` and go on with the next hop's payloads), look
-    at :attr:`empty`, and call :meth:`finish`. Until :attr:`started` nothing was given out, so that
-    another try is possible.
+    ``created`` is in epoch seconds; ``new_id`` returns new ids for calls; ``body`` is the
+    request's, for further hops. Give each payload to :meth:`receive`. When the upstream's body has
+    ended call :meth:`next_step` (then :meth:`resume`, and continue with the payloads of the next
+    hop), check :attr:`empty`, and call :meth:`finish`. Until :attr:`started` nothing was returned,
+    so another key may be tried.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class ChatStreamTranslator:
         self._signatures = signatures
         self._choices: dict[int, _StreamedChoice] = {}
         self._response_id: str | None = None
-        self._usage: UsageMetadata | None = None  # of this hop, as last told
+        self._usage: UsageMetadata | None = None  # the latest of this hop
         self._earlier_usage: TokenUsage | None = None  # of the hops before
         self._encoder: ChunkEncoder | None = None
         self._completion_id = ""
@@ -131,9 +131,9 @@ class ChatStreamTranslator:
     def finish(self) -> bytes:
         """The last chunks, when the upstream's body has ended.
 
-        Raises :exc:`StreamIncomplete` if a choice has no finish reason or none was begun,
-        :exc:`UnusableAnswer` if there is nothing to show and nothing was given out, and
-        :exc:`UpstreamRejected` where Gemini says that the request's history is at fault.
+        Raises :exc:`StreamIncomplete` if a choice has no finish reason or there is no choice,
+        :exc:`UnusableAnswer` if there is no content and nothing was returned before, and
+        :exc:`UpstreamRejected` if Gemini reports that the request's history is at fault.
         """
         choices = sorted(self._choices.items())
         if not choices or any(choice.reader.ending is None for _, choice in choices):
@@ -159,7 +159,7 @@ class ChatStreamTranslator:
         return with_continuation(self._body, token)
 
     def resume(self, *, again: bool = False) -> None:
-        """The next hop of this answer begins; ``again`` if it began before without a result."""
+        """The next hop of this answer begins; ``again`` if an earlier attempt at it failed."""
         if self._usage is not None and not again:
             self._earlier_usage = self.usage
         self._usage = None
@@ -203,7 +203,7 @@ class ChatStreamTranslator:
 
     @property
     def continuation(self) -> str | None:
-        """The token that asks for the next hop, if the answer is to go on."""
+        """The token that requests the next hop, if there is to be one."""
         tokens = (choice.reader.continuation for choice in self._choices.values())
         return next(filter(None, tokens), None)
 

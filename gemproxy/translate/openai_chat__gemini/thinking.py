@@ -173,7 +173,7 @@ def _level_config(wanted: _ReasoningRequest, family: ModelFamily) -> ThinkingCon
     if family.thinking_can_stop and (budget == 0 or effort == "none"):
         return ThinkingConfig(include_thoughts=wanted.include_thoughts, thinking_budget=0)
     if budget is not None and (budget == 0 or not family.accepts_budget):
-        # Thinking cannot be switched off here, so that 0 is the lowest level and not a budget.
+        # Thinking cannot be switched off for these models, so 0 means the lowest level.
         effort = next(word for limit, word in _EFFORTS if budget <= limit)
         budget = None
     return ThinkingConfig(

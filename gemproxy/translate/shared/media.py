@@ -16,7 +16,7 @@ from gemproxy.providers.gemini.wire.requests import Blob, FileData
 
 #: The images that Gemini reads (ai.google.dev, image understanding).
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/webp", "image/heic", "image/heif", "image/gif")
-#: Types that do not tell the kind of media.
+#: Types that do not show the kind of media.
 UNKNOWN_TYPE = "application/octet-stream"
 
 #: OpenAI's audio formats and those that Gemini takes beside them.
@@ -170,10 +170,10 @@ def type_by_name(name: str) -> str | None:
 
 
 def remote_media(url: str, path: str, *, fallback: str | None) -> FileData:
-    """Media that Google fetches; ``fallback`` is the MIME type if the URL does not tell one.
+    """Media that Google fetches; ``fallback`` is the MIME type if the URL does not show one.
 
-    YouTube links and files at Google have no type: Google knows it.
-    Raises :class:`InvalidRequest` for schemes other than http, https and gs.
+    YouTube links and files at Google have no type: Google knows it. Raises :class:`InvalidRequest`
+    for schemes other than http, https and gs.
     """
     if len(url) > _LONGEST_URL:
         if "://" not in url[:_LONGEST_SCHEME]:

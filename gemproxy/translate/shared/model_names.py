@@ -1,4 +1,4 @@
-"""Names of models: how clients call them, and what they are called upstream."""
+"""Convert clients' model names to the upstream's."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from gemproxy.core.errors import InvalidRequest, ModelNotFound
 from gemproxy.providers.gemini.capabilities import Ability, ability_of
 
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,127}")
-#: More than a few of them are nobody's name for a model.
+#: The number is bounded: no real name has more than a few prefixes.
 _PREFIXES = re.compile(r"(?:models/|google/|gemini/){0,8}")
 
-#: Clients may invent names; so many are remembered at a time.
+#: Bound of the cache, because clients may invent names.
 _MOST_NAMES = 1000
 
 
 class NamedModel(Struct, frozen=True):
-    """A model by the upstream's name, and what that tells of its use."""
+    """A model by the upstream's name, and what it can do."""
 
     name: str
     generates: bool
@@ -29,7 +29,7 @@ class NamedModel(Struct, frozen=True):
 
 @dataclass(frozen=True)
 class ModelNames:
-    """What the operator says of models: other names for them, and which are served (or all)."""
+    """The operator's settings for models: aliases, and the models that are served (empty: all)."""
 
     aliases: Mapping[str, str] = field(default_factory=dict)
     allow: tuple[str, ...] = ()
@@ -40,8 +40,8 @@ class ModelNames:
     def resolve(self, name: str) -> NamedModel:
         """The model that the client calls ``name``.
 
-        Raises :class:`ModelNotFound` where the operator does not allow it, and
-        :class:`InvalidRequest` where it cannot be a model's name.
+        Raises :class:`ModelNotFound` if the operator does not allow it, and :class:`InvalidRequest`
+        if it cannot be a model's name.
         """
         known = self._resolved.get(name)
         if known is None:
@@ -69,15 +69,15 @@ def without_prefixes(name: str) -> str:
 
 
 def normalize_model(name: str) -> str:
-    """The model's bare name, as it stands in the upstream's path.
+    """The name of the model without prefixes, as in the upstream's path.
 
-    Takes off ``models/`` and the provider prefixes of other gateways. Raises
-    :class:`ModelNotFound` for a name of another provider's or of a tuned model, and
-    :class:`InvalidRequest` with ``param`` ``model`` for what is no name of a model at all.
+    Removes ``models/`` and the provider prefixes of other gateways. Raises :class:`ModelNotFound`
+    for a name of another provider's or of a tuned model, and :class:`InvalidRequest` with ``param``
+    ``model`` for text that cannot be a model's name.
     """
     bare = without_prefixes(name)
     if ":" in bare or "/" in bare:
-        # No model of Gemini's has such a name: "openai/…", "tunedModels/…", "llama3:latest".
+        # Gemini has no models with such names: "openai/…", "tunedModels/…", "llama3:latest".
         raise ModelNotFound(f"The model '{name[:80]}' does not exist.", param="model")
     if _MODEL.fullmatch(bare) is None:
         raise InvalidRequest(f"model: '{name[:80]}' is not a model's name.", param="model")

@@ -59,17 +59,17 @@ _DIGIT = re.compile(rb"[0-9]")
 _LONG_NUMBER = re.compile(rb"[0-9]{%d}" % (_LONGEST_NUMBER + 1))
 
 _DEFINITIONS = ("$defs", "definitions")
-#: RFC 6901, section 4. Digits without end are a number that Python does not read.
+#: RFC 6901, section 4. The number of digits is bounded, because Python refuses very long numbers.
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 _WITHOUT_REFERENCES = frozenset({*_DEFINITIONS, "enum", "required", "examples", "const", "default"})
 
 
 def clean_schema(schema: Schema, path: str, budget: SchemaBudget) -> Schema:
-    """``schema`` as Gemini accepts it; the argument is not changed.
+    """``schema`` in the form that Gemini accepts; the argument is not changed.
 
-    Raises :class:`InvalidRequest` with ``param`` ``path`` for a reference that leads nowhere, and
-    for a schema that is nested too deeply, grows too large, or takes more steps than ``budget``
-    has left; :class:`OutOfSteps` instead where the budget is a brief one.
+    Raises :class:`InvalidRequest` with ``param`` ``path`` for an unresolved reference, and for a
+    schema that is nested too deeply, grows too large, or takes more steps than ``budget`` has left.
+    With a brief budget the last is :class:`OutOfSteps`.
     """
     try:
         return _Cleaning(schema, budget).result()
@@ -141,8 +141,8 @@ def _clean_text(text: bytes, budget: SchemaBudget) -> _CleanedText:
 
 
 def _refuse_long_numbers(text: bytes, root: object) -> None:
-    """Refuse numbers that no double can hold: Google refuses them, and encoding them takes long."""
-    # A long number has a digit at every so many bytes.
+    """Refuse numbers that no double can hold: Google refuses them, and encoding them is slow."""
+    # Looking at one byte in so many is enough to find a long run of digits.
     if not _DIGIT.search(text[_LONGEST_NUMBER::_LONGEST_NUMBER]) or not _LONG_NUMBER.search(text):
         return
     waiting = [root]

@@ -29,7 +29,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class OutOfSteps(Exception):
-    """The budget is used up. The text says by what."""
+    """The budget is used up. The text names the operation."""
 
 
 class SchemaBudget(msgspec.Struct, kw_only=True):
@@ -48,35 +48,35 @@ class SchemaBudget(msgspec.Struct, kw_only=True):
     _weights: dict[int, tuple[Any, int]] = {}
 
     def text(self, length: int) -> None:
-        """A schema of this size is read."""
+        """Take steps for reading a schema of this size."""
         self._take(_SCHEMA + length // _BYTES_READ, "bytes")
 
     def nodes(self, count: int) -> None:
-        """This number of nodes is rewritten."""
+        """Take steps for rewriting this number of nodes."""
         self._take(_NODE * count, "nodes with their references resolved")
 
     def entries(self, count: int) -> None:
-        """This number of entries of objects and lists is merged or searched."""
+        """Take steps for merging or searching this number of entries of objects and lists."""
         self._take(1 + (count >> 2), "entries to merge")
 
     def references(self, count: int) -> None:
-        """This number of nodes is visited while references are followed."""
+        """Take steps for visiting this number of nodes while references are followed."""
         self._take(3 * count, "references to follow")
 
     def comparisons(self, value: object, count: int) -> None:
-        """``value`` is compared with this number of others."""
+        """Take steps for comparing ``value`` with this number of others."""
         weight = self._weight(value) if isinstance(value, dict | list) else 0
         self._take(1 + (count >> 4) + (weight + 1) * count // 4, "values to compare")
 
     def copies(self, value: object) -> None:
-        """``value`` is copied."""
+        """Take steps for copying ``value``."""
         if isinstance(value, str):
             self._take(len(value) // _BYTES, "values to copy")
         elif isinstance(value, dict | list):
             self._take(1 + self._weight(value), "values to copy")
 
     def names(self, names: Iterable[str]) -> None:
-        """Names of properties are copied; they may be as long as a body."""
+        """Take steps for copying property names, which may be very long."""
         self._take(sum(map(len, names)) // _BYTES, "names to copy")
 
     def _weight(self, value: object) -> int:

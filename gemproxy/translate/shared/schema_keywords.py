@@ -29,7 +29,7 @@ _ANNOTATIONS = ("description", "title")
 _TYPES = frozenset({"string", "number", "integer", "boolean", "object", "array", "null"})
 
 
-#: Those whose value may well be ``null``.
+#: Keywords for which ``null`` is a meaningful value.
 _VALUES = frozenset({"const", "default"})
 _KINDS: dict[type, str] = {
     str: "string",
@@ -54,7 +54,7 @@ def without_nulls(node: Schema) -> Schema:
 
 
 def _may_be_null(node: Schema) -> bool:
-    """Whether ``"const": null`` is meant literally and is not an absent keyword."""
+    """Whether ``null`` is a keyword's value, as in ``"const": null``, and not an absent keyword."""
     kind = node.get("type")
     if kind is not None:
         return "null" in (kind if isinstance(kind, list) else [kind])

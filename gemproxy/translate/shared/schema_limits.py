@@ -1,8 +1,8 @@
-"""The sum of ``maxItems`` over a schema, which Google bounds without a word.
+"""Limit the sum of ``maxItems`` in a schema, for which Google has an undocumented bound.
 
-Above about 960 in sum, with references followed, it answers a bare 400 ("Request contains an
-invalid argument."). So the largest ones are told in the description instead.
-Source: googleapis/python-genai#2170, vercel/ai#21192.
+Above a sum of about 960, with references followed, Google answers a bare 400 ("Request contains an
+invalid argument."). So the largest limits are moved to the description. Source:
+googleapis/python-genai#2170, vercel/ai#21192.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from gemproxy.translate.shared.schema_budget import SchemaBudget
 Schema = dict[str, Any]
 
 MOST_ITEMS = 900
-#: A definition counts each time that it is referred to; more often than this is too often anyway.
+#: A definition counts once for each reference to it; more than this is above the bound anyway.
 _MOST_USES = MOST_ITEMS + 1
 _ROOT = "#"
 
 
 class ItemLimits:
-    """The ``maxItems`` of one schema under way, and which definition refers to which."""
+    """Collects the ``maxItems`` of one schema, and the references between its definitions."""
 
     def __init__(self, budget: SchemaBudget) -> None:
         self._budget = budget
@@ -30,16 +30,16 @@ class ItemLimits:
         self._references: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
 
     def limits(self, node: Schema, definition: str) -> None:
-        """``node``, which is about to become a part of ``definition``, may have a ``maxItems``."""
+        """Note the ``maxItems`` of ``node``, if any; ``node`` will be a part of ``definition``."""
         if _items(node):
             self._limited.append((definition, node))
 
     def refers(self, definition: str, target: str) -> None:
-        """``definition`` refers to ``target``."""
+        """Note a reference from ``definition`` to ``target``."""
         self._references[definition][target] += 1
 
     def lower(self) -> None:
-        """Take away as many limits as are too much, the largest first."""
+        """Move the largest limits to descriptions until the sum is within the bound."""
         if not self._limited:
             return
         uses = self._uses() if self._references else {_ROOT: 1}
@@ -59,9 +59,9 @@ class ItemLimits:
                 return
 
     def _uses(self) -> Mapping[str, int]:
-        """How often each definition stands in the schema once references are followed.
+        """How often each definition occurs in the schema once references are followed.
 
-        A reference that leads back to where it is followed from counts no further.
+        The recursion of a cyclic reference is not counted.
         """
         uses: dict[str, int] = defaultdict(int)
         uses[_ROOT] = 1
@@ -76,7 +76,7 @@ class ItemLimits:
         return uses
 
     def _in_order(self) -> list[str]:
-        """Each definition before those that it refers to, cycles apart."""
+        """Each definition before those that it refers to, ignoring cycles."""
         order: list[str] = []
         seen = {_ROOT}
         waiting = [(_ROOT, iter(tuple(self._references[_ROOT])))]

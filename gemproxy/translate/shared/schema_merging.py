@@ -1,4 +1,4 @@
-"""Two JSON schemas as one that demands what both demand, as nearly as one node can say it."""
+"""Merge two JSON schemas into one that requires what both require, as far as one node can."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from gemproxy.translate.shared.schema_budget import SchemaBudget
 
 Schema = dict[str, Any]
 
-#: Deeper than this the first schema wins: nobody reads a conflict there.
+#: Below this depth the first schema is used unchanged: conflicts there are rare.
 _MAX_DEPTH = 16
-#: The hashes of larger whole numbers can be made to collide, those of strings cannot.
+#: Larger integers can be chosen so that their hashes collide; hashes of strings cannot.
 _LARGEST_HASHED = 2**60
 
 
 def merged(first: Schema, second: Schema, budget: SchemaBudget, depth: int = 0) -> Schema:
-    """Both schemas in one. Where they cannot be joined (two patterns, two formats), first wins.
+    """Merge two schemas. Of keywords that cannot be merged (two patterns) the first one is kept.
 
     Raises :class:`~gemproxy.translate.shared.schema_budget.OutOfSteps`.
     """
@@ -43,7 +43,7 @@ def _join_properties(first: object, second: object, budget: SchemaBudget, depth:
 
 
 class _Members:
-    """The members of a list, to be asked for again and again: equal as Python has it."""
+    """The members of a list, for repeated membership tests with Python's equality."""
 
     def __init__(self, members: list[Any], budget: SchemaBudget) -> None:
         budget.entries(len(members))
@@ -54,7 +54,7 @@ class _Members:
     def __contains__(self, value: object) -> bool:
         if isinstance(value, str):
             return value in self._hashed
-        # A number may be the equal of one that is written otherwise.
+        # Equal numbers may be written differently, such as 1 and 1.0.
         if self._others:
             self._budget.comparisons(value, len(self._others))
         hashed = isinstance(value, int | float) and value in self._hashed

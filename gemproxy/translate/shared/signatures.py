@@ -1,10 +1,10 @@
 """Thought signatures of function calls, kept for clients that drop unknown fields.
 
-Gemini 3 and later answer 400 when the first call of a step is replayed without the signature it
-came with, and most client libraries keep only the fields that they know. What every client echoes
-is a call's id, its name and its arguments, so a signature is found again under all three: ids that
-Gemini gives are short numbers, which repeat, and a signature of another call is worse than none.
-Some clients make ids of their own; for them name and arguments have to do.
+Gemini 3 and later answer 400 if the first call of a step is sent back without its signature, and
+most client libraries keep only the fields that they know. Every client sends back a call's id, its
+name and its arguments, so a signature is stored under all three: Gemini's ids are short numbers,
+which repeat, and the signature of another call is worse than none. Some clients replace the ids;
+for them name and arguments are enough.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from typing import Any
 
 import msgspec
 
-#: At the end of a call's key, before the mark.
+#: Separates a call's id from its mark in the key.
 _SEPARATOR = "#"
 _MARKED = re.compile(r"#([0-9a-f]{24})\Z")
-#: Whole numbers up to this are the same as text and as a float.
+#: Integers up to this size are exact as a float.
 _EXACT = 2.0**53
 
 
@@ -59,9 +59,10 @@ _encode = msgspec.json.Encoder(order="sorted").encode
 
 @dataclass(frozen=True)
 class RememberedCall:
-    """What was known of a function call when it passed by.
+    """A function call that was seen in an answer.
 
-    ``issued_upstream`` tells whether Gemini gave the call its id; only such ids go back to it.
+    ``issued_upstream`` tells whether Gemini gave the call its id; only such ids are sent back to
+    it.
     """
 
     signature: str | None
@@ -71,9 +72,9 @@ class RememberedCall:
 class SignatureStore:
     """Calls by key, the latest ``capacity`` calls and at most ``max_bytes`` of signatures.
 
-    A call's key is :func:`call_key`; other things that are signed have keys of their own.
+    The key of a call is :func:`call_key`; other signed things have different keys.
 
-    May be used from any thread: large requests are translated off the reactor's.
+    Thread-safe: large requests are translated outside the reactor's thread.
     """
 
     def __init__(self, capacity: int = 10_000, max_bytes: int = 32 * 1024 * 1024) -> None:
@@ -81,12 +82,12 @@ class SignatureStore:
         self._capacity = capacity
         self._max_bytes = max_bytes
         self._bytes = 0
-        #: Of calls that are signed: the key of the latest with this name and these arguments.
+        #: For each name and arguments, the key of the latest signed call.
         self._by_mark: dict[str, str] = {}
         self._lock = Lock()
 
     def remember(self, key: str, call: RememberedCall) -> None:
-        """Keep ``call``; the oldest calls make room."""
+        """Store ``call``; the oldest calls are evicted."""
         with self._lock:
             self._forget(key)
             self._calls[key] = call
@@ -97,18 +98,18 @@ class SignatureStore:
                 self._forget(next(iter(self._calls)))
 
     def recall(self, key: str) -> RememberedCall | None:
-        """What is known of the call, and mark it as used."""
+        """Return the stored call, and mark it as used."""
         with self._lock:
             return self._recall(key)
 
     def recall_like(self, mark: str) -> RememberedCall | None:
-        """What is known of the latest signed call of this mark, whatever its id."""
+        """Return the latest signed call with this mark, whatever its id."""
         with self._lock:
             key = self._by_mark.get(mark)
             return None if key is None else self._recall(key)
 
     def items(self) -> Iterator[tuple[str, RememberedCall]]:
-        """All calls as they are now, oldest first, as :meth:`remember` takes them back."""
+        """All calls, oldest first, in the form that :meth:`remember` accepts."""
         with self._lock:
             return iter(list(self._calls.items()))
 

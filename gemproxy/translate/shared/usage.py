@@ -1,7 +1,7 @@
 """Token counts: ``usageMetadata`` becomes OpenAI's ``usage``.
 
-Gemini counts thoughts apart from the visible output and the results of server-side tools apart
-from the prompt; OpenAI's two sums hold them.
+Gemini counts thoughts separately from the visible output, and the results of server-side tools
+separately from the prompt; OpenAI's two sums include them.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ class TokenUsage(msgspec.Struct, frozen=True, gc=False):
             count = usage.raw_prompt_token_count
         prompt = _tokens(count)
         visible = _tokens(usage.candidates_token_count)
-        # Most answers lack most of these, and a call takes longer than a look.
+        # Most answers lack most of these, and a check is cheaper than a call.
         tool_use, thoughts = usage.tool_use_prompt_token_count, usage.thoughts_token_count
         cached = usage.cached_content_token_count
         if tool_use:
             prompt += _tokens(tool_use)
         reasoning = _tokens(thoughts) if thoughts else 0
-        # Some models' candidates count holds the thoughts already; the total gives them away.
+        # For some models the candidates' count includes the thoughts; the total shows this.
         inclusive = reasoning <= visible and prompt + visible == usage.total_token_count
         output = visible if inclusive else visible + reasoning
         input_text, input_audio, input_image = _by_modality(
@@ -76,10 +76,10 @@ class TokenUsage(msgspec.Struct, frozen=True, gc=False):
         return TokenUsage(*map(add, ours, theirs))
 
     def continued_by(self, hop: TokenUsage) -> TokenUsage:
-        """The tokens of an answer that was asked for in hops, of which ``hop`` is the next.
+        """The tokens of an answer in hops, when ``hop`` is the next one.
 
-        Each hop counts as its prompt what the hops before it wrote; the client's prompt is the
-        first hop's.
+        The prompt of each hop includes the output of the hops before it; the client's prompt is
+        that of the first hop.
         """
         return msgspec.structs.replace(
             self,
@@ -111,14 +111,14 @@ class TokenUsage(msgspec.Struct, frozen=True, gc=False):
 
 
 def service_tier(usage: UsageMetadata | None) -> str | None:
-    """OpenAI's name of the tier that served the request; ``None`` if that is not known."""
+    """OpenAI's name of the tier that served the request; ``None`` if it is unknown."""
     if usage is None or usage.service_tier is None:
         return None
     return _SERVICE_TIERS.get(usage.service_tier.lower())
 
 
 def _by_modality(details: list[ModalityTokenCount] | None) -> tuple[int, int, int]:
-    """Tokens of text, of sound and of images."""
+    """The tokens of text, audio and images."""
     if not details:
         return _NO_TOKENS
     text = audio = image = 0
@@ -134,7 +134,7 @@ def _by_modality(details: list[ModalityTokenCount] | None) -> tuple[int, int, in
 
 
 def _tokens(count: int | None) -> int:
-    """``count`` within what can be a number of tokens, whatever an upstream says."""
+    """``count`` as a plausible number: not negative, and bounded."""
     if not count or count < 0:
         return 0
     return count if count < _MOST_TOKENS else _MOST_TOKENS  # noqa: FURB136 - min() costs more

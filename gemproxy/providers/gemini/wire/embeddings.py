@@ -69,8 +69,8 @@ decode_vector: Callable[[memoryview], list[float]] = msgspec.json.Decoder(list[f
 def decode_batch(body: bytes) -> EmbeddedBatch:
     """Decode the response to a batch.
 
-    Raises :exc:`MalformedUpstreamResponse` if ``body`` is none, and :exc:`ErrorInAnswer` if it is
-    an error. Does not decode the numbers.
+    Raises :exc:`MalformedUpstreamResponse` if ``body`` is not a batch, and :exc:`ErrorInAnswer` if
+    it is an error. Does not decode the numbers.
     """
     vectors: list[memoryview] = []
     rest: list[memoryview] = []

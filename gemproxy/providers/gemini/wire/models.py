@@ -23,7 +23,7 @@ class GeminiModel(msgspec.Struct, rename="camel", frozen=True):
 
     @property
     def is_served(self) -> bool:
-        """Whether an operation of this program works with it, as far as the list tells."""
+        """Whether this program supports an operation of the model, according to the list."""
         methods = self.supported_generation_methods
         return methods is None or not _SERVED.isdisjoint(methods)
 
