@@ -190,7 +190,8 @@ class Dispatcher:
                 context.refused, context.outcome = part.refused, part.outcome
             answers.append(answer.body)
             usage += part.usage or TokenUsage()
-        context.usage = usage
+            # Now, because what the jobs so far have used is used also if a later one fails.
+            context.usage = usage
         context.first_byte = self._seconds()
         writer.answer(batches.join(answers, usage))
 

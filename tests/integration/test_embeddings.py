@@ -215,6 +215,16 @@ class TestFailures:
         assert error.message
         assert len(batches(simulator)) == 2
 
+    def test_tokens_of_the_batches_before_a_failure_are_counted(self, start_daemon):
+        daemon = start_daemon()
+        texts = [*MANY[:149], "x [simulate:bad-request]"]
+        with sdk_of(daemon) as client:
+            served = client.embeddings.create(model=NEW, input=MANY[:100]).usage.prompt_tokens
+            error = refused(openai.BadRequestError, client=client, model=NEW, input=texts)
+        assert daemon.request_line(error.request_id)["prompt_tokens"] == served > 0
+        labels = {"model": NEW, "direction": "input"}
+        assert daemon.metric("gemproxy_tokens_total", **labels) == 2 * served
+
     def test_a_batch_that_is_larger_than_a_minutes_tokens_is_cut_in_two(
         self, start_daemon, simulator
     ):
