@@ -14,7 +14,7 @@ from math import inf
 from msgspec import Struct, field
 
 from gemproxy.pool.models import ModelPermit
-from gemproxy.pool.outcome import Charge, Outcome, Verdict
+from gemproxy.pool.outcome import SERVED, Charge, Outcome, Verdict
 from gemproxy.pool.state import Lease
 from gemproxy.pool.status import SkippedKey
 from gemproxy.translate.shared.usage import TokenUsage
@@ -117,6 +117,14 @@ class RequestContext(Struct):
     def tried(self) -> Sequence[str]:
         """The ids of the keys that were tried in the present step."""
         return [attempt.key_id for attempt in self.step_attempts]
+
+    @property
+    def retried(self) -> list[Attempt]:
+        """The attempts that another one followed because they failed.
+
+        Others were followed by the next job of the request.
+        """
+        return [each for each in self.attempts[:-1] if each.outcome.verdict not in SERVED]
 
     def begin_step(self, deadline: float) -> None:
         """Begin the next step, with the key that served the last one.

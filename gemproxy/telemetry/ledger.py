@@ -251,7 +251,7 @@ class _Counts:
         if status >= 400 or context.outcome not in _SERVED:
             self.failures += _is_failure(context, status)
         if len(context.attempts) > 1:
-            self.retries += len(context.attempts) - 1
+            self.retries += len(context.retried)
         usage = context.usage
         if usage is not None:
             if (

@@ -8,7 +8,7 @@ bounded: ``route`` is a template, ``key`` a key that is configured now, and ``mo
 from __future__ import annotations
 
 import platform
-from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, Gauge, GCCollector
 from twisted.copyright import version as twisted_version
 
 from gemproxy import __version__
-from gemproxy.core.context import Attempt, RequestContext
+from gemproxy.core.context import RequestContext
 from gemproxy.core.errors import LockedOut
 from gemproxy.core.events import RequestListener
 from gemproxy.core.interfaces import StoreStatus
@@ -138,7 +138,8 @@ class Metrics(RequestListener, PoolListener):
             of_attempt.upstream.observe(attempt.seconds)
         series.overheads.observe(own_work if own_work > 0.0 else 0.0)  # noqa: FURB136 - quicker
         if len(attempts) > 1:
-            self._count_retries(attempts)
+            for failed in context.retried:
+                self._retries.add((failed.outcome.verdict.value,))
         elif not attempts and (status == 401 or context.outcome == _LOCKED_OUT):
             self.auth_failed("public")
         if context.stream:
@@ -198,10 +199,6 @@ class Metrics(RequestListener, PoolListener):
         return content_type, b"".join(written)
 
     # -- small ones ------------------------------------------------------------------------------
-
-    def _count_retries(self, attempts: Sequence[Attempt]) -> None:
-        for attempt in attempts[:-1]:
-            self._retries.add((attempt.outcome.verdict.value,))
 
     def _count_stream(self, context: RequestContext, status: int, model: str) -> None:
         if context.first_byte is None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gemproxy.core.context import Attempt, RequestContext
+from gemproxy.pool.outcome import Outcome, Verdict
 from gemproxy.state.model import (
     HOUR,
     MINUTE,
@@ -65,6 +66,16 @@ class TestCounting:
             first_chunk_seconds=0.25,
         )
         assert ledger.rows() == (expected, replace(expected, period=3600))
+
+    def test_the_jobs_of_one_request_are_no_retries(self):
+        ledger = MetricsLedger()
+        of_jobs = context(keys=("a", "b", "a"))
+        for attempt, verdict in zip(
+            of_jobs.attempts, ("SUCCESS", "SERVICE", "SUCCESS"), strict=True
+        ):
+            attempt.outcome = Outcome(Verdict[verdict])
+        ledger.request_ended(of_jobs, 200, 1.0)
+        assert minutes(ledger)[0].retries == 1
 
     def test_series_are_told_apart(self):
         ledger = MetricsLedger()

@@ -303,6 +303,17 @@ class TestRequests:
         assert proxy.value("gemproxy_retries_total", outcome="success") is None
         assert proxy.value("gemproxy_upstream_duration_seconds_sum", key="beta") == 1.0
 
+    def test_the_jobs_of_one_request_are_no_retries(self):
+        proxy = Proxy("alpha", "beta")
+        proxy.finish(
+            ("alpha", Verdict.SUCCESS, 0.5),
+            ("beta", Verdict.SERVICE, 0.5),
+            ("alpha", Verdict.SUCCESS, 0.5),
+            ("alpha", Verdict.SUCCESS, 0.5),
+        )
+        assert proxy.value("gemproxy_retries_total", outcome="service") == 1
+        assert proxy.value("gemproxy_retries_total", outcome="success") is None
+
     def test_tokens(self):
         proxy = Proxy("alpha")
         usage = TokenUsage(input=10, cached=4, output=20, reasoning=5, total=30)
