@@ -58,7 +58,7 @@ clients:                     ## real clients and frameworks; CLIENTS="openai lan
 	GEMPROXY_CLIENTS="$(CLIENTS:%=$(abspath $(CLIENT_ENVIRONMENTS))/%/bin/python)" \
 	  $(BIN)/python -m pytest tests/clients $(TESTS)
 
-lint: $(VENV)/dev.stamp      ## style, types, and the arrows between the rooms
+lint: $(VENV)/dev.stamp      ## style, types, and which package may import which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -1,4 +1,4 @@
-"""The map shows the house: the page, the linter's arrows and the code have the same rooms."""
+"""The page, the linter's layers and the code have the same modules."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PAGE = Page("docs/architecture.md")
 
 
 def drawn():
-    """The rooms of the picture, a row for each line."""
+    """The modules of the picture, a row for each line."""
     rows = [re.split(r" {2,}", line)[0] for line in PAGE.blocks[0].text.splitlines()]
     return [set(re.split(r" [|:] ", row)) for row in rows]
 
@@ -28,7 +28,7 @@ def test_the_picture_has_the_arrows_that_the_linter_holds():
     assert drawn() == linted()
 
 
-def test_every_room_is_in_the_picture():
+def test_every_module_is_in_the_picture():
     built = {
         path.stem
         for path in (REPOSITORY / "gemproxy").iterdir()
@@ -38,11 +38,11 @@ def test_every_room_is_in_the_picture():
     assert {module.partition(".")[0] for module in set().union(*drawn())} == built
 
 
-def test_every_room_says_why_it_exists():
+def test_every_module_says_why_it_exists():
     """But for the programs, which `docs/cli.md` and the README are about."""
-    told = set(re.findall(r"^\| `(\w+)` \|", PAGE.path.read_text(), re.MULTILINE))
-    rooms = {module.partition(".")[0] for module in set().union(*drawn())}
-    assert rooms - told == {"cli"}
+    described = set(re.findall(r"^\| `(\w+)` \|", PAGE.path.read_text(), re.MULTILINE))
+    modules = {module.partition(".")[0] for module in set().union(*drawn())}
+    assert modules - described == {"cli"}
 
 
 def test_where_to_look_names_files_that_are_there():
