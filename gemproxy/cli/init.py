@@ -18,7 +18,7 @@ _TOKEN_BYTES = 32
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """No options of its own."""
+    """Has no options."""
     parser.epilog = "Nothing is ever overwritten."
 
 

@@ -30,7 +30,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Reload, and tell what changed. Raises :class:`Refused` and :class:`ConfigError`."""
+    """Reload, and print what changed. Raises :class:`Refused` and :class:`ConfigError`."""
     client = connect(arguments)
     try:
         reloaded = client.reload()

@@ -56,7 +56,7 @@ def check(unit: str, *, as_json: bool) -> int:
     if as_json:
         command.append("--json")
     runner = ["systemd-run", "--pipe", "--wait", "--collect", "--quiet", *properties(settings)]
-    # What is run is this program and what the unit of this machine says.
+    # Only this program is run, with properties from this machine's unit.
     done = subprocess.run([*runner, *command], stdin=subprocess.DEVNULL, check=False)  # noqa: S603
     return done.returncode
 

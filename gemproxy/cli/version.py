@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """No options of its own."""
+    """Has no options."""
     parser.epilog = "With --json also the versions of Python and Twisted."
 
 

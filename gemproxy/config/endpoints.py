@@ -10,7 +10,7 @@ import re
 from ipaddress import ip_address
 from typing import NamedTuple
 
-#: Wrappers that are followed by a whole description of their own.
+#: Wrappers: a prefix that is followed by a complete description.
 _WRAPPERS = frozenset({"haproxy"})
 _TCP = frozenset({"tcp", "tcp4", "tcp6", "ssl"})
 #: Types that are reached through the file system or inherited descriptors, not the network.

@@ -27,7 +27,7 @@ class Faults:
         return len(self._found)
 
     def add(self, line: int, path: str, message: str, *, fixed: bool = False) -> None:
-        """Note one mistake; ``line`` 0 where there is none. ``fixed``: see :class:`FixedFault`."""
+        """Note one mistake; ``line`` is 0 if there is none. ``fixed``: see :class:`FixedFault`."""
         kind = FixedFault if fixed else Fault
         self._found.append(kind(self.file, line, path, message))
 

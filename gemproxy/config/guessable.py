@@ -38,8 +38,7 @@ def weakness(token: str) -> str | None:
 
 
 def _repeats(token: str) -> bool:
-    # A string that is a repetition stands within its double at another place than its ends; what
-    # is left over of the last one may be shorter.
+    # The token is a repetition of its first ``size`` characters; the last one may be incomplete.
     half = len(token) // 2
     return any(
         (token[:size] * (len(token) // size + 1))[: len(token)] == token

@@ -52,7 +52,7 @@ class Permit:
 
 @dataclass(frozen=True, slots=True)
 class BreakerSnapshot:
-    """What is kept over a restart. A half-open breaker is an open one whose time is over."""
+    """The state to keep over a restart. A half-open breaker is kept as open until a past time."""
 
     until: float | None = None
     cooldown: float = 0.0
@@ -110,11 +110,11 @@ class CircuitBreaker:
 
     @property
     def trial_running(self) -> bool:
-        """Whether a half-open breaker has a trial that has not ended."""
+        """Whether a half-open breaker has a trial in progress."""
         return self._trial_running
 
     def trial_running_at(self, now: float) -> bool:
-        """As :attr:`trial_running`, unless the trial has taken so long that it is given up."""
+        """As :attr:`trial_running`, but ``False`` if the trial takes too long."""
         return self._trial_running and now < self._trial_expires
 
     @property
@@ -166,7 +166,7 @@ class CircuitBreaker:
             self.open(now, now + self.settings.recovery_time)
 
     def release(self, permit: Permit) -> None:
-        """The attempt says nothing; another one may be the trial."""
+        """Release a permit whose attempt says nothing; another attempt may be the trial."""
         if permit.trial and permit.generation == self._generation:
             self._trial_running = False
 
@@ -180,18 +180,18 @@ class CircuitBreaker:
             self._enter(_OPEN)
 
     def close(self) -> None:
-        """Close and forget every failure, as the operator wants."""
+        """Close and clear all failures, for the operator."""
         self.consecutive_failures = 0
         if self.state is not _CLOSED:
             self._enter(_CLOSED)
 
     def snapshot(self) -> BreakerSnapshot:
-        """What has to be kept over a restart."""
+        """The state to keep over a restart."""
         until = None if self.state is _CLOSED else self._until
         return BreakerSnapshot(until, self._cooldown, self.consecutive_failures)
 
     def restore(self, snapshot: BreakerSnapshot, now: float) -> None:
-        """Take back what :meth:`snapshot` gave; no transition is reported.
+        """Restore a :meth:`snapshot`; no transition is reported.
 
         The breaker is not open for longer than ``recovery_time``, whatever the snapshot says.
         """

@@ -58,7 +58,7 @@ class Cooldown:
 
 
 class _Entry:
-    """A cooldown, when it began (``None``: in an earlier run), and the copy that is stored."""
+    """A cooldown, its begin (``None``: in an earlier process), and its copy for the store."""
 
     __slots__ = ("begun", "cooldown", "epoch_offset", "stored")
 
@@ -69,7 +69,7 @@ class _Entry:
         self.epoch_offset = 0.0
 
     def stored_with(self, epoch_offset: float) -> Cooldown:
-        """In epoch seconds; the same object until it changes, so that it is not written again."""
+        """The cooldown in epoch seconds; the same object until it changes, so it is stored once."""
         if self.stored is None or self.epoch_offset != epoch_offset:
             kept = self.cooldown
             self.stored = replace(kept, until=kept.until + epoch_offset) if epoch_offset else kept
@@ -80,8 +80,8 @@ class _Entry:
 class Cooldowns:
     """One table of cooldowns. Times are monotonic.
 
-    At most ``capacity`` are kept, since clients may invent model names: then all of one model are
-    dropped, the model that has had no new one for the longest time.
+    At most ``capacity`` are kept, since clients may invent model names: then all cooldowns of one
+    model are dropped, of the one that has had no new cooldown for the longest time.
     """
 
     def __init__(self, capacity: int = 200_000) -> None:
@@ -131,7 +131,7 @@ class Cooldowns:
         return own if own.until >= shared.until else shared
 
     def concern(self, model: str) -> bool:
-        """Whether any project may be kept from ``model`` in particular."""
+        """Whether a cooldown of any project may be for ``model``."""
         return model in self._by_model
 
     def of_project(self, project: str, now: float) -> list[Cooldown]:
@@ -205,10 +205,10 @@ class Cooldowns:
 
 
 class Calendar:
-    """How the pool's time, which is monotonic, relates to the calendar.
+    """Relates the pool's monotonic time to the calendar.
 
     The pool reads no clock. ``KeyPool.set_wall_clock`` gives it the time of the wall clock, at the
-    start and whenever that clock has been set; all else is counted in monotonic seconds.
+    start and whenever that clock was set; everything else is measured in monotonic seconds.
     ``epoch_offset`` added to a monotonic time gives epoch seconds.
     """
 

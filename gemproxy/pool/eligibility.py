@@ -33,7 +33,7 @@ from gemproxy.pool.cooldowns import Calendar, Cooldown, Cooldowns
 from gemproxy.pool.limits import Shortage
 from gemproxy.pool.state import KeyState, PoolSettings
 
-#: So many outdated items may stay in a heap before it is swept.
+#: Outdated items that may stay in a heap before it is swept.
 _SLACK = 64
 
 
@@ -106,9 +106,9 @@ class Marks(Generic[M]):
 
     def __init__(self) -> None:
         self.members: dict[M, Mark] = {}
-        #: How many members there are for each reason.
+        #: The number of members for each reason.
         self.counts: Counter[Reason] = Counter()
-        #: How many of them have no quota left until midnight.
+        #: How many of them have no quota until midnight.
         self.out_for_the_day = 0
         #: How many of them Google rejects.
         self.rejected = 0
@@ -118,7 +118,7 @@ class Marks(Generic[M]):
         self._serial = count()
 
     def copy(self) -> Marks[M]:
-        """The same marks; the two are independent from here on."""
+        """A copy of the marks, independent of these."""
         twin: Marks[M] = Marks()
         twin.members = self.members.copy()
         twin.counts = self.counts.copy()
@@ -130,7 +130,7 @@ class Marks(Generic[M]):
         return twin
 
     def add(self, member: M, ineligible: Ineligible, *, earliest: float = -math.inf) -> Mark:
-        """Mark a member, in place of its present mark. It ends at ``earliest`` or later."""
+        """Mark a member, and replace its present mark. The mark ends at ``earliest`` or later."""
         self.remove(member)
         self._count(ineligible, 1)
         until = math.inf if ineligible.until is None else max(ineligible.until, earliest)
@@ -143,7 +143,7 @@ class Marks(Generic[M]):
         return mark
 
     def remove(self, member: M) -> None:
-        """Forget the mark of a member, if it has one."""
+        """Remove the mark of a member, if it has one."""
         mark = self.members.pop(member, None)
         if mark is not None:
             self._count(mark.ineligible, -1)
@@ -160,7 +160,7 @@ class Marks(Generic[M]):
         return heap[0][0] if heap else None
 
     def expired(self, now: float) -> Iterator[M]:
-        """The members whose marks have ended; whoever takes one removes or replaces its mark."""
+        """The members whose marks have ended. The caller removes or replaces each mark."""
         for heap in self._ends.values():
             while heap and heap[0][0] <= now:
                 _, _, member, mark = heapq.heappop(heap)
@@ -184,7 +184,7 @@ class Marks(Generic[M]):
         self.rejected += step * ineligible.rejected
 
 
-#: To look a member of an Enum up costs more than a call.
+#: Constants, because access to a member of an Enum costs more than a call.
 _CLOSED, _OPEN = State.CLOSED, State.OPEN
 _CIRCUIT_OPEN = Reason.CIRCUIT_OPEN
 _MODEL_NOT_ALLOWED = Reason.MODEL_NOT_ALLOWED
@@ -224,7 +224,7 @@ class Eligibility:
         self.restricted: set[KeyState] = set()
 
     def update(self, key: KeyState) -> None:
-        """Something of the key's own has changed."""
+        """Update ``restricted`` for a key that has changed."""
         if _is_unrestricted(key):
             self.restricted.discard(key)
         else:
@@ -246,10 +246,10 @@ class Eligibility:
         last_resort: bool = False,
         probe: bool = False,
     ) -> Ineligible | None:
-        """Why ``key`` may not serve ``model`` at ``now``; ``None`` where it may.
+        """Why ``key`` may not serve ``model`` at ``now``; ``None`` if it may.
 
-        Of several reasons it is the one that lasts longest.
-        ``last_resort`` admits low health, ``probe`` a half-open key that waits for its probe.
+        Of several reasons it is the one that lasts longest. ``last_resort`` admits low health,
+        ``probe`` a half-open key that waits for its probe.
         """
         if self.trivially_eligible(key, model):
             return None
@@ -262,7 +262,7 @@ class Eligibility:
         if not last_resort and key.window.failures:
             if self._is_weak(key, now):
                 return Ineligible(_LOW_HEALTH, key.window.next_change(now))
-            if not key.window.failures:  # They have left the window by now.
+            if not key.window.failures:  # The failures have left the window by now.
                 self.update(key)
         return None
 
@@ -280,7 +280,7 @@ class Eligibility:
         )
 
     def concern(self, model: str) -> bool:
-        """Whether any key may be kept from ``model`` in particular."""
+        """Whether a cooldown or denial of any key may be for ``model``."""
         return (
             self.cooldowns.concern(model)
             or self.denials.concern(model)
@@ -341,7 +341,7 @@ class Eligibility:
 
 
 def _is_unrestricted(key: KeyState) -> bool:
-    """Whether nothing of its own can make the key ineligible, whatever the model and the time."""
+    """Whether nothing about the key itself can make it ineligible, for any model at any time."""
     return (
         key.enabled
         and key.breaker.state is _CLOSED
@@ -352,7 +352,7 @@ def _is_unrestricted(key: KeyState) -> bool:
 
 
 def _longest(found: list[Ineligible]) -> Ineligible:
-    """The one that ends last, the first of several without an end; a trial ends soonest of all.
+    """The reason that ends last, or the first without an end; a trial ends before all others.
 
     So a key that is reported to be out of quota until a moment is eligible at that moment, and a
     mark stays true until its end.

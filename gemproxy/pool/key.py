@@ -1,4 +1,4 @@
-"""One API key as the operator wrote it."""
+"""One API key with the operator's settings."""
 
 from __future__ import annotations
 
@@ -42,5 +42,5 @@ class Key:
 
     @property
     def has_own_project(self) -> bool:
-        """Whether its project is the default one, where the file names none."""
+        """Whether its project is the default one, because the file names none."""
         return self.project == self.name

@@ -1,4 +1,4 @@
-"""What one key has used of its own limits: requests and tokens per minute, requests per day."""
+"""What one key has used of its limits: requests and tokens per minute, requests per day."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Shortage:
 
 @dataclass(frozen=True, slots=True)
 class LedgerSnapshot:
-    """What is kept over a restart: (time, tokens) of the last minute, the day's count and end."""
+    """The state to keep over a restart: (time, tokens) of a minute, the day's count and end."""
 
     uses: tuple[tuple[float, int], ...] = ()
     today: int = 0
@@ -94,19 +94,19 @@ class Ledger:
             use.counts = False
 
     def wall_clock_set(self, now: float) -> None:
-        """The wall clock was set: the day ends at another time; what was used stays used."""
+        """Adapt to a change of the wall clock: the day ends at another time, the counts stay."""
         self._forget(now)
         self._day_ends = self._calendar.next_midnight(now)
 
     def snapshot(self) -> LedgerSnapshot:
-        """What has to be kept over a restart."""
+        """The state to keep over a restart."""
         uses = tuple((use.time, use.tokens) for use in self._uses)
         if self._day_ends == -math.inf:
             return LedgerSnapshot(uses)
         return LedgerSnapshot(uses, self._today, self._day_ends)
 
     def restore(self, snapshot: LedgerSnapshot, now: float) -> None:
-        """Take back what :meth:`snapshot` gave; nothing of it counts for longer than a day."""
+        """Restore a :meth:`snapshot`; nothing in it counts for longer than a day."""
         # Sorted, and none in the future, since _forget() begins with the first one.
         uses = sorted((min(time, now), tokens) for time, tokens in snapshot.uses)
         self._uses = deque(Use(time, tokens) for time, tokens in uses)

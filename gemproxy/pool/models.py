@@ -1,14 +1,15 @@
 """Circuit breakers of models.
 
 When Google has an outage, a request fails with every key, and no key is at fault: the failure is
-charged to the model. The model's breaker opens after some such requests. It stays open for 1 s,
-doubling to 10 s, and admits one trial each time, so that traffic flows within seconds of the
-repair.
+charged to the model. The model's breaker opens after several such requests. It stays open for 1 s,
+doubling to 10 s, and admits one trial each time, so that requests are served again within seconds
+after the outage.
 
 One request that always fails must not look like an outage, however often it is sent. So a failure
-counts once for each distinct body, and the breaker opens only for failures of at least two bodies.
-Nor must a client that sends many different requests that fail: in an outage the successes stop. So
-the breaker stays closed as long as other requests are served about as often as before.
+counts once for each distinct body, and the breaker opens only after failures of at least two
+bodies. A client that sends many different requests that fail must not look like one either: in an
+outage the successes stop. So the breaker stays closed as long as other requests are served about as
+often as before.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ _LONGEST_COOLDOWN = 10.0
 _GENERATIONS = 1 << 32
 #: Failures of fewer bodies are no outage, whatever the threshold.
 _FEWEST_BODIES = 2
-#: So many digests of failed bodies are remembered for each model, the latest ones.
+#: The latest digests of failed bodies that are kept for each model.
 _BODIES = 64
-#: Successes have stopped if there was none for so many times the usual interval between two, or
-#: for so many seconds.
+#: Successes have stopped if none came for this multiple of the usual interval, or for this many
+#: seconds.
 _MISSING = 10.0
 _LONGEST_SILENCE = 2.0
 #: The weight of the latest interval in the usual one, an exponential moving average.
@@ -46,7 +47,7 @@ class ModelPermit(Struct, frozen=True):
 
 
 class _Served(Struct, gc=False):
-    """When the latest success of a model was, and the usual interval in seconds between two."""
+    """The time of a model's latest success, and the usual interval in seconds between two."""
 
     at: float
     #: A guess, until there is a second success.
@@ -71,7 +72,7 @@ class _Failing:
         if body is None:
             return True
         new = body not in self.bodies
-        # At the end: the body that has not failed for the longest time makes room.
+        # Move it to the end: the first one is evicted when there is no room.
         self.bodies.pop(body, None)
         self.bodies[body] = None
         if len(self.bodies) > _BODIES:
@@ -151,7 +152,7 @@ class ModelBreakers:
             del self._failing[permit.model]
 
     def release(self, permit: ModelPermit, now: float) -> None:  # noqa: ARG002 - as the pool's
-        """The request said nothing about the model."""
+        """Settle a permit whose request said nothing about the model."""
         failing = self._failing.get(permit.model)
         if failing is not None and permit.permit is not None:
             failing.breaker.release(permit.permit)

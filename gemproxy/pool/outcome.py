@@ -94,7 +94,7 @@ class Outcome:
     google_status: str = ""
     google_reason: str = ""
     quota_id: str = ""
-    #: OpenAI error ``code`` and ``param`` for a refused request, where the evidence tells.
+    #: OpenAI's error ``code`` and ``param`` for a refused request, if they are known.
     code: str | None = None
     param: str | None = None
 
@@ -196,6 +196,6 @@ def quota_returns(entry: KeyState, outcome: Outcome, now: float, eligibility: El
 
 
 def _error(outcome: Outcome, now: float) -> LastError:
-    """What the operator sees of a failure, without what it quotes of the client's request."""
+    """The failure as the operator sees it, without quotes from the client's request."""
     message = first_sentence(outcome.message)
     return LastError(now, outcome.verdict.value, outcome.status, message)

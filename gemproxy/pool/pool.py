@@ -66,7 +66,7 @@ class UnknownKey(LookupError):
 
 
 class KeyPool:
-    """See the module. ``listener`` is told what happens to keys."""
+    """See the module. ``listener`` is notified of what happens to keys."""
 
     def __init__(
         self,
@@ -129,7 +129,7 @@ class KeyPool:
         return Lease(entry, entry.key, "", permit, None) if permit is not None else None
 
     def waive_probe(self, lease: Lease) -> None:
-        """Let a client's request make the trial of a half-open key, since probes say nothing of it.
+        """Let a client's request be the trial of a half-open key, if probes say nothing about it.
 
         ``lease`` is the lease of a probe, which is still to be settled.
         """
@@ -172,13 +172,13 @@ class KeyPool:
             self._scheduler.failed(lease, outcome, now)
 
     def _record_late(self, lease: Lease, outcome: Outcome, now: float) -> None:
-        """The key was removed. A project that other keys share may be out of quota all the same."""
+        """A removed key: its project, which other keys may share, can still be out of quota."""
         entry = lease.entry
         if not entry.key.has_own_project:
             apply_outcome(entry, lease.permit, lease.model, outcome, now, self._eligibility)
 
     def mark_serving(self, lease: Lease) -> None:
-        """The key has begun to answer. If that was its trial, the breaker closes now.
+        """The key has begun to answer. If this attempt was its trial, the breaker closes now.
 
         It does not wait for the end of a long stream.
         """
@@ -193,10 +193,10 @@ class KeyPool:
         self.record(lease, _IGNORED, now)
 
     def unavailable(self, model: str, now: float, outcome: Outcome) -> Unavailable | ModelNotFound:
-        """The error for a request whose last attempt ended with ``outcome`` and that gets no other.
+        """The error for a request that gets no other attempt after ``outcome``.
 
-        If keys are left and only the attempts are used up, it is the same kind of error, with the
-        advice to try again at once.
+        If keys are eligible and only the attempts are used up, it is the same kind of error, which
+        tells the client to try again at once.
         """
         if not self._scheduler.any_eligible(model, now):
             return self._unavailable(model, now, 0)
@@ -265,9 +265,9 @@ class KeyPool:
         return list(self.each_status(now))
 
     def each_status(self, now: float) -> Iterator[KeyStatus]:
-        """As :meth:`statuses`, one at a time, for a caller who does other work in between.
+        """As :meth:`statuses`, one at a time, for a caller that does other work in between.
 
-        The keys are those that there are at the first one.
+        The keys are those of the moment when the first one is read.
         """
         for entry in list(self._entries.values()):
             yield key_status(entry, self._eligibility, now)
@@ -316,7 +316,7 @@ class KeyPool:
                 yield entry.key
 
     def allowed_models(self) -> frozenset[str] | None:
-        """The models that the enabled keys may serve; ``None`` if one of them may serve all."""
+        """The models that the enabled keys may serve; ``None`` if any key may serve all."""
         allowed: set[str] = set()
         for entry in self._entries.values():
             if entry.enabled:
@@ -365,9 +365,9 @@ class KeyPool:
         self._scheduler.mark_project_eligible(entry)
 
     def reset_many(self, key_ids: Collection[str], batch: int) -> Iterator[None]:
-        """As :meth:`reset` for each of these, in steps of about ``batch`` keys.
+        """As :meth:`reset` for each of these keys, in steps of about ``batch`` keys.
 
-        Between two steps the pool may be used. Keys that are gone by then are left out.
+        Other calls may be made between two steps. Keys that were removed by then are ignored.
         """
         chosen = [entry for entry in map(self._entries.get, key_ids) if entry is not None]
         projects = {entry.key.project for entry in chosen}
@@ -427,9 +427,9 @@ class KeyPool:
         return diff.names()
 
     def set_wall_clock(self, now: float, wall: float) -> None:
-        """Set what the wall clock says, in epoch seconds: at the start, and when it was set.
+        """Set the time of the wall clock, in epoch seconds: at the start, and whenever it was set.
 
-        Only cooldowns that end at a midnight change by that.
+        This changes only cooldowns that end at midnight.
         """
         calendar = self._eligibility.calendar
         calendar.epoch_offset = wall - now
@@ -441,10 +441,10 @@ class KeyPool:
         self._scheduler = KeyScheduler(self._entries, self._eligibility)
 
     def prepare_snapshot(self, batch: int) -> Iterator[None]:
-        """Do the work of :meth:`snapshot` ahead, in steps of ``batch`` keys that have changed.
+        """Do the work of :meth:`snapshot` in advance, in steps of ``batch`` changed keys.
 
-        A key takes some 15 us. Between two steps the pool may be used; a key that changes then is
-        left to :meth:`snapshot` itself.
+        A key takes some 15 us. Other calls may be made between two steps; a key that changes then
+        is left to :meth:`snapshot` itself.
         """
         changed = 0
         for entry in list(self._entries.values()):
@@ -455,7 +455,7 @@ class KeyPool:
                     yield
 
     def snapshot(self, now: float) -> PoolSnapshot:
-        """What has to be kept over a restart."""
+        """The state to keep over a restart."""
         epoch_offset = self._eligibility.calendar.epoch_offset
         return PoolSnapshot(
             taken_at=now + epoch_offset,
@@ -469,11 +469,11 @@ class KeyPool:
         )
 
     def restore(self, snapshot: PoolSnapshot, now: float) -> None:
-        """Take back what :meth:`snapshot` gave, before the first lease.
+        """Restore a :meth:`snapshot`, before the first lease.
 
-        Cooldowns that have ended since are left out. Of keys that are no longer configured the
-        history and the overrides are kept, should they return. Nothing lasts longer than its rule
-        allows, whatever the clock said when the snapshot was taken; if it was ahead of the present
+        Cooldowns that have ended since are ignored. The history and overrides of keys that are not
+        configured are kept, in case they return. Nothing lasts longer than its rule allows,
+        whatever the clock said when the snapshot was taken; if that clock was ahead of the present
         one, no time has passed since.
         """
         to_pool_time = now - max(self._eligibility.calendar.epoch(now), snapshot.taken_at)
@@ -513,7 +513,7 @@ class KeyPool:
         return KeyState(key, self._settings, override, order, self._breaker_changed, calendar)
 
     def _follow(self, diff: KeyDiff, now: float) -> None:
-        """Configure updated keys, restore returned ones, and put removed ones away."""
+        """Configure updated keys, restore returned ones, and store the history of removed ones."""
         settings = self._settings
         tables = (self._eligibility.cooldowns, self._eligibility.denials)
         move_cooldowns(diff, self._entries.values(), tables, now)

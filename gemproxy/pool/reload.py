@@ -1,4 +1,4 @@
-"""What a reload changes: which keys are new, removed or updated, and what moves with them."""
+"""What a reload changes: new, removed and updated keys, and the cooldowns that move with them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class KeyDiff:
 def compare_keys(
     previous: Mapping[str, KeyState], keys: Iterable[Key], new: Callable[[Key], KeyState]
 ) -> tuple[dict[str, KeyState], KeyDiff]:
-    """The entries for ``keys``, by id and in their order, and how they differ from ``previous``.
+    """The entries for ``keys``, by id and in their order, and the differences to ``previous``.
 
     ``new`` makes the entry of a new key. Of ten thousand keys a reload changes one or two, so the
     others cost one look-up each; a key that is the same object as before is not even compared.
@@ -73,10 +73,10 @@ def compare_keys(
 def move_cooldowns(
     diff: KeyDiff, entries: Iterable[KeyState], tables: Iterable[Cooldowns], now: float
 ) -> None:
-    """Move the cooldowns of keys that are renamed, where the project is only the key's name.
+    """Move the cooldowns of keys that are renamed, if the project is only the key's name.
 
-    ``entries`` are the keys from now on; those whose file entry changed still have the old one.
-    A renamed key keeps its cooldowns, and a new secret under its old name begins without them.
+    ``entries`` are the new keys; those whose file entry changed still have the old one. A renamed
+    key keeps its cooldowns, and a new secret under its old name begins without them.
     """
     moves = [(old, new) for _, old, new in diff.updated if old.project != new.project]
     gone = (*(entry.key for entry in diff.removed), *(old for old, _ in moves))

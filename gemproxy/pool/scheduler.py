@@ -1,12 +1,12 @@
-"""Which key serves a model next.
+"""Choose the key for the next request.
 
-Quota is counted per project and model, so each model schedules the keys by itself
-(:class:`ModelSchedulers`): with one scheduler for all, two clients that alternate between two
-models would lock step with two keys, and one key would get all of one model's traffic.
+Quota is counted per project and model, so each model has its own order of keys
+(:class:`ModelSchedulers`). With one order for all models, two clients that alternate between two
+models would always get the same two keys, and one key would get all requests of one model.
 
-:class:`KeyScheduler` chooses with the model's scheduler, and is the only place that writes the
-index of :mod:`~gemproxy.pool.eligibility`. Whoever settles a lease or changes a key reports it
-here, and the key is marked ineligible or eligible at once. So a choice seldom has to check a key,
+:class:`KeyScheduler` chooses with the model's scheduler, and is the only writer of the index of
+:mod:`~gemproxy.pool.eligibility`. Every caller that settles a lease or changes a key reports it
+here, and the key is marked ineligible or eligible at once. So a choice rarely has to check a key,
 and never thousands.
 """
 
@@ -38,10 +38,10 @@ _MAX_CHECKED = 500
 class ModelSchedulers:
     """A scheduler for each model that is in use, and a default one for all others.
 
-    A model has a scheduler of its own once it was served, or once there is something special about
-    it: an allow-list that names it, a cooldown, a denial. Until then it shares the default one, so
-    that clients who invent names cost nothing. At most 64 are kept; the one that was unused for
-    the longest time makes room.
+    A model gets its own scheduler when it is served for the first time, or when an allow-list, a
+    cooldown or a denial names it. Until then it shares the default one, so that clients who invent
+    names cost nothing. At most 64 are kept; the one that was unused for the longest time is
+    dropped.
     """
 
     def __init__(self, keys: Iterable[KeyState]) -> None:
@@ -62,11 +62,11 @@ class ModelSchedulers:
         return scheduler
 
     def of(self, model: str) -> StrideScheduler[KeyState]:
-        """The scheduler of a ``model`` that has none of its own yet."""
+        """The scheduler of a ``model`` without its own one."""
         return self.begin(model) if model in self._listed else self._default
 
     def begin(self, model: str) -> StrideScheduler[KeyState]:
-        """Give a ``model`` a scheduler of its own, copied from the default one."""
+        """Create a scheduler for ``model``, as a copy of the default one."""
         scheduler = self._own[model] = self._default.copy()
         for key in self._listed.get(model, ()):
             scheduler.add(key)
@@ -79,7 +79,7 @@ class ModelSchedulers:
         return chain.from_iterable(self._listed.values())
 
     def add(self, key: KeyState) -> None:
-        """A new key, in every scheduler whose model it may serve."""
+        """Add a key to every scheduler whose model it may serve."""
         if not key.key.models:
             self._default.add(key)
         for model in key.key.models:
@@ -89,18 +89,18 @@ class ModelSchedulers:
                 scheduler.add(key)
 
     def discard(self, key: KeyState) -> None:
-        """A removed key without an allow-list; for one with a list all schedulers are made anew."""
+        """Remove a key without an allow-list; with one, all schedulers are created again."""
         for _, scheduler in self.all():
             scheduler.discard(key)
 
     def mark_eligible(self, key: KeyState) -> None:
-        """The key may be eligible again, for any model."""
+        """Note that the key may be eligible again, for any model."""
         self._default.mark_eligible(key)
         for scheduler in self._own.values():
             scheduler.mark_eligible(key)
 
     def all(self) -> Iterator[tuple[str, StrideScheduler[KeyState]]]:
-        """Every scheduler with its model; :data:`ALL_MODELS` stands for the default one's."""
+        """Every scheduler with its model; :data:`ALL_MODELS` is that of the default one."""
         yield ALL_MODELS, self._default
         yield from self._own.items()
 
@@ -112,7 +112,7 @@ class KeyScheduler:
         self._entries = entries
         self._eligibility = eligibility
         self._schedulers = ModelSchedulers(entries.values())
-        #: The keys by their projects, since the first question for them.
+        #: The keys by their projects; made at the first use.
         self._projects: dict[str, list[KeyState]] | None = None
         eligibility.restricted.clear()
         for entry in entries.values():
@@ -123,9 +123,10 @@ class KeyScheduler:
     def choose(
         self, model: str, now: float, tried: Collection[str], tokens: int
     ) -> KeyState | None:
-        """Choose the next eligible key for ``model``; ``None`` where there is none.
+        """Choose the next eligible key for ``model``; ``None`` if there is none.
 
-        ``tried`` are ids of keys that are left out, ``tokens`` is what the request may need.
+        ``tried`` are ids of keys that are excluded, ``tokens`` is the estimated size of the
+        request.
         """
         scheduler = self._scheduler_of(model, now)
         entry = scheduler.next(now)
@@ -138,14 +139,14 @@ class KeyScheduler:
         )
 
     def any_eligible(self, model: str, now: float) -> bool:
-        """Whether some key is eligible for ``model``. The order stays as it is."""
+        """Whether some key is eligible for ``model``. Does not change the order."""
         scheduler = self._scheduler_of(model, now)
         return scheduler.choose(now, self._check(model, now, 0), lambda _: 0) is not None
 
     # -- keep the index --------------------------------------------------------------------------
 
     def served(self, lease: Lease, now: float) -> None:
-        """A key has served; from now on the model has a scheduler of its own."""
+        """Note that a key has served; the model gets its own scheduler if it has none."""
         if lease.model and self._schedulers.own(lease.model) is None:
             self._begin(lease.model, now)
         entry = lease.entry
@@ -153,7 +154,7 @@ class KeyScheduler:
             self._served_restricted(entry, now, trial=lease.permit.trial)
 
     def failed(self, lease: Lease, outcome: Outcome, now: float) -> None:
-        """A lease has ended without an answer; ``outcome`` has had its effects on the key."""
+        """Note that a lease has ended without an answer; ``outcome`` is applied to the key."""
         entry = lease.entry
         self._eligibility.update(entry)
         if outcome.verdict in _COOLS_DOWN:
@@ -166,7 +167,7 @@ class KeyScheduler:
             self._mark(entry, now, lease.model)
 
     def rejected(self, entry: KeyState, now: float) -> None:
-        """Google has rejected a key outside of any lease."""
+        """Note that Google has rejected a key outside of any lease."""
         self._eligibility.update(entry)
         self.mark_if_ineligible(entry, now)
 
@@ -178,25 +179,25 @@ class KeyScheduler:
             self._mark(entry, now)
 
     def mark_eligible(self, entry: KeyState) -> None:
-        """The breaker of a key has changed: the key may be eligible again."""
+        """Note that the breaker of a key has changed: the key may be eligible again."""
         self._eligibility.update(entry)
         self._schedulers.mark_eligible(entry)
 
     def mark_project_eligible(self, entry: KeyState) -> None:
-        """The cooldowns of a key's project are over."""
+        """Note that the cooldowns of a key's project have ended."""
         self._eligibility.update(entry)
         for sibling in self._siblings(entry):
             self._schedulers.mark_eligible(sibling)
 
     def reconfigured(self, entry: KeyState) -> None:
-        """The file or the operator has changed a key."""
+        """Note that the file or the operator has changed a key."""
         self._schedulers.mark_eligible(entry)
         self._begin_marks(entry)
 
     def update(self, entries: Mapping[str, KeyState], diff: KeyDiff) -> None:
-        """Take over what a reload changed; the order of all other keys stays.
+        """Apply the changes of a reload; the order of all other keys stays.
 
-        Where ``diff`` has allow-lists, a new :class:`KeyScheduler` is needed instead.
+        If ``diff`` has allow-lists, a new :class:`KeyScheduler` is needed instead.
         """
         self._entries = entries
         if diff:
@@ -290,7 +291,7 @@ class KeyScheduler:
                     scheduler.mark_ineligible(entry, DISABLED)
 
     def _mark(self, entry: KeyState, now: float, model: str = ALL_MODELS) -> None:
-        """Mark a key where it is ineligible: for ``model``, or for each."""
+        """Mark a key if it is ineligible: for ``model``, or for each model."""
         if model != ALL_MODELS:
             own = self._schedulers.own(model)
             concerned = [] if own is None else [(model, own)]
@@ -312,7 +313,7 @@ class KeyScheduler:
                 self.mark_if_ineligible(entry, now)
 
     def _cool_down(self, entry: KeyState, model: str, now: float) -> None:
-        """Mark the keys of a project for ``model``, which has begun to cool down for it."""
+        """Mark the keys of a project for ``model``, for which a cooldown has begun."""
         # The other keys of a larger project are checked when they are next.
         for key in dict.fromkeys((entry, *self._siblings(entry)[:_MAX_SIBLINGS])):
             self._schedulers.mark_eligible(key)

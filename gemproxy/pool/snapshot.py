@@ -1,4 +1,4 @@
-"""What is kept of the pool over a restart. Plain frozen data, by key id, without any secret.
+"""The state of the pool that is kept over a restart: frozen data, by key id, without secrets.
 
 Times are epoch seconds, since a monotonic time has no meaning in another process.
 """
@@ -55,7 +55,7 @@ class KeySnapshot:
     usage: LedgerSnapshot | None
 
     def shifted(self, seconds: float) -> KeySnapshot:
-        """The same history with every time ``seconds`` later: from one clock to another."""
+        """The same history with every time ``seconds`` later, to convert between two clocks."""
         if not seconds:
             return self
         breaker, used, error, usage = self.breaker, self.last_used, self.last_error, self.usage
@@ -80,7 +80,7 @@ class KeySnapshot:
         )
 
     def no_later_than(self, now: float) -> KeySnapshot:
-        """The same history with no time later than ``now``, whatever a clock said then."""
+        """The same history with no time later than ``now``, in case a clock was wrong."""
         error = self.last_error
         return replace(
             self,

@@ -1,4 +1,4 @@
-"""What the pool knows of one key: its configuration, its breaker, health, limits and history."""
+"""The state of one key: its configuration, breaker, health, limits and history."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STRIDE = 720_720 * 1_000_000
 
 _BUCKETS = 10
 _LATENCIES = 64
-#: Of these so many are shown one by one.
+#: The number of latencies that are shown individually.
 _LATENCIES_SHOWN = 24
 # A score of 0.0 must not make a stride infinite.
 _SMALLEST_SCORE = 0.01
@@ -29,7 +29,7 @@ _SMALLEST_SCORE = 0.01
 
 @dataclass(frozen=True, slots=True)
 class PoolSettings:
-    """The operator's ``monitoring`` section as far as it concerns the pool; times in seconds."""
+    """The operator's ``monitoring`` settings that concern the pool; times in seconds."""
 
     #: Consecutive failures that open a key's breaker.
     failure_threshold: int = 3
@@ -60,7 +60,7 @@ class SlidingWindow:
         self._width = seconds / _BUCKETS
         self._buckets: deque[list[int]] = deque()  # slice number, successes, failures
         self._successes = 0
-        #: How many are counted; some may have left the window.
+        #: How many outcomes are counted; some may have left the window.
         self.failures = 0
         for middle, successes, failures in buckets:
             latest = self._slice(middle)
@@ -96,7 +96,7 @@ class SlidingWindow:
         return (self._buckets[0][0] + _BUCKETS) * self._width if self._buckets else now
 
     def buckets(self) -> tuple[Bucket, ...]:
-        """The slices, oldest first, as the constructor takes them back."""
+        """The slices, oldest first, in the form that the constructor accepts."""
         # The middle, since rounding may put the start of a slice into the one before.
         return tuple(((slot + 0.5) * self._width, won, lost) for slot, won, lost in self._buckets)
 
@@ -164,14 +164,15 @@ class KeyState:
         self.window = SlidingWindow(settings.window)
         self.ledger: Ledger | None = None
         self.needs_attention: str | None = None
-        #: The model that Google has forbidden for this key since the key's last success.
+        #: The model for which Google refused this key since the key's last success.
         self.forbidden_model: str | None = None
-        #: In this generation of the breaker a client's request may be the trial, even with probes.
+        #: In this generation of the breaker a client's request may be the trial, even if probes are
+        #: on.
         self.probe_waived = -1
         self.requests_total = 0
         self.last_used: float | None = None
         self.last_error: LastError | None = None
-        #: The latest snapshot, until something changes.
+        #: The latest snapshot; ``None`` after a change.
         self.stored: KeySnapshot | None = None
         self._latencies = array("d")
         self._latency_count = 0
@@ -201,7 +202,7 @@ class KeyState:
     def mark_removed(self) -> None:
         """The key was removed from the file. Its breaker reports no more transitions."""
         self.removed = True
-        # Else the two are a reference cycle, which is never freed once gc.freeze() was called.
+        # The two would otherwise be a reference cycle, which is never freed after gc.freeze().
         self.breaker.on_transition = None
 
     def cooldown(self, settings: PoolSettings) -> float:
@@ -233,7 +234,7 @@ class KeyState:
         return int(STRIDE / (self.weight * max(score, _SMALLEST_SCORE)))
 
     def count_request(self, now: float) -> None:
-        """A request is about to be sent with this key."""
+        """Count a request that is about to be sent with this key."""
         self.requests_total += 1
         self.last_used = now
         self.stored = None
@@ -244,7 +245,7 @@ class KeyState:
         self.last_error = error
 
     def add_latency(self, latency: float) -> None:
-        """Remember how long an answer took, in seconds, in place of the oldest one."""
+        """Store the duration of an answer, in seconds; the oldest one is dropped."""
         if len(self._latencies) < _LATENCIES:
             self._latencies.append(latency)
         else:
@@ -266,7 +267,7 @@ class KeyState:
         return tuple(round(1000 * latency, 1) for latency in ordered[-_LATENCIES_SHOWN:])
 
     def snapshot(self) -> KeySnapshot:
-        """What has to be kept over a restart; the same object until something changes."""
+        """The state to keep over a restart; the same object until something changes."""
         if self.stored is None:
             self.stored = self.history().shifted(self._calendar.epoch_offset)
         return self.stored

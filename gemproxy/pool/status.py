@@ -63,7 +63,7 @@ class KeyStatus:
 
 @dataclass(frozen=True, slots=True)
 class PoolCounts:
-    """How many keys there are: ``total = healthy + unhealthy + disabled``.
+    """The number of keys: ``total = healthy + unhealthy + disabled``.
 
     ``unhealthy`` keys have a breaker that is not closed; ``recovering`` are those among them that
     are half-open. ``needs_attention`` counts enabled keys by why Google rejects them, the most
@@ -79,7 +79,7 @@ class PoolCounts:
 
 
 class SkippedKey(Struct, frozen=True):
-    """A key that was not eligible for a request, and why."""
+    """A key that was not eligible for a request, and the reason."""
 
     key: str
     reason: Reason
@@ -88,7 +88,7 @@ class SkippedKey(Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class PoolChange:
-    """What a reload did, as names of keys."""
+    """The changes of a reload, as names of keys."""
 
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
@@ -113,8 +113,7 @@ class Transition:
 class PoolListener:
     """Is called when something happens in the pool. Subclasses override what they need.
 
-    A method must not raise, nor call the pool. What a restart restores and what a reload moves is
-    not reported.
+    A method must not raise, nor call the pool. Changes by a restart or a reload are not reported.
     """
 
     def breaker_changed(self, change: Transition) -> None:
@@ -201,7 +200,7 @@ def skipped_keys(
     tried: Collection[str],
     tokens: int = 0,
 ) -> Iterator[SkippedKey]:
-    """Those of ``entries`` that are ineligible, each checked now; ``tried`` are ids."""
+    """Those of ``entries`` that are ineligible now; ``tried`` are ids."""
     for entry in entries:
         ineligible = eligibility.check(entry, model, now, tokens=tokens)
         if ineligible is not None:
@@ -261,7 +260,7 @@ _TROUBLES: Final = frozenset({"attention", "open", "half-open", "cooling"})
 
 
 def condition_of(key: _Key) -> str:
-    """The worst of the key's states; a disabled key is in no other."""
+    """The worst of the key's states; a disabled key has no other."""
     if not key.enabled:
         return "disabled"
     return next(

@@ -1,17 +1,17 @@
-"""Which member is next: weighted, deterministic, and cheap with many thousands of members.
+"""Choose the next member: weighted, deterministic, and fast with many thousands of members.
 
 Stride scheduling (Waldspurger and Weihl, MIT/LCS/TM-528): each member has a *pass*; the member with
 the lowest pass is next, and each choice adds the member's stride, which is inverse to its weight.
-With weights 2 and 1 two of every three choices fall on the first. *Virtual time* is the pass of the
-last choice. A new member, or one that was suspended, starts one stride after it, so that nobody
-catches up in a burst.
+With weights 2 and 1 the first gets two of every three choices. *Virtual time* is the pass of the
+last choice. A new member, or one that was suspended, starts one stride after it, so that it does
+not get a burst of choices.
 
 A member that is found ineligible when it is next is *suspended*: it leaves the queue and costs
-nothing until its time is over or :meth:`StrideScheduler.mark_eligible` is called. But thousands may
-be ineligible one behind the other, and to check them all in one choice takes long. So whoever knows
-that a member became ineligible calls :meth:`StrideScheduler.mark_ineligible`: the member keeps its
-place in the queue, and is suspended without a check when it is next. The choice is the same either
-way.
+nothing until its time is over or :meth:`StrideScheduler.mark_eligible` is called. But thousands of
+members in a row may be ineligible, and checking them all in one choice takes long. So a caller that
+knows that a member became ineligible calls :meth:`StrideScheduler.mark_ineligible`: the member
+keeps its place in the queue, and is suspended without a check when it is next. The choice is the
+same in both cases.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ from typing import Generic, Protocol, TypeVar
 
 from gemproxy.pool.eligibility import Ineligible, Mark, Marks, Reason
 
-# One choice may not wake thousands at once: a daily quota returns for all keys at one midnight.
+# Members that one choice may return to the queue: daily quotas of all keys end at one midnight.
 _WAKE_AT_ONCE = 64
-# Those that are still in the queue cost less to wake.
+# The same for members that are still in the queue, which is cheaper.
 _UNMARK_AT_ONCE = 128
-#: So many removed members may stay in the queue before it is swept.
+#: Removed members that may stay in the queue before it is swept.
 _SLACK = 64
-# The queue's list is shortened once so many have left it, since all others move up for it.
+# The list is shortened once this many items at its beginning are used up, since that moves all
+# others.
 _MAX_GONE = 64
 
 
@@ -119,14 +120,14 @@ class StrideScheduler(Generic[M]):
         self.marks: Marks[M] = Marks()
         self._virtual_time = 0
         self._queue = SortedQueue((member.full_stride, member.order, member) for member in members)
-        #: The suspended ones, the longest first, with the passes that they had.
+        #: The suspended members, the longest first, with their passes.
         self._suspended: dict[M, int] = {}
         self._weak: list[tuple[int, int, M, Mark]] = []  # heap; suspended for low health only
         self._serial = count()
         self._discarded = 0  # since the last sweep
 
     def copy(self) -> StrideScheduler[M]:
-        """The same members at the same places; the two are independent from here on."""
+        """The same members in the same order; the two are independent afterwards."""
         twin: StrideScheduler[M] = StrideScheduler()
         twin.marks = self.marks.copy()
         twin._virtual_time = self._virtual_time
@@ -138,13 +139,13 @@ class StrideScheduler(Generic[M]):
         return twin
 
     def add(self, member: M) -> None:
-        """A new member, which is next after one stride."""
+        """Add a member, which is next after one stride."""
         self._queue.add((self._virtual_time + member.full_stride, member.order, member))
 
     def discard(self, member: M) -> None:
-        """Forget a removed member; if it is in the queue, it is dropped when it is next.
+        """Remove a member; if it is in the queue, it is dropped when it is next.
 
-        In a scheduler that nobody uses none is ever next, so the queue is swept now and then.
+        In a scheduler that nobody uses no member is ever next, so the queue is swept at times.
         """
         self.marks.remove(member)
         self._suspended.pop(member, None)
@@ -154,14 +155,14 @@ class StrideScheduler(Generic[M]):
             self._queue = SortedQueue(item for item in self._queue if not item[2].removed)
 
     def mark_ineligible(self, member: M, ineligible: Ineligible) -> None:
-        """A member became ineligible, and neither for low health nor for one request only.
+        """Note that a member became ineligible, but not for low health or one request only.
 
-        Replaces what was known before.
+        Replaces an earlier mark.
         """
         self.marks.add(member, ineligible)
 
     def mark_eligible(self, member: M) -> None:
-        """A member may be eligible again: it is checked when it is next."""
+        """Note that a member may be eligible again: it is checked when it is next."""
         self.marks.remove(member)
         passing = self._suspended.pop(member, None)
         if passing is not None:
@@ -169,7 +170,7 @@ class StrideScheduler(Generic[M]):
             self._queue.add((passing, member.order, member))
 
     def next(self, now: float) -> M | None:
-        """The next member, for :meth:`take`; ``None`` where only :meth:`choose` can tell."""
+        """The next member, for :meth:`take`; ``None`` if only :meth:`choose` can find it."""
         item = self._queue.first()
         marks = self.marks
         if item is None or now >= marks.wake_at:
@@ -186,10 +187,10 @@ class StrideScheduler(Generic[M]):
     def choose(
         self, now: float, check: Check[M], stride: Callable[[M], int], tried: Container[str] = ()
     ) -> M | None:
-        """Choose the next eligible member; ``None`` where there is none.
+        """Choose the next eligible member; ``None`` if there is none.
 
-        ``tried`` holds ids of members that are left out this time. A member in low health is
-        chosen only where there is no other.
+        ``tried`` holds ids of members that are excluded. A member in low health is chosen only if
+        there is no other.
         """
         self._wake(now, check)
         skipped: list[Item[M]] = []
@@ -234,7 +235,7 @@ class StrideScheduler(Generic[M]):
         tried: Container[str],
         skipped: list[Item[M]],
     ) -> M | None:
-        """Choose the first of the queue, or put it where it belongs."""
+        """Choose the first member of the queue, or suspend it."""
         member = item[2]
         self.marks.remove(member)
         if member.removed:
@@ -281,7 +282,7 @@ class StrideScheduler(Generic[M]):
         return chosen
 
     def _suspend(self, member: M, passing: int, ineligible: Ineligible, now: float) -> None:
-        # A time that is over already would be woken in this very choice, for ever.
+        # A time that is over would be woken in this same choice, without end.
         mark = self.marks.add(member, ineligible, earliest=now + 0.001)
         self._suspended[member] = passing
         if ineligible.reason is Reason.LOW_HEALTH:

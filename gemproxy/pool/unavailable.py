@@ -1,4 +1,4 @@
-"""The error for a request that no key can serve: out of quota, out of order, or not allowed."""
+"""The error for a request that no key can serve: out of quota, not healthy, or not allowed."""
 
 from __future__ import annotations
 
@@ -85,10 +85,10 @@ def unavailable(
 ) -> Unavailable | ModelNotFound:
     """The error for a request for ``model`` that no key of ``summary`` can serve.
 
-    If some keys are only out of quota, that is the error, since they recover by themselves; else if
-    some are out of order, it is that; a model that no enabled key may use does not exist.
-    ``all_disabled_retry`` is the delay if every key is disabled. Waiting does not help then, nor if
-    Google rejects all keys that are out of order: a person has to act.
+    If some keys are only out of quota, that is the error, since they recover by themselves. Else,
+    if some keys are not healthy, that is the error. A model that no enabled key may use does not
+    exist. ``all_disabled_retry`` is the delay if every key is disabled. Waiting does not help then,
+    nor if Google rejects all unhealthy keys: a person has to act.
     """
     if summary.number(_QUOTA_REASONS):
         return quota_exhausted(summary, model, now)
@@ -130,7 +130,7 @@ def no_healthy_keys(
     *,
     should_retry: bool | None = None,
 ) -> NoHealthyKeys:
-    """No key is healthy, or ``untried`` are but the request has no more attempts.
+    """No key is healthy, or ``untried`` keys are but the request has no more attempts.
 
     ``should_retry`` is false if waiting does not help, because a person has to act. The message
     counts the keys by reason.
@@ -181,7 +181,7 @@ def models_unavailable(
 
 
 def _after(entry: KeyState, outcome: Outcome, now: float, eligibility: Eligibility) -> Ineligible:
-    """Why the key would be ineligible, had ``outcome`` been recorded."""
+    """The reason why the key would be ineligible if ``outcome`` were recorded."""
     if outcome.verdict in QUOTA:
         until = quota_returns(entry, outcome, now, eligibility)
         for_the_day = outcome.verdict is Verdict.QUOTA_DAY

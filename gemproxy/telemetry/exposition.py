@@ -21,7 +21,7 @@ def negotiate(accept: str) -> tuple[str, Encode]:
     try:
         encode, content_type = choose_encoder(accept)
     except TypeError:
-        # The library raises this for a version that is no number.
+        # The library raises this for an invalid version.
         encode, content_type = choose_encoder("")
     return content_type, encode
 

@@ -38,11 +38,11 @@ class RequestRecord:
 
 @dataclass(frozen=True, slots=True)
 class AttemptExplanation:
-    """One attempt; with ``key`` ``None`` the moment when no key was left.
+    """One attempt; if ``key`` is ``None``, no key was eligible for another one.
 
     ``status`` is the upstream's. ``reason`` is this program's word for the failure; the next three
     are Google's. ``message`` is Google's first sentence, or why there was no answer. Each is
-    ``None`` if absent. ``passed_over`` are keys that were not eligible, at most 20.
+    ``None`` if absent. ``passed_over`` are the skipped keys, at most 20.
     """
 
     key: str | None
@@ -97,7 +97,7 @@ class RequestHistory(RequestListener):
     def find(self, request_id: str) -> RequestExplanation | None:
         """The newest request with this id, since clients may use one twice.
 
-        One that was refused by its head only if there is no other.
+        A request that was refused by its head is returned only if there is no other.
         """
         for context, status, seconds in chain(
             reversed(self._finished), reversed(self._turned_away)

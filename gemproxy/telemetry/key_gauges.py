@@ -23,9 +23,9 @@ _Forget = Callable[[Container[str]], None]
 class KeyGauges(Collector):
     """Gauges of the configured keys.
 
-    ``model_label`` bounds the models that are named. ``mark_keys`` is called when a scrape begins,
-    and gives what hears of the names of all keys that there were at that moment, before anything
-    else is collected from a registry in which this stands first.
+    ``model_label`` bounds the number of model labels. ``mark_keys`` is called when a scrape begins
+    and returns a function, which gets the names of all keys before other metrics are collected. So
+    this must be first in its registry.
     """
 
     def __init__(
@@ -45,9 +45,9 @@ class KeyGauges(Collector):
         seconds: Callable[[], float],
         wall: Callable[[], float] | None = None,
     ) -> None:
-        """Read from ``statuses`` from now on; ``seconds`` gives monotonic time.
+        """Read from ``statuses`` from now on; ``seconds`` returns monotonic time.
 
-        ``wall`` gives the epoch time in which a status tells its times; by default the same.
+        ``wall`` returns epoch time, in which a status has its times; by default the same.
         """
         self._watched = (statuses, seconds, wall or seconds)
 
@@ -129,7 +129,7 @@ def _states(statuses: Iterable[KeyStatus]) -> Metric:
 
 
 def _kept(statuses: Iterable[KeyStatus], there: list[KeyStatus]) -> Iterator[KeyStatus]:
-    """``statuses``, each of which is put ``there`` on its way."""
+    """``statuses``, each of which is appended to ``there`` when it is read."""
     for status in statuses:
         there.append(status)
         yield status

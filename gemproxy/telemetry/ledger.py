@@ -47,7 +47,7 @@ class MetricsLedger(RequestListener):
         self._whole: dict[Period, frozenset[int]] = {period: frozenset() for period in PERIODS}
 
     def request_ended(self, context: RequestContext, status: int, seconds: float) -> None:
-        """Count where the request ended."""
+        """Count the request in the minute and hour of its end."""
         now = context.started + context.epoch_offset + seconds
         present = self._present
         if not present.begin <= now < present.end:
@@ -76,8 +76,8 @@ class MetricsLedger(RequestListener):
     def forget(self, now: float) -> None:
         """Drop old rows after they were read for storing.
 
-        If the clock was set back, rows of the future stay for some time: counting goes on in them
-        when the clock gets there again.
+        If the clock was set back, later rows are kept for some time: their counts continue when the
+        clock reaches them again.
         """
         for period in PERIODS:
             self._forget(period, now)
@@ -270,7 +270,7 @@ class _Counts:
             self.first_chunk_seconds += context.first_byte - context.started
 
     def add(self, more: _Counts | MetricsRow) -> None:
-        """Count what ``more`` counts."""
+        """Add the counts of ``more``."""
         self.requests += more.requests
         self.failures += more.failures
         self.retries += more.retries
@@ -296,7 +296,7 @@ class _Counter(_Counts):
         self._row: MetricsRow | None = None
 
     def add(self, more: _Counts | MetricsRow) -> None:
-        """Count what ``more`` counts."""
+        """Add the counts of ``more``."""
         self._row = None
         super().add(more)
 

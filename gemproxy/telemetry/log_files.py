@@ -25,7 +25,7 @@ _LONGEST_DATAGRAM: Final = 60_000
 class RotatedFile:
     """The file at ``path``; when full it becomes ``path.1``, the former one ``path.2``, and so on.
 
-    Raises :class:`OSError` where it cannot be opened.
+    Raises :class:`OSError` if it cannot be opened.
     """
 
     def __init__(self, path: str | Path, most: int = ROTATED_BYTES, kept: int = KEPT_FILES) -> None:
@@ -37,7 +37,7 @@ class RotatedFile:
         self._open()
 
     def destination(self) -> Destination:
-        """What writes to it."""
+        """The writer for this file."""
         return Destination(self._put, kept=self)
 
     def reopen(self) -> None:
@@ -94,7 +94,7 @@ class Syslog:
         self._socket: socket.socket | None = None
 
     def destination(self) -> Destination:
-        """What writes to it, a datagram for each line."""
+        """The writer, which sends a datagram for each line."""
         return Destination(self._put, head=self._head, kept=self)
 
     def _head(self, level: str) -> bytes:

@@ -67,8 +67,8 @@ _LEGACY: Final = frozenset(
 _PASSED_ON: Final = frozenset({"{log_text}", "{log_io}", ""})
 _OWN_FIELDS: Final = frozenset({"time", "level", "logger", "event", "error", "traceback"})
 
-#: Twisted would keep its list of plugins beside them, and does without it where they are installed
-#: as they should be, out of reach for the daemon: nothing that an operator need do anything about.
+#: Twisted's warning that it cannot write a cache of its plugins. An installed program cannot write
+#: there and does not need the cache, so an operator need not see it.
 _NO_PLUGIN_CACHE: Final = "Unable to write to plugin cache"
 
 #: Types that are safe as they are; an int may be too long for JSON.
@@ -81,7 +81,7 @@ _T = TypeVar("_T")
 
 
 class Line(msgspec.Struct, kw_only=True, gc=False):
-    """An event at ``info`` that every request brings; a subclass names its fields.
+    """An event at ``info`` for each request; a subclass defines its fields.
 
     The event's text is fixed. This costs a third of an event of ``twisted.logger``: 5 us instead of
     17, a third of it in the kernel.
@@ -263,8 +263,8 @@ class LoggedServices(MultiService):
     def __init__(self, sink: LogSink) -> None:
         super().__init__()
         self._sink = sink
-        #: Told why a start is refused; standard error is not ``sys.stderr``, which twistd has made
-        #: a part of the log.
+        #: Prints why a start is refused. Standard error is not ``sys.stderr``, which twistd has
+        #: made a part of the log.
         self.tell: Callable[[str], None] = _print_error
 
     def setServiceParent(self, parent: Any) -> None:  # noqa: N802 - Twisted's name

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from gemproxy.secret import Secret
 
-#: The shortest run that a place of four and a window of eight are sure to meet is eleven.
+#: A run of this length always contains a whole window of eight bytes at a multiple of four.
 _PART = 12
 _WINDOW = 8
 _STRIDE = 4
