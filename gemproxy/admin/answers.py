@@ -216,6 +216,7 @@ class RequestAnswer(_Answer, frozen=True):
     first_byte_ms: float | None
     prompt_tokens: int | None
     completion_tokens: int | None
+    retries: int = 0
 
 
 class RequestsAnswer(_Answer, frozen=True):

@@ -18,7 +18,8 @@ from gemproxy.pool.status import SkippedKey
 class RequestRecord:
     """A finished request (schema ``RequestRecord`` of the admin API).
 
-    ``time`` is epoch seconds, ``attempts`` their number, ``key`` the name of the last one's.
+    ``time`` is epoch seconds, ``attempts`` their number, ``key`` the name of the last one's,
+    ``retries`` how many attempts failed and were followed by another.
     """
 
     id: str
@@ -34,6 +35,7 @@ class RequestRecord:
     first_byte_ms: float | None
     prompt_tokens: int | None
     completion_tokens: int | None
+    retries: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,7 @@ def _record(context: RequestContext, status: int, seconds: float) -> RequestReco
         first_byte_ms=None if first_byte is None else _ms(first_byte - context.started),
         prompt_tokens=usage.input if usage else None,
         completion_tokens=usage.output if usage else None,
+        retries=len(context.retried),
     )
 
 

@@ -463,6 +463,7 @@ def test_hostile_words_are_shown_as_text(tab, page, daemon):
         "stream": False,
         "status": 500,
         "attempts": 1,
+        "retries": 0,
         "duration_ms": 1.0,
         "first_byte_ms": None,
         "prompt_tokens": None,

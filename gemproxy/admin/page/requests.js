@@ -120,7 +120,7 @@ function identity(record) {
 }
 
 function isNotable(record) {
-  return !isServed(record) || record.attempts > 1;
+  return !isServed(record) || record.retries > 0;
 }
 
 function isServed({ status, outcome }) {
@@ -156,9 +156,9 @@ function explainer(id) {
   return foreign(id, "button", attributes);
 }
 
-function answer({ status, outcome, attempts }) {
+function answer({ status, outcome, retries }) {
   const good = isServed({ status, outcome });
-  const [tone, outline] = good ? (attempts > 1 ? RETRIED : SERVED) : FAILED;
+  const [tone, outline] = good ? (retries > 0 ? RETRIED : SERVED) : FAILED;
   const words = element("span", { class: "clip" }, `${status} ${outcome}`);
   return element("span", { class: `sign ${tone}`, title: outcome }, shape(outline, 11), words);
 }

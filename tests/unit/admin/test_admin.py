@@ -770,6 +770,7 @@ def test_the_latest_requests(stage):
         "first_byte_ms": 700.2,
         "prompt_tokens": 12,
         "completion_tokens": 34,
+        "retries": 1,
     }
 
 

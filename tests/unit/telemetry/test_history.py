@@ -95,8 +95,17 @@ def test_a_request_is_told_in_plain_values():
             first_byte_ms=750.0,
             prompt_tokens=7,
             completion_tokens=3,
+            retries=1,
         )
     ]
+
+
+def test_the_jobs_of_one_request_are_no_retries():
+    history = RequestHistory()
+    attempts = [attempt("alpha", Verdict.SUCCESS), attempt("beta", Verdict.SUCCESS)]
+    history.request_ended(context(attempts=attempts, outcome="success"), 200, 1.0)
+    (record,) = history.latest()
+    assert (record.attempts, record.retries) == (2, 0)
 
 
 def test_what_is_not_known_is_none():
