@@ -43,7 +43,7 @@ _T = TypeVar("_T")
 
 
 class AdminError(Refused):
-    """The daemon answered with an error; ``code`` is the envelope's, ``told`` its message."""
+    """The daemon answered with an error; ``code`` and ``told`` (its message) are the envelope's."""
 
     def __init__(self, message: str, *, code: str | None = None, told: str = "") -> None:
         super().__init__(message)
@@ -220,7 +220,7 @@ class AdminClient:
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over a Unix socket, behind TLS where there is a ``context``."""
+    """HTTP over a Unix socket, with TLS if there is a ``context``."""
 
     def __init__(self, path: str, timeout: float, context: ssl.SSLContext | None) -> None:
         super().__init__("localhost", timeout=timeout)

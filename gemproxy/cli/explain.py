@@ -60,7 +60,7 @@ _NUMBERS = ("#", "STATUS", "MS")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Which request, and where the daemon is."""
+    """Add the request's id and the options of the daemon's address."""
     parser.epilog = (
         "The id is in the answer's header x-request-id and on each line of the log. The daemon"
         " remembers the latest requests only. Times are in UTC."
@@ -70,7 +70,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Tell the story. Raises :class:`Refused` and :class:`ConfigError`."""
+    """Explain one request. Raises :class:`Refused` and :class:`ConfigError`."""
     explanation = connect(arguments).explain(arguments.request_id)
     if arguments.json:
         show(msgspec.json.encode(explanation).decode())

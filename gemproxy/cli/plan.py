@@ -57,7 +57,7 @@ class KeyPlan:
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Where the daemon is."""
+    """Add the options of the daemon's address."""
     parser.epilog = (
         f"Both files are validated first; exit status {ExitStatus.CONFIG} where there is a"
         " mistake. Address and token of the daemon are those of the file given with --config."
@@ -66,7 +66,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Validate, compare, tell. Raises :class:`Refused`, and :class:`ConfigError` without JSON."""
+    """Validate, compare, print. Raises :class:`Refused`, and :class:`ConfigError` without JSON."""
     try:
         paths = locate_files(arguments.config, arguments.keys, os.environ)
         keys = load(*paths, os.environ).keys

@@ -1,8 +1,4 @@
-"""Tell from the description of a Twisted server endpoint who can reach it.
-
-Twisted opens the descriptions; here they are only parsed, since reading a file needs no reactor.
-Source: ``twisted.internet.endpoints.serverFromString``.
-"""
+"""Find out from the description of a Twisted server endpoint who can reach it."""
 
 from __future__ import annotations
 
@@ -93,7 +89,7 @@ def with_socket_mode(description: str) -> str:
 
 
 def brings_tls(description: str) -> bool:
-    """Whether the endpoint speaks TLS by itself."""
+    """Whether the endpoint itself uses TLS."""
     return split_description(description)[0] in {"ssl", "tls", "txsni", "le", "lets", "txacme"}
 
 

@@ -220,7 +220,7 @@ def _read_tls(
 #: Sections with a secret: its name, which may also end in Env or File.
 _SECRETS = {"proxy": "adminToken", "upstream": "httpProxyPassword"}
 
-#: Settings that have a reader of their own.
+#: Settings with a special reader.
 _SPECIAL: dict[str, Callable[[FileReader, Mapping[str, Entry], str, KnownSecrets], object]] = {
     "adminToken": _read_admin_token,
     "accessTokens": _read_access_tokens,

@@ -52,7 +52,7 @@ _MEGABYTE = 1024 * 1024
 
 
 class Special:
-    """Marks a setting that has a reader of its own: a secret, the TLS files, the tokens."""
+    """Marks a setting with a special reader: a secret, the TLS files, the tokens."""
 
 
 @dataclass(frozen=True)

@@ -26,13 +26,13 @@ _READ = {
 _TAG = "tag:yaml.org,2002:"
 _MERGE = _TAG + "merge"
 
-#: Settings nest four deep; libyaml's composer recurses on the C stack and has no limit of its own.
+#: Settings nest four deep. libyaml's composer recurses on the C stack without a limit.
 _DEEPEST = 32
 #: Bytes of a file; ten thousand keys take about two million.
 LARGEST = 16 * 1024 * 1024
 #: YAML events of a file; ten thousand keys have half as many.
 _MOST_EVENTS = 500_000
-#: Settings that merge keys may bring into one mapping.
+#: The most settings that merge keys may add to one mapping.
 _MOST_MERGED = 10_000
 #: Numbers that mean the same to everybody. YAML 1.1, by which PyYAML reads, has more of them: 010
 #: is 8 there and 10 in YAML 1.2, 1:30 is 90 there and text in YAML 1.2, and so is 1_000.
@@ -142,7 +142,7 @@ def kind_of(node: yaml.Node) -> str:
 
 
 def items(node: yaml.Node) -> list[yaml.Node] | None:
-    """The list's nodes; ``None`` where the node is no list."""
+    """The list's nodes; ``None`` if the node is not a list."""
     return list(node.value) if isinstance(node, yaml.SequenceNode) else None
 
 

@@ -19,7 +19,7 @@ from gemproxy.state.model import MetricsRow, State
 
 
 class UpstreamRequest(Struct, frozen=True):
-    """One call of the Gemini API. ``path`` holds no credential; ``key`` becomes a header."""
+    """One call of the provider's API. ``path`` holds no credential; ``key`` becomes a header."""
 
     method: bytes
     path: bytes

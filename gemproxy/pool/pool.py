@@ -189,7 +189,7 @@ class KeyPool:
             entry.breaker.record_success(lease.permit)
 
     def release(self, lease: Lease, now: float) -> None:
-        """Settle a lease whose outcome says nothing of the key; the request counts for ``rpm``."""
+        """Settle a lease without an outcome for the key; the request counts for ``rpm``."""
         self.record(lease, _IGNORED, now)
 
     def unavailable(self, model: str, now: float, outcome: Outcome) -> Unavailable | ModelNotFound:

@@ -1,4 +1,4 @@
-"""The daemon on sockets that systemd has handed over: maintenance mode where it cannot start.
+"""The daemon on sockets that systemd has handed over: maintenance mode if it cannot start.
 
 With socket activation, systemd starts the process again for the next client. If the process exits
 because of a bad file, a few clients are enough to reach systemd's start limit, and then systemd
@@ -38,7 +38,7 @@ from gemproxy.service.reload import LOOK_SECONDS, Watch
 from gemproxy.service.threads import in_thread
 from gemproxy.telemetry.logs import LoggedServices, LogSink
 
-#: Seconds between two attempts to start, where the reason lies outside the files.
+#: Seconds between two attempts to start, if the reason is outside the files.
 _RETRY_SECONDS = 5.0
 #: Mistakes that get a log line each; the log takes twenty lines a minute of one event.
 _OWN_LINES = 15
@@ -72,7 +72,7 @@ class StartFiles:
         return files.read(), files, seen
 
     def fingerprint(self) -> bytes:
-        """Also where the files are at no place yet."""
+        """The fingerprint of the files, which may be missing."""
         try:
             paths = locate_files(*self._options, self._environ)
         except ConfigError:
@@ -82,7 +82,7 @@ class StartFiles:
         return self._watched[1].fingerprint()
 
     def proxy(self) -> ProxySettings:
-        """The section ``proxy`` with the default in place of each mistake."""
+        """The section ``proxy``, with the default for each mistaken setting."""
         try:
             path, _ = locate_files(*self._options, self._environ)
         except ConfigError:
@@ -286,9 +286,10 @@ class _Maintenance:
     # -- answering -------------------------------------------------------------------------------
 
     def _listen(self, proxy: ProxySettings) -> None:
-        """Listen on each socket, with TLS where the configuration says so.
+        """Listen on each socket, with TLS if it is configured.
 
-        Without a usable certificate it answers in plain text: a TLS client gets no answer then.
+        Without a usable certificate the sockets answer in plain text, which a TLS client cannot
+        read.
         """
         before, self._ports = self._ports, []
         public = named_socket(self._handed, proxy.endpoint)

@@ -30,7 +30,7 @@ _FILE_SETTINGS = frozenset(
 )
 #: Also the files of certificates, which a start reads and a reload does not.
 FILES_OF_A_START = _FILE_SETTINGS | {"certFile", "caFile"}
-#: A larger file is no configuration and no secret; this bounds what is read.
+#: Bytes. A larger file cannot be a configuration or a secret.
 _LOOKED_AT = 16 * 1024 * 1024
 _MISSING = b"missing"
 

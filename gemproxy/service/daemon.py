@@ -607,7 +607,7 @@ def origin_settings(proxy: ProxySettings) -> OriginSettings:
 
 
 def url_of(port: Any, scheme: str) -> str:
-    """What a client puts before a path; ``unix:`` and the path where there is no URL."""
+    """The base URL for a client; ``unix:`` and the path if there is no URL."""
     host: Any = port.getHost()
     if not hasattr(host, "port"):
         return f"unix:{os.fsdecode(host.name or b'')}"
@@ -616,7 +616,7 @@ def url_of(port: Any, scheme: str) -> str:
 
 
 def set_reach(port: Any, site: ProxySite) -> Any:
-    """Tell ``site`` who can connect to ``port``, on which it listens."""
+    """Set who can connect to ``site``, which listens on ``port``."""
     if site.guard is not None:
         site.guard.set_reach(reach_of(getattr(port.getHost(), "host", None)))
     return port
@@ -670,7 +670,7 @@ def described_endpoint(
 
 
 def with_tls(factory: IProtocolFactory, proxy: ProxySettings) -> IProtocolFactory:
-    """``factory`` behind TLS, where the configuration has a certificate."""
+    """``factory`` with TLS, if a certificate is configured."""
     if proxy.tls is None:
         return factory
     return tls_factory(factory, proxy.tls.cert_file, proxy.tls.key_file)

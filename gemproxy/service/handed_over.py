@@ -47,8 +47,8 @@ class HandedOver:
                 # socket() asks the kernel for the family of the descriptor.
                 taken.append((name, socket.socket(fileno=number)))
         for _, each in taken:
-            # Else accept(2) would hold up everybody when a client has left again meanwhile. It must
-            # not be inherited either.
+            # Otherwise accept(2) blocks the process if a client has disconnected in the meantime.
+            # The socket must not be inherited either.
             each.setblocking(False)
             os.set_inheritable(each.fileno(), False)
         return cls(taken)

@@ -24,8 +24,8 @@ _AT_ONCE = 8
 
 #: Verdicts of a probe that are about the key.
 _TELLING = frozenset({Verdict.SUCCESS, Verdict.KEY})
-#: What may be Google's doing or the way's, and will pass: the key is probed again in the next
-#: round. Any other answer is about the list of models, which an upstream need not have.
+#: Failures of Google or of the network, which will pass: the key is probed again in the next round.
+#: Any other answer concerns the list of models, which an upstream need not have.
 _PASSING = frozenset(
     {
         Verdict.SERVICE,
@@ -83,7 +83,7 @@ class KeyProbe:
         )
 
     def _judge(self, body: bytes) -> Outcome:
-        """A portal's page comes with status 200 as well."""
+        """The outcome of a response. An HTML page with status 200 is not Google's."""
         try:
             self._provider.read_models(body)
         except UnusableAnswer as answer:

@@ -18,7 +18,7 @@ from gemproxy.translate.shared.usage import TokenUsage
 
 #: Label used once the limit of distinct names is reached.
 OTHER = "other"
-#: Models with a label of their own; a model gets it with its first success.
+#: The number of models with their own label; a model gets it with its first success.
 MAX_MODELS = 256
 
 _SERVED = frozenset({"", "success", "blocked"})

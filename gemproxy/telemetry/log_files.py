@@ -65,7 +65,7 @@ class RotatedFile:
         return written
 
     def _rotate(self) -> None:
-        """Rotate the files; if that is not permitted, go on with the same file for some time."""
+        """Rotate the files; if that is not permitted, use the same file for some time."""
         self._size = 0
         with suppress(OSError):
             for number in range(self._kept - 1, 0, -1):

@@ -352,7 +352,7 @@ class _RequestSeries(msgspec.Struct, gc=False):
     requests: Count
     durations: Distribution
     overheads: Distribution
-    #: In the order of ``_DIRECTIONS``; none until there are some.
+    #: In the order of ``_DIRECTIONS``; empty until the first tokens are counted.
     tokens: tuple[Count, ...] = ()
 
 

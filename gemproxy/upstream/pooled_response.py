@@ -280,9 +280,9 @@ class PooledResponse(UpstreamExchange):
         self.fail(Failure(failed))
 
     def _silence(self) -> float:
-        """Return the seconds of silence if TCP gives up a peer after that time, else 0.
+        """Return for how long nothing was received, if TCP gives up after that time; else 0.
 
-        Twisted does not tell a reset from a peer that stopped answering.
+        Twisted does not say whether the peer sent a reset or stopped answering.
         """
         patience = self._limits.idle if self._body_began else self._limits.first_byte
         silent = self._seconds() - (self._silent_at - patience)

@@ -36,7 +36,7 @@ _BUDGETS = {
     "xhigh": 32_768,
     "max": 32_768,
 }
-#: Budgets as efforts, for models without budgets: the first limit that is not exceeded.
+#: (limit, effort): a budget up to the limit becomes this effort, for models without budgets.
 _EFFORTS = ((0, "none"), (512, "minimal"), (1024, "low"), (8192, "medium"), (2**31, "high"))
 _LEVELS = ("minimal", "low", "medium", "high", "xhigh")
 _DYNAMIC = -1
