@@ -169,11 +169,11 @@ def status_line(
     """The line for ``systemctl status``: ``2 of 3 keys healthy (1 disabled)``."""
     others = {
         "recovering": counts.recovering,
-        "resting": counts.unhealthy - counts.recovering,
+        "open": counts.unhealthy - counts.recovering,
         "disabled": counts.disabled,
     }
-    told = ", ".join(f"{number} {word}" for word, number in others.items() if number)
-    line = f"{counts.healthy} of {counts.total} keys healthy" + (f" ({told})" if told else "")
+    listed = ", ".join(f"{number} {word}" for word, number in others.items() if number)
+    line = f"{counts.healthy} of {counts.total} keys healthy" + (f" ({listed})" if listed else "")
     if counts.needs_attention:
         rejected = ", ".join(f"{number} {reason}" for reason, number in counts.needs_attention)
         line = f"{line}; Google rejects {rejected}"

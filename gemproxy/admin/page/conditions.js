@@ -9,7 +9,7 @@ export const CONDITIONS = {
   attention: { rank: 0, word: "Needs a person", tone: "bad", shape: "triangle" },
   open: { rank: 1, word: "Taken out", tone: "bad", shape: "triangle" },
   trial: { rank: 2, word: "On trial", tone: "warn", shape: "diamond" },
-  resting: { rank: 3, word: "Out of quota", tone: "warn", shape: "hourglass" },
+  cooling: { rank: 3, word: "Out of quota", tone: "warn", shape: "hourglass" },
   disabled: { rank: 4, word: "Disabled", tone: "off", shape: "bar" },
   denied: { rank: 5, word: "Serving in part", tone: "good", shape: "ring" },
   serving: { rank: 6, word: "Serving", tone: "good", shape: "disc" },
@@ -42,7 +42,7 @@ export function conditionOf(key) {
     return "trial";
   }
   if (key.cooldowns.length > 0) {
-    return "resting";
+    return "cooling";
   }
   return key.denied_models?.length ? "denied" : "serving";
 }
@@ -78,7 +78,7 @@ const EXPLANATIONS = {
     ...(key.next_retry === null ? [] : [" · tried again ", countdown(key.next_retry)]),
   ],
   trial: () => ["The next request decides whether it serves again"],
-  resting: (key) => resting(key.cooldowns),
+  cooling: (key) => cooling(key.cooldowns),
   disabled: () => ["Until somebody enables it"],
   denied: (key) =>
     key.denied_models.length === 1
@@ -87,7 +87,7 @@ const EXPLANATIONS = {
   serving: () => [],
 };
 
-function resting(cooldowns) {
+function cooling(cooldowns) {
   const first = cooldowns.reduce((one, other) =>
     Date.parse(other.until) < Date.parse(one.until) ? other : one,
   );

@@ -127,7 +127,7 @@ export class KeyChanges {
       Requests: [`${count(key.requests_total)} since it was first seen`],
       Latency: [latency(key)],
       "Last used": [key.last_used === null ? "never" : fullTime(key.last_used)],
-      "Out of quota": rests(key),
+      "Out of quota": cooldowns(key),
       "Models denied": listed(key.denied_models ?? [], (model) => [foreign(model)]),
       "Last error": error(key.last_error),
     };
@@ -169,7 +169,7 @@ function latency({ avg_latency_ms: average, p95_latency_ms: slowest }) {
     : `${milliseconds(average)} on average, 95 % within ${milliseconds(slowest)}`;
 }
 
-function rests(key) {
+function cooldowns(key) {
   return listed(key.cooldowns, ({ model, until, reason }) => [
     model === "*" ? "every model" : foreign(model),
     ` (${reason}) until `,

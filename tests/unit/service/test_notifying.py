@@ -122,9 +122,9 @@ def test_the_status_is_told_when_it_changes(manager):
     stage = Stage(manager).started()
     stage.reactor.advance(60)
     assert manager.messages() == []
-    stage.status = "2 of 3 keys healthy\n(1 resting)"
+    stage.status = "2 of 3 keys healthy\n(1 open)"
     stage.reactor.pump([5, 5, 5])
-    assert manager.messages() == [["STATUS=2 of 3 keys healthy (1 resting)"]]
+    assert manager.messages() == [["STATUS=2 of 3 keys healthy (1 open)"]]
 
 
 @pytest.mark.parametrize(("usec", "every"), [(30_000_000, 5.0), (4_000_000, 2.0)])
@@ -200,17 +200,17 @@ def test_outside_of_systemd_nothing_runs():
         (
             PoolCounts(9, 3, 4, 2, 1),
             {"reload_failed": True},
-            "3 of 9 keys healthy (1 recovering, 3 resting, 2 disabled); the last reload failed",
+            "3 of 9 keys healthy (1 recovering, 3 open, 2 disabled); the last reload failed",
         ),
         (
             PoolCounts(500, 45, 455, 0, 0, (("expired", 452), ("leaked", 3))),
             {},
-            "45 of 500 keys healthy (455 resting); Google rejects 452 expired, 3 leaked",
+            "45 of 500 keys healthy (455 open); Google rejects 452 expired, 3 leaked",
         ),
         (
             PoolCounts(2, 1, 1, 0, 0),
             {"draining": True},
-            "Draining, 7 requests in flight; 1 of 2 keys healthy (1 resting)",
+            "Draining, 7 requests in flight; 1 of 2 keys healthy (1 open)",
         ),
         (
             PoolCounts(2, 2, 0, 0, 0),
