@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def read_regular(path: Path, most: int = -1) -> bytes:
-    """The bytes of a regular file, at most ``limit``. Raises :class:`OSError`.
+    """The bytes of a regular file, at most ``most``. Raises :class:`OSError`.
 
     Opening a FIFO without a writer would block for ever, and with it every later reload.
     """

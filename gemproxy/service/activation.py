@@ -48,8 +48,6 @@ _MORE_LINES = 10
 #: Characters; ``systemctl status`` shows one line.
 _LONGEST_STATUS = 1500
 
-Starter = Callable[[Settings, ConfigFiles, bytes], Daemon]
-
 
 class StartFiles:
     """The files as a start needs them: ``config`` and ``keys`` are the options. All of it blocks.

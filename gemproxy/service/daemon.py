@@ -75,8 +75,9 @@ from gemproxy.service.state_collector import StateCollector
 from gemproxy.service.threads import Threads, in_thread
 from gemproxy.service.unix_sockets import UnixSockets
 from gemproxy.state.fallback import FallbackStateStore, state_store
+from gemproxy.state.kinds import Retention
 from gemproxy.state.model import MINUTE, AuditTrail
-from gemproxy.state.sqlite.retention import SETTLE_SECONDS, Retention
+from gemproxy.state.sqlite.retention import SETTLE_SECONDS
 from gemproxy.telemetry import logs
 from gemproxy.telemetry.admin_log import OperatorLog
 from gemproxy.telemetry.audit_log import AuditLog

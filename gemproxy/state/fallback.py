@@ -22,9 +22,8 @@ from typing import Protocol
 from gemproxy.core.errors import SchemaTooNew, StorageCorrupt, StorageError
 from gemproxy.core.interfaces import ResilientStateStore, StateStore, StoreStatus
 from gemproxy.state.json.store import JSONStateStore
-from gemproxy.state.kinds import METRICS, merge_states
+from gemproxy.state.kinds import METRICS, Retention, merge_states
 from gemproxy.state.model import MINUTE, MetricsRow, State
-from gemproxy.state.sqlite.retention import Retention
 from gemproxy.state.sqlite.store import SQLiteStateStore
 
 #: Rows of metrics that are kept in memory for the primary store; above it the oldest are dropped.

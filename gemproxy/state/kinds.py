@@ -39,8 +39,23 @@ class Absent(Enum):
     LEAVES = "the key is not in the file at present; its row is kept for some time"
 
 
+@dataclass(frozen=True)
+class Retention:
+    """Ages in days, sizes in bytes and rows."""
+
+    #: Of metrics, and of rows of keys that have left the file.
+    days: float = 7.0
+    #: Beyond this size the oldest metrics are deleted whatever their age.
+    bytes: int = 256 * 1024 * 1024
+    event_days: float = 365.0
+    events: int = 10_000
+    #: Seconds after a start, and after the clock was set, in which nothing counts as old: a clock
+    #: that is wrong for a short time must not delete the history.
+    settle: float = 0.0
+
+
 class Kept(Enum):
-    """How long a database keeps the rows of a table; see ``sqlite.retention``."""
+    """How long a store keeps the rows of a table; :class:`Retention` has the limits."""
 
     WHILE_PRESENT = "until a state does not have them"
     UNTIL_LEFT_LONG_AGO = "``Retention.days`` after ``left_at``"

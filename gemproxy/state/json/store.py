@@ -27,7 +27,7 @@ FORMAT = "gemproxy-state"
 VERSION = 1
 
 #: Largest file that is read, in bytes; twice the limit of the database
-#: (:class:`~gemproxy.state.sqlite.retention.Retention`).
+#: (:class:`~gemproxy.state.kinds.Retention`).
 LARGEST = 512 * 1024 * 1024
 
 #: Values that are encoded at once, during which the interpreter lock is held.

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from gemproxy.state.kinds import KINDS, Kept
+from gemproxy.state.kinds import KINDS, Kept, Retention
 from gemproxy.state.model import HOUR, MINUTE, PERIODS, Period
 
 #: Seconds after a start, or after the clock was set, in which the clock is not trusted.
@@ -18,21 +17,6 @@ _DAY = 86400.0
 _STEP = 3600.0
 #: Minutes or hours of metrics that one step deletes.
 _SPANS = 5
-
-
-@dataclass(frozen=True)
-class Retention:
-    """Ages in days, sizes in bytes and rows."""
-
-    #: Of metrics, and of rows of keys that have left the file.
-    days: float = 7.0
-    #: Beyond this size the oldest metrics are deleted whatever their age.
-    bytes: int = 256 * 1024 * 1024
-    event_days: float = 365.0
-    events: int = 10_000
-    #: Seconds after a start, and after the clock was set, in which nothing counts as old: a clock
-    #: that is wrong for a short time must not delete the history.
-    settle: float = 0.0
 
 
 class SettledClock:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+from gemproxy.state.kinds import Retention
 from gemproxy.state.model import State
 from gemproxy.state.sqlite.database import (
     Database,
@@ -23,7 +24,7 @@ from gemproxy.state.sqlite.database import (
 )
 from gemproxy.state.sqlite.instance_lock import InstanceLock
 from gemproxy.state.sqlite.migrations import migrations, refuse_foreign
-from gemproxy.state.sqlite.retention import Retention, SettledClock, prune
+from gemproxy.state.sqlite.retention import SettledClock, prune
 from gemproxy.state.sqlite.tables import check_tables, clear, read_state, write_state
 
 

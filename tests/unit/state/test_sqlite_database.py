@@ -18,11 +18,11 @@ from twisted.internet.task import Clock
 
 from gemproxy.core.errors import SchemaTooNew, StorageCorrupt, StorageUnavailable
 from gemproxy.pool.snapshot import Override, PoolSnapshot
+from gemproxy.state.kinds import Retention
 from gemproxy.state.model import State
 from gemproxy.state.sqlite import database
 from gemproxy.state.sqlite.database import Database
 from gemproxy.state.sqlite.migrations import Migration, migrations
-from gemproxy.state.sqlite.retention import Retention
 from gemproxy.state.sqlite.store import SQLiteStateStore
 
 DAY = 86400.0

@@ -27,8 +27,8 @@ from gemproxy.pool.limits import LedgerSnapshot
 from gemproxy.pool.snapshot import KeySnapshot, LastError, Override, PoolSnapshot
 from gemproxy.state.fallback import FallbackStateStore, NullStateStore, state_store
 from gemproxy.state.json.store import JSONStateStore, decode_state, encode_state, write_state
+from gemproxy.state.kinds import Retention
 from gemproxy.state.model import MetricsRow, State
-from gemproxy.state.sqlite.retention import Retention
 from gemproxy.state.sqlite.store import SQLiteStateStore
 from gemproxy.translate.shared.signatures import RememberedCall
 
