@@ -97,6 +97,8 @@ class RequestContext(Struct):
     turned_away: bool = False
     #: Add this to the times here to get epoch seconds; measured when the request came.
     epoch_offset: float = 0.0
+    #: Whether this is about one of several jobs of the request, whose attempts alone it has.
+    is_part: bool = False
 
     @property
     def started_at(self) -> float:

@@ -174,8 +174,15 @@ class Dispatcher:
         jobs = deque(batches.jobs)
         while jobs:
             job = jobs.popleft()
-            part = RequestContext(context.id, context.route, context.started)
-            part.epoch_offset = context.epoch_offset
+            part = RequestContext(
+                context.id,
+                context.route,
+                context.started,
+                context.model,
+                client=context.client,
+                epoch_offset=context.epoch_offset,
+                is_part=True,
+            )
             answer = CollectedAnswer()
             try:
                 await self.dispatch(job, part, answer)
@@ -193,6 +200,8 @@ class Dispatcher:
             # Now, because what the jobs so far have used is used also if a later one fails.
             context.usage = usage
         context.first_byte = self._seconds()
+        if self._events is not None:
+            self._events.first_byte(context)
         writer.answer(batches.join(answers, usage))
 
     async def dispatch(self, job: Job, context: RequestContext, writer: ReplyWriter) -> None:
@@ -429,7 +438,7 @@ class Dispatcher:
             raise UnusableAnswer("empty answer")
         context.usage = encoded.usage
         context.first_byte = self._seconds()
-        if self._events is not None:
+        if self._events is not None and not context.is_part:
             self._events.first_byte(context)
         delivery.writer.answer(encoded.body)
         return _BLOCKED if encoded.blocked else _SUCCESS

@@ -1,8 +1,9 @@
 """Report what happens to a request to listeners: log, metrics, history, ledger, traces.
 
 ``http.lifecycle`` reports the beginning and the end of a request, ``core.dispatch`` what happens in
-between. A listener gets the request's context as it is then. A new listener is a class, and an
-entry in the list that the assembly gives to :class:`RequestEvents`.
+between. A listener gets the request's context as it is then. The attempts of a request of several
+jobs are reported with a context for each job (``is_part``), with the same id. A new listener is a
+class, and an entry in the list that the assembly gives to :class:`RequestEvents`.
 """
 
 from __future__ import annotations

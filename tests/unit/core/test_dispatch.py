@@ -25,6 +25,7 @@ from fakes.upstreams import (
 )
 
 from gemproxy.api.openai.chat import ChatEndpoint
+from gemproxy.api.openai.embeddings import EmbeddingsEndpoint
 from gemproxy.core.context import RequestContext
 from gemproxy.core.dispatch import Dispatcher
 from gemproxy.core.errors import (
@@ -1105,3 +1106,21 @@ def test_listeners_hear_of_each_attempt_and_of_the_first_byte(stream):
     served = streamed("Hello.") if stream else whole("Hello.")
     Proxy(FakeGemini(a=[OVERLOADED], b=[served]), events=told).ask(stream=stream)
     assert told.heard == ["try a", "service", "try b", "first byte", "success"]
+
+
+def test_listeners_hear_of_the_jobs_of_one_request_and_of_one_first_byte():
+    class Models(Told):
+        def attempt_started(self, context):
+            super().attempt_started(context)
+            models.add((context.id, context.model))
+
+    told, models = Models(), set()
+    vectors = json.dumps({"embeddings": [{"values": [1.0]}] * 100}).encode()
+    proxy = Proxy(FakeGemini(a=[Reply(body=vectors)] * 2), events=told)
+    model = "gemini-embedding-001"
+    body = json.dumps({"model": model, "input": ["text"] * 200}).encode()
+    context = RequestContext("r", "/v1/embeddings", proxy.now)
+    batches = EmbeddingsEndpoint(ModelNames({}, ())).decode(body, context, brief=True)
+    asyncio.run(proxy.dispatcher.dispatch_all(batches, context, RecordingWriter()))
+    assert told.heard == [*["try a", "success"] * 2, "first byte"]
+    assert models == {("r", model)}
