@@ -1,8 +1,8 @@
-"""Whether a request gets a place, and room for its body, among all that are in flight.
+"""Whether a request is admitted: a place among the requests in flight, and room for its body.
 
-Decided from the head, before any byte of the body is read; a body that comes in chunks is counted
-as it grows. What a request has taken is given back when it is over and the client has the answer.
-Who the client is was decided before; how large one body may be is the limit of a route.
+This is decided from the head, before any byte of the body is read; a body in chunks is counted as
+it grows. Place and room are released when the request has ended and the client has received the
+answer. The token is checked before; the limit of one body depends on the route.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from gemproxy.core.errors import Overloaded, TooManyInFlight
 
 @dataclass(frozen=True)
 class AdmissionLimits:
-    """What the operator allows.
+    """The operator's limits.
 
-    ``max_body`` bytes may come with one request, ``max_buffered`` with all that are incomplete or
-    not yet answered.
+    ``max_body`` is in bytes of one body, ``max_buffered`` in bytes of all bodies that are
+    incomplete or not yet answered.
     """
 
     max_in_flight: int = 1000
@@ -26,10 +26,10 @@ class AdmissionLimits:
 
 
 class Admission:
-    """Counts what the requests in flight have taken."""
+    """Counts the requests in flight and the bytes of their bodies."""
 
     def __init__(self) -> None:
-        #: Requests that were admitted and are not over.
+        #: Requests that were admitted and have not ended.
         self.in_flight = 0
         #: Bytes of their bodies.
         self.buffered_bytes = 0

@@ -19,7 +19,7 @@ class Actor:
 
 @dataclass(frozen=True, slots=True)
 class AuditEvent:
-    """One change that was made. A refused change is no event.
+    """One change that was made. A refused change is not an event.
 
     ``at`` is epoch seconds. ``action`` is a fixed word (``key.disable``, ``config.reload``).
     ``target`` is for people: a key's name, or ``configuration``; ``target_id`` is the key's id,

@@ -122,9 +122,9 @@ class RequestContext(Struct):
 
     @property
     def retried(self) -> list[Attempt]:
-        """The attempts that another one followed because they failed.
+        """The failed attempts that were followed by another one.
 
-        Others were followed by the next job of the request.
+        Successful attempts are followed by the next job of the request.
         """
         return [each for each in self.attempts[:-1] if each.outcome.verdict not in SERVED]
 

@@ -1,41 +1,41 @@
-"""Everything that may go wrong, as one tree: whose fault it was is the type.
+"""All errors as one tree. The type says who has to act or who is at fault.
 
 ::
 
     GemproxyError
     ├── ConfigError             the operator's: a file, option or variable is wrong
-    ├── UpstreamFailed          the network's: no usable HTTP answer came; never shown as it is
-    ├── UnusableAnswer          the model's: HTTP 200 with nothing in it that could be an answer
+    ├── UpstreamFailed          the network's: no usable HTTP answer; never shown to a client
+    ├── UnusableAnswer          the model's: HTTP 200 without an answer in it
     │   └── MalformedUpstreamResponse       the network's: HTTP 200 whose body is not Gemini's
-    ├── ErrorInAnswer           the upstream's: HTTP 200 that tells of an error
-    ├── StorageError            the disk's: the state cannot be read or written; nobody's request
-    │   ├── StorageUnavailable  not now: locked, full, read-only, forbidden; tried again
+    ├── ErrorInAnswer           the upstream's: HTTP 200 with an error in it
+    ├── StorageError            the disk's: the state cannot be read or written; fails no request
+    │   ├── StorageUnavailable  locked, full, read-only, forbidden; tried again later
     │   ├── StorageCorrupt      the file is damaged; it is moved aside
     │   └── SchemaTooNew        a newer program wrote the file; it is not touched
     └── ProxyError              what a client may see
         ├── InvalidRequest      the client's: names the field
-        │   └── ContextTooLong  the prompt is larger than the model or the quota admits
+        │   └── ContextTooLong  the prompt is larger than the model or the quota allows
         ├── RequestTooLarge     the body is larger than the operator allows
         ├── Unauthorized        the client's token for this proxy
-        ├── Forbidden           a page of another site asks where no token is needed
-        ├── MisdirectedRequest  made for a host that the listener does not answer for
+        ├── Forbidden           a page of another site asks a listener that needs no token
+        ├── MisdirectedRequest  the Host header names a host that the listener does not serve
         ├── LockedOut           the address brought too many wrong tokens
         ├── UnknownURL          no such route
-        ├── NotFound            the route exists, the key or request that it names does not
+        ├── NotFound            the route exists, the key or request in its path does not
         ├── MethodNotAllowed    the route exists, for other methods
         ├── ModelNotFound       the model does not exist, or no key may use it
         ├── TooManyInFlight     this proxy's concurrency limit
-        ├── Overloaded          this proxy holds as many bytes of bodies as it may
-        ├── UpstreamRejected    the upstream refused this very request
-        ├── Unavailable         the pool has nobody who could serve
+        ├── Overloaded          this proxy's limit for the bytes of all request bodies
+        ├── UpstreamRejected    the upstream refused this request
+        ├── Unavailable         no key can serve the request now
         │   ├── QuotaExhausted  every key that could serve is out of quota
-        │   │   └── DailyQuotaExhausted  and so until the day is over
+        │   │   └── DailyQuotaExhausted  the same, until the day is over
         │   ├── NoHealthyKeys   every key is disabled or its breaker is open
         │   └── ModelUnavailable  the model's own breaker is open
-        ├── UpstreamUnavailable the upstream, or the way to it, is out of order
+        ├── UpstreamUnavailable the upstream, or the network in front of it, failed
         ├── StreamIncomplete    a stream that had begun stopped without a finish reason
         ├── Draining            this process is about to stop
-        ├── ConfigurationInvalid  the files have mistakes and nothing is served until then
+        ├── ConfigurationInvalid  the files have mistakes, and nothing is served
         └── InternalError       a defect of this program
 
 A :class:`ProxyError` knows neither HTTP nor a dialect: status, headers and body are made from it

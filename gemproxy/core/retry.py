@@ -59,8 +59,8 @@ class RetrySettings:
 class Revision(Struct, frozen=True):
     """Another form of a request, without what the upstream refused.
 
-    ``is_attempt``: it counts to the allowed attempts. ``needs_same_key``: no other key is tried
-    instead.
+    ``is_attempt``: it counts towards the allowed attempts. ``needs_same_key``: no other key is
+    tried instead.
     """
 
     reason: str

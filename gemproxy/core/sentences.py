@@ -13,7 +13,7 @@ import re
 LONGEST = 240
 #: A longer word is data: Base64, a token, text without blanks.
 _LONGEST_WORD = 64
-#: What is looked at; the rest cannot reach the result, unless quotes that span it are taken out.
+#: The rest is ignored: it cannot reach the result, unless long quotes before it are removed.
 _LONGEST_MESSAGE = 4000
 
 #: From the first double quote to the last one: quoted text may contain quotes itself.

@@ -490,7 +490,7 @@ class Daemon:
             self._log.warn("configuration warning", warning=warning)
 
     def _learn_secrets(self, settings: Settings) -> None:
-        """Teach the scrubber new secrets beside those in force: the reload may yet fail."""
+        """Add new secrets to the scrubber, and keep the old ones: the reload may still fail."""
         running = self._reload.settings
         self._scrubber.replace((*running.secrets(), *settings.secrets()))
 

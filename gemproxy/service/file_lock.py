@@ -1,4 +1,4 @@
-"""A lock that ends with its process, however that ends.
+"""A lock that is released when its process ends in any way.
 
 A process id in a file is not enough: after ``kill -9`` another process may have that id, and in a
 container the next start has id 1 again. The kernel drops a lock on an open file with the process.
@@ -20,7 +20,7 @@ _NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVA
 
 
 class LockHeld(Exception):
-    """Another process holds it; ``content`` is what it has written there."""
+    """Another process holds it; ``content`` is what that process has written into the file."""
 
     def __init__(self, content: bytes) -> None:
         super().__init__("another process holds the lock")

@@ -26,8 +26,8 @@ from gemproxy.translate.shared.signatures import SignatureStore
 CHAT: Final = "/v1/chat/completions"
 #: Replace every thought signature by the documented dummy.
 _REPLACED_SIGNATURES: Final = Revision("thought_signature", is_attempt=True, needs_same_key=True)
-#: Ask without log probabilities. It does not count to the allowed attempts, because it is another
-#: request.
+#: Ask without log probabilities. It does not count towards the allowed attempts, because it is
+#: another request.
 _NO_LOGPROBS: Final = Revision("logprobs", is_attempt=False, needs_same_key=False)
 
 
