@@ -98,7 +98,7 @@ class Family(Collector, Generic[_Series]):
         return series
 
     def mark(self) -> int:
-        """A mark between present and later series."""
+        """A number that tells the present series from later ones; see :meth:`keep`."""
         self._age += 1
         return self._age
 

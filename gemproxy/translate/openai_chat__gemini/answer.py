@@ -142,7 +142,7 @@ def to_openai(
             return _completed_text(answer, plain, context, created, new_id)
         if isinstance(answer, LargeGenerateContentResponse):
             completed = _translated(answers, context, created, new_id, signatures)
-            # Names of the request's and other texts come in here, so this is not sure before.
+            # Other text of the answer may contain a placeholder, so check the encoded body.
             if answer.aside.all_in_data_urls(completed.body):
                 return replace(completed, body=bytes(answer.aside.restore(completed.body)))
     return _translated(list(map(with_media, answers)), context, created, new_id, signatures)
