@@ -17,8 +17,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from msgspec import Struct
-
 from gemproxy.buffer_list import BufferList
 from gemproxy.core.context import RequestContext
 from gemproxy.core.interfaces import ErrorEncoder
@@ -193,7 +191,9 @@ class BatchJob(Job, Protocol):
         """The jobs to send instead if its prompt is too large; none if it cannot be divided."""
 
 
-class Batches(Struct, frozen=True):
+# No Struct: ``isinstance`` is slow with a class that has a metaclass, and each request needs it.
+@dataclass(frozen=True, slots=True)
+class Batches:
     """The jobs of one request, in the order of their dispatch. They are not streams.
 
     ``join`` makes one client's answer from the answers to the jobs and the sum of their tokens. It

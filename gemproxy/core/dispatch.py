@@ -332,7 +332,8 @@ class Dispatcher:
 
     def _begin_attempt(self, delivery: _Delivery, lease: Lease, now: float) -> Lease:
         job, context = delivery.job, delivery.context
-        key_id = lease.key.id
+        # What Key.id returns, with one call less.
+        key_id = lease.key.secret.id
         skipped_keys = self._pool.skipped_keys(
             job.model,
             now,

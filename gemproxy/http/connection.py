@@ -76,6 +76,12 @@ CLOSE_SECONDS = 15.0
 #: Further bytes stay in the socket.
 MAX_HELD_BYTES = 16 * 1024
 
+# Constants, because access to a member of an Enum is slow, and so is ``[]`` of a subclass of dict:
+# each takes several times as long as this call.
+_next_state = TRANSITIONS.__getitem__
+_REQUEST_COMPLETE: Final = Event.REQUEST_COMPLETE
+_RESPONSE_COMPLETE: Final = Event.RESPONSE_COMPLETE
+
 _EMPTY_LINE = b"\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _BAD_REQUEST = (
@@ -353,7 +359,7 @@ class ClientConnection(protocol.Protocol):
     # -- the answer ------------------------------------------------------------------------------
 
     def _enter_responding(self) -> None:
-        self.state = TRANSITIONS[self.state, Event.REQUEST_COMPLETE]
+        self.state = _next_state((self.state, _REQUEST_COMPLETE))
         self.deadline = math.inf
         # The client has taken the answer before, because this request was not read earlier.
         self._reader = None
@@ -380,7 +386,7 @@ class ClientConnection(protocol.Protocol):
         done = self._request
         if done is None or request is not done:
             raise RuntimeError("a request ended that was not being answered")
-        self.state = TRANSITIONS[self.state, Event.RESPONSE_COMPLETE]
+        self.state = _next_state((self.state, _RESPONSE_COMPLETE))
         self._request = None
         self._has_responded = True
         if self._is_congested:

@@ -24,6 +24,9 @@ from gemproxy.translate.shared.schema_budget import SchemaBudget
 from gemproxy.translate.shared.signatures import SignatureStore
 
 CHAT: Final = "/v1/chat/completions"
+#: Constants, because access to a member of an Enum is slow.
+_GENERATE: Final = Operation.GENERATE
+_GENERATE_STREAM: Final = Operation.GENERATE_STREAM
 #: Replace every thought signature by the documented dummy.
 _REPLACED_SIGNATURES: Final = Revision("thought_signature", is_attempt=True, needs_same_key=True)
 #: Ask without log probabilities. It does not count towards the allowed attempts, because it is
@@ -108,7 +111,7 @@ class ChatJob:
         self.stream = translated.stream
         self.tokens = translated.estimated_tokens
         self.names_resources = translated.names_resources
-        self.operation = Operation.GENERATE_STREAM if self.stream else Operation.GENERATE
+        self.operation = _GENERATE_STREAM if self.stream else _GENERATE
 
     def revision(self, failed: Outcome) -> Revision | None:
         """See :meth:`gemproxy.api.base.Job.revision`."""

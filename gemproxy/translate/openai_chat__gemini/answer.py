@@ -86,14 +86,9 @@ class WholeChat:
         self._signatures = signatures
         self._hops: list[GenerateContentResponse] = []
         self._size = 0
-
-    @property
-    def is_large(self) -> bool:
-        """Whether it has to be encoded in a thread.
-
-        Log probabilities are millions of small objects, which take seconds.
-        """
-        return self._size > LARGE_ANSWER_BYTES
+        #: Whether it has to be encoded in a thread: log probabilities are millions of small
+        #: objects, which take seconds. No property, because that is a call for each request.
+        self.is_large = False
 
     def receive(self, body: bytes) -> bytes | None:
         """Read a hop. Return the body of the request for the next one, if there is one."""
@@ -105,6 +100,7 @@ class WholeChat:
             raise UnusableAnswer(fault)
         hops.append(answer)
         self._size += len(body)
+        self.is_large = self._size > LARGE_ANSWER_BYTES
         token = continuation_token(answer)
         if not token or len(hops) == MAX_HOPS:
             return None
