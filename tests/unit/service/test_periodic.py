@@ -132,3 +132,33 @@ def test_new_interval_before_the_start():
     ticks.service.startService()
     ticks.pass_time(2)
     assert ticks.times == [1.0, 2.0]
+
+
+def test_all_work_shares_one_timer_of_the_reactor(ticks):
+    others = [
+        PeriodicService(ticks.clock, interval, ticks.tick, "more work") for interval in (3.0, 4.0)
+    ]
+    for service in others:
+        service.startService()
+    assert len(ticks.clock.getDelayedCalls()) == 1
+    ticks.pass_time(12)
+    assert ticks.times == [3.0, 4.0, 6.0, 8.0, 9.0, 10.0, 12.0, 12.0]
+    for service in (*others, ticks.service):
+        service.stopService()
+    assert ticks.clock.getDelayedCalls() == []
+    ticks.pass_time(20)
+    assert ticks.times[-1] == 12.0
+
+
+def test_tick_comes_at_times_that_a_sum_of_floats_misses():
+    clock, times = Clock(), []
+
+    async def tick():
+        times.append(clock.seconds())
+
+    clock.advance(1234567.8901)
+    service = PeriodicService(clock, 0.7, tick, "work")
+    service.startService()
+    for _ in range(100):
+        clock.advance(clock.getDelayedCalls()[0].getTime() - clock.seconds())
+    assert 95 <= len(times) <= 100
