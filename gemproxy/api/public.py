@@ -76,6 +76,9 @@ class PublicAPI:
                 except OutOfSteps:
                     pass  # Start again in a thread, with the larger budget.
                 else:
+                    if not isinstance(job, Batches):
+                        # Nearly every request: without the call of _dispatch.
+                        return self._dispatcher.dispatch(job, context, writer)
                     return self._dispatch(job, context, writer)
             decode = partial(endpoint.decode, body, context, brief=False)
             return self._serve_large(decode, context, writer)

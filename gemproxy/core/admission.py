@@ -45,16 +45,22 @@ class Admission:
                 " left.",
                 retry_after=1,
             )
-        if length:
-            self.grow(limits, length)
+        # As grow, without its call.
+        buffered = self.buffered_bytes + length
+        if length and buffered > limits.max_buffered:
+            raise _overloaded()
+        self.buffered_bytes = buffered
         self.in_flight += 1
 
     def grow(self, limits: AdmissionLimits, size: int) -> None:
         """Take room for ``size`` bytes more. Raises :class:`Overloaded`."""
         buffered = self.buffered_bytes + size
         if buffered > limits.max_buffered:
-            raise Overloaded(
-                "The proxy holds as many bytes of request bodies as it may. Try again.",
-                retry_after=1,
-            )
+            raise _overloaded()
         self.buffered_bytes = buffered
+
+
+def _overloaded() -> Overloaded:
+    return Overloaded(
+        "The proxy holds as many bytes of request bodies as it may. Try again.", retry_after=1
+    )

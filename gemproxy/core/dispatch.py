@@ -28,6 +28,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
+from msgspec import Struct
+
 from gemproxy.api.base import Batches, EncodedAnswer, Job, WholeAnswer
 from gemproxy.buffer_list import BufferList, digest
 from gemproxy.core.attribution import attribute
@@ -87,40 +89,24 @@ _SUCCESS = Outcome(Verdict.SUCCESS, 200)
 _BLOCKED = Outcome(Verdict.BLOCKED, 200)
 
 
-class _Delivery:
+class _Delivery(Struct):
     """The state of one run of the loop: the job, the writer, and the progress."""
 
-    __slots__ = (
-        "answered",
-        "body",
-        "context",
-        "continued",
-        "job",
-        "relay",
-        "revised",
-        "settings",
-        "whole",
-        "writer",
-    )
-
-    def __init__(
-        self, job: Job, context: RequestContext, writer: ReplyWriter, settings: RetrySettings
-    ) -> None:
-        self.job = job
-        self.context = context
-        self.writer = writer
-        self.settings = settings
-        #: The body of the request for the present step.
-        self.body: bytes | BufferList = job.body
-        #: Whether the first step is done and a later one is running.
-        self.continued = False
-        #: Whether the job was revised.
-        self.revised = False
-        #: Whether the upstream began to answer the present attempt with a stream.
-        self.answered = False
-        #: Set at the first success: one of the two converts the answer to the client's dialect.
-        self.whole: WholeAnswer | None = None
-        self.relay: StreamRelay | None = None
+    job: Job
+    context: RequestContext
+    writer: ReplyWriter
+    settings: RetrySettings
+    #: The body of the request for the present step.
+    body: bytes | BufferList
+    #: Whether the first step is done and a later one is running.
+    continued: bool = False
+    #: Whether the job was revised.
+    revised: bool = False
+    #: Whether the upstream began to answer the present attempt with a stream.
+    answered: bool = False
+    #: Set at the first success: one of the two converts the answer to the client's dialect.
+    whole: WholeAnswer | None = None
+    relay: StreamRelay | None = None
 
     def begin_step(self, body: bytes, now: float) -> None:
         self.body = body
@@ -214,7 +200,7 @@ class Dispatcher:
         now = self._seconds()
         context.permit = self._models.acquire(job.model, now)
         context.deadline = context.started + settings.request_timeout
-        delivery = _Delivery(job, context, writer, settings)
+        delivery = _Delivery(job, context, writer, settings, job.body)
         try:
             lease = self._choose(delivery, now)
             # Refusals without a wait were raised before this point and keep their own status.
@@ -344,8 +330,9 @@ class Dispatcher:
         context.attempts.append(
             Attempt(key_id, lease.key.name, now, lease=lease, skipped_keys=skipped_keys)
         )
-        context.refused = None
-        delivery.answered = False
+        if len(context.attempts) > 1:  # Else both have these values.
+            context.refused = None
+            delivery.answered = False
         if self._events is not None:
             self._events.attempt_started(context)
         return lease

@@ -111,8 +111,7 @@ class Lifecycle:
         if context is None:
             request_id = request_id_of(request, self._new_request_id)
             now = self._reactor.seconds()
-            context = RequestContext(request_id, route, now)
-            context.epoch_offset = self._wall() - now
+            context = RequestContext(request_id, route, now, epoch_offset=self._wall() - now)
         settings = self.settings
         origins = settings.cors_origins
         if origins:
