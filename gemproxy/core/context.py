@@ -41,22 +41,19 @@ class Attempt(Struct):
     waited: float = 0.0
     #: Set until the end of the request, when the lease is settled.
     lease: Lease | None = None
-    _waits_since: float | None = None
-
-    def begin_waiting(self, now: float) -> None:
-        """The request was sent to the upstream."""
-        self._waits_since = now
+    #: When the request was sent to the upstream; ``None`` unless it waits for the answer.
+    waits_since: float | None = None
 
     def end_waiting(self, now: float) -> None:
         """The upstream's answer is complete, or will not become complete."""
-        if self._waits_since is not None:
-            self.waited += now - self._waits_since
-            self._waits_since = None
+        if self.waits_since is not None:
+            self.waited += now - self.waits_since
+            self.waits_since = None
 
     def end(self, now: float) -> None:
         """The attempt has ended, with or without success."""
         self.seconds = now - self.started
-        if self._waits_since is not None:
+        if self.waits_since is not None:
             self.end_waiting(now)
 
 

@@ -376,7 +376,7 @@ class Dispatcher:
     def _send(self, delivery: _Delivery, lease: Lease) -> Awaitable[UpstreamResponse]:
         """Send the request. The time until the answer's end counts as waiting for the upstream."""
         job, context = delivery.job, delivery.context
-        context.attempts[-1].begin_waiting(self._seconds())
+        context.attempts[-1].waits_since = self._seconds()
         return self._upstream.send(
             self._provider.prepare(
                 job.operation, job.model, delivery.body, lease.key.secret, context.deadline

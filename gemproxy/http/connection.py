@@ -366,7 +366,10 @@ class ClientConnection(protocol.Protocol):
 
     def _respond(self, request: ProxyRequest) -> None:
         """Answer ``request`` with its route."""
-        self._enter_responding()
+        # As _enter_responding, without its call.
+        self.state = _next_state((self.state, _REQUEST_COMPLETE))
+        self.deadline = math.inf
+        self._reader = None
         serve = self.site.fast_routes.get((request.method, request.path))
         if serve is None:
             request.process()
