@@ -157,9 +157,8 @@ def _interpret(head: RequestHead) -> None:
     connection = get(b"connection")
     head.persistent = is_current and (connection is None or not _CLOSE.search(connection))
     expected = get(b"expect")
-    head.expects_continue = (
-        expected is not None and is_current and expected.lower() == b"100-continue"
-    )
+    if expected is not None and is_current and expected.lower() == b"100-continue":
+        head.expects_continue = True
 
 
 @lru_cache(maxsize=64)
