@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 #: The sentence for each verdict; its subject is the key.
 _VERDICTS = {
     Verdict.SUCCESS: "served the request",
-    Verdict.REQUEST: "was told by Google that the request itself is at fault",
-    Verdict.BLOCKED: "was told by Google that the contents are blocked",
+    Verdict.REQUEST: "got Google's answer that the request is invalid",
+    Verdict.BLOCKED: "got Google's answer that the contents are blocked",
     Verdict.QUOTA_MINUTE: "had used up its quota per minute",
     Verdict.QUOTA_DAY: "had used up its quota per day",
     Verdict.KEY: "was refused by Google",
@@ -41,7 +41,7 @@ _VERDICTS = {
     Verdict.NETWORK: "got no answer from Google",
     Verdict.HOST: "could not be used: this machine is out of descriptors, ports or threads",
     Verdict.BROKEN_OFF: "began to serve the request, and Google broke off",
-    Verdict.REGION: "was told by Google that this host's region is not served",
+    Verdict.REGION: "got Google's answer that this host's region is not served",
     Verdict.UNUSABLE: "got an answer with nothing in it",
     Verdict.CLIENT_GONE: "was still at work when the client left",
 }

@@ -19,7 +19,7 @@ export const CONDITIONS = {
 const TROUBLES = {
   invalid: "Google does not know this key",
   expired: "Google says that it has expired",
-  leaked: "Google was told that it leaked, and blocks it",
+  leaked: "Google blocks it, since it was reported as leaked",
   suspended: "Google has suspended its project",
   forbidden: "Google forbids what it asks for",
   service_disabled: "The Gemini API is switched off in its project",

@@ -14,8 +14,8 @@ export const ASKED = 100;
 
 const VERDICTS = {
   success: "served the request",
-  request: "was told by Google that the request itself is at fault",
-  blocked: "was told by Google that the contents are blocked",
+  request: "got Google's answer that the request is invalid",
+  blocked: "got Google's answer that the contents are blocked",
   quota_minute: "had used up its quota per minute",
   quota_day: "had used up its quota per day",
   key: "was refused by Google",
@@ -25,7 +25,7 @@ const VERDICTS = {
   network: "got no answer from Google",
   host: "could not be used: this machine is out of descriptors, ports or threads",
   broken_off: "began to serve the request, and Google broke off",
-  region: "was told by Google that this host's region is not served",
+  region: "got Google's answer that this host's region is not served",
   unusable: "got an answer with nothing in it",
   client_gone: "was still at work when the client left",
 };
