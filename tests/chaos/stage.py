@@ -138,13 +138,15 @@ class Stage:
         with self._lock:
             pid = self.pid
             used = len(list(Path(f"/proc/{pid}/fd").iterdir()))
-            soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+            _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
             resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + spare, hard))
         try:
             yield
         finally:
+            # The daemon raises its limit to the hard one. Another act may have lowered the limit
+            # before this one: to restore what was found would make its low limit permanent.
             with contextlib.suppress(ProcessLookupError):
-                resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+                resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
 
     def rss(self) -> int:
         """Resident memory in bytes."""
