@@ -34,8 +34,6 @@ from gemproxy.telemetry.destinations import Destination
 from gemproxy.telemetry.scrubbing import Scrubber
 from gemproxy.telemetry.twistd_options import log_destination
 
-#: EX_CONFIG of sysexits.h; the systemd unit does not restart on it.
-CONFIGURATION_FAULT = 78
 #: Seconds after which a thread gives the interpreter lock back to the reactor. Python's default of
 #: 5 ms is as long as the reactor may be blocked at all.
 SWITCH_SECONDS = 0.001
@@ -134,7 +132,8 @@ def _refusals_told() -> Iterator[None]:
         yield
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
-        raise SystemExit(CONFIGURATION_FAULT) from None
+        # The systemd unit does not restart after this status.
+        raise SystemExit(os.EX_CONFIG) from None
     except StartRefused as refused:
         sys.stderr.write(f"gemproxy: {refused.reason}\n")
         raise

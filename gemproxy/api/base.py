@@ -43,16 +43,12 @@ class Route:
         return tuple(each.decode("ascii") for each in self.methods if each != b"HEAD")
 
 
-class EncodedAnswer(Protocol):
-    """A whole answer in the client's dialect, with its properties that the core needs."""
-
-    @property
-    def body(self) -> bytes:
-        """The bytes for the client."""
+class ConvertedAnswer(Protocol):
+    """What the core needs to know of an answer in the client's dialect."""
 
     @property
     def usage(self) -> TokenUsage:
-        """The tokens of the answer."""
+        """The tokens of the answer, as far as it has come."""
 
     @property
     def blocked(self) -> bool:
@@ -60,7 +56,15 @@ class EncodedAnswer(Protocol):
 
     @property
     def empty(self) -> bool:
-        """Whether the answer has no content. Then the core tries once more."""
+        """Whether the complete answer has no content. Then the core tries once more."""
+
+
+class EncodedAnswer(ConvertedAnswer, Protocol):
+    """A whole answer in the client's dialect."""
+
+    @property
+    def body(self) -> bytes:
+        """The bytes for the client."""
 
 
 class WholeAnswer(Protocol):
@@ -85,7 +89,7 @@ class WholeAnswer(Protocol):
         """
 
 
-class StreamedAnswer(Protocol):
+class StreamedAnswer(ConvertedAnswer, Protocol):
     """Converts the payloads of a provider's stream to events of the client's dialect."""
 
     def receive(self, payload: bytes) -> bytes:
@@ -115,18 +119,6 @@ class StreamedAnswer(Protocol):
     @property
     def started(self) -> bool:
         """Whether an event with content was returned."""
-
-    @property
-    def usage(self) -> TokenUsage:
-        """The tokens of the steps so far."""
-
-    @property
-    def blocked(self) -> bool:
-        """Whether the provider withheld the answer or a part of it by its safety rules."""
-
-    @property
-    def empty(self) -> bool:
-        """Whether the stream is complete and has no content."""
 
     @property
     def malformed(self) -> bool:

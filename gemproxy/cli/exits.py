@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import IntEnum
 
 
@@ -12,7 +13,7 @@ class ExitStatus(IntEnum):
     FAILED = 1
     USAGE = 64
     CANNOT_CREATE = 73
-    CONFIG = 78
+    CONFIG = os.EX_CONFIG
     INTERRUPTED = 130
 
 

@@ -59,6 +59,11 @@ class Admission:
             raise _overloaded()
         self.buffered_bytes = buffered
 
+    def release(self, size: int, *, place: bool) -> None:
+        """Give back the room for ``size`` bytes, and the ``place``."""
+        self.buffered_bytes -= size
+        self.in_flight -= place
+
 
 def _overloaded() -> Overloaded:
     return Overloaded(

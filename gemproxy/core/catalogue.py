@@ -12,6 +12,7 @@ from gemproxy.core.client_errors import error_for
 from gemproxy.core.context import Attempt, RequestContext
 from gemproxy.core.errors import ProxyError, UnusableAnswer, UpstreamFailed
 from gemproxy.core.interfaces import Upstream
+from gemproxy.core.retry import KEYS_FAULT
 from gemproxy.pool.key import Key
 from gemproxy.pool.outcome import Outcome, Verdict
 from gemproxy.pool.pool import KeyPool
@@ -29,16 +30,6 @@ STALE_PATIENCE = 10.0
 Share = Callable[[Callable[[], Coroutine[Any, Any, None]]], Awaitable[None]]
 
 _FINAL = frozenset({Verdict.REQUEST, Verdict.REGION})
-#: As for a chat: what the provider says about a key does not concern the client.
-_ANSWERED_BY_THE_POOL = frozenset(
-    {
-        Verdict.QUOTA_MINUTE,
-        Verdict.QUOTA_DAY,
-        Verdict.KEY,
-        Verdict.MODEL_DENIED,
-        Verdict.FORBIDDEN,
-    }
-)
 
 
 class ModelCatalogue:
@@ -134,13 +125,14 @@ class ModelCatalogue:
                 self._last_good = key.id
                 return models
             finally:
-                record.seconds = self._seconds() - record.started
+                record.end(self._seconds())
             record.outcome = outcome = replace(outcome, message=self._scrub(outcome.message))
             if outcome.verdict in _FINAL:
                 break
         failed = {attempt.key_id: attempt.outcome for attempt in context.attempts}
         last = next(reversed(failed.values()), None)
-        if last is None or last.verdict in _ANSWERED_BY_THE_POOL:
+        # As for a chat: what the provider says about a key does not concern the client.
+        if last is None or last.verdict in KEYS_FAULT:
             raise self._pool.models_unavailable(failed, self._seconds())
         raise error_for(last)
 

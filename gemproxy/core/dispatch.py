@@ -78,9 +78,7 @@ MAX_ANSWER_BYTES = 128 * 1024 * 1024
 #: Reasons which say only that a stream ended.
 _JUST_STOPPED = frozenset({FailureKind.TRUNCATED.name.lower(), FailureKind.RESET.name.lower()})
 #: For these the error depends on the other keys of the pool.
-_ANSWERED_BY_THE_POOL = frozenset(
-    {Verdict.QUOTA_MINUTE, Verdict.QUOTA_DAY, Verdict.KEY, Verdict.FORBIDDEN}
-)
+_ANSWERED_BY_THE_POOL = KEYS_FAULT - {Verdict.MODEL_DENIED}
 #: Constants, because access to a member of an Enum, or to its value, is slow.
 _KEY = Charge.KEY
 _WORDS: dict[Verdict, str] = {verdict: verdict.value for verdict in Verdict}

@@ -263,12 +263,11 @@ class RequestLifecycle(Lifecycle):
 
     def release(self, request: ProxyRequest) -> None:
         """See :class:`gemproxy.http.gate.RequestGate`."""
-        admission = self.admission
-        admission.buffered_bytes -= request.buffered_bytes
+        leaves = request.has_place and not request.is_undelivered
+        self.admission.release(request.buffered_bytes, place=leaves)
         request.buffered_bytes = 0
-        if request.has_place and not request.is_undelivered:
+        if leaves:
             request.has_place = False
-            admission.in_flight -= 1
             if self._idle:
                 self._check_idle()
 

@@ -14,6 +14,7 @@ from twisted.web.resource import Resource
 from gemproxy.core.errors import ConfigurationInvalid, ProxyError
 from gemproxy.core.interfaces import ErrorEncoder
 from gemproxy.http.response_writer import lines, write_whole
+from gemproxy.http.routes import READING
 from gemproxy.http.site import ProxyRequest, ProxySite, new_request_id, request_id_of
 
 #: Seconds after which a client should try again.
@@ -61,7 +62,7 @@ class _MaintenanceGate:
             (b"x-gemproxy-attempts", b"0"),
         ]
         request.channel.persistent = False
-        probe = _PROBES.get(request.path) if request.method in (b"GET", b"HEAD") else None
+        probe = _PROBES.get(request.path) if request.method in READING else None
         if probe is not None:
             write_whole(request, probe[0], lines(headers), probe[1], now)
             return

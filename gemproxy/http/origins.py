@@ -23,7 +23,7 @@ from enum import Enum
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from gemproxy.core.errors import Forbidden, MisdirectedRequest
-from gemproxy.http.routes import is_admin_path
+from gemproxy.http.routes import READING, is_admin_path
 
 #: Supervisors and load balancers request these under any name or address. They show a web page only
 #: that a process listens, which a refused connection would show as well.
@@ -40,7 +40,6 @@ _DEFAULT_PORTS = {"http": "80", "https": "443"}
 #: ``Sec-Fetch-Site`` of requests that no other site's page sent. ``same-site`` is not one of them:
 #: a site includes all ports, so pages of every other program on this machine are ``same-site``.
 _OWN_SITES = frozenset({b"same-origin", b"none"})
-_READING = (b"GET", b"HEAD")
 _MOST_KNOWN = 64
 
 
@@ -225,6 +224,6 @@ def _may_call(origin: bytes | None, cors_origins: frozenset[str]) -> bool:
 
 def _is_dashboard(method: bytes, path: bytes) -> bool:
     """Whether a file of the dashboard is read: any page may link to it, since it holds no data."""
-    return method in _READING and (
+    return method in READING and (
         path in {b"/admin", b"/admin/"} or path.startswith(b"/admin/page/")
     )

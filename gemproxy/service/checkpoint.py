@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from queue import SimpleQueue
 from threading import Thread
@@ -25,8 +26,6 @@ from gemproxy.state.model import MINUTE, State
 
 _T = TypeVar("_T")
 
-#: EX_CONFIG of sysexits.h: a restart would not help, so the systemd unit does not try one.
-_REFUSED = 78
 
 Observer = Callable[[StoreStatus, float], None]
 """Is told of each checkpoint: how the store is after it, and the seconds that it took."""
@@ -155,7 +154,7 @@ class Checkpoint(Service):
         return deferToThreadPool(self._reactor, self._threads, operation, *arguments)
 
     def _wait_for(self, operation: Callable[[], _T]) -> _T:
-        """Run ``work`` in the store's thread and block until it is done."""
+        """Run ``operation`` in the store's thread and block until it is done."""
         results: SimpleQueue[tuple[bool, Any]] = SimpleQueue()
         self._threads.callInThreadWithCallback(lambda *result: results.put(result), operation)
         succeeded, result = results.get()
@@ -167,7 +166,8 @@ class Checkpoint(Service):
 
     def _refuse(self, refusal: SchemaTooNew) -> NoReturn:
         self._threads.stop()
-        raise StartRefused(_REFUSED, str(refusal)) from None
+        # A restart would not help; the systemd unit does not try one after this status.
+        raise StartRefused(os.EX_CONFIG, str(refusal)) from None
 
     def _tell_changes(self) -> None:
         """Log one line when the backend or the latest failure has changed."""

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 DEFAULT_PORT = 4807
 _HOST = "127.0.0.1"
-_EX_CONFIG = 78
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         config = demo_config() if args.config is None else load(args.config)
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
-        return _EX_CONFIG
+        return os.EX_CONFIG
     if args.seed is not None:
         config = replace(config, seed=args.seed)
     # Only here the simulator uses the global reactor.
