@@ -108,6 +108,8 @@ class Kind(Generic[_V]):
     judge: Callable[[_V], Iterator[tuple[str, bool]]]
     #: Whether the rows are in ``state.pool``.
     pooled: bool = False
+    #: Makes the state's field from the rows: a tuple, or a mapping from rows of two members.
+    gather: Callable[[Iterable[_V]], Any] = tuple
     #: A value that changes if and only if the row has changed.
     content: Callable[[_V], Hashable] = id
     #: The row as a value that JSON can encode.
@@ -142,12 +144,11 @@ class Kind(Generic[_V]):
 
 def build_state(taken_at: float, rows: Mapping[str, Iterable[Any]]) -> State:
     """A state from its rows, by the names of the kinds."""
-    pooled = {kind.name: tuple(rows[kind.name]) for kind in KINDS if kind.pooled}
-    others: dict[str, Any] = {
-        kind.name: tuple(rows[kind.name]) for kind in KINDS if not kind.pooled
+    fields_of = {
+        pooled: {kind.name: kind.gather(rows[kind.name]) for kind in KINDS if kind.pooled is pooled}
+        for pooled in (True, False)
     }
-    others[SIGNATURES.name] = dict(others[SIGNATURES.name])
-    return State(PoolSnapshot(taken_at, **pooled), **others)
+    return State(PoolSnapshot(taken_at, **fields_of[True]), **fields_of[False])
 
 
 def merge_states(older: State, newer: State) -> State:
@@ -320,6 +321,7 @@ SIGNATURES: Kind[_Signature] = Kind(
     Absent.GOES,
     itemgetter(0),
     plausibility.judge_nothing,
+    gather=dict,
     content=lambda row: (row[0], id(row[1])),
 )
 
