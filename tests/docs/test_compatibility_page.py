@@ -11,7 +11,7 @@ import yaml
 from fakes.pages import REPOSITORY
 
 from gemproxy.api.openai.schema import embeddings, messages, requests
-from gemproxy.translate.openai_chat__gemini.finish import FinishState
+from gemproxy.translate.shared.finish import FinishState
 
 TEXT = (REPOSITORY / "docs" / "compatibility.md").read_text("utf-8")
 #: Every word that stands in code on the page, also as a part of a path: ``a.b[].c``.

@@ -39,9 +39,9 @@ from gemproxy.translate.openai_chat__gemini.choice import (
 )
 from gemproxy.translate.openai_chat__gemini.context import MAX_HOPS, AnswerContext
 from gemproxy.translate.openai_chat__gemini.fast_path import PlainAnswer, plain_answer
-from gemproxy.translate.openai_chat__gemini.finish import CONTINUATION, UNSPECIFIED, FinishState
 from gemproxy.translate.openai_chat__gemini.rendering import joined_audio
 from gemproxy.translate.openai_chat__gemini.request import TranslatedRequest, with_continuation
+from gemproxy.translate.shared.finish import CONTINUATION, UNSPECIFIED, FinishState
 from gemproxy.translate.shared.signatures import SignatureStore
 from gemproxy.translate.shared.usage import TokenUsage, service_tier
 

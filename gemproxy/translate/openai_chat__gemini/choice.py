@@ -18,11 +18,11 @@ from gemproxy.media_bypass import NOTHING, ExtractedMedia
 from gemproxy.providers.gemini.wire.answers import Blob, Candidate, Part
 from gemproxy.translate.openai_chat__gemini import rendering
 from gemproxy.translate.openai_chat__gemini.calls import CallReader
-from gemproxy.translate.openai_chat__gemini.citations import Citations
 from gemproxy.translate.openai_chat__gemini.context import AnswerContext
-from gemproxy.translate.openai_chat__gemini.finish import CONTINUATION, UNSPECIFIED, FinishState
 from gemproxy.translate.openai_chat__gemini.logprobs import token_logprobs
 from gemproxy.translate.openai_chat__gemini.model_images import remember_image
+from gemproxy.translate.shared.citations import Citations
+from gemproxy.translate.shared.finish import CONTINUATION, UNSPECIFIED, FinishState
 from gemproxy.translate.shared.signatures import SignatureStore
 
 

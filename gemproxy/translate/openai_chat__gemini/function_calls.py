@@ -33,8 +33,8 @@ from gemproxy.providers.gemini.wire.requests import (
     Part,
 )
 from gemproxy.translate.openai_chat__gemini.content import content_parts, media_of
-from gemproxy.translate.openai_chat__gemini.tool_names import ToolNames
 from gemproxy.translate.shared.signatures import SignatureStore, call_key, call_mark
+from gemproxy.translate.shared.tool_names import ToolNames
 
 #: Makes Google skip the check of a signature; answers get worse, so it is the last resort.
 DUMMY_SIGNATURE = "skip_thought_signature_validator"

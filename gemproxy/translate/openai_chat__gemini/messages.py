@@ -33,8 +33,8 @@ from gemproxy.translate.openai_chat__gemini.function_calls import (
     result_parts,
 )
 from gemproxy.translate.openai_chat__gemini.model_images import model_parts
-from gemproxy.translate.openai_chat__gemini.tool_names import ToolNames
 from gemproxy.translate.shared.signatures import SignatureStore
+from gemproxy.translate.shared.tool_names import ToolNames
 
 #: The text of a turn of the user that Gemini requires and the client did not send.
 CONTINUE = "Continue."

@@ -23,9 +23,9 @@ from gemproxy.providers.gemini.wire.requests import (
     Tool,
     ToolConfig,
 )
-from gemproxy.translate.openai_chat__gemini.tool_names import ToolNames
 from gemproxy.translate.shared.schema import parameters_text
 from gemproxy.translate.shared.schema_budget import SchemaBudget
+from gemproxy.translate.shared.tool_names import ToolNames
 
 
 class TranslatedTools(msgspec.Struct, frozen=True):

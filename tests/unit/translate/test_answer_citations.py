@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from gemproxy.providers.gemini.wire.answers import decode_answer
 from gemproxy.translate.openai_chat__gemini.answer import to_openai
-from gemproxy.translate.openai_chat__gemini.citations import TextOffsets
 from gemproxy.translate.openai_chat__gemini.context import AnswerContext
+from gemproxy.translate.shared.citations import TextOffsets
 from gemproxy.translate.shared.signatures import SignatureStore
 
 CHUNKS = [

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from gemproxy.api.openai.schema.requests import decode_chat_completion
 from gemproxy.core.errors import InvalidRequest
 from gemproxy.translate.openai_chat__gemini.request import to_gemini
-from gemproxy.translate.openai_chat__gemini.tool_names import ToolNames
 from gemproxy.translate.shared.signatures import SignatureStore
+from gemproxy.translate.shared.tool_names import ToolNames
 
 BEFORE_3, MODERN = "gemini-2.5-flash", "gemini-3.8-flash"
 USER = {"role": "user", "content": "hi"}
