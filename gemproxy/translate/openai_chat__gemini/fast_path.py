@@ -23,8 +23,8 @@ from gemproxy.providers.gemini.capabilities import ModelFamily
 from gemproxy.providers.gemini.wire.answers import NO_ERROR, GenerateContentResponse
 from gemproxy.providers.gemini.wire.requests import Content, GenerateContentRequest, Part
 from gemproxy.translate.openai_chat__gemini.generation import generation_config
-from gemproxy.translate.openai_chat__gemini.messages import end_on_user
 from gemproxy.translate.shared.schema_budget import SchemaBudget
+from gemproxy.translate.shared.turns import end_on_user
 
 #: The text and OpenAI's finish reason.
 PlainAnswer = tuple[str, str]

@@ -33,7 +33,7 @@ from gemproxy.translate.openai_chat__gemini.google_options import (
     image_config,
     safety_settings,
 )
-from gemproxy.translate.openai_chat__gemini.messages import Conversation, Replay, translate_messages
+from gemproxy.translate.openai_chat__gemini.messages import Replay, translate_messages
 from gemproxy.translate.openai_chat__gemini.thinking import thinking_config
 from gemproxy.translate.openai_chat__gemini.tools import location_hint, translate_tools
 from gemproxy.translate.shared.media import is_project_file
@@ -120,7 +120,7 @@ def to_gemini(
     thinking = thinking_config(request, google, family)
     native = GenerateContentRequest(
         contents=conversation.contents,
-        system_instruction=_system_instruction(conversation),
+        system_instruction=conversation.system_instruction,
         tools=tools.tools,
         tool_config=tools.config,
         safety_settings=safety_settings(google),
@@ -160,10 +160,6 @@ def _refuse_instructions(request: ChatCompletionRequest, path: str) -> None:
                 " cache them with it.",
                 param=f"messages[{index}]",
             )
-
-
-def _system_instruction(conversation: Conversation) -> Content | None:
-    return Content(parts=conversation.system) if conversation.system else None
 
 
 def _answer_context(
