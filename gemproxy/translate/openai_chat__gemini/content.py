@@ -18,7 +18,7 @@ from gemproxy.api.openai.schema.messages import (
 )
 from gemproxy.core.errors import InvalidRequest
 from gemproxy.providers.gemini.capabilities import ModelFamily
-from gemproxy.providers.gemini.wire.requests import Blob, FileData, MediaResolution, Part
+from gemproxy.providers.gemini.wire.requests import Blob, MediaResolution, Part
 from gemproxy.translate.shared import media
 
 #: OpenAI's ``detail`` as a resolution of one part; ``auto`` is left to the model.
@@ -158,8 +158,3 @@ _TRANSLATIONS: dict[type, Callable[[Any, str, ModelFamily], Part | None]] = {
     FilePart: _file,
     VideoPart: _video,
 }
-
-
-def media_of(part: Part) -> Blob | FileData | None:
-    """The media of the part, if it has any."""
-    return part.inline_data or part.file_data

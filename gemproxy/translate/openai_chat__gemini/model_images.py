@@ -17,8 +17,8 @@ from gemproxy.api.openai.schema.messages import AssistantMessage, ImagePart
 from gemproxy.media_bypass import ExtractedMedia
 from gemproxy.providers.gemini.capabilities import ModelFamily
 from gemproxy.providers.gemini.wire.requests import Part
-from gemproxy.translate.openai_chat__gemini.content import content_parts, media_of
-from gemproxy.translate.openai_chat__gemini.function_calls import DUMMY_SIGNATURE
+from gemproxy.translate.openai_chat__gemini.content import content_parts
+from gemproxy.translate.shared.function_calls import DUMMY_SIGNATURE, media_of
 from gemproxy.translate.shared.signatures import RememberedCall, SignatureStore
 
 #: Prefix that no id of a call has.
