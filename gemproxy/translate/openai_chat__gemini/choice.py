@@ -6,9 +6,13 @@ from collections.abc import Callable
 from operator import attrgetter
 
 import msgspec
+from msgspec import UNSET
 
 from gemproxy.api.openai.schema.answers import (
+    ExtraContent,
     FileCitation,
+    FunctionText,
+    GoogleExtra,
     Image,
     TokenLogprob,
     ToolCall,
@@ -17,11 +21,11 @@ from gemproxy.api.openai.schema.answers import (
 from gemproxy.media_bypass import NOTHING, ExtractedMedia
 from gemproxy.providers.gemini.wire.answers import Blob, Candidate, Part
 from gemproxy.translate.openai_chat__gemini import rendering
-from gemproxy.translate.openai_chat__gemini.calls import CallReader
 from gemproxy.translate.openai_chat__gemini.context import AnswerContext
 from gemproxy.translate.openai_chat__gemini.logprobs import token_logprobs
 from gemproxy.translate.openai_chat__gemini.model_images import remember_image
-from gemproxy.translate.shared.citations import Citations
+from gemproxy.translate.shared.calls import AnsweredCall, CallReader
+from gemproxy.translate.shared.citations import Citations, CitedFile
 from gemproxy.translate.shared.finish import CONTINUATION, UNSPECIFIED, FinishState
 from gemproxy.translate.shared.signatures import SignatureStore
 
@@ -77,7 +81,10 @@ class ChoiceReader:
         aside: ExtractedMedia = NOTHING,
     ) -> None:
         self._context = context
-        self._calls = CallReader(context, new_id, signatures)
+        single = context.legacy_functions or not context.parallel_tool_calls
+        self._calls = CallReader(
+            context.tool_names, context.scrub, new_id, signatures, single=single
+        )
         self._signatures = signatures
         self._aside = aside
         self._citations = Citations()
@@ -131,7 +138,7 @@ class ChoiceReader:
         calls = self._calls.close()
         if calls:
             self.has_content = True
-        return calls
+        return list(map(_tool_call, calls))
 
     @property
     def is_answer(self) -> bool:
@@ -169,7 +176,12 @@ class ChoiceReader:
 
     def citations(self) -> list[URLCitation | FileCitation]:
         """The sources of the content, at the end."""
-        return self._citations.resolve()
+        return [
+            FileCitation(filename=cited.name)
+            if isinstance(cited, CitedFile)
+            else URLCitation(cited.start, cited.end, cited.title, cited.url)
+            for cited in self._citations.resolve()
+        ]
 
     def reject(self) -> None:
         """Raise :exc:`UpstreamRejected` if the finish reason blames the request."""
@@ -178,7 +190,8 @@ class ChoiceReader:
 
     def _read_part(self, part: Part, increment: ChoiceDelta, *, continues: bool) -> None:
         if part.function_call is not None:
-            increment.calls += self._calls.read(part.function_call, part.thought_signature)
+            calls = self._calls.read(part.function_call, part.thought_signature)
+            increment.calls += map(_tool_call, calls)
             self._citations.other_part()
         elif part.thought:
             # Image drafts come as thoughts too; a client can use only their text.
@@ -223,6 +236,12 @@ class ChoiceReader:
     def _note_content(self, increment: ChoiceDelta) -> None:
         if increment.text or increment.calls or increment.images or increment.audio:
             self.has_content = True
+
+
+def _tool_call(call: AnsweredCall) -> ToolCall:
+    function = FunctionText(call.name, call.arguments)
+    extra = ExtraContent(GoogleExtra(call.signature)) if call.signature else UNSET
+    return ToolCall(index=call.index, id=call.id, function=function, extra_content=extra)
 
 
 def completion_id(response_id: str | None, new_id: Callable[[], str]) -> str:

@@ -1,11 +1,8 @@
-"""Translate grounding and citations into annotations.
+"""Collect grounding and citations: which places of an answer's text have which sources.
 
-A page, a place or a document with an address is a ``url_citation``, a file of a File Search store,
-which mostly has a name only, a ``file_citation``.
-
-Gemini counts in UTF-8 bytes, and within a part; OpenAI counts in characters of the whole content.
-In a stream the sources come late and may refer to earlier text, so everything is resolved at the
-end.
+Gemini counts in UTF-8 bytes, and within a part; clients' dialects count in characters of the whole
+content. In a stream the sources come late and may refer to earlier text, so everything is resolved
+at the end.
 """
 
 from __future__ import annotations
@@ -13,7 +10,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable
 
-from gemproxy.api.openai.schema.answers import FileCitation, URLCitation
+import msgspec
+
 from gemproxy.core.errors import MalformedUpstreamResponse
 from gemproxy.providers.gemini.wire.answers import (
     Candidate,
@@ -24,6 +22,24 @@ from gemproxy.providers.gemini.wire.answers import (
 
 #: Cited places and sources of one choice; a long report has some hundreds.
 MAX_CITATIONS = 50_000
+
+
+class CitedPage(msgspec.Struct, frozen=True, gc=False):
+    """A page, a place or a document with an address, and the characters of the content it is for.
+
+    The end is exclusive.
+    """
+
+    start: int
+    end: int
+    title: str
+    url: str
+
+
+class CitedFile(msgspec.Struct, frozen=True, gc=False):
+    """A file of a File Search store, which mostly has a name only."""
+
+    name: str
 
 
 class TextOffsets:
@@ -147,8 +163,8 @@ class Citations:
         self._parts.clear()
         self._sources.clear()
 
-    def resolve(self) -> list[URLCitation | FileCitation]:
-        """The annotations: each place and URL once, and each file without a URL once.
+    def resolve(self) -> list[CitedPage | CitedFile]:
+        """The sources: each place and URL once, and each file without a URL once.
 
         Other sources without a URL are omitted.
         """
@@ -158,15 +174,15 @@ class Citations:
         characters = self._offsets.characters_at(
             offset for start, end, _ in self._ranges for offset in (start, end)
         )
-        found: dict[tuple[int, int, str], URLCitation | FileCitation] = {}
+        found: dict[tuple[int, int, str], CitedPage | CitedFile] = {}
         for start_byte, end_byte, source in self._ranges:
             if not source.uri:
                 if isinstance(source, RetrievedContext) and source.title:
-                    found.setdefault((-1, -1, source.title), FileCitation(filename=source.title))
+                    found.setdefault((-1, -1, source.title), CitedFile(source.title))
                 continue
             start = characters[start_byte]
             end = max(start, characters[end_byte])
-            citation = URLCitation(start, end, source.title or source.uri, source.uri)
+            citation = CitedPage(start, end, source.title or source.uri, source.uri)
             found.setdefault((start, end, source.uri), citation)
         return list(found.values())
 

@@ -19,9 +19,9 @@ from gemproxy.providers.gemini.wire.answers import (
     merge_answers,
 )
 from gemproxy.translate.openai_chat__gemini.answer import to_openai
-from gemproxy.translate.openai_chat__gemini.calls import MAX_CALLS
 from gemproxy.translate.openai_chat__gemini.context import AnswerContext
 from gemproxy.translate.openai_chat__gemini.stream import MAX_EMPTY_EVENTS, ChatStreamTranslator
+from gemproxy.translate.shared.calls import MAX_CALLS
 from gemproxy.translate.shared.signatures import SignatureStore
 
 

@@ -11,8 +11,8 @@ from typing import Annotated, Literal
 import msgspec
 
 from gemproxy.api.openai.schema.decode_errors import malformed
-from gemproxy.api.openai.schema.decoding import DECODE_ERRORS, decode_json
 from gemproxy.api.openai.schema.messages import NonEmpty
+from gemproxy.core.decoding import DECODE_ERRORS, decode_json
 from gemproxy.core.errors import InvalidRequest
 
 #: Texts in one request: OpenAI's own limit.

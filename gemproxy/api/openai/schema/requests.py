@@ -13,10 +13,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from gemproxy.api.openai.schema.decode_errors import malformed
-from gemproxy.api.openai.schema.decoding import DECODE_ERRORS, decode_json
 from gemproxy.api.openai.schema.messages import Message, NonEmpty
 from gemproxy.api.openai.schema.tool_choice import FunctionName, ToolChoice, check_tool_choice
 from gemproxy.api.openai.schema.tool_result_matching import pair_results
+from gemproxy.core.decoding import DECODE_ERRORS, decode_json
 from gemproxy.core.errors import InvalidRequest
 from gemproxy.media_bypass import MIN_BYTES, ExtractedMedia, extract
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-from msgspec import UNSET
 
-from gemproxy.api.openai.schema.answers import ExtraContent, FunctionText, GoogleExtra, ToolCall
 from gemproxy.core.errors import MalformedUpstreamResponse, UnusableAnswer
 from gemproxy.providers.gemini.wire.answers import FunctionCall, PartialArg
-from gemproxy.translate.openai_chat__gemini.context import AnswerContext
 from gemproxy.translate.shared.signatures import (
     RememberedCall,
     SignatureStore,
@@ -25,36 +22,55 @@ from gemproxy.translate.shared.signatures import (
 MAX_CALLS = 1000
 
 
+class AnsweredCall(msgspec.Struct, frozen=True, gc=False):
+    """A function call of an answer, by the client's name of the function.
+
+    ``arguments`` is the text of a JSON object, ``index`` counts the calls of a choice.
+    """
+
+    index: int
+    id: str
+    name: str
+    arguments: str
+    signature: str | None
+
+
 class CallReader:
     """Reads the calls of one choice, in order.
 
     Each call gets the id that Gemini gave it or a fresh one from ``new_id``, and is remembered in
-    ``signatures`` under that id, its name and its arguments.
+    ``signatures`` under that id, its name and its arguments. ``names`` maps Gemini's names to the
+    client's where they differ; ``scrub`` shows whether an id or a signature has a secret in it.
 
-    Without ``context.parallel_tool_calls``, and for clients that speak the older ``functions``, all
-    calls after the first are dropped: the protocol cannot express them, and the first has the
-    signature.
+    With ``single`` all calls after the first are dropped: the client's request or protocol cannot
+    take them, and the first has the signature.
 
     Vertex AI can stream a call in pieces (a name with ``willContinue``, then ``partialArgs``, then
     an empty call as the end marker; recordings ``stream_toolcall_partialargs``). The Gemini API
     does not, but a gateway may. Such a call is collected and returned whole.
     """
 
-    __slots__ = ("_context", "_limit", "_new_id", "_open", "_signatures", "count")
+    __slots__ = ("_limit", "_names", "_new_id", "_open", "_scrub", "_signatures", "count")
 
     def __init__(
-        self, context: AnswerContext, new_id: Callable[[], str], signatures: SignatureStore
+        self,
+        names: Mapping[str, str],
+        scrub: Callable[[str], str],
+        new_id: Callable[[], str],
+        signatures: SignatureStore,
+        *,
+        single: bool,
     ) -> None:
         #: Calls returned so far.
         self.count = 0
-        self._context = context
+        self._names = names
+        self._scrub = scrub
         self._new_id = new_id
         self._signatures = signatures
-        one = context.legacy_functions or not context.parallel_tool_calls
-        self._limit = 1 if one else None
+        self._limit = 1 if single else None
         self._open: _StreamedCall | None = None
 
-    def read(self, call: FunctionCall, signature: str | None) -> list[ToolCall]:
+    def read(self, call: FunctionCall, signature: str | None) -> list[AnsweredCall]:
         """The calls that are complete with this part."""
         if call.name and not call.will_continue:
             return [*self.close(), *self._give(call.name, call.id, signature, _arguments(call))]
@@ -72,7 +88,7 @@ class CallReader:
         """Drop the call whose rest will not come."""
         self._open = None
 
-    def close(self) -> list[ToolCall]:
+    def close(self) -> list[AnsweredCall]:
         """The call without an end marker, if there is one."""
         call, self._open = self._open, None
         if call is None:
@@ -82,12 +98,12 @@ class CallReader:
 
     def _give(
         self, name: str, upstream_id: str | None, signature: str | None, arguments: str
-    ) -> list[ToolCall]:
+    ) -> list[AnsweredCall]:
         if self.count == self._limit:
             return []
         if self.count == MAX_CALLS:
             raise MalformedUpstreamResponse(f"more than {MAX_CALLS} function calls")
-        scrub = self._context.scrub
+        scrub = self._scrub
         if upstream_id and scrub(upstream_id) != upstream_id:
             # An id that contains a secret must reach neither the client nor the stored state.
             upstream_id = None
@@ -97,9 +113,7 @@ class CallReader:
         key = call_key(call_id, call_mark(name, arguments))
         self._signatures.remember(key, RememberedCall(signature, bool(upstream_id)))
         index, self.count = self.count, self.count + 1
-        function = FunctionText(self._context.tool_names.get(name, name), arguments)
-        extra = ExtraContent(GoogleExtra(signature)) if signature else UNSET
-        return [ToolCall(index=index, id=call_id, function=function, extra_content=extra)]
+        return [AnsweredCall(index, call_id, self._names.get(name, name), arguments, signature)]
 
 
 def _arguments(call: FunctionCall) -> str:
