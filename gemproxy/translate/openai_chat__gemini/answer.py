@@ -37,11 +37,16 @@ from gemproxy.translate.openai_chat__gemini.choice import (
     completion_id,
     require_answer,
 )
-from gemproxy.translate.openai_chat__gemini.context import MAX_HOPS, AnswerContext
+from gemproxy.translate.openai_chat__gemini.context import AnswerContext
 from gemproxy.translate.openai_chat__gemini.fast_path import PlainAnswer, plain_answer
 from gemproxy.translate.openai_chat__gemini.rendering import joined_audio
-from gemproxy.translate.openai_chat__gemini.request import TranslatedRequest, with_continuation
-from gemproxy.translate.shared.finish import CONTINUATION, UNSPECIFIED, FinishState
+from gemproxy.translate.openai_chat__gemini.request import TranslatedRequest
+from gemproxy.translate.shared.continuation import (
+    MAX_HOPS,
+    continuation_token,
+    hop_fault,
+    with_continuation,
+)
 from gemproxy.translate.shared.signatures import SignatureStore
 from gemproxy.translate.shared.usage import TokenUsage, service_tier
 
@@ -201,26 +206,6 @@ def _translated(
             choice_at(0).reader.block(answer.block, message)
     ordered = sorted(choices.items())
     return _completed(answers, context, created, new_id, ordered)
-
-
-def continuation_token(answer: GenerateContentResponse) -> str | None:
-    """The token that requests the rest of a long answer; ``None`` if this is the end of it."""
-    for candidate in answer.candidates or []:
-        if candidate.continuation_token and candidate.finish == CONTINUATION:
-            return candidate.continuation_token
-    return None
-
-
-def hop_fault(answer: GenerateContentResponse) -> str | None:
-    """Why a further hop of a long answer cannot be used; ``None`` if it can."""
-    if answer.block:
-        return None
-    candidates = answer.candidates or []
-    for candidate in candidates:
-        ending = FinishState(candidate.finish or UNSPECIFIED)
-        if not candidate.parts and not ending.is_clean:
-            return f"no content in a further hop, {ending.reason}"
-    return None if candidates else "no candidates in a further hop"
 
 
 class _Choice:

@@ -26,6 +26,7 @@ from gemproxy.translate.openai_chat__gemini.logprobs import token_logprobs
 from gemproxy.translate.openai_chat__gemini.model_images import remember_image
 from gemproxy.translate.shared.calls import AnsweredCall, CallReader
 from gemproxy.translate.shared.citations import Citations, CitedFile
+from gemproxy.translate.shared.code_blocks import executable_code, execution_result
 from gemproxy.translate.shared.finish import CONTINUATION, UNSPECIFIED, FinishState
 from gemproxy.translate.shared.signatures import SignatureStore
 
@@ -207,9 +208,9 @@ class ChoiceReader:
     def _read_rare_part(self, part: Part, increment: ChoiceDelta) -> str:
         """Read media, or code, which becomes text."""
         if part.executable_code is not None:
-            return rendering.executable_code(part.executable_code)
+            return executable_code(part.executable_code)
         if part.code_execution_result is not None:
-            return rendering.execution_result(part.code_execution_result)
+            return execution_result(part.code_execution_result)
         if part.audio_transcription is not None:
             return part.audio_transcription.text or ""
         blob = part.inline_data

@@ -6,9 +6,6 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-#: A Gemini 4 answer of 1,048,576 tokens comes in 32 unary hops.
-MAX_HOPS = 40
-
 
 class AnswerContext(msgspec.Struct, frozen=True, gc=False):
     """Made once with the translated request, used by every answer to it."""

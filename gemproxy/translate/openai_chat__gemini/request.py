@@ -6,7 +6,7 @@ It is done once for a client's request; the result is sent with every key that i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 import msgspec
@@ -15,12 +15,9 @@ from gemproxy.api.openai.schema.messages import DeveloperMessage, SystemMessage
 from gemproxy.api.openai.schema.requests import ChatCompletionRequest, LargeChatCompletionRequest
 from gemproxy.buffer_list import BufferList
 from gemproxy.core.errors import InvalidRequest
-from gemproxy.media_bypass import NOTHING, ExtractedMedia
+from gemproxy.media_bypass import NOTHING
 from gemproxy.providers.gemini.capabilities import family_of
 from gemproxy.providers.gemini.wire.requests import (
-    Blob,
-    Content,
-    FileData,
     GenerateContentRequest,
     encode_generate_content,
 )
@@ -36,7 +33,12 @@ from gemproxy.translate.openai_chat__gemini.google_options import (
 from gemproxy.translate.openai_chat__gemini.messages import Replay, translate_messages
 from gemproxy.translate.openai_chat__gemini.thinking import thinking_config
 from gemproxy.translate.openai_chat__gemini.tools import location_hint, translate_tools
-from gemproxy.translate.shared.media import is_project_file
+from gemproxy.translate.shared.prompt_size import (
+    CHARACTERS_PER_TOKEN,
+    estimated_tokens,
+    media_in,
+    names_files,
+)
 from gemproxy.translate.shared.schema_budget import SchemaBudget
 from gemproxy.translate.shared.signatures import SignatureStore
 
@@ -51,9 +53,6 @@ _SERVICE_TIERS = {
 _NO_NAMES: Mapping[str, str] = MappingProxyType({})
 
 _SIGNATURE = b'"thoughtSignature"'
-_CHARACTERS_PER_TOKEN = 4
-#: Tokens of an image for third-generation models; other media is not estimated.
-_TOKENS_PER_MEDIUM = 1100
 
 
 class TranslatedRequest(msgspec.Struct, frozen=True, gc=False):
@@ -97,7 +96,7 @@ def to_gemini(
         return TranslatedRequest(
             body=body,
             context=_answer_context(request, _NO_NAMES, scrub),
-            estimated_tokens=len(body) // _CHARACTERS_PER_TOKEN,
+            estimated_tokens=len(body) // CHARACTERS_PER_TOKEN,
             names_resources=False,
             signed=False,
             stream=request.stream is True,
@@ -132,24 +131,15 @@ def to_gemini(
     )
     text = encode_generate_content(native)
     body = aside.restore(text)
-    media = _media(conversation.contents)
+    media = media_in(conversation.contents)
     return TranslatedRequest(
         body=body,
         context=_answer_context(request, tools.names.changed, scrub),
-        estimated_tokens=_estimated_tokens(body, media, aside),
-        names_resources=cached is not None or (bool(media) and _names_files(media)),
+        estimated_tokens=estimated_tokens(body, media, aside),
+        names_resources=cached is not None or (bool(media) and names_files(media)),
         signed=_SIGNATURE in text,
         stream=request.stream is True,
     )
-
-
-def with_continuation(body: bytes | BufferList, token: str) -> bytes:
-    """The translated ``body``, asking for what follows after ``token``.
-
-    Gemini 4 returns a long answer in hops: the same request plus the token of the previous hop gets
-    the next one. ``body`` is always that of the first request.
-    """
-    return b'%b,"continuationToken":%b}' % (bytes(body)[:-1], msgspec.json.encode(token))
 
 
 def _refuse_instructions(request: ChatCompletionRequest, path: str) -> None:
@@ -176,29 +166,3 @@ def _answer_context(
         logprobs=request.logprobs is True,
         scrub=scrub,
     )
-
-
-def _media(contents: Sequence[Content]) -> list[Blob | FileData]:
-    found: list[Blob | FileData] = []
-    for content in contents:
-        for part in content.parts:
-            if part.text is not None:
-                continue
-            if medium := part.inline_data or part.file_data:
-                found.append(medium)
-            elif part.function_response is not None and part.function_response.parts:
-                found += [inner.inline_data for inner in part.function_response.parts]
-    return found
-
-
-def _names_files(media: Sequence[Blob | FileData]) -> bool:
-    return any(isinstance(each, FileData) and is_project_file(each.file_uri) for each in media)
-
-
-def _estimated_tokens(
-    body: bytes | BufferList, media: Sequence[Blob | FileData], aside: ExtractedMedia
-) -> int:
-    if not media:
-        return len(body) // _CHARACTERS_PER_TOKEN
-    inline = sum(aside.size(medium.data) for medium in media if isinstance(medium, Blob))
-    return (len(body) - inline) // _CHARACTERS_PER_TOKEN + len(media) * _TOKENS_PER_MEDIUM

@@ -44,8 +44,8 @@ from gemproxy.translate.openai_chat__gemini.choice import (
     completion_id,
     require_answer,
 )
-from gemproxy.translate.openai_chat__gemini.context import MAX_HOPS, AnswerContext
-from gemproxy.translate.openai_chat__gemini.request import with_continuation
+from gemproxy.translate.openai_chat__gemini.context import AnswerContext
+from gemproxy.translate.shared.continuation import MAX_HOPS, with_continuation
 from gemproxy.translate.shared.signatures import SignatureStore
 from gemproxy.translate.shared.usage import TokenUsage, service_tier
 

@@ -8,8 +8,9 @@ from fakes.openai_errors import seen
 
 from gemproxy.core.errors import UnusableAnswer, UpstreamRejected
 from gemproxy.providers.gemini.wire.answers import decode_answer
-from gemproxy.translate.openai_chat__gemini.answer import continuation_token, to_openai
+from gemproxy.translate.openai_chat__gemini.answer import to_openai
 from gemproxy.translate.openai_chat__gemini.context import AnswerContext
+from gemproxy.translate.shared.continuation import continuation_token
 from gemproxy.translate.shared.signatures import (
     RememberedCall,
     SignatureStore,

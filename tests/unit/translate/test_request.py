@@ -9,8 +9,8 @@ from gemproxy.api.openai.schema.requests import decode_chat_completion
 from gemproxy.core.errors import InvalidRequest, ModelNotFound
 from gemproxy.translate.openai_chat__gemini.request import (
     to_gemini,
-    with_continuation,
 )
+from gemproxy.translate.shared.continuation import with_continuation
 from gemproxy.translate.shared.model_names import normalize_model
 from gemproxy.translate.shared.signatures import SignatureStore
 
