@@ -22,7 +22,7 @@ from gemproxy.core.context import RequestContext
 from gemproxy.core.interfaces import ErrorEncoder
 from gemproxy.core.retry import Revision
 from gemproxy.pool.outcome import Outcome
-from gemproxy.providers.base import Operation
+from gemproxy.providers.base import NativeCall, Operation
 from gemproxy.translate.shared.usage import TokenUsage
 
 
@@ -129,7 +129,7 @@ class Job(Protocol):
     """A translated request that can be sent to a provider with any key."""
 
     @property
-    def operation(self) -> Operation:
+    def operation(self) -> Operation | NativeCall:
         """The operation of the provider."""
 
     @property

@@ -102,6 +102,8 @@ class _Delivery(Struct):
     revised: bool = False
     #: Whether the upstream began to answer the present attempt with a stream.
     answered: bool = False
+    #: The body of the error that the upstream answered the present attempt with.
+    error_body: bytes = b""
     #: Set at the first success: one of the two converts the answer to the client's dialect.
     whole: WholeAnswer | None = None
     relay: StreamRelay | None = None
@@ -328,9 +330,10 @@ class Dispatcher:
         context.attempts.append(
             Attempt(key_id, lease.key.name, now, lease=lease, skipped_keys=skipped_keys)
         )
-        if len(context.attempts) > 1:  # Else both have these values.
+        if len(context.attempts) > 1:  # Else they have these values.
             context.refused = None
             delivery.answered = False
+            delivery.error_body = b""
         if self._events is not None:
             self._events.attempt_started(context)
         return lease
@@ -343,7 +346,7 @@ class Dispatcher:
         try:
             response = await self._send(delivery, lease)
             if response.status != 200:
-                outcome = await self._classify(delivery.job, response)
+                outcome = await self._classify(delivery, response)
             elif delivery.job.stream:
                 outcome = await self._serve_stream(delivery, lease, response)
             else:
@@ -351,6 +354,7 @@ class Dispatcher:
         except UpstreamFailed as failure:
             outcome = classify_failure(failure)
         except ErrorInAnswer as error:
+            delivery.error_body = error.payload
             outcome = self._provider.classify_error(error.payload, now=self._wall())
         except (StreamIncomplete, UnusableAnswer) as answer:
             page = None if response is None else self._provider.classify_page(response.headers)
@@ -381,13 +385,14 @@ class Dispatcher:
             )
         )
 
-    async def _classify(self, job: Job, response: UpstreamResponse) -> Outcome:
+    async def _classify(self, delivery: _Delivery, response: UpstreamResponse) -> Outcome:
+        delivery.error_body = await response.read(MAX_ERROR_BYTES)
         return self._provider.classify(
             response.status,
             response.headers,
-            await response.read(MAX_ERROR_BYTES),
+            delivery.error_body,
             now=self._wall(),
-            names_resources=job.names_resources,
+            names_resources=delivery.job.names_resources,
         )
 
     # -- translate back, write -------------------------------------------------------------------
@@ -410,7 +415,7 @@ class Dispatcher:
             delivery.begin_step(following, now)
             response = await self._send(delivery, lease)
             if response.status != 200:
-                return await self._classify(delivery.job, response)
+                return await self._classify(delivery, response)
         # A large answer object refers to the body.
         del body
         if not answer.is_large:
@@ -455,7 +460,7 @@ class Dispatcher:
                 relay.close_step()
                 response = await self._send(delivery, lease)
                 if response.status != 200:
-                    return await self._classify(delivery.job, response)
+                    return await self._classify(delivery, response)
                 relay.begin_step()
             relay.finish()
         finally:
@@ -465,8 +470,9 @@ class Dispatcher:
     def _relay(self, delivery: _Delivery) -> StreamRelay:
         context = delivery.context
         answer = delivery.job.streamed_answer(int(context.started + context.epoch_offset))
+        decoder = partial(self._provider.read_stream, delivery.job.operation)
         return StreamRelay(
-            answer, self._provider, context, delivery.writer, self._seconds, self._committed
+            answer, decoder, context, delivery.writer, self._seconds, self._committed
         )
 
     async def _from_thread(self, make: Callable[[], _T]) -> _T:
@@ -493,7 +499,7 @@ class Dispatcher:
 
     def _break_off(self, delivery: _Delivery, outcome: Outcome) -> None:
         """End a stream that had begun with an error event."""
-        error = _error_for(outcome, delivery.job)
+        error = _error_for(outcome, delivery)
         if outcome.verdict is Verdict.NETWORK and outcome.reason in _JUST_STOPPED:
             error = StreamIncomplete("The upstream ended the stream before it was complete.")
         delivery.writer.write_error(error)
@@ -514,7 +520,7 @@ class Dispatcher:
         """The client's error for the last outcome, when there is no further attempt."""
         if outcome.verdict in _ANSWERED_BY_THE_POOL:
             return self._pool.unavailable(delivery.job.model, self._seconds(), outcome)
-        return _error_for(outcome, delivery.job)
+        return _error_for(outcome, delivery)
 
     def _advise(self, model: str, error: UpstreamUnavailable) -> None:
         """Set ``retry_after`` to at least the time until the model's breaker allows a trial."""
@@ -561,11 +567,12 @@ def _note_broken_off(context: RequestContext, outcome: Outcome) -> None:
         context.attempts[-1].outcome = replace(outcome, verdict=Verdict.BROKEN_OFF)
 
 
-def _error_for(outcome: Outcome, job: Job) -> ProxyError:
+def _error_for(outcome: Outcome, delivery: _Delivery) -> ProxyError:
     """The client's error for ``outcome``, with the name of the field in the client's dialect."""
     error = error_for(outcome)
+    error.upstream_body = delivery.error_body
     if error.param == PROMPT:
-        error.param = job.prompt_param
+        error.param = delivery.job.prompt_param
     return error
 
 

@@ -217,6 +217,8 @@ class ProxyError(GemproxyError):
     """
 
     kind = "server_error"
+    #: The body of the provider's error that this one repeats, for clients of its own dialect.
+    upstream_body = b""
 
     def __init__(
         self,

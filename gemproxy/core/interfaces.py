@@ -27,6 +27,8 @@ class UpstreamRequest(Struct, frozen=True):
     body: bytes | BufferList | None = None
     #: Monotonic time at which the client's request times out.
     deadline: float = float("inf")
+    #: Further lines of the head, each with its line end.
+    headers: bytes = b""
 
 
 class UpstreamResponse(Protocol):
@@ -137,13 +139,18 @@ class EncodedError(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ErrorEncoder:
-    """Encodes errors in one dialect.
+    """Encodes errors in one dialect, and says what its streams look like apart from their events.
 
-    ``answer`` makes a whole answer, ``event`` the last event of a stream that had begun.
+    ``answer`` makes a whole answer, ``event`` the last event of a stream that had begun. If that is
+    empty, the dialect has no such event, and the connection is closed before the stream's end.
     """
 
     answer: Callable[[ProxyError], EncodedError]
     event: Callable[[ProxyError], bytes]
+    #: Sent while a stream is silent. Empty: nothing, nor the head before the first event.
+    heartbeat: bytes = b": heartbeat\n\n"
+    #: The media type of a stream.
+    media_type: bytes = b"text/event-stream; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,27 +15,28 @@ from gemproxy.core.context import RequestContext
 from gemproxy.core.errors import StreamIncomplete, UnusableAnswer
 from gemproxy.core.interfaces import ReplyWriter
 from gemproxy.core.retry import unusable
-from gemproxy.providers.base import Provider
+from gemproxy.providers.base import StreamDecoder
 
 
 class StreamRelay:
     """Upstream bytes in, client events out; the first event with content commits.
 
-    ``committed`` is called at that moment. ``seconds`` gives monotonic time.
+    ``new_decoder`` makes a decoder for each body. ``committed`` is called when the relay commits.
+    ``seconds`` gives monotonic time.
     """
 
     def __init__(
         self,
         answer: StreamedAnswer,
-        provider: Provider,
+        new_decoder: Callable[[], StreamDecoder],
         context: RequestContext,
         writer: ReplyWriter,
         seconds: Callable[[], float],
         committed: Callable[[RequestContext], None],
     ) -> None:
         self.answer = answer
-        self._provider = provider
-        self._decoder = provider.read_stream()
+        self._new_decoder = new_decoder
+        self._decoder = new_decoder()
         self._context = context
         self._writer = writer
         self._seconds = seconds
@@ -53,7 +54,7 @@ class StreamRelay:
     def begin_step(self) -> None:
         """Expect the body of the next step, for the first time or after a failed attempt at it."""
         self.answer.resume(again=self._resumed)
-        self._decoder = self._provider.read_stream()
+        self._decoder = self._new_decoder()
         self._resumed = True
         self.flowing = False
 
@@ -72,7 +73,7 @@ class StreamRelay:
             self._translate(self._decoder.close())
         except UnusableAnswer as rest:
             raise StreamIncomplete("The upstream stopped within an event.") from rest
-        self._decoder = self._provider.read_stream()
+        self._decoder = self._new_decoder()
 
     def finish(self) -> None:
         """Write the last events. Raises if the stream is incomplete or empty."""

@@ -26,13 +26,8 @@ _STATUS_LINES = {
     status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode("ascii"))
     for status in HTTPStatus
 }
-_STREAM = (
-    b"Content-Type: text/event-stream; charset=utf-8\r\n"
-    b"Cache-Control: no-cache\r\n"
-    b"X-Accel-Buffering: no\r\n"
-)
+_STREAM = b"Content-Type: %b\r\nCache-Control: no-cache\r\nX-Accel-Buffering: no\r\n"
 _CHUNKED = b"Transfer-Encoding: chunked\r\n"
-_HEARTBEAT = b": heartbeat\n\n"
 
 
 class DateHeader:
@@ -97,10 +92,10 @@ class RequestWriter:
     """Writes the answer to one request; implements the core's ``ReplyWriter``.
 
     Every event of a stream passes :meth:`write`. ``headers`` are further :func:`lines` of every
-    answer. After ``heartbeat`` seconds of silence a stream gets a comment (0: never); after
-    ``headers_after`` seconds without an event it gets its head and a comment (``None``: never).
-    ``errors`` encodes errors, and ``scrub`` removes secrets from their bodies. Comments never split
-    an event, because only whole events are written.
+    answer. After ``heartbeat`` seconds of silence a stream gets its dialect's heartbeat (0: never);
+    after ``headers_after`` seconds without an event it gets its head and a heartbeat (``None``:
+    never). ``errors`` encodes errors, and ``scrub`` removes secrets from their bodies. Heartbeats
+    never split an event, because only whole events are written.
 
     ``opened`` tells whether the head is written, ``started`` whether anything of the answer is.
     """
@@ -120,10 +115,10 @@ class RequestWriter:
         self._request = request
         self._context = context
         self._headers = headers
-        self._heartbeat = heartbeat
+        self._heartbeat = heartbeat if errors.heartbeat else 0.0
         self._errors = errors
         self._scrub = scrub
-        self._headers_after = headers_after
+        self._headers_after = headers_after if errors.heartbeat else None
         self._opens_at = 0.0
         self._flow: Flow | None = None
         self._paused = False
@@ -135,6 +130,8 @@ class RequestWriter:
         self.started = False
         self.opened = False
         self._streaming = False
+        #: Whether the stream ends without its last chunk, so that the client notices.
+        self._is_cut_off = False
         #: Whether this client may see the key's name.
         self.tells_key = False
 
@@ -192,7 +189,11 @@ class RequestWriter:
 
     def write_error(self, error: ProxyError) -> None:
         """See :class:`gemproxy.core.interfaces.ReplyWriter`."""
-        self.write(self._scrub(self._errors.event(error)))
+        event = self._errors.event(error)
+        if event:
+            self.write(self._scrub(event))
+        else:
+            self._is_cut_off = True
 
     def await_stream(self) -> None:
         """See :class:`gemproxy.core.interfaces.ReplyWriter`."""
@@ -215,7 +216,7 @@ class RequestWriter:
         """Send the head before there is any event."""
         self._open()
         if self._heartbeat:
-            self.write(_HEARTBEAT)
+            self.write(self._errors.heartbeat)
         elif not self._request._disconnected:
             send(self._request.channel.transport, self._pending)
             self._pending = b""
@@ -228,7 +229,8 @@ class RequestWriter:
         if not self._chunked:
             request.channel.persistent = False
         now = self._reactor.seconds()
-        headers = _STREAM + self.headers(now) + (_CHUNKED if self._chunked else b"")
+        head = _STREAM % self._errors.media_type
+        headers = head + self.headers(now) + (_CHUNKED if self._chunked else b"")
         self._pending = _head(request, 200, headers, now)
         request.registerProducer(self, True)
         self._written_at = now
@@ -258,7 +260,9 @@ class RequestWriter:
         if request._disconnected:
             return
         request.unregisterProducer()
-        if self._chunked:
+        if self._is_cut_off:
+            request.channel.persistent = False
+        elif self._chunked:
             send(request.channel.transport, b"0\r\n\r\n")
         request.end()
 
@@ -303,7 +307,7 @@ class RequestWriter:
         if self._request._disconnected:
             self.close()
         elif self.opened:
-            self.write(_HEARTBEAT)
+            self.write(self._errors.heartbeat)
         else:
             self._open_silent()
 

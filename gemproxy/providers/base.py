@@ -9,6 +9,7 @@ once, into exactly what its reader needs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Protocol
 
@@ -35,8 +36,27 @@ class Operation(Enum):
     __hash__ = object.__hash__
 
 
+# No Struct: ``isinstance`` is slow with a class that has a metaclass, and each request needs it.
+@dataclass(frozen=True, slots=True)
+class NativeCall:
+    """A call that a client wrote in the provider's own form; it is sent as it came.
+
+    ``path`` has the query and no credential. ``headers`` are further lines of the request's head,
+    each with its line end. ``array`` tells that a stream comes as one JSON array in pieces, and not
+    as server-sent events.
+    """
+
+    method: bytes
+    path: bytes
+    headers: bytes = b""
+    array: bool = False
+
+
 class StreamDecoder(Protocol):
-    """Cuts the body of a stream into the payloads of its events."""
+    """Cuts the body of a stream into the payloads of its events.
+
+    For a :class:`NativeCall` they are the events as they came, together the whole body.
+    """
 
     def receive(self, data: bytes) -> list[bytes]:
         """The payloads that ``data`` completes. Raises :class:`UnusableAnswer`."""
@@ -69,7 +89,7 @@ class Provider(Protocol):
 
     def prepare(
         self,
-        operation: Operation,
+        operation: Operation | NativeCall,
         model: str,
         body: bytes | BufferList,
         key: Secret,
@@ -77,8 +97,8 @@ class Provider(Protocol):
     ) -> UpstreamRequest:
         """Return the request for ``operation`` of ``model``; ``body`` is encoded already."""
 
-    def read_stream(self) -> StreamDecoder:
-        """Return a decoder for one stream."""
+    def read_stream(self, operation: Operation | NativeCall) -> StreamDecoder:
+        """Return a decoder for one stream, the answer to ``operation``."""
 
     def classify(
         self,

@@ -64,9 +64,10 @@ class UpstreamClient:
     def send(self, request: UpstreamRequest, limits: Limits) -> Deferred[PooledResponse]:
         """POST ``request`` over the prepared path; wait for status and headers of the response."""
         body = request.body or b""
-        head = b"%b%b\r\nContent-Length: %d\r\n\r\n" % (
+        head = b"%b%b\r\n%bContent-Length: %d\r\n\r\n" % (
             self._heads.get(request.path) or self._make_head(request.path),
             request.key.reveal().encode("ascii"),
+            request.headers,
             len(body),
         )
         return self._exchange(head, body, limits, request.deadline).send()

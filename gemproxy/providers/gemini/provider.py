@@ -9,13 +9,14 @@ from urllib.parse import quote
 from gemproxy.buffer_list import BufferList
 from gemproxy.core.interfaces import UpstreamRequest
 from gemproxy.pool.outcome import Outcome
-from gemproxy.providers.base import ModelPage, Operation, StreamDecoder
+from gemproxy.providers.base import ModelPage, NativeCall, Operation, StreamDecoder
 from gemproxy.providers.gemini.classify import (
     classify_error_event,
     classify_page,
     classify_response,
 )
 from gemproxy.providers.gemini.wire.models import decode_models
+from gemproxy.providers.gemini.wire.raw_stream import RawArrayDecoder, RawEventDecoder
 from gemproxy.providers.gemini.wire.sse import EventStreamDecoder
 from gemproxy.secret import Secret
 
@@ -39,18 +40,24 @@ class GeminiProvider:
 
     def prepare(
         self,
-        operation: Operation,
+        operation: Operation | NativeCall,
         model: str,
         body: bytes | BufferList,
         key: Secret,
         deadline: float,
     ) -> UpstreamRequest:
         """See :meth:`gemproxy.providers.base.Provider.prepare`."""
+        if isinstance(operation, NativeCall):
+            return UpstreamRequest(
+                operation.method, operation.path, key, body, deadline, operation.headers
+            )
         path = self._paths.get((operation, model)) or self._remember_path(operation, model)
         return UpstreamRequest(b"POST", path, key, body, deadline)
 
-    def read_stream(self) -> StreamDecoder:
+    def read_stream(self, operation: Operation | NativeCall) -> StreamDecoder:
         """See :meth:`gemproxy.providers.base.Provider.read_stream`."""
+        if isinstance(operation, NativeCall):
+            return RawArrayDecoder() if operation.array else RawEventDecoder()
         return EventStreamDecoder()
 
     def classify(

@@ -11,7 +11,8 @@ from twisted.web.resource import Resource
 from gemproxy.api.openai.errors import OPENAI_ERRORS
 from gemproxy.buffer_list import BufferList
 from gemproxy.core.context import Attempt, RequestContext
-from gemproxy.core.errors import Draining
+from gemproxy.core.errors import Draining, StreamIncomplete
+from gemproxy.core.interfaces import ErrorEncoder
 from gemproxy.http.large_answers import LARGE, PIECE
 from gemproxy.http.response_writer import RequestWriter
 from gemproxy.http.site import SLACK_SECONDS, ProxySite
@@ -34,8 +35,15 @@ class Stage:
     """A writer whose client sits on a transport in memory."""
 
     def __init__(
-        self, heartbeat=15.0, version=b"HTTP/1.1", headers_after=None, clock=None, site=None
+        self,
+        heartbeat=15.0,
+        version=b"HTTP/1.1",
+        headers_after=None,
+        clock=None,
+        site=None,
+        errors=OPENAI_ERRORS,
     ):
+        self.errors = errors
         self.clock = clock or Clock()
         if clock is None:
             self.clock.advance(1_790_000_000)
@@ -57,7 +65,7 @@ class Stage:
             self.context,
             b"",
             self.heartbeat,
-            OPENAI_ERRORS,
+            self.errors,
             headers_after=self.headers_after,
         )
 
@@ -164,6 +172,24 @@ def test_no_heart_beats_where_none_is_wanted():
     stage.writer.write(b"data: 1\n\n")
     stage.clock.advance(50)
     assert b"heartbeat" not in stage.sent
+
+
+def test_a_stream_that_can_say_nothing_between_its_events_is_silent_and_cut_off():
+    answer = OPENAI_ERRORS.answer
+    array = ErrorEncoder(answer, lambda _: b"", heartbeat=b"", media_type=b"application/json")
+    stage = Stage(heartbeat=15.0, headers_after=20.0, errors=array)
+    stage.writer.await_stream()
+    stage.clock.advance(30)
+    assert stage.sent == b""
+    stage.writer.begin_stream()
+    stage.writer.write(b"[{}")
+    stage.clock.advance(30)
+    assert b"\r\nContent-Type: application/json\r\n" in stage.sent
+    assert stage.body == b"3\r\n[{}\r\n"
+    stage.writer.write_error(StreamIncomplete("It ended early."))
+    stage.writer.finish()
+    assert stage.body == b"3\r\n[{}\r\n"
+    assert stage.transport.disconnecting
 
 
 def test_a_client_that_reads_slowly_holds_the_upstream_back():

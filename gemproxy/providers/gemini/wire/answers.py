@@ -460,6 +460,11 @@ _BLOCK_REASONS: dict[int, str | None] = {
 }
 
 
+def finish_reason_of(reason: str | int) -> str:
+    """The finish reason by its name."""
+    return _FINISH_REASONS.get(reason, str(reason)) if isinstance(reason, int) else reason
+
+
 class _NamedContent(msgspec.Struct, frozen=True, gc=False):
     #: The names of the fields of each part.
     parts: list[dict[str, msgspec.Raw]] | None = None
