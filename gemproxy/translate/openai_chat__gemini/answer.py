@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import reduce
 from operator import attrgetter
 
 import msgspec
@@ -19,15 +18,12 @@ from gemproxy.api.openai.schema.answers import (
     annotated,
     encode_completion,
 )
-from gemproxy.core.errors import ErrorInAnswer, MalformedUpstreamResponse, UnusableAnswer
+from gemproxy.core.errors import MalformedUpstreamResponse, UnusableAnswer
 from gemproxy.media_bypass import NOTHING
 from gemproxy.providers.gemini.wire.answers import (
-    NO_ERROR,
     Candidate,
     GenerateContentResponse,
     LargeGenerateContentResponse,
-    UsageMetadata,
-    decode_answer,
     with_media,
 )
 from gemproxy.translate.openai_chat__gemini.choice import (
@@ -41,17 +37,11 @@ from gemproxy.translate.openai_chat__gemini.context import AnswerContext
 from gemproxy.translate.openai_chat__gemini.fast_path import PlainAnswer, plain_answer
 from gemproxy.translate.openai_chat__gemini.rendering import joined_audio
 from gemproxy.translate.openai_chat__gemini.request import TranslatedRequest
-from gemproxy.translate.shared.continuation import (
-    MAX_HOPS,
-    continuation_token,
-    hop_fault,
-    with_continuation,
-)
+from gemproxy.translate.shared.continuation import HopReader, usage_of
 from gemproxy.translate.shared.signatures import SignatureStore
 from gemproxy.translate.shared.usage import TokenUsage, service_tier
 
 _BLOCKED, _EMPTY = attrgetter("is_blocked"), attrgetter("is_empty")
-LARGE_ANSWER_BYTES = 1024 * 1024
 _RESPONSE_ID = attrgetter("response_id")
 
 
@@ -71,7 +61,7 @@ class CompletedAnswer(msgspec.Struct, frozen=True, gc=False):
     response_id: str | None
 
 
-class WholeChat:
+class WholeChat(HopReader):
     """Reads the hops of one answer and makes a chat completion from them.
 
     See :class:`gemproxy.api.base.WholeAnswer`. ``created`` is in epoch seconds, ``new_id`` returns
@@ -85,42 +75,22 @@ class WholeChat:
         new_id: Callable[[], str],
         signatures: SignatureStore,
     ) -> None:
-        self._translated = translated
+        super().__init__(translated.body)
+        self._context = translated.context
         self._created = created
         self._new_id = new_id
         self._signatures = signatures
-        self._hops: list[GenerateContentResponse] = []
-        self._size = 0
-        #: Whether it has to be encoded in a thread: log probabilities are millions of small
-        #: objects, which take seconds. No property, because that is a call for each request.
-        self.is_large = False
-
-    def receive(self, body: bytes) -> bytes | None:
-        """Read a hop. Return the body of the request for the next one, if there is one."""
-        answer = decode_answer(body)
-        if answer.error is not NO_ERROR and answer.is_error:
-            raise ErrorInAnswer(body)
-        hops = self._hops
-        if hops and (fault := hop_fault(answer)) is not None:
-            raise UnusableAnswer(fault)
-        hops.append(answer)
-        self._size += len(body)
-        self.is_large = self._size > LARGE_ANSWER_BYTES
-        token = continuation_token(answer)
-        if not token or len(hops) == MAX_HOPS:
-            return None
-        return with_continuation(self._translated.body, token)
 
     def encode(self) -> CompletedAnswer:
         """Encode the chat completion and drop the hops. Thread-safe."""
         completed = to_openai(
-            self._hops,
-            self._translated.context,
+            self.hops,
+            self._context,
             created=self._created,
             new_id=self._new_id,
             signatures=self._signatures,
         )
-        self._hops.clear()
+        self.hops.clear()
         return completed
 
 
@@ -273,10 +243,7 @@ def _completed(
         raise (UnusableAnswer if choices else MalformedUpstreamResponse)(fault)
     response_id = next(filter(None, map(_RESPONSE_ID, answers)), None)
     identity = completion_id(response_id, new_id)
-    counted = [each.usage_metadata for each in answers if each.usage_metadata is not None]
-    usage = reduce(
-        TokenUsage.continued_by, map(TokenUsage.from_gemini, counted or [UsageMetadata()])
-    )
+    usage = usage_of(answers)
     legacy = context.legacy_functions
     completion = ChatCompletion(
         id=identity,

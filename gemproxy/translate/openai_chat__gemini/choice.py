@@ -25,9 +25,10 @@ from gemproxy.translate.openai_chat__gemini.context import AnswerContext
 from gemproxy.translate.openai_chat__gemini.logprobs import token_logprobs
 from gemproxy.translate.openai_chat__gemini.model_images import remember_image
 from gemproxy.translate.shared.calls import AnsweredCall, CallReader
+from gemproxy.translate.shared.candidate import CandidateState
 from gemproxy.translate.shared.citations import Citations, CitedFile
 from gemproxy.translate.shared.code_blocks import executable_code, execution_result
-from gemproxy.translate.shared.finish import CONTINUATION, UNSPECIFIED, FinishState
+from gemproxy.translate.shared.finish import FinishState
 from gemproxy.translate.shared.signatures import SignatureStore
 
 
@@ -59,7 +60,7 @@ class ChoiceDelta(msgspec.Struct):
 _IS_ANSWER = attrgetter("is_answer")
 
 
-class ChoiceReader:
+class ChoiceReader(CandidateState):
     """The state of one choice. ``new_id`` gives new ids for calls."""
 
     __slots__ = (
@@ -69,9 +70,6 @@ class ChoiceReader:
         "_context",
         "_images",
         "_signatures",
-        "_token",
-        "ending",
-        "has_content",
     )
 
     def __init__(
@@ -81,6 +79,7 @@ class ChoiceReader:
         signatures: SignatureStore,
         aside: ExtractedMedia = NOTHING,
     ) -> None:
+        super().__init__()
         self._context = context
         single = context.legacy_functions or not context.parallel_tool_calls
         self._calls = CallReader(
@@ -90,11 +89,6 @@ class ChoiceReader:
         self._aside = aside
         self._citations = Citations()
         self._images = 0
-        self._token: str | None = None
-        #: The finish reason so far; the last one counts.
-        self.ending: FinishState | None = None
-        #: Whether there was text, a call or media. Thoughts do not count.
-        self.has_content = False
 
     def read(self, candidate: Candidate) -> ChoiceDelta:
         """Read one candidate: a whole one, or one of a chunk."""
@@ -104,8 +98,7 @@ class ChoiceReader:
         if self._context.logprobs:
             increment.logprobs = token_logprobs(candidate.logprobs_result)
         self._citations.read(candidate)
-        self._token = candidate.continuation_token or self._token
-        self._note_finish(candidate)
+        self.note_finish(candidate)
         self._note_content(increment)
         return increment
 
@@ -117,22 +110,16 @@ class ChoiceReader:
         self._citations.text(text, continues=True)
         self.has_content = True
 
-    def block(self, reason: str, message: str | None) -> None:
-        """The prompt was blocked."""
-        self.ending = FinishState(reason, message, of_prompt=True)
-
     def restart(self) -> None:
         """The next hop of a long answer begins: reset finish reason and offsets."""
-        self.ending = None
-        self._token = None
+        super().restart()
         self._calls.drop_incomplete()
         self._citations.restart()
 
     def cut_off(self) -> None:
         """The rest of a long answer will not come."""
+        super().cut_off()
         self._calls.drop_incomplete()
-        if self.ending is None or not self.ending.is_clean:
-            self.ending = FinishState(CONTINUATION)
 
     def close(self) -> list[ToolCall]:
         """The calls that were held back. Nothing is read after this."""
@@ -140,27 +127,6 @@ class ChoiceReader:
         if calls:
             self.has_content = True
         return list(map(_tool_call, calls))
-
-    @property
-    def is_answer(self) -> bool:
-        """Whether this can be returned as an answer, even an empty one."""
-        return self.has_content or (self.ending is not None and self.ending.is_clean)
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether the model stopped normally without any content."""
-        return not self.has_content and self.ending is not None and self.ending.reason == "STOP"
-
-    @property
-    def is_blocked(self) -> bool:
-        """Whether Google withheld this answer or the rest of it."""
-        return self.ending is not None and self.ending.is_block
-
-    @property
-    def continuation(self) -> str | None:
-        """The token that requests the next hop, if the answer goes on."""
-        going_on = self.ending is not None and self.ending.reason == CONTINUATION
-        return self._token if going_on else None
 
     @property
     def finish_reason(self) -> str:
@@ -183,11 +149,6 @@ class ChoiceReader:
             else URLCitation(cited.start, cited.end, cited.title, cited.url)
             for cited in self._citations.resolve()
         ]
-
-    def reject(self) -> None:
-        """Raise :exc:`UpstreamRejected` if the finish reason blames the request."""
-        if self.ending is not None and not self.has_content:
-            self.ending.reject()
 
     def _read_part(self, part: Part, increment: ChoiceDelta, *, continues: bool) -> None:
         if part.function_call is not None:
@@ -228,11 +189,6 @@ class ChoiceReader:
     def _remember(self, image: Blob, signature: str | None) -> None:
         if signature and image.data and self._context.scrub(signature) == signature:
             remember_image(image.data, signature, self._signatures, self._aside)
-
-    def _note_finish(self, candidate: Candidate) -> None:
-        reason = candidate.finish
-        if reason is not None and (reason != UNSPECIFIED or self.ending is None):
-            self.ending = FinishState(reason, candidate.finish_message)
 
     def _note_content(self, increment: ChoiceDelta) -> None:
         if increment.text or increment.calls or increment.images or increment.audio:

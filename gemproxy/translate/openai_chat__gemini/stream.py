@@ -32,7 +32,6 @@ from gemproxy.providers.gemini.wire.answers import (
     Blob,
     Candidate,
     GenerateContentResponse,
-    UsageMetadata,
     decode_chunk,
     decode_usual,
     with_unknown_kinds,
@@ -45,9 +44,9 @@ from gemproxy.translate.openai_chat__gemini.choice import (
     require_answer,
 )
 from gemproxy.translate.openai_chat__gemini.context import AnswerContext
-from gemproxy.translate.shared.continuation import MAX_HOPS, with_continuation
+from gemproxy.translate.shared.continuation import StreamedHops
 from gemproxy.translate.shared.signatures import SignatureStore
-from gemproxy.translate.shared.usage import TokenUsage, service_tier
+from gemproxy.translate.shared.usage import service_tier
 
 #: Events without content; a model that thinks for an hour sends some thousands.
 MAX_EMPTY_EVENTS = 100_000
@@ -55,7 +54,7 @@ MAX_EMPTY_EVENTS = 100_000
 _MOST_TEXTS = 32
 
 
-class ChatStreamTranslator:
+class ChatStreamTranslator(StreamedHops):
     """Converts the payloads of events to encoded events for the client.
 
     ``created`` is in epoch seconds; ``new_id`` returns new ids for calls; ``body`` is the
@@ -74,16 +73,13 @@ class ChatStreamTranslator:
         signatures: SignatureStore,
         body: bytes | BufferList = b"",
     ) -> None:
+        super().__init__(body)
         self._context = context
-        self._body = body
-        self._hops = 1
         self._created = created
         self._new_id = new_id
         self._signatures = signatures
         self._choices: dict[int, _StreamedChoice] = {}
         self._response_id: str | None = None
-        self._usage: UsageMetadata | None = None  # the latest of this hop
-        self._earlier_usage: TokenUsage | None = None  # of the hops before
         self._encoder: ChunkEncoder | None = None
         self._completion_id = ""
         self._empty_events = 0
@@ -107,7 +103,7 @@ class ChatStreamTranslator:
             self._response_id = answer.response_id
         usage = answer.usage_metadata
         if usage is not None and (usage.prompt_token_count is not None or usage.counts):
-            self._usage = usage
+            self.latest_usage = usage
         candidates = answer.candidates
         if not candidates:
             return self._receive_feedback(answer)
@@ -150,19 +146,9 @@ class ChatStreamTranslator:
             chunks.append(self._chunks.usage(self.usage.to_openai()))
         return b"".join((*chunks, DONE))
 
-    def next_step(self) -> bytes | None:
-        """The body of the request for the next hop, when a body has ended; ``None`` at the end."""
-        token = self.continuation
-        if token is None or self._hops == MAX_HOPS:
-            return None
-        self._hops += 1
-        return with_continuation(self._body, token)
-
     def resume(self, *, again: bool = False) -> None:
         """The next hop of this answer begins; ``again`` if an earlier attempt at it failed."""
-        if self._usage is not None and not again:
-            self._earlier_usage = self.usage
-        self._usage = None
+        super().resume(again=again)
         for choice in self._choices.values():
             choice.reader.restart()
 
@@ -175,14 +161,6 @@ class ChatStreamTranslator:
     def started(self) -> bool:
         """Whether anything was returned for the client."""
         return self._encoder is not None
-
-    @property
-    def usage(self) -> TokenUsage:
-        """The tokens of all hops so far."""
-        earlier, present = self._earlier_usage, self._usage
-        if earlier is None or present is None:
-            return earlier or TokenUsage.from_gemini(present)
-        return earlier.continued_by(TokenUsage.from_gemini(present))
 
     @property
     def blocked(self) -> bool:
@@ -303,7 +281,7 @@ class ChatStreamTranslator:
                 self._completion_id,
                 self._created,
                 self._context.model,
-                tier=service_tier(self._usage),
+                tier=service_tier(self.latest_usage),
                 include_usage=self._context.include_usage,
             )
         return self._encoder

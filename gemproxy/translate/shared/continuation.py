@@ -6,14 +6,100 @@ token of the previous hop gets the next one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import reduce
+
 import msgspec
 
 from gemproxy.buffer_list import BufferList
-from gemproxy.providers.gemini.wire.answers import GenerateContentResponse
+from gemproxy.core.errors import ErrorInAnswer, UnusableAnswer
+from gemproxy.providers.gemini.wire.answers import (
+    NO_ERROR,
+    GenerateContentResponse,
+    UsageMetadata,
+    decode_answer,
+)
 from gemproxy.translate.shared.finish import CONTINUATION, UNSPECIFIED, FinishState
+from gemproxy.translate.shared.usage import TokenUsage
 
 #: A Gemini 4 answer of 1,048,576 tokens comes in 32 unary hops.
 MAX_HOPS = 40
+#: A longer answer is encoded in a thread.
+LARGE_ANSWER_BYTES = 1024 * 1024
+
+
+class HopReader:
+    """Reads the hops of one whole answer, of a request with this ``body``.
+
+    The first part of :class:`gemproxy.api.base.WholeAnswer`; a dialect's class inherits from it and
+    encodes :attr:`hops`.
+    """
+
+    def __init__(self, body: bytes | BufferList) -> None:
+        self._body = body
+        self._size = 0
+        self.hops: list[GenerateContentResponse] = []
+        #: Whether it has to be encoded in a thread: log probabilities are millions of small
+        #: objects, which take seconds. No property, because that is a call for each request.
+        self.is_large = False
+
+    def receive(self, body: bytes) -> bytes | None:
+        """Read a hop. Return the body of the request for the next one, if there is one."""
+        answer = decode_answer(body)
+        if answer.error is not NO_ERROR and answer.is_error:
+            raise ErrorInAnswer(body)
+        hops = self.hops
+        if hops and (fault := hop_fault(answer)) is not None:
+            raise UnusableAnswer(fault)
+        hops.append(answer)
+        self._size += len(body)
+        self.is_large = self._size > LARGE_ANSWER_BYTES
+        token = continuation_token(answer)
+        if not token or len(hops) == MAX_HOPS:
+            return None
+        return with_continuation(self._body, token)
+
+
+class StreamedHops:
+    """The hops of one streamed answer and their tokens, of a request with this ``body``.
+
+    A dialect's stream inherits from it, sets :attr:`latest_usage`, and gives
+    :attr:`continuation`.
+    """
+
+    def __init__(self, body: bytes | BufferList) -> None:
+        self._body = body
+        self._hops = 1
+        #: The latest counts of this hop.
+        self.latest_usage: UsageMetadata | None = None
+        self._earlier_usage: TokenUsage | None = None  # of the hops before
+
+    @property
+    def continuation(self) -> str | None:
+        """The token that requests the next hop, if there is to be one."""
+        raise NotImplementedError
+
+    def next_step(self) -> bytes | None:
+        """The body of the request for the next hop, when a body has ended; ``None`` at the end."""
+        token = self.continuation
+        if token is None or self._hops == MAX_HOPS:
+            return None
+        self._hops += 1
+        return with_continuation(self._body, token)
+
+    def resume(self, *, again: bool = False) -> None:
+        """The next hop of this answer begins; ``again`` if an earlier attempt at it failed."""
+        if self.latest_usage is not None and not again:
+            self._earlier_usage = self.usage
+        self.latest_usage = None
+
+    @property
+    def usage(self) -> TokenUsage:
+        """The tokens of all hops so far."""
+        earlier, present = self._earlier_usage, self.latest_usage
+        if earlier is None or present is None:
+            return earlier or TokenUsage.from_gemini(present)
+        return earlier.continued_by(TokenUsage.from_gemini(present))
 
 
 def with_continuation(body: bytes | BufferList, token: str) -> bytes:
@@ -42,3 +128,11 @@ def hop_fault(answer: GenerateContentResponse) -> str | None:
         if not candidate.parts and not ending.is_clean:
             return f"no content in a further hop, {ending.reason}"
     return None if candidates else "no candidates in a further hop"
+
+
+def usage_of(hops: Sequence[GenerateContentResponse]) -> TokenUsage:
+    """The tokens of an answer in one hop or several."""
+    counted = [each.usage_metadata for each in hops if each.usage_metadata is not None]
+    return reduce(
+        TokenUsage.continued_by, map(TokenUsage.from_gemini, counted or [UsageMetadata()])
+    )
