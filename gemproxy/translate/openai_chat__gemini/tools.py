@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
-
 from gemproxy.api.openai.schema.requests import (
     ChatCompletionRequest,
     CustomTool,
@@ -16,33 +14,16 @@ from gemproxy.api.openai.schema.requests import (
 from gemproxy.api.openai.schema.tool_choice import FunctionName, word_of
 from gemproxy.core.errors import InvalidRequest
 from gemproxy.providers.gemini.capabilities import ModelFamily
-from gemproxy.providers.gemini.wire.requests import (
-    FunctionCallingConfig,
-    FunctionDeclaration,
-    GoogleSearch,
-    Tool,
-    ToolConfig,
-)
-from gemproxy.translate.shared.schema import parameters_text
 from gemproxy.translate.shared.schema_budget import SchemaBudget
 from gemproxy.translate.shared.tool_names import ToolNames
-
-
-class TranslatedTools(msgspec.Struct, frozen=True):
-    """The translated tools of a request; ``None`` without tools."""
-
-    tools: list[Tool] | None = None
-    config: ToolConfig | None = None
-    names: ToolNames = msgspec.field(default_factory=ToolNames)
-
-
-class _Choice(msgspec.Struct, frozen=True):
-    """What the model may or must do. ``path`` is that of the client's field."""
-
-    mode: str = "auto"
-    #: The only functions allowed, each with its path; ``None`` for all.
-    only: tuple[tuple[str, str], ...] | None = None
-    path: str = "tool_choice"
+from gemproxy.translate.shared.tools import (
+    ToolUse,
+    TranslatedTools,
+    assemble,
+    calling_config,
+    declare,
+    location_sentence,
+)
 
 
 def translate_tools(
@@ -59,16 +40,17 @@ def translate_tools(
     functions, paths = _functions(request)
     choice = _choice(request)
     names = ToolNames(function.name for function in functions)
-    calling = _calling_config(choice, functions, names)
+    calling = calling_config(choice, {function.name for function in functions}, names)
     if choice.mode == "none" and not family.json_mode_with_tools and _wants_json(request):
         # These models refuse JSON mode beside declarations, even with mode NONE.
         functions, paths, calling = [], [], None
     searches = request.web_search_options is not None and choice.mode != "none"
     declarations = [
-        _declaration(function, path, names, budget)
-        for function, path in zip(functions, paths, strict=True)
+        declare(each.name, each.description, each.parameters, f"{path}.parameters", names, budget)
+        for each, path in zip(functions, paths, strict=True)
     ]
-    return _assembled(declarations, names, calling, family, searches=searches)
+    search = "web_search_options" if searches else None
+    return assemble(declarations, names, calling, family, search=search)
 
 
 def _refuse_call(request: ChatCompletionRequest) -> None:
@@ -80,32 +62,6 @@ def _refuse_call(request: ChatCompletionRequest) -> None:
         raise InvalidRequest(
             f"{choice.path}: a call is required, but no tools are given.", param=choice.path
         )
-
-
-def _assembled(
-    declarations: list[FunctionDeclaration],
-    names: ToolNames,
-    calling: FunctionCallingConfig | None,
-    family: ModelFamily,
-    *,
-    searches: bool,
-) -> TranslatedTools:
-    tools = []
-    if searches:
-        if declarations and not family.search_with_functions:
-            raise InvalidRequest(
-                "web_search_options: this model cannot search the web while tools are given;"
-                " Gemini 3 and later can.",
-                param="web_search_options",
-            )
-        tools.append(Tool(google_search=GoogleSearch()))
-    if declarations:
-        tools.append(Tool(function_declarations=declarations))
-    together = searches and bool(declarations)
-    config = ToolConfig(
-        function_calling_config=calling, include_server_side_tool_invocations=together
-    )
-    return TranslatedTools(tools or None, config if calling or together else None, names)
 
 
 def _functions(request: ChatCompletionRequest) -> tuple[list[FunctionDefinition], list[str]]:
@@ -143,39 +99,27 @@ def _custom(path: str) -> InvalidRequest:
     )
 
 
-def _declaration(
-    function: FunctionDefinition, path: str, names: ToolNames, budget: SchemaBudget
-) -> FunctionDeclaration:
-    declaration = FunctionDeclaration(name=names.sent(function.name))
-    if function.description:
-        declaration.description = function.description
-    if function.parameters:
-        text = parameters_text(function.parameters, f"{path}.parameters", budget)
-        declaration.parameters_json_schema = text
-    return declaration
-
-
 # The choice -----------------------------------------------------------------------------------
 
 
-def _choice(request: ChatCompletionRequest) -> _Choice:
+def _choice(request: ChatCompletionRequest) -> ToolUse:
     if request.tool_choice is None:
         return _legacy_choice(request.function_call)
     choice = request.tool_choice
     if (word := word_of(choice)) is not None:
-        return _Choice(_mode(word))
+        return ToolUse(_mode(word))
     if isinstance(choice, str):
         # Unreachable: the decoder refuses unknown words.
-        return _Choice()
+        return ToolUse()
     if choice.function is not None and choice.type == "function":
-        return _Choice("required", ((choice.function.name, "tool_choice.function.name"),))
+        return ToolUse("required", ((choice.function.name, "tool_choice.function.name"),))
     if choice.allowed_tools is not None and choice.type == "allowed_tools":
         path = "tool_choice.allowed_tools.tools"
         only = tuple(
             (tool.function.name, f"{path}[{index}].function.name")
             for index, tool in enumerate(choice.allowed_tools.tools)
         )
-        return _Choice(_mode(choice.allowed_tools.mode), only)
+        return ToolUse(_mode(choice.allowed_tools.mode), only)
     raise _custom("tool_choice.type")
 
 
@@ -185,47 +129,13 @@ def _mode(word: str) -> str:
     return "required" if word == "any" else word
 
 
-def _legacy_choice(choice: str | FunctionName | None) -> _Choice:
+def _legacy_choice(choice: str | FunctionName | None) -> ToolUse:
     if choice is None:
-        return _Choice()
+        return ToolUse()
     if isinstance(choice, FunctionName):
         only = ((choice.name, "function_call.name"),)
-        return _Choice("required", only, "function_call")
-    return _Choice(choice, path="function_call")
-
-
-def _calling_config(
-    choice: _Choice, functions: Sequence[FunctionDefinition], names: ToolNames
-) -> FunctionCallingConfig | None:
-    """The mode; ``None`` for ``auto``, Gemini's default, and without declarations."""
-    allowed = None
-    if choice.only is not None:
-        allowed = _known_names(choice.only, functions, names)
-    if choice.mode == "required":
-        if not functions:
-            raise InvalidRequest(
-                f"{choice.path}: a call is required, but no functions are declared.",
-                param=choice.path,
-            )
-        return FunctionCallingConfig(mode="ANY", allowed_function_names=allowed)
-    if not functions:
-        return None
-    if choice.mode == "none":
-        return FunctionCallingConfig(mode="NONE")
-    if allowed is not None or choice.mode == "validated":
-        # The only mode beside ANY with names; the model may still answer with text.
-        return FunctionCallingConfig(mode="VALIDATED", allowed_function_names=allowed)
-    return None
-
-
-def _known_names(
-    chosen: Sequence[tuple[str, str]], functions: Sequence[FunctionDefinition], names: ToolNames
-) -> list[str]:
-    declared = {function.name for function in functions}
-    for name, path in chosen:
-        if name not in declared:
-            raise InvalidRequest(f"{path}: no tool is named '{name[:80]}'.", param=path)
-    return [names.sent(name) for name in dict.fromkeys(name for name, _ in chosen)]
+        return ToolUse("required", only, "function_call")
+    return ToolUse(choice, path="function_call")
 
 
 def _wants_json(request: ChatCompletionRequest) -> bool:
@@ -242,7 +152,4 @@ def location_hint(search: WebSearchOptions | None) -> str | None:
     if search is None or search.user_location is None:
         return None
     place = search.user_location.approximate
-    names = ", ".join(name for name in (place.city, place.region, place.country) if name)
-    zone = f"time zone {place.timezone}" if place.timezone else ""
-    where = "; ".join(filter(None, (names, zone)))
-    return f"The user's approximate location is: {where}." if where else None
+    return location_sentence(place.city, place.region, place.country, place.timezone)
