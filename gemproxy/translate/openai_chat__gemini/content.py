@@ -8,7 +8,6 @@ from typing import Any
 from gemproxy.api.openai.schema.messages import (
     AudioPart,
     ContentPart,
-    File,
     FilePart,
     ImagePart,
     MediaURL,
@@ -18,16 +17,15 @@ from gemproxy.api.openai.schema.messages import (
 )
 from gemproxy.core.errors import InvalidRequest
 from gemproxy.providers.gemini.capabilities import ModelFamily
-from gemproxy.providers.gemini.wire.requests import Blob, MediaResolution, Part
-from gemproxy.translate.shared import media
+from gemproxy.providers.gemini.wire.requests import Part
+from gemproxy.translate.shared.media_parts import (
+    audio_part,
+    file_part,
+    image_part,
+    media_part,
+    uploaded_part,
+)
 
-#: OpenAI's ``detail`` as a resolution of one part; ``auto`` is left to the model.
-_RESOLUTIONS = {
-    "low": MediaResolution(level="MEDIA_RESOLUTION_LOW"),
-    "high": MediaResolution(level="MEDIA_RESOLUTION_HIGH"),
-    "original": MediaResolution(level="MEDIA_RESOLUTION_ULTRA_HIGH"),
-}
-_DEFAULT_IMAGE = "image/jpeg"
 _DEFAULT_VIDEO = "video/mp4"
 
 
@@ -71,19 +69,12 @@ def _refusal(part: RefusalPart, _path: str, _family: ModelFamily) -> Part | None
 
 def _image(part: ImagePart, path: str, family: ModelFamily) -> Part:
     url, detail, place = _media_url(part.image_url, f"{path}.image_url")
-    found = _found(url, place, fallback=_DEFAULT_IMAGE)
-    if isinstance(found.inline_data, Blob) and not found.inline_data.mime_type.startswith("image/"):
-        raise InvalidRequest(
-            f"{place}: expected an image, got {found.inline_data.mime_type}.", param=place
-        )
-    if detail in _RESOLUTIONS and family.rich_parts:
-        found.media_resolution = _RESOLUTIONS[detail]
-    return found
+    return image_part(url, detail, place, family)
 
 
 def _video(part: VideoPart, path: str, _family: ModelFamily) -> Part:
     url, _, place = _media_url(part.video_url, f"{path}.video_url")
-    return _found(url, place, fallback=_DEFAULT_VIDEO)
+    return media_part(url, place, fallback=_DEFAULT_VIDEO)
 
 
 def _media_url(media_url: MediaURL | str, path: str) -> tuple[str, str, str]:
@@ -93,61 +84,17 @@ def _media_url(media_url: MediaURL | str, path: str) -> tuple[str, str, str]:
     return media_url.url.strip(), media_url.detail or "auto", f"{path}.url"
 
 
-def _found(url: str, path: str, *, fallback: str) -> Part:
-    if media.is_data_url(url):
-        blob = media.parse_data_url(url, path)
-        media.checked_image(blob.mime_type, path)
-        return Part(inline_data=blob)
-    remote = media.remote_media(url, path, fallback=fallback)
-    media.checked_image(remote.mime_type, path)
-    return Part(file_data=remote)
-
-
 def _audio(part: AudioPart, path: str, _family: ModelFamily) -> Part:
-    audio, place = part.input_audio, f"{path}.input_audio"
-    data = audio.data.strip()
-    if not media.is_data_url(data):
-        mime_type = media.audio_type(audio.format, f"{place}.format")
-        data = media.checked_base64(data, f"{place}.data")
-        return Part(inline_data=Blob(mime_type=mime_type, data=data))
-    blob = media.parse_data_url(data, f"{place}.data")
-    if blob.mime_type == media.UNKNOWN_TYPE:
-        blob.mime_type = media.audio_type(audio.format, f"{place}.format")
-    elif blob.mime_type == "audio/mpeg":
-        blob.mime_type = media.AUDIO_TYPES["mp3"]
-    return Part(inline_data=blob)
+    return audio_part(part.input_audio.data, part.input_audio.format, f"{path}.input_audio")
 
 
 def _file(part: FilePart, path: str, _family: ModelFamily) -> Part:
     file, place = part.file, f"{path}.file"
     if file.file_id is not None:
-        uploaded = media.uploaded_file(file.file_id.strip(), f"{place}.file_id")
-        uploaded.mime_type = uploaded.mime_type or _stated_type(file, place)
-        return Part(file_data=uploaded)
+        return uploaded_part(file.file_id, file.filename, file.format, place)
     if file.file_data is not None:
-        blob = _file_blob(file, file.file_data.strip(), place)
-        media.checked_image(blob.mime_type, f"{place}.file_data")
-        return Part(inline_data=blob)
+        return file_part(file.file_data, file.filename, file.format, place)
     raise InvalidRequest(f"{place}: expected file_data or file_id.", param=place)
-
-
-def _file_blob(file: File, data: str, path: str) -> Blob:
-    if media.is_data_url(data):
-        return media.parse_data_url(data, f"{path}.file_data")
-    mime_type = _stated_type(file, path)
-    if mime_type is None:
-        raise InvalidRequest(
-            f"{path}.filename: the kind of file is not known; give a filename with a common"
-            " extension, or send file_data as a data URL.",
-            param=f"{path}.filename",
-        )
-    return Blob(mime_type=mime_type, data=media.checked_base64(data, f"{path}.file_data"))
-
-
-def _stated_type(file: File, path: str) -> str | None:
-    if file.format and "/" in file.format:
-        return media.known_type(file.format, f"{path}.format")
-    return media.type_by_name(file.filename or "")
 
 
 _TRANSLATIONS: dict[type, Callable[[Any, str, ModelFamily], Part | None]] = {

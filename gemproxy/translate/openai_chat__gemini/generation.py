@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
-
-import msgspec
 
 from gemproxy.api.openai.schema.requests import (
     ChatCompletionRequest,
-    JSONObjectFormat,
     JSONSchemaFormat,
     TextFormat,
     VoiceID,
@@ -24,10 +20,9 @@ from gemproxy.providers.gemini.wire.requests import (
     ThinkingConfig,
     VoiceConfig,
 )
-from gemproxy.translate.shared.schema import schema_text
 from gemproxy.translate.shared.schema_budget import SchemaBudget
+from gemproxy.translate.shared.structured import JSONOutput, set_json_mode
 
-_JSON: Final = "application/json"
 _LARGEST_SEED = 2**31 - 1
 _SMALLEST_SEED = -(2**31)
 
@@ -85,8 +80,8 @@ def generation_config(
         config.candidate_count = _candidate_count(request.n, family)
     if request.logprobs or request.top_logprobs:
         _set_logprobs(config, request)
-    if request.response_format is not None:
-        _set_format(config, request, family, budget, has_tools=has_tools)
+    if (wanted := json_output(request)) is not None:
+        set_json_mode(config, wanted, family, budget, has_tools=has_tools)
     if request.modalities or family.image_output or family.speech_output:
         _set_modalities(config, request, family)
     return None if config == _NOTHING else config
@@ -116,57 +111,13 @@ def _set_logprobs(config: GenerationConfig, request: ChatCompletionRequest) -> N
     config.logprobs = request.top_logprobs or None
 
 
-def _set_format(
-    config: GenerationConfig,
-    request: ChatCompletionRequest,
-    family: ModelFamily,
-    budget: SchemaBudget,
-    *,
-    has_tools: bool,
-) -> None:
+def json_output(request: ChatCompletionRequest) -> JSONOutput | None:
+    """The JSON that the client wants; ``None`` for text."""
     wanted = request.response_format
     if wanted is None or isinstance(wanted, TextFormat):
-        return
-    if not family.json_mode:
-        raise InvalidRequest(
-            "response_format: this model has no JSON mode.",
-            param="response_format",
-            reason="unsupported_parameter",
-        )
-    if has_tools and not family.json_mode_with_tools:
-        # Gemini 2.5 and before: "Function calling with a response mime type: 'application/json' is
-        # unsupported". The tools are more important: without them the client's loop cannot
-        # continue. The format of the answer becomes an instruction, see :func:`json_instruction`.
-        return
-    config.response_mime_type = _JSON
-    config.response_json_schema = _schema(wanted, budget)
-
-
-def _schema(
-    wanted: JSONObjectFormat | JSONSchemaFormat, budget: SchemaBudget
-) -> msgspec.Raw | None:
-    if not isinstance(wanted, JSONSchemaFormat) or wanted.json_schema.schema is None:
         return None
-    return schema_text(wanted.json_schema.schema, "response_format.json_schema.schema", budget)
-
-
-def json_instruction(
-    request: ChatCompletionRequest, family: ModelFamily, budget: SchemaBudget, *, has_tools: bool
-) -> str | None:
-    """The instruction that asks for JSON if the model has no JSON mode beside tools."""
-    wanted = request.response_format
-    if (
-        wanted is None
-        or isinstance(wanted, TextFormat)
-        or not has_tools
-        or family.json_mode_with_tools
-        or not family.json_mode
-    ):
-        return None
-    schema = _schema(wanted, budget)
-    if schema is None:
-        return "Answer with a JSON object."
-    return f"Answer with JSON that follows this JSON Schema: {bytes(schema).decode()}"
+    schema = wanted.json_schema.schema if isinstance(wanted, JSONSchemaFormat) else None
+    return JSONOutput("response_format", "response_format.json_schema.schema", schema)
 
 
 def _set_modalities(

@@ -23,7 +23,7 @@ from gemproxy.providers.gemini.wire.requests import (
 )
 from gemproxy.translate.openai_chat__gemini.context import AnswerContext
 from gemproxy.translate.openai_chat__gemini.fast_path import plain_request
-from gemproxy.translate.openai_chat__gemini.generation import generation_config, json_instruction
+from gemproxy.translate.openai_chat__gemini.generation import generation_config, json_output
 from gemproxy.translate.openai_chat__gemini.google_options import (
     cached_content,
     google_options,
@@ -41,6 +41,7 @@ from gemproxy.translate.shared.prompt_size import (
 )
 from gemproxy.translate.shared.schema_budget import SchemaBudget
 from gemproxy.translate.shared.signatures import SignatureStore
+from gemproxy.translate.shared.structured import json_instruction
 
 #: Gemini's names of OpenAI's service tiers; others are omitted.
 _SERVICE_TIERS = {
@@ -109,7 +110,7 @@ def to_gemini(
         request.messages,
         replay,
         (
-            json_instruction(request, family, budget, has_tools=has_tools),
+            json_instruction(json_output(request), family, budget, has_tools=has_tools),
             location_hint(request.web_search_options) if has_tools else None,
         ),
     )
