@@ -1,14 +1,15 @@
 """Accept connections when the process has no free file descriptor.
 
-Twisted keeps one spare descriptor to accept and close such connections. If something else takes the
-spare one, the listener stays readable and the reactor spins; and each closed connection writes a
-log line. Here the listener pauses instead.
+Twisted keeps one spare descriptor to accept and close such connections, and writes a log line for
+each. If another thread takes the spare one, Twisted logs a traceback, the listener stays readable
+and the reactor spins. So the lack is hidden from Twisted, and the listener pauses instead.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -34,18 +35,18 @@ class AcceptGuard:
         self._reactor = reactor
         self._refused = refused
         self._spare = _open_spare()
+        self._waiting = _WaitingClients(port.socket)
+        port.socket = self._waiting
         self._accept = port.doRead
         port.doRead = self.read
 
     def read(self) -> object:
         """Accept connections; replaces Twisted's ``doRead``."""
-        try:
-            os.close(os.dup(self._port.fileno()))
-        except OSError as error:
-            if error.errno in _USED_UP:
-                self._refuse(error)
-                return None
-        return self._accept()
+        result = self._accept()
+        lack, self._waiting.lack = self._waiting.lack, None
+        if lack is not None:
+            self._refuse(lack)
+        return result
 
     def _refuse(self, error: OSError) -> None:
         self._close_spare()
@@ -75,6 +76,30 @@ class AcceptGuard:
         spare, self._spare = self._spare, None
         if spare is not None:
             os.close(spare)
+
+
+class _WaitingClients:
+    """A listening socket from which Twisted accepts until no client waits or none can be accepted.
+
+    Only the owner sees which of the two ended it: ``lack`` is the error of the latter.
+    """
+
+    def __init__(self, listening: socket.socket) -> None:
+        self._listening = listening
+        self.lack: OSError | None = None
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """As that of the socket."""
+        try:
+            return self._listening.accept()
+        except OSError as error:
+            if error.errno not in _USED_UP:
+                raise
+            self.lack = error
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._listening, name)
 
 
 def _open_spare() -> int | None:

@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import signal
 import threading
 import time
 from contextlib import ExitStack
@@ -235,3 +236,23 @@ def test_without_descriptors_clients_are_closed_and_nothing_turns_in_circles(sta
     told = [event for event in daemon.events() if "no more files" in event["event"]]
     assert told
     assert told[0]["level"] in ("warn", "warning")
+
+
+def test_a_crowd_that_takes_the_last_descriptors_is_one_line_of_the_log(start_daemon):
+    daemon = start_daemon(keys_of("alpha"))
+    with ExitStack() as stack:
+        kept = stack.enter_context(Wire(daemon))
+        assert kept.ask("POST", CHAT, said("hi")).status == 200
+        before = len(daemon.events())
+        limit_files(daemon, 3)
+        daemon.popen.send_signal(signal.SIGSTOP)
+        crowd = [stack.enter_context(Wire(daemon)) for _ in range(60)]
+        daemon.popen.send_signal(signal.SIGCONT)
+        assert [is_let_in(each) for each in crowd].count(False) > 30
+        limit_files(daemon, None)
+    assert eventually(lambda: chat(daemon).status == 200)
+    refused = daemon.metric("gemproxy_connections_refused_total", reason="descriptors")
+    assert refused > 30
+    told = [event["event"] for event in daemon.events()[before:]]
+    assert sum("clients were closed" in each for each in told) in range(1, 5)
+    assert [each for each in told if "EMFILE" in each] == []
