@@ -31,6 +31,9 @@ from fakes.running import (
 CLIENT_TOKEN = "a-client-token-of-the-chaos-0123"
 GOOD_KEYS = ("alpha", "beta", "gamma", "delta")
 EXPIRED_KEY = "expired"
+SECRETS = tuple(secret_of(name) for name in (*GOOD_KEYS, EXPIRED_KEY))
+#: Lines that are kept of those that no daemon may write.
+MOST_FORBIDDEN = 100
 FAKETIME = next((path for path in Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
 
 
@@ -48,6 +51,8 @@ class Stage:
         self.url = f"http://127.0.0.1:{self.port}"
         #: The last lines of the log, for whoever looks for the reason of a failure.
         self.lines: deque[str] = deque(maxlen=5000)
+        #: Lines of the log that no daemon may write, of its whole life: tracebacks and secrets.
+        self.forbidden: list[str] = []
         self.reading = threading.Event()
         self.reading.set()
         #: Ends of the daemon that nobody asked for.
@@ -235,13 +240,16 @@ class Stage:
 
     def _read(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
+        rest = b""
         while True:
             self.reading.wait()
             # No more than is there, so that a pause begins at once.
             data = os.read(process.stdout.fileno(), 65536)
             if not data:
                 break
-            self.lines.extend(data.decode("utf-8", "replace").splitlines())
+            *whole, rest = (rest + data).split(b"\n")
+            self._take(whole)
+        self._take([rest])
         process.stdout.close()
         status = process.wait()
         if not self._is_expected and process is self.process:
@@ -252,9 +260,16 @@ class Stage:
                     self._start()
                     self.wait_until_live()
 
+    def _take(self, lines: list[bytes]) -> None:
+        for line in lines:
+            text = line.decode("utf-8", "replace")
+            self.lines.append(text)
+            if is_forbidden(text) and len(self.forbidden) < MOST_FORBIDDEN:
+                self.forbidden.append(text)
 
-def secrets() -> list[str]:
-    return [secret_of(name) for name in (*GOOD_KEYS, EXPIRED_KEY)]
+
+def is_forbidden(text: str) -> bool:
+    return "Traceback" in text or any(secret in text for secret in SECRETS)
 
 
 SIGNALS_WITHOUT_HARM = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
