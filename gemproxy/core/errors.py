@@ -22,6 +22,7 @@
         ├── LockedOut           the address brought too many wrong tokens
         ├── UnknownURL          no such route
         ├── NotFound            the route exists, the key or request in its path does not
+        ├── Conflict            what the request names exists, and cannot be used as things are
         ├── MethodNotAllowed    the route exists, for other methods
         ├── ModelNotFound       the model does not exist, or no key may use it
         ├── TooManyInFlight     this proxy's concurrency limit
@@ -294,6 +295,12 @@ class NotFound(ProxyError):
     """The route exists, but what its path names does not; ``reason`` says what that is."""
 
     kind = "invalid_request_error"
+
+
+class Conflict(ProxyError):
+    """What the request names exists, and cannot be used as things are; ``reason`` says why."""
+
+    kind = "conflict"
 
 
 class MethodNotAllowed(ProxyError):

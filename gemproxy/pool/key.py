@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from gemproxy.secret import Secret
 
@@ -44,3 +45,10 @@ class Key:
     def has_own_project(self) -> bool:
         """Whether its project is the default one, because the file names none."""
         return self.project == self.name
+
+
+class Affinity(NamedTuple):
+    """A request that only keys of ``project`` can serve, because it names ``resource``."""
+
+    project: str
+    resource: str

@@ -12,11 +12,11 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import count, islice
 
-from gemproxy.core.errors import ModelNotFound, Unavailable
+from gemproxy.core.errors import ModelNotFound, ProxyError, Unavailable
 from gemproxy.pool.breaker import Permit, State
 from gemproxy.pool.cooldowns import FORBIDDEN, Cooldown
 from gemproxy.pool.eligibility import Eligibility, Ineligible, Reason
-from gemproxy.pool.key import Key
+from gemproxy.pool.key import Affinity, Key
 from gemproxy.pool.outcome import QUOTA, SERVED, Outcome, Verdict, apply_outcome
 from gemproxy.pool.reload import KeyDiff, compare_keys, move_cooldowns
 from gemproxy.pool.scheduler import KeyScheduler
@@ -35,8 +35,10 @@ from gemproxy.pool.status import (
 )
 from gemproxy.pool.unavailable import (
     AvailabilitySummary,
+    cannot_move,
     models_unavailable,
     no_healthy_keys,
+    project_unavailable,
     quota_exhausted,
     unavailable,
 )
@@ -87,21 +89,56 @@ class KeyPool:
     # -- leases ----------------------------------------------------------------------------------
 
     def acquire(
-        self, model: str, now: float, *, tried: Collection[str] = (), tokens: int = 0
+        self,
+        model: str,
+        now: float,
+        *,
+        tried: Collection[str] = (),
+        tokens: int = 0,
+        affinity: Affinity | None = None,
+        conversation: int | None = None,
     ) -> Lease:
         """Lease the next key for ``model``, for a request of about ``tokens`` tokens.
 
-        ``tried`` are ids of keys that this request has used already. Raises
+        ``tried`` are ids of keys that this request has used already. With ``affinity`` only the
+        keys of its project are considered. ``conversation`` is a number that the requests of one
+        conversation share: they prefer the same key, as long as the balance allows it. Raises
         :class:`~gemproxy.core.errors.QuotaExhausted`,
         :class:`~gemproxy.core.errors.NoHealthyKeys` or
-        :class:`~gemproxy.core.errors.ModelNotFound`, as if the tried keys did not exist.
+        :class:`~gemproxy.core.errors.ModelNotFound`, as if the tried keys did not exist; with
+        ``affinity`` also :class:`~gemproxy.core.errors.NotFound` if the project has no keys, and
+        :class:`~gemproxy.core.errors.Conflict` if they are all disabled.
         """
+        if affinity is not None:
+            return self._acquire_of_project(affinity, model, now, tried, tokens)
+        if conversation is not None:
+            entry = self._scheduler.choose_preferred(conversation, model, now, tried, tokens)
+            if entry is not None:
+                lease = self._lease(entry, model, now, tokens)
+                lease.sticky = True
+                return lease
         entry = self._scheduler.choose(model, now, tried, tokens)
         if entry is None:
             raise self._unavailable(model, now, tokens)
         return self._lease(entry, model, now, tokens)
 
-    def acquire_again(self, key_id: str, model: str, now: float, *, tokens: int = 0) -> Lease:
+    def _acquire_of_project(
+        self, affinity: Affinity, model: str, now: float, tried: Collection[str], tokens: int
+    ) -> Lease:
+        entry = self._scheduler.choose_of_project(affinity.project, model, now, tried, tokens)
+        if entry is None:
+            raise self._project_unavailable(affinity, model, now, tokens)
+        return self._lease(entry, model, now, tokens)
+
+    def acquire_again(
+        self,
+        key_id: str,
+        model: str,
+        now: float,
+        *,
+        tokens: int = 0,
+        affinity: Affinity | None = None,
+    ) -> Lease:
         """Lease one key for a second attempt; its earlier lease has to be settled.
 
         Raises as :meth:`acquire` if the key is ineligible now.
@@ -115,7 +152,8 @@ class KeyPool:
             if ineligible is None:
                 return self._lease(entry, model, now, tokens)
             summary.add(ineligible)
-        raise unavailable(summary, model, now, self._settings.cooldown)
+        error = unavailable(summary, model, now, self._settings.cooldown)
+        raise error if affinity is None else cannot_move(error, affinity.resource)
 
     def acquire_probe(self, key_id: str, now: float) -> Lease | None:
         """Lease a half-open key for its one trial, with a call that uses no model's quota.
@@ -192,12 +230,16 @@ class KeyPool:
         """Settle a lease without an outcome for the key; the request counts for ``rpm``."""
         self.record(lease, _IGNORED, now)
 
-    def unavailable(self, model: str, now: float, outcome: Outcome) -> Unavailable | ModelNotFound:
+    def unavailable(
+        self, model: str, now: float, outcome: Outcome, affinity: Affinity | None = None
+    ) -> ProxyError:
         """The error for a request that gets no other attempt after ``outcome``.
 
         If keys are eligible and only the attempts are used up, it is the same kind of error, which
         tells the client to try again at once.
         """
+        if affinity is not None:
+            return self._project_unavailable(affinity, model, now, 0, outcome)
         if not self._scheduler.any_eligible(model, now):
             return self._unavailable(model, now, 0)
         if outcome.verdict in QUOTA:
@@ -235,9 +277,12 @@ class KeyPool:
         tried: Collection[str] = (),
         tokens: int = 0,
         chosen: str | None = None,
+        affinity: Affinity | None = None,
         limit: int = 20,
     ) -> list[SkippedKey]:
         """At most ``limit`` keys that were ineligible for a request, at a bounded cost.
+
+        With ``affinity`` the keys of other projects are not mentioned.
 
         ``chosen`` is the id of the key that was chosen instead. In a pool of up to ``limit`` keys
         every key is checked, in the file's order. In a larger one only keys that the scheduler has
@@ -253,7 +298,9 @@ class KeyPool:
         ):
             return []
         keys: Iterable[KeyState] = self._entries.values()
-        if len(self._entries) > limit:
+        if affinity is not None:
+            keys = self._scheduler.of_project(affinity.project)[: 2 * limit]
+        elif len(self._entries) > limit:
             keys = self._scheduler.suspects(model, now, tried, limit)
         candidates = index.candidates(keys, model, tried)
         others = (entry for entry in candidates if entry.id != chosen)
@@ -314,6 +361,14 @@ class KeyPool:
         for entry in self._entries.values():
             if _awaits_trial(entry, now):
                 yield entry.key
+
+    def projects(self) -> list[str]:
+        """The projects of all keys, in the file's order."""
+        return self._scheduler.projects()
+
+    def has_one_project(self) -> bool:
+        """Whether all keys belong to the same project, so that any key can read any resource."""
+        return len(self._scheduler.projects()) <= 1
 
     def allowed_models(self) -> frozenset[str] | None:
         """The models that the enabled keys may serve; ``None`` if any key may serve all."""
@@ -542,6 +597,19 @@ class KeyPool:
         return unavailable(
             self._scheduler.summary(model, now, tokens), model, now, self._settings.cooldown
         )
+
+    def _project_unavailable(
+        self,
+        affinity: Affinity,
+        model: str,
+        now: float,
+        tokens: int,
+        outcome: Outcome | None = None,
+    ) -> ProxyError:
+        summary = self._scheduler.summary_of_project(affinity.project, model, now, tokens)
+        if outcome is not None and outcome.verdict in QUOTA and not summary.out_of_quota:
+            summary.add(Ineligible(Reason.COOLING_DOWN))
+        return project_unavailable(affinity, summary, model, now, self._settings.cooldown)
 
     def _breaker_changed(self, entry: KeyState, before: State, after: State) -> None:
         entry.stored = None

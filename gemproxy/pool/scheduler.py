@@ -21,6 +21,7 @@ from gemproxy.pool.cooldowns import ALL_MODELS
 from gemproxy.pool.eligibility import DISABLED, Eligibility, Ineligible, Reason
 from gemproxy.pool.outcome import QUOTA, Outcome, Verdict
 from gemproxy.pool.reload import KeyDiff
+from gemproxy.pool.rendezvous import Preferences
 from gemproxy.pool.state import KeyState, Lease
 from gemproxy.pool.stride import Check, StrideScheduler
 from gemproxy.pool.unavailable import AvailabilitySummary
@@ -112,8 +113,9 @@ class KeyScheduler:
         self._entries = entries
         self._eligibility = eligibility
         self._schedulers = ModelSchedulers(entries.values())
-        #: The keys by their projects; made at the first use.
+        #: Both are made at the first use.
         self._projects: dict[str, list[KeyState]] | None = None
+        self._preferences: Preferences | None = None
         eligibility.restricted.clear()
         for entry in entries.values():
             self._begin_marks(entry)
@@ -137,6 +139,67 @@ class KeyScheduler:
         return scheduler.choose(
             now, self._check(model, now, tokens), lambda entry: entry.stride(now, minimum), tried
         )
+
+    def choose_preferred(
+        self, conversation: int, model: str, now: float, tried: Collection[str], tokens: int
+    ) -> KeyState | None:
+        """Choose a key that ``conversation`` prefers, out of turn.
+
+        ``None`` if these keys are ineligible or would get too much more than their shares.
+        """
+        settings = self._eligibility.settings
+        share = settings.stickiness_share
+        if share is None:
+            return None
+        if self._preferences is None:
+            self._preferences = Preferences(self._entries.values())
+        scheduler = self._scheduler_of(model, now)
+        check = self._check(model, now, tokens)
+        scheduler.wake(now, check)
+        for entry in self._preferences.of(conversation):
+            if entry.id in tried or check(entry, False) is not None:
+                continue
+            stride = entry.stride(now, settings.minimum_requests)
+            if scheduler.may_be_early(entry, stride, now, share):
+                scheduler.take_early(entry, stride)
+                return entry
+        return None
+
+    def choose_of_project(
+        self, project: str, model: str, now: float, tried: Collection[str], tokens: int
+    ) -> KeyState | None:
+        """Choose a key of ``project``, out of turn; ``None`` if none of them is eligible.
+
+        Of several it is the one that owes least for such choices, so that they alternate.
+        """
+        scheduler = self._scheduler_of(model, now)
+        check = self._check(model, now, tokens)
+        scheduler.wake(now, check)
+        for last_resort in (False, True):
+            eligible = [
+                entry
+                for entry in self.of_project(project)[:_MAX_CHECKED]
+                if entry.id not in tried and check(entry, last_resort) is None
+            ]
+            if eligible:
+                entry = min(eligible, key=lambda each: _turn(each, scheduler.owed_by(each)))
+                minimum = self._eligibility.settings.minimum_requests
+                scheduler.take_early(entry, entry.stride(now, minimum))
+                return entry
+        return None
+
+    def of_project(self, project: str) -> list[KeyState]:
+        """The keys of a project. The first call after a reload looks at every key."""
+        if self._projects is None:
+            self._projects = defaultdict(list)
+            for each in self._entries.values():
+                self._projects[each.key.project].append(each)
+        return self._projects.get(project, [])
+
+    def projects(self) -> list[str]:
+        """All projects, in the order of the file."""
+        self.of_project("")
+        return list(self._projects or ())
 
     def any_eligible(self, model: str, now: float) -> bool:
         """Whether some key is eligible for ``model``. Does not change the order."""
@@ -186,7 +249,7 @@ class KeyScheduler:
     def mark_project_eligible(self, entry: KeyState) -> None:
         """Note that the cooldowns of a key's project have ended."""
         self._eligibility.update(entry)
-        for sibling in self._siblings(entry):
+        for sibling in self.of_project(entry.key.project):
             self._schedulers.mark_eligible(sibling)
 
     def reconfigured(self, entry: KeyState) -> None:
@@ -201,7 +264,7 @@ class KeyScheduler:
         """
         self._entries = entries
         if diff:
-            self._projects = None
+            self._projects = self._preferences = None
         for entry in diff.removed:
             self._schedulers.discard(entry)
             self._eligibility.restricted.discard(entry)
@@ -224,6 +287,17 @@ class KeyScheduler:
         # Twice as many as are shown, since some may be eligible by now.
         found = chain(map(self._entries.get, tried), islice(known, 2 * limit))
         return dict.fromkeys(entry for entry in found if entry is not None)
+
+    def summary_of_project(
+        self, project: str, model: str, now: float, tokens: int
+    ) -> AvailabilitySummary:
+        """The keys of ``project``, after :meth:`choose_of_project` has found none."""
+        summary = AvailabilitySummary()
+        check = self._eligibility.check
+        for entry in self.of_project(project)[:_MAX_CHECKED]:
+            ineligible = check(entry, model, now, tokens=tokens, last_resort=True)
+            summary.add_lasting(ineligible or _TRIED)
+        return summary
 
     def known(self, model: str, now: float) -> AvailabilitySummary:
         """The marked keys."""
@@ -315,14 +389,11 @@ class KeyScheduler:
     def _cool_down(self, entry: KeyState, model: str, now: float) -> None:
         """Mark the keys of a project for ``model``, for which a cooldown has begun."""
         # The other keys of a larger project are checked when they are next.
-        for key in dict.fromkeys((entry, *self._siblings(entry)[:_MAX_SIBLINGS])):
+        for key in dict.fromkeys((entry, *self.of_project(entry.key.project)[:_MAX_SIBLINGS])):
             self._schedulers.mark_eligible(key)
             self._mark(key, now, model)
 
-    def _siblings(self, entry: KeyState) -> list[KeyState]:
-        """The keys of the same project. The first call after a reload looks at every key."""
-        if self._projects is None:
-            self._projects = defaultdict(list)
-            for each in self._entries.values():
-                self._projects[each.key.project].append(each)
-        return self._projects[entry.key.project]
+
+def _turn(entry: KeyState, owed: int) -> tuple[int, float, int]:
+    """A sort key for keys that may all serve: by what they owe, then by their latest use."""
+    return owed, entry.last_used or 0.0, entry.order

@@ -44,6 +44,9 @@ class PoolSettings:
     health_threshold: float = 0.2
     #: Half-open keys wait for a probe (:meth:`KeyPool.acquire_probe`), not for a client's request.
     probe: bool = False
+    #: How much more than its share a key may get for conversations that prefer it; ``None`` if no
+    #: request prefers a key.
+    stickiness_share: float | None = None
 
 
 class SlidingWindow:
@@ -320,4 +323,6 @@ class Lease(Struct, eq=False):
     model: str
     permit: Permit
     use: Use | None
+    #: Whether the key was chosen because it has served the conversation before.
+    sticky: bool = False
     settled: bool = False

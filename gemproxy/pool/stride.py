@@ -12,11 +12,18 @@ members in a row may be ineligible, and checking them all in one choice takes lo
 knows that a member became ineligible calls :meth:`StrideScheduler.mark_ineligible`: the member
 keeps its place in the queue, and is suspended without a check when it is next. The choice is the
 same in both cases.
+
+A member may also be chosen *early*, whatever its place (:meth:`StrideScheduler.take_early`),
+because the request prefers it or can be served by no other. Its stride is then owed: when the
+member is next, it misses that turn. So the shares stay those of the weights, but for what is owed
+at the moment. What is still owed after :data:`WINDOW` seconds is forgiven, since Google counts most
+quotas by the minute.
 """
 
 from __future__ import annotations
 
 import heapq
+import math
 from bisect import insort
 from collections.abc import Callable, Container, Hashable, Iterable, Iterator
 from itertools import count, islice
@@ -30,6 +37,15 @@ _WAKE_AT_ONCE = 64
 _UNMARK_AT_ONCE = 128
 #: Removed members that may stay in the queue before it is swept.
 _SLACK = 64
+#: Seconds after which a member owes nothing more.
+WINDOW = 60.0
+#: Choices by which a member may always be ahead of its share: a pool may have little traffic.
+FREE = 10
+#: The most that a member owes, in strides: requests that no other may serve can be any number.
+_MOST_OWED = 64
+#: Turns that are missed in one choice, and after a choice that was early.
+_MISSED_AT_ONCE = 64
+_MISSED_WHEN_EARLY = 2
 # The list is shortened once this many items at its beginning are used up, since that moves all
 # others.
 _MAX_GONE = 64
@@ -125,6 +141,11 @@ class StrideScheduler(Generic[M]):
         self._weak: list[tuple[int, int, M, Mark]] = []  # heap; suspended for low health only
         self._serial = count()
         self._discarded = 0  # since the last sweep
+        #: What members owe that were chosen early, as a sum of strides.
+        self._owed: dict[M, int] = {}
+        self._window_ends = -math.inf
+        self._window_began = 0  # in virtual time
+        self._last_window = 0  # how far virtual time came in it
 
     def copy(self) -> StrideScheduler[M]:
         """The same members in the same order; the two are independent afterwards."""
@@ -136,6 +157,9 @@ class StrideScheduler(Generic[M]):
         twin._weak = self._weak.copy()
         # Serials only have to differ within a scheduler, so the twin uses the same counter.
         twin._serial = self._serial
+        twin._owed = self._owed.copy()
+        twin._window_ends, twin._window_began = self._window_ends, self._window_began
+        twin._last_window = self._last_window
         return twin
 
     def add(self, member: M) -> None:
@@ -149,6 +173,7 @@ class StrideScheduler(Generic[M]):
         """
         self.marks.remove(member)
         self._suspended.pop(member, None)
+        self._owed.pop(member, None)
         self._discarded += 1
         if self._discarded > len(self._queue) // 2 + _SLACK:
             self._discarded = 0
@@ -176,7 +201,9 @@ class StrideScheduler(Generic[M]):
         if item is None or now >= marks.wake_at:
             return None
         member = item[2]
-        return None if member.removed or member in marks.members else member
+        if member.removed or member in marks.members or member in self._owed:
+            return None
+        return member
 
     def take(self, member: M) -> None:
         """Choose ``member``, which :meth:`next` gave and which is in full health."""
@@ -192,17 +219,54 @@ class StrideScheduler(Generic[M]):
         ``tried`` holds ids of members that are excluded. A member in low health is chosen only if
         there is no other.
         """
-        self._wake(now, check)
+        self.wake(now, check)
         skipped: list[Item[M]] = []
         chosen: M | None = None
-        while chosen is None and (self._queue or self._wake(now, check)):
+        misses = _MISSED_AT_ONCE
+        while chosen is None and (self._queue or self.wake(now, check)):
             self._suspend_marked(now, tried)
             item = self._queue.first()
-            if item is not None:
+            if item is None:
+                continue
+            if misses and item[2] in self._owed and item[2].id not in tried:
+                misses -= 1
+                self._miss_turn(item[2])
+            else:
                 chosen = self._try_first(item, now, check, stride, tried, skipped)
         for passing, order, member in skipped:
             self._queue.add((max(passing, self._virtual_time), order, member))
         return chosen if chosen is not None else self._choose_weak(now, check, stride, tried)
+
+    def may_be_early(self, member: M, stride: int, now: float, share: float) -> bool:
+        """Whether ``member`` may be chosen early and keep the balance.
+
+        In :data:`WINDOW` seconds a member gets at most ``share`` of its own share more than that,
+        or :data:`FREE` choices if they are more. A member with a mark may not.
+        """
+        if member in self.marks.members:
+            return False
+        if now >= self._window_ends:
+            advance = self._virtual_time - self._window_began
+            self._last_window = advance if now < self._window_ends + WINDOW else 0
+            self._window_began, self._window_ends = self._virtual_time, now + WINDOW
+            self._owed.clear()
+        advance = max(self._last_window, self._virtual_time - self._window_began)
+        return self._owed.get(member, 0) + stride <= max(FREE * stride, share * advance)
+
+    def owed_by(self, member: M) -> int:
+        """What ``member`` owes for early choices, as a sum of strides."""
+        return self._owed.get(member, 0)
+
+    def take_early(self, member: M, stride: int) -> None:
+        """Choose ``member``, which is eligible, before its turn."""
+        owed = self._owed.get(member, 0) + stride
+        self._owed[member] = min(owed, max(_MOST_OWED * stride, owed - stride))
+        # Else nobody would miss a turn as long as all choices are early.
+        for _ in range(_MISSED_WHEN_EARLY):
+            item = self._queue.first()
+            if item is None or item[2] not in self._owed or item[2] in self.marks.members:
+                break
+            self._miss_turn(item[2])
 
     def ready(self) -> Iterator[M]:
         """The members without a mark, in order; some may have become ineligible."""
@@ -212,6 +276,14 @@ class StrideScheduler(Generic[M]):
     def suspended(self) -> Iterator[M]:
         """The suspended members, the longest first; some may have become eligible."""
         return (member for member in self._suspended if not member.removed)
+
+    def _miss_turn(self, member: M) -> None:
+        """Let the first member of the queue, which owes a turn, miss it."""
+        owed = self._owed.pop(member)
+        paid = min(owed, member.full_stride)
+        if owed > paid:
+            self._owed[member] = owed - paid
+        self._virtual_time = max(self._virtual_time, self._queue.requeue_first(paid))
 
     def _suspend_marked(self, now: float, tried: Container[str]) -> None:
         """Suspend all marked members at the head of the queue, at a dictionary look-up each."""
@@ -224,6 +296,7 @@ class StrideScheduler(Generic[M]):
             if mark is None or mark.until <= now or member.id in tried:
                 break
             suspended[member] = passing
+            self._owed.pop(member, None)
         self._queue.pop(len(suspended) - before)
 
     def _try_first(
@@ -285,11 +358,12 @@ class StrideScheduler(Generic[M]):
         # A time that is over would be woken in this same choice, without end.
         mark = self.marks.add(member, ineligible, earliest=now + 0.001)
         self._suspended[member] = passing
+        self._owed.pop(member, None)
         if ineligible.reason is Reason.LOW_HEALTH:
             heapq.heappush(self._weak, (passing, next(self._serial), member, mark))
             self.marks.drop_outdated(self._weak)
 
-    def _wake(self, now: float, check: Check[M]) -> bool:
+    def wake(self, now: float, check: Check[M]) -> bool:
         """Mark some members eligible whose time is over; whether any returned to the queue.
 
         Those that are ineligible for another reason by now are marked with it.

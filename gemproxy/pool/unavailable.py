@@ -1,20 +1,30 @@
-"""The error for a request that no key can serve: out of quota, not healthy, or not allowed."""
+"""The error for a request that no key can serve: out of quota, not healthy, or not allowed.
+
+If the request names a resource of one project, only the keys of that project are meant, and the
+error says so. It names the resource and not the project: a project is named by the operator, or
+after its key.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from gemproxy.core.errors import (
+    Conflict,
     DailyQuotaExhausted,
     ModelNotFound,
     NoHealthyKeys,
+    NotFound,
+    ProxyError,
     QuotaExhausted,
     Unavailable,
 )
 from gemproxy.pool.breaker import State
 from gemproxy.pool.eligibility import Eligibility, Group, Ineligible, Marks, Reason
+from gemproxy.pool.key import Affinity
 from gemproxy.pool.outcome import QUOTA, Outcome, Verdict, quota_returns
 from gemproxy.pool.state import KeyState
 
@@ -75,6 +85,11 @@ class AvailabilitySummary:
         if ineligible.reason in _OUT_OF_ORDER and ineligible.until is not None:
             self.soonest_health = _soonest(self.soonest_health, ineligible.until)
 
+    @property
+    def out_of_quota(self) -> int:
+        """How many keys are out of quota."""
+        return self.number(_QUOTA_REASONS)
+
     def number(self, reasons: tuple[Reason, ...]) -> int:
         """How many keys are ineligible for one of ``reasons``."""
         return sum(self.counts[reason] for reason in reasons)
@@ -90,7 +105,7 @@ def unavailable(
     exist. ``all_disabled_retry`` is the delay if every key is disabled. Waiting does not help then,
     nor if Google rejects all unhealthy keys: a person has to act.
     """
-    if summary.number(_QUOTA_REASONS):
+    if summary.out_of_quota:
         return quota_exhausted(summary, model, now)
     if out_of_order := summary.number(_OUT_OF_ORDER):
         should_retry = False if summary.rejected == out_of_order else None
@@ -103,13 +118,53 @@ def unavailable(
     return no_healthy_keys(summary, all_disabled_retry, should_retry=False)
 
 
+def project_unavailable(
+    affinity: Affinity, summary: AvailabilitySummary, model: str, now: float, retry: float
+) -> ProxyError:
+    """The error for a request that only the keys of one project could serve.
+
+    ``summary`` has the keys of that project, ``retry`` is as in :func:`unavailable`.
+    """
+    if not summary.counts:
+        return project_without_keys(affinity.resource)
+    if summary.counts[Reason.DISABLED] == summary.counts.total():
+        return Conflict(
+            f"Every key of the project that {affinity.resource} belongs to is disabled, and the"
+            " request cannot move to another project.",
+            reason="project_disabled",
+        )
+    error = unavailable(summary, model, now, retry)
+    return cannot_move(error, affinity.resource)
+
+
+def project_without_keys(resource: str) -> NotFound:
+    """The error for a resource of a project of which no key is configured any more."""
+    return NotFound(
+        f"{resource} belongs to a project of which no key is configured any more; no other project"
+        " can read it.",
+        reason="project_without_keys",
+    )
+
+
+_E = TypeVar("_E", bound=ProxyError)
+
+
+def cannot_move(error: _E, resource: str) -> _E:
+    """``error``, saying that it is about the keys of one project only."""
+    error.message += (
+        f" Only the keys of the project that {resource} belongs to were considered: the request"
+        " cannot move to another project."
+    )
+    return error
+
+
 def quota_exhausted(summary: AvailabilitySummary, model: str, now: float) -> QuotaExhausted:
     """Every key that could serve is out of quota. ``model`` is empty for the list of models.
 
     If all of them are out until midnight, and none recovers from something else before, a client
     need not try again.
     """
-    quota = summary.number(_QUOTA_REASONS)
+    quota = summary.out_of_quota
     soonest = _soonest(summary.soonest_quota, summary.soonest_health)
     if summary.out_for_the_day == quota and not summary.number(_OUT_OF_ORDER):
         return DailyQuotaExhausted(

@@ -43,6 +43,7 @@ _FORMS: Final[dict[type[ProxyError], _Form]] = {
     errors.LockedOut: _Form(429, _RATE, "too_many_wrong_tokens"),
     errors.UnknownURL: _Form(404, _REQUEST, "unknown_url"),
     errors.NotFound: _Form(404, _REQUEST),
+    errors.Conflict: _Form(409, _REQUEST, "conflict"),
     errors.MethodNotAllowed: _Form(405, _REQUEST, "method_not_allowed"),
     errors.ModelNotFound: _Form(404, _REQUEST, "model_not_found"),
     errors.TooManyInFlight: _Form(429, _RATE, "rate_limit_exceeded"),
