@@ -22,13 +22,13 @@ from gemproxy.media_bypass import NOTHING, ExtractedMedia
 from gemproxy.providers.gemini.wire.answers import Blob, Candidate, Part
 from gemproxy.translate.openai_chat__gemini import rendering
 from gemproxy.translate.openai_chat__gemini.context import AnswerContext
-from gemproxy.translate.openai_chat__gemini.logprobs import token_logprobs
-from gemproxy.translate.openai_chat__gemini.model_images import remember_image
 from gemproxy.translate.shared.calls import AnsweredCall, CallReader
 from gemproxy.translate.shared.candidate import CandidateState
 from gemproxy.translate.shared.citations import Citations, CitedFile
 from gemproxy.translate.shared.code_blocks import executable_code, execution_result
 from gemproxy.translate.shared.finish import FinishState
+from gemproxy.translate.shared.logprobs import token_logprobs
+from gemproxy.translate.shared.model_images import remember_image
 from gemproxy.translate.shared.signatures import SignatureStore
 
 

@@ -42,14 +42,7 @@ from gemproxy.translate.shared.prompt_size import (
 from gemproxy.translate.shared.schema_budget import SchemaBudget
 from gemproxy.translate.shared.signatures import SignatureStore
 from gemproxy.translate.shared.structured import json_instruction
-
-#: Gemini's names of OpenAI's service tiers; others are omitted.
-_SERVICE_TIERS = {
-    "default": "standard",
-    "standard": "standard",
-    "flex": "flex",
-    "priority": "priority",
-}
+from gemproxy.translate.shared.usage import upstream_tier
 
 _NO_NAMES: Mapping[str, str] = MappingProxyType({})
 
@@ -128,7 +121,7 @@ def to_gemini(
             request, family, thinking, budget, has_tools=has_tools, image=image_config(google)
         ),
         cached_content=cached,
-        service_tier=_SERVICE_TIERS.get(request.service_tier or ""),
+        service_tier=upstream_tier(request.service_tier),
     )
     text = encode_generate_content(native)
     body = aside.restore(text)

@@ -117,6 +117,11 @@ def service_tier(usage: UsageMetadata | None) -> str | None:
     return _SERVICE_TIERS.get(usage.service_tier.lower())
 
 
+def upstream_tier(tier: str | None) -> str | None:
+    """Gemini's name of one of OpenAI's service tiers; ``None`` leaves the choice to Google."""
+    return _UPSTREAM_TIERS.get(tier or "")
+
+
 def _by_modality(details: list[ModalityTokenCount] | None) -> tuple[int, int, int]:
     """The tokens of text, audio and images."""
     if not details:
@@ -142,6 +147,13 @@ def _tokens(count: int | None) -> int:
 
 _MOST_TOKENS = 10**12
 _SERVICE_TIERS = {"standard": "default", "flex": "flex", "priority": "priority"}
+
+_UPSTREAM_TIERS = {
+    "default": "standard",
+    "standard": "standard",
+    "flex": "flex",
+    "priority": "priority",
+}
 
 _NO_TOKENS = (0, 0, 0)
 
