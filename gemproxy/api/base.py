@@ -149,8 +149,15 @@ class Job(Protocol):
         """The estimated number of tokens of the request."""
 
     @property
-    def names_resources(self) -> bool:
-        """Whether it refers to files or caches, which only keys of one project can read."""
+    def resources(self) -> Sequence[str]:
+        """The files, caches and other resources that it names, such as ``files/x``.
+
+        Only keys of the project that they belong to can read them.
+        """
+
+    @property
+    def conversation(self) -> int | None:
+        """A number that the requests of one conversation share; ``None`` if any key is as good."""
 
     @property
     def prompt_param(self) -> str:

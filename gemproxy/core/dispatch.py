@@ -392,7 +392,7 @@ class Dispatcher:
             response.headers,
             delivery.error_body,
             now=self._wall(),
-            names_resources=delivery.job.names_resources,
+            names_resources=bool(delivery.job.resources),
         )
 
     # -- translate back, write -------------------------------------------------------------------

@@ -19,6 +19,7 @@ from gemproxy.providers.base import Operation
 from gemproxy.translate.openai_chat__gemini.answer import WholeChat
 from gemproxy.translate.openai_chat__gemini.request import to_gemini
 from gemproxy.translate.openai_chat__gemini.stream import ChatStreamTranslator
+from gemproxy.translate.shared.conversations import named_conversation
 from gemproxy.translate.shared.model_names import ModelNames
 from gemproxy.translate.shared.schema_budget import SchemaBudget
 from gemproxy.translate.shared.signatures import SignatureStore
@@ -110,7 +111,11 @@ class ChatJob:
         self.body = translated.body
         self.stream = translated.stream
         self.tokens = translated.estimated_tokens
-        self.names_resources = translated.names_resources
+        self.resources = translated.resources
+        name = request.prompt_cache_key or request.session_id
+        self.conversation = (
+            named_conversation(name) if type(name) is str else translated.conversation
+        )
         self.operation = _GENERATE_STREAM if self.stream else _GENERATE
 
     def revision(self, failed: Outcome) -> Revision | None:

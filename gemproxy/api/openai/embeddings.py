@@ -59,7 +59,8 @@ class BatchJob:
 
     operation = Operation.EMBED
     stream = False
-    names_resources = False
+    resources = ()
+    conversation = None
     is_brief = True
     prompt_param = "input"
 

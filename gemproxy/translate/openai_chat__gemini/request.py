@@ -6,7 +6,7 @@ It is done once for a client's request; the result is sent with every key that i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 import msgspec
@@ -33,11 +33,12 @@ from gemproxy.translate.openai_chat__gemini.google_options import (
 from gemproxy.translate.openai_chat__gemini.messages import Replay, translate_messages
 from gemproxy.translate.openai_chat__gemini.thinking import thinking_config
 from gemproxy.translate.openai_chat__gemini.tools import location_hint, translate_tools
+from gemproxy.translate.shared.conversations import conversation_in
 from gemproxy.translate.shared.prompt_size import (
     CHARACTERS_PER_TOKEN,
     estimated_tokens,
+    files_in,
     media_in,
-    names_files,
 )
 from gemproxy.translate.shared.schema_budget import SchemaBudget
 from gemproxy.translate.shared.signatures import SignatureStore
@@ -57,8 +58,11 @@ class TranslatedRequest(msgspec.Struct, frozen=True, gc=False):
     context: AnswerContext
     #: A rough estimate of the prompt's tokens, for budgets.
     estimated_tokens: int
-    #: Whether it names uploaded files or cached content, which only keys of one project can read.
-    names_resources: bool
+    #: The uploaded files and the cached content that it names; only keys of one project can read
+    #: them.
+    resources: Sequence[str]
+    #: See :attr:`gemproxy.api.base.Job.conversation`.
+    conversation: int | None
     #: Whether it contains thought signatures or dummies.
     signed: bool
     stream: bool
@@ -87,11 +91,13 @@ def to_gemini(
     if (native := plain_request(request, family, budget)) is not None:
         text = encode_generate_content(native)
         body = aside.restore(text) if aside.pieces else text
+        tokens = len(body) // CHARACTERS_PER_TOKEN
         return TranslatedRequest(
             body=body,
             context=_answer_context(request, _NO_NAMES, scrub),
-            estimated_tokens=len(body) // CHARACTERS_PER_TOKEN,
-            names_resources=False,
+            estimated_tokens=tokens,
+            resources=(),
+            conversation=conversation_in(native.contents, native.system_instruction, tokens),
             signed=False,
             stream=request.stream is True,
         )
@@ -126,11 +132,16 @@ def to_gemini(
     text = encode_generate_content(native)
     body = aside.restore(text)
     media = media_in(conversation.contents)
+    resources = files_in(media) if media else []
+    if cached is not None:
+        resources.append(cached)
+    tokens = estimated_tokens(body, media, aside)
     return TranslatedRequest(
         body=body,
         context=_answer_context(request, tools.names.changed, scrub),
-        estimated_tokens=estimated_tokens(body, media, aside),
-        names_resources=cached is not None or (bool(media) and names_files(media)),
+        estimated_tokens=tokens,
+        resources=resources,
+        conversation=conversation_in(native.contents, native.system_instruction, tokens),
         signed=_SIGNATURE in text,
         stream=request.stream is True,
     )

@@ -80,6 +80,7 @@ _SYNONYMS = {
 _MIME_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]*/[a-z0-9][a-z0-9!#$&^_.+-]*")
 _YOUTUBE = re.compile(r"(?:(?:www|m|music)\.)?(?:youtube\.com|youtube-nocookie\.com|youtu\.be)")
 _FILE_ID = re.compile(r"(?:files/)?(?P<id>[A-Za-z0-9_-]+)")
+_FILE_IN_URI = re.compile(r"/files/(?P<id>[A-Za-z0-9_-]+)")
 _FILES_URI = "https://generativelanguage.googleapis.com/v1beta/files/"
 _FILES_HOST = "generativelanguage.googleapis.com"
 _WHITE_SPACE = re.compile(r"\s+")
@@ -201,9 +202,17 @@ def _no_address(path: str) -> InvalidRequest:
     )
 
 
-def is_project_file(uri: str) -> bool:
-    """Whether only keys of one Google project can read the file."""
-    return uri.startswith("gs://") or f"//{_FILES_HOST}/" in uri
+def resource_of(uri: str) -> str | None:
+    """The name of a file that only keys of one Google project can read; ``None`` for other files.
+
+    It is ``files/ID`` for a file of the Files API, and the whole ``gs://`` address of others.
+    """
+    if uri.startswith("gs://"):
+        return uri
+    if f"//{_FILES_HOST}/" not in uri:
+        return None
+    match = _FILE_IN_URI.search(uri)
+    return f"files/{match['id']}" if match is not None else uri
 
 
 def uploaded_file(file_id: str, path: str) -> FileData:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from gemproxy.buffer_list import BufferList
 from gemproxy.media_bypass import ExtractedMedia
 from gemproxy.providers.gemini.wire.requests import Blob, Content, FileData
-from gemproxy.translate.shared.media import is_project_file
+from gemproxy.translate.shared.media import resource_of
 
 CHARACTERS_PER_TOKEN = 4
 #: Tokens of an image for third-generation models; other media is not estimated.
@@ -28,9 +28,10 @@ def media_in(contents: Sequence[Content]) -> list[Blob | FileData]:
     return found
 
 
-def names_files(media: Sequence[Blob | FileData]) -> bool:
-    """Whether any of it can be read only by keys of one project."""
-    return any(isinstance(each, FileData) and is_project_file(each.file_uri) for each in media)
+def files_in(media: Sequence[Blob | FileData]) -> list[str]:
+    """The names of those files that can be read only by keys of one project."""
+    names = [resource_of(each.file_uri) for each in media if isinstance(each, FileData)]
+    return [name for name in names if name is not None]
 
 
 def estimated_tokens(

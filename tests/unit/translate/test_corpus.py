@@ -60,7 +60,7 @@ def read_answer(pair):
     """An answer in one body, or in several hops."""
     asked = AnswerContext(model="asked", **pair.get("asked", {}))
     chat = WholeChat(
-        TranslatedRequest(b'{"contents":[]}', asked, 0, False, False, False),
+        TranslatedRequest(b'{"contents":[]}', asked, 0, (), None, signed=False, stream=False),
         created=1700,
         new_id=new_ids(),
         signatures=SignatureStore(),

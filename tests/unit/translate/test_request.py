@@ -25,7 +25,7 @@ def translated(model="gemini-3.8-flash", **fields):
 def test_the_smallest_request_is_compact_and_has_nothing_else():
     made = translated()
     assert made.body == b'{"contents":[{"parts":[{"text":"hi"}],"role":"user"}]}'
-    assert not made.names_resources
+    assert not made.resources
     assert not made.stream
 
 

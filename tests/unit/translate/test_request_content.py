@@ -231,17 +231,17 @@ def test_videos(url, expected):
 
 
 @pytest.mark.parametrize(
-    ("part", "bound"),
+    ("part", "resources"),
     [
-        (file(file_id="abc"), True),
-        (image("gs://bucket/c.png"), True),
-        (image(FILES + "abc"), True),
-        (image("https://a.example/c.png"), False),
-        (image(f"data:image/png;base64,{DATA}"), False),
+        (file(file_id="abc"), ["files/abc"]),
+        (image("gs://bucket/c.png"), ["gs://bucket/c.png"]),
+        (image(FILES + "abc"), ["files/abc"]),
+        (image("https://a.example/c.png"), []),
+        (image(f"data:image/png;base64,{DATA}"), []),
     ],
 )
-def test_files_of_a_project_bind_the_request_to_it(part, bound):
-    assert translated(part).names_resources is bound
+def test_files_of_a_project_bind_the_request_to_it(part, resources):
+    assert translated(part).resources == resources
 
 
 def test_media_counts_as_media_and_not_as_text():

@@ -225,7 +225,10 @@ class ChatCompletionRequest(_Shape, frozen=True, kw_only=True):
         Literal["auto", "default", "standard", "flex", "scale", "priority", "fast"] | None
     ) = None
     web_search_options: WebSearchOptions | None = None
+    #: Names the conversation, so that its requests prefer the same key. Ignored unless it is text.
+    prompt_cache_key: Any = None
     # Not OpenAI's:
+    session_id: Any = None
     google: GoogleOptions | None = None
     extra_body: ExtraBody | None = None
     thinking: Thinking | None = None
