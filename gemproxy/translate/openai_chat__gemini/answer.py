@@ -34,10 +34,10 @@ from gemproxy.translate.openai_chat__gemini.choice import (
     require_answer,
 )
 from gemproxy.translate.openai_chat__gemini.context import AnswerContext
-from gemproxy.translate.openai_chat__gemini.fast_path import PlainAnswer, plain_answer
 from gemproxy.translate.openai_chat__gemini.rendering import joined_audio
 from gemproxy.translate.openai_chat__gemini.request import TranslatedRequest
 from gemproxy.translate.shared.continuation import HopReader, usage_of
+from gemproxy.translate.shared.plain_answers import PlainAnswer, plain_answer
 from gemproxy.translate.shared.signatures import SignatureStore
 from gemproxy.translate.shared.usage import TokenUsage, service_tier
 

@@ -20,28 +20,16 @@ from gemproxy.api.openai.schema.messages import (
 )
 from gemproxy.api.openai.schema.requests import ChatCompletionRequest
 from gemproxy.providers.gemini.capabilities import ModelFamily
-from gemproxy.providers.gemini.wire.answers import NO_ERROR, GenerateContentResponse
 from gemproxy.providers.gemini.wire.requests import Content, GenerateContentRequest, Part
 from gemproxy.translate.openai_chat__gemini.generation import generation_config
 from gemproxy.translate.shared.schema_budget import SchemaBudget
 from gemproxy.translate.shared.turns import end_on_user
-
-#: The text and OpenAI's finish reason.
-PlainAnswer = tuple[str, str]
 
 _ROLES: dict[type[Message], Literal["user", "model", "system"]] = {
     UserMessage: "user",
     AssistantMessage: "model",
     SystemMessage: "system",
     DeveloperMessage: "system",
-}
-
-#: Normal finish reasons, by Google's names and numbers.
-_FINISH_REASONS: dict[str | int | None, str] = {
-    "STOP": "stop",
-    "MAX_TOKENS": "length",
-    1: "stop",
-    2: "length",
 }
 
 
@@ -82,32 +70,6 @@ def plain_request(
         system_instruction=Content(parts=instructions) if instructions else None,
         generation_config=generation_config(request, family, None, budget, has_tools=False),
     )
-
-
-def plain_answer(answer: GenerateContentResponse) -> PlainAnswer | None:
-    """The text of ``answer``; ``None`` if it is not plain.
-
-    Log probabilities and usage are not looked at.
-    """
-    candidates = answer.candidates
-    if not candidates or len(candidates) > 1 or answer.error is not NO_ERROR:
-        return None
-    candidate = candidates[0]
-    finish_reason = _FINISH_REASONS.get(candidate.finish_reason)
-    if (
-        finish_reason is None
-        or candidate.content is None
-        or candidate.index
-        or candidate.grounding_metadata is not None
-        or candidate.citation_metadata is not None
-    ):
-        return None
-    text = ""
-    for part in candidate.content.parts or ():
-        if part.text is None or part.thought or part.function_call is not None:
-            return None
-        text += part.text
-    return (text, finish_reason) if text else None
 
 
 def _turns(messages: Sequence[Message]) -> tuple[list[Content], list[Part], int] | None:

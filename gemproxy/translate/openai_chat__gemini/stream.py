@@ -45,6 +45,7 @@ from gemproxy.translate.openai_chat__gemini.choice import (
 )
 from gemproxy.translate.openai_chat__gemini.context import AnswerContext
 from gemproxy.translate.shared.continuation import StreamedHops
+from gemproxy.translate.shared.plain_answers import sole_text
 from gemproxy.translate.shared.signatures import SignatureStore
 from gemproxy.translate.shared.usage import service_tier
 
@@ -108,7 +109,7 @@ class ChatStreamTranslator(StreamedHops):
         if not candidates:
             return self._receive_feedback(answer)
         # Nearly every event ends here, so no further calls.
-        text = _sole_text(candidates)
+        text = sole_text(candidates)
         if text and self._encoder is not None:
             index = candidates[0].index or 0
             choice = self._choices.get(index)
@@ -310,23 +311,3 @@ class _StreamedChoice:
         """Pass the collected texts to the reader."""
         self._reader.read_text("".join(self.texts))
         self.texts.clear()
-
-
-def _sole_text(candidates: list[Candidate]) -> str | None:
-    """The text of an event that is a single text part, as nearly all are."""
-    candidate = candidates[0]
-    if (
-        len(candidates) != 1
-        or candidate.content is None
-        or candidate.finish_reason is not None
-        or candidate.grounding_metadata is not None
-        or candidate.citation_metadata is not None
-        or candidate.logprobs_result is not None
-        or candidate.continuation_token is not None
-    ):
-        return None
-    parts = candidate.content.parts
-    if parts is None or len(parts) != 1:
-        return None
-    part = parts[0]
-    return None if part.thought or part.function_call is not None else part.text

@@ -96,6 +96,10 @@ class CallReader:
         arguments = msgspec.json.encode(call.arguments).decode()
         return self._give(call.name, call.id, call.signature, arguments)
 
+    def _client_id(self, upstream_id: str | None) -> str:
+        """The client's id for a call that has ``upstream_id``; a dialect may have its own form."""
+        return upstream_id or self._new_id()
+
     def _give(
         self, name: str, upstream_id: str | None, signature: str | None, arguments: str
     ) -> list[AnsweredCall]:
@@ -109,7 +113,7 @@ class CallReader:
             upstream_id = None
         if signature and scrub(signature) != signature:
             signature = None
-        call_id = upstream_id or self._new_id()
+        call_id = self._client_id(upstream_id)
         key = call_key(call_id, call_mark(name, arguments))
         self._signatures.remember(key, RememberedCall(signature, bool(upstream_id)))
         index, self.count = self.count, self.count + 1

@@ -11,7 +11,7 @@ Source: ai.google.dev, thought signatures.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -47,13 +47,15 @@ class ReplayedCall(NamedTuple):
     """A call that a client sends back.
 
     ``arguments`` is the text of JSON, or what some clients send instead. ``carried`` is the
-    signature that came with it, if the client kept it.
+    signature that came with it, if the client kept it. ``upstream_id`` is the id that Gemini gave
+    it, empty if it gave none; ``None`` if the client has Gemini's id as its own.
     """
 
     name: str
     arguments: object
     id: str
     carried: str | None = None
+    upstream_id: str | None = None
 
 
 def usable_signature(signature: str | None) -> str | None:
@@ -88,12 +90,11 @@ def replay_calls(
                 like = signatures.recall_like(mark)
                 signature = like.signature if like is not None else None
                 found_by_mark.add(mark)
-        function_call = FunctionCall(
-            name=name,
-            args=arguments,
-            # Only newer models issue ids, and they accept only their own for certain.
-            id=call.id if remembered is not None and remembered.issued_upstream else None,
-        )
+        # Only newer models issue ids, and they accept only their own for certain.
+        upstream_id = call.upstream_id
+        if upstream_id is None and remembered is not None and remembered.issued_upstream:
+            upstream_id = call.id
+        function_call = FunctionCall(name=name, args=arguments, id=upstream_id or None)
         parts.append(Part(function_call=function_call, thought_signature=signature))
     if family.requires_signatures and all(part.thought_signature is None for part in parts):
         parts[0].thought_signature = DUMMY_SIGNATURE
@@ -127,21 +128,25 @@ class ResultParts(NamedTuple):
 
 
 def replay_results(
-    calls: Sequence[Part], results: Sequence[Sequence[Part] | None], family: ModelFamily
+    calls: Sequence[Part],
+    results: Sequence[Sequence[Part] | None],
+    family: ModelFamily,
+    failed: Container[int] = (),
 ) -> ResultParts:
     """One ``functionResponse`` for each call, in the order of the calls.
 
     ``results`` has the content of each call's result, or ``None`` where the client sent none:
-    Gemini needs one for each call, so an error takes its place.
+    Gemini needs one for each call, so an error takes its place. ``failed`` are the positions of the
+    calls that failed, as the client says.
     """
     collected = ResultParts([], [])
-    for call, parts in zip(calls, results, strict=True):
+    for position, (call, parts) in enumerate(zip(calls, results, strict=True)):
         called = call.function_call
         if called is None:
             continue
         response = FunctionResponse(name=called.name, id=called.id, response=_MISSING_RESULT)
         if parts is not None:
-            _fill(response, parts, family, collected.following)
+            _fill(response, parts, family, collected.following, is_error=position in failed)
         collected.responses.append(Part(function_response=response))
     return collected
 
@@ -152,7 +157,12 @@ def media_of(part: Part) -> Blob | FileData | None:
 
 
 def _fill(
-    response: FunctionResponse, parts: Sequence[Part], family: ModelFamily, following: list[Part]
+    response: FunctionResponse,
+    parts: Sequence[Part],
+    family: ModelFamily,
+    following: list[Part],
+    *,
+    is_error: bool,
 ) -> None:
     texts = [part.text for part in parts if part.text is not None]
     inside, outside = [], []
@@ -167,7 +177,10 @@ def _fill(
     if outside:
         following.append(Part(text=f"Media in the result of {response.name}:"))
         following.extend(outside)
-    response.response = _response(texts, has_media=bool(inside or outside))
+    if is_error:
+        response.response = msgspec.Raw(_encode({"error": "\n".join(texts) or "The call failed."}))
+    else:
+        response.response = _response(texts, has_media=bool(inside or outside))
 
 
 def _response(texts: Sequence[str], *, has_media: bool) -> msgspec.Raw:

@@ -92,8 +92,13 @@ def assemble(
     family: ModelFamily,
     *,
     search: str | None,
+    others: Sequence[tuple[str, Tool]] = (),
 ) -> TranslatedTools:
-    """All tools of a request. ``search`` is the path of the client's search, if there is one."""
+    """All tools of a request.
+
+    ``search`` is the path of the client's search, if there is one. ``others`` are further tools
+    that run on Google's side, each with its path.
+    """
     tools = []
     if search is not None:
         if declarations and not family.search_with_functions:
@@ -103,9 +108,17 @@ def assemble(
                 param=search,
             )
         tools.append(Tool(google_search=GoogleSearch()))
+    for path, tool in others:
+        if declarations and not family.search_with_functions:
+            raise InvalidRequest(
+                f"{path}: this model cannot use a tool of Google's beside the client's tools;"
+                " Gemini 3 and later can.",
+                param=path,
+            )
+        tools.append(tool)
     if declarations:
         tools.append(Tool(function_declarations=declarations))
-    together = search is not None and bool(declarations)
+    together = len(tools) > 1 and bool(declarations)
     config = ToolConfig(
         function_calling_config=calling, include_server_side_tool_invocations=together
     )

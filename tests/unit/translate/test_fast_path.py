@@ -24,8 +24,9 @@ from gemproxy.providers.gemini.capabilities import family_of
 from gemproxy.providers.gemini.wire.answers import decode_answer
 from gemproxy.translate.openai_chat__gemini.answer import to_openai
 from gemproxy.translate.openai_chat__gemini.context import AnswerContext
-from gemproxy.translate.openai_chat__gemini.fast_path import plain_answer, plain_request
+from gemproxy.translate.openai_chat__gemini.fast_path import plain_request
 from gemproxy.translate.openai_chat__gemini.request import to_gemini
+from gemproxy.translate.shared.plain_answers import plain_answer
 from gemproxy.translate.shared.schema_budget import SchemaBudget
 from gemproxy.translate.shared.signatures import SignatureStore
 

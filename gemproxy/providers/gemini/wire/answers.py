@@ -149,6 +149,7 @@ class GroundingMetadata(msgspec.Struct, rename="camel", frozen=True, gc=False):
 
     grounding_chunks: Annotated[list[GroundingChunk], _SHORT] | None = None
     grounding_supports: Annotated[list[GroundingSupport], _SHORT] | None = None
+    web_search_queries: Annotated[list[str], _SHORT] | None = None
 
 
 class CitationSource(msgspec.Struct, rename="camel", frozen=True, gc=False):
@@ -287,6 +288,21 @@ class LargeGenerateContentResponse(GenerateContentResponse, frozen=True, kw_only
     #: As it came.
     body: bytes
     aside: ExtractedMedia
+
+
+class CountTokensResponse(msgspec.Struct, rename="camel", frozen=True, gc=False):
+    """The response of ``countTokens``; a count of 0 is left out."""
+
+    total_tokens: int = 0
+    error: msgspec.Raw = NO_ERROR
+
+
+def decode_count(body: bytes) -> CountTokensResponse:
+    """Decode a count. Raises :exc:`MalformedUpstreamResponse` if ``body`` is none."""
+    try:
+        return _COUNT.decode(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise MalformedUpstreamResponse(f"not a count of tokens: {error}") from error
 
 
 def decode_answer(body: bytes) -> GenerateContentResponse:
@@ -502,6 +518,7 @@ _SOUND = b'"audio/'
 _NAMES = msgspec.json.Decoder(_NamedAnswer)
 _RAWS = msgspec.json.Decoder(list[msgspec.Raw])
 _ANSWER = msgspec.json.Decoder(GenerateContentResponse)
+_COUNT = msgspec.json.Decoder(CountTokensResponse)
 _ANSWERS = msgspec.json.Decoder(Annotated[list[GenerateContentResponse], _SHORT])
 
 #: The errors of :func:`decode_usual`.

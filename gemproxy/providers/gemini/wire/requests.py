@@ -91,11 +91,21 @@ class GoogleSearch(_Message):
     """The built-in web search, which has no settings."""
 
 
+class UrlContext(_Message):
+    """Reading pages whose addresses the prompt names, which has no settings."""
+
+
+class CodeExecution(_Message):
+    """Running code on Google's side, which has no settings."""
+
+
 class Tool(_Message):
     """One kind of tool; all functions are in one such object."""
 
     function_declarations: list[FunctionDeclaration] | None = None
     google_search: GoogleSearch | None = None
+    url_context: UrlContext | None = None
+    code_execution: CodeExecution | None = None
 
 
 class FunctionCallingConfig(_Message):
@@ -185,5 +195,19 @@ class GenerateContentRequest(_Message):
     service_tier: str | None = None
 
 
+class CountedRequest(GenerateContentRequest, kw_only=True):
+    """A request whose tokens are counted; ``model`` is the model of the path, with ``models/``."""
+
+    model: str
+
+
+class CountTokensRequest(_Message):
+    """The body of ``countTokens``, in the form that counts tools and instructions as well."""
+
+    generate_content_request: CountedRequest
+
+
 #: The request as compact JSON.
 encode_generate_content: Callable[[GenerateContentRequest], bytes] = msgspec.json.Encoder().encode
+#: The same for ``countTokens``.
+encode_count_tokens: Callable[[CountTokensRequest], bytes] = msgspec.json.Encoder().encode
