@@ -1,0 +1,1 @@
+"""Anthropic Messages to Gemini's generateContent, and back."""
