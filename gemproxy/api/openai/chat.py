@@ -62,10 +62,8 @@ class ChatEndpoint:
         request = decode_chat_completion(body)
         named = self.names.resolve(request.model)
         if not named.generates:
-            raise InvalidRequest(
-                f"model: '{request.model[:80]}' makes embeddings; use POST /v1/embeddings.",
-                param="model",
-            )
+            use = named.elsewhere or "makes embeddings; use POST /v1/embeddings"
+            raise InvalidRequest(f"model: '{request.model[:80]}' {use}.", param="model")
         model = context.model = named.name
         if request.logprobs:
             stream = request.stream is True

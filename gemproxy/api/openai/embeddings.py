@@ -42,11 +42,8 @@ class EmbeddingsEndpoint:
         request = decode_embeddings(body)
         model = self.names.resolve(request.model)
         if not model.embeds:
-            raise InvalidRequest(
-                f"model: '{request.model[:80]}' makes no embeddings;"
-                " use POST /v1/chat/completions.",
-                param="model",
-            )
+            use = model.elsewhere or "makes no embeddings; use POST /v1/chat/completions"
+            raise InvalidRequest(f"model: '{request.model[:80]}' {use}.", param="model")
         translated = to_gemini(request, model=model.name)
         context.model = model.name
         base64 = translated.base64

@@ -204,6 +204,10 @@ class Ability(Enum):
 
     GENERATE = "generate"
     EMBED = "embed"
+    #: It is asked with interactions only (ai.google.dev, Interactions API).
+    INTERACT = "interact"
+    #: It is asked over a WebSocket only.
+    LIVE = "live"
 
 
 def ability_of(model: str) -> Ability | None:
@@ -211,6 +215,10 @@ def ability_of(model: str) -> Ability | None:
     name = model.lower()
     if _EMBEDS.search(name):
         return Ability.EMBED
+    if _LIVE.match(name):
+        return Ability.LIVE
+    if _INTERACTS.match(name):
+        return Ability.INTERACT
     return Ability.GENERATE if _GENERATES.match(name) else None
 
 
@@ -225,4 +233,6 @@ def takes_task_as_text(model: str) -> bool:
 
 _EMBEDS = re.compile(r"(?:^|-)embedding(?:-|$)")
 _GENERATES = re.compile(r"(?:gemini|gemma)-\d")
+_INTERACTS = re.compile(r"gemini-omni-|gemini-[\d.]+-transcribe(?:$|-)|deep-research-|antigravity-")
+_LIVE = re.compile(r"gemini-[\d.]+-(?:transcribe-)?live(?:$|-)")
 _EMBEDS_WITHOUT_TASK_TYPE = re.compile(r"gemini-embedding-(?!0)(?:[2-9]|\d{2})")

@@ -15,6 +15,13 @@ _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,127}")
 #: The number is bounded: no real name has more than a few prefixes.
 _PREFIXES = re.compile(r"(?:models/|google/|gemini/){0,8}")
 
+_MAY_GENERATE = frozenset({Ability.GENERATE, None})
+_MAY_EMBED = frozenset({Ability.EMBED, None})
+_ELSEWHERE: Mapping[Ability | None, str] = {
+    Ability.INTERACT: "is asked with Gemini's Interactions API only: POST /v1/interactions",
+    Ability.LIVE: "is asked with Gemini's Live API only, which this proxy does not offer",
+}
+
 #: Bound of the cache, because clients may invent names.
 _MOST_NAMES = 1000
 
@@ -25,6 +32,8 @@ class NamedModel(Struct, frozen=True):
     name: str
     generates: bool
     embeds: bool
+    #: How it is asked if it does neither; as the end of a sentence.
+    elsewhere: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,7 +59,10 @@ class ModelNames:
             model = self._upstream_name(name)
             ability = ability_of(model)
             known = self._resolved[name] = NamedModel(
-                model, ability is not Ability.EMBED, ability is not Ability.GENERATE
+                model,
+                generates=ability in _MAY_GENERATE,
+                embeds=ability in _MAY_EMBED,
+                elsewhere=_ELSEWHERE.get(ability, ""),
             )
         return known
 

@@ -1,0 +1,1 @@
+"""Native calls: what passes unchanged is looked at, and never written again."""

@@ -1,0 +1,139 @@
+"""Look at the bodies of native calls, and put in the upstream's names of models.
+
+A body goes upstream as it came. Only a model's name that the operator has given an alias is
+replaced, in place, so that every other byte stays: numbers, unknown fields and their order.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from gemproxy.media_bypass import MIN_BYTES, extract
+from gemproxy.translate.shared.media import is_project_file
+
+_CHARACTERS_PER_TOKEN = 4
+#: Tokens of an image for third-generation models; other media is not estimated.
+_TOKENS_PER_MEDIUM = 1100
+
+#: Strings and the characters of the structure. Strings are matched whole or not at all.
+_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[{}\[\],:]', re.DOTALL)
+#: Where the body of a call names its model, as the names of the fields around it.
+_PLACES_OF_MODELS = frozenset(
+    {
+        ("model",),
+        ("requests", "model"),
+        ("generateContentRequest", "model"),
+        ("generate_content_request", "model"),
+        ("batch", "inputConfig", "requests", "requests", "request", "model"),
+        ("batch", "input_config", "requests", "requests", "request", "model"),
+    }
+)
+_PREFIX = "models/"
+_NAMES_OF_RESOURCES = (
+    (b"ileUri", b"ile_uri"),
+    (b"achedContent", b"ached_content"),
+    (b"ileSearchStoreNames", b"ile_search_store_names"),
+)
+_RESOURCES = re.compile(
+    rb'"(?:fileUri|file_uri|cachedContent|cached_content)"\s*:\s*("(?:[^"\\]++|\\.)*+")'
+    rb'|"(?:fileSearchStoreNames|file_search_store_names)"\s*:\s*(\[[^\]]*\])',
+    re.DOTALL,
+)
+_COLLECTIONS = ("cachedContents/", "fileSearchStores/")
+
+
+def estimated_tokens(body: bytes) -> int:
+    """A rough estimate of the tokens of a body, for budgets; never exact."""
+    if len(body) < MIN_BYTES:
+        return len(body) // _CHARACTERS_PER_TOKEN
+    rest, media = extract(body)
+    return len(rest) // _CHARACTERS_PER_TOKEN + _TOKENS_PER_MEDIUM * len(media.pieces)
+
+
+def named_resources(body: bytes) -> list[str]:
+    """The resources that a body names and that belong to one project: ``files/x`` and others."""
+    if not any(name in body for names in _NAMES_OF_RESOURCES for name in names):
+        return []
+    found = []
+    for match in _RESOURCES.finditer(body):
+        for text in _texts(match[1] or match[2]):
+            name = resource_name(text)
+            if name is not None:
+                found.append(name)
+    return found
+
+
+def resource_name(text: str) -> str | None:
+    """The name of the resource that ``text``, a name or a URI, names; ``None`` if it is none."""
+    if text.startswith(_COLLECTIONS):
+        return text
+    if is_project_file(text):
+        return "files/" + text.rpartition("files/")[2]
+    return None
+
+
+def with_models(body: bytes, rename: Callable[[str], str]) -> bytes:
+    """``body`` with the names of its models replaced by what ``rename`` returns for them.
+
+    Names are passed without ``models/``. Raises what ``rename`` raises.
+    """
+    parts: list[bytes] = []
+    done = 0
+    for begin, end in _models(body):
+        name = _text(body[begin:end])
+        bare = name.removeprefix(_PREFIX)
+        other = rename(bare)
+        if other != bare:
+            prefix = name[: len(name) - len(bare)]
+            parts += (body[done:begin], msgspec.json.encode(prefix + other))
+            done = end
+    if not parts:
+        return body
+    return b"".join((*parts, body[done:]))
+
+
+def _models(body: bytes) -> Iterator[tuple[int, int]]:
+    """The places of the strings that are names of models."""
+    #: The field that each open object or array is in, and the present field of the innermost.
+    fields: list[str | None] = []
+    field: str | None = None
+    last: re.Match[bytes] | None = None
+    for token in _TOKEN.finditer(body):
+        character = token[0]
+        if character == b":":
+            field = _text(last[0]) if last is not None else None
+            last = None
+            continue
+        if character[0] == _QUOTE:
+            last = token
+            continue
+        if last is not None and character in b",}]":
+            if (*filter(None, fields[1:]), field) in _PLACES_OF_MODELS:
+                yield last.span()
+            last = None
+        if character in b"{[":
+            fields.append(field)
+            field = None
+        elif character in b"}]" and fields:
+            field = fields.pop()
+
+
+_QUOTE = b'"'[0]
+
+
+def _text(string: bytes) -> str:
+    try:
+        return msgspec.json.decode(string, type=str)
+    except msgspec.DecodeError:
+        return ""
+
+
+def _texts(value: bytes) -> list[str]:
+    try:
+        decoded = msgspec.json.decode(value, type=str | list[str])
+    except msgspec.DecodeError:
+        return []
+    return [decoded] if isinstance(decoded, str) else decoded
