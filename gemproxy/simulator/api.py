@@ -39,9 +39,10 @@ from gemproxy.simulator.keyring import Keyring, KeyState
 from gemproxy.simulator.models import Model
 from gemproxy.simulator.quotas import Quotas
 from gemproxy.simulator.recording import Exchange
+from gemproxy.simulator.resources import Resources
 from gemproxy.simulator.script import Framing, Pace, Step
 
-_PATH = re.compile(r"/v1beta/models(?:/([^/:]+)(?::(\w+))?)?")
+_PATH = re.compile(r"/v1(?:beta|alpha)?/models(?:/([^/:]+)(?::(\w+))?)?")
 _METHODS = {
     "generateContent": (Call.GENERATE, "GenerateContent"),
     "streamGenerateContent": (Call.STREAM, "StreamGenerateContent"),
@@ -92,6 +93,7 @@ class Api:
     config: SimulatorConfig
     keyring: Keyring
     quotas: Quotas = field(default_factory=Quotas)
+    resources: Resources = field(default_factory=Resources)
     served: int = 0
 
     def respond(self, exchange: Exchange, body: bytes, now: float) -> Iterable[Step]:
@@ -101,8 +103,10 @@ class Api:
         """
         framing = _framing(exchange)
         try:
-            key = self._key(exchange)
+            key = self.resources.of_upload(exchange) or self._key(exchange)
             exchange.key = key.config.name
+            if self.resources.serves(exchange.path):
+                return self._resources(exchange, key, body)
             match = _PATH.fullmatch(exchange.path)
             if match is None:
                 return script.not_found_page()
@@ -131,6 +135,20 @@ class Api:
         if key is None:
             raise Refused(errors.api_key_invalid())
         return key
+
+    # ---- resources of a project ----------------------------------------------------------------
+
+    def _resources(self, exchange: Exchange, key: KeyState, body: bytes) -> Iterable[Step]:
+        behaviour = key.draw(Call.RESOURCES, "", self.config.seed)
+        exchange.behaviour = behaviour.name
+        if behaviour.kind in {Kind.KEY_FAULT, Kind.ERROR}:
+            about = Circumstances(
+                "", "Resources", key.config.key.reveal(), key.project_number, behaviour.parameters
+            )
+            raise Refused(errors.for_behaviour(behaviour.name, about))
+        if behaviour.kind is Kind.TRANSPORT:
+            return script.transport_fault(behaviour)
+        return self.resources.respond(exchange, key, body)
 
     # ---- models --------------------------------------------------------------------------------
 
@@ -289,9 +307,9 @@ class Api:
             text = None if foreign is None else f"Corrupted thought signature. ({foreign})"
         if text is not None:
             raise Refused(errors.invalid_argument(text))
-        if "cachedContent" in request:
-            message = "CachedContent not found (or permission denied)"
-            raise Refused(errors.error(403, message))
+        denial = self.resources.denial(operation.key, request)
+        if denial is not None:
+            raise Refused(denial)
 
     def _book(
         self, operation: _Operation, model: Model, request: dict[str, Any], now: float

@@ -44,6 +44,7 @@ class Call(Enum):
     COUNT = "count"
     EMBED = "embed"
     MODELS = "models"
+    RESOURCES = "resources"
 
 
 #: The calls that a behaviour applies to by default; a key fault applies to every call.

@@ -40,7 +40,7 @@ class Simulator:
         self._reactor = reactor
         self._keyring = Keyring(config)
         self._api = Api(config, self._keyring)
-        self._wall = self._api.quotas.wall = wall_clock(reactor)
+        self._wall = self._api.quotas.wall = self._api.resources.wall = wall_clock(reactor)
         self._playing: set[Player] = set()
         self._received = 0
 
@@ -100,6 +100,7 @@ class Simulator:
         """Restore the configuration: behaviours, quotas and the log of requests."""
         self._keyring.reset()
         self._api.quotas.clear()
+        self._api.resources.clear()
         self.requests.clear()
 
     def abort_connections(self) -> None:
