@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from zlib import crc32
 
 import msgspec
 
 from gemproxy.media_bypass import MIN_BYTES, extract
-from gemproxy.translate.shared.media import is_project_file
+from gemproxy.translate.shared.conversations import COMPARED, SHORTEST_PROMPT
+from gemproxy.translate.shared.media import resource_of
 
 _CHARACTERS_PER_TOKEN = 4
 #: Tokens of an image for third-generation models; other media is not estimated.
@@ -42,7 +44,20 @@ _RESOURCES = re.compile(
     rb'|"(?:fileSearchStoreNames|file_search_store_names)"\s*:\s*(\[[^\]]*\])',
     re.DOTALL,
 )
+_NOTHING = msgspec.Raw(b"")
 _COLLECTIONS = ("cachedContents/", "fileSearchStores/")
+
+
+_MODELS_TURN = b'"model"'
+
+
+class _Prompt(msgspec.Struct, frozen=True, gc=False):
+    contents: list[msgspec.Raw] | None = None
+    system_instruction: msgspec.Raw = msgspec.field(default=_NOTHING, name="systemInstruction")
+    snake_instruction: msgspec.Raw = msgspec.field(default=_NOTHING, name="system_instruction")
+
+
+_PROMPT = msgspec.json.Decoder(_Prompt).decode
 
 
 def estimated_tokens(body: bytes) -> int:
@@ -68,11 +83,27 @@ def named_resources(body: bytes) -> list[str]:
 
 def resource_name(text: str) -> str | None:
     """The name of the resource that ``text``, a name or a URI, names; ``None`` if it is none."""
-    if text.startswith(_COLLECTIONS):
-        return text
-    if is_project_file(text):
-        return "files/" + text.rpartition("files/")[2]
-    return None
+    return text if text.startswith(_COLLECTIONS) else resource_of(text)
+
+
+def conversation_of(body: bytes, tokens: int) -> int | None:
+    """The number of the conversation of a body of about ``tokens`` tokens.
+
+    See :mod:`gemproxy.translate.shared.conversations`. Another form of the same beginning is
+    another conversation, which costs a cache and nothing else.
+    """
+    if tokens < SHORTEST_PROMPT and _MODELS_TURN not in body:
+        return None
+    try:
+        prompt = _PROMPT(body)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    if not prompt.contents or (tokens < SHORTEST_PROMPT and len(prompt.contents) < 2):
+        return None
+    instructions = prompt.system_instruction or prompt.snake_instruction
+    return crc32(
+        memoryview(prompt.contents[0])[:COMPARED], crc32(memoryview(instructions)[:COMPARED])
+    )
 
 
 def with_models(body: bytes, rename: Callable[[str], str]) -> bytes:

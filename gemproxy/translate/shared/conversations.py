@@ -20,12 +20,12 @@ from gemproxy.providers.gemini.wire.requests import Content
 #: caching); an estimate may be a quarter too low.
 SHORTEST_PROMPT = 768
 #: Characters of a text that are compared.
-_COMPARED = 1024
+COMPARED = 1024
 
 
 def named_conversation(name: str) -> int:
     """The number of a conversation that the client gave a name: a session, a cache key, a user."""
-    return crc32(name[:_COMPARED].encode("utf-8", "surrogatepass"))
+    return crc32(name[:COMPARED].encode("utf-8", "surrogatepass"))
 
 
 def conversation_in(
@@ -37,5 +37,5 @@ def conversation_in(
     # Of both the first part only: others may be added in the middle of a conversation.
     first = contents[0].parts[0].text or "" if contents else ""
     instructions = instruction.parts[0].text or "" if instruction is not None else ""
-    beginning = f"{instructions[:_COMPARED]}\0{first[:_COMPARED]}"
+    beginning = f"{instructions[:COMPARED]}\0{first[:COMPARED]}"
     return crc32(beginning.encode("utf-8", "surrogatepass"))

@@ -17,6 +17,7 @@ from gemproxy.translate.gemini_native__gemini.answers import (
     WholeGeneration,
 )
 from gemproxy.translate.gemini_native__gemini.requests import (
+    conversation_of,
     estimated_tokens,
     named_resources,
     with_models,
@@ -196,6 +197,21 @@ def test_resources_that_a_body_names():
     names = ["files/abc-1", "cachedContents/c1", "fileSearchStores/s1"]
     assert named_resources(json.dumps(body).encode()) == names
     assert named_resources(b'{"contents": [{"parts": [{"text": "hi"}]}]}') == []
+
+
+def test_a_conversation_is_known_by_its_beginning():
+    def number(*texts, tokens=10, **more):
+        contents = [
+            {"role": ("user", "model")[place % 2], "parts": [{"text": text}]}
+            for place, text in enumerate(texts)
+        ]
+        return conversation_of(json.dumps({"contents": contents, **more}).encode(), tokens)
+
+    rules = {"systemInstruction": {"parts": [{"text": "Be brief."}]}}
+    assert number("hi") is None
+    assert number("hi", "ho", "he") == number("hi", "ho", "he", "ha") == number("hi", tokens=800)
+    assert len({number("hi", "ho", **rules), number("hi", "ho"), number("he", "ho")}) == 3
+    assert conversation_of(b'{"contents": [', 800) is None
 
 
 def test_media_counts_as_media():
