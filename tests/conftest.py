@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # The fakes are code of the tests, not of the package.
 sys.path.insert(0, str(Path(__file__).parent))
 
+from fakes import network
+from fakes.network import why_not
 from fakes.running import RunningDaemon, RunningSimulator, keys_of
 
 from gemproxy.clock import use_monotonic_time
@@ -39,6 +42,17 @@ def pytest_sessionstart():
     from twisted.internet import reactor
 
     use_monotonic_time(reactor)
+
+
+@pytest.fixture(scope="module")
+def own_network():
+    """A network of the module's own where that is possible, also for its simulator and daemons.
+
+    For tests that change interfaces, and for a browser: Chromium gives up its connections when an
+    interface comes or goes, and other tests make some.
+    """
+    with nullcontext() if why_not() else network.own_network():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ terminal does. The test enters the machine's network, so that its clients reach 
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import os
 import shutil
@@ -21,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fakes.network import enter_network
 from fakes.pages import REPOSITORY
 
 SUITE = "bookworm"
@@ -32,7 +32,6 @@ PACKAGES = (
 PROGRAMS = ("systemd-nspawn", "debootstrap", "nsenter", "unshare")
 #: Seconds; a loaded machine may take its time.
 PATIENCE = 120.0
-_CLONE_NEWNET = 0x40000000
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
@@ -242,17 +241,11 @@ class Machine:
             Path("/proc/thread-self/ns/net").open("rb") as home,
             Path(f"/proc/{self._leader}/ns/net").open("rb") as there,
         ):
-            _enter(there.fileno())
+            enter_network(there.fileno())
             try:
                 yield
             finally:
-                _enter(home.fileno())
-
-
-def _enter(namespace: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.setns(namespace, _CLONE_NEWNET):
-        raise OSError(ctypes.get_errno(), "setns")
+                enter_network(home.fileno())
 
 
 def _check_out(folder: Path) -> None:

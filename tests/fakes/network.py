@@ -6,12 +6,15 @@ missing, for tests to skip with.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -19,6 +22,7 @@ from fakes.running import Process, RunningDaemon
 
 _SERVER = Path(__file__).parent / "gemini_anywhere.py"
 _numbers = count()
+_CLONE_NEWNET = 0x40000000
 
 
 def why_not() -> str:
@@ -32,6 +36,30 @@ def why_not() -> str:
         ["unshare", "--net", "--mount", "true"], capture_output=True, check=False
     )
     return "" if tried.returncode == 0 else f"no namespaces: {tried.stderr.decode().strip()}"
+
+
+@contextmanager
+def own_network() -> Iterator[None]:
+    """A new network for the calling thread, and for what it starts: only loopback is in it."""
+    with Path("/proc/thread-self/ns/net").open("rb") as home:
+        _call("unshare", _CLONE_NEWNET)
+        try:
+            _run("ip", "link", "set", "lo", "up")
+            yield
+        finally:
+            enter_network(home.fileno())
+
+
+def enter_network(descriptor: int) -> None:
+    """The calling thread, and what it starts, are in another namespace from now on."""
+    _call("setns", descriptor, _CLONE_NEWNET)
+
+
+def _call(name: str, *arguments: int) -> None:
+    # The module os has these only since Python 3.12.
+    libc = ctypes.CDLL(None, use_errno=True)
+    if getattr(libc, name)(*arguments):
+        raise OSError(ctypes.get_errno(), name)
 
 
 def _run(*command: str) -> None:

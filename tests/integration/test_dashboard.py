@@ -35,8 +35,8 @@ def daemon(simulator, tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def as_in_the_file(request, simulator):
-    """Whatever the last test did to keys is undone."""
+def as_in_the_file(request, own_network, simulator):
+    """Whatever the last test did to keys is undone. All is in one network, so that comes first."""
     simulator.reset()
     if "daemon" in request.fixturenames:
         daemon = request.getfixturevalue("daemon")

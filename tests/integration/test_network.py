@@ -12,7 +12,10 @@ from fakes.running import RunningDaemon, eventually, keys_of
 from fakes.wire import CHAT, Wire, request
 from fakes.wire import said as said_raw
 
-pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "there are namespaces")
+pytestmark = [
+    pytest.mark.skipif(bool(why_not()), reason=why_not() or "there are namespaces"),
+    pytest.mark.usefixtures("own_network"),
+]
 
 KEYS = keys_of("alpha", "beta", "gamma")
 #: What TCP needs to give a silent peer up with ``keepaliveSeconds: 2``: 2 s and three probes.

@@ -34,6 +34,7 @@ CLIENT = textwrap.dedent("""
         client.recv(65536)
     time.sleep(1000)
 """)
+pytestmark = pytest.mark.usefixtures("own_network")
 needs_namespaces = pytest.mark.skipif(bool(why_not()), reason=why_not() or "there are namespaces")
 
 
