@@ -1,8 +1,9 @@
 """The types of the admin API's bodies, and the conversion of internal values to them.
 
-The types use the field names of the pool and of the history, so :func:`msgspec.convert` does the
-whole conversion. Times are epoch seconds in the arguments (except those of :func:`health`); a
-``datetime`` is encoded as RFC 3339 in UTC with ``Z``.
+Statuses of keys and records of requests are sent as the pool and the history have them. The other
+types use the names of the internal fields, so :func:`msgspec.convert` does the whole conversion.
+Times are epoch seconds in the arguments (except those of :func:`health`); a ``datetime`` is encoded
+as RFC 3339 in UTC with ``Z``.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from gemproxy.config.changes import SettingsChange
 from gemproxy.core.decode_errors import malformed
 from gemproxy.core.errors import InvalidRequest
 from gemproxy.core.sentences import first_sentence
-from gemproxy.pool.outcome import Charge, Outcome, Verdict
-from gemproxy.pool.pool import KeyStatus, PoolCounts, Reason
+from gemproxy.pool.outcome import Outcome, Verdict
+from gemproxy.pool.pool import KeyStatus, PoolCounts
+from gemproxy.telemetry.history import RequestRecord
 from gemproxy.telemetry.recent import WINDOW
 
 
@@ -99,58 +101,13 @@ class HealthAnswer(_Answer, frozen=True):
     config: ConfigAnswer
 
 
-class LastErrorAnswer(_Answer, frozen=True):
-    """The latest failure that was charged to a key."""
-
-    at: datetime
-    outcome: str
-    status: int | None
-    message: str
-
-
-class CooldownAnswer(_Answer, frozen=True):
-    """A cooldown of a key, for one model or for all (``*``)."""
-
-    model: str
-    until: datetime
-    reason: str
-
-
-class KeyAnswer(_Answer, frozen=True):
-    """Schema ``Key``, with the models that the key's project was refused."""
-
-    id: str
-    name: str
-    project: str
-    masked: str
-    status: str
-    enabled: bool
-    needs_attention: str | None
-    weight: int
-    effective_weight: float
-    health_score: float
-    success_count: int
-    failure_count: int
-    consecutive_failures: int
-    requests_total: int
-    avg_latency_ms: float | None
-    p95_latency_ms: float | None
-    last_used: datetime | None
-    last_error: LastErrorAnswer | None
-    next_retry: datetime | None
-    cooldowns: tuple[CooldownAnswer, ...]
-    denied_models: tuple[str, ...]
-    #: Oldest first.
-    recent_latencies_ms: tuple[float, ...] = ()
-
-
 class KeyOperationAnswer(_Answer, frozen=True):
     """The result of a change of one key, and the key's state after it."""
 
     success: bool
     message: str
     key_id: str
-    key: KeyAnswer
+    key: KeyStatus
 
 
 class BulkAnswer(_Answer, frozen=True):
@@ -200,71 +157,17 @@ class ReloadAnswer(_Answer, frozen=True):
     changes: ChangesAnswer
 
 
-class RequestAnswer(_Answer, frozen=True):
-    """Schema ``RequestRecord``."""
-
-    id: str
-    time: datetime
-    route: str
-    model: str | None
-    stream: bool
-    status: int
-    outcome: str
-    key: str | None
-    attempts: int
-    duration_ms: float
-    first_byte_ms: float | None
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    retries: int = 0
-
-
 class RequestsAnswer(_Answer, frozen=True):
     """The latest requests, newest first."""
 
-    requests: tuple[RequestAnswer, ...]
-
-
-class SkippedKeyAnswer(_Answer, frozen=True):
-    """A key that was not eligible, and why."""
-
-    key: str
-    reason: Reason
-    until: datetime | None
-
-
-class AttemptAnswer(_Answer, frozen=True):
-    """One attempt; ``key`` is ``None`` if no key was eligible.
-
-    ``google_status``, ``google_reason`` and ``quota_id`` are Google's values, ``reason`` is ours,
-    ``message`` is the first sentence of the error.
-    """
-
-    key: str | None
-    outcome: str
-    status: int | None
-    charged_to: Charge
-    duration_ms: float
-    passed_over: tuple[SkippedKeyAnswer, ...]
-    reason: str | None = None
-    google_status: str | None = None
-    google_reason: str | None = None
-    quota_id: str | None = None
-    message: str | None = None
-
-
-class ExplanationAnswer(_Answer, frozen=True):
-    """Schema ``RequestExplanation``."""
-
-    request: RequestAnswer
-    attempts: tuple[AttemptAnswer, ...]
+    requests: list[RequestRecord]
 
 
 class MinuteAnswer(_Answer, frozen=True):
-    """The requests that ended in one minute; ``seconds`` of it have passed."""
+    """The requests that ended in one minute; ``passed`` seconds of it have passed."""
 
     start: datetime
-    seconds: float
+    passed: float = msgspec.field(name="seconds")
     requests: int
     failures: int
     retries: int
@@ -332,17 +235,9 @@ def health(
     )
 
 
-def keys(statuses: Sequence[KeyStatus]) -> tuple[KeyAnswer, ...]:
-    """The states of the keys, in the given order."""
-    return _convert(statuses, tuple[KeyAnswer, ...])
-
-
 def key_operation(message: str, status: KeyStatus) -> KeyOperationAnswer:
     """The result of a change of one key, and the key's state after it."""
-    return _convert(
-        {"success": True, "message": message, "key_id": status.id, "key": status},
-        KeyOperationAnswer,
-    )
+    return KeyOperationAnswer(True, message, status.id, status)
 
 
 def key_test(key: KeyStatus, outcome: Outcome, seconds: float, *, recorded: bool) -> KeyTestAnswer:
@@ -375,16 +270,6 @@ def reload(change: SettingsChange, now: float) -> ReloadAnswer:
         "restart_required": change.restart_required,
     }
     return _convert({"success": True, "timestamp": now, "changes": changes}, ReloadAnswer)
-
-
-def requests(records: Sequence[object]) -> RequestsAnswer:
-    """Records of requests; each has the attributes of :class:`RequestAnswer`."""
-    return _convert({"requests": records}, RequestsAnswer)
-
-
-def explanation(found: object) -> ExplanationAnswer:
-    """One request with its attempts; ``found`` has the attributes of the answer."""
-    return _convert(found, ExplanationAnswer)
 
 
 def series(minutes: Sequence[object], now: float) -> SeriesAnswer:

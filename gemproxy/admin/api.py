@@ -52,6 +52,7 @@ from gemproxy.pool.models import ModelBreakers
 from gemproxy.pool.outcome import Outcome, Verdict
 from gemproxy.pool.pool import KeyPool, KeyStatus, UnknownKey
 from gemproxy.state.model import MetricsRow
+from gemproxy.telemetry.history import RequestHistory
 
 if TYPE_CHECKING:
     from gemproxy.http.site import ProxyRequest
@@ -91,16 +92,6 @@ class Reloaded(Protocol):
         """Epoch seconds."""
 
 
-class History(Protocol):
-    """The latest requests of clients."""
-
-    def latest(self, limit: int) -> Sequence[object]:
-        """At most ``limit`` records, newest first, with the attributes of ``RequestAnswer``."""
-
-    def find(self, request_id: str) -> object | None:
-        """One request with its attempts, with the attributes of ``answers.ExplanationAnswer``."""
-
-
 @dataclass(frozen=True)
 class AdminParts:
     """What the admin API shows and changes, each as a value or a callable.
@@ -115,7 +106,7 @@ class AdminParts:
 
     pool: KeyPool
     models: ModelBreakers
-    history: History
+    history: RequestHistory
     service: Callable[[], ServiceStatus]
     render_metrics: Callable[[str], Awaitable[tuple[str, bytes]]]
     reload: Callable[[], Awaitable[Reloaded]]
@@ -242,7 +233,7 @@ class AdminAPI:
             shown = list(filter(wanted.admits, some))[:limit]
             limit -= len(shown)
             if shown:
-                pieces.append(msgspec.json.encode(answers.keys(shown))[1:-1])
+                pieces.append(msgspec.json.encode(shown)[1:-1])
             await self._parts.pause()
         return Page(_joined(b'{"keys":[', pieces, b"]}"))
 
@@ -260,7 +251,7 @@ class AdminAPI:
         return _page(answers.series(hour.minutes, now))
 
     async def _requests(self, request: AdminRequest) -> Page:
-        return _page(answers.requests(self._parts.history.latest(_limit(request.http))))
+        return _page(answers.RequestsAnswer(self._parts.history.latest(_limit(request.http))))
 
     async def _explain(self, request: AdminRequest) -> Page:
         found = self._parts.history.find(request.value)
@@ -269,7 +260,7 @@ class AdminAPI:
                 "No request with this id is remembered; only the latest ones are.",
                 reason="request_not_found",
             )
-        return _page(answers.explanation(found))
+        return _page(found)
 
     # -- what is changed -------------------------------------------------------------------------
 

@@ -6,54 +6,34 @@ The rows are part of the stored state, so the series outlive a restart.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from gemproxy.state.model import MINUTE, MetricsRow
+from gemproxy.telemetry.ledger import Counts
 
 #: Sixty complete minutes and the present one.
 MINUTES = 61
 
 
-@dataclass
-class Minute:
+class Minute(Counts):
     """The requests that ended in one minute from ``start`` (epoch seconds)."""
 
-    start: int
-    #: Seconds of the minute that have passed.
-    seconds: float
-    requests: int = 0
-    failures: int = 0
-    retries: int = 0
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    completion_tokens: int = 0
-    reasoning_tokens: int = 0
-    duration_seconds: float = 0.0
-    first_chunks: int = 0
-    first_chunk_seconds: float = 0.0
+    __slots__ = ("passed", "start")
+
+    def __init__(self, start: int, passed: float) -> None:
+        super().__init__()
+        self.start = start
+        #: Seconds of the minute that have passed.
+        self.passed = passed
 
     @property
     def avg_duration_ms(self) -> float | None:
         """The mean duration of a whole request; ``None`` without requests."""
-        return _mean_ms(self.duration_seconds, self.requests)
+        return _mean_ms(self.seconds, self.requests)
 
     @property
     def avg_first_chunk_ms(self) -> float | None:
         """The mean time to the first chunk of a stream; ``None`` without streams."""
         return _mean_ms(self.first_chunk_seconds, self.first_chunks)
-
-    def add(self, row: MetricsRow) -> None:
-        """Add the counts of one row."""
-        self.requests += row.requests
-        self.failures += row.failures
-        self.retries += row.retries
-        self.prompt_tokens += row.prompt_tokens
-        self.cached_tokens += row.cached_tokens
-        self.completion_tokens += row.completion_tokens
-        self.reasoning_tokens += row.reasoning_tokens
-        self.duration_seconds += row.seconds
-        self.first_chunks += row.first_chunks
-        self.first_chunk_seconds += row.first_chunk_seconds
 
 
 class LastHour:

@@ -17,9 +17,7 @@ import msgspec
 
 from gemproxy.admin.answers import (
     BulkAnswer,
-    ExplanationAnswer,
     HealthAnswer,
-    KeyAnswer,
     KeyOperationAnswer,
     KeyTestAnswer,
     ReloadAnswer,
@@ -29,6 +27,8 @@ from gemproxy.admin.answers import (
 from gemproxy.cli.admin_address import find_access
 from gemproxy.cli.exits import Refused
 from gemproxy.cli.tables import printable
+from gemproxy.pool.status import KeyStatus
+from gemproxy.telemetry.history import RequestExplanation
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -54,7 +54,7 @@ class AdminError(Refused):
 class KeysAnswer(msgspec.Struct, frozen=True):
     """The body of ``GET /admin/keys``."""
 
-    keys: tuple[KeyAnswer, ...]
+    keys: tuple[KeyStatus, ...]
 
 
 class _Error(msgspec.Struct, frozen=True):
@@ -114,11 +114,11 @@ class AdminClient:
         """
         return self._ask("POST", "/admin/config/reload", ReloadAnswer)
 
-    def explain(self, request_id: str) -> ExplanationAnswer:
+    def explain(self, request_id: str) -> RequestExplanation:
         """One request with its decisions."""
         path = f"/admin/requests/{quote(request_id, safe='')}"
         try:
-            return self._ask("GET", path, ExplanationAnswer)
+            return self._ask("GET", path, RequestExplanation)
         except AdminError as error:
             if error.code != "request_not_found":
                 raise

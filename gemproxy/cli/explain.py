@@ -20,12 +20,8 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Iterator
 
-    from gemproxy.admin.answers import (
-        AttemptAnswer,
-        ExplanationAnswer,
-        RequestAnswer,
-        SkippedKeyAnswer,
-    )
+    from gemproxy.pool.status import SkippedKey
+    from gemproxy.telemetry.history import AttemptExplanation, RequestExplanation, RequestRecord
 
 #: The sentence for each verdict; its subject is the key.
 _VERDICTS = {
@@ -82,7 +78,7 @@ def run(arguments: Namespace) -> int:
     return ExitStatus.OK
 
 
-def _story(explanation: ExplanationAnswer) -> Iterator[str]:
+def _story(explanation: RequestExplanation) -> Iterator[str]:
     request = explanation.request
     yield _beginning(request)
     for number, attempt in enumerate(explanation.attempts, 1):
@@ -92,13 +88,13 @@ def _story(explanation: ExplanationAnswer) -> Iterator[str]:
     yield _end(request)
 
 
-def _beginning(request: RequestAnswer) -> str:
+def _beginning(request: RequestRecord) -> str:
     wanted = "a stream" if request.stream else "an answer"
     model = f" for {wanted} of {request.model}" if request.model else ""
     return f"Request {request.id} came at {moment(request.time)} to {request.route}{model}."
 
 
-def _sentence(attempt: AttemptAnswer, request: RequestAnswer) -> str:
+def _sentence(attempt: AttemptExplanation, request: RequestRecord) -> str:
     if attempt.key is None:
         return f"No key was left ({attempt.outcome})."
     words = _words(attempt.outcome)
@@ -108,7 +104,7 @@ def _sentence(attempt: AttemptAnswer, request: RequestAnswer) -> str:
     )
 
 
-def _seen(attempt: AttemptAnswer) -> str:
+def _seen(attempt: AttemptExplanation) -> str:
     """``quota_minute, status 429 RESOURCE_EXHAUSTED, quota …``."""
     seen = [attempt.outcome]
     if attempt.status:
@@ -119,7 +115,7 @@ def _seen(attempt: AttemptAnswer) -> str:
     return ", ".join(seen)
 
 
-def _said(attempt: AttemptAnswer) -> str:
+def _said(attempt: AttemptExplanation) -> str:
     """Google's message, or the reason why there is none."""
     if not attempt.message:
         return ""
@@ -127,7 +123,7 @@ def _said(attempt: AttemptAnswer) -> str:
     return f" {'Google said' if googles else 'Why'}: {attempt.message}"
 
 
-def _aside(attempt: AttemptAnswer) -> str:
+def _aside(attempt: AttemptExplanation) -> str:
     names = ", ".join(map(_skipped, attempt.passed_over))
     return f" Passed over: {names}." if names else ""
 
@@ -139,7 +135,7 @@ def _words(outcome: str) -> str:
         return "came to an end"
 
 
-def _payer(attempt: AttemptAnswer, request: RequestAnswer) -> str:
+def _payer(attempt: AttemptExplanation, request: RequestRecord) -> str:
     if attempt.charged_to is Charge.KEY:
         return f"the key {attempt.key}"
     if attempt.charged_to is Charge.MODEL:
@@ -147,12 +143,12 @@ def _payer(attempt: AttemptAnswer, request: RequestAnswer) -> str:
     return "nobody"
 
 
-def _skipped(passed: SkippedKeyAnswer) -> str:
+def _skipped(passed: SkippedKey) -> str:
     until = f" until {moment(passed.until)}" if passed.until else ""
     return f"{passed.key} ({_REASONS[passed.reason]}{until})"
 
 
-def _end(request: RequestAnswer) -> str:
+def _end(request: RequestRecord) -> str:
     attempts = counted(request.attempts, "attempt")
     sentence = (
         f"The client got status {request.status} ({request.outcome}) after {attempts} and "
@@ -165,7 +161,7 @@ def _end(request: RequestAnswer) -> str:
     return f"{sentence}."
 
 
-def _table(explanation: ExplanationAnswer) -> str:
+def _table(explanation: RequestExplanation) -> str:
     rows = [
         (
             str(number),

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Callable, Iterator, Sequence
 
-    from gemproxy.admin.answers import KeyAnswer, KeyTestAnswer
+    from gemproxy.admin.answers import KeyTestAnswer
     from gemproxy.cli.admin_client import AdminClient
+    from gemproxy.pool.status import KeyStatus
 
 _ACTIONS = {
     "enable": "let a key serve again",
@@ -34,7 +35,7 @@ _ACTIONS = {
 }
 #: Actions on many keys at once.
 _BULK = ("enable", "disable", "reset")
-_SORTS: dict[str, Callable[[KeyAnswer], Any]] = {
+_SORTS: dict[str, Callable[[KeyStatus], Any]] = {
     "state": badness,
     "name": lambda key: key.name,
     "project": lambda key: key.project,
@@ -192,7 +193,7 @@ def _verdict(test: KeyTestAnswer) -> str:
 # -- the table ------------------------------------------------------------------------------------
 
 
-def _filtered(keys: Sequence[KeyAnswer], arguments: Namespace) -> list[KeyAnswer]:
+def _filtered(keys: Sequence[KeyStatus], arguments: Namespace) -> list[KeyStatus]:
     state, project = arguments.state, arguments.project
     return [
         key
@@ -201,7 +202,7 @@ def _filtered(keys: Sequence[KeyAnswer], arguments: Namespace) -> list[KeyAnswer
     ]
 
 
-def _sorted(keys: list[KeyAnswer], arguments: Namespace) -> list[KeyAnswer]:
+def _sorted(keys: list[KeyStatus], arguments: Namespace) -> list[KeyStatus]:
     """In the requested order; equal ones stay in the file's order."""
     if arguments.json and arguments.sort == "state" and arguments.action is None:
         # For scripts: the daemon's order.
@@ -209,7 +210,7 @@ def _sorted(keys: list[KeyAnswer], arguments: Namespace) -> list[KeyAnswer]:
     return sorted(keys, key=_SORTS[arguments.sort])
 
 
-def _told(keys: Sequence[KeyAnswer], arguments: Namespace) -> str:
+def _told(keys: Sequence[KeyStatus], arguments: Namespace) -> str:
     """Counts first, then the keys."""
     chosen = _sorted(_filtered(keys, arguments), arguments)
     shown = chosen[: arguments.limit or None]
@@ -226,7 +227,7 @@ def _told(keys: Sequence[KeyAnswer], arguments: Namespace) -> str:
     return "\n\n".join(parts)
 
 
-def _counts(keys: Sequence[KeyAnswer]) -> str:
+def _counts(keys: Sequence[KeyStatus]) -> str:
     """``500 keys: 40 active, 455 attention (452 expired, 3 leaked), 5 disabled``."""
     conditions = Counter(map(condition_of, keys))
     reasons = Counter(key.needs_attention for key in keys if condition_of(key) == "attention")
@@ -238,7 +239,7 @@ def _counts(keys: Sequence[KeyAnswer]) -> str:
     return counted(len(keys), "key") + (f": {', '.join(told)}" if told else "")
 
 
-def _narrow_rows(keys: Sequence[KeyAnswer], width: int) -> list[tuple[str, ...]]:
+def _narrow_rows(keys: Sequence[KeyStatus], width: int) -> list[tuple[str, ...]]:
     """Lines of at most ``width`` characters, where that is 80 or more."""
     most = min(max(width - _MIDDLE_PART - _SHORTEST_WHY, _SHORTEST_NAME), _LONGEST_NAME)
     names = [_clipped(key.name, most) for key in keys]
@@ -263,7 +264,7 @@ def _clipped(name: str, most: int) -> str:
     return f"{name[: most - 1 - tail]}…{name[-tail:]}"
 
 
-def _why(key: KeyAnswer) -> str:
+def _why(key: KeyStatus) -> str:
     """The reasons for the key's state, in short words."""
     until = f" until {key.next_retry:%H:%M:%SZ}" if key.next_retry else ""
     match condition_of(key):
@@ -283,7 +284,7 @@ def _why(key: KeyAnswer) -> str:
     return f"not {', '.join(key.denied_models)}" if key.denied_models else ""
 
 
-def _wide_row(key: KeyAnswer) -> tuple[str, ...]:
+def _wide_row(key: KeyStatus) -> tuple[str, ...]:
     status = key.status
     if key.needs_attention:
         status += f"\nneeds attention: {key.needs_attention}"
@@ -302,7 +303,7 @@ def _wide_row(key: KeyAnswer) -> tuple[str, ...]:
     )
 
 
-def _cooldowns(key: KeyAnswer) -> str:
+def _cooldowns(key: KeyStatus) -> str:
     lines = [
         f"{cooldown.model} until {moment(cooldown.until)} ({cooldown.reason})"
         for cooldown in key.cooldowns[:_COOLDOWNS_SHOWN]
@@ -311,7 +312,7 @@ def _cooldowns(key: KeyAnswer) -> str:
     return "\n".join([*lines, f"and {left} more"] if left else lines)
 
 
-def _last_error(key: KeyAnswer) -> str:
+def _last_error(key: KeyStatus) -> str:
     error = key.last_error
     if error is None:
         return ""

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from gemproxy.admin.answers import ConfigAnswer, KeyAnswer
+    from gemproxy.admin.answers import ConfigAnswer
     from gemproxy.pool.key import Key
+    from gemproxy.pool.status import KeyStatus
 
 #: Settings of a key that both the daemon and the file show.
 _COMPARED = ("name", "project", "weight", "enabled")
@@ -95,7 +96,7 @@ def run(arguments: Namespace) -> int:
     return ExitStatus.OK
 
 
-def compare(live: Sequence[KeyAnswer], keys: Sequence[Key]) -> KeyPlan:
+def compare(live: Sequence[KeyStatus], keys: Sequence[Key]) -> KeyPlan:
     """Compare ``keys`` of the file with the ``live`` ones; the secret identifies a key."""
     before = {key.id: key for key in live}
     after = {key.id for key in keys}
@@ -111,7 +112,7 @@ def compare(live: Sequence[KeyAnswer], keys: Sequence[Key]) -> KeyPlan:
     )
 
 
-def _differences(live: KeyAnswer, key: Key) -> Iterator[Difference]:
+def _differences(live: KeyStatus, key: Key) -> Iterator[Difference]:
     for setting in _COMPARED:
         running, file = getattr(live, setting), getattr(key, setting)
         if running != file:

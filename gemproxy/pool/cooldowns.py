@@ -11,7 +11,7 @@ import heapq
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 ALL_MODELS = "*"
@@ -221,9 +221,16 @@ class Calendar:
         """A monotonic time in epoch seconds."""
         return moment + self.epoch_offset
 
-    def optional_epoch(self, moment: float | None) -> float | None:
-        """As :meth:`epoch`; ``None`` stays."""
-        return None if moment is None else moment + self.epoch_offset
+    def date(self, moment: float) -> datetime:
+        """A monotonic time in UTC; where a clock is set too far off, the last that there is."""
+        try:
+            return datetime.fromtimestamp(self.epoch(moment), UTC)
+        except (ValueError, OverflowError, OSError):
+            return datetime.max.replace(tzinfo=UTC)
+
+    def optional_date(self, moment: float | None) -> datetime | None:
+        """As :meth:`date`; ``None`` stays."""
+        return None if moment is None else self.date(moment)
 
     def monotonic(self, epoch: float) -> float:
         """An epoch time as monotonic time."""

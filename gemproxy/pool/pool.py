@@ -262,13 +262,6 @@ class KeyPool:
 
     # -- status ----------------------------------------------------------------------------------
 
-    def ineligible_keys(
-        self, model: str, now: float, tried: Collection[str] = (), limit: int = 20
-    ) -> list[SkippedKey]:
-        """The first keys, in the file's order, that are ineligible for ``model``, and why."""
-        every = self._entries.values()
-        return list(islice(skipped_keys(every, self._eligibility, model, now, tried=tried), limit))
-
     def skipped_keys(
         self,
         model: str,

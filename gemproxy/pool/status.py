@@ -1,14 +1,15 @@
 """What the pool reports: status on request, and events to a listener.
 
-Plain values for the admin API, the metrics and the log. Times are epoch seconds. Nothing here holds
-a secret, only its mask.
+Plain values for the admin API, which sends the statuses as they are, the metrics and the log.
+Nothing here holds a secret, only its mask.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Final, Protocol
 
 from msgspec import Struct
@@ -20,17 +21,24 @@ from gemproxy.pool.snapshot import LastError, Override
 from gemproxy.pool.state import KeyState
 
 
-@dataclass(frozen=True, slots=True)
-class CooldownStatus:
+class CooldownStatus(Struct, frozen=True):
     """A cooldown of the key's project for a model (``*``: all)."""
 
     model: str
-    until: float
+    until: datetime
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class KeyStatus:
+class LastErrorStatus(Struct, frozen=True):
+    """The latest failure that was charged to a key."""
+
+    at: datetime
+    outcome: str
+    status: int | None
+    message: str
+
+
+class KeyStatus(Struct, frozen=True):
     """Everything that an operator sees of one key (schema ``Key`` of the admin API)."""
 
     id: str
@@ -51,9 +59,9 @@ class KeyStatus:
     #: Of the latest answers.
     avg_latency_ms: float | None
     p95_latency_ms: float | None
-    last_used: float | None
-    last_error: LastError | None
-    next_retry: float | None
+    last_used: datetime | None
+    last_error: LastErrorStatus | None
+    next_retry: datetime | None
     cooldowns: tuple[CooldownStatus, ...]
     #: Models that Google does not let the key or its project use.
     denied_models: tuple[str, ...]
@@ -83,7 +91,7 @@ class SkippedKey(Struct, frozen=True):
 
     key: str
     reason: Reason
-    until: float | None = None
+    until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,11 +166,13 @@ def key_status(entry: KeyState, eligibility: Eligibility, now: float) -> KeyStat
         requests_total=entry.requests_total,
         avg_latency_ms=average,
         p95_latency_ms=p95,
-        last_used=calendar.optional_epoch(entry.last_used),
-        last_error=error and replace(error, at=calendar.epoch(error.at)),
-        next_retry=calendar.optional_epoch(entry.breaker.until) if state is State.OPEN else None,
+        last_used=calendar.optional_date(entry.last_used),
+        last_error=None
+        if error is None
+        else LastErrorStatus(calendar.date(error.at), error.outcome, error.status, error.message),
+        next_retry=calendar.optional_date(entry.breaker.until) if state is State.OPEN else None,
         cooldowns=tuple(
-            CooldownStatus(cooldown.model, calendar.epoch(cooldown.until), cooldown.reason)
+            CooldownStatus(cooldown.model, calendar.date(cooldown.until), cooldown.reason)
             for cooldown in eligibility.cooldowns.of_project(project, now)
         ),
         denied_models=eligibility.denied_models(entry, now),
@@ -204,7 +214,7 @@ def skipped_keys(
     for entry in entries:
         ineligible = eligibility.check(entry, model, now, tokens=tokens)
         if ineligible is not None:
-            until = eligibility.calendar.optional_epoch(ineligible.until)
+            until = eligibility.calendar.optional_date(ineligible.until)
             yield SkippedKey(entry.key.name, ineligible.reason, until)
         elif entry.id in tried:
             yield SkippedKey(entry.key.name, Reason.ALREADY_TRIED)

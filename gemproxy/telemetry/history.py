@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import chain, islice
+
+from msgspec import Struct
 
 from gemproxy.core.context import Attempt, Refusal, RequestContext
 from gemproxy.core.events import RequestListener
@@ -14,16 +16,15 @@ from gemproxy.pool.outcome import Charge
 from gemproxy.pool.status import SkippedKey
 
 
-@dataclass(frozen=True, slots=True)
-class RequestRecord:
+class RequestRecord(Struct, frozen=True):
     """A finished request (schema ``RequestRecord`` of the admin API).
 
-    ``time`` is epoch seconds, ``attempts`` their number, ``key`` the name of the last one's,
+    ``attempts`` is their number, ``key`` the name of the last one's,
     ``retries`` how many attempts failed and were followed by another.
     """
 
     id: str
-    time: float
+    time: datetime
     route: str
     model: str | None
     stream: bool
@@ -38,8 +39,7 @@ class RequestRecord:
     retries: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptExplanation:
+class AttemptExplanation(Struct, frozen=True):
     """One attempt; if ``key`` is ``None``, no key was eligible for another one.
 
     ``status`` is the upstream's. ``reason`` is this program's word for the failure; the next three
@@ -60,9 +60,8 @@ class AttemptExplanation:
     message: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RequestExplanation:
-    """One request with its decisions, in the order of time."""
+class RequestExplanation(Struct, frozen=True):
+    """One request (schema ``RequestExplanation``) with its decisions, in the order of time."""
 
     request: RequestRecord
     attempts: tuple[AttemptExplanation, ...]
@@ -120,7 +119,7 @@ def _record(context: RequestContext, status: int, seconds: float) -> RequestReco
     first_byte, usage = context.first_byte, context.usage
     return RequestRecord(
         id=context.id,
-        time=context.started_at,
+        time=datetime.fromtimestamp(context.started_at, UTC),
         route=context.route,
         model=context.model,
         stream=context.stream,

@@ -86,7 +86,7 @@ class KeyGauges(Collector):
         for cooldown in status.cooldowns:
             model = cooldown.model
             labels = (status.name, model if model == "*" else self._model_label(model))
-            longest[labels] = max(longest.get(labels, 0.0), cooldown.until - now)
+            longest[labels] = max(longest.get(labels, 0.0), cooldown.until.timestamp() - now)
         return longest
 
 

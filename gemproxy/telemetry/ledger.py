@@ -161,11 +161,11 @@ class _CurrentBucket:
     def __init__(self, begin: float, end: float, spans: Sequence[_Bucket]) -> None:
         self.begin = begin
         self.end = end
-        self.counts: dict[_Kind, _Counts] = {}
+        self.counts: dict[_Kind, Counts] = {}
         self._spans = spans
         self._tallies: dict[_Kind, list[_Counter]] = {}
 
-    def counts_of(self, kind: _Kind) -> _Counts:
+    def counts_of(self, kind: _Kind) -> Counts:
         """The counter of such requests until the next flush."""
         found = self.counts.get(kind)
         if found is None:
@@ -174,7 +174,7 @@ class _CurrentBucket:
             route, model, status, key = kind
             series = Series(route, model or "", f"{status // 100}xx", key)
             self._tallies[kind] = [span.tally(series) for span in self._spans]
-            found = self.counts[kind] = _Counts()
+            found = self.counts[kind] = Counts()
         return found
 
     def flush(self) -> None:
@@ -232,7 +232,7 @@ class _Bucket:
         return series._replace(key=OTHER, model=OTHER)
 
 
-class _Counts:
+class Counts:
     """The numbers of a :class:`MetricsRow` while they are being counted."""
 
     __slots__ = _NUMBERS
@@ -269,7 +269,7 @@ class _Counts:
             self.first_chunks += 1
             self.first_chunk_seconds += context.first_byte - context.started
 
-    def add(self, more: _Counts | MetricsRow) -> None:
+    def add(self, more: Counts | MetricsRow) -> None:
         """Add the counts of ``more``."""
         self.requests += more.requests
         self.failures += more.failures
@@ -283,7 +283,7 @@ class _Counts:
         self.first_chunk_seconds += more.first_chunk_seconds
 
 
-class _Counter(_Counts):
+class _Counter(Counts):
     """The numbers of one row."""
 
     __slots__ = ("_period", "_row", "_series", "_start")
@@ -295,7 +295,7 @@ class _Counter(_Counts):
         self._series = series
         self._row: MetricsRow | None = None
 
-    def add(self, more: _Counts | MetricsRow) -> None:
+    def add(self, more: Counts | MetricsRow) -> None:
         """Add the counts of ``more``."""
         self._row = None
         super().add(more)

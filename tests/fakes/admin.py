@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import replace
 from typing import Any
 
+from fakes.pools import date
 from fakes.wire import Answer, request
 from twisted.internet.address import IPv4Address
 from twisted.internet.testing import StringTransport
@@ -62,7 +63,7 @@ def context(request_id: str = "req_1") -> RequestContext:
         quota_id="GenerateRequestsPerMinutePerProjectPerModel-FreeTier",
     )
     rests = [
-        SkippedKey("alpha", Reason.COOLING_DOWN, NOON + 30),
+        SkippedKey("alpha", Reason.COOLING_DOWN, date(NOON + 30)),
         SkippedKey("gamma", Reason.DISABLED),
     ]
     attempts = [

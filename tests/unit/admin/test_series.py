@@ -41,8 +41,8 @@ def test_every_minute_is_there_oldest_first():
 
 def test_the_last_minute_says_how_much_of_it_has_passed():
     minutes = hour_of()
-    assert minutes[-1].seconds == 20
-    assert {minute.seconds for minute in minutes[:-1]} == {60}
+    assert minutes[-1].passed == 20
+    assert {minute.passed for minute in minutes[:-1]} == {60}
 
 
 def test_the_series_of_a_minute_are_added_up():

@@ -6,6 +6,7 @@ import json
 
 import pytest
 from fakes.admin import NOON, context
+from fakes.pools import date
 
 from gemproxy.core.context import Refusal
 from gemproxy.pool.outcome import Charge, Outcome, Verdict
@@ -61,7 +62,7 @@ def finish(daemon, request_id, status, seconds, **changes):
 
 
 def test_no_key_was_left(daemon, gemproxy):
-    over = [SkippedKey("alpha", Reason.CIRCUIT_OPEN, NOON + 60)]
+    over = [SkippedKey("alpha", Reason.CIRCUIT_OPEN, date(NOON + 60))]
     finish(
         daemon,
         "req_2",

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 from fakes.openai_errors import seen
+from fakes.pools import date
 from fakes.upstreams import (
     PER_DAY,
     PER_MINUTE,
@@ -745,7 +746,7 @@ class TestSkippedKeys:
         off, a, b = ("off", "disabled"), ("a", "cooling_down"), ("b", "already_tried")
         assert proxy.upstream.keys_used == ["a", "b", "c"]
         assert self.of_attempts(proxy) == [[off], [off, a], [off, a, b]]
-        assert proxy.context.attempts[1].skipped_keys[1].until == NOON + 30
+        assert proxy.context.attempts[1].skipped_keys[1].until == date(NOON + 30)
         assert proxy.context.refused is None
 
     def test_a_request_for_which_no_key_was_left_knows_why(self):

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from itertools import count
 
 import pytest
+from fakes.pools import date, ineligible_keys
 
 from gemproxy.core.errors import ModelNotFound, NoHealthyKeys, QuotaExhausted
 from gemproxy.pool.breaker import State
@@ -16,7 +17,7 @@ from gemproxy.pool.cooldowns import Cooldown
 from gemproxy.pool.key import Key, Limits
 from gemproxy.pool.outcome import Outcome, Verdict
 from gemproxy.pool.pool import KeyPool, PoolSettings, Reason, Transition, UnknownKey
-from gemproxy.pool.snapshot import Override
+from gemproxy.pool.snapshot import LastError, Override
 from gemproxy.pool.state import KeyState
 from gemproxy.pool.status import PoolListener
 from gemproxy.secret import Secret
@@ -232,8 +233,8 @@ class TestQuota:
         bare = replace(BUSY, retry_after=None)
         fail_key(pool, "a", bare)
         fail_key(pool, "b", bare)
-        assert status(pool, "a").cooldowns[0].until == NOON + 7.0
-        assert status(pool, "b").cooldowns[0].until == NOON + 30.0
+        assert status(pool, "a").cooldowns[0].until == date(NOON + 7.0)
+        assert status(pool, "b").cooldowns[0].until == date(NOON + 30.0)
 
     def test_of_the_day_lasts_until_midnight(self):
         pool = pool_of("a")
@@ -338,7 +339,7 @@ class TestRejectedKey:
         assert (seen.status, seen.needs_attention, seen.next_retry) == (
             "circuit_open",
             "invalid",
-            NOON + 300.0,
+            date(NOON + 300.0),
         )
         assert (seen.last_error.outcome, seen.last_error.status) == ("key", 400)
 
@@ -389,7 +390,7 @@ class TestBreaker:
         pool = pool_of("a", failure_threshold=1, cooldown=30.0)
         serve(pool, outcome=OVERLOADED)
         serve(pool, now=NOON + 30, outcome=OVERLOADED)
-        assert status(pool, "a").next_retry == NOON + 90
+        assert status(pool, "a").next_retry == date(NOON + 90)
 
     @pytest.mark.parametrize(
         "verdict", [Verdict.REQUEST, Verdict.REGION, Verdict.UNUSABLE, Verdict.CLIENT_GONE]
@@ -416,7 +417,7 @@ class TestBreaker:
         pool = KeyPool([key("a")], PoolSettings(failure_threshold=1), listener)
         serve(pool, outcome=OVERLOADED)
         serve(pool, now=NOON + 30)
-        error = status(pool, "a").last_error
+        error = LastError(NOON, "service", 503, "Overloaded.")
         assert listener.heard == [
             Transition("a", State.CLOSED, State.OPEN, None, error),
             Transition("a", State.OPEN, State.HALF_OPEN),
@@ -473,9 +474,9 @@ class TestForbidden:
         assert (status(pool, "a").status, status(pool, "a").needs_attention) == ("active", None)
         assert (status(pool, "a").denied_models, status(pool, "b").denied_models) == (("m",), ())
         assert status(pool, "a").last_error.status == 403
-        (told,) = pool.ineligible_keys("m", NOON)
+        (told,) = ineligible_keys(pool, "m", NOON)
         assert (told.key, told.reason.value) == ("a", "model_not_allowed")
-        assert told.until == NOON + 300
+        assert told.until == date(NOON + 300)
 
     def test_ends_by_itself_and_is_tried_again(self):
         pool = pool_of("a", "b", recovery_time=300.0)
@@ -507,7 +508,7 @@ class TestForbidden:
             "circuit_open",
             "forbidden",
         )
-        assert status(pool, "a").next_retry == NOON + 300
+        assert status(pool, "a").next_retry == date(NOON + 300)
         assert served(pool, 2, model="three") == {"b": 2}
 
     def test_success_between_two_models_speaks_for_the_key(self):
@@ -777,7 +778,7 @@ class TestExplanations:
         fail_key(pool, "limited", SUCCESS)
         for _ in range(10):
             fail_key(pool, "weak", OVERLOADED)
-        told = pool.ineligible_keys("m", NOON, tried=[status(pool, "tried").id])
+        told = ineligible_keys(pool, "m", NOON, tried=[status(pool, "tried").id])
         assert [(seen.key, seen.reason) for seen in told] == [
             ("off", Reason.DISABLED),
             ("open", Reason.CIRCUIT_OPEN),
@@ -788,8 +789,8 @@ class TestExplanations:
             ("weak", Reason.LOW_HEALTH),
             ("tried", Reason.ALREADY_TRIED),
         ]
-        assert [seen.until for seen in told][1::2] == [NOON + 300, NOON + 34, None, None]
-        assert len(pool.ineligible_keys("m", NOON, limit=3)) == 3
+        assert [seen.until for seen in told][1:4:2] == [date(NOON + 300), date(NOON + 34)]
+        assert len(ineligible_keys(pool, "m", NOON, limit=3)) == 3
 
     def test_status_of_a_key(self):
         pool = pool_of(key("a", project="p", weight=2))
@@ -807,11 +808,11 @@ class TestExplanations:
         assert seen.avg_latency_ms == pytest.approx(68.5)
         assert seen.p95_latency_ms == pytest.approx(97.0)
         assert seen.recent_latencies_ms == tuple(range(77, 101))
-        assert (seen.last_used, seen.last_error.at) == (NOON + 101, NOON + 101)
+        assert (seen.last_used, seen.last_error.at) == (date(NOON + 101),) * 2
         assert seen.last_error.message == "Too much."
         assert [
             (cooldown.model, cooldown.until, cooldown.reason) for cooldown in seen.cooldowns
-        ] == [("m", NOON + 135, "quota_minute")]
+        ] == [("m", date(NOON + 135), "quota_minute")]
 
     def test_the_last_error_quotes_no_prompt(self):
         """Neither what Google says now, nor what an earlier version stored."""
@@ -903,7 +904,7 @@ class TestApply:
             replace(key("b"), name="a", project="a"),
         ]
         pool.apply(swapped, PoolSettings(), NOON)
-        assert [cooldown.until for cooldown in status(pool, "b").cooldowns] == [MIDNIGHT]
+        assert [cooldown.until for cooldown in status(pool, "b").cooldowns] == [date(MIDNIGHT)]
         assert status(pool, "b").denied_models == ("other",)
         assert status(pool, "a").cooldowns == ()
         assert served(pool, 2) == served(pool, 2, model="other") == {"a": 2}
@@ -979,7 +980,7 @@ class TestApply:
         serve(pool, outcome=OVERLOADED)
         pool.apply([key("a", limits=Limits(rpm=2))], PoolSettings(2, 5.0, window=60.0), NOON)
         serve(pool, outcome=OVERLOADED)
-        assert status(pool, "a").next_retry == NOON + 5.0
+        assert status(pool, "a").next_retry == date(NOON + 5.0)
         assert status(pool, "a").failure_count == 2
         assert status(pool, "a", NOON + 80).failure_count == 0
         serve(pool, now=NOON + 5)

@@ -7,6 +7,8 @@ remember; the machine compares the two, and both with a simple model of its own.
 from collections import Counter
 from datetime import UTC, datetime
 
+import pytest
+from fakes.pools import ineligible_keys
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -90,7 +92,7 @@ class PoolMachine(RuleBasedStateMachine):
 
     def acquire_but(self, model, tokens, tried):
         tried_ids = {k.id for k in self.keys if k.name in tried}
-        skipped = self.pool.ineligible_keys(model, self.now, limit=99)
+        skipped = ineligible_keys(self.pool, model, self.now)
         ineligible = {seen.key: seen.reason for seen in skipped}
         before = {seen.name: seen.status for seen in self.pool.statuses(self.now)}
         try:
@@ -137,9 +139,10 @@ class PoolMachine(RuleBasedStateMachine):
 
     def check_delay(self, refused, skipped):
         """The delay ends when the first key is eligible again."""
-        ends = [seen.until for seen in skipped if seen.reason in QUOTA | {Reason.CIRCUIT_OPEN}]
+        ending = QUOTA | {Reason.CIRCUIT_OPEN}
+        ends = [seen.until.timestamp() for seen in skipped if seen.reason in ending]
         if ends:
-            assert refused.retry_after == max(1.0, min(ends) - self.now)
+            assert refused.retry_after == pytest.approx(max(1.0, min(ends) - self.now), abs=1e-5)
         elif any(seen.reason is Reason.HALF_OPEN_BUSY for seen in skipped):
             assert refused.retry_after == 1.0
 
@@ -253,7 +256,8 @@ class PoolMachine(RuleBasedStateMachine):
                 for (project, model), until in self.cooling.items()
                 if project == seen.project and until > self.now
             }
-            assert {cooldown.model: cooldown.until for cooldown in seen.cooldowns} == expected
+            found = {cooldown.model: cooldown.until.timestamp() for cooldown in seen.cooldowns}
+            assert found == pytest.approx(expected, abs=1e-5)
 
 
 PoolMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)

@@ -4,6 +4,7 @@ from dataclasses import replace
 from random import Random
 
 import pytest
+from fakes.pools import ineligible_keys
 
 from gemproxy.core.errors import ModelNotFound, ProxyError
 from gemproxy.pool.cooldowns import next_pacific_midnight
@@ -48,7 +49,7 @@ class Walk:
 
     def acquire(self):
         model = self.dice.choice(MODELS)
-        ineligible = self.pool.ineligible_keys(model, self.now, limit=99)
+        ineligible = ineligible_keys(self.pool, model, self.now)
         try:
             lease = self.pool.acquire(model, self.now)
         except ProxyError as refused:
@@ -59,7 +60,7 @@ class Walk:
         told = self.pool.skipped_keys(model, self.now, chosen=lease.key.id, limit=99)
         assert told == [
             seen
-            for seen in self.pool.ineligible_keys(model, self.now, limit=99)
+            for seen in ineligible_keys(self.pool, model, self.now)
             if seen.key != lease.key.name
         ]
         self.leases.append(lease)
@@ -67,9 +68,9 @@ class Walk:
     def check_error(self, refused, ineligible):
         assert len(ineligible) == len(self.keys)
         assert Reason.LOW_HEALTH not in {seen.reason for seen in ineligible}
-        ends = [seen.until for seen in ineligible if seen.reason in ENDING]
+        ends = [seen.until.timestamp() for seen in ineligible if seen.reason in ENDING]
         if ends and not isinstance(refused, ModelNotFound):
-            assert refused.retry_after == max(1.0, min(ends) - self.now)
+            assert refused.retry_after == pytest.approx(max(1.0, min(ends) - self.now), abs=1e-5)
 
     def settle(self):
         if not self.leases:

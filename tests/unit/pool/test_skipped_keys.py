@@ -3,11 +3,12 @@
 from dataclasses import replace
 
 import pytest
+from fakes.pools import date, ineligible_keys
 
 from gemproxy.core.errors import ProxyError
 from gemproxy.pool.key import Key, Limits
 from gemproxy.pool.outcome import Outcome, Verdict
-from gemproxy.pool.pool import KeyPool, PoolSettings, Reason
+from gemproxy.pool.pool import KeyPool, PoolSettings, Reason, SkippedKey
 from gemproxy.secret import Secret
 
 NOW = 1_790_000_000.0
@@ -48,7 +49,7 @@ class TestSmallPool:
         pool.disable("b")
         pool.release(pool.acquire_again(pool.status("d", NOW).id, "m", NOW), NOW)
         serve(pool, INVALID)
-        assert pool.skipped_keys("m", NOW) == pool.ineligible_keys("m", NOW)
+        assert pool.skipped_keys("m", NOW) == ineligible_keys(pool, "m", NOW)
         assert skipped(pool) == [
             ("a", Reason.CIRCUIT_OPEN),
             ("b", Reason.DISABLED),
@@ -61,7 +62,7 @@ class TestSmallPool:
         serve(pool, BUSY)
         serve(pool, OVERLOADED, times=10)
         cooling, weak = pool.skipped_keys("m", NOW)
-        assert (cooling.key, cooling.reason, cooling.until) == ("a", Reason.COOLING_DOWN, NOW + 34)
+        assert cooling == SkippedKey("a", Reason.COOLING_DOWN, date(NOW + 34))
         assert (weak.key, weak.reason) == ("b", Reason.LOW_HEALTH)
 
     def test_low_health_alone_is_seen(self):

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from fakes.pools import date
 from fakes.upstreams import FakeGemini, Reply, error, error_info
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
@@ -91,7 +92,7 @@ def test_a_key_that_is_rejected_stays_out_for_the_recovery_time():
     stage.probe()
     status = stage.pool.status("a", stage.now)
     assert (status.status, status.needs_attention) == ("circuit_open", "invalid")
-    assert status.next_retry == stage.now + BLOCKING_SETTINGS.recovery_time
+    assert status.next_retry == date(stage.now + BLOCKING_SETTINGS.recovery_time)
     assert "secret-of" not in status.last_error.message
 
 
@@ -166,7 +167,7 @@ def test_a_key_that_fails_its_trial_waits_for_a_probe_again():
     stage.probe()
     lease = stage.pool.acquire(MODEL, stage.now)
     stage.pool.record(lease, Outcome(Verdict.SERVICE, 500), stage.now)
-    stage.now = stage.pool.status("a", stage.now).next_retry
+    stage.now = stage.pool.status("a", stage.now).next_retry.timestamp()
     with pytest.raises(NoHealthyKeys):
         stage.pool.acquire(MODEL, stage.now)
     stage.probe()

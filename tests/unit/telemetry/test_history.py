@@ -1,5 +1,7 @@
 """What the operator is told of the latest requests."""
 
+from fakes.pools import date
+
 from gemproxy.core.context import Attempt, Refusal, RequestContext
 from gemproxy.pool.eligibility import Reason
 from gemproxy.pool.outcome import Charge, Outcome, Verdict
@@ -13,7 +15,7 @@ from gemproxy.telemetry.history import (
 from gemproxy.translate.shared.usage import TokenUsage
 
 NOW = 1_790_000_000.0
-COOLING = SkippedKey("alpha", Reason.COOLING_DOWN, NOW + 30)
+COOLING = SkippedKey("alpha", Reason.COOLING_DOWN, date(NOW + 30))
 TRIED = SkippedKey("beta", Reason.ALREADY_TRIED)
 
 
@@ -83,7 +85,7 @@ def test_a_request_is_told_in_plain_values():
     assert history.latest() == [
         RequestRecord(
             id="r",
-            time=NOW,
+            time=date(NOW),
             route="/v1/chat/completions",
             model="gemini-2.5-flash",
             stream=True,
