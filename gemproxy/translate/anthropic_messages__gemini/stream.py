@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from msgspec.structs import replace
+
 from gemproxy.api.anthropic.schema import answers as schema
 from gemproxy.buffer_list import BufferList
 from gemproxy.core.errors import (
@@ -217,7 +219,7 @@ class MessageStreamTranslator(StreamedHops):
         if self.started:
             return b""
         self.started = True
-        usage = usage_block(self.usage)
+        usage = usage_block(replace(self.usage, output=0, reasoning=0))
         return schema.message_start(
             schema.Message(
                 id=f"msg_{self._new_id()}",
