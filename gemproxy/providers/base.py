@@ -43,15 +43,13 @@ class NativeCall:
 
     ``path`` has the query and no credential. ``headers`` are further lines of the request's head,
     each with its line end. ``array`` tells that a stream comes as one JSON array in pieces, and not
-    as server-sent events. ``is_prepared`` is as in
-    :class:`~gemproxy.core.interfaces.UpstreamRequest`.
+    as server-sent events.
     """
 
     method: bytes
     path: bytes
     headers: bytes = b""
     array: bool = False
-    is_prepared: bool = True
 
 
 class StreamDecoder(Protocol):

@@ -42,6 +42,9 @@ class CallReader:
     ``signatures`` under that id, its name and its arguments. ``names`` maps Gemini's names to the
     client's where they differ; ``scrub`` shows whether an id or a signature has a secret in it.
 
+    An id in ``taken`` is replaced: Gemini's ids are short numbers, which repeat, and some dialects
+    need ids that differ within a conversation.
+
     With ``single`` all calls after the first are dropped: the client's request or protocol cannot
     take them, and the first has the signature.
 
@@ -50,7 +53,16 @@ class CallReader:
     does not, but a gateway may. Such a call is collected and returned whole.
     """
 
-    __slots__ = ("_limit", "_names", "_new_id", "_open", "_scrub", "_signatures", "count")
+    __slots__ = (
+        "_limit",
+        "_names",
+        "_new_id",
+        "_open",
+        "_scrub",
+        "_signatures",
+        "_taken",
+        "count",
+    )
 
     def __init__(
         self,
@@ -60,6 +72,7 @@ class CallReader:
         signatures: SignatureStore,
         *,
         single: bool,
+        taken: frozenset[str] | None = None,
     ) -> None:
         #: Calls returned so far.
         self.count = 0
@@ -68,6 +81,8 @@ class CallReader:
         self._new_id = new_id
         self._signatures = signatures
         self._limit = 1 if single else None
+        #: ``None``: ids may repeat.
+        self._taken = None if taken is None else set(taken)
         self._open: _StreamedCall | None = None
 
     def read(self, call: FunctionCall, signature: str | None) -> list[AnsweredCall]:
@@ -111,9 +126,13 @@ class CallReader:
         if upstream_id and scrub(upstream_id) != upstream_id:
             # An id that contains a secret must reach neither the client nor the stored state.
             upstream_id = None
+        if self._taken is not None and upstream_id in self._taken:
+            upstream_id = None
         if signature and scrub(signature) != signature:
             signature = None
         call_id = self._client_id(upstream_id)
+        if self._taken is not None:
+            self._taken.add(call_id)
         key = call_key(call_id, call_mark(name, arguments))
         self._signatures.remember(key, RememberedCall(signature, bool(upstream_id)))
         index, self.count = self.count, self.count + 1

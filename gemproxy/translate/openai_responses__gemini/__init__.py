@@ -1,0 +1,1 @@
+"""From the Responses API to Gemini and back."""

@@ -1,0 +1,64 @@
+"""Translate a unary Gemini answer into a response object."""
+
+from __future__ import annotations
+
+import msgspec
+
+from gemproxy.core.errors import MalformedUpstreamResponse, UnusableAnswer
+from gemproxy.providers.gemini.wire.answers import with_media
+from gemproxy.translate.openai_responses__gemini.output import OutputReader
+from gemproxy.translate.openai_responses__gemini.response import ResponseParts, require_answer
+from gemproxy.translate.shared.continuation import HopReader, usage_of
+from gemproxy.translate.shared.usage import TokenUsage, service_tier
+
+
+class CompletedAnswer(msgspec.Struct, frozen=True, gc=False):
+    """An encoded response; see :class:`gemproxy.api.base.EncodedAnswer`."""
+
+    body: bytes
+    usage: TokenUsage
+    blocked: bool
+    empty: bool
+
+
+class WholeResponse(HopReader):
+    """Reads the hops of one answer and makes a response of them.
+
+    See :class:`gemproxy.api.base.WholeAnswer`.
+    """
+
+    def __init__(self, parts: ResponseParts) -> None:
+        super().__init__(parts.translated.body)
+        self._parts = parts
+
+    def encode(self) -> CompletedAnswer:
+        """Encode the response and drop the hops. Thread-safe."""
+        parts = self._parts
+        hops = [with_media(hop) for hop in self.hops]
+        self.hops.clear()
+        reader = None
+        for hop in hops:
+            if hop.is_error:
+                raise UnusableAnswer("an error object in place of an answer")
+            if reader is None and (hop.candidates or hop.block):
+                reader = OutputReader(
+                    parts.translated.context, parts.base, parts.new_id, parts.signatures
+                )
+            elif reader is not None:
+                reader.restart()
+            if reader is None:
+                continue
+            if hop.candidates:
+                reader.read(hop.candidates[0])
+            elif hop.block and hop.prompt_feedback:
+                reader.block(hop.block, hop.prompt_feedback.block_reason_message)
+        if reader is not None:
+            reader.close_calls()
+        if reader is None:
+            raise MalformedUpstreamResponse("no candidates")
+        if (fault := require_answer(reader)) is not None:
+            raise UnusableAnswer(fault)
+        reader.finish()
+        usage = usage_of(hops)
+        _, body = parts.complete(reader, usage, service_tier(hops[-1].usage_metadata))
+        return CompletedAnswer(body, usage, blocked=reader.is_blocked, empty=reader.is_empty)

@@ -1,0 +1,269 @@
+"""Translate the tools of the Responses API, and the choice among them.
+
+Gemini knows functions only. A function of a namespace is declared as ``namespace__function``, a
+custom tool as a function with one text; answers name both as the client did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from gemproxy.api.openai.schema.responses import (
+    ChosenTools,
+    Location,
+    ResponsesRequest,
+    ToolItem,
+)
+from gemproxy.core.errors import InvalidRequest
+from gemproxy.providers.gemini.capabilities import ModelFamily
+from gemproxy.providers.gemini.wire.requests import CodeExecution, Tool
+from gemproxy.translate.shared.schema_budget import SchemaBudget
+from gemproxy.translate.shared.tool_names import ToolNames
+from gemproxy.translate.shared.tools import (
+    ToolUse,
+    TranslatedTools,
+    assemble,
+    calling_config,
+    declare,
+    location_sentence,
+)
+
+_SEARCHES: Final = frozenset(
+    {
+        "web_search",
+        "web_search_2025_08_26",
+        "web_search_preview",
+        "web_search_preview_2025_03_11",
+    }
+)
+_CODE: Final = "code_interpreter"
+#: Tools without an effect: a client's hint, or what only its own service has.
+_IGNORED: Final = frozenset({"tool_search"})
+_WHY_NOT: Final = {
+    "file_search": "OpenAI's vector stores are not Gemini's file search stores",
+    "mcp": "MCP servers are not called from here; let the client call them",
+    "image_generation": "one answer cannot use a second model; ask an image model itself",
+}
+_CUSTOM_PARAMETERS: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {"input": {"type": "string"}},
+    "required": ["input"],
+}
+
+
+class ClientTool(msgspec.Struct, frozen=True, gc=False):
+    """A function or a custom tool, as the client named it."""
+
+    name: str
+    namespace: str | None
+    custom: bool
+
+    @property
+    def joined(self) -> str:
+        """The name of the function for Gemini, before illegal characters are replaced."""
+        return joined_name(self.name, self.namespace)
+
+
+class ResponsesTools(msgspec.Struct, frozen=True):
+    """The translated tools, and what answers and the system instruction need of them."""
+
+    translated: TranslatedTools
+    #: By :attr:`ClientTool.joined`.
+    by_name: dict[str, ClientTool]
+    location: str | None = None
+
+
+def joined_name(name: str, namespace: str | None) -> str:
+    """The name of a function of a namespace."""
+    return f"{namespace}__{name}" if namespace else name
+
+
+def translate_tools(
+    request: ResponsesRequest,
+    added: Sequence[tuple[str, ToolItem]],
+    family: ModelFamily,
+    budget: SchemaBudget,
+) -> ResponsesTools:
+    """Declarations, choice and built-in tools; ``added`` are tools of items, with their paths.
+
+    Raises :class:`InvalidRequest` for tools that cannot be offered, for a choice that names none,
+    and for combinations that the model refuses.
+    """
+    tools = [(f"tools[{index}]", tool) for index, tool in enumerate(request.tools or ())]
+    collected = _Collected()
+    for path, tool in tools:
+        collected.add(tool, path)
+    for path, tool in added:
+        collected.add(tool, path, again=True)
+    names = ToolNames(collected.functions)
+    use = _tool_use(request.tool_choice, collected)
+    calling = calling_config(use, collected.functions, names)
+    functions = list(collected.functions.items())
+    if use.mode == "none" and not family.json_mode_with_tools and _wants_json(request):
+        # These models refuse JSON mode beside declarations, even with mode NONE.
+        functions, calling = [], None
+    declarations = [
+        declare(
+            joined,
+            _description(found.tool),
+            _CUSTOM_PARAMETERS if found.client.custom else found.tool.parameters,
+            f"{found.path}.parameters",
+            names,
+            budget,
+        )
+        for joined, found in functions
+    ]
+    built_in = use.mode != "none"
+    translated = assemble(
+        declarations,
+        names,
+        calling,
+        family,
+        search=collected.search if built_in else None,
+        others=[(collected.code, Tool(code_execution=CodeExecution()))]
+        if collected.code and built_in
+        else (),
+    )
+    by_name = {joined: found.client for joined, found in collected.functions.items()}
+    return ResponsesTools(translated, by_name, _location(collected.location))
+
+
+class _Found(msgspec.Struct, frozen=True):
+    client: ClientTool
+    tool: ToolItem
+    path: str
+
+
+class _Collected:
+    """The tools of a request by what they are for Gemini."""
+
+    def __init__(self) -> None:
+        self.functions: dict[str, _Found] = {}
+        #: The path of the search.
+        self.search: str | None = None
+        self.location: Location | None = None
+        #: The path of the tool that runs code.
+        self.code: str | None = None
+        #: Types of built-in tools that are offered or ignored.
+        self.built_in: set[str] = set()
+
+    def add(self, tool: ToolItem, path: str, *, again: bool = False) -> None:
+        """Add a tool; ``again`` if it may have been added before."""
+        if tool.type in {"function", "custom"}:
+            self._function(tool, None, path, again=again)
+        elif tool.type == "namespace":
+            for index, inner in enumerate(tool.tools or ()):
+                self._function(inner, tool.name, f"{path}.tools[{index}]", again=again)
+        elif tool.type in _SEARCHES:
+            # Without access to the web it is an index of OpenAI's. Codex sends it that way.
+            if tool.external_web_access is not False:
+                self.search = path
+                self.location = tool.user_location
+            self.built_in.add(tool.type)
+        elif tool.type == _CODE:
+            self.code = path
+            self.built_in.add(tool.type)
+        elif tool.type not in _IGNORED:
+            why = _WHY_NOT.get(tool.type, "Gemini has no such tool")
+            raise InvalidRequest(
+                f"{path}.type: '{tool.type[:60]}' is not supported: {why}.",
+                param=f"{path}.type",
+                reason="unsupported_value",
+            )
+
+    def _function(self, tool: ToolItem, namespace: str | None, path: str, *, again: bool) -> None:
+        if not tool.name:
+            raise InvalidRequest(
+                f"Missing required parameter: '{path}.name'.",
+                param=f"{path}.name",
+                reason="missing_required_parameter",
+            )
+        client = ClientTool(tool.name, namespace, tool.type == "custom")
+        if client.joined in self.functions:
+            if again:
+                return
+            raise InvalidRequest(
+                f"{path}.name: '{client.joined[:80]}' is declared twice.", param=f"{path}.name"
+            )
+        self.functions[client.joined] = _Found(client, tool, path)
+
+
+def _description(tool: ToolItem) -> str | None:
+    described = tool.description
+    form = tool.format
+    if tool.type != "custom" or form is None or not form.definition:
+        return described
+    grammar = f"The input has to follow this {form.syntax or ''} grammar:\n{form.definition}"
+    return f"{described}\n\n{grammar}" if described else grammar
+
+
+def _location(place: Location | None) -> str | None:
+    if place is None:
+        return None
+    return location_sentence(place.city, place.region, place.country, place.timezone)
+
+
+def _wants_json(request: ResponsesRequest) -> bool:
+    wanted = request.text.format if request.text is not None else None
+    return wanted is not None and wanted.type != "text"
+
+
+# The choice -----------------------------------------------------------------------------------
+
+
+def _tool_use(choice: str | ChosenTools | None, collected: _Collected) -> ToolUse:
+    if choice is None:
+        return ToolUse()
+    if isinstance(choice, str):
+        return ToolUse(_mode(choice, "tool_choice"))
+    if choice.type in {"function", "custom"}:
+        only = ((_chosen(choice.name, choice.namespace, collected), "tool_choice.name"),)
+        return ToolUse("required", only)
+    if choice.type == "allowed_tools":
+        return ToolUse(choice.mode or "auto", tuple(_allowed(choice, collected)) or None)
+    if choice.type in collected.built_in:
+        # A built-in tool is offered; it cannot be forced.
+        return ToolUse()
+    raise InvalidRequest(
+        f"tool_choice.type: '{choice.type[:60]}' cannot be chosen; no such tool is offered.",
+        param="tool_choice.type",
+        reason="unsupported_value",
+    )
+
+
+def _allowed(choice: ChosenTools, collected: _Collected) -> Iterator[tuple[str, str]]:
+    for index, tool in enumerate(choice.tools or ()):
+        if tool.type in {"function", "custom"}:
+            name = _chosen(tool.name, tool.namespace, collected)
+            yield name, f"tool_choice.tools[{index}].name"
+
+
+def _chosen(name: str | None, namespace: str | None, collected: _Collected) -> str:
+    """The declared name. A client may leave out the namespace if the name is unique without it."""
+    joined = joined_name(name or "", namespace)
+    if joined in collected.functions or namespace:
+        return joined
+    found = [each for each, tool in collected.functions.items() if tool.client.name == name]
+    return found[0] if len(found) == 1 else joined
+
+
+_WORDS: Final = {
+    "auto": "auto",
+    "none": "none",
+    "required": "required",
+    "any": "required",
+    "validated": "validated",
+}
+
+
+def _mode(word: str, path: str) -> str:
+    mode = _WORDS.get(word.lower())
+    if mode is None:
+        raise InvalidRequest(
+            f"{path}: invalid value '{word[:60]}', expected one of {', '.join(_WORDS)}.",
+            param=path,
+        )
+    return mode
