@@ -1,0 +1,148 @@
+"""Answers that a client may name in a later request, for a limited time.
+
+An answer is stored with the conversation that led to it, so that a request can go on from any of
+them. A conversation is a tuple of texts (``history``), and each answer's begins with that of the
+answer before it: the same objects, whose bytes are counted once. The oldest answers are evicted.
+
+An answer belongs to the client that asked for it. For any other client it does not exist.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from threading import Lock
+
+import msgspec
+
+#: Bytes of an answer beside its texts, of a text beside its characters, and of a reference to one.
+_OVERHEAD = 200
+_REFERENCE = 8
+
+
+class StoredAnswer(msgspec.Struct, frozen=True):
+    """A complete answer.
+
+    Its body is ``start``, ``output`` and ``end``: ``output`` is the text of a JSON array, as are
+    the texts of ``history``, which are the conversation before it. ``client`` is the name of the
+    client's token, "" without one. ``created`` is in epoch seconds.
+    """
+
+    id: str
+    client: str
+    created: float
+    start: bytes
+    output: bytes
+    end: bytes
+    history: tuple[bytes, ...]
+
+    @property
+    def body(self) -> bytes:
+        """The whole answer, as the client got it."""
+        return self.start + self.output + self.end
+
+    @property
+    def texts(self) -> tuple[bytes, ...]:
+        """All texts that it holds; other answers may hold some of them too."""
+        return (self.start, self.output, self.end, *self.history)
+
+
+class AnswerStore:
+    """The latest answers: at most ``capacity``, ``max_bytes`` and ``lifetime`` seconds.
+
+    Thread-safe: large answers are encoded outside the reactor's thread. Times are epoch seconds.
+    """
+
+    def __init__(
+        self,
+        capacity: int = 10_000,
+        max_bytes: int = 64 * 1024 * 1024,
+        lifetime: float = 3600.0,
+        *,
+        enabled: bool = True,
+    ) -> None:
+        self.enabled = enabled
+        self._capacity = capacity
+        self._max_bytes = max_bytes
+        self._lifetime = lifetime
+        self._answers: OrderedDict[str, StoredAnswer] = OrderedDict()
+        #: How many answers hold each text, by identity.
+        self._holders: Counter[int] = Counter()
+        self._bytes = 0
+        self._lock = Lock()
+
+    def configure(self, capacity: int, max_bytes: int, lifetime: float, *, enabled: bool) -> None:
+        """Change the limits. What is stored is dropped if the store is not ``enabled``."""
+        with self._lock:
+            self.enabled = enabled
+            self._capacity = capacity if enabled else 0
+            self._max_bytes = max_bytes
+            self._lifetime = lifetime
+            self._evict(0.0)
+
+    def put(self, answer: StoredAnswer, now: float) -> None:
+        """Store ``answer``, unless it is larger than the whole store."""
+        with self._lock:
+            self._drop(answer.id)
+            self._answers[answer.id] = answer
+            self._bytes += _overhead(answer)
+            for text in answer.texts:
+                self._holders[id(text)] += 1
+                if self._holders[id(text)] == 1:
+                    self._bytes += len(text) + _OVERHEAD
+            self._evict(now)
+
+    def get(self, identity: str, client: str | None, now: float) -> StoredAnswer | None:
+        """The client's answer; ``None`` if it is another client's, gone or unknown."""
+        with self._lock:
+            self._evict(now)
+            answer = self._answers.get(identity)
+        return answer if answer is not None and answer.client == (client or "") else None
+
+    def delete(self, identity: str, client: str | None, now: float) -> bool:
+        """Drop the client's answer. Whether there was one."""
+        if self.get(identity, client, now) is None:
+            return False
+        with self._lock:
+            self._drop(identity)
+        return True
+
+    def answers(self) -> Iterator[StoredAnswer]:
+        """All answers, the oldest first."""
+        with self._lock:
+            return iter(list(self._answers.values()))
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+    @property
+    def bytes(self) -> int:
+        """The bytes of all texts, and an estimate of what else they take."""
+        return self._bytes
+
+    def _evict(self, now: float) -> None:
+        answers = self._answers
+        while answers:
+            oldest = next(iter(answers.values()))
+            if (
+                len(answers) <= self._capacity
+                and self._bytes <= self._max_bytes
+                and oldest.created + self._lifetime > now
+            ):
+                return
+            self._drop(oldest.id)
+
+    def _drop(self, identity: str) -> None:
+        answer = self._answers.pop(identity, None)
+        if answer is None:
+            return
+        self._bytes -= _overhead(answer)
+        for text in answer.texts:
+            self._holders[id(text)] -= 1
+            if not self._holders[id(text)]:
+                del self._holders[id(text)]
+                self._bytes -= len(text) + _OVERHEAD
+
+
+def _overhead(answer: StoredAnswer) -> int:
+    return _OVERHEAD + _REFERENCE * len(answer.history)

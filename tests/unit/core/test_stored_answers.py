@@ -1,0 +1,72 @@
+"""Stored answers: whose they are, and what bounds them."""
+
+from gemproxy.core.stored_answers import AnswerStore, StoredAnswer
+
+
+def stored(identity, *history, client="a", at=0.0, size=10):
+    return StoredAnswer(identity, client, at, b"{", b"x" * size, b"}", history)
+
+
+def kept(store):
+    return [answer.id for answer in store.answers()]
+
+
+def test_an_answer_belongs_to_its_client():
+    store = AnswerStore()
+    store.put(stored("one"), 0.0)
+    assert store.get("one", "a", 1.0).body == b"{xxxxxxxxxx}"
+    for other in ("b", None):
+        assert store.get("one", other, 1.0) is None
+        assert not store.delete("one", other, 1.0)
+    assert store.delete("one", "a", 1.0)
+    assert store.get("one", "a", 1.0) is None
+    assert store.bytes == 0
+
+
+def test_answers_are_forgotten_after_their_lifetime():
+    store = AnswerStore(lifetime=60.0)
+    store.put(stored("old", at=0.0), 0.0)
+    store.put(stored("new", at=30.0), 30.0)
+    assert store.get("old", "a", 59.9) is not None
+    assert store.get("old", "a", 60.0) is None
+    assert kept(store) == ["new"]
+    store.put(stored("newest", at=100.0), 100.0)
+    assert kept(store) == ["newest"]
+
+
+def test_the_oldest_are_evicted():
+    store = AnswerStore(capacity=2)
+    for name in "abc":
+        store.put(stored(name), 0.0)
+    assert kept(store) == ["b", "c"]
+    store = AnswerStore(max_bytes=10_000)
+    for name in "abc":
+        store.put(stored(name, size=4_000), 0.0)
+    assert kept(store) == ["b", "c"]
+    store.put(stored("huge", size=20_000), 0.0)
+    assert (kept(store), store.bytes) == ([], 0)
+
+
+def test_the_bytes_of_a_conversation_are_counted_once():
+    store = AnswerStore()
+    first, second = b"1" * 50_000, b"2" * 50_000
+    store.put(stored("a", first), 0.0)
+    alone = store.bytes
+    store.put(stored("b", first, second), 0.0)
+    assert store.bytes < alone + 60_000
+    store.delete("a", "a", 0.0)
+    assert store.bytes > 100_000
+    store.delete("b", "a", 0.0)
+    assert store.bytes == 0
+
+
+def test_a_disabled_store_is_empty():
+    store = AnswerStore()
+    store.put(stored("a"), 0.0)
+    store.configure(10, 1000, 60.0, enabled=False)
+    assert (kept(store), store.enabled) == ([], False)
+    store.put(stored("b"), 0.0)
+    assert kept(store) == []
+    store.configure(10, 1000, 60.0, enabled=True)
+    store.put(stored("c"), 0.0)
+    assert kept(store) == ["c"]
