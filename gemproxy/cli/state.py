@@ -109,6 +109,7 @@ def _report(arguments: Namespace, path: Path, state: State) -> None:
         "metrics": len(state.metrics),
         "signatures": len(state.signatures),
         "events": len(state.events),
+        "resources": len(state.resources),
     }
     source, target = path, arguments.file
     if arguments.direction == "import":

@@ -32,6 +32,7 @@ from msgspec import Struct
 
 from gemproxy.api.base import Batches, EncodedAnswer, Job, WholeAnswer
 from gemproxy.buffer_list import BufferList, digest
+from gemproxy.core.affinity import ResourceLocator
 from gemproxy.core.attribution import attribute
 from gemproxy.core.batches import CollectedAnswer
 from gemproxy.core.client_errors import error_for
@@ -62,6 +63,7 @@ from gemproxy.core.retry import (
     decide,
     unusable,
 )
+from gemproxy.pool.key import Affinity
 from gemproxy.pool.models import ModelBreakers
 from gemproxy.pool.outcome import SERVED, Charge, Outcome, Verdict
 from gemproxy.pool.pool import KeyPool, Lease
@@ -107,6 +109,8 @@ class _Delivery(Struct):
     #: Set at the first success: one of the two converts the answer to the client's dialect.
     whole: WholeAnswer | None = None
     relay: StreamRelay | None = None
+    #: Set if only the keys of one project can serve.
+    affinity: Affinity | None = None
 
     def begin_step(self, body: bytes, now: float) -> None:
         self.body = body
@@ -120,8 +124,9 @@ class Dispatcher:
 
     ``seconds`` gives monotonic time, ``wall`` epoch time (by default the same), ``sleep`` waits,
     ``in_thread`` runs work that would block other requests, ``scrub`` takes secrets out of a text.
-    ``events`` is notified of each attempt. ``settings`` may be replaced at any time; a request uses
-    those that were set when it began.
+    ``events`` is notified of each attempt. ``resources`` finds the project of what a request names;
+    without it any key may serve any request. ``settings`` may be replaced at any time; a request
+    uses those that were set when it began.
     """
 
     def __init__(
@@ -138,6 +143,7 @@ class Dispatcher:
         scrub: Callable[[str], str],
         wall: Callable[[], float] | None = None,
         events: RequestListener | None = None,
+        resources: ResourceLocator | None = None,
     ) -> None:
         self.settings = settings
         #: ``None`` if no listener wants more than the end of a request.
@@ -151,6 +157,7 @@ class Dispatcher:
         self._sleep = sleep
         self._in_thread = in_thread
         self._scrub = scrub
+        self._resources = resources
 
     async def dispatch_all(
         self, batches: Batches, context: RequestContext, writer: ReplyWriter
@@ -197,10 +204,12 @@ class Dispatcher:
         started, a failure becomes the last event of the stream.
         """
         settings = self.settings
-        now = self._seconds()
-        context.permit = self._models.acquire(job.model, now)
         context.deadline = context.started + settings.request_timeout
         delivery = _Delivery(job, context, writer, settings, job.body)
+        if job.resources and self._resources is not None:
+            delivery.affinity = await self._resources.locate(job.resources, context.deadline)
+        now = self._seconds()
+        context.permit = self._models.acquire(job.model, now)
         try:
             lease = self._choose(delivery, now)
             # Refusals without a wait were raised before this point and keep their own status.
@@ -240,9 +249,18 @@ class Dispatcher:
         # Nearly every request has tried none.
         tried = context.tried if context.attempts else ()
         try:
-            lease = self._pool.acquire(job.model, now, tried=tried, tokens=job.tokens)
+            lease = self._pool.acquire(
+                job.model,
+                now,
+                tried=tried,
+                tokens=job.tokens,
+                affinity=delivery.affinity,
+                conversation=job.conversation,
+            )
         except ProxyError as refusal:
-            skipped_keys = self._pool.skipped_keys(job.model, now, tried=tried, tokens=job.tokens)
+            skipped_keys = self._pool.skipped_keys(
+                job.model, now, tried=tried, tokens=job.tokens, affinity=delivery.affinity
+            )
             context.refused = Refusal(refusal.word, skipped_keys)
             raise
         return self._begin_attempt(delivery, lease, now)
@@ -253,7 +271,9 @@ class Dispatcher:
         job, last = delivery.job, delivery.context.attempts[-1]
         if last.lease is not None:
             self._pool.release(last.lease, now)
-        again = self._pool.acquire_again(last.key_id, job.model, now, tokens=job.tokens)
+        again = self._pool.acquire_again(
+            last.key_id, job.model, now, tokens=job.tokens, affinity=delivery.affinity
+        )
         return self._begin_attempt(delivery, again, now)
 
     async def _choose_again(self, delivery: _Delivery, failed: Outcome) -> Lease:
@@ -326,6 +346,7 @@ class Dispatcher:
             tried=context.tried if context.attempts else (),
             tokens=job.tokens,
             chosen=key_id,
+            affinity=delivery.affinity,
         )
         context.attempts.append(
             Attempt(key_id, lease.key.name, now, lease=lease, skipped_keys=skipped_keys)
@@ -371,6 +392,9 @@ class Dispatcher:
         attempt.outcome = outcome
         if self._events is not None:
             self._events.attempt_ended(delivery.context)
+        if outcome.reason == "foreign_resource" and self._resources is not None:
+            # It was deleted, or its project is not the one that was thought.
+            self._resources.forget(delivery.job.resources)
         if outcome.verdict in KEYS_FAULT:
             self._pool.record(lease, outcome, now, latency=attempt.seconds)
         return outcome
@@ -519,7 +543,9 @@ class Dispatcher:
     def _final_error(self, delivery: _Delivery, outcome: Outcome) -> ProxyError:
         """The client's error for the last outcome, when there is no further attempt."""
         if outcome.verdict in _ANSWERED_BY_THE_POOL:
-            return self._pool.unavailable(delivery.job.model, self._seconds(), outcome)
+            return self._pool.unavailable(
+                delivery.job.model, self._seconds(), outcome, delivery.affinity
+            )
         return _error_for(outcome, delivery)
 
     def _advise(self, model: str, error: UpstreamUnavailable) -> None:

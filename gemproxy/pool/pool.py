@@ -359,6 +359,20 @@ class KeyPool:
         """The projects of all keys, in the file's order."""
         return self._scheduler.projects()
 
+    def has_project(self, project: str) -> bool:
+        """Whether a key of ``project`` is configured."""
+        return bool(self._scheduler.of_project(project))
+
+    def is_enabled(self, project: str) -> bool:
+        """Whether a key of ``project`` is enabled."""
+        return any(entry.enabled for entry in self._scheduler.of_project(project))
+
+    def keys_to_ask(self, project: str, now: float, number: int) -> list[Key]:
+        """Keys of ``project`` for calls that use no model's quota: those that work come first."""
+        enabled = [entry for entry in self._scheduler.of_project(project) if entry.enabled]
+        enabled.sort(key=lambda entry: entry.breaker.state_at(now) is not State.CLOSED)
+        return [entry.key for entry in enabled[:number]]
+
     def has_one_project(self) -> bool:
         """Whether all keys belong to the same project, so that any key can read any resource."""
         return len(self._scheduler.projects()) <= 1

@@ -126,6 +126,21 @@ class Provider(Protocol):
     def read_models(self, body: bytes) -> ModelPage:
         """Decode a page of the list. Raises :class:`UnusableAnswer`."""
 
+    def owner_of(self, name: str) -> str | None:
+        """Return the name of the resource that ``name`` is a part of, or ``name`` itself.
+
+        ``None`` if the project of ``name`` cannot be known.
+        """
+
+    def expiry_of(self, name: str, description: bytes, now: float) -> float:
+        """Return when a resource expires, in epoch seconds as ``now``.
+
+        ``description`` is what the provider says of it; it may be empty.
+        """
+
+    def describe(self, name: str, key: Secret, deadline: float) -> UpstreamRequest:
+        """Return the request for the description of a resource, by its owner's name."""
+
     def probe(self, key: Secret, deadline: float) -> UpstreamRequest:
         """Return the cheapest request that tells whether ``key`` is valid.
 

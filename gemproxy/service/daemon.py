@@ -37,6 +37,7 @@ from gemproxy.config import endpoints, rules
 from gemproxy.config.changes import SettingsChange
 from gemproxy.config.settings import PersistenceSettings, ProxySettings, Settings
 from gemproxy.core.admission import AdmissionLimits
+from gemproxy.core.affinity import ResourceLocator
 from gemproxy.core.catalogue import ModelCatalogue
 from gemproxy.core.context import RequestContext
 from gemproxy.core.dispatch import Dispatcher
@@ -54,6 +55,7 @@ from gemproxy.http.site import ProxySite, new_request_id
 from gemproxy.http.tls import strengthen, tls_factory
 from gemproxy.pool.models import ModelBreakers
 from gemproxy.pool.pool import KeyPool, PoolSettings
+from gemproxy.pool.resources import ResourceRegistry
 from gemproxy.providers.gemini.provider import GeminiProvider
 from gemproxy.service.accepting import AcceptGuard
 from gemproxy.service.checkpoint import Checkpoint
@@ -213,6 +215,15 @@ class Daemon:
         self._upstream = GeminiUpstream(reactor, settings.upstream, f"gemproxy/{__version__}")
         self._translation = Threads(reactor, _TRANSLATING, "translation")
         provider = GeminiProvider()
+        self._resources = ResourceRegistry()
+        self._locator = ResourceLocator(
+            self._resources,
+            provider,
+            self._pool,
+            self._upstream,
+            seconds=reactor.seconds,
+            wall=self._wall,
+        )
         self._dispatcher = Dispatcher(
             retry_settings(settings),
             provider=provider,
@@ -225,6 +236,7 @@ class Daemon:
             scrub=scrub,
             wall=self._wall,
             events=self._events,
+            resources=self._locator,
         )
         self._key_probe = KeyProbe(
             provider, self._upstream, seconds=reactor.seconds, scrub=scrub, wall=self._wall
@@ -250,7 +262,14 @@ class Daemon:
         self._checkpoint = Checkpoint(
             self._reactor,
             persistence.checkpoint_seconds,
-            StateCollector(self._pool, self._signatures, self._ledger, self._trail, self._wall),
+            StateCollector(
+                self._pool,
+                self._signatures,
+                self._ledger,
+                self._trail,
+                self._wall,
+                self._resources,
+            ),
             self._store,
             self._metrics.checkpoint_finished,
         )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from twisted.logger import Logger
 
 from gemproxy.pool.pool import KeyPool, UnknownKey
+from gemproxy.pool.resources import ResourceRegistry
 from gemproxy.pool.snapshot import Override
 from gemproxy.state.model import AuditTrail, MetricsRow, State
 from gemproxy.telemetry.ledger import MetricsLedger
@@ -29,6 +30,7 @@ class StateCollector:
     metrics: MetricsLedger
     audit: AuditTrail
     wall: Callable[[], float] | None = None
+    resources: ResourceRegistry = field(default_factory=ResourceRegistry)
 
     _log = Logger()
 
@@ -45,6 +47,7 @@ class StateCollector:
             dict(self.signatures.items()),
             self.metrics.rows(),
             self.audit.events(),
+            self.resources.resources(self._wall(now)),
         )
         self.metrics.forget(self._wall(now))
         return state
@@ -56,6 +59,7 @@ class StateCollector:
             lambda: self._remember(state.signatures),
             lambda: self.metrics.restore(state.metrics, self._wall(now)),
             lambda: self.audit.restore(state.events),
+            lambda: self.resources.restore(state.resources),
         )
 
     def recall(self, rows: Iterable[MetricsRow], now: float) -> None:
@@ -65,14 +69,15 @@ class StateCollector:
     def restore_late(self, state: State, now: float) -> None:
         """Restore from an older state what does not conflict with what has happened since.
 
-        These are overrides of keys without a newer override, signatures, counts and events. The
-        histories of keys are not restored: they have newer ones by now.
+        These are overrides of keys without a newer override, signatures, counts, events and
+        resources. The histories of keys are not restored: they have newer ones by now.
         """
         self._each(
             lambda: self._apply_overrides(state.pool.overrides, now),
             lambda: self._remember(state.signatures),
             lambda: self.metrics.restore(state.metrics, self._wall(now)),
             lambda: self.audit.restore(state.events),
+            lambda: self.resources.restore(state.resources),
         )
 
     def _wall(self, now: float) -> float:

@@ -23,6 +23,7 @@ import msgspec
 from gemproxy.core.audit import AuditEvent
 from gemproxy.core.errors import StorageCorrupt
 from gemproxy.pool.cooldowns import Cooldown
+from gemproxy.pool.resources import Resource
 from gemproxy.pool.snapshot import KeySnapshot, Override, PoolSnapshot
 from gemproxy.state import plausibility
 from gemproxy.state.model import MAX_EVENTS, PERIODS, MetricsRow, State, event_identity
@@ -115,6 +116,8 @@ class Kind(Generic[_V]):
     #: The row as a value that JSON can encode.
     plain: Callable[[_V], object] = lambda row: row
     order: Callable[[_V], Any] | None = None
+    #: Whether a file may lack the rows, since an earlier version did not have them.
+    optional: bool = False
 
     def of(self, state: State) -> Sequence[_V]:
         """The rows of ``state``."""
@@ -325,6 +328,27 @@ SIGNATURES: Kind[_Signature] = Kind(
     content=lambda row: (row[0], id(row[1])),
 )
 
+# -- which project a file or a cache belongs to ---------------------------------------------------
+
+_RESOURCE_COLUMNS = tuple(field.name for field in fields(Resource))
+
+RESOURCES: Kind[Resource] = Kind(
+    "resources",
+    Resource,
+    Table(
+        "resources",
+        _RESOURCE_COLUMNS,
+        ("name",),
+        attrgetter(*_RESOURCE_COLUMNS),
+        select=lambda _now: (Selection("ORDER BY expires"),),
+    ),
+    Absent.GOES,
+    attrgetter("name"),
+    plausibility.judge_resource,
+    optional=True,
+    order=attrgetter("expires"),
+)
+
 # -- counted requests ----------------------------------------------------------------------------
 
 _METRICS_COLUMNS = tuple(field.name for field in fields(MetricsRow))
@@ -412,6 +436,7 @@ KINDS: tuple[Kind[Any], ...] = (
     COOLDOWNS,
     DENIALS,
     SIGNATURES,
+    RESOURCES,
     METRICS,
     EVENTS,
 )

@@ -17,6 +17,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from gemproxy.core.audit import AuditEvent
+from gemproxy.pool.resources import Resource
 from gemproxy.pool.snapshot import PoolSnapshot
 from gemproxy.translate.shared.signatures import RememberedCall
 
@@ -100,6 +101,7 @@ class State:
     signatures: Mapping[str, RememberedCall] = field(default_factory=dict)
     metrics: tuple[MetricsRow, ...] = ()
     events: tuple[AuditEvent, ...] = ()
+    resources: tuple[Resource, ...] = ()
 
     @property
     def taken_at(self) -> float:

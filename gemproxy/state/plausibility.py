@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from gemproxy.core.audit import AuditEvent
 from gemproxy.pool.cooldowns import Cooldown
 from gemproxy.pool.limits import LedgerSnapshot
+from gemproxy.pool.resources import Resource
 from gemproxy.pool.snapshot import KeySnapshot, Override
 from gemproxy.state.model import MetricsRow
 
@@ -37,6 +38,11 @@ def judge_nothing(_row: object) -> Judgements:
 def judge_cooldown(cooldown: Cooldown) -> Judgements:
     """Check a cooldown or a denial."""
     yield "the end of a cooldown", is_time(cooldown.until)
+
+
+def judge_resource(resource: Resource) -> Judgements:
+    """Check a resource."""
+    yield "when a resource expires", is_time(resource.expires)
 
 
 def judge_override(row: tuple[str, Override]) -> Judgements:

@@ -11,6 +11,7 @@ from gemproxy.core.interfaces import ResilientStateStore, StoreStatus
 from gemproxy.pool.breaker import BreakerSnapshot
 from gemproxy.pool.cooldowns import Cooldown
 from gemproxy.pool.limits import LedgerSnapshot
+from gemproxy.pool.resources import Resource
 from gemproxy.pool.snapshot import KeySnapshot, LastError, Override, PoolSnapshot
 from gemproxy.state.kinds import merge_states
 from gemproxy.state.model import PERIODS, MetricsRow, State
@@ -181,6 +182,10 @@ def full_state(taken_at: float = NOON, **options) -> State:
         },
         "metrics": (minute(), minute(NOON - 60, key="spare"), minute(NOON, period=3600)),
         "events": (audit_event(NOON - 5), audit_event()),
+        "resources": (
+            Resource("files/one", "team-a", NOON + 3600.0),
+            Resource("cachedContents/two", "spare", NOON + 60.0),
+        ),
     }
     return State(**(fields | options))
 
@@ -199,4 +204,5 @@ def comparable(state: State | None) -> object:
         list(state.signatures.items()),
         {row.identity: row for row in state.metrics},
         state.events,
+        set(state.resources),
     )

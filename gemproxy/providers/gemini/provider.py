@@ -17,6 +17,7 @@ from gemproxy.providers.gemini.classify import (
 )
 from gemproxy.providers.gemini.wire.models import decode_models
 from gemproxy.providers.gemini.wire.raw_stream import RawArrayDecoder, RawEventDecoder
+from gemproxy.providers.gemini.wire.resources import expiry_of, owner_of
 from gemproxy.providers.gemini.wire.sse import EventStreamDecoder
 from gemproxy.secret import Secret
 
@@ -90,6 +91,19 @@ class GeminiProvider:
         """See :meth:`gemproxy.providers.base.Provider.read_models`."""
         page = decode_models(body)
         return ModelPage(page.models or (), page.next_page_token or None)
+
+    def owner_of(self, name: str) -> str | None:
+        """See :meth:`gemproxy.providers.base.Provider.owner_of`."""
+        return owner_of(name)
+
+    def expiry_of(self, name: str, description: bytes, now: float) -> float:
+        """See :meth:`gemproxy.providers.base.Provider.expiry_of`."""
+        return expiry_of(name, description, now)
+
+    def describe(self, name: str, key: Secret, deadline: float) -> UpstreamRequest:
+        """See :meth:`gemproxy.providers.base.Provider.describe`."""
+        path = f"/v1beta/{quote(name)}".encode("ascii")
+        return UpstreamRequest(b"GET", path, key, deadline=deadline)
 
     def probe(self, key: Secret, deadline: float) -> UpstreamRequest:
         """See :meth:`gemproxy.providers.base.Provider.probe`."""

@@ -17,7 +17,7 @@ import msgspec
 
 from gemproxy.config.files import read_regular
 from gemproxy.core.errors import SchemaTooNew, StorageCorrupt, StorageError
-from gemproxy.state.kinds import KINDS, build_state, check_plausible
+from gemproxy.state.kinds import KINDS, Kind, build_state, check_plausible
 from gemproxy.state.model import State
 from gemproxy.state.sqlite.database import move_aside, storage_errors
 from gemproxy.state.sqlite.migrations import LAST_PLAUSIBLE_VERSION
@@ -39,11 +39,16 @@ class _Header(msgspec.Struct):
     version: int
 
 
+def _rows_field(kind: Kind[Any]) -> tuple[str, Any]:
+    return kind.name, GenericAlias(tuple, (kind.type, ...))
+
+
 _Document = msgspec.defstruct(
     "_Document",
     [
         ("taken_at", float),
-        *((kind.name, GenericAlias(tuple, (kind.type, ...))) for kind in KINDS),
+        *(_rows_field(kind) for kind in KINDS if not kind.optional),
+        *((*_rows_field(kind), ()) for kind in KINDS if kind.optional),
         ("follows", float | None, None),
     ],
     bases=(_Header,),

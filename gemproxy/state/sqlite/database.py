@@ -95,6 +95,10 @@ class Database:
         (verdict,) = self._connected().execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
             raise StorageCorrupt(f"damaged: {verdict}")
+        # SQLite reads zeros for what is missing of the last page. With a log that page is not used.
+        (page,) = self._connected().execute("PRAGMA page_size").fetchone()
+        if not self._log_bytes() and self._path.stat().st_size % page:
+            raise StorageCorrupt("damaged: its last page is incomplete")
 
     def used_bytes(self) -> int:
         """The size of the contents without free pages."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -100,6 +101,13 @@ def test_the_latest_save_counts(store):
     assert comparable(store.load(NOON)) == comparable(second)
     store.close()
     assert comparable(store.load(NOON)) == comparable(second)
+
+
+def test_a_file_of_an_earlier_version_has_no_resources():
+    document = msgspec.json.decode(b"".join(encode_state(full_state())))
+    del document["resources"]
+    loaded = decode_state(msgspec.json.encode(document))
+    assert loaded == replace(full_state(), resources=())
 
 
 def test_rests_and_signatures_that_are_over_are_gone(store):
