@@ -12,6 +12,7 @@ setup(
         "gemproxy": ["py.typed"],
         "gemproxy.state.sqlite": ["schema/*.sql"],
         "gemproxy.admin": ["page/*"],
+        "gemproxy.pricing": ["prices.yaml"],
     },
     zip_safe=False,
 )

@@ -16,7 +16,7 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
-from gemproxy.admin.health import Diagnosis, ServiceStatus, Status
+from gemproxy.admin.health import Diagnosis, ServiceStatus, Status, warnings
 from gemproxy.config.changes import SettingsChange
 from gemproxy.core.decode_errors import malformed
 from gemproxy.core.errors import InvalidRequest
@@ -99,6 +99,8 @@ class HealthAnswer(_Answer, frozen=True):
     models: tuple[ModelAnswer, ...]
     persistence: PersistenceAnswer
     config: ConfigAnswer
+    #: What the operator should know, and what leaves the status as it is.
+    warnings: tuple[str, ...] = ()
 
 
 class KeyOperationAnswer(_Answer, frozen=True):
@@ -230,6 +232,7 @@ def health(
             ],
             "persistence": service.persistence,
             "config": service.config,
+            "warnings": warnings(service),
         },
         HealthAnswer,
     )

@@ -58,6 +58,8 @@ class ServiceStatus:
     persistence: StoreStatus
     config: ConfigStatus
     requests: RecentRequests = NO_REQUESTS
+    #: Models that were asked, and whose price is not known.
+    unpriced_models: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,16 @@ def diagnose(
         words = f"Serving, but {share} requests in the {_PERIOD} failed{why}."
         return Diagnosis("degraded", reasons, words)
     return Diagnosis("degraded" if reasons else "healthy", reasons, _serving(counts, reasons))
+
+
+def warnings(service: ServiceStatus) -> tuple[str, ...]:
+    """Sentences about what the operator should know, and what leaves the status as it is."""
+    models = service.unpriced_models
+    if not models:
+        return ()
+    noun = "the model" if len(models) == 1 else "the models"
+    sentence = f"No price is known for {noun} {', '.join(models)}: such requests have no cost."
+    return (f"{sentence} Add prices with pricing.file.",)
 
 
 def _failing(requests: RecentRequests) -> Status | None:

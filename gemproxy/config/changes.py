@@ -73,6 +73,8 @@ def _changed_settings(old: Settings, new: Settings) -> Iterator[tuple[str, bool]
         for field, description in described_fields(cls):
             if getattr(before, field.name) != getattr(after, field.name):
                 yield f"{section}.{camel(field.name)}", description.restart
+    if old.prices != new.prices and old.pricing == new.pricing:
+        yield "pricing.file", False
 
 
 def _updates(before: dict[str, Key], keys: tuple[Key, ...]) -> Iterator[KeyUpdate]:

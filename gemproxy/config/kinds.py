@@ -14,6 +14,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from gemproxy.config import endpoints, yaml_nodes
 
@@ -278,6 +279,21 @@ class ModelName:
         if not isinstance(value, str) or not _MODEL_NAME.fullmatch(value):
             raise InvalidValue("the name of a model, such as gemini-2.5-flash")
         return value.removeprefix("models/")
+
+
+@dataclass(frozen=True)
+class TimeZone:
+    """A time zone of the IANA database."""
+
+    def read(self, node: yaml.Node) -> str:
+        """The name of the zone."""
+        value = _scalar(node)
+        try:
+            if isinstance(value, str):
+                return ZoneInfo(value).key
+        except (ValueError, OSError, ZoneInfoNotFoundError):
+            pass
+        raise InvalidValue("the name of a time zone, such as UTC or Europe/Berlin")
 
 
 @dataclass(frozen=True)

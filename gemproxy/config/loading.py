@@ -22,6 +22,7 @@ from gemproxy.config.kinds import (
     Number,
     Text,
 )
+from gemproxy.config.price_file import read_prices, shipped_prices
 from gemproxy.config.reading import FileReader
 from gemproxy.config.settings import (
     SECTIONS,
@@ -68,9 +69,14 @@ def load(config_path: Path, keys_path: Path, environ: Mapping[str, str]) -> Sett
     known = credentials.KnownSecrets()
     proxy, keys = FileReader(config_path, environ), FileReader(keys_path, environ)
     sections = read_sections(proxy, known)
-    settings = Settings(keys=_read_keys(keys, known), **sections)
+    readers = [proxy, keys]
+    prices = shipped_prices()
+    if (price_file := sections["pricing"].file) is not None:
+        readers.append(FileReader(price_file, environ))
+        prices = (*read_prices(readers[-1]), *prices)
+    settings = Settings(keys=_read_keys(keys, known), prices=prices, **sections)
     rules.check(settings, proxy)
-    faults = [*proxy.faults.found(known.values()), *keys.faults.found(known.values())]
+    faults = [fault for reader in readers for fault in reader.faults.found(known.values())]
     if faults:
         raise ConfigError(tuple(faults))
     return settings

@@ -35,6 +35,7 @@ from gemproxy.config.kinds import (
     ServerEndpoint,
     Shape,
     StrMap,
+    TimeZone,
     WebAddress,
 )
 from gemproxy.secret import Secret
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
     from gemproxy.config.kinds import Network
     from gemproxy.pool.key import Key
+    from gemproxy.pricing.prices import Price
 
 _T = TypeVar("_T")
 
@@ -212,6 +214,9 @@ class ProxySettings:
     )
     cors_origins: tuple[str, ...] = setting(
         (), ListOf(Origin()), "origins whose pages may call from a browser; '*' is every origin"
+    )
+    timezone: str = setting(
+        "UTC", TimeZone(), "time zone of calendar days and months in usage, such as Europe/Berlin"
     )
 
     @property
@@ -383,6 +388,12 @@ class PersistenceSettings:
         "how long the metrics of requests are kept",
         "days",
     )
+    usage_retention_days: float = setting(
+        400.0,
+        Number(most=36500, above=True, noun="a number of days"),
+        "how long usage is kept by day; by hour it is kept for 35 days",
+        "days",
+    )
 
 
 @dataclass(frozen=True)
@@ -445,6 +456,18 @@ class StreamingSettings:
 
 
 @dataclass(frozen=True)
+class PricingSettings:
+    """The prices from which costs are estimated."""
+
+    file: Path | None = setting(
+        None,
+        Nullable(ExistingFile()),
+        "list of prices (YAML) whose entries come before the shipped ones; read again when it "
+        "changes",
+    )
+
+
+@dataclass(frozen=True)
 class Settings:
     """Both files, validated. Immutable: a reload makes a new one."""
 
@@ -457,6 +480,9 @@ class Settings:
     logging: LoggingSettings = LoggingSettings()
     models: ModelSettings = ModelSettings()
     streaming: StreamingSettings = StreamingSettings()
+    pricing: PricingSettings = PricingSettings()
+    #: The operator's prices and then the shipped ones.
+    prices: tuple[Price, ...] = ()
 
     def secrets(self) -> Iterator[Secret]:
         """Every secret of the configuration, for the scrubber."""
@@ -483,6 +509,7 @@ SECTIONS: dict[str, type[Any]] = {
     "logging": LoggingSettings,
     "models": ModelSettings,
     "streaming": StreamingSettings,
+    "pricing": PricingSettings,
 }
 
 

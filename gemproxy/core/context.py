@@ -43,6 +43,8 @@ class Attempt(Struct):
     lease: Lease | None = None
     #: When the request was sent to the upstream; ``None`` unless it waits for the answer.
     waits_since: float | None = None
+    #: What the upstream reported as used, also if the client did not get the answer.
+    usage: TokenUsage | None = None
 
     def end_waiting(self, now: float) -> None:
         """The upstream's answer is complete, or will not become complete."""
@@ -90,6 +92,8 @@ class RequestContext(Struct):
     #: When the first byte of the answer's body went to the client.
     first_byte: float | None = None
     usage: TokenUsage | None = None
+    #: The estimated cost in US dollars; ``None`` if a price is unknown. Set at the end.
+    cost: float | None = 0.0
     #: Whether it was refused by its head: its body was not read.
     turned_away: bool = False
     #: Add this to the times here to get epoch seconds; measured when the request came.

@@ -449,9 +449,11 @@ class Dispatcher:
     def _write_whole(self, delivery: _Delivery, encoded: EncodedAnswer) -> Outcome:
         """Write the encoded answer, unless it is empty and may be retried."""
         context = delivery.context
+        attempt = context.attempts[-1]
+        attempt.usage = encoded.usage
         if encoded.empty and not unusable(context.step_attempts):
             raise UnusableAnswer("empty answer")
-        context.usage = encoded.usage
+        context.usage = attempt.usage
         context.first_byte = self._seconds()
         if self._events is not None and not context.is_part:
             self._events.first_byte(context)
@@ -466,6 +468,8 @@ class Dispatcher:
         if delivery.continued and delivery.relay is not None:
             relay = delivery.relay
             relay.begin_step()
+            # The usage of the last attempt includes the steps before it.
+            context.attempts[-2].usage = None
         else:
             relay = delivery.relay = self._relay(delivery)
         answer = relay.answer
@@ -488,7 +492,7 @@ class Dispatcher:
                 relay.begin_step()
             relay.finish()
         finally:
-            context.usage = answer.usage
+            context.usage = context.attempts[-1].usage = answer.usage
         return _BLOCKED if answer.blocked else _SUCCESS
 
     def _relay(self, delivery: _Delivery) -> StreamRelay:

@@ -16,7 +16,8 @@ from gemproxy.core.context import RequestContext
 class RequestListener:
     """Is called when something happens to a request. Subclasses override what they need.
 
-    A method must not block, nor change the context.
+    A method must not block, nor change the context; only the first listener prices the request
+    (``RequestContext.cost``).
     """
 
     #: ``False`` if only ``request_ended`` is overridden.

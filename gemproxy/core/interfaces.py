@@ -6,7 +6,7 @@ coroutine or a Twisted ``Deferred``; cancelling it has to stop the work behind i
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -15,7 +15,7 @@ from msgspec import Struct
 from gemproxy.buffer_list import BufferList
 from gemproxy.core.errors import ProxyError
 from gemproxy.secret import Secret
-from gemproxy.state.model import MetricsRow, State
+from gemproxy.state.model import CountedRows, State
 
 
 class UpstreamRequest(Struct, frozen=True):
@@ -176,7 +176,7 @@ class StateStore(Protocol):
     def load(self, now: float | None = None) -> State | None:
         """The state that was saved last; ``None`` if there is none. Raises :class:`StorageError`.
 
-        With ``now``, only those metrics that a ledger keeps in memory at that time; else all.
+        With ``now``, only those counts that a ledger keeps in memory at that time; else all.
         """
 
     def save(self, state: State) -> None:
@@ -192,8 +192,8 @@ class ResilientStateStore(StateStore, Protocol):
     Raises nothing but :class:`SchemaTooNew`, and that only in ``load``.
     """
 
-    def metrics(self, now: float) -> Sequence[MetricsRow]:
-        """The stored metrics that a ledger keeps in memory at ``now``, an epoch time."""
+    def counted(self, now: float) -> CountedRows:
+        """The stored counts that ledgers keep in memory at ``now``, an epoch time."""
 
     def recovered(self) -> State | None:
         """A state that could not be loaded at the start and was readable later; returned once."""

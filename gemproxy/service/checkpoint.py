@@ -133,8 +133,8 @@ class Checkpoint(Service):
         offset = epoch_offset(self._reactor.seconds, self._wall)
         step, self._offset = offset - self._offset, offset
         if abs(step) >= MINUTE.seconds:
-            rows = await self._in_thread(self._store.metrics, self._wall())
-            self._live.recall(rows, self._reactor.seconds())
+            counted = await self._in_thread(self._store.counted, self._wall())
+            self._live.recall(counted, self._reactor.seconds())
 
     async def _stop(self) -> None:
         await self._rounds.stopService()

@@ -24,9 +24,9 @@ from gemproxy.core.errors import ConfigError, Fault
 if TYPE_CHECKING:
     from os import stat_result
 
-#: The settings that name the file of a secret.
+#: The settings that name the file of a secret, or of prices (``pricing.file``).
 _FILE_SETTINGS = frozenset(
-    credentials.source_names(secret)[2] for secret in ("adminToken", "token", "key")
+    ("file", *(credentials.source_names(secret)[2] for secret in ("adminToken", "token", "key")))
 )
 #: Also the files of certificates, which a start reads and a reload does not.
 FILES_OF_A_START = _FILE_SETTINGS | {"certFile", "caFile"}

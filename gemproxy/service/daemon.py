@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
+from zoneinfo import ZoneInfo
 
 from prometheus_client import CollectorRegistry
 from twisted.application.service import Service
@@ -56,6 +57,7 @@ from gemproxy.http.tls import strengthen, tls_factory
 from gemproxy.pool.models import ModelBreakers
 from gemproxy.pool.pool import KeyPool, PoolSettings
 from gemproxy.pool.resources import ResourceRegistry
+from gemproxy.pricing.prices import PriceList
 from gemproxy.providers.gemini.provider import GeminiProvider
 from gemproxy.service.accepting import AcceptGuard
 from gemproxy.service.checkpoint import Checkpoint
@@ -90,6 +92,7 @@ from gemproxy.telemetry.recent import RecentOutcomes
 from gemproxy.telemetry.request_log import RequestLog
 from gemproxy.telemetry.scrubbing import Scrubber
 from gemproxy.telemetry.telemetry import PoolListeners, log_failure
+from gemproxy.telemetry.usage import UsageLedger
 from gemproxy.translate.shared.model_names import ModelNames
 from gemproxy.translate.shared.signatures import SignatureStore
 from gemproxy.upstream.client import GeminiUpstream
@@ -151,6 +154,8 @@ class Daemon:
         self._pool.apply(settings.keys, pool_settings(settings), self._reactor.seconds())
         self._models.configure(settings.monitoring.failure_threshold)
         self._dispatcher.settings = retry_settings(settings)
+        self._usage.prices, self._usage.projects = PriceList(settings.prices), projects(settings)
+        self._usage.zone = ZoneInfo(settings.proxy.timezone)
         self._catalogue.cache_seconds = settings.models.cache_seconds
         self._catalogue.request_timeout = settings.upstream.request_timeout_seconds
         self._lifecycle.settings = lifecycle_settings(settings)
@@ -197,8 +202,20 @@ class Daemon:
         self._metrics = Metrics(CollectorRegistry(), self._knows_model)
         self._metrics.watch_log(lambda: self._sink.lost)
         self._ledger = MetricsLedger()
+        self._usage = UsageLedger(
+            PriceList(settings.prices), projects(settings), ZoneInfo(settings.proxy.timezone)
+        )
+        self._metrics.clients.totals = self._usage.totals
         self._events = RequestEvents(
-            (self._request_log, self._metrics, self._history, self._ledger, self._recent),
+            (
+                # First, because it prices the request.
+                self._usage,
+                self._request_log,
+                self._metrics,
+                self._history,
+                self._ledger,
+                self._recent,
+            ),
             log_failure,
         )
 
@@ -267,6 +284,7 @@ class Daemon:
                 self._signatures,
                 self._ledger,
                 self._trail,
+                self._usage,
                 self._wall,
                 self._resources,
             ),
@@ -548,6 +566,7 @@ class Daemon:
             self._store.status(),
             self._reload.status,
             self._recent.summary(self._reactor.seconds()),
+            self._usage.unpriced_models,
         )
 
 
@@ -649,7 +668,16 @@ def model_names(settings: Settings) -> ModelNames:
 
 def retention(persistence: PersistenceSettings) -> Retention:
     """How long the store keeps rows."""
-    return Retention(days=persistence.metrics_retention_days, settle=SETTLE_SECONDS)
+    return Retention(
+        days=persistence.metrics_retention_days,
+        usage_days=persistence.usage_retention_days,
+        settle=SETTLE_SECONDS,
+    )
+
+
+def projects(settings: Settings) -> dict[str, str]:
+    """The projects of the keys, by the key's id."""
+    return {key.id: key.project for key in settings.keys}
 
 
 def server_endpoint(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from twisted.logger import Logger
@@ -10,8 +10,9 @@ from twisted.logger import Logger
 from gemproxy.pool.pool import KeyPool, UnknownKey
 from gemproxy.pool.resources import ResourceRegistry
 from gemproxy.pool.snapshot import Override
-from gemproxy.state.model import AuditTrail, MetricsRow, State
+from gemproxy.state.model import AuditTrail, CountedRows, State
 from gemproxy.telemetry.ledger import MetricsLedger
+from gemproxy.telemetry.usage import UsageLedger
 from gemproxy.translate.shared.signatures import RememberedCall, SignatureStore
 
 #: Snapshots of changed keys in one turn of the reactor; about 15 us each.
@@ -29,6 +30,7 @@ class StateCollector:
     signatures: SignatureStore
     metrics: MetricsLedger
     audit: AuditTrail
+    usage: UsageLedger
     wall: Callable[[], float] | None = None
     resources: ResourceRegistry = field(default_factory=ResourceRegistry)
 
@@ -38,6 +40,7 @@ class StateCollector:
         """Do most of the work of :meth:`take` in advance, in short steps."""
         # Changed rows are built and cached here; take() finds them ready.
         self.metrics.rows()
+        yield from self.usage.prepare()
         yield from self.pool.prepare_snapshot(_BATCH)
 
     def take(self, now: float) -> State:
@@ -48,8 +51,10 @@ class StateCollector:
             self.metrics.rows(),
             self.audit.events(),
             self.resources.resources(self._wall(now)),
+            self.usage.rows(),
         )
         self.metrics.forget(self._wall(now))
+        self.usage.forget(self._wall(now))
         return state
 
     def restore(self, state: State, now: float) -> None:
@@ -60,11 +65,15 @@ class StateCollector:
             lambda: self.metrics.restore(state.metrics, self._wall(now)),
             lambda: self.audit.restore(state.events),
             lambda: self.resources.restore(state.resources),
+            lambda: self.usage.restore(state.usage, self._wall(now)),
         )
 
-    def recall(self, rows: Iterable[MetricsRow], now: float) -> None:
-        """Restore the metrics of the time that the wall clock was set to."""
-        self._each(lambda: self.metrics.recall(rows, self._wall(now)))
+    def recall(self, counted: CountedRows, now: float) -> None:
+        """Restore the counts of the time that the wall clock was set to."""
+        self._each(
+            lambda: self.metrics.recall(counted.metrics, self._wall(now)),
+            lambda: self.usage.recall(counted.usage, self._wall(now)),
+        )
 
     def restore_late(self, state: State, now: float) -> None:
         """Restore from an older state what does not conflict with what has happened since.
@@ -78,6 +87,7 @@ class StateCollector:
             lambda: self.metrics.restore(state.metrics, self._wall(now)),
             lambda: self.audit.restore(state.events),
             lambda: self.resources.restore(state.resources),
+            lambda: self.usage.restore(state.usage, self._wall(now)),
         )
 
     def _wall(self, now: float) -> float:

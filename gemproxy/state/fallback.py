@@ -22,11 +22,12 @@ from typing import Protocol
 from gemproxy.core.errors import SchemaTooNew, StorageCorrupt, StorageError
 from gemproxy.core.interfaces import ResilientStateStore, StateStore, StoreStatus
 from gemproxy.state.json.store import JSONStateStore
-from gemproxy.state.kinds import METRICS, Retention, merge_states
-from gemproxy.state.model import MINUTE, MetricsRow, State
+from gemproxy.state.kinds import METRICS, USAGE, Retention, merge_states
+from gemproxy.state.model import MINUTE, USAGE_HOUR, CountedRows, State
 from gemproxy.state.sqlite.store import SQLiteStateStore
 
-#: Rows of metrics that are kept in memory for the primary store; above it the oldest are dropped.
+#: Rows of metrics, and of usage, that are kept in memory for the primary store; above it the oldest
+#: are dropped.
 MAX_WAITING_ROWS = 100_000
 
 
@@ -50,9 +51,9 @@ class NullStateStore(ResilientStateStore):
     def save(self, state: State) -> None:
         """Do nothing."""
 
-    def metrics(self, now: float) -> tuple[MetricsRow, ...]:  # noqa: ARG002
+    def counted(self, now: float) -> CountedRows:  # noqa: ARG002
         """Return nothing."""
-        return ()
+        return CountedRows()
 
     def recovered(self) -> State | None:
         """Return ``None``."""
@@ -153,17 +154,21 @@ class FallbackStateStore(ResilientStateStore):
         else:
             self._settle("none", state.taken_at)
 
-    def metrics(self, now: float) -> tuple[MetricsRow, ...]:
+    def counted(self, now: float) -> CountedRows:
         """See :class:`~gemproxy.core.interfaces.ResilientStateStore`."""
-        waiting = self._waiting.metrics if self._waiting is not None else ()
-        stored = None
+        waiting, stored = self._waiting, None
         # What could not be read at the start is returned by :meth:`recovered`.
         if not self._unread:
             try:
                 stored = self._primary.load(now)
             except Exception as error:  # noqa: BLE001 - the next save finds a way
                 self._failed(self._primary.name, error, now)
-        return METRICS.merge(stored.metrics if stored is not None else (), waiting)
+        if waiting is None or stored is None:
+            found = stored or waiting
+            return CountedRows() if found is None else CountedRows(found.metrics, found.usage)
+        return CountedRows(
+            METRICS.merge(stored.metrics, waiting.metrics), USAGE.merge(stored.usage, waiting.usage)
+        )
 
     def recovered(self) -> State | None:
         """See :class:`~gemproxy.core.interfaces.ResilientStateStore`."""
@@ -284,11 +289,11 @@ def _text(error: Exception | str) -> str:
 
 
 def _bounded(state: State) -> State:
-    surplus = len(state.metrics) - MAX_WAITING_ROWS
-    if surplus <= 0:
-        return state
-
-    def by_worth(row: MetricsRow) -> tuple[bool, int]:
-        return row.period != MINUTE.seconds, row.start
-
-    return replace(state, metrics=tuple(sorted(state.metrics, key=by_worth)[surplus:]))
+    """``state`` without the oldest rows beyond :data:`MAX_WAITING_ROWS` of each kind."""
+    if len(state.metrics) > MAX_WAITING_ROWS:
+        kept = sorted(state.metrics, key=lambda row: (row.period != MINUTE.seconds, row.start))
+        state = replace(state, metrics=tuple(kept[-MAX_WAITING_ROWS:]))
+    if len(state.usage) > MAX_WAITING_ROWS:
+        by_worth = sorted(state.usage, key=lambda row: (row.period != USAGE_HOUR, row.start))
+        state = replace(state, usage=tuple(by_worth[-MAX_WAITING_ROWS:]))
+    return state

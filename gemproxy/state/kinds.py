@@ -26,7 +26,15 @@ from gemproxy.pool.cooldowns import Cooldown
 from gemproxy.pool.resources import Resource
 from gemproxy.pool.snapshot import KeySnapshot, Override, PoolSnapshot
 from gemproxy.state import plausibility
-from gemproxy.state.model import MAX_EVENTS, PERIODS, MetricsRow, State, event_identity
+from gemproxy.state.model import (
+    MAX_EVENTS,
+    PERIODS,
+    USAGE_REMEMBERED,
+    MetricsRow,
+    State,
+    UsageRow,
+    event_identity,
+)
 from gemproxy.translate.shared.signatures import RememberedCall
 
 _V = TypeVar("_V")
@@ -46,7 +54,10 @@ class Retention:
 
     #: Of metrics, and of rows of keys that have left the file.
     days: float = 7.0
-    #: Beyond this size the oldest metrics are deleted whatever their age.
+    #: Of usage by hour, and by day.
+    usage_hour_days: float = 35.0
+    usage_days: float = 400.0
+    #: Beyond this size the oldest metrics and hours of usage are deleted whatever their age.
     bytes: int = 256 * 1024 * 1024
     event_days: float = 365.0
     events: int = 10_000
@@ -61,6 +72,7 @@ class Kept(Enum):
     WHILE_PRESENT = "until a state does not have them"
     UNTIL_LEFT_LONG_AGO = "``Retention.days`` after ``left_at``"
     AS_METRICS = "``Retention.days``, fewer while the database is crowded"
+    AS_USAGE = "hours ``Retention.usage_hour_days``, days ``usage_days``"
     AS_EVENTS = "``Retention.event_days``, and the latest ``Retention.events``"
 
 
@@ -429,6 +441,39 @@ EVENTS: Kind[AuditEvent] = Kind(
     order=attrgetter("at"),
 )
 
+# -- what clients used ---------------------------------------------------------------------------
+
+_USAGE_COLUMNS = tuple(field.name for field in fields(UsageRow))
+
+
+def _select_usage(now: float | None) -> Sequence[Selection]:
+    """With ``now``, the rows that a ledger keeps in memory at that time."""
+    return tuple(
+        Selection(
+            "WHERE period = ? AND start > ? ORDER BY start",
+            (period, -1.0 if now is None else now - remembered),
+        )
+        for period, remembered in USAGE_REMEMBERED.items()
+    )
+
+
+USAGE: Kind[UsageRow] = Kind(
+    "usage",
+    UsageRow,
+    Table(
+        "usage",
+        _USAGE_COLUMNS,
+        ("period", "start", "client", "endpoint", "model", "project"),
+        attrgetter(*_USAGE_COLUMNS),
+        kept=Kept.AS_USAGE,
+        select=_select_usage,
+    ),
+    Absent.STAYS,
+    attrgetter("identity"),
+    plausibility.judge_usage_row,
+    optional=True,
+)
+
 #: In the order of writing. Keys come first, since they mark the rows of keys that have left.
 KINDS: tuple[Kind[Any], ...] = (
     KEYS,
@@ -439,4 +484,5 @@ KINDS: tuple[Kind[Any], ...] = (
     RESOURCES,
     METRICS,
     EVENTS,
+    USAGE,
 )

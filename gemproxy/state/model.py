@@ -1,8 +1,8 @@
 """The state that survives a restart, as values.
 
-A :class:`State` holds the whole pool and all signatures. Of metrics and audit events it holds the
-latest rows, which a store adds to its own. A row holds absolute counts and not differences, so
-writing it twice does no harm.
+A :class:`State` holds the whole pool and all signatures. Of metrics, usage and audit events it
+holds the latest rows, which a store adds to its own. A row holds absolute counts and not
+differences, so writing it twice does no harm.
 
 A row that has not changed is the same object in the next :class:`State`, so a store finds changes
 by identity. Times are epoch seconds.
@@ -11,8 +11,8 @@ by identity. Times are epoch seconds.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -92,6 +92,72 @@ class MetricsRow:
         return self.period, self.start, self.series
 
 
+#: Seconds that a row of usage covers.
+USAGE_HOUR = 3600
+USAGE_DAY = 86400
+#: How long rows of usage stay in memory, by what they cover.
+USAGE_REMEMBERED = {USAGE_HOUR: 3 * USAGE_HOUR, USAGE_DAY: 3 * USAGE_DAY}
+
+
+class UsageSeries(NamedTuple):
+    """The dimensions that the requests of one row of usage share; ``""`` without a value."""
+
+    client: str
+    endpoint: str
+    model: str
+    project: str
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRow:
+    """What the requests of one series used in an hour, or on a calendar day.
+
+    ``start`` of an hour is its epoch time. ``start`` of a day is that of the day's date in UTC,
+    whatever the time zone in which the day was counted, so that it remains the same date.
+    """
+
+    #: ``USAGE_HOUR`` or ``USAGE_DAY``.
+    period: int
+    start: int
+    client: str
+    endpoint: str
+    model: str
+    project: str
+    requests: int = 0
+    #: Failures by whose they are: the client's, this program's or its operator's, the upstream's.
+    theirs: int = 0
+    ours: int = 0
+    upstream: int = 0
+    #: Includes ``cached``; ``output`` includes ``reasoning``.
+    input: int = 0
+    cached: int = 0
+    output: int = 0
+    reasoning: int = 0
+    input_text: int = 0
+    input_audio: int = 0
+    input_image: int = 0
+    input_video: int = 0
+    input_document: int = 0
+    output_audio: int = 0
+    output_image: int = 0
+    searches: int = 0
+    images: int = 0
+    #: US dollars, of the requests whose price is known.
+    cost: float = 0.0
+    #: Requests whose price is not known.
+    unpriced: int = 0
+
+    @property
+    def series(self) -> UsageSeries:
+        """The series of the row."""
+        return UsageSeries(self.client, self.endpoint, self.model, self.project)
+
+    @property
+    def identity(self) -> tuple[int, int, UsageSeries]:
+        """Unique among the rows of a store."""
+        return self.period, self.start, self.series
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     """The state at ``pool.taken_at``."""
@@ -102,11 +168,26 @@ class State:
     metrics: tuple[MetricsRow, ...] = ()
     events: tuple[AuditEvent, ...] = ()
     resources: tuple[Resource, ...] = ()
+    usage: tuple[UsageRow, ...] = ()
 
     @property
     def taken_at(self) -> float:
         """When the state was taken."""
         return self.pool.taken_at
+
+
+class CountedRows(NamedTuple):
+    """The counts that ledgers keep in memory."""
+
+    metrics: Sequence[MetricsRow] = ()
+    usage: Sequence[UsageRow] = ()
+
+
+#: The whole numbers of a row of usage, in its order.
+USAGE_COUNTS = tuple(
+    each.name for each in fields(UsageRow)[len(UsageSeries._fields) + 2 :] if each.name != "cost"
+)
+usage_counts = attrgetter(*USAGE_COUNTS)
 
 
 def event_identity(event: AuditEvent) -> tuple[float, str, str, str, str]:

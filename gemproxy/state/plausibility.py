@@ -14,7 +14,7 @@ from gemproxy.pool.cooldowns import Cooldown
 from gemproxy.pool.limits import LedgerSnapshot
 from gemproxy.pool.resources import Resource
 from gemproxy.pool.snapshot import KeySnapshot, Override
-from gemproxy.state.model import MetricsRow
+from gemproxy.state.model import MetricsRow, UsageRow, usage_counts
 
 #: Epoch seconds of the years 1 and 9999, the limits of a datetime.
 _FIRST, _LAST = -62_135_596_800.0, 253_402_300_799.0
@@ -100,6 +100,13 @@ def judge_metrics_row(row: MetricsRow) -> Judgements:
     # Negative ones were written before durations used the monotonic clock.
     sums = (abs(row.seconds), abs(row.first_chunk_seconds))
     yield "a sum of durations", all(map(_is_duration, sums))
+
+
+def judge_usage_row(row: UsageRow) -> Judgements:
+    """Check a row of usage."""
+    yield "the time of a row of usage", abs(row.start) <= _MOST and _is_count(row.period)
+    yield "a count in a row of usage", _are_counts(usage_counts(row))
+    yield "a cost in a row of usage", _is_duration(row.cost)
 
 
 def is_time(value: float) -> bool:

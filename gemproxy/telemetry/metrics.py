@@ -22,6 +22,7 @@ from gemproxy.core.events import RequestListener
 from gemproxy.core.interfaces import StoreStatus
 from gemproxy.pool.outcome import Verdict
 from gemproxy.pool.status import KeyStatus, PoolListener, Transition
+from gemproxy.telemetry.client_metrics import ClientMetrics
 from gemproxy.telemetry.exposition import negotiate, pages
 from gemproxy.telemetry.key_gauges import KeyGauges
 from gemproxy.telemetry.metric_families import (
@@ -73,6 +74,8 @@ class Metrics(RequestListener, PoolListener):
         self._make_service_metrics(registry)
         self._known_requests: dict[tuple[str, str | None, int], _RequestSeries] = {}
         self._known_attempts: dict[tuple[str, str, Verdict], _AttemptSeries] = {}
+        #: Its ``totals`` are to be set.
+        self.clients = ClientMetrics(registry)
         self._attempts.dropped = self._upstream.dropped = self._known_attempts.clear
         ProcessGauges(registry)
         GCCollector(registry=registry)

@@ -14,7 +14,7 @@ from gemproxy.pool.limits import LedgerSnapshot
 from gemproxy.pool.resources import Resource
 from gemproxy.pool.snapshot import KeySnapshot, LastError, Override, PoolSnapshot
 from gemproxy.state.kinds import merge_states
-from gemproxy.state.model import PERIODS, MetricsRow, State
+from gemproxy.state.model import PERIODS, CountedRows, MetricsRow, State, UsageRow
 from gemproxy.translate.shared.signatures import RememberedCall
 
 #: 2026-08-01 12:00 UTC.
@@ -44,9 +44,9 @@ class MemoryStateStore(ResilientStateStore):
         self.saved.append(state)
         self.state = state if self.state is None else merge_states(self.state, state)
 
-    def metrics(self, now: float) -> tuple[MetricsRow, ...]:
+    def counted(self, now: float) -> CountedRows:
         state = self.load(now)
-        return state.metrics if state is not None else ()
+        return CountedRows() if state is None else CountedRows(state.metrics, state.usage)
 
     def recovered(self) -> State | None:
         late, self.late = self.late, None
@@ -163,6 +163,18 @@ def audit_event(at: float = NOON, **options) -> AuditEvent:
     return AuditEvent(**(fields | options))
 
 
+def used(**options) -> UsageRow:
+    """A row of usage."""
+    values = {"period": 3600, "start": int(NOON), "requests": 3, "input": 100, "cost": 0.1}
+    series = {
+        "client": "ci",
+        "endpoint": "chat",
+        "model": "gemini-3.8-flash",
+        "project": "team-a",
+    }
+    return UsageRow(**(series | values | options))
+
+
 def full_state(taken_at: float = NOON, **options) -> State:
     """A state with something in every corner."""
     fields = {
@@ -186,6 +198,7 @@ def full_state(taken_at: float = NOON, **options) -> State:
             Resource("files/one", "team-a", NOON + 3600.0),
             Resource("cachedContents/two", "spare", NOON + 60.0),
         ),
+        "usage": (used(), used(period=86400, start=int(NOON) - 43200, cost=0.3)),
     }
     return State(**(fields | options))
 
@@ -205,4 +218,5 @@ def comparable(state: State | None) -> object:
         {row.identity: row for row in state.metrics},
         state.events,
         set(state.resources),
+        {row.identity: row for row in state.usage},
     )

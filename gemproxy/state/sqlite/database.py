@@ -92,6 +92,11 @@ class Database:
 
     def check(self) -> None:
         """Raises :class:`StorageCorrupt` if the file is damaged. Reads all of it."""
+        (size,) = self._connected().execute("PRAGMA page_size").fetchone()
+        # SQLite reads what is missing of the last page as zeros. While there is a log, the file may
+        # have been extended in part.
+        if not self._log_bytes() and self._path.stat().st_size % size:
+            raise StorageCorrupt("damaged: its last page is cut")
         (verdict,) = self._connected().execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
             raise StorageCorrupt(f"damaged: {verdict}")

@@ -7,7 +7,14 @@ import sqlite3
 from collections.abc import Callable
 
 from gemproxy.state.kinds import KINDS, Kept, Retention
-from gemproxy.state.model import HOUR, MINUTE, PERIODS, Period
+from gemproxy.state.model import (
+    HOUR,
+    MINUTE,
+    PERIODS,
+    USAGE_HOUR,
+    USAGE_REMEMBERED,
+    Period,
+)
 
 #: Seconds after a start, or after the clock was set, in which the clock is not trusted.
 SETTLE_SECONDS = 3600.0
@@ -15,7 +22,8 @@ SETTLE_SECONDS = 3600.0
 _DAY = 86400.0
 #: A difference of this many seconds to the monotonic clock means that the clock was set.
 _STEP = 3600.0
-#: Minutes or hours of metrics that one step deletes.
+_USAGE_HOURS, _USAGE_DAYS = (Period(each, USAGE_REMEMBERED[each]) for each in USAGE_REMEMBERED)
+#: Minutes, hours or days that one step deletes.
 _SPANS = 5
 
 
@@ -53,6 +61,9 @@ def prune(
         # Rows by minute are worth less than rows by hour: only the last hour is shown by minute.
         if crowded and not _prune_before(connection, table, MINUTE, now - MINUTE.remembered):
             _prune_before(connection, table, HOUR, now - HOUR.remembered)
+    for table in _tables(Kept.AS_USAGE):
+        if crowded:
+            _prune_before(connection, table, _USAGE_HOURS, now - USAGE_REMEMBERED[USAGE_HOUR])
     if settled:
         _prune_old(connection, now, retention)
     for table in _tables(Kept.AS_EVENTS):
@@ -75,6 +86,13 @@ def _prune_old(connection: sqlite3.Connection, now: float, retention: Retention)
             f"UPDATE {table} SET left_at = ? WHERE left_at > ?",  # noqa: S608
             (now, last),
         )
+    for table in _tables(Kept.AS_USAGE):
+        for period, days in (
+            (_USAGE_HOURS, retention.usage_hour_days),
+            (_USAGE_DAYS, retention.usage_days),
+        ):
+            _prune_before(connection, table, period, now - days * _DAY)
+            _prune_after(connection, table, period, now + days * _DAY)
     oldest = now - retention.event_days * _DAY
     for table in _tables(Kept.AS_EVENTS):
         connection.execute(f"DELETE FROM {table} WHERE at < ?", (oldest,))  # noqa: S608

@@ -20,7 +20,7 @@ from gemproxy.translate.anthropic_messages__gemini.reading import (
 )
 from gemproxy.translate.anthropic_messages__gemini.request import TranslatedRequest
 from gemproxy.translate.shared.citations import CitedPage
-from gemproxy.translate.shared.continuation import HopReader, usage_of
+from gemproxy.translate.shared.continuation import HopReader, usage_of, with_content
 from gemproxy.translate.shared.plain_answers import plain_answer
 from gemproxy.translate.shared.signatures import SignatureStore
 from gemproxy.translate.shared.usage import TokenUsage
@@ -102,7 +102,7 @@ class WholeMessage(HopReader):
         if search is not None:
             cite(blocks, reader.cited_pages())
             blocks[content.first_text : content.first_text] = search_blocks(search, self._new_id)
-        usage = usage_of(hops)
+        usage = with_content(usage_of(hops), (reader,))
         message = schema.Message(
             id=f"msg_{self._new_id()}",
             model=self._context.model,

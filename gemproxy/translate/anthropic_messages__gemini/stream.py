@@ -156,6 +156,10 @@ class MessageStreamTranslator(StreamedHops):
         events.append(schema.MESSAGE_STOP)
         return b"".join(events)
 
+    def candidates(self) -> tuple[MessageReader]:
+        """See :class:`StreamedHops`."""
+        return (self._reader,)
+
     def resume(self, *, again: bool = False) -> None:
         """The next hop of this answer begins; ``again`` if an earlier attempt at it failed."""
         super().resume(again=again)

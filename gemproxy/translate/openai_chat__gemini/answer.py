@@ -36,7 +36,7 @@ from gemproxy.translate.openai_chat__gemini.choice import (
 from gemproxy.translate.openai_chat__gemini.context import AnswerContext
 from gemproxy.translate.openai_chat__gemini.rendering import joined_audio
 from gemproxy.translate.openai_chat__gemini.request import TranslatedRequest
-from gemproxy.translate.shared.continuation import HopReader, usage_of
+from gemproxy.translate.shared.continuation import HopReader, usage_of, with_content
 from gemproxy.translate.shared.plain_answers import PlainAnswer, plain_answer
 from gemproxy.translate.shared.signatures import SignatureStore
 from gemproxy.translate.shared.usage import TokenUsage, service_tier
@@ -243,7 +243,7 @@ def _completed(
         raise (UnusableAnswer if choices else MalformedUpstreamResponse)(fault)
     response_id = next(filter(None, map(_RESPONSE_ID, answers)), None)
     identity = completion_id(response_id, new_id)
-    usage = usage_of(answers)
+    usage = with_content(usage_of(answers), readers)
     legacy = context.legacy_functions
     completion = ChatCompletion(
         id=identity,

@@ -7,7 +7,7 @@ are sent once: the official SDKs concatenate all strings in the deltas.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from gemproxy.api.openai.schema.answers import (
     DONE,
@@ -162,6 +162,10 @@ class ChatStreamTranslator(StreamedHops):
     def started(self) -> bool:
         """Whether anything was returned for the client."""
         return self._encoder is not None
+
+    def candidates(self) -> Iterator[ChoiceReader]:
+        """See :class:`StreamedHops`."""
+        return (choice.reader for choice in self._choices.values())
 
     @property
     def blocked(self) -> bool:

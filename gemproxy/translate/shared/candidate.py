@@ -14,17 +14,27 @@ class CandidateState:
     itself.
     """
 
-    __slots__ = ("_token", "ending", "has_content")
+    __slots__ = ("_token", "ending", "has_content", "images", "searches")
 
     def __init__(self) -> None:
         self._token: str | None = None
+        #: Images so far, without drafts.
+        self.images = 0
+        #: The searches that Google made; some chunks repeat those of the chunks before.
+        self.searches: set[str] = set()
         #: The finish reason so far; the last one counts.
         self.ending: FinishState | None = None
         #: Whether there was text, a call or media. Thoughts do not count.
         self.has_content = False
 
     def note_finish(self, candidate: Candidate) -> None:
-        """Note the finish reason and the token for the next hop."""
+        """Note the finish reason, the token for the next hop, and what is charged by the piece."""
+        grounding = candidate.grounding_metadata
+        if grounding is not None and grounding.web_search_queries:
+            self.searches.update(grounding.web_search_queries)
+        for part in candidate.parts:
+            if part.inline_data is not None and not part.thought:
+                self.images += (part.inline_data.mime_type or "").startswith("image/")
         self._token = candidate.continuation_token or self._token
         reason = candidate.finish
         if reason is not None and (reason != UNSPECIFIED or self.ending is None):

@@ -6,7 +6,7 @@ token of the previous hop gets the next one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import reduce
 
 import msgspec
@@ -19,6 +19,7 @@ from gemproxy.providers.gemini.wire.answers import (
     UsageMetadata,
     decode_answer,
 )
+from gemproxy.translate.shared.candidate import CandidateState
 from gemproxy.translate.shared.finish import CONTINUATION, UNSPECIFIED, FinishState
 from gemproxy.translate.shared.usage import TokenUsage
 
@@ -98,8 +99,14 @@ class StreamedHops:
         """The tokens of all hops so far."""
         earlier, present = self._earlier_usage, self.latest_usage
         if earlier is None or present is None:
-            return earlier or TokenUsage.from_gemini(present)
-        return earlier.continued_by(TokenUsage.from_gemini(present))
+            usage = earlier or TokenUsage.from_gemini(present)
+        else:
+            usage = earlier.continued_by(TokenUsage.from_gemini(present))
+        return with_content(usage, self.candidates())
+
+    def candidates(self) -> Iterable[CandidateState]:
+        """The candidates of the answer."""
+        return ()
 
 
 def with_continuation(body: bytes | BufferList, token: str) -> bytes:
@@ -128,6 +135,15 @@ def hop_fault(answer: GenerateContentResponse) -> str | None:
         if not candidate.parts and not ending.is_clean:
             return f"no content in a further hop, {ending.reason}"
     return None if candidates else "no candidates in a further hop"
+
+
+def with_content(usage: TokenUsage, candidates: Iterable[CandidateState]) -> TokenUsage:
+    """``usage``, with what is charged by the piece in these candidates."""
+    searches = images = 0
+    for candidate in candidates:
+        searches += len(candidate.searches)
+        images += candidate.images
+    return usage.with_content(searches, images)
 
 
 def usage_of(hops: Sequence[GenerateContentResponse]) -> TokenUsage:

@@ -6,7 +6,6 @@ separately from the prompt; OpenAI's two sums include them.
 
 from __future__ import annotations
 
-from operator import add
 from typing import Self
 
 import msgspec
@@ -33,6 +32,14 @@ class TokenUsage(msgspec.Struct, frozen=True, gc=False):
     input_image: int = 0
     output_audio: int = 0
     output_image: int = 0
+    input_video: int = 0
+    input_document: int = 0
+    #: Searches that Google made for the answer.
+    searches: int = 0
+    #: Images in the answer.
+    images: int = 0
+    #: Google's word for the service tier that served the request, in lower case; empty: standard.
+    tier: str = ""
 
     @classmethod
     def from_gemini(cls, usage: UsageMetadata | None) -> Self:
@@ -53,11 +60,12 @@ class TokenUsage(msgspec.Struct, frozen=True, gc=False):
         # For some models the candidates' count includes the thoughts; the total shows this.
         inclusive = reasoning <= visible and prompt + visible == usage.total_token_count
         output = visible if inclusive else visible + reasoning
-        input_text, input_audio, input_image = _by_modality(
+        input_text, input_audio, input_image, input_video, input_document = _by_modality(
             usage.prompt_tokens_details or usage.prompt_token_details
         )
         details = usage.candidates_tokens_details
-        _, output_audio, output_image = _by_modality(details) if details else _NO_TOKENS
+        _, output_audio, output_image, _, _ = _by_modality(details) if details else _NO_TOKENS
+        tier = usage.service_tier
         return cls(
             input=prompt,
             cached=_tokens(cached) if cached else 0,
@@ -69,11 +77,14 @@ class TokenUsage(msgspec.Struct, frozen=True, gc=False):
             input_image=input_image,
             output_audio=output_audio,
             output_image=output_image,
+            input_video=input_video,
+            input_document=input_document,
+            tier="" if tier is None else tier_word(tier),
         )
 
     def __add__(self, other: TokenUsage) -> TokenUsage:
-        ours, theirs = msgspec.structs.astuple(self), msgspec.structs.astuple(other)
-        return TokenUsage(*map(add, ours, theirs))
+        sums = {name: getattr(self, name) + getattr(other, name) for name in _COUNTS}
+        return TokenUsage(**sums, tier=other.tier or self.tier)
 
     def continued_by(self, hop: TokenUsage) -> TokenUsage:
         """The tokens of an answer in hops, when ``hop`` is the next one.
@@ -88,7 +99,14 @@ class TokenUsage(msgspec.Struct, frozen=True, gc=False):
             total=self.input + self.output + hop.output,
             output_audio=self.output_audio + hop.output_audio,
             output_image=self.output_image + hop.output_image,
+            tier=hop.tier or self.tier,
         )
+
+    def with_content(self, searches: int, images: int) -> TokenUsage:
+        """The same tokens, with what the content of the answer shows."""
+        if not searches and not images:
+            return self
+        return msgspec.structs.replace(self, searches=searches, images=images)
 
     def to_openai(self) -> Usage:
         """The ``usage`` object of a completion."""
@@ -110,6 +128,9 @@ class TokenUsage(msgspec.Struct, frozen=True, gc=False):
         )
 
 
+_COUNTS = tuple(name for name in TokenUsage.__struct_fields__ if name != "tier")
+
+
 def service_tier(usage: UsageMetadata | None) -> str | None:
     """OpenAI's name of the tier that served the request; ``None`` if it is unknown."""
     if usage is None or usage.service_tier is None:
@@ -122,11 +143,17 @@ def upstream_tier(tier: str | None) -> str | None:
     return _UPSTREAM_TIERS.get(tier or "")
 
 
-def _by_modality(details: list[ModalityTokenCount] | None) -> tuple[int, int, int]:
-    """The tokens of text, audio and images."""
+def tier_word(tier: str) -> str:
+    """Google's word for a service tier as :attr:`TokenUsage.tier` has it."""
+    word = tier.lower()
+    return "" if word == "standard" else word[:_LONGEST_TIER]
+
+
+def _by_modality(details: list[ModalityTokenCount] | None) -> tuple[int, int, int, int, int]:
+    """The tokens of text, audio, images, video and documents."""
     if not details:
         return _NO_TOKENS
-    text = audio = image = 0
+    text = audio = image = video = document = 0
     for detail in details:
         tokens = _tokens(detail.token_count)
         if detail.modality in _TEXT:
@@ -135,7 +162,11 @@ def _by_modality(details: list[ModalityTokenCount] | None) -> tuple[int, int, in
             audio += tokens
         elif detail.modality in _IMAGE:
             image += tokens
-    return text, audio, image
+        elif detail.modality in _VIDEO:
+            video += tokens
+        elif detail.modality in _DOCUMENT:
+            document += tokens
+    return text, audio, image, video, document
 
 
 def _tokens(count: int | None) -> int:
@@ -155,9 +186,13 @@ _UPSTREAM_TIERS = {
     "priority": "priority",
 }
 
-_NO_TOKENS = (0, 0, 0)
+#: Characters; the known words are shorter.
+_LONGEST_TIER = 20
+_NO_TOKENS = (0, 0, 0, 0, 0)
 
 # Names and numbers of google.ai.generativelanguage.v1beta.Modality.
 _TEXT = ("TEXT", 1)
 _IMAGE = ("IMAGE", 2)
+_VIDEO = ("VIDEO", 3)
 _AUDIO = ("AUDIO", 4)
+_DOCUMENT = ("DOCUMENT", 5)

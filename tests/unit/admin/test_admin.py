@@ -317,7 +317,16 @@ def test_a_healthy_service(stage):
             "last_error": None,
         },
         "config": {"generation": 1, "loaded_at": "2026-11-22T19:00:00Z", "last_error": None},
+        "warnings": [],
     }
+
+
+def test_a_model_without_a_price_is_a_warning_and_leaves_the_status_alone(stage):
+    stage.set(unpriced_models=("gemini-9", "gemini-8"))
+    answer = health(stage)
+    assert answer["status"] == "healthy"
+    (warning,) = answer["warnings"]
+    assert "gemini-9, gemini-8" in warning
 
 
 def test_health_follows_the_keys(stage):

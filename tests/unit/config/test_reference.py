@@ -38,7 +38,7 @@ def test_the_examples_hold_every_setting_with_its_default(tmp_path):
     environ = {"GEMINI_API_KEY": "test-key-one-0123456789"}
     found = load(tmp_path / "proxy.yaml", tmp_path / "keys.yaml", environ)
     bare = replace(found, proxy=replace(found.proxy, admin_token=None))
-    assert bare == Settings(found.keys)
+    assert bare == Settings(found.keys, prices=found.prices)
     key = found.keys[0]
     assert (key.name, key.project, key.weight) == ("primary-key", "primary-key", 1)
     assert (key.enabled, key.models, key.cooldown_seconds) == (True, frozenset(), None)

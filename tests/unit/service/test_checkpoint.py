@@ -25,6 +25,7 @@ from gemproxy.pool.key import Key
 from gemproxy.pool.outcome import Outcome, Verdict
 from gemproxy.pool.pool import KeyPool
 from gemproxy.pool.snapshot import Override, PoolSnapshot
+from gemproxy.pricing.prices import PriceList
 from gemproxy.secret import Secret
 from gemproxy.service.checkpoint import Checkpoint, StorageThread
 from gemproxy.service.state_collector import StateCollector
@@ -33,6 +34,7 @@ from gemproxy.state.json.store import JSONStateStore
 from gemproxy.state.model import AuditTrail, State
 from gemproxy.state.sqlite.store import SQLiteStateStore
 from gemproxy.telemetry.ledger import MetricsLedger
+from gemproxy.telemetry.usage import UsageLedger
 from gemproxy.translate.shared.signatures import RememberedCall, SignatureStore
 
 MODEL = "gemini-3.8-flash"
@@ -61,7 +63,12 @@ class Running:
         self.pool = pool or KeyPool(keys())
         self.pool.set_wall_clock(self.clock.seconds(), wall_clock(self.clock)())
         self.live = StateCollector(
-            self.pool, SignatureStore(), MetricsLedger(), AuditTrail(), wall_clock(self.clock)
+            self.pool,
+            SignatureStore(),
+            MetricsLedger(),
+            AuditTrail(),
+            UsageLedger(PriceList(), {}),
+            wall_clock(self.clock),
         )
         self.observed = []
         self.checkpoint = Checkpoint(

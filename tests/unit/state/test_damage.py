@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from gemproxy.core.errors import SchemaTooNew, StorageCorrupt
 from gemproxy.pool.key import Key, Limits
 from gemproxy.pool.pool import KeyPool
+from gemproxy.pricing.prices import PriceList
 from gemproxy.secret import Secret
 from gemproxy.service.state_collector import StateCollector
 from gemproxy.state.fallback import FallbackStateStore
@@ -28,6 +29,7 @@ from gemproxy.state.json.store import JSONStateStore, encode_state
 from gemproxy.state.model import AuditTrail
 from gemproxy.state.sqlite.store import SQLiteStateStore
 from gemproxy.telemetry.ledger import MetricsLedger
+from gemproxy.telemetry.usage import UsageLedger
 from gemproxy.translate.shared.signatures import SignatureStore
 
 KEYS = [
@@ -62,7 +64,12 @@ class Start:
         self.pool.set_wall_clock(self.clock.seconds(), now)
         self.ledger = MetricsLedger()
         self.live = StateCollector(
-            self.pool, SignatureStore(), self.ledger, AuditTrail(), self.clock.wall
+            self.pool,
+            SignatureStore(),
+            self.ledger,
+            AuditTrail(),
+            UsageLedger(PriceList(), {}),
+            self.clock.wall,
         )
         self.state = self.store.load(now)
         if self.state is not None:
@@ -342,7 +349,7 @@ def test_a_database_of_a_newer_program_is_refused(tmp_path, database):
     path.write_bytes(database)
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 99")
-    with pytest.raises(SchemaTooNew, match=r"version 99.*versions up to"):
+    with pytest.raises(SchemaTooNew, match=r"version 99.*versions up to \d+"):
         Start(tmp_path)
 
 

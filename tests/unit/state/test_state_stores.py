@@ -17,6 +17,7 @@ from fakes.stores import (
     idle_key,
     key_snapshot,
     minute,
+    used,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -29,7 +30,7 @@ from gemproxy.pool.snapshot import KeySnapshot, LastError, Override, PoolSnapsho
 from gemproxy.state.fallback import FallbackStateStore, NullStateStore, state_store
 from gemproxy.state.json.store import JSONStateStore, decode_state, encode_state, write_state
 from gemproxy.state.kinds import Retention
-from gemproxy.state.model import MetricsRow, State
+from gemproxy.state.model import MetricsRow, State, UsageRow
 from gemproxy.state.sqlite.store import SQLiteStateStore
 from gemproxy.translate.shared.signatures import RememberedCall
 
@@ -96,6 +97,7 @@ def test_the_latest_save_counts(store):
         },
         (minute(requests=6), *first.metrics[1:]),
         first.events,
+        usage=(used(requests=4), *first.usage[1:]),
     )
     store.save(second)
     assert comparable(store.load(NOON)) == comparable(second)
@@ -162,6 +164,28 @@ def test_only_metrics_that_a_ledger_remembers_are_loaded_unless_all_are_asked_fo
     assert len(keeping_store.load().metrics) == 4
 
 
+def test_usage_is_kept_by_hour_and_by_day_and_older_rows_go(tmp_path):
+    store = SQLiteStateStore(tmp_path / "gemproxy.db", Retention())
+    rows = tuple(
+        used(period=period, start=int(NOON) - days * 86400)
+        for period in (3600, 86400)
+        for days in (0, 34, 36, 399, 401)
+    )
+    for second in range(10):
+        store.save(full_state(NOON + second, usage=rows if second == 0 else ()))
+    kept = {(row.period, (int(NOON) - row.start) // 86400) for row in store.load().usage}
+    assert kept == {(3600, 0), (3600, 34), *((86400, days) for days in (0, 34, 36, 399))}
+    assert {row.start for row in store.load(NOON).usage} == {int(NOON)}
+    store.close()
+
+
+def test_a_json_state_of_a_version_without_usage_is_read():
+    document = b"".join(encode_state(full_state(usage=())))
+    older = document.replace(b',\n"usage":[]', b"")
+    assert older != document
+    assert comparable(decode_state(older)) == comparable(full_state(usage=()))
+
+
 def test_null_store_keeps_nothing_and_is_content():
     store = state_store(None, None, Retention())
     assert isinstance(store, NullStateStore)
@@ -215,6 +239,15 @@ _rows = st.builds(
     _counts,
     _times,
 )
+_usage = st.builds(
+    UsageRow,
+    st.sampled_from([3600, 86400]),
+    st.integers(1, 2**40),
+    *[_texts] * 4,
+    *[_counts] * 17,
+    _times,
+    _counts,
+)
 _values = _maybe() | st.booleans() | _counts | _texts | st.lists(_texts, max_size=3).map(tuple)
 _events = st.builds(
     audit_event,
@@ -239,10 +272,11 @@ _states = st.builds(
     st.lists(_events, unique_by=lambda event: event.at, max_size=3).map(
         lambda events: tuple(sorted(events, key=lambda event: event.at))
     ),
+    usage=st.lists(_usage, unique_by=lambda row: row.identity, max_size=5).map(tuple),
 )
 
 
-_FOR_EVER = Retention(days=1e9, event_days=1e9)
+_FOR_EVER = Retention(days=1e9, event_days=1e9, usage_hour_days=1e9, usage_days=1e9)
 
 
 @settings(max_examples=100, deadline=None)

@@ -20,6 +20,7 @@ from gemproxy.pool.outcome import Outcome, Verdict
 from gemproxy.pool.pool import KeyPool, PoolSettings
 from gemproxy.secret import Secret
 from gemproxy.telemetry.metrics import Metrics
+from gemproxy.telemetry.usage import UsageCounts
 from gemproxy.translate.shared.usage import TokenUsage
 
 NOW = 1_790_000_000.0
@@ -111,6 +112,7 @@ def busy_proxy():
         lambda: {"active": 1, "idle": 2}, lambda: {"limit": 3}, lambda: 4096
     )
     proxy.metrics.checkpoint_finished(StoreStatus("sqlite"), 0.01)
+    proxy.metrics.clients.totals = lambda: {("ci", "chat"): UsageCounts(requests=1)}
     return proxy
 
 
