@@ -7,6 +7,11 @@ nearly always has room, and one ``send(2)`` replaces these four calls.
 The cost of that call depends on whether it wakes the peer. Waking a process on another processor
 costs the sender four times as much as sending; a peer that is awake already just finds more bytes.
 So bytes are held until the end of the turn, and each peer is woken once.
+
+A turn's end is when the reactor is about to wait. A delayed call for it would cost more than all
+that this module saves: it is made, sorted among the timers, and called under the reactor's guards.
+So :func:`flush_each_turn` takes a place in the reactor's loop, and only a reactor without it gets
+delayed calls.
 """
 
 from __future__ import annotations
@@ -54,6 +59,28 @@ _PLAIN = (ErrorReportingClient, tcp.Server, tcp.Client)
 
 #: Bytes to send at the end of this turn, by transport. One for the process, as the reactor is.
 _waiting: dict[Any, bytes | bytearray] = {}
+#: Reactors that send what is held before they wait.
+_flushing: set[Any] = set()
+
+
+def flush_each_turn(reactor: Any) -> None:
+    """Let ``reactor`` send held bytes at the end of each turn, without a delayed call.
+
+    Its loop calls ``runUntilCurrent`` between handling events and waiting for the next ones.
+    """
+    if reactor in _flushing:
+        return
+    run = reactor.runUntilCurrent
+
+    def run_between_events() -> None:
+        if _waiting:  # written by events
+            _flush_all()
+        run()
+        if _waiting:  # written by timers, and by calls from threads
+            _flush_all()
+
+    reactor.runUntilCurrent = run_between_events
+    _flushing.add(reactor)
 
 
 def send(transport: Any, data: bytes) -> None:
@@ -70,7 +97,7 @@ def send(transport: Any, data: bytes) -> None:
         elif len(data) > _LARGE:
             _send(transport, data)
         else:
-            if not _waiting:
+            if not _waiting and transport.reactor not in _flushing:
                 _at_end_of_turn(transport.reactor)
             _waiting[transport] = data
             if len(_waiting) == _MOST_WAITING:

@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from twisted.python import usage
 
 from gemproxy import __version__
+from gemproxy.batched_writes import flush_each_turn
 from gemproxy.clock import use_monotonic_time
 from gemproxy.config.loading import locate_files
 from gemproxy.config.settings import LoggingSettings
@@ -95,6 +96,7 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
     use_monotonic_time(reactor)
+    flush_each_turn(reactor)
     raise_open_file_limit()
     sys.setswitchinterval(SWITCH_SECONDS)
     twistd: Mapping[str, Any] = options.parent or {}

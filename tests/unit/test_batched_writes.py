@@ -2,6 +2,7 @@
 
 import time
 
+import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
@@ -9,7 +10,8 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.internet.testing import StringTransport
 
-from gemproxy.batched_writes import flush, send, send_now, unsent
+from gemproxy import batched_writes
+from gemproxy.batched_writes import flush, flush_each_turn, send, send_now, unsent
 
 
 class Peer(Protocol):
@@ -104,6 +106,56 @@ async def test_peers_of_a_long_turn_need_not_wait_for_its_end():
         client.transport.abortConnection()
         server.transport.resumeProducing()
         await server.lost
+
+
+@pytest.fixture
+def flushing_reactor(monkeypatch):
+    """The reactor as the daemon prepares it."""
+    from twisted.internet import reactor
+
+    monkeypatch.setattr(reactor, "runUntilCurrent", reactor.runUntilCurrent)
+    monkeypatch.setattr(batched_writes, "_flushing", set())
+    flush_each_turn(reactor)
+    return reactor
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_prepared_reactor_needs_no_timer_for_what_events_write(flushing_reactor):
+    client, server = await connected()
+    client.expected, server.expected = 4, 5
+    timers = []
+
+    def answer(received):
+        before = len(flushing_reactor.getDelayedCalls())
+        send(server.transport, b"pong")
+        timers.append(len(flushing_reactor.getDelayedCalls()) - before)
+        assert arrived(client) == b""
+
+    server.heard.addCallback(answer)
+    client.transport.write(b"ping!")
+    assert await client.heard == b"pong"
+    assert timers == [0]
+    client.transport.abortConnection()
+    await server.lost
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_prepared_reactor_sends_what_timers_and_threads_write_before_it_waits(
+    flushing_reactor,
+):
+    for schedule in (lambda work: flushing_reactor.callLater(0, work), in_turn_of_threads):
+        client, server = await connected()
+        server.expected = 5
+        schedule(lambda: send(client.transport, b"hello"))  # noqa: B023
+        assert await server.heard == b"hello"
+        client.transport.abortConnection()
+        await server.lost
+
+
+def in_turn_of_threads(work):
+    from twisted.internet import reactor
+
+    reactor.callFromThread(work)
 
 
 class FailingProducer:
