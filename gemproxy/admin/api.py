@@ -143,9 +143,8 @@ class AdminAPI:
     def rows(self) -> Iterator[Row]:
         """Yield the rows of the API and of the dashboard."""
         for path in self._dashboard.paths:
-            yield Row(
-                Route(path, READING, self.gate.errors), self._check_document, self._serve_document
-            )
+            route = Route(path, READING, self.gate.dialect, whole=False)
+            yield Row(route, self._check_document, self._serve_document)
         for template, method, act in (
             ("/admin/health", b"GET", self._health),
             ("/admin/keys", b"GET", self._keys),
@@ -164,7 +163,7 @@ class AdminAPI:
             ("/admin/requests/{requestId}", b"GET", self._explain),
         ):
             methods = READING if method == b"GET" else (method,)
-            route = Route(template, methods, self.gate.errors)
+            route = Route(template, methods, self.gate.dialect, whole=False)
             yield Row(route, self.check_head, partial(self._serve, act))
 
     def check_head(self, request: ProxyRequest, route: Route) -> None:

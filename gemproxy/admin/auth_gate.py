@@ -27,8 +27,8 @@ from gemproxy.http.request import ProxyRequest
 from gemproxy.http.response_writer import JSON, RequestWriter, lines, write_whole
 
 if TYPE_CHECKING:
+    from gemproxy.api.dialects import Dialect
     from gemproxy.core.events import RequestListener
-    from gemproxy.core.interfaces import ErrorEncoder
 
 #: Bytes that are scrubbed in one turn of the reactor; more would take milliseconds.
 _LARGE = 16 * 1024
@@ -56,12 +56,12 @@ class AdminDependencies:
     """What the gate needs from the rest of the daemon.
 
     ``telemetry`` is called for every request, ``refused`` for every one without the right token;
-    ``errors`` encodes errors, and ``scrub`` takes secrets out of everything that is written;
+    ``dialect`` encodes errors, and ``scrub`` takes secrets out of everything that is written;
     ``pause`` lets other requests run in the middle of long work.
     """
 
     telemetry: RequestListener
-    errors: ErrorEncoder
+    dialect: Dialect
     scrub: Callable[[bytes], bytes]
     new_request_id: Callable[[], str]
     pause: Callable[[], Awaitable[None]]
@@ -85,9 +85,10 @@ class AdminAuthGate(Lifecycle):
             LifecycleSettings(heartbeat=0.0),
             dependencies.telemetry,
             dependencies.new_request_id,
-            dependencies.errors,
+            dependencies.dialect,
             dependencies.scrub,
         )
+        self.dialect = dependencies.dialect
         self.auth = auth
         self._pause = dependencies.pause
         self._refused = dependencies.refused

@@ -4,7 +4,7 @@ An endpoint decodes and translates the body of a client's request into a :class:
 sent to a provider with any key. The job also converts the provider's answer to the client's
 dialect, through a :class:`WholeAnswer` or a :class:`StreamedAnswer`. The core and ``http`` know
 nothing else about a client's dialect, except how its errors are encoded
-(:class:`~gemproxy.core.interfaces.ErrorEncoder`).
+(:class:`~gemproxy.api.dialects.Dialect`).
 
 An answer may take several calls of the provider, called steps, such as the hops of a long answer. A
 failed step is repeated without the steps before it. A request may also be divided into several jobs
@@ -13,13 +13,14 @@ failed step is repeated without the steps before it. A request may also be divid
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from gemproxy.api.dialects import Dialect
 from gemproxy.buffer_list import BufferList
 from gemproxy.core.context import RequestContext
-from gemproxy.core.interfaces import ErrorEncoder
+from gemproxy.core.errors import ProxyError
 from gemproxy.core.retry import Revision
 from gemproxy.pool.outcome import Outcome
 from gemproxy.providers.base import NativeCall, Operation
@@ -30,17 +31,42 @@ from gemproxy.translate.shared.usage import TokenUsage
 class Route:
     """A route of the public API: its path template as in log and metrics, and its methods.
 
-    ``errors`` encodes its errors.
+    A parameter is written ``{name}`` and fills a segment, or the part of the last segment before a
+    colon: ``/{version}/models/{model}:{verb}``. ``values`` names the only values that a parameter
+    may have; ``{version}`` is one of Gemini's versions anyway. ``whole`` tells that the path is
+    decoded before it is matched, so that a parameter may hold slashes as the names of models do.
+    Several routes may have the same path in different dialects.
     """
 
     template: str
     methods: tuple[bytes, ...]
-    errors: ErrorEncoder
+    dialect: Dialect
+    values: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    whole: bool = True
 
     @property
     def allow(self) -> tuple[str, ...]:
         """The value of the header ``Allow``. HEAD is implied by GET and left out."""
         return tuple(each.decode("ascii") for each in self.methods if each != b"HEAD")
+
+
+class Head(Protocol):
+    """What an endpoint may read of a request beside its body. The credentials are taken out.
+
+    It lives as long as the request: a job may keep it. Thread-safe.
+    """
+
+    @property
+    def parameters(self) -> Mapping[str, str]:
+        """The parameters of the path by name, decoded."""
+
+    @property
+    def query(self) -> bytes:
+        """The query without credentials, as the client has encoded it, without the ``?``."""
+
+    @property
+    def header(self) -> Callable[[bytes], bytes | None]:
+        """Returns the last value of a header by its name in lower case."""
 
 
 class ConvertedAnswer(Protocol):
@@ -115,6 +141,12 @@ class StreamedAnswer(ConvertedAnswer, Protocol):
 
     def cut_off(self) -> None:
         """End the answer here: the next step failed finally, before or after its first event."""
+
+    def failed(self, error: ProxyError) -> bytes | None:
+        """The last events of a stream that fails with ``error`` after it has begun.
+
+        ``None`` for the error event of the dialect.
+        """
 
     @property
     def started(self) -> bool:
@@ -210,11 +242,26 @@ class Endpoint(Protocol):
     def route(self) -> Route:
         """Path, methods, and how errors are encoded."""
 
-    def decode(self, body: bytes, context: RequestContext, *, brief: bool) -> Job | Batches:
-        """Decode and translate a request's body. Thread-safe.
+    def decode(
+        self, body: bytes, head: Head, context: RequestContext, *, brief: bool
+    ) -> Job | Batches:
+        """Decode and translate a request. Thread-safe.
 
         Sets ``model`` and ``stream`` of ``context``. Raises
         :class:`~gemproxy.core.errors.ProxyError` for a request that cannot be served. With
         ``brief``, raises :class:`~gemproxy.translate.shared.schema_budget.OutOfSteps` if the
         translation takes too long for the reactor.
         """
+
+
+class LocalEndpoint(Protocol):
+    """One route of a dialect that is answered without a job: lists, and what is stored here."""
+
+    @property
+    def route(self) -> Route:
+        """Path, methods, and how errors are encoded."""
+
+    def answer(
+        self, body: bytes, head: Head, context: RequestContext
+    ) -> Awaitable[bytes | BufferList]:
+        """Return the JSON of the answer. Raises :class:`~gemproxy.core.errors.ProxyError`."""

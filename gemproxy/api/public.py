@@ -1,4 +1,4 @@
-"""The public API: connects endpoints and the list of models to the table of routes."""
+"""The public API: connects the endpoints of all dialects to the table of routes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
 
-from gemproxy.api.base import Batches, Endpoint, Job
-from gemproxy.api.openai.models import MODEL, MODELS, ModelsEndpoint
+from gemproxy.api.base import Batches, Endpoint, Job, LocalEndpoint
 from gemproxy.core.context import RequestContext
 from gemproxy.core.dispatch import Dispatcher
 from gemproxy.core.errors import InvalidRequest
@@ -38,10 +37,11 @@ class InThread(Protocol):
 
 
 class PublicAPI:
-    """The routes under ``/v1``.
+    """The routes of clients.
 
-    ``dispatcher`` serves ``endpoints``, each at its path. ``in_thread`` runs work that would block
-    the reactor.
+    ``dispatcher`` serves the jobs of ``endpoints``; ``local_endpoints`` answer themselves.
+    ``in_thread`` runs work that would block the reactor. Of two endpoints with the same path and
+    dialect the first is used.
     """
 
     def __init__(
@@ -49,22 +49,22 @@ class PublicAPI:
         lifecycle: RequestLifecycle,
         dispatcher: Dispatcher,
         endpoints: Sequence[Endpoint],
-        models: ModelsEndpoint,
+        local_endpoints: Sequence[LocalEndpoint],
         in_thread: InThread,
     ) -> None:
         self._lifecycle = lifecycle
         self._dispatcher = dispatcher
         self._endpoints = endpoints
-        self._models = models
+        self._local_endpoints = local_endpoints
         self._in_thread = in_thread
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows of the table of routes."""
         check = self._lifecycle.check_head
         for each in self._endpoints:
-            yield Row(each.route, check, partial(self._serve, each), fast=True, whole=True)
-        yield Row(MODELS, check, self._list_models, whole=True)
-        yield Row(MODEL, check, self._show_model, whole=True)
+            yield Row(each.route, check, partial(self._serve, each), fast=True)
+        for local in self._local_endpoints:
+            yield Row(local.route, check, partial(self._serve_local, local), fast=True)
 
     def _serve(self, endpoint: Endpoint, request: ProxyRequest) -> CoroutineRunner:
         def serve(context: RequestContext, writer: RequestWriter) -> Awaitable[None]:
@@ -72,7 +72,7 @@ class PublicAPI:
             body = request.body()
             if len(body) < LARGE_BODY:
                 try:
-                    job = endpoint.decode(body, context, brief=True)
+                    job = endpoint.decode(body, request, context, brief=True)
                 except OutOfSteps:
                     pass  # Start again in a thread, with the larger budget.
                 else:
@@ -80,26 +80,22 @@ class PublicAPI:
                         # Nearly every request: without the call of _dispatch.
                         return self._dispatcher.dispatch(job, context, writer)
                     return self._dispatch(job, context, writer)
-            decode = partial(endpoint.decode, body, context, brief=False)
+            decode = partial(endpoint.decode, body, request, context, brief=False)
             return self._serve_large(decode, context, writer)
 
         return self._lifecycle.handle(request, endpoint.route.template, serve)
 
-    def _list_models(self, request: ProxyRequest) -> CoroutineRunner:
+    def _serve_local(self, endpoint: LocalEndpoint, request: ProxyRequest) -> CoroutineRunner:
         async def serve(context: RequestContext, writer: RequestWriter) -> None:
-            writer.answer(await self._models.list_all(context))
+            body = request.body()
+            if body:
+                check_content_type(request)
+            answer = endpoint.answer(body, request, context)
+            del body
+            writer.answer(await answer)
             context.outcome = "success"
 
-        return self._lifecycle.handle(request, MODELS.template, serve)
-
-    def _show_model(self, request: ProxyRequest) -> CoroutineRunner:
-        name = request.parameter
-
-        async def serve(context: RequestContext, writer: RequestWriter) -> None:
-            writer.answer(await self._models.get(name, context))
-            context.outcome = "success"
-
-        return self._lifecycle.handle(request, MODEL.template, serve)
+        return self._lifecycle.handle(request, endpoint.route.template, serve)
 
     async def _serve_large(
         self, decode: Callable[[], Job | Batches], context: RequestContext, writer: RequestWriter

@@ -29,7 +29,7 @@ class CollectedAnswer:
     def await_stream(self) -> None:
         """Not used: the jobs of a batch are not streams."""
 
-    def begin_stream(self) -> None:
+    def begin_stream(self, failed: object = None) -> None:
         """Not used: the jobs of a batch are not streams."""
 
     def write(self, events: bytes) -> None:

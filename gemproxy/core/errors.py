@@ -40,7 +40,7 @@
         └── InternalError       a defect of this program
 
 A :class:`ProxyError` knows neither HTTP nor a dialect: status, headers and body are made from it
-by the :class:`~gemproxy.core.interfaces.ErrorEncoder` of the endpoint that was asked, such as
+by the :class:`~gemproxy.api.dialects.Dialect` of the request, such as
 ``gemproxy.api.openai.errors``.
 """
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from msgspec import Struct
 
@@ -113,8 +113,11 @@ class ReplyWriter(Protocol):
         That does not commit: another key may still be tried.
         """
 
-    def begin_stream(self) -> None:
-        """Commit: send status 200 and the headers, unless they were sent. Events follow."""
+    def begin_stream(self, failed: Callable[[ProxyError], bytes | None] | None = None) -> None:
+        """Commit: send status 200 and the headers, unless they were sent. Events follow.
+
+        ``failed`` gives the last events after an error, ``None`` for the dialect's own.
+        """
 
     def write(self, events: bytes) -> None:
         """Send whole events."""
@@ -127,30 +130,6 @@ class ReplyWriter(Protocol):
 
     def finish(self) -> None:
         """End the stream."""
-
-
-class EncodedError(NamedTuple):
-    """An error as an answer: the status, its additional headers, and the JSON body."""
-
-    status: int
-    headers: list[tuple[bytes, bytes]]
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class ErrorEncoder:
-    """Encodes errors in one dialect, and says what its streams look like apart from their events.
-
-    ``answer`` makes a whole answer, ``event`` the last event of a stream that had begun. If that is
-    empty, the dialect has no such event, and the connection is closed before the stream's end.
-    """
-
-    answer: Callable[[ProxyError], EncodedError]
-    event: Callable[[ProxyError], bytes]
-    #: Sent while a stream is silent. Empty: nothing, nor the head before the first event.
-    heartbeat: bytes = b": heartbeat\n\n"
-    #: The media type of a stream.
-    media_type: bytes = b"text/event-stream; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True)

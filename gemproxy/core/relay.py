@@ -116,6 +116,6 @@ class StreamRelay:
     def _commit(self) -> None:
         if not self._writer.started:
             self._context.first_byte = self._seconds()
-            self._writer.begin_stream()
+            self._writer.begin_stream(self.answer.failed)
             self._committed(self._context)
             self._writer.write(self._held)

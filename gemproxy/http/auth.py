@@ -1,4 +1,4 @@
-"""Authentication by bearer tokens, in constant time."""
+"""Authentication by tokens, in constant time."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from hashlib import blake2s
 from typing import TYPE_CHECKING
 
 from gemproxy.core.errors import Unauthorized
+from gemproxy.http.credentials import SEVERAL, bearer_token
 
 if TYPE_CHECKING:
     from gemproxy.config.settings import AccessToken
@@ -30,8 +31,9 @@ UNKNOWN_CLIENT = Client()
 _MOST_KNOWN = 1024
 _MISSING = (
     "You didn't provide an API key. Send this proxy's access token in an Authorization header: "
-    "Authorization: Bearer TOKEN."
+    "Authorization: Bearer TOKEN. The headers x-api-key and x-goog-api-key are accepted as well."
 )
+_SEVERAL = "The request holds two different API keys. Send one only: this proxy's access token."
 _WRONG = (
     "Incorrect API key provided. Use an access token of this proxy, not a Google or OpenAI key."
 )
@@ -69,9 +71,11 @@ class TokenAuth:
             entry = (admin, Client("admin", debug=True, admin=True))
             self._clients[_digest(admin.reveal().encode())] = entry
 
-    def client(self, authorization: bytes | None) -> Client:
-        """Return the client of an ``Authorization`` header. Raises :class:`Unauthorized`."""
-        token = None if authorization is None else _bearer(authorization)
+    def client(self, token: bytes | None) -> Client:
+        """Return the client of a token. Raises :class:`Unauthorized`.
+
+        ``token`` is what :func:`~gemproxy.http.credentials.take_token` returns.
+        """
         if token is None:
             if self.open:
                 return _ANONYMOUS
@@ -80,6 +84,8 @@ class TokenAuth:
         secret, client = self._clients.get(digest, (None, _ANONYMOUS))
         if secret is not None and secret.matches(token):
             return client
+        if token == SEVERAL:
+            raise Unauthorized(_SEVERAL)
         if self.open:
             return _ANONYMOUS if self._is_known(digest) else UNKNOWN_CLIENT
         raise Unauthorized(_WRONG)
@@ -94,11 +100,11 @@ class TokenAuth:
         return False
 
     def operator(self, authorization: bytes | None) -> Client:
-        """Return the operator of the header. Raises :class:`Unauthorized`."""
+        """Return the operator of an ``Authorization`` header. Raises :class:`Unauthorized`."""
         if self.admin_open:
             return Client("anonymous", debug=True, admin=True)
         try:
-            client = self.client(authorization)
+            client = self.client(None if authorization is None else bearer_token(authorization))
         except Unauthorized:
             client = _ANONYMOUS
         if not client.admin:
@@ -110,12 +116,7 @@ class TokenAuth:
 
 def has_bearer_token(authorization: bytes | None) -> bool:
     """Whether the header holds a bearer token, right or wrong."""
-    return authorization is not None and _bearer(authorization) is not None
-
-
-def _bearer(authorization: bytes) -> bytes | None:
-    scheme, _, token = authorization.strip().partition(b" ")
-    return token.strip() or None if scheme.lower() == b"bearer" else None
+    return authorization is not None and bearer_token(authorization) is not None
 
 
 def _digest(token: bytes) -> bytes:

@@ -37,8 +37,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from gemproxy.api.dialects import DialectChoice
 from gemproxy.batched_writes import flush, send, unsent
-from gemproxy.core.errors import ProxyError
+from gemproxy.core.errors import InvalidRequest, ProxyError
 from gemproxy.http.client_progress import ClientProgress, has_closed, is_unresponsive
 from gemproxy.http.connection_limits import ConnectionLimits
 from gemproxy.http.connection_state import TRANSITIONS, Event, State
@@ -51,6 +52,7 @@ from gemproxy.http.http1 import (
     MalformedRequest,
     RequestHead,
     SizedBody,
+    guess_head,
     read_head,
 )
 from gemproxy.http.interfaces import Site
@@ -87,7 +89,10 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _BAD_REQUEST = (
     b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: application/json\r\n"
     b"x-request-id: %b\r\nopenai-processing-ms: 0\r\nx-gemproxy-attempts: 0\r\n"
-    b"Content-Length: %d\r\n\r\n%b"
+    b"Content-Length: %d\r\n%b\r\n%b"
+)
+_MALFORMED: Final = InvalidRequest(
+    "The request is not valid HTTP/1.1, or its headers are too large."
 )
 
 
@@ -106,8 +111,8 @@ class ConnectionSite(Site, Protocol):
     call_later: Callable[..., IDelayedCall]
     #: Called for each request that is not HTTP.
     malformed: Callable[[], object]
-    #: Encodes the answer to a request that is not HTTP.
-    malformed_body: bytes
+    #: Chooses the dialect of the answer to a request that is not HTTP.
+    dialects: DialectChoice
 
     @property
     def limits(self) -> ConnectionLimits:
@@ -370,7 +375,7 @@ class ClientConnection(protocol.Protocol):
         self.state = _next_state((self.state, _REQUEST_COMPLETE))
         self.deadline = math.inf
         self._reader = None
-        serve = self.site.fast_routes.get((request.method, request.path))
+        serve = self.site.fast_routes.get((request.method, request.path)) or request.serve
         if serve is None:
             request.process()
             return
@@ -436,8 +441,10 @@ class ClientConnection(protocol.Protocol):
             reason=reason,
             log_limited=True,
         )
-        body = self.site.malformed_body
-        send(self.transport, _BAD_REQUEST % (request_id.encode("ascii"), len(body), body))
+        dialect = self.site.dialects.of(*guess_head(self._buffer))
+        body, encoded_id = dialect.answer(_MALFORMED, request_id).body, request_id.encode("ascii")
+        more = dialect.id_header and b"%b: %b\r\n" % (dialect.id_header, encoded_id)
+        send(self.transport, _BAD_REQUEST % (encoded_id, len(body), more, body))
         self.linger()
 
     # -- closing ---------------------------------------------------------------------------------

@@ -110,6 +110,17 @@ def read_head(data: bytes) -> RequestHead:
     return head
 
 
+def guess_head(data: bytes) -> tuple[bytes, dict[bytes, bytes]]:
+    """Return the target and the headers of a request that may be malformed, as far as it is read.
+
+    Only for the choice of the dialect in which it is refused.
+    """
+    line, *fields = data[:MAX_HEAD_BYTES].lstrip(b"\r\n").split(b"\n")
+    words = line.split(b" ")
+    headers = dict.fromkeys((each.partition(b":")[0].lower() for each in fields), b"")
+    return words[1] if len(words) > 1 else b"", headers
+
+
 @lru_cache(maxsize=64)  # Most requests have one of a few request lines.
 def _parse_request_line(line: bytes) -> tuple[bytes, bytes, bytes, bytes, bytes | None]:
     """Return method, target, path, version, and the authority of a target in absolute form."""

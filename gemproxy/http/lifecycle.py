@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from gemproxy.api.base import Route
+from gemproxy.api.dialects import DialectChoice
 from gemproxy.clock import wall_clock
 from gemproxy.core.admission import Admission, AdmissionLimits
 from gemproxy.core.context import RequestContext
@@ -30,18 +31,23 @@ from gemproxy.core.errors import (
     UnknownURL,
 )
 from gemproxy.core.events import RequestListener
-from gemproxy.http.auth import UNKNOWN_CLIENT, has_bearer_token
+from gemproxy.http.auth import UNKNOWN_CLIENT
 from gemproxy.http.auth_failures import AuthFailures
 from gemproxy.http.coroutine_runner import CoroutineRunner
+from gemproxy.http.credentials import take_token
 from gemproxy.http.response_writer import RequestWriter, lines, write_whole
 from gemproxy.http.site import CLIENT_CLOSED_REQUEST, ProxyRequest, request_id_of
 
 if TYPE_CHECKING:
-    from gemproxy.core.interfaces import ErrorEncoder
     from gemproxy.http.auth import TokenAuth
 
 #: Response headers that pages of other origins may read: those that SDKs use.
-_EXPOSED = b"x-request-id, retry-after, x-should-retry, openai-processing-ms, x-gemproxy-attempts"
+_EXPOSED = (
+    b"x-request-id, request-id, retry-after, x-should-retry, openai-processing-ms,"
+    b" x-gemproxy-attempts"
+)
+#: Request headers that a preflight allows if it names none: those that SDKs send.
+_ALLOWED = b"authorization, content-type, x-api-key, x-goog-api-key, anthropic-version"
 #: Bytes. The limit for a body of a client without a token.
 _PUBLIC_BODY = 4096
 _HEADER_NAMES = re.compile(rb"[A-Za-z0-9_, -]{1,1000}\Z")
@@ -63,9 +69,9 @@ class LifecycleSettings:
 class Lifecycle:
     """The common part of both APIs: a context, the answer to a failure, one report.
 
-    ``new_request_id`` returns an id for a request without one, ``errors`` encodes the errors of
-    requests with an unknown route, and ``scrub`` removes secrets from the bodies of errors, which
-    may repeat what the client sent. ``settings`` may be replaced at any time.
+    ``new_request_id`` returns an id for a request without one, ``dialects`` chooses the dialect of
+    a request that has no route, and ``scrub`` removes secrets from the bodies of errors, which may
+    repeat what the client sent. ``settings`` may be replaced at any time.
     """
 
     _log = Logger()
@@ -78,11 +84,11 @@ class Lifecycle:
         settings: LifecycleSettings,
         events: RequestListener,
         new_request_id: Callable[[], str],
-        errors: ErrorEncoder,
+        dialects: DialectChoice,
         scrub: Callable[[bytes], bytes],
     ) -> None:
         self.settings = settings
-        self.errors = errors
+        self.dialects = dialects
         self._reactor = reactor
         self._wall = wall_clock(reactor)
         self._events = events
@@ -122,7 +128,7 @@ class Lifecycle:
             context,
             self._headers if headers is None else headers,
             settings.heartbeat,
-            request.errors or self.errors,
+            request.dialect or self.dialects.of(request.uri, request.values),
             self._scrub,
             settings.headers_after,
         )
@@ -206,11 +212,11 @@ class RequestLifecycle(Lifecycle):
         auth: TokenAuth,
         events: RequestListener,
         new_request_id: Callable[[], str],
-        errors: ErrorEncoder,
+        dialects: DialectChoice,
         scrub: Callable[[bytes], bytes] = bytes,
         failures: AuthFailures | None = None,
     ) -> None:
-        super().__init__(reactor, settings, events, new_request_id, errors, scrub)
+        super().__init__(reactor, settings, events, new_request_id, dialects, scrub)
         self.auth = auth
         self.admission = Admission()
         self.draining = False
@@ -228,14 +234,18 @@ class RequestLifecycle(Lifecycle):
     def check_head(self, request: ProxyRequest, route: Route) -> None:
         """See :class:`gemproxy.http.gate.RequestGate`. The first failed check is answered."""
         limits, length = self.settings.limits, request.length or 0
-        request.route, request.errors = route.template, route.errors
+        request.route = route.template
+        if request.dialect is None:
+            request.dialect = route.dialect
         if self.draining:
             request.channel.persistent = False
             raise Draining("The proxy is about to stop. Try again.", retry_after=1)
+        token = take_token(request._head)
         try:
-            request.caller = self.auth.client(request.header(b"authorization"))
+            request.caller = self.auth.client(token)
         except Unauthorized:
-            self._refuse_token(request)
+            if token is not None:
+                self._refuse_token(request)
             raise
         if request.caller is UNKNOWN_CLIENT:
             # The request is served, but counts as a guess: admin tokens can be guessed here.
@@ -256,10 +266,9 @@ class RequestLifecycle(Lifecycle):
 
     def _refuse_token(self, request: ProxyRequest) -> None:
         """Count a wrong token, and raise :class:`LockedOut` after too many of them."""
-        if has_bearer_token(request.header(b"authorization")):
-            now = self._reactor.seconds()
-            self._failures.check(request, now)
-            self._failures.count(request, now)
+        now = self._reactor.seconds()
+        self._failures.check(request, now)
+        self._failures.count(request, now)
 
     def release(self, request: ProxyRequest) -> None:
         """See :class:`gemproxy.http.gate.RequestGate`."""
@@ -369,7 +378,7 @@ def _not_served(request: ProxyRequest, route: Route) -> ProxyError:
 
 def _asked_headers(request: ProxyRequest) -> bytes:
     asked = request.header(b"access-control-request-headers") or b""
-    return asked if _HEADER_NAMES.match(asked) else b"authorization, content-type"
+    return asked if _HEADER_NAMES.match(asked) else _ALLOWED
 
 
 def cors_headers(request: ProxyRequest, origins: frozenset[str]) -> list[tuple[bytes, bytes]]:

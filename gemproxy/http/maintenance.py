@@ -11,8 +11,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.web.resource import Resource
 
+from gemproxy.api.dialects import DialectChoice
 from gemproxy.core.errors import ConfigurationInvalid, ProxyError
-from gemproxy.core.interfaces import ErrorEncoder
 from gemproxy.http.response_writer import lines, write_whole
 from gemproxy.http.routes import READING
 from gemproxy.http.site import ProxyRequest, ProxySite, new_request_id, request_id_of
@@ -30,9 +30,9 @@ _MESSAGE = (
 )
 
 
-def maintenance_site(reactor: IReactorTime, errors: ErrorEncoder) -> ProxySite:
+def maintenance_site(reactor: IReactorTime, dialects: DialectChoice) -> ProxySite:
     """Return the factory of connections for maintenance mode."""
-    return ProxySite(Resource(), reactor, _MaintenanceGate(reactor, errors), errors)
+    return ProxySite(Resource(), reactor, _MaintenanceGate(reactor, dialects), dialects)
 
 
 class _MaintenanceGate:
@@ -40,9 +40,9 @@ class _MaintenanceGate:
 
     _log = Logger()
 
-    def __init__(self, reactor: IReactorTime, errors: ErrorEncoder) -> None:
+    def __init__(self, reactor: IReactorTime, dialects: DialectChoice) -> None:
         self._reactor = reactor
-        self._errors = errors
+        self._dialects = dialects
 
     def check_head(self, _: ProxyRequest) -> None:
         raise ConfigurationInvalid(_MESSAGE, retry_after=RETRY_AFTER)
@@ -68,6 +68,9 @@ class _MaintenanceGate:
             return
         # The log limits warnings to a few a minute and counts the rest.
         self._log.warn("request turned away in maintenance", request_id=request_id, status=503)
-        answer = self._errors.answer(error)
+        dialect = self._dialects.of(request.uri, request.values)
+        answer = dialect.answer(error, request_id)
+        if dialect.id_header:
+            headers.append((dialect.id_header, request_id.encode("ascii")))
         headers += answer.headers
         write_whole(request, answer.status, lines(headers), answer.body, now)

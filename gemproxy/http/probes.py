@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from gemproxy.api.base import Route
-from gemproxy.core.interfaces import ErrorEncoder
+from gemproxy.api.dialects import Dialect
 from gemproxy.http.lifecycle import RequestLifecycle, check_public
 from gemproxy.http.request import ProxyRequest
 from gemproxy.http.routes import READING, UNKNOWN, Row
@@ -14,15 +14,15 @@ from gemproxy.http.routes import READING, UNKNOWN, Row
 class Probes:
     """Liveness and readiness. ``can_serve`` tells whether any key is eligible.
 
-    ``errors`` encodes the answers to other methods.
+    ``dialect`` encodes the answers to other methods.
     """
 
     def __init__(
-        self, lifecycle: RequestLifecycle, can_serve: Callable[[], bool], errors: ErrorEncoder
+        self, lifecycle: RequestLifecycle, can_serve: Callable[[], bool], dialect: Dialect
     ) -> None:
         self._lifecycle = lifecycle
         self._can_serve = can_serve
-        self._errors = errors
+        self._dialect = dialect
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows of the probes for the table of routes."""
@@ -31,13 +31,13 @@ class Probes:
             ("/healthz", self._live),
             ("/readyz", self._ready),
         ):
-            yield Row(Route(path, READING, self._errors), self._check, serve, whole=True)
+            yield Row(Route(path, READING, self._dialect), self._check, serve)
 
     def _check(self, request: ProxyRequest, route: Route) -> None:
         if request.method in route.methods:
             check_public(request)
         else:
-            self._lifecycle.check_head(request, Route(UNKNOWN, (), self._errors))
+            self._lifecycle.check_head(request, Route(UNKNOWN, (), self._dialect))
 
     def _live(self, request: ProxyRequest) -> None:
         """Answer 200: the reactor runs."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 import codecs
 import re
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from io import BytesIO
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_to_bytes
 
@@ -21,14 +22,15 @@ from twisted.web.http_headers import Headers
 from twisted.web.server import Request
 
 from gemproxy.core.errors import InternalError, InvalidRequest, ProxyError, UnknownURL
+from gemproxy.http.credentials import without_credentials
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
     from twisted.internet.tcp import Connection
 
+    from gemproxy.api.dialects import Dialect
     from gemproxy.core.audit import Actor
     from gemproxy.core.context import RequestContext
-    from gemproxy.core.interfaces import ErrorEncoder
     from gemproxy.http.auth import Client
     from gemproxy.http.http1 import RequestHead
     from gemproxy.http.interfaces import Channel
@@ -78,12 +80,13 @@ class ProxyRequest(Request):
     refused = False
 
     # Set by the gate from the head (:class:`gemproxy.http.gate.RequestGate`): the template of the
-    # route, or a word for a path without one.
+    # route, or a word for a path without one; and the dialect of its answers.
     route = "refused"
-    #: Encodes the errors in the dialect of the route.
-    errors: ErrorEncoder | None = None
-    #: The value of the route's parameter, decoded.
-    parameter = ""
+    dialect: Dialect | None = None
+    #: The parameters of the path by name, decoded.
+    parameters: Mapping[str, str] = MappingProxyType({})
+    #: Serves the request, if the site needs no router for it.
+    serve: Callable[[ProxyRequest], object] | None = None
     max_body_bytes = 0
     #: The client of the public API, or the operator of the admin API.
     caller: Client | None = None
@@ -118,6 +121,22 @@ class ProxyRequest(Request):
         self._on_disconnect: Callable[[], None] | None = None
 
     # -- what came -------------------------------------------------------------------------------
+
+    @property
+    def values(self) -> dict[bytes, bytes]:
+        """The last value of each header by its name in lower case."""
+        return self._head.values
+
+    @property
+    def query(self) -> bytes:
+        """The query without credentials."""
+        _, _, query = self.uri.partition(b"?")
+        return without_credentials(query) if query else b""
+
+    @property
+    def parameter(self) -> str:
+        """The value of the only parameter of the path; "" if there is none."""
+        return next(iter(self.parameters.values()), "")
 
     @property
     def fields(self) -> list[tuple[bytes, bytes]]:

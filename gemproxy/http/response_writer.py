@@ -16,8 +16,9 @@ from gemproxy.core.errors import ProxyError
 from gemproxy.http.large_answers import LARGE, LargeAnswer
 
 if TYPE_CHECKING:
+    from gemproxy.api.dialects import Dialect
     from gemproxy.core.context import RequestContext
-    from gemproxy.core.interfaces import ErrorEncoder, Flow
+    from gemproxy.core.interfaces import Flow
     from gemproxy.deadlines import Deadlines
     from gemproxy.http.request import ProxyRequest
 
@@ -92,10 +93,10 @@ class RequestWriter:
     """Writes the answer to one request; implements the core's ``ReplyWriter``.
 
     Every event of a stream passes :meth:`write`. ``headers`` are further :func:`lines` of every
-    answer. After ``heartbeat`` seconds of silence a stream gets its dialect's heartbeat (0: never);
-    after ``headers_after`` seconds without an event it gets its head and a heartbeat (``None``:
-    never). ``errors`` encodes errors, and ``scrub`` removes secrets from their bodies. Heartbeats
-    never split an event, because only whole events are written.
+    answer. After ``heartbeat`` seconds of silence a stream gets the heartbeat of the ``dialect``
+    (0: never); after ``headers_after`` seconds without an event it gets its head and a heartbeat
+    (``None``: never). ``scrub`` removes secrets from the bodies of errors. Heartbeats never split
+    an event, because only whole events are written.
 
     ``opened`` tells whether the head is written, ``started`` whether anything of the answer is.
     """
@@ -107,7 +108,7 @@ class RequestWriter:
         context: RequestContext,
         headers: bytes,
         heartbeat: float,
-        errors: ErrorEncoder,
+        dialect: Dialect,
         scrub: Callable[[bytes], bytes] = bytes,
         headers_after: float | None = None,
     ) -> None:
@@ -115,10 +116,10 @@ class RequestWriter:
         self._request = request
         self._context = context
         self._headers = headers
-        self._heartbeat = heartbeat if errors.heartbeat else 0.0
-        self._errors = errors
+        self._heartbeat = heartbeat if dialect.heartbeat else 0.0
+        self._dialect = dialect
         self._scrub = scrub
-        self._headers_after = headers_after if errors.heartbeat else None
+        self._headers_after = headers_after if dialect.heartbeat else None
         self._opens_at = 0.0
         self._flow: Flow | None = None
         self._paused = False
@@ -130,8 +131,10 @@ class RequestWriter:
         self.started = False
         self.opened = False
         self._streaming = False
-        #: Whether the stream ends without its last chunk, so that the client notices.
-        self._is_cut_off = False
+        #: Gives the last events after an error, if the endpoint has its own.
+        self._failed: Callable[[ProxyError], bytes | None] | None = None
+        #: Whether the stream ends here without being complete.
+        self._is_broken = False
         #: Whether this client may see the key's name.
         self.tells_key = False
 
@@ -148,6 +151,9 @@ class RequestWriter:
                 len(context.attempts),
             )
         )
+        id_header = self._dialect.id_header
+        if id_header:
+            headers += b"%b: %b\r\n" % (id_header, context.id.encode("ascii"))
         if self.tells_key and context.key_name is not None:
             headers += lines([(b"x-gemproxy-key", _header_text(context.key_name))])
         return headers
@@ -176,7 +182,7 @@ class RequestWriter:
 
         Returns the status that it has as a whole answer.
         """
-        answer = self._errors.answer(error)
+        answer = self._dialect.answer(error, self._context.id)
         if not self.opened:
             self.started = self.opened = True
             now = self._reactor.seconds()
@@ -189,11 +195,11 @@ class RequestWriter:
 
     def write_error(self, error: ProxyError) -> None:
         """See :class:`gemproxy.core.interfaces.ReplyWriter`."""
-        event = self._errors.event(error)
-        if event:
-            self.write(self._scrub(event))
-        else:
-            self._is_cut_off = True
+        events = None if self._failed is None else self._failed(error)
+        if events is None:
+            events = self._dialect.event(error, self._context.id)
+        self._is_broken = not events
+        self.write(self._scrub(events))
 
     def await_stream(self) -> None:
         """See :class:`gemproxy.core.interfaces.ReplyWriter`."""
@@ -206,9 +212,13 @@ class RequestWriter:
         else:
             self._open_silent()
 
-    def begin_stream(self) -> None:
-        """Commit: status and headers are written with the first events, unless they were before."""
+    def begin_stream(self, failed: Callable[[ProxyError], bytes | None] | None = None) -> None:
+        """Commit: status and headers are written with the first events, unless they were before.
+
+        See :class:`gemproxy.core.interfaces.ReplyWriter`.
+        """
         self.started = True
+        self._failed = failed
         if not self.opened:
             self._open()
 
@@ -216,7 +226,7 @@ class RequestWriter:
         """Send the head before there is any event."""
         self._open()
         if self._heartbeat:
-            self.write(self._errors.heartbeat)
+            self.write(self._dialect.heartbeat)
         elif not self._request._disconnected:
             send(self._request.channel.transport, self._pending)
             self._pending = b""
@@ -229,8 +239,9 @@ class RequestWriter:
         if not self._chunked:
             request.channel.persistent = False
         now = self._reactor.seconds()
-        head = _STREAM % self._errors.media_type
-        headers = head + self.headers(now) + (_CHUNKED if self._chunked else b"")
+        headers = _STREAM % self._dialect.media_type + self.headers(now)
+        if self._chunked:
+            headers += _CHUNKED
         self._pending = _head(request, 200, headers, now)
         request.registerProducer(self, True)
         self._written_at = now
@@ -260,7 +271,8 @@ class RequestWriter:
         if request._disconnected:
             return
         request.unregisterProducer()
-        if self._is_cut_off:
+        if self._is_broken:
+            # The client notices that the last chunk is missing.
             request.channel.persistent = False
         elif self._chunked:
             send(request.channel.transport, b"0\r\n\r\n")
@@ -307,7 +319,7 @@ class RequestWriter:
         if self._request._disconnected:
             self.close()
         elif self.opened:
-            self.write(self._errors.heartbeat)
+            self.write(self._dialect.heartbeat)
         else:
             self._open_silent()
 

@@ -8,8 +8,8 @@ from typing import Protocol
 from twisted.internet.interfaces import IReactorTime
 
 from gemproxy.api.base import Route
+from gemproxy.api.dialects import DialectChoice
 from gemproxy.core.errors import ProxyError, UnknownURL
-from gemproxy.core.interfaces import ErrorEncoder
 from gemproxy.http.connection_limits import ConnectionLimits
 from gemproxy.http.lifecycle import RequestLifecycle, check_public, check_size
 from gemproxy.http.origins import OriginGuard
@@ -33,7 +33,7 @@ def routed_site(
     rows: Iterable[Row],
     lifecycle: RequestLifecycle | None,
     admin: AdminGate | None,
-    errors: ErrorEncoder,
+    dialects: DialectChoice,
     guard: OriginGuard | None = None,
     limits: ConnectionLimits | None = None,
 ) -> ProxySite:
@@ -43,8 +43,8 @@ def routed_site(
     ``None`` the other answers for all.
     """
     routes = RouteTable(rows)
-    gate = _RoutedGate(routes, lifecycle, admin, Route(UNKNOWN, (), errors))
-    site = ProxySite(routes.resource(gate.serve_unrouted), reactor, gate, errors, guard, limits)
+    gate = _RoutedGate(routes, lifecycle, admin, dialects)
+    site = ProxySite(routes.resource(gate.serve_unrouted), reactor, gate, dialects, guard, limits)
     site.fast_routes = routes.fast_routes()
     return site
 
@@ -57,13 +57,13 @@ class _RoutedGate:
         routes: RouteTable,
         lifecycle: RequestLifecycle | None,
         admin: AdminGate | None,
-        unknown: Route,
+        dialects: DialectChoice,
     ) -> None:
         self._routes = routes
         self._fast = routes.fast_rows()
         self._lifecycle = lifecycle
         self._admin = admin
-        self._unknown = unknown
+        self._dialects = dialects
         #: Only requests of the public API reserve anything. Bound here to save each of them a call.
         self.release: Callable[[ProxyRequest], None] = (
             _release_nothing if lifecycle is None else lifecycle.release
@@ -75,13 +75,15 @@ class _RoutedGate:
             if self._is_preflight(request):
                 check_public(request)
                 return
+            request.dialect = self._dialects.of(request.uri, request.values)
             row = self._routes.find(request)
         if row is not None:
             row.check(request, row.route)
         elif (admin := self._admin_of(request)) is not None:
             admin.check_unknown(request)
         elif self._lifecycle is not None:
-            self._lifecycle.check_head(request, self._unknown)
+            unknown = Route(UNKNOWN, (), request.dialect or self._dialects.of(b"", {}))
+            self._lifecycle.check_head(request, unknown)
 
     def check_body_size(self, request: ProxyRequest, size: int) -> None:
         if request.has_place and self._lifecycle is not None:
@@ -97,8 +99,7 @@ class _RoutedGate:
     def serve_unrouted(self, request: ProxyRequest) -> None:
         """Answer an admitted request without a row: a browser's preflight."""
         if self._lifecycle is not None and self._is_preflight(request):
-            row = self._routes.find(request)
-            self._lifecycle.preflight(request, row.route.allow if row else ())
+            self._lifecycle.preflight(request, self._routes.methods(request))
         else:
             self.reject(request, UnknownURL("Unknown request URL."))
 

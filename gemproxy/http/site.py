@@ -19,9 +19,8 @@ from twisted.internet.protocol import Factory
 from twisted.web.resource import IResource
 from zope.interface import implementer
 
+from gemproxy.api.dialects import DialectChoice
 from gemproxy.clock import wall_clock
-from gemproxy.core.errors import InvalidRequest
-from gemproxy.core.interfaces import ErrorEncoder
 from gemproxy.deadlines import Deadlines
 from gemproxy.http.connection import LINGER_SECONDS, ClientConnection, FastRoutes
 from gemproxy.http.connection_limits import ConnectionLimits
@@ -48,7 +47,6 @@ SWEEP_SECONDS = 1.0
 LOOK_SECONDS = 5.0
 #: Seconds by which a heartbeat may be late: the timeouts that it prevents are minutes long.
 SLACK_SECONDS = 0.25
-_MALFORMED = "The request is not valid HTTP/1.1, or its headers are too large."
 
 
 @implementer(IProtocolNegotiationFactory)
@@ -57,7 +55,7 @@ class ProxySite(Factory):
 
     ``fast_routes`` maps exact (method, path) pairs to the functions that serve them. The ``guard``
     checks every request first, and then the ``gate``. ``limits`` apply to the connections.
-    ``errors`` encodes the answer to bytes that are not HTTP.
+    ``dialects`` chooses the dialect of the answer to bytes that are not HTTP.
     """
 
     noisy = False
@@ -69,14 +67,14 @@ class ProxySite(Factory):
         resource: IResource,
         reactor: IReactorTime,
         gate: RequestGate,
-        errors: ErrorEncoder,
+        dialects: DialectChoice,
         guard: OriginGuard | None = None,
         limits: ConnectionLimits | None = None,
     ) -> None:
         self._resource = resource
         self.gate = gate
         self.guard = guard
-        self.malformed_body = errors.answer(InvalidRequest(_MALFORMED)).body
+        self.dialects = dialects
         self.now = reactor.seconds
         self.server_headers: Callable[[float], bytes] = DateHeader(wall_clock(reactor)).line
         #: Called for each request that is not HTTP.

@@ -20,7 +20,7 @@ from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStrea
 from twisted.logger import Logger
 from twisted.protocols.haproxy import proxyEndpoint
 
-from gemproxy.api.openai.errors import OPENAI_ERRORS
+from gemproxy.api.offered_dialects import DIALECTS
 from gemproxy.config import endpoints
 from gemproxy.config.credentials import KnownSecrets
 from gemproxy.config.loading import locate_files, read_sections
@@ -185,7 +185,7 @@ class _Maintenance:
         self._handed = handed
         self._files = files
         self._begin_daemon = begin_daemon
-        self._site = maintenance_site(reactor, OPENAI_ERRORS)
+        self._site = maintenance_site(reactor, DIALECTS)
         self._ports: list[IListeningPort] = []
         self._told: tuple[str, ...] = ()
         self._retry_at = float("inf")

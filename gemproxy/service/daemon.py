@@ -28,9 +28,10 @@ from gemproxy import __version__
 from gemproxy.admin.api import AdminAPI, AdminParts
 from gemproxy.admin.auth_gate import AdminAuthGate, AdminDependencies
 from gemproxy.admin.health import ServiceStatus
+from gemproxy.api.offered_dialects import DIALECTS
 from gemproxy.api.openai.chat import ChatEndpoint
 from gemproxy.api.openai.embeddings import EmbeddingsEndpoint
-from gemproxy.api.openai.errors import OPENAI_ERRORS
+from gemproxy.api.openai.errors import OPENAI
 from gemproxy.api.openai.models import ModelsEndpoint
 from gemproxy.api.public import PublicAPI
 from gemproxy.clock import wall_clock
@@ -303,7 +304,7 @@ class Daemon:
             auth,
             self._events,
             new_request_id,
-            OPENAI_ERRORS,
+            DIALECTS,
             self._scrubber.scrub_bytes,
             self._auth_failures,
         )
@@ -333,7 +334,7 @@ class Daemon:
             auth,
             AdminDependencies(
                 OperatorLog(self._request_log),
-                OPENAI_ERRORS,
+                OPENAI,
                 self._scrubber.scrub_bytes,
                 new_request_id,
                 self._pause,
@@ -350,19 +351,17 @@ class Daemon:
             self._lifecycle,
             self._dispatcher,
             [self._chat, self._embeddings],
-            self._model_list,
+            self._model_list.endpoints(),
             self._translation.do,
         )
-        probes = Probes(
-            self._lifecycle, lambda: self._pool.can_serve(reactor.seconds()), OPENAI_ERRORS
-        )
+        probes = Probes(self._lifecycle, lambda: self._pool.can_serve(reactor.seconds()), OPENAI)
         admin = None if settings.proxy.admin_endpoint else self._admin
         self._site = routed_site(
             reactor,
             [*self._api.rows(), *probes.rows(), *(admin.rows() if admin else ())],
             self._lifecycle,
             admin,
-            OPENAI_ERRORS,
+            DIALECTS,
             self._guard(settings.proxy),
             connection_limits(settings),
         )
@@ -460,7 +459,7 @@ class Daemon:
             self._admin.rows(),
             None,
             self._admin,
-            OPENAI_ERRORS,
+            OPENAI,
             self._guard(proxy),
             ConnectionLimits(max_connections=_OPERATORS),
         )

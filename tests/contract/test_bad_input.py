@@ -419,7 +419,7 @@ def test_tokens(guarded):
         {"authorization": f"Bearer {TOKEN[:-1]}"},
         {"authorization": "Bearer"},
         {"authorization": f"Bearer {secret_of('alpha')}"},
-        {"x_api_key": TOKEN},
+        {"x_auth_token": TOKEN},
     ]
     for number, headers in enumerate(wrong, 2):
         for method, path in [("POST", CHAT), ("GET", "/v1/models"), ("GET", "/v1/nothing")]:
@@ -434,6 +434,9 @@ def test_tokens(guarded):
     for right in (TOKEN, DEBUG_TOKEN, ADMIN_TOKEN):
         assert chat(guarded, authorization=f"Bearer {right}").status == 200
         assert chat(guarded, authorization=f"bearer  {right}").status == 200
+        assert chat(guarded, x_api_key=right).status == 200
+        assert chat(guarded, x_goog_api_key=right, authorization=f"Bearer {right}").status == 200
+    assert chat(guarded, x_api_key=TOKEN, authorization=f"Bearer {DEBUG_TOKEN}").status == 401
 
 
 def test_only_those_who_may_look_are_told_the_key(guarded, simulator):

@@ -14,7 +14,7 @@ from twisted.internet.testing import StringTransport
 from gemproxy.admin.api import AdminAPI, AdminParts
 from gemproxy.admin.auth_gate import AdminAuthGate, AdminDependencies
 from gemproxy.admin.health import ServiceStatus
-from gemproxy.api.openai.errors import OPENAI_ERRORS
+from gemproxy.api.openai.errors import OPENAI
 from gemproxy.clock import wall_clock
 from gemproxy.config.changes import KeyUpdate, SettingsChange
 from gemproxy.config.settings import AccessToken
@@ -141,7 +141,7 @@ class AdminStage:
             self.admin.rows(),
             None,
             self.admin,
-            OPENAI_ERRORS,
+            OPENAI,
             OriginGuard(OriginSettings(admin_open=admin_open)),
         )
 
@@ -155,7 +155,7 @@ class AdminStage:
         scrubber = Scrubber([Secret(TOKEN), *[key.secret for key in self.keys]])
         dependencies = AdminDependencies(
             self.told,
-            OPENAI_ERRORS,
+            OPENAI,
             scrubber.scrub_bytes,
             lambda: "req_fresh",
             self._pause,

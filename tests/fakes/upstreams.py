@@ -164,7 +164,7 @@ class RecordingWriter:
         assert not self.started
         self.stream_awaited = True
 
-    def begin_stream(self) -> None:
+    def begin_stream(self, failed=None) -> None:
         assert not self.started
         self.started = self.streamed = True
 

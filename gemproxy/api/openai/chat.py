@@ -7,8 +7,8 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from gemproxy.api.base import Route, StreamedAnswer, WholeAnswer
-from gemproxy.api.openai.errors import OPENAI_ERRORS
+from gemproxy.api.base import Head, Route, StreamedAnswer, WholeAnswer
+from gemproxy.api.openai.errors import OPENAI
 from gemproxy.api.openai.refused_options import RefusedLogprobs
 from gemproxy.api.openai.schema.requests import ChatCompletionRequest, decode_chat_completion
 from gemproxy.core.context import RequestContext
@@ -42,7 +42,7 @@ class ChatEndpoint:
     ``scrub`` takes secrets out of a text.
     """
 
-    route: Final = Route(CHAT, (b"POST",), OPENAI_ERRORS)
+    route: Final = Route(CHAT, (b"POST",), OPENAI)
 
     def __init__(
         self,
@@ -57,8 +57,9 @@ class ChatEndpoint:
         self.scrub = scrub
         self.refused_logprobs = RefusedLogprobs()
 
-    def decode(self, body: bytes, context: RequestContext, *, brief: bool) -> ChatJob:
+    def decode(self, body: bytes, head: Head, context: RequestContext, *, brief: bool) -> ChatJob:
         """See :meth:`gemproxy.api.base.Endpoint.decode`."""
+        del head
         request = decode_chat_completion(body)
         named = self.names.resolve(request.model)
         if not named.generates:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
-from gemproxy.api.base import Batches, Route, StreamedAnswer, WholeAnswer
-from gemproxy.api.openai.errors import OPENAI_ERRORS
+from gemproxy.api.base import Batches, Head, Route, StreamedAnswer, WholeAnswer
+from gemproxy.api.openai.errors import OPENAI
 from gemproxy.api.openai.schema.embeddings import decode_embeddings
 from gemproxy.core.context import RequestContext
 from gemproxy.core.errors import InvalidRequest
@@ -31,14 +31,14 @@ class EmbeddingsEndpoint:
     ``names`` may be replaced between two requests.
     """
 
-    route: Final = Route(EMBEDDINGS, (b"POST",), OPENAI_ERRORS)
+    route: Final = Route(EMBEDDINGS, (b"POST",), OPENAI)
 
     def __init__(self, names: ModelNames) -> None:
         self.names = names
 
-    def decode(self, body: bytes, context: RequestContext, *, brief: bool) -> Batches:
+    def decode(self, body: bytes, head: Head, context: RequestContext, *, brief: bool) -> Batches:
         """See :meth:`gemproxy.api.base.Endpoint.decode`; ``brief`` makes no difference."""
-        del brief
+        del head, brief
         request = decode_embeddings(body)
         model = self.names.resolve(request.model)
         if not model.embeds:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from gemproxy.api.base import Route
-from gemproxy.api.openai.errors import OPENAI_ERRORS
+from gemproxy.api.base import Head, LocalEndpoint, Route
+from gemproxy.api.openai.errors import OPENAI
 from gemproxy.api.openai.schema.answers import Model, encode_model, encode_model_list
 from gemproxy.core.catalogue import ModelCatalogue
 from gemproxy.core.context import RequestContext
@@ -14,8 +14,8 @@ from gemproxy.core.errors import ModelNotFound
 from gemproxy.translate.openai_models__gemini import to_openai_models
 from gemproxy.translate.shared.model_names import ModelNames
 
-MODELS: Final = Route("/v1/models", (b"GET", b"HEAD"), OPENAI_ERRORS)
-MODEL: Final = Route("/v1/models/{id}", (b"GET", b"HEAD"), OPENAI_ERRORS)
+MODELS: Final = Route("/v1/models", (b"GET", b"HEAD"), OPENAI)
+MODEL: Final = Route("/v1/models/{id}", (b"GET", b"HEAD"), OPENAI)
 
 
 class ModelsEndpoint:
@@ -35,6 +35,10 @@ class ModelsEndpoint:
         self._catalogue = catalogue
         self._key_models = key_models
 
+    def endpoints(self) -> list[LocalEndpoint]:
+        """Both routes."""
+        return [_Listed(self), _Shown(self)]
+
     async def list_all(self, context: RequestContext) -> bytes:
         """The body with all models. Raises :class:`~gemproxy.core.errors.ProxyError`."""
         return encode_model_list(await self._models(context))
@@ -52,3 +56,25 @@ class ModelsEndpoint:
         if allowed is not None:
             upstream = [model for model in upstream if model.id in allowed]
         return to_openai_models(upstream, self.names.aliases, self.names.allow)
+
+
+class _Listed:
+    route: Final = MODELS
+
+    def __init__(self, models: ModelsEndpoint) -> None:
+        self._models = models
+
+    async def answer(self, body: bytes, head: Head, context: RequestContext) -> bytes:
+        del body, head
+        return await self._models.list_all(context)
+
+
+class _Shown:
+    route: Final = MODEL
+
+    def __init__(self, models: ModelsEndpoint) -> None:
+        self._models = models
+
+    async def answer(self, body: bytes, head: Head, context: RequestContext) -> bytes:
+        del body
+        return await self._models.get(head.parameters["id"], context)

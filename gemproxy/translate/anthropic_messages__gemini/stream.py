@@ -20,6 +20,7 @@ from gemproxy.buffer_list import BufferList
 from gemproxy.core.errors import (
     ErrorInAnswer,
     MalformedUpstreamResponse,
+    ProxyError,
     StreamIncomplete,
     UnusableAnswer,
 )
@@ -164,6 +165,9 @@ class MessageStreamTranslator(StreamedHops):
         """The next hop of this answer begins; ``again`` if an earlier attempt at it failed."""
         super().resume(again=again)
         self._reader.restart()
+
+    def failed(self, error: ProxyError) -> None:
+        """The stream has no last events of its own for an error."""
 
     def cut_off(self) -> None:
         """The next hop failed finally: end the answer here."""

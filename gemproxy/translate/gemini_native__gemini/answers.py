@@ -16,6 +16,7 @@ from gemproxy.core.errors import (
     ErrorInAnswer,
     FailureKind,
     MalformedUpstreamResponse,
+    ProxyError,
     StreamIncomplete,
     UpstreamFailed,
 )
@@ -215,6 +216,9 @@ class StreamedGeneration:
 
     def resume(self, *, again: bool = False) -> None:
         """Not used: there is only one step."""
+
+    def failed(self, error: ProxyError) -> None:
+        """The stream has no last events of its own for an error."""
 
     def cut_off(self) -> None:
         """Not used: there is only one step."""

@@ -22,6 +22,7 @@ from gemproxy.buffer_list import BufferList
 from gemproxy.core.errors import (
     ErrorInAnswer,
     MalformedUpstreamResponse,
+    ProxyError,
     StreamIncomplete,
     UnusableAnswer,
 )
@@ -157,6 +158,9 @@ class ChatStreamTranslator(StreamedHops):
         """The next hop failed finally: end the answer here."""
         for choice in self._choices.values():
             choice.reader.cut_off()
+
+    def failed(self, error: ProxyError) -> None:
+        """The stream has no last events of its own for an error."""
 
     @property
     def started(self) -> bool:

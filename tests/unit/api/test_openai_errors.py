@@ -3,6 +3,7 @@
 import pytest
 from fakes.openai_errors import seen
 
+from gemproxy.api.errors import STATUSES
 from gemproxy.api.openai.errors import _FORMS
 from gemproxy.core.errors import (
     LockedOut,
@@ -56,10 +57,10 @@ def made(kind):
 
 
 def test_each_type_has_a_form_of_its_own():
-    assert set(_FORMS) == tree()
+    assert set(_FORMS) == set(STATUSES) == tree()
     for kind in tree():
         answer = seen(made(kind))
-        assert answer.status == (504 if kind is UpstreamUnavailable else _FORMS[kind].status)
+        assert answer.status == (504 if kind is UpstreamUnavailable else STATUSES[kind])
         assert answer.type == _FORMS[kind].type
         # Operators find the word of the log in the docs under the code that their clients see.
         assert made(kind).word in (answer.code, answer.type)

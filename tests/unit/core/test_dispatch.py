@@ -110,7 +110,7 @@ class Proxy:
         return writer
 
     async def serve(self, body, context, writer, *, brief=False):
-        job = self.endpoint.decode(body, context, brief=brief)
+        job = self.endpoint.decode(body, None, context, brief=brief)
         await self.dispatcher.dispatch(job, context, writer)
 
     def status(self, name):
@@ -1121,7 +1121,7 @@ def test_listeners_hear_of_the_jobs_of_one_request_and_of_one_first_byte():
     model = "gemini-embedding-001"
     body = json.dumps({"model": model, "input": ["text"] * 200}).encode()
     context = RequestContext("r", "/v1/embeddings", proxy.now)
-    batches = EmbeddingsEndpoint(ModelNames({}, ())).decode(body, context, brief=True)
+    batches = EmbeddingsEndpoint(ModelNames({}, ())).decode(body, None, context, brief=True)
     asyncio.run(proxy.dispatcher.dispatch_all(batches, context, RecordingWriter()))
     assert told.heard == [*["try a", "success"] * 2, "first byte"]
     assert models == {("r", model)}

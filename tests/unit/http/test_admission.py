@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 
 from gemproxy.api.base import Route
-from gemproxy.api.openai.errors import OPENAI_ERRORS
+from gemproxy.api.openai.errors import OPENAI
 from gemproxy.config.settings import AccessToken
 from gemproxy.core.admission import AdmissionLimits
 from gemproxy.core.events import RequestListener
@@ -86,16 +86,16 @@ class Stage(RequestListener):
             TokenAuth([AccessToken(None, Secret(TOKEN))], None, anonymous=False),
             self,
             lambda: "req_fresh",
-            OPENAI_ERRORS,
+            OPENAI,
         )
         self.told, self.works = [], []
-        self.site = ProxySite(Resource(), self.clock, self, OPENAI_ERRORS)
+        self.site = ProxySite(Resource(), self.clock, self, OPENAI)
         self.site.fast_routes[b"POST", b"/"] = lambda request: self.lifecycle.handle(
             request, "/", self.serve
         )
 
     def check_head(self, request):
-        self.lifecycle.check_head(request, Route("/", (b"POST",), OPENAI_ERRORS))
+        self.lifecycle.check_head(request, Route("/", (b"POST",), OPENAI))
 
     def __getattr__(self, name):
         return getattr(self.lifecycle, name)

@@ -6,6 +6,7 @@ from fakes.openai_errors import seen
 from gemproxy.config.settings import AccessToken
 from gemproxy.core.errors import Unauthorized
 from gemproxy.http.auth import UNKNOWN_CLIENT, Client, TokenAuth
+from gemproxy.http.credentials import bearer_token
 from gemproxy.secret import Secret
 
 TOKENS = [
@@ -20,18 +21,23 @@ def auth(*, anonymous=False, **more):
     return TokenAuth(TOKENS, ADMIN, anonymous=anonymous, **more)
 
 
+def client(auth, header):
+    """The client of a request whose only credential is an ``Authorization`` header."""
+    return auth.client(None if header is None else bearer_token(header))
+
+
 def bearer(token):
     return b"Bearer " + token.encode()
 
 
 def test_a_token_tells_who_comes():
-    assert auth().client(bearer("token-of-the-app-0123")) == Client("app")
-    assert auth().client(bearer("token-of-the-curious")) == Client("curious", debug=True)
-    assert auth().client(bearer("schlüssel-für-tests")) == Client("umlaut")
+    assert client(auth(), bearer("token-of-the-app-0123")) == Client("app")
+    assert client(auth(), bearer("token-of-the-curious")) == Client("curious", debug=True)
+    assert client(auth(), bearer("schlüssel-für-tests")) == Client("umlaut")
 
 
 def test_the_operator_is_a_client_too_and_may_look():
-    assert auth().client(bearer(ADMIN.reveal())) == Client("admin", debug=True, admin=True)
+    assert client(auth(), bearer(ADMIN.reveal())) == Client("admin", debug=True, admin=True)
 
 
 @pytest.mark.parametrize(
@@ -52,21 +58,21 @@ def test_the_operator_is_a_client_too_and_may_look():
 )
 def test_everybody_else_stays_out(header):
     with pytest.raises(Unauthorized) as refused:
-        auth().client(header)
+        client(auth(), header)
     assert "token-of" not in refused.value.message
     assert seen(refused.value).headers["WWW-Authenticate"] == "Bearer"
 
 
 def test_where_all_are_let_in_a_token_that_was_not_seen_before_may_be_a_guess():
     open_auth = auth(anonymous=True)
-    assert open_auth.client(bearer("unused")) is UNKNOWN_CLIENT
-    assert open_auth.client(bearer("unused")) is not UNKNOWN_CLIENT
-    assert open_auth.client(bearer("another")) is UNKNOWN_CLIENT
+    assert client(open_auth, bearer("unused")) is UNKNOWN_CLIENT
+    assert client(open_auth, bearer("unused")) is not UNKNOWN_CLIENT
+    assert client(open_auth, bearer("another")) is UNKNOWN_CLIENT
     for header in (None, b"Basic dTpw", bearer("token-of-the-app-0123")):
-        assert open_auth.client(header) is not UNKNOWN_CLIENT
+        assert client(open_auth, header) is not UNKNOWN_CLIENT
     assert not UNKNOWN_CLIENT.debug
     for number in range(5000):
-        open_auth.client(bearer(f"guess-{number}"))
+        client(open_auth, bearer(f"guess-{number}"))
     assert len(open_auth._wrong) <= 1024
 
 
@@ -74,23 +80,23 @@ def test_where_all_are_let_in_a_token_that_was_not_seen_before_may_be_a_guess():
     "header", [b"bearer token-of-the-app-0123", b" Bearer  token-of-the-app-0123 "]
 )
 def test_the_schemes_case_and_blanks_do_not_matter(header):
-    assert auth().client(header).name == "app"
+    assert client(auth(), header).name == "app"
 
 
 def test_the_message_says_whether_the_token_is_missing_or_wrong():
     with pytest.raises(Unauthorized, match="didn't provide"):
-        auth().client(None)
+        client(auth(), None)
     with pytest.raises(Unauthorized, match="Incorrect"):
-        auth().client(b"Bearer wrong")
+        client(auth(), b"Bearer wrong")
 
 
 @pytest.mark.parametrize("header", [None, b"Bearer whatever-an-sdk-sends", b"Basic x"])
 def test_anonymous_clients_come_in_where_that_is_allowed(header):
-    assert auth(anonymous=True).client(header) == Client()
+    assert client(auth(anonymous=True), header) == Client()
 
 
 def test_a_known_token_is_known_where_anonymous_clients_are_allowed():
-    assert auth(anonymous=True).client(bearer("token-of-the-curious")).debug
+    assert client(auth(anonymous=True), bearer("token-of-the-curious")).debug
 
 
 @pytest.mark.parametrize("anonymous", [False, True])

@@ -18,7 +18,7 @@ from twisted.web.http import HTTPChannel, Request
 from twisted.web.resource import Resource
 from zope.interface.verify import verifyObject
 
-from gemproxy.api.openai.errors import OPENAI_ERRORS
+from gemproxy.api.openai.errors import OPENAI
 from gemproxy.http.connection import MAX_HELD_BYTES
 from gemproxy.http.http1 import MAX_HEAD_BYTES
 from gemproxy.http.response_writer import write_whole
@@ -54,7 +54,7 @@ class Echo(ProxySite):
     """A site that answers POST /now with what it got, and keeps POST /later waiting."""
 
     def __init__(self, clock):
-        super().__init__(Leaf(), clock, OpenGate(clock, LIMIT), OPENAI_ERRORS)
+        super().__init__(Leaf(), clock, OpenGate(clock, LIMIT), OPENAI)
         self.clock = clock
         self.seen = []
         self.waiting = []

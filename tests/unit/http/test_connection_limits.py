@@ -11,7 +11,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 
-from gemproxy.api.openai.errors import OPENAI_ERRORS
+from gemproxy.api.openai.errors import OPENAI
 from gemproxy.http.connection import ClientConnection
 from gemproxy.http.connection_limits import ConnectionLimits
 from gemproxy.http.response_writer import write_whole
@@ -47,7 +47,7 @@ class Stage:
             Resource(),
             self.clock,
             OpenGate(self.clock),
-            OPENAI_ERRORS,
+            OPENAI,
             limits=ConnectionLimits(**limits),
         )
         self.site.fast_routes[b"POST", b"/now"] = lambda request: write_whole(

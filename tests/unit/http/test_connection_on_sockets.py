@@ -11,7 +11,7 @@ from twisted.internet.task import Clock, deferLater
 from twisted.web.resource import Resource
 from zope.interface import implementer
 
-from gemproxy.api.openai.errors import OPENAI_ERRORS
+from gemproxy.api.openai.errors import OPENAI
 from gemproxy.batched_writes import unsent
 from gemproxy.http.connection import LINGER_SECONDS
 from gemproxy.http.response_writer import write_whole
@@ -69,7 +69,7 @@ class Server:
         from twisted.internet import reactor
 
         self.clock = TestsClock()
-        self.site = ProxySite(Resource(), self.clock, OpenGate(self.clock), OPENAI_ERRORS)
+        self.site = ProxySite(Resource(), self.clock, OpenGate(self.clock), OPENAI)
         self.site.fast_routes[b"GET", b"/"] = self._answer
         self.site.fast_routes[b"GET", b"/later"] = self._answer_later
         self.answers = 0

@@ -15,7 +15,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 
-from gemproxy.api.openai.errors import OPENAI_ERRORS
+from gemproxy.api.openai.errors import OPENAI
 from gemproxy.http.connection import HEADER_SECONDS, MAX_HELD_BYTES
 from gemproxy.http.connection_state import TRANSITIONS, Event, InvalidTransition, State
 from gemproxy.http.response_writer import write_whole
@@ -89,7 +89,7 @@ class Client:
         self.clock = Clock()
         self.clock.advance(1000)
         self.gate = OpenGate(self.clock, LIMIT)
-        self.site = ProxySite(Resource(), self.clock, self.gate, OPENAI_ERRORS)
+        self.site = ProxySite(Resource(), self.clock, self.gate, OPENAI)
         self.waiting = []
         self.bodies = []
         self.site.fast_routes[b"POST", b"/now"] = self.answer

@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 
 from gemproxy.api.base import Route
-from gemproxy.api.openai.errors import OPENAI_ERRORS
+from gemproxy.api.openai.errors import OPENAI
 from gemproxy.config.settings import LoggingSettings
 from gemproxy.core.admission import AdmissionLimits
 from gemproxy.core.errors import InvalidRequest, NoHealthyKeys, UpstreamTrouble, UpstreamUnavailable
@@ -51,9 +51,9 @@ class Stage:
             TokenAuth([], None, anonymous=True),
             self.told,
             lambda: "req_fresh",
-            OPENAI_ERRORS,
+            OPENAI,
         )
-        self.site = ProxySite(Resource(), self.clock, self, OPENAI_ERRORS)
+        self.site = ProxySite(Resource(), self.clock, self, OPENAI)
         self.site.fast_routes[b"POST", b"/"] = lambda request: self.lifecycle.handle(
             request, "/", self.serve
         )
@@ -63,7 +63,7 @@ class Stage:
         writer.answer(b"{}")
 
     def check_head(self, request):
-        self.lifecycle.check_head(request, Route("/", (b"POST",), OPENAI_ERRORS))
+        self.lifecycle.check_head(request, Route("/", (b"POST",), OPENAI))
 
     def __getattr__(self, name):
         return getattr(self.lifecycle, name)

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from gemproxy.api.openai.chat import CHAT, ChatEndpoint
 from gemproxy.api.openai.embeddings import EmbeddingsEndpoint
-from gemproxy.api.openai.errors import OPENAI_ERRORS
+from gemproxy.api.openai.errors import OPENAI
 from gemproxy.api.openai.models import ModelsEndpoint
 from gemproxy.api.public import LARGE_BODY, PublicAPI
 from gemproxy.core.catalogue import ModelCatalogue
@@ -53,7 +53,7 @@ class Stage(RequestListener):
             TokenAuth([], None, anonymous=True),
             self,
             lambda: "req_fresh",
-            OPENAI_ERRORS,
+            OPENAI,
         )
         dispatcher = Dispatcher(
             RetrySettings(),
@@ -83,11 +83,11 @@ class Stage(RequestListener):
                 ChatEndpoint(ModelNames(), SignatureStore(), lambda: "call_1", str),
                 EmbeddingsEndpoint(ModelNames()),
             ],
-            ModelsEndpoint(catalogue, ModelNames(), pool.allowed_models),
+            ModelsEndpoint(catalogue, ModelNames(), pool.allowed_models).endpoints(),
             self.in_thread,
         )
-        rows = [*api.rows(), *Probes(lifecycle, lambda: True, OPENAI_ERRORS).rows()]
-        site = routed_site(self.clock, rows, lifecycle, None, OPENAI_ERRORS)
+        rows = [*api.rows(), *Probes(lifecycle, lambda: True, OPENAI).rows()]
+        site = routed_site(self.clock, rows, lifecycle, None, OPENAI)
         self.site, self.address = site, address
         self.transport, self.channel = self.connect()
 

@@ -15,7 +15,7 @@ from twisted.internet.threads import deferToThread
 from twisted.web.resource import Resource
 
 from gemproxy.api.base import Route
-from gemproxy.api.openai.errors import OPENAI_ERRORS
+from gemproxy.api.openai.errors import OPENAI
 from gemproxy.core.events import RequestListener
 from gemproxy.http import connection as channel_module
 from gemproxy.http.auth import TokenAuth
@@ -51,10 +51,10 @@ class Server(RequestListener):
             TokenAuth([], None, anonymous=True),
             self,
             lambda: "req_fresh",
-            OPENAI_ERRORS,
+            OPENAI,
         )
         limits = ConnectionLimits(slow_reader_seconds=PATIENCE)
-        self.site = ProxySite(Resource(), self.clock, self, OPENAI_ERRORS, limits=limits)
+        self.site = ProxySite(Resource(), self.clock, self, OPENAI, limits=limits)
         self.site.fast_routes[b"POST", b"/"] = lambda request: self.lifecycle.handle(
             request, "/", self.serve
         )
@@ -76,7 +76,7 @@ class Server(RequestListener):
             self.port = reactor.listenTCP(0, self.site, interface="127.0.0.1")
 
     def check_head(self, request):
-        self.lifecycle.check_head(request, Route("/", (b"POST",), OPENAI_ERRORS))
+        self.lifecycle.check_head(request, Route("/", (b"POST",), OPENAI))
 
     def __getattr__(self, name):
         return getattr(self.lifecycle, name)

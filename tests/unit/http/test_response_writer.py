@@ -8,11 +8,12 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 
-from gemproxy.api.openai.errors import OPENAI_ERRORS
+from gemproxy.api.anthropic.errors import ANTHROPIC
+from gemproxy.api.gemini.errors import GEMINI, GEMINI_ARRAY
+from gemproxy.api.openai.errors import OPENAI
 from gemproxy.buffer_list import BufferList
 from gemproxy.core.context import Attempt, RequestContext
 from gemproxy.core.errors import Draining, StreamIncomplete
-from gemproxy.core.interfaces import ErrorEncoder
 from gemproxy.http.large_answers import LARGE, PIECE
 from gemproxy.http.response_writer import RequestWriter
 from gemproxy.http.site import SLACK_SECONDS, ProxySite
@@ -41,16 +42,16 @@ class Stage:
         headers_after=None,
         clock=None,
         site=None,
-        errors=OPENAI_ERRORS,
+        dialect=OPENAI,
     ):
-        self.errors = errors
         self.clock = clock or Clock()
         if clock is None:
             self.clock.advance(1_790_000_000)
         self.context = RequestContext("req_1", "/", self.clock.seconds())
-        self.site = site or ProxySite(Resource(), self.clock, OpenGate(self.clock), OPENAI_ERRORS)
+        self.site = site or ProxySite(Resource(), self.clock, OpenGate(self.clock), OPENAI)
         self.site.fast_routes[b"POST", b"/"] = self.begin
         self.heartbeat = heartbeat
+        self.dialect = dialect
         self.headers_after = headers_after
         self.transport = StringTransport()
         self.channel = self.site.buildProtocol(None)
@@ -65,7 +66,7 @@ class Stage:
             self.context,
             b"",
             self.heartbeat,
-            self.errors,
+            self.dialect,
             headers_after=self.headers_after,
         )
 
@@ -175,16 +176,14 @@ def test_no_heart_beats_where_none_is_wanted():
 
 
 def test_a_stream_that_can_say_nothing_between_its_events_is_silent_and_cut_off():
-    answer = OPENAI_ERRORS.answer
-    array = ErrorEncoder(answer, lambda _: b"", heartbeat=b"", media_type=b"application/json")
-    stage = Stage(heartbeat=15.0, headers_after=20.0, errors=array)
+    stage = Stage(heartbeat=15.0, headers_after=20.0, dialect=GEMINI_ARRAY)
     stage.writer.await_stream()
     stage.clock.advance(30)
     assert stage.sent == b""
     stage.writer.begin_stream()
     stage.writer.write(b"[{}")
     stage.clock.advance(30)
-    assert b"\r\nContent-Type: application/json\r\n" in stage.sent
+    assert b"\r\nContent-Type: application/json; charset=UTF-8\r\n" in stage.sent
     assert stage.body == b"3\r\n[{}\r\n"
     stage.writer.write_error(StreamIncomplete("It ended early."))
     stage.writer.finish()
@@ -410,13 +409,44 @@ class TestLargeAnswers:
         assert stage.body.startswith(bytes(self.BODY) + b"HTTP/1.1 200 OK")
 
 
+# -- the dialects --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("dialect", "heartbeat"),
+    [
+        (GEMINI, b": heartbeat\n\n"),
+        (ANTHROPIC, b'event: ping\ndata: {"type":"ping"}\n\n'),
+    ],
+)
+def test_a_silent_stream_in_each_dialect(dialect, heartbeat):
+    stage = Stage(version=b"HTTP/1.0", headers_after=20.0, dialect=dialect)
+    stage.writer.await_stream()
+    stage.clock.pump([0.25] * 4 * 21)
+    assert stage.body == heartbeat
+
+
+def test_the_id_of_a_request_has_a_second_header_for_anthropic():
+    stage = Stage(dialect=ANTHROPIC)
+    stage.writer.answer(b"{}")
+    assert b"\r\nx-request-id: req_1\r\n" in stage.sent
+    assert b"\r\nrequest-id: req_1\r\n" in stage.sent
+
+
+def test_an_endpoint_may_end_a_broken_stream_in_its_own_way():
+    stage = Stage()
+    stage.writer.begin_stream(lambda error: b"event: failed\ndata: %b\n\n" % error.word.encode())
+    stage.writer.write_error(StreamIncomplete("no"))
+    assert b"event: failed\ndata: stream_incomplete\n\n" in stage.body
+
+
 # -- many silent streams -------------------------------------------------------------------------
 
 
 def test_streams_share_one_timer_and_each_gets_its_heartbeats():
     """A timer for each would cost more than to read the request that began it."""
     clock = Clock()
-    site = ProxySite(Resource(), clock, OpenGate(clock), OPENAI_ERRORS)
+    site = ProxySite(Resource(), clock, OpenGate(clock), OPENAI)
     stages = []
     for _ in range(10):
         stages.append(Stage(headers_after=20.0, clock=clock, site=site))

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
+from gemproxy.api.anthropic.errors import ANTHROPIC
 from gemproxy.api.base import Route
-from gemproxy.api.openai.errors import OPENAI_ERRORS
+from gemproxy.api.gemini.errors import GEMINI
+from gemproxy.api.openai.errors import OPENAI
 from gemproxy.core.errors import UnknownURL
 from gemproxy.http.response_writer import write_whole
 from gemproxy.http.routes import READING, RouteTable, Row, is_admin_path
@@ -29,25 +31,20 @@ TEMPLATES = {
 class Asked:
     """As much of a request as the table looks at."""
 
-    parameter = ""
+    dialect = None
 
-    def __init__(self, path):
-        self.path = path.encode()
+    def __init__(self, path, method=b"GET"):
+        self.path, self.method = path.encode(), method
 
 
-def rows(serve=lambda _request: None):
+def rows(serve=lambda _request: None, *, fast=False):
     def row(template, methods):
         def answer(request):
             return serve(request, template)
 
-        fast = "{" not in template
-        return Row(
-            Route(template, methods, OPENAI_ERRORS),
-            None,
-            answer,
-            fast,
-            template.startswith("/models/"),
-        )
+        whole = template.startswith("/models/")
+        route = Route(template, methods, OPENAI, whole=whole)
+        return Row(route, None, answer, fast and "{" not in template)
 
     return [row(template, methods) for template, methods in TEMPLATES.items()]
 
@@ -58,7 +55,7 @@ TABLE = RouteTable(rows())
 def find(path):
     asked = Asked(path)
     row = TABLE.find(asked)
-    return row and (row.route.template, asked.parameter)
+    return row and (row.route.template, "".join(asked.parameters.values()))
 
 
 @pytest.mark.parametrize(
@@ -121,6 +118,97 @@ def test_every_name_can_be_asked_for(name):
     assert find(f"/models/{quoted}") == ("/models/{id}", name)
 
 
+# -- templates with several parameters, and paths of several dialects ------------------------------
+
+VERBS = {"verb": frozenset({"generateContent", "countTokens"})}
+NATIVE = RouteTable(
+    Row(route, None, lambda _request: None, fast=True)
+    for route in (
+        Route("/v1/models", READING, OPENAI),
+        Route("/v1/models", READING, ANTHROPIC),
+        Route("/{version}/models", READING, GEMINI),
+        Route("/v1/models/{id}", READING, OPENAI),
+        Route("/{version}/models/{model}:{verb}", (b"POST",), GEMINI, VERBS),
+        Route("/{version}/models/{model}", READING, GEMINI),
+        Route("/{version}/files/{file}", READING, GEMINI, whole=False),
+        Route("/{version}/files/{file}", (b"DELETE",), GEMINI, whole=False),
+        Route("/v1/chat/completions", (b"POST",), OPENAI),
+        Route("/v1/messages", (b"POST",), ANTHROPIC),
+    )
+)
+
+
+def native(path, method=b"GET", dialect=GEMINI):
+    asked = Asked(path, method)
+    asked.dialect = dialect
+    row = NATIVE.find(asked)
+    return row and (row.route.template, dict(asked.parameters), row.route.methods)
+
+
+@pytest.mark.parametrize(
+    ("path", "template", "parameters"),
+    [
+        (
+            "/v1beta/models/gemini-x:generateContent",
+            "/{version}/models/{model}:{verb}",
+            {"version": "v1beta", "model": "gemini-x", "verb": "generateContent"},
+        ),
+        (
+            "/v1/models/models%2Fgemini-x%3AcountTokens",
+            "/{version}/models/{model}:{verb}",
+            {"version": "v1", "model": "models/gemini-x", "verb": "countTokens"},
+        ),
+        (
+            "/v1alpha/models/tunedModels/a:b:countTokens",
+            "/{version}/models/{model}:{verb}",
+            {"version": "v1alpha", "model": "tunedModels/a:b", "verb": "countTokens"},
+        ),
+        (
+            "/v1/models/gemini-x:unknown",
+            "/{version}/models/{model}",
+            {"version": "v1", "model": "gemini-x:unknown"},
+        ),
+        ("/v1beta/files/a%2Fb", "/{version}/files/{file}", {"version": "v1beta", "file": "a/b"}),
+    ],
+)
+def test_a_template_with_several_parameters(path, template, parameters):
+    method = b"POST" if "{verb}" in template else b"GET"
+    for _ in range(2):  # The second time the path is known.
+        assert native(path, method)[:2] == (template, parameters)
+
+
+@pytest.mark.parametrize("path", ["/v2/models/x:countTokens", "/v1beta/files/a/b", "/v1/files"])
+def test_what_no_native_template_matches(path):
+    assert native(path) is None
+
+
+def test_one_path_in_three_dialects():
+    assert native("/v1/models", dialect=OPENAI)[0] == "/v1/models"
+    assert native("/v1/models", dialect=ANTHROPIC)[0] == "/v1/models"
+    assert native("/v1/models")[:2] == ("/{version}/models", {"version": "v1"})
+    assert native("/v1/models/x", dialect=ANTHROPIC) is None
+
+
+def test_rows_of_one_path_with_different_methods():
+    assert native("/v1/files/a", b"DELETE")[2] == (b"DELETE",)
+    # The refusal of any other method names them all.
+    assert native("/v1/files/a", b"PATCH")[2] == (*READING, b"DELETE")
+    asked = Asked("/v1/files/a")
+    assert NATIVE.methods(asked) == ("GET", "DELETE")
+
+
+def test_only_a_path_that_tells_its_dialect_is_found_without_headers():
+    assert {path for _, path in NATIVE.fast_rows()} == {b"/v1/chat/completions", b"/v1/messages"}
+
+
+def test_the_number_of_known_paths_is_bounded():
+    for number in range(3000):
+        native(f"/v1/models/m{number}")
+    native("/v1/models/" + "x" * 5000)
+    assert len(NATIVE._known) <= 1024
+    assert max(map(len, NATIVE._known)) <= 200
+
+
 def test_what_belongs_to_the_admin_api():
     for path in (b"/admin", b"/admin/", b"/admin/x", b"/admin//x"):
         assert is_admin_path(path)
@@ -147,15 +235,15 @@ class Gate(OpenGate):
 
 
 class Site:
-    """Serves the table, with the fast rows or by Klein alone."""
+    """Serves the table, with fast rows or by Klein alone."""
 
-    def __init__(self):
+    def __init__(self, *, fast=False):
         self.clock = Clock()
         self.served = []
-        self.table = RouteTable(rows(self.serve))
+        self.table = RouteTable(rows(self.serve, fast=fast))
         self.gate = Gate(self.clock, self.table)
         resource = self.table.resource(lambda request: self.serve(request, None))
-        self.site = ProxySite(resource, self.clock, self.gate, OPENAI_ERRORS)
+        self.site = ProxySite(resource, self.clock, self.gate, OPENAI)
 
     def serve(self, request, template):
         self.served.append((template, request.parameter))
@@ -189,8 +277,8 @@ def test_klein_serves_what_the_gate_has_found(chosen, data):
 
 @pytest.mark.parametrize("template", [each for each in TEMPLATES if "{" not in each])
 def test_a_fast_row_is_served_as_by_klein(template):
-    site = Site()
-    by_klein = [site.ask(method, template.encode()) for method in TEMPLATES[template]]
+    by_klein = [Site().ask(method, template.encode()) for method in TEMPLATES[template]]
+    site = Site(fast=True)
     site.site.fast_routes = site.table.fast_routes()
     assert [site.ask(method, template.encode()) for method in TEMPLATES[template]] == by_klein
     assert by_klein == [(template, "")] * len(TEMPLATES[template])

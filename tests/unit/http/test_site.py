@@ -9,7 +9,7 @@ from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 
-from gemproxy.api.openai.errors import OPENAI_ERRORS
+from gemproxy.api.openai.errors import OPENAI
 from gemproxy.http.connection import HEADER_SECONDS, LINGER_BYTES, LINGER_SECONDS
 from gemproxy.http.connection_limits import ConnectionLimits
 from gemproxy.http.response_writer import write_whole
@@ -46,7 +46,7 @@ class Client:
         self.clock.advance(1000)
         self.gate = OpenGate(self.clock, LIMIT)
         self.refused = self.gate.refused
-        self.site = ProxySite(Resource(), self.clock, self.gate, OPENAI_ERRORS)
+        self.site = ProxySite(Resource(), self.clock, self.gate, OPENAI)
         self.site.fast_routes[b"POST", b"/"] = self.answer
         self.site.fast_routes[b"POST", b"/wait"] = lambda _: None
         self.connect()

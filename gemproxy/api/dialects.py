@@ -1,0 +1,222 @@
+"""Which dialect a client speaks, and what all answers in one dialect have in common.
+
+Theory of operation. Clients of OpenAI, of Gemini and of Anthropic share one port and some paths.
+The path of a request decides its dialect if only one of them has that path
+(:func:`dialect_by_path`). Else the headers do (:func:`dialect_by_headers`), because each official
+client sends some that no other one sends. So every answer is in the dialect of its request, also
+the refusal of a request that has no route, no valid token or a malformed head.
+
+No dialect is imported here: ``gemproxy.api.openai``, ``.gemini`` and ``.anthropic`` each make one
+:class:`Dialect`, and :class:`Dialects` chooses between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final, NamedTuple, Protocol
+from urllib.parse import unquote_to_bytes
+
+from gemproxy.core.errors import ProxyError
+
+OPENAI_NAME: Final = "openai"
+GEMINI_NAME: Final = "gemini"
+ANTHROPIC_NAME: Final = "anthropic"
+
+#: The first segments of paths that belong to this program itself. It answers as OpenAI does.
+_OWN: Final = frozenset({"admin", "livez", "readyz", "healthz"})
+#: Versions of Gemini's API that no other API has.
+_GEMINI_VERSIONS: Final = frozenset({"v1beta", "v1alpha"})
+#: Methods of Gemini's API that stand behind a colon at the end of a path. Any other colon may be
+#: part of an id: OpenAI's ``ft:gpt-4o:org::id``.
+VERBS: Final = frozenset(
+    {
+        "asyncBatchEmbedContent",
+        "batchCreate",
+        "batchDelete",
+        "batchEmbedContents",
+        "batchEmbedText",
+        "batchGenerateContent",
+        "batchUpdate",
+        "bidiGenerateContent",
+        "cancel",
+        "countMessageTokens",
+        "countTextTokens",
+        "countTokens",
+        "download",
+        "embedContent",
+        "embedText",
+        "generateAnswer",
+        "generateContent",
+        "generateMessage",
+        "generateText",
+        "importFile",
+        "predict",
+        "predictLongRunning",
+        "query",
+        "register",
+        "streamGenerateContent",
+        "transferOwnership",
+        "updateEmbedContentBatch",
+        "updateGenerateContentBatch",
+        "uploadToFileSearchStore",
+        "wait",
+    }
+)
+#: What follows ``/v1/`` in the paths of one dialect only.
+_COLLECTIONS: Final = {
+    **dict.fromkeys(
+        (
+            "assistants",
+            "audio",
+            "chat",
+            "completions",
+            "containers",
+            "conversations",
+            "edits",
+            "embeddings",
+            "engines",
+            "evals",
+            "fine_tuning",
+            "fine-tunes",
+            "images",
+            "moderations",
+            "organization",
+            "realtime",
+            "responses",
+            "threads",
+            "uploads",
+            "vector_stores",
+            "videos",
+        ),
+        OPENAI_NAME,
+    ),
+    **dict.fromkeys(
+        (
+            "auth_tokens",
+            "cachedContents",
+            "corpora",
+            "dynamic",
+            "fileSearchStores",
+            "generatedFiles",
+            "interactions",
+            "operations",
+            "ragStores",
+            "tunedModels",
+        ),
+        GEMINI_NAME,
+    ),
+    **dict.fromkeys(("complete", "messages"), ANTHROPIC_NAME),
+}
+#: Bytes. The dialects of shorter paths are remembered.
+_LONGEST_KNOWN: Final = 200
+
+
+class EncodedError(NamedTuple):
+    """An error as an answer: the status, its additional headers, and the JSON body."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How a dialect encodes what is no endpoint's own: errors, and the frame of a stream.
+
+    ``answer`` makes a whole answer of an error and the request's id, ``event`` the last event of a
+    stream that had begun; if it is empty, the connection is closed before the stream is complete.
+    ``heartbeat`` is sent while a stream is silent; if it is empty, nothing is. ``media_type`` is
+    the Content-Type of streams. ``id_header`` is the name of a further header with the request's
+    id, beside ``x-request-id``; empty for none.
+    """
+
+    name: str
+    answer: Callable[[ProxyError, str], EncodedError]
+    event: Callable[[ProxyError, str], bytes]
+    heartbeat: bytes = b": heartbeat\n\n"
+    media_type: bytes = b"text/event-stream; charset=utf-8"
+    id_header: bytes = b""
+
+    def of(self, target: bytes, headers: Mapping[bytes, bytes]) -> Dialect:
+        """Return itself: a listener of one dialect uses it as its :class:`DialectChoice`."""
+        del target, headers
+        return self
+
+
+class DialectChoice(Protocol):
+    """Chooses the dialect of a request from its head."""
+
+    def of(self, target: bytes, headers: Mapping[bytes, bytes]) -> Dialect:
+        """Return the dialect for a request's target and its headers by name in lower case."""
+
+
+class Dialects:
+    """All dialects; see :class:`DialectChoice`.
+
+    ``gemini_array`` is the form of Gemini's streams without ``alt=sse``: one JSON array.
+    """
+
+    def __init__(
+        self, openai: Dialect, gemini: Dialect, gemini_array: Dialect, anthropic: Dialect
+    ) -> None:
+        self._gemini_array = gemini_array
+        self._by_name = {each.name: each for each in (openai, gemini, anthropic)}
+
+    def of(self, target: bytes, headers: Mapping[bytes, bytes]) -> Dialect:
+        """See :class:`DialectChoice`."""
+        path, _, query = target.partition(b"?")
+        name = dialect_of(path, query, headers)
+        if name is GEMINI_NAME and is_array(path, query):
+            return self._gemini_array
+        return self._by_name[name]
+
+
+def dialect_of(path: bytes, query: bytes, headers: Mapping[bytes, bytes]) -> str:
+    """Return the name of the dialect of a request. ``path`` is not decoded yet."""
+    by_path = _known_by_path(path) if len(path) <= _LONGEST_KNOWN else dialect_by_path(path)
+    return by_path or dialect_by_headers(query, headers)
+
+
+def dialect_by_path(path: bytes) -> str | None:
+    """Return the name of the only dialect that has ``path``, ``None`` if there are several.
+
+    A path that nobody has gets OpenAI's answer, unless it begins with ``/v1``.
+    """
+    segments = unquote_to_bytes(path).decode("utf-8", "replace").split("/")[1:]
+    first = segments[0] if segments else ""
+    second = segments[1] if len(segments) > 1 else ""
+    if first in _OWN:
+        return OPENAI_NAME
+    if first in _GEMINI_VERSIONS:
+        # Google's own imitation of OpenAI's API, which clients of OpenAI may have in their base
+        # URL.
+        return OPENAI_NAME if second == "openai" else GEMINI_NAME
+    if first in {"upload", "download"} or (first == "ws" and second.startswith("google.")):
+        return GEMINI_NAME
+    if segments and segments[-1].rpartition(":")[2] in VERBS and ":" in segments[-1]:
+        return GEMINI_NAME
+    return _COLLECTIONS.get(second) if first == "v1" else OPENAI_NAME
+
+
+_known_by_path = lru_cache(maxsize=1024)(dialect_by_path)
+
+
+def dialect_by_headers(query: bytes, headers: Mapping[bytes, bytes]) -> str:
+    """Return the name of the dialect of a client that asks for a path of several dialects."""
+    is_google = any(name.startswith(b"x-goog-") for name in headers)
+    if b"anthropic-version" in headers or (b"x-api-key" in headers and not is_google):
+        return ANTHROPIC_NAME
+    if b"x-goog-api-key" in headers or b"x-goog-api-client" in headers:
+        return GEMINI_NAME
+    if any(each.startswith(b"key=") for each in query.split(b"&")):
+        return GEMINI_NAME
+    return OPENAI_NAME
+
+
+def is_array(path: bytes, query: bytes) -> bool:
+    """Whether a native request asks for a stream in the form of one JSON array."""
+    return path.endswith(b"streamGenerateContent") and not any(
+        each in (b"alt=sse", b"$alt=sse", b"%24alt=sse") for each in query.split(b"&")
+    )

@@ -1,0 +1,75 @@
+"""The token that a client sends to this program, in the four ways of the three dialects.
+
+``Authorization: Bearer``, ``x-api-key``, ``x-goog-api-key`` and ``?key=`` are accepted on every
+path of the public API. They are taken out of the head before anything else reads it, so that no
+endpoint can pass them on.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from gemproxy.http.http1 import RequestHead
+
+#: What :func:`take_token` returns for two different tokens. No token is empty.
+SEVERAL: Final = b""
+
+_HEADERS: Final = (b"authorization", b"x-api-key", b"x-goog-api-key")
+#: Parameters of a query that hold a credential, here or at Google.
+_PARAMETERS: Final = frozenset({b"key", b"access_token", b"$key", b"$access_token"})
+
+
+def take_token(head: RequestHead) -> bytes | None:
+    """Remove all credentials from the values of the headers and return the token.
+
+    Returns ``None`` if there is none, and :data:`SEVERAL` if there are two that differ.
+    """
+    take = head.values.pop
+    authorization = take(b"authorization", None)
+    by_anthropic, by_google = take(b"x-api-key", None), take(b"x-goog-api-key", None)
+    if by_anthropic is None and by_google is None and head.target == head.path and not head.repeats:
+        # Nearly every request.
+        return None if authorization is None else bearer_token(authorization)
+    given = [(b"authorization", authorization), (b"x-api-key", by_anthropic)]
+    given.append((b"x-goog-api-key", by_google))
+    if head.repeats:
+        given = [(name.lower(), value) for name, value in head.fields if name.lower() in _HEADERS]
+    tokens = {
+        bearer_token(value) if name == b"authorization" else value.strip()
+        for name, value in given
+        if value is not None
+    }
+    tokens |= {
+        unquote_to_bytes(value.replace(b"+", b" "))
+        for name, _, value in _pairs(head.target.partition(b"?")[2])
+        if name == b"key"
+    }
+    tokens -= {None, b""}
+    if len(tokens) > 1:
+        return SEVERAL
+    return tokens.pop() if tokens else None
+
+
+def bearer_token(authorization: bytes) -> bytes | None:
+    """Return the token of an ``Authorization`` header, ``None`` if it holds none."""
+    scheme, _, token = authorization.strip().partition(b" ")
+    return token.strip() or None if scheme.lower() == b"bearer" else None
+
+
+def without_credentials(query: bytes) -> bytes:
+    """Return ``query`` without the parameters that hold a credential."""
+    kept = [b"%b%b%b" % pair for pair in _pairs(query) if pair[0] not in _PARAMETERS]
+    return b"&".join(kept)
+
+
+def _pairs(query: bytes) -> list[tuple[bytes, bytes, bytes]]:
+    """Return name, ``=`` and value of each parameter; only the name is decoded if that is needed.
+
+    A name that is encoded (``%6Bey``) is the same name to a server.
+    """
+    pairs = []
+    for parameter in query.split(b"&") if query else ():
+        name, equals, value = parameter.partition(b"=")
+        pairs.append((unquote_to_bytes(name) if b"%" in name else name, equals, value))
+    return pairs
