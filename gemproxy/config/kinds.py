@@ -115,6 +115,24 @@ class OneOf:
 
 
 @dataclass(frozen=True)
+class StoreOfAnswers:
+    """Where answers are stored; false, which YAML also reads from ``off`` and ``no``, is none."""
+
+    words = ("memory", "state", "none")
+
+    def read(self, node: yaml.Node) -> str:
+        """The word."""
+        value = _scalar(node)
+        if value is False:
+            return "none"
+        if value == "redis":
+            raise InvalidValue("memory, state or none; redis needs a later version")
+        if not isinstance(value, str) or value not in self.words:
+            raise InvalidValue("memory, state or none")
+        return value
+
+
+@dataclass(frozen=True)
 class Text:
     """Printable text of 1 to ``most`` characters, with no white space around it."""
 

@@ -34,6 +34,7 @@ from gemproxy.config.kinds import (
     ProxyUser,
     ServerEndpoint,
     Shape,
+    StoreOfAnswers,
     StrMap,
     TimeZone,
     WebAddress,
@@ -468,6 +469,26 @@ class PricingSettings:
 
 
 @dataclass(frozen=True)
+class ResponsesSettings:
+    """Answers of the Responses API that later requests may name."""
+
+    store: str = setting(
+        "memory",
+        StoreOfAnswers(),
+        "where they are kept: memory, state (the database too, so that they outlive a restart) or "
+        "none; a client's store: false keeps its own out of it",
+    )
+    max_items: int = setting(10_000, IntRange(1, 1_000_000), "answers that are kept")
+    max_bytes: int = setting(
+        64 * _MEGABYTE,
+        IntRange(1, 2**40),
+        "bytes of all kept answers and of the conversations before them",
+        "bytes",
+    )
+    lifetime_seconds: float = setting(3600.0, _Seconds(), "how long an answer is kept", "seconds")
+
+
+@dataclass(frozen=True)
 class Settings:
     """Both files, validated. Immutable: a reload makes a new one."""
 
@@ -480,6 +501,7 @@ class Settings:
     logging: LoggingSettings = LoggingSettings()
     models: ModelSettings = ModelSettings()
     streaming: StreamingSettings = StreamingSettings()
+    responses: ResponsesSettings = ResponsesSettings()
     pricing: PricingSettings = PricingSettings()
     #: The operator's prices and then the shipped ones.
     prices: tuple[Price, ...] = ()
@@ -510,6 +532,7 @@ SECTIONS: dict[str, type[Any]] = {
     "models": ModelSettings,
     "streaming": StreamingSettings,
     "pricing": PricingSettings,
+    "responses": ResponsesSettings,
 }
 
 

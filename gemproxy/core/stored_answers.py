@@ -82,6 +82,8 @@ class AnswerStore:
 
     def put(self, answer: StoredAnswer, now: float) -> None:
         """Store ``answer``, unless it is larger than the whole store."""
+        if sum(map(len, answer.texts)) > self._max_bytes:
+            return
         with self._lock:
             self._drop(answer.id)
             self._answers[answer.id] = answer
