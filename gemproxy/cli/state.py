@@ -110,6 +110,7 @@ def _report(arguments: Namespace, path: Path, state: State) -> None:
         "signatures": len(state.signatures),
         "events": len(state.events),
         "resources": len(state.resources),
+        "answers": len(state.answers),
     }
     source, target = path, arguments.file
     if arguments.direction == "import":

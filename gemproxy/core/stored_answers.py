@@ -5,12 +5,15 @@ them. A conversation is a tuple of texts (``history``), and each answer's begins
 answer before it: the same objects, whose bytes are counted once. The oldest answers are evicted.
 
 An answer belongs to the client that asked for it. For any other client it does not exist.
+
+For the state the texts of histories are rows of their own, named by a digest (:class:`AnswerRow`).
 """
 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from hashlib import blake2b
 from threading import Lock
 
 import msgspec
@@ -47,6 +50,18 @@ class StoredAnswer(msgspec.Struct, frozen=True):
         return (self.start, self.output, self.end, *self.history)
 
 
+class AnswerRow(msgspec.Struct, frozen=True):
+    """An answer in the state; ``history`` has the digests of its texts."""
+
+    id: str
+    client: str
+    created: float
+    start: bytes
+    output: bytes
+    end: bytes
+    history: tuple[str, ...]
+
+
 class AnswerStore:
     """The latest answers: at most ``capacity``, ``max_bytes`` and ``lifetime`` seconds.
 
@@ -70,6 +85,9 @@ class AnswerStore:
         self._holders: Counter[int] = Counter()
         self._bytes = 0
         self._lock = Lock()
+        # For the state: rows by id; digests and texts by the text's identity.
+        self._rows: dict[str, AnswerRow] = {}
+        self._texts: dict[int, tuple[str, bytes]] = {}
 
     def configure(self, capacity: int, max_bytes: int, lifetime: float, *, enabled: bool) -> None:
         """Change the limits. What is stored is dropped if the store is not ``enabled``."""
@@ -114,6 +132,45 @@ class AnswerStore:
         with self._lock:
             return iter(list(self._answers.values()))
 
+    def rows(self) -> tuple[tuple[AnswerRow, ...], Mapping[str, bytes]]:
+        """All answers for the state, the oldest first, and the texts of their histories.
+
+        A row is the same object each time.
+        """
+        with self._lock:
+            for answer in self._answers.values():
+                if answer.id not in self._rows:
+                    self._rows[answer.id] = self._row(answer)
+            rows = tuple(self._rows[identity] for identity in self._answers)
+            return rows, dict(self._texts.values())
+
+    def restore(self, rows: Iterable[AnswerRow], texts: Mapping[str, bytes], now: float) -> None:
+        """Insert stored answers before those of this run. Some without all texts are dropped."""
+        present = list(self.answers())
+        for row in rows:
+            history = tuple(texts[each] for each in row.history if each in texts)
+            if len(history) == len(row.history) and row.id not in self._answers:
+                answer = StoredAnswer(
+                    row.id, row.client, row.created, row.start, row.output, row.end, history
+                )
+                self.put(answer, now)
+        for answer in present:
+            self.put(answer, now)
+
+    def _row(self, answer: StoredAnswer) -> AnswerRow:
+        for text in answer.history:
+            if id(text) not in self._texts:
+                self._texts[id(text)] = blake2b(text, digest_size=16).hexdigest(), text
+        return AnswerRow(
+            answer.id,
+            answer.client,
+            answer.created,
+            answer.start,
+            answer.output,
+            answer.end,
+            tuple(self._texts[id(text)][0] for text in answer.history),
+        )
+
     def __len__(self) -> int:
         return len(self._answers)
 
@@ -138,11 +195,13 @@ class AnswerStore:
         answer = self._answers.pop(identity, None)
         if answer is None:
             return
+        self._rows.pop(identity, None)
         self._bytes -= _overhead(answer)
         for text in answer.texts:
             self._holders[id(text)] -= 1
             if not self._holders[id(text)]:
                 del self._holders[id(text)]
+                self._texts.pop(id(text), None)
                 self._bytes -= len(text) + _OVERHEAD
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from twisted.logger import Logger
 
+from gemproxy.core.stored_answers import AnswerStore
 from gemproxy.pool.pool import KeyPool, UnknownKey
 from gemproxy.pool.resources import ResourceRegistry
 from gemproxy.pool.snapshot import Override
@@ -33,6 +34,9 @@ class StateCollector:
     usage: UsageLedger
     wall: Callable[[], float] | None = None
     resources: ResourceRegistry = field(default_factory=ResourceRegistry)
+    #: Stored answers, and whether they belong to the state.
+    answers: AnswerStore = field(default_factory=AnswerStore)
+    keeps_answers: Callable[[], bool] = lambda: False
 
     _log = Logger()
 
@@ -45,6 +49,7 @@ class StateCollector:
 
     def take(self, now: float) -> State:
         """The state at ``now``."""
+        answers, texts = self.answers.rows() if self.keeps_answers() else ((), {})
         state = State(
             self.pool.snapshot(now),
             dict(self.signatures.items()),
@@ -52,6 +57,8 @@ class StateCollector:
             self.audit.events(),
             self.resources.resources(self._wall(now)),
             self.usage.rows(),
+            answers,
+            texts,
         )
         self.metrics.forget(self._wall(now))
         self.usage.forget(self._wall(now))
@@ -66,6 +73,7 @@ class StateCollector:
             lambda: self.audit.restore(state.events),
             lambda: self.resources.restore(state.resources),
             lambda: self.usage.restore(state.usage, self._wall(now)),
+            lambda: self._restore_answers(state, now),
         )
 
     def recall(self, counted: CountedRows, now: float) -> None:
@@ -88,7 +96,12 @@ class StateCollector:
             lambda: self.audit.restore(state.events),
             lambda: self.resources.restore(state.resources),
             lambda: self.usage.restore(state.usage, self._wall(now)),
+            lambda: self._restore_answers(state, now),
         )
+
+    def _restore_answers(self, state: State, now: float) -> None:
+        if self.keeps_answers():
+            self.answers.restore(state.answers, state.answer_texts, self._wall(now))
 
     def _wall(self, now: float) -> float:
         return now if self.wall is None else self.wall()

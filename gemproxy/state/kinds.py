@@ -22,6 +22,7 @@ import msgspec
 
 from gemproxy.core.audit import AuditEvent
 from gemproxy.core.errors import StorageCorrupt
+from gemproxy.core.stored_answers import AnswerRow
 from gemproxy.pool.cooldowns import Cooldown
 from gemproxy.pool.resources import Resource
 from gemproxy.pool.snapshot import KeySnapshot, Override, PoolSnapshot
@@ -474,6 +475,53 @@ USAGE: Kind[UsageRow] = Kind(
     optional=True,
 )
 
+# -- answers that clients may name ---------------------------------------------------------------
+
+_AnswerText = tuple[str, bytes]
+
+ANSWER_TEXTS: Kind[_AnswerText] = Kind(
+    "answer_texts",
+    _AnswerText,
+    Table(
+        "answer_texts",
+        ("digest", "text"),
+        ("digest",),
+        lambda row: row,
+        lambda row: (row["digest"], row["text"]),
+    ),
+    Absent.GOES,
+    itemgetter(0),
+    plausibility.judge_nothing,
+    gather=dict,
+    content=itemgetter(0),
+    optional=True,
+)
+
+ANSWERS: Kind[AnswerRow] = Kind(
+    "answers",
+    AnswerRow,
+    Table(
+        "answers",
+        ("id", "client", "created", "start", "output", "tail", "history"),
+        ("id",),
+        lambda row: (
+            row.id,
+            row.client,
+            row.created,
+            row.start,
+            row.output,
+            row.end,
+            _json(row.history),
+        ),
+        lambda row: _from_json(row | {"end": row.pop("tail")}, "history"),
+        select=lambda _now: (Selection("ORDER BY number"),),
+    ),
+    Absent.GOES,
+    attrgetter("id"),
+    plausibility.judge_answer,
+    optional=True,
+)
+
 #: In the order of writing. Keys come first, since they mark the rows of keys that have left.
 KINDS: tuple[Kind[Any], ...] = (
     KEYS,
@@ -485,4 +533,6 @@ KINDS: tuple[Kind[Any], ...] = (
     METRICS,
     EVENTS,
     USAGE,
+    ANSWER_TEXTS,
+    ANSWERS,
 )

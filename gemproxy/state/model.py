@@ -1,8 +1,8 @@
 """The state that survives a restart, as values.
 
-A :class:`State` holds the whole pool and all signatures. Of metrics, usage and audit events it
-holds the latest rows, which a store adds to its own. A row holds absolute counts and not
-differences, so writing it twice does no harm.
+A :class:`State` holds the whole pool, all signatures and the stored answers. Of metrics, usage and
+audit events it holds the latest rows, which a store adds to its own. A row holds absolute counts
+and not differences, so writing it twice does no harm.
 
 A row that has not changed is the same object in the next :class:`State`, so a store finds changes
 by identity. Times are epoch seconds.
@@ -17,6 +17,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from gemproxy.core.audit import AuditEvent
+from gemproxy.core.stored_answers import AnswerRow
 from gemproxy.pool.resources import Resource
 from gemproxy.pool.snapshot import PoolSnapshot
 from gemproxy.translate.shared.signatures import RememberedCall
@@ -169,6 +170,9 @@ class State:
     events: tuple[AuditEvent, ...] = ()
     resources: tuple[Resource, ...] = ()
     usage: tuple[UsageRow, ...] = ()
+    #: Answers that clients may name, oldest first, and the texts of their histories by digest.
+    answers: tuple[AnswerRow, ...] = ()
+    answer_texts: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def taken_at(self) -> float:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Iterator
 
 from gemproxy.core.audit import AuditEvent
+from gemproxy.core.stored_answers import AnswerRow
 from gemproxy.pool.cooldowns import Cooldown
 from gemproxy.pool.limits import LedgerSnapshot
 from gemproxy.pool.resources import Resource
@@ -49,6 +50,11 @@ def judge_override(row: tuple[str, Override]) -> Judgements:
     """Check an operator's override."""
     weight = row[1].weight
     yield "a weight", weight is None or 1 <= weight <= _HEAVIEST
+
+
+def judge_answer(row: AnswerRow) -> Judgements:
+    """Check a stored answer."""
+    yield "the time of an answer", is_time(row.created)
 
 
 def judge_event(event: AuditEvent) -> Judgements:

@@ -8,6 +8,7 @@ from twisted.python.failure import Failure
 
 from gemproxy.core.audit import Actor, AuditEvent
 from gemproxy.core.interfaces import ResilientStateStore, StoreStatus
+from gemproxy.core.stored_answers import AnswerRow
 from gemproxy.pool.breaker import BreakerSnapshot
 from gemproxy.pool.cooldowns import Cooldown
 from gemproxy.pool.limits import LedgerSnapshot
@@ -199,6 +200,11 @@ def full_state(taken_at: float = NOON, **options) -> State:
             Resource("cachedContents/two", "spare", NOON + 60.0),
         ),
         "usage": (used(), used(period=86400, start=int(NOON) - 43200, cost=0.3)),
+        "answers": (
+            AnswerRow("resp_1", "a", NOON, b'{"output":', b"[]", b"}", ("d1",)),
+            AnswerRow("resp_2", "", NOON, b'{"output":', b"[1]", b"}", ("d1", "d2")),
+        ),
+        "answer_texts": {"d1": b'[{"role":"user"}]', "d2": b"[]"},
     }
     return State(**(fields | options))
 
@@ -219,4 +225,6 @@ def comparable(state: State | None) -> object:
         state.events,
         set(state.resources),
         {row.identity: row for row in state.usage},
+        state.answers,
+        state.answer_texts,
     )

@@ -59,7 +59,8 @@ def test_export_writes_everything_for_the_owner_alone(stored, capsys):
     finally:
         os.umask(before)
     assert capsys.readouterr().out == (
-        "state/gemproxy.db -> export.json: 2 keys, 3 metrics, 2 signatures, 2 events, 2 resources\n"
+        "state/gemproxy.db -> export.json: 2 keys, 3 metrics, 2 signatures, 2 events, 2 resources,"
+        " 2 answers\n"
     )
     assert comparable(read_state(EXPORT)) == comparable(full_state())
     assert stat.S_IMODE(EXPORT.stat().st_mode) == 0o600
@@ -80,6 +81,7 @@ def test_what_was_exported_can_be_imported_elsewhere(stored, capsys):
         "signatures": 2,
         "events": 2,
         "resources": 2,
+        "answers": 2,
     }
     assert comparable(in_database()) == comparable(full_state())
 

@@ -70,3 +70,23 @@ def test_a_disabled_store_is_empty():
     store.configure(10, 1000, 60.0, enabled=True)
     store.put(stored("c"), 0.0)
     assert kept(store) == ["c"]
+
+
+def test_rows_for_the_state_name_texts_by_digests_and_come_back():
+    store = AnswerStore()
+    first, second = b"[1]", b"[2]"
+    store.put(stored("a", first), 0.0)
+    store.put(stored("b", first, second), 0.0)
+    rows, texts = store.rows()
+    assert sorted(texts.values()) == [first, second]
+    assert store.rows()[0] == rows
+    assert all(one is other for one, other in zip(store.rows()[0], rows, strict=True))
+    later = AnswerStore()
+    later.put(stored("new"), 0.0)
+    later.restore(rows, texts, 0.0)
+    assert kept(later) == ["a", "b", "new"]
+    assert later.get("b", "a", 0.0) == stored("b", first, second)
+    # Without one of its texts a conversation is lost.
+    later = AnswerStore()
+    later.restore(rows, {digest: text for digest, text in texts.items() if text == first}, 0.0)
+    assert kept(later) == ["a"]
