@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
+from twisted.logger import LogEvent
 
 from gemproxy.core.context import Attempt, RequestContext
 from gemproxy.core.sentences import first_sentence
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 _MOST: Final = 2**63 - 1
 #: Seconds. Negative and very long times are written with more than digits and a point.
 _YEAR: Final = 366 * 86_400.0
+#: US dollars; no request costs more.
+_MOST_USD: Final = 1e15
 #: Prepared lines that are kept; only thousands of keys need so many.
 _MOST_KINDS: Final = 16_384
 #: Failed attempts in a line.
@@ -44,6 +47,8 @@ class RequestLine(Line, kw_only=True, gc=False):
     event: str = "request finished"
     request_id: str
     route: str
+    #: The name of the client's token.
+    client: str | None
     #: The key of the last attempt.
     key: str | None
     model: str | None
@@ -57,8 +62,14 @@ class RequestLine(Line, kw_only=True, gc=False):
     first_byte_ms: float | None
     prompt_tokens: int | None
     completion_tokens: int | None
+    #: An estimate, or ``null`` if a price is unknown.
+    cost_usd: Raw
     #: The failed attempts; omitted if none failed.
     failures: list[dict[str, str | int]] | UnsetType = UNSET
+
+    def as_event(self, now: float) -> LogEvent:
+        """See :meth:`Line.as_event`."""
+        return super().as_event(now) | {"cost_usd": msgspec.json.decode(self.cost_usd)}
 
 
 def line_of(context: RequestContext, status: int, seconds: float) -> RequestLine:
@@ -67,6 +78,7 @@ def line_of(context: RequestContext, status: int, seconds: float) -> RequestLine
     return RequestLine(
         request_id=context.id,
         route=context.route,
+        client=context.client,
         key=attempts[-1].key_name if attempts else None,
         model=context.model,
         stream=context.stream,
@@ -78,6 +90,7 @@ def line_of(context: RequestContext, status: int, seconds: float) -> RequestLine
         first_byte_ms=None if first_byte is None else _ms(first_byte - context.started),
         prompt_tokens=None if usage is None else min(usage.input, _MOST),
         completion_tokens=None if usage is None else min(usage.output, _MOST),
+        cost_usd=_NULL if context.cost is None else _usd(context.cost),
         failures=_failures(attempts) or UNSET,
     )
 
@@ -85,6 +98,11 @@ def line_of(context: RequestContext, status: int, seconds: float) -> RequestLine
 def _ms(seconds: float) -> float:
     # To tenths; round(x, 1) goes through decimal text and takes four times as long.
     return round(seconds * 10_000) / 10
+
+
+def _usd(cost: float) -> Raw:
+    """To billionths, and never with an exponent, which is more than digits and a point."""
+    return Raw(b"%.9f" % cost)
 
 
 def _tried(attempts: Sequence[Attempt]) -> list[str]:
@@ -120,8 +138,8 @@ class PreparedLines:
 
     - be in the common part, which was searched when it was prepared; or
     - touch the request id, which is searched each time, with enough of its neighbours; or
-    - be in the rest, in which lines differ only in digits, and which was searched for all digits at
-      once.
+    - be in the rest, in which lines differ only in digits and in whether there is a cost, and which
+      was searched for all digits at once in both forms.
 
     Everything is searched again when the scrubber has learnt other secrets.
     """
@@ -145,6 +163,7 @@ class PreparedLines:
             self._look_again()
         kind = (
             context.route,
+            context.client,
             attempts[0].key_name,
             context.model,
             context.stream,
@@ -192,7 +211,7 @@ class PreparedLines:
 
     def _look_again(self) -> None:
         self._generation = self._scrubber.generation
-        self._is_suspicious = self._scrubber.finds_in_shape(_FRAME)
+        self._is_suspicious = any(map(self._scrubber.finds_in_shape, _FRAMES))
         self._middles.clear()
 
 
@@ -212,6 +231,7 @@ class _PreparedLine(msgspec.Struct, gc=False):
     first_byte_ms: float
     prompt_tokens: int
     completion_tokens: int
+    cost_usd: Raw
 
 
 def _line_around(middle: Raw, context: RequestContext, seconds: float) -> _PreparedLine | None:
@@ -223,6 +243,9 @@ def _line_around(middle: Raw, context: RequestContext, seconds: float) -> _Prepa
         return None
     if not (0 <= prompt <= _MOST and 0 <= completion <= _MOST):
         return None
+    cost = context.cost
+    if cost is not None and not 0.0 <= cost < _MOST_USD:
+        return None
     return _PreparedLine(
         timestamp(started + context.epoch_offset + seconds),
         _BEGINNING,
@@ -232,24 +255,29 @@ def _line_around(middle: Raw, context: RequestContext, seconds: float) -> _Prepa
         round(wait * 10_000) / 10,
         prompt,
         completion,
+        _NULL if cost is None else Raw(b"%.9f" % cost),
     )
 
 
-_Kind = tuple[str, str, str | None, bool, int, str]
+_Kind = tuple[str, str | None, str, str | None, bool, int, str]
 
 _encode: Final = msgspec.json.Encoder().encode
 
+_NULL: Final = Raw(b"null")
 _UNPREPARED: Final = Raw()
 _SERVED_WORDS: Final = frozenset({verdict.value for verdict in SERVED})
 _BEGINNING: Final = Raw(b'"info","logger":"gemproxy.requests","event":"request finished"')
 _AFTER_ID: Final = b'","route":'
 _BEFORE_NUMBERS: Final = b',"ms":'
 
-#: What all lines have in common but for their digits.
-_FRAME: Final = _encode(
-    _PreparedLine(
-        timestamp(0.0), _BEGINNING, "", Raw(b'"","attempts":1,"tried":[]'), 0.0, 0.0, 0, 0
+#: What all lines have in common but for their digits, with a cost and without.
+_FRAMES: Final = tuple(
+    _encode(
+        _PreparedLine(
+            timestamp(0.0), _BEGINNING, "", Raw(b'"","attempts":1,"tried":[]'), 0.0, 0.0, 0, 0, cost
+        )
     )
+    for cost in (Raw(b"0.0"), _NULL)
 )
 #: Bytes before the id, without those of the time.
-_BEFORE_ID: Final = _FRAME.index(_AFTER_ID) - len(timestamp(0.0))
+_BEFORE_ID: Final = _FRAMES[0].index(_AFTER_ID) - len(timestamp(0.0))

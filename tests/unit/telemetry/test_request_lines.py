@@ -68,6 +68,8 @@ counts = st.integers(-(10**30), 10**30) | st.integers(0, 10**6)
         model=st.none() | names,
         stream=st.booleans(),
         outcome=names,
+        client=st.none() | names,
+        cost=st.none() | st.floats(0, 1) | st.floats(0, 1e17),
         first_byte=st.none() | times | times.map(lambda wait: NOON + wait),
         usage=st.none() | st.builds(TokenUsage, input=counts, output=counts),
         started=st.just(NOON) | times,
@@ -87,15 +89,22 @@ YEAR = 366 * 86_400
 durations = st.floats(0, 600) | st.floats(0, YEAR, exclude_max=True)
 
 
-@given(durations, durations, st.integers(0, 2**63 - 1), st.integers(0, 10**6))
-def test_a_line_is_prepared_whatever_the_numbers(seconds, wait, prompt, completion):
+#: A cost of each form in which a number is written, and an unknown one.
+costs = (
+    st.none() | st.floats(0, 1e-5) | st.floats(0, 1e6) | st.integers(0, 9).map(lambda n: n / 1e9)
+)
+
+
+@given(durations, durations, st.integers(0, 2**63 - 1), st.integers(0, 10**6), costs)
+def test_a_line_is_prepared_whatever_the_numbers(seconds, wait, prompt, completion, cost):
     assume(NOON + wait - NOON < YEAR)
     usage = TokenUsage(input=prompt, output=completion)
-    request = context(first_byte=NOON + wait, usage=usage)
+    request = context(first_byte=NOON + wait, usage=usage, cost=cost)
     line = PreparedLines(Scrubber([Secret(SECRET)])).line(request, 200, seconds)
     assert line == encoded(request, 200, seconds)
     # The scrubber relies on this.
-    assert re.sub(b"[0-9]+", b"0", line) == re.sub(b"[0-9]+", b"0", encoded(context()))
+    forms = [encoded(context(cost=each)) for each in (0.5, None)]
+    assert re.sub(b"[0-9]+", b"0", line) in [re.sub(b"[0-9]+", b"0", form) for form in forms]
 
 
 @pytest.mark.parametrize(
@@ -116,6 +125,8 @@ def test_a_line_is_prepared_whatever_the_numbers(seconds, wait, prompt, completi
         {"id": f"req-{SECRET[-12:]}-1"},
         {"model": SECRET[:12]},
         {"key": SECRET},
+        {"client": SECRET},
+        {"cost": 1e16},
     ],
 )
 def test_anything_else_is_left_to_the_encoder(fields):
@@ -147,9 +158,9 @@ def test_a_secret_is_noticed_wherever_it_stands(size):
 ids = st.text(string.ascii_letters + string.digits + "._-", min_size=1, max_size=40)
 
 
-@given(st.data(), ids, st.floats(0, 700), st.integers(0, 10**6))
-def test_no_part_of_any_line_can_be_a_secret(data, name, seconds, tokens):
-    request = context(id=name, usage=TokenUsage(input=tokens, output=7))
+@given(st.data(), ids, st.floats(0, 700), st.integers(0, 10**6), costs)
+def test_no_part_of_any_line_can_be_a_secret(data, name, seconds, tokens, cost):
+    request = context(id=name, usage=TokenUsage(input=tokens, output=7), cost=cost, client="ci")
     line = encoded(request, 200, seconds).decode()[:-1]
     begin = data.draw(st.integers(0, len(line) - 1))
     value = line[begin : begin + data.draw(st.integers(1, 40))]

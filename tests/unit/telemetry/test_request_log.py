@@ -90,6 +90,7 @@ class TestLine:
             "event": "request finished",
             "request_id": "req_1",
             "route": "/v1/chat/completions",
+            "client": None,
             "key": "two",
             "model": "gemini-2.5-flash",
             "stream": False,
@@ -101,6 +102,7 @@ class TestLine:
             "first_byte_ms": 40.4,
             "prompt_tokens": 3,
             "completion_tokens": 4,
+            "cost_usd": 0.0,
             "failures": [{"key": "one", "outcome": "quota_minute", "charged_to": "nobody"}],
         }
 
