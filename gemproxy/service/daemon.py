@@ -28,6 +28,8 @@ from gemproxy import __version__
 from gemproxy.admin.api import AdminAPI, AdminParts
 from gemproxy.admin.auth_gate import AdminAuthGate, AdminDependencies
 from gemproxy.admin.health import ServiceStatus
+from gemproxy.api.gemini.native import NativeEndpoint
+from gemproxy.api.gemini.refused import refused_endpoints
 from gemproxy.api.offered_dialects import DIALECTS
 from gemproxy.api.openai.chat import ChatEndpoint
 from gemproxy.api.openai.embeddings import EmbeddingsEndpoint
@@ -166,7 +168,8 @@ class Daemon:
         for guard in self._guards:
             guard.apply(origin_settings(settings.proxy))
         names = model_names(settings)
-        self._chat.names = self._embeddings.names = self._model_list.names = names
+        self._chat.names = self._embeddings.names = self._native.names = names
+        self._model_list.names = names
         self._checkpoint.interval = settings.persistence.checkpoint_seconds
         self._health.interval = settings.monitoring.health_check_interval
         if isinstance(self._store, FallbackStateStore):
@@ -346,12 +349,13 @@ class Daemon:
         names = model_names(settings)
         self._chat = ChatEndpoint(names, self._signatures, new_call_id, self._scrubber.scrub)
         self._embeddings = EmbeddingsEndpoint(names)
+        self._native = NativeEndpoint(names)
         self._model_list = ModelsEndpoint(self._catalogue, names, self._pool.allowed_models)
         self._api = PublicAPI(
             self._lifecycle,
             self._dispatcher,
-            [self._chat, self._embeddings],
-            self._model_list.endpoints(),
+            [self._chat, self._embeddings, self._native],
+            [*self._model_list.endpoints(), *refused_endpoints()],
             self._translation.do,
         )
         probes = Probes(self._lifecycle, lambda: self._pool.can_serve(reactor.seconds()), OPENAI)

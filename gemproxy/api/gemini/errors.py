@@ -1,13 +1,14 @@
 """Errors as Gemini's own clients know them (google.rpc.Status as JSON).
 
 The SDKs read ``error.code``, ``error.message`` and ``error.status``; gemini-cli reads the
-``details`` as well, and waits as long as ``RetryInfo`` says.
+``details`` as well, and waits as long as ``RetryInfo`` says. What Google said itself is repeated as
+it said it.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -53,19 +54,33 @@ class ErrorEnvelope(msgspec.Struct, frozen=True):
     error: ErrorObject
 
 
+class _Code(msgspec.Struct, frozen=True):
+    code: int
+
+
+class _GooglesError(msgspec.Struct, frozen=True):
+    """An error body of Google's."""
+
+    error: _Code
+
+
 def encode_error(error: ProxyError) -> EncodedError:
     """The whole answer for ``error``."""
-    return EncodedError(status_of(error), headers_of(error), _ENCODER.encode(_envelope(error)))
+    body = _googles(error, is_array=False) or _object(error)
+    return EncodedError(status_of(error), headers_of(error), body)
 
 
 def encode_error_event(error: ProxyError) -> bytes:
     """The last event of a stream that failed after it had begun."""
-    return b"data: %b\r\n\r\n" % _ENCODER.encode(_envelope(error))
+    said = _googles(error, is_array=False)
+    # On one line, as an event has to be.
+    line = msgspec.json.format(said, indent=-1) if said else _object(error)
+    return b"data: %b\r\n\r\n" % line
 
 
 def encode_error_array(error: ProxyError) -> EncodedError:
     """The whole answer where the client expects the array of a stream."""
-    body = _ENCODER.encode([_envelope(error)])
+    body = _googles(error, is_array=True) or b"[%b]" % _object(error)
     return EncodedError(status_of(error), headers_of(error), body)
 
 
@@ -83,6 +98,22 @@ GEMINI_ARRAY: Final = replace(
     heartbeat=b"",
     media_type=b"application/json; charset=UTF-8",
 )
+
+
+def _googles(error: ProxyError, *, is_array: bool) -> bytes:
+    """Google's own body, as it came, if it says the same in the form that is wanted; else empty."""
+    said = error.upstream_body
+    if not said:
+        return b""
+    try:
+        found = _GOOGLES_ARRAY.decode(said)[0] if is_array else _GOOGLES.decode(said)
+    except (msgspec.DecodeError, RecursionError):
+        return b""  # A page of something on the way.
+    return said if found.error.code == status_of(error) else b""
+
+
+def _object(error: ProxyError) -> bytes:
+    return _ENCODER.encode(_envelope(error))
 
 
 def _envelope(error: ProxyError) -> ErrorEnvelope:
@@ -106,3 +137,5 @@ def _details(error: ProxyError) -> list[dict[str, Any]]:
 
 
 _ENCODER = msgspec.json.Encoder()
+_GOOGLES = msgspec.json.Decoder(_GooglesError)
+_GOOGLES_ARRAY = msgspec.json.Decoder(Annotated[list[_GooglesError], msgspec.Meta(min_length=1)])

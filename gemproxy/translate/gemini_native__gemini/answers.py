@@ -33,6 +33,7 @@ from gemproxy.translate.shared.usage import TokenUsage
 
 #: Fields of a part that are no content by themselves.
 _SIDE_FIELDS = frozenset({"text", "thought", "thoughtSignature"})
+_FINISH, _BLOCK = b'"finishReason"', b'"blockReason"'
 #: The length of an empty string in JSON.
 _EMPTY_TEXT = 2
 #: An answer without content that ends in one of these ways may have some the next time.
@@ -193,8 +194,14 @@ class StreamedGeneration:
 
     def receive(self, event: bytes) -> bytes:
         """Return ``event``. Raises :exc:`ErrorInAnswer`, :exc:`MalformedUpstreamResponse`."""
-        for payload in self._payloads(event):
-            self._look(payload)
+        texts = self._payloads(event)
+        if self.started and len(texts) > 1:
+            # Of several events the last one has the totals, and no error stands among them.
+            *others, last = texts
+            texts = [each for each in others if _FINISH in each or _BLOCK in each]
+            texts.append(last)
+        for text in texts:
+            self._look(text)
         if self._array:
             self._ends_array = event.rstrip().endswith(b"]")
         if not self.started:

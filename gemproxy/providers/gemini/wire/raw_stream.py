@@ -24,6 +24,7 @@ _USUAL_END = b"\r\n\r\n"
 _BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r){2}")
 #: The longest match of it but one: a blank line may begin that far before the end of a read.
 _OVERLAP = 3
+_ERROR = b'"error"'
 _LF, _CR = b"\n\r"
 _BETWEEN_ELEMENTS = b"[, \t\r\n"
 
@@ -65,7 +66,10 @@ class _Pieces:
 
 
 class RawEventDecoder:
-    """Cuts server-sent events; each result ends with a blank line, the last one perhaps not."""
+    """Cuts server-sent events; each result ends with a blank line, the last one perhaps not.
+
+    A result may be several events, if none of them is an error.
+    """
 
     __slots__ = ("_end", "_held", "_idle", "close")
 
@@ -78,13 +82,10 @@ class RawEventDecoder:
 
     def receive(self, data: bytes) -> list[bytes]:
         """Return the events that ``data`` completes. Raises :class:`UpstreamFailed`."""
-        if (
-            data[:5] == _DATA
-            and not self._end
-            and data.find(_USUAL_END) == len(data) - 4
-            and self._is_between_events()
-        ):
-            return [data]  # as most reads of a stream are
+        if data[-4:] == _USUAL_END and data[:5] == _DATA and self._is_between_events():
+            # Most reads of a stream are whole events. Only an error has to stand alone, because
+            # what comes before it is passed on.
+            return [data] if _ERROR not in data else _divided(data)
         known = len(self._end)
         text = self._end + data
         events, begin = [], 0
@@ -102,7 +103,7 @@ class RawEventDecoder:
 
     def _is_between_events(self) -> bool:
         self._idle = 0
-        return not self._held.is_begun
+        return not self._end and not self._held.is_begun
 
     def _count_idle(self, event: bytes) -> None:
         self._idle = 0 if _DATA in event else self._idle + len(event)
@@ -110,6 +111,10 @@ class RawEventDecoder:
             raise UpstreamFailed(
                 FailureKind.GARBAGE, detail=f"{MAX_IDLE_BYTES} bytes without an event"
             )
+
+
+def _divided(events: bytes) -> list[bytes]:
+    return [event + _USUAL_END for event in events.split(_USUAL_END)[:-1]]
 
 
 #: The rest of a string, up to its end or the end of the bytes; a backslash at the end is left.
@@ -173,7 +178,7 @@ class RawArrayDecoder:
 
 
 def payloads(event: bytes) -> list[bytes]:
-    """Return the JSON texts of one result of a decoder: usually one, none for a comment."""
+    """Return the JSON texts of one result of :class:`RawEventDecoder`; none for a comment."""
     if event[:6] == _PREFIX and event[-4:] == _USUAL_END:
         payload = event[6:-4]
         if _LF not in payload and _CR not in payload:

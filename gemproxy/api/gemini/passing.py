@@ -1,0 +1,74 @@
+"""What of a client's request is passed on beside its body, and of Google's answer.
+
+Both ways by lists of what is allowed: a header or a parameter that nobody thought of could carry a
+credential, or ask Google for something on behalf of the key's project.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from gemproxy.api.base import Head
+from gemproxy.core.errors import InvalidRequest
+
+#: Parameters that are passed on. Google's system parameters begin with ``$`` and are not.
+_PARAMETERS: Final = frozenset(
+    {
+        b"alt",
+        b"filter",
+        b"force",
+        b"include_input",
+        b"last_event_id",
+        b"orderBy",
+        b"order_by",
+        b"pageSize",
+        b"page_size",
+        b"pageToken",
+        b"page_token",
+        b"returnPartialSuccess",
+        b"stream",
+        b"updateMask",
+        b"update_mask",
+        b"uploadType",
+        b"upload_id",
+        b"upload_protocol",
+    }
+)
+#: Forms of an answer that are JSON, events with JSON, or a file.
+_FORMS: Final = frozenset({b"json", b"sse", b"media"})
+#: Headers of a request that are passed on with every call.
+_HEADERS: Final = (
+    b"x-goog-api-client",
+    b"x-goog-fieldmask",
+    b"x-server-timeout",
+    b"api-revision",
+)
+
+
+def passed_query(query: bytes) -> bytes:
+    """The parameters of ``query`` that Google gets, encoded as the client has encoded them.
+
+    Raises :class:`InvalidRequest` for a form of the answer that is not supported.
+    """
+    kept = []
+    for parameter in query.split(b"&") if query else ():
+        name, _, value = parameter.partition(b"=")
+        name = unquote_to_bytes(name)
+        if name not in _PARAMETERS:
+            continue
+        if name == b"alt" and value not in _FORMS:
+            shown = value.decode("latin-1")[:40]
+            raise InvalidRequest(f"alt: {shown!r} is not supported; use json, sse or media.")
+        kept.append(parameter)
+    return b"&".join(kept)
+
+
+def passed_headers(head: Head) -> bytes:
+    """The lines of the headers that Google gets, apart from those of the body."""
+    lines = b""
+    for name in _HEADERS:
+        value = head.header(name)
+        if value is not None:
+            lines += b"%b: %b\r\n" % (name, value)
+    return lines
