@@ -77,6 +77,8 @@ class AnswerStore:
         enabled: bool = True,
     ) -> None:
         self.enabled = enabled
+        #: Whether the answers belong to the state.
+        self.persists = False
         self._capacity = capacity
         self._max_bytes = max_bytes
         self._lifetime = lifetime
@@ -89,10 +91,19 @@ class AnswerStore:
         self._rows: dict[str, AnswerRow] = {}
         self._texts: dict[int, tuple[str, bytes]] = {}
 
-    def configure(self, capacity: int, max_bytes: int, lifetime: float, *, enabled: bool) -> None:
+    def configure(
+        self,
+        capacity: int,
+        max_bytes: int,
+        lifetime: float,
+        *,
+        enabled: bool,
+        persists: bool = False,
+    ) -> None:
         """Change the limits. What is stored is dropped if the store is not ``enabled``."""
         with self._lock:
             self.enabled = enabled
+            self.persists = persists
             self._capacity = capacity if enabled else 0
             self._max_bytes = max_bytes
             self._lifetime = lifetime

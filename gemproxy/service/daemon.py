@@ -35,11 +35,13 @@ from gemproxy.api.openai.chat import ChatEndpoint
 from gemproxy.api.openai.embeddings import EmbeddingsEndpoint
 from gemproxy.api.openai.errors import OPENAI
 from gemproxy.api.openai.models import ModelsEndpoint
+from gemproxy.api.openai.responses import ResponsesEndpoint
+from gemproxy.api.openai.stored_responses import StoredResponses
 from gemproxy.api.public import PublicAPI
 from gemproxy.clock import wall_clock
 from gemproxy.config import endpoints, rules
 from gemproxy.config.changes import SettingsChange
-from gemproxy.config.settings import PersistenceSettings, ProxySettings, Settings
+from gemproxy.config.settings import PersistenceSettings, ProxySettings, ResponsesSettings, Settings
 from gemproxy.core.admission import AdmissionLimits
 from gemproxy.core.affinity import ResourceLocator
 from gemproxy.core.catalogue import ModelCatalogue
@@ -48,6 +50,7 @@ from gemproxy.core.dispatch import Dispatcher
 from gemproxy.core.errors import ConfigError, Fault
 from gemproxy.core.events import RequestEvents
 from gemproxy.core.retry import RetrySettings
+from gemproxy.core.stored_answers import AnswerStore
 from gemproxy.http.auth import TokenAuth
 from gemproxy.http.auth_failures import AuthFailures
 from gemproxy.http.connection_limits import ConnectionLimits
@@ -168,8 +171,9 @@ class Daemon:
         for guard in self._guards:
             guard.apply(origin_settings(settings.proxy))
         names = model_names(settings)
-        self._chat.names = self._embeddings.names = self._native.names = names
-        self._model_list.names = names
+        self._chat.names = self._responses.names = self._embeddings.names = names
+        self._native.names = self._model_list.names = names
+        configure_answers(self._answers, settings.responses)
         self._checkpoint.interval = settings.persistence.checkpoint_seconds
         self._health.interval = settings.monitoring.health_check_interval
         if isinstance(self._store, FallbackStateStore):
@@ -233,6 +237,8 @@ class Daemon:
         self._clock_watch = ClockWatch(reactor, self._pool.set_wall_clock)
         self._models = ModelBreakers(settings.monitoring.failure_threshold)
         self._signatures = SignatureStore()
+        self._answers = AnswerStore()
+        configure_answers(self._answers, settings.responses)
         self._upstream = GeminiUpstream(reactor, settings.upstream, f"gemproxy/{__version__}")
         self._translation = Threads(reactor, _TRANSLATING, "translation")
         provider = GeminiProvider()
@@ -291,6 +297,7 @@ class Daemon:
                 self._usage,
                 self._wall,
                 self._resources,
+                self._answers,
             ),
             self._store,
             self._metrics.checkpoint_finished,
@@ -350,12 +357,22 @@ class Daemon:
         self._chat = ChatEndpoint(names, self._signatures, new_call_id, self._scrubber.scrub)
         self._embeddings = EmbeddingsEndpoint(names)
         self._native = NativeEndpoint(names)
+        self._responses = ResponsesEndpoint(
+            names,
+            self._signatures,
+            self._answers,
+            new_id=new_call_id,
+            new_base=new_response_base,
+            scrub=self._scrubber.scrub,
+            wall=self._wall,
+        )
+        stored = StoredResponses(self._answers, self._wall)
         self._model_list = ModelsEndpoint(self._catalogue, names, self._pool.allowed_models)
         self._api = PublicAPI(
             self._lifecycle,
             self._dispatcher,
-            [self._chat, self._embeddings, self._native],
-            [*self._model_list.endpoints(), *refused_endpoints()],
+            [self._chat, self._responses, self._embeddings, self._native],
+            [*self._model_list.endpoints(), *stored.endpoints(), *refused_endpoints()],
             self._translation.do,
         )
         probes = Probes(self._lifecycle, lambda: self._pool.can_serve(reactor.seconds()), OPENAI)
@@ -725,6 +742,22 @@ def with_tls(factory: IProtocolFactory, proxy: ProxySettings) -> IProtocolFactor
     if proxy.tls is None:
         return factory
     return tls_factory(factory, proxy.tls.cert_file, proxy.tls.key_file)
+
+
+def configure_answers(answers: AnswerStore, responses: ResponsesSettings) -> None:
+    """Set the limits of stored answers."""
+    answers.configure(
+        responses.max_items,
+        responses.max_bytes,
+        responses.lifetime_seconds,
+        enabled=responses.store != "none",
+        persists=responses.store == "state",
+    )
+
+
+def new_response_base() -> str:
+    """The id of a response without its prefix: 32 letters or digits."""
+    return secrets.token_hex(16)
 
 
 def new_call_id() -> str:

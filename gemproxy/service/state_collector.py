@@ -34,9 +34,7 @@ class StateCollector:
     usage: UsageLedger
     wall: Callable[[], float] | None = None
     resources: ResourceRegistry = field(default_factory=ResourceRegistry)
-    #: Stored answers, and whether they belong to the state.
     answers: AnswerStore = field(default_factory=AnswerStore)
-    keeps_answers: Callable[[], bool] = lambda: False
 
     _log = Logger()
 
@@ -49,7 +47,7 @@ class StateCollector:
 
     def take(self, now: float) -> State:
         """The state at ``now``."""
-        answers, texts = self.answers.rows() if self.keeps_answers() else ((), {})
+        answers, texts = self.answers.rows() if self.answers.persists else ((), {})
         state = State(
             self.pool.snapshot(now),
             dict(self.signatures.items()),
@@ -100,7 +98,7 @@ class StateCollector:
         )
 
     def _restore_answers(self, state: State, now: float) -> None:
-        if self.keeps_answers():
+        if self.answers.persists:
             self.answers.restore(state.answers, state.answer_texts, self._wall(now))
 
     def _wall(self, now: float) -> float:

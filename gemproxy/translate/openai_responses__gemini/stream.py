@@ -7,6 +7,8 @@ because another key may be tried until then. The last event is ``response.comple
 
 from __future__ import annotations
 
+from gemproxy.api.openai.schema.response_objects import ResponseFrame, encode_echo
+from gemproxy.api.openai.schema.responses import RawRequest, ResponsesRequest
 from gemproxy.core.errors import (
     ErrorInAnswer,
     MalformedUpstreamResponse,
@@ -195,6 +197,22 @@ class ResponseStream(StreamedHops):
             raise MalformedUpstreamResponse(f"more than {MAX_EMPTY_EVENTS} events without content")
         self._empty_events += 1
         return b""
+
+
+def failed_stream(error: ProxyError, request_id: str) -> bytes:
+    """All events of a stream that failed before its response was begun.
+
+    Clients expect ``response.created`` first, though nothing is known of the response.
+    """
+    echo = encode_echo(ResponsesRequest(model=""), RawRequest(), store=False)
+    frame = ResponseFrame(f"resp_{request_id}", 0, echo)
+    events = EventWriter()
+    begun = b'"response":%b' % frame.encode("in_progress")
+    events.write_encoded(b"response.created", begun)
+    events.write_encoded(b"response.in_progress", begun)
+    failed = frame.encode("failed", error=response_error(error))
+    events.write_encoded(b"response.failed", b'"response":%b' % failed)
+    return events.take()
 
 
 def _shows_nothing(candidate: Candidate) -> bool:

@@ -1,0 +1,163 @@
+"""Routes of stored responses: ``/v1/responses/{id}`` and what is below it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+from urllib.parse import parse_qs
+
+import msgspec
+
+from gemproxy.api.base import Head, LocalEndpoint, Route
+from gemproxy.api.openai.errors import OPENAI
+from gemproxy.api.openai.responses import RESPONSES
+from gemproxy.api.openai.schema.response_objects import (
+    DeletedResponse,
+    ItemList,
+    encode_object,
+)
+from gemproxy.core.context import RequestContext
+from gemproxy.core.errors import InvalidRequest, NotFound
+from gemproxy.core.stored_answers import AnswerStore, StoredAnswer
+
+RESPONSE: Final = RESPONSES + "/{id}"
+_LONGEST_PAGE: Final = 100
+_USUAL_PAGE: Final = 20
+
+
+class StoredResponses:
+    """The endpoints of stored responses; ``wall`` gives epoch time.
+
+    Another client's response is answered as one that does not exist.
+    """
+
+    def __init__(self, answers: AnswerStore, wall: Callable[[], float]) -> None:
+        self._answers = answers
+        self._wall = wall
+
+    def endpoints(self) -> list[LocalEndpoint]:
+        """All of them."""
+        return [
+            _Endpoint(Route(RESPONSE, (b"GET", b"HEAD"), OPENAI, whole=False), self._show),
+            _Endpoint(Route(RESPONSE, (b"DELETE",), OPENAI, whole=False), self._delete),
+            _Endpoint(
+                Route(f"{RESPONSE}/input_items", (b"GET", b"HEAD"), OPENAI, whole=False),
+                self._list_input,
+            ),
+            _Endpoint(Route(f"{RESPONSE}/cancel", (b"POST",), OPENAI, whole=False), self._cancel),
+            _Endpoint(Route(f"{RESPONSES}/compact", (b"POST",), OPENAI), self._compact),
+        ]
+
+    def _show(self, head: Head, context: RequestContext) -> bytes:
+        answer = self._find(head, context)
+        if _query(head).get("stream") in {"true", "1"}:
+            raise InvalidRequest(
+                "stream: a stored response cannot be streamed again; only background responses"
+                " could, and there are none here.",
+                param="stream",
+            )
+        return answer.body
+
+    def _delete(self, head: Head, context: RequestContext) -> bytes:
+        answer = self._find(head, context)
+        self._answers.delete(answer.id, context.client, self._wall())
+        return encode_object(DeletedResponse(id=answer.id))
+
+    def _list_input(self, head: Head, context: RequestContext) -> bytes:
+        answer = self._find(head, context)
+        items = _input_items(answer)
+        query = _query(head)
+        order = query.get("order", "desc")
+        if order not in {"asc", "desc"}:
+            raise InvalidRequest("order: expected asc or desc.", param="order")
+        if order == "desc":
+            items.reverse()
+        after = query.get("after")
+        if after:
+            places = [place for place, item in enumerate(items) if item.get("id") == after]
+            if not places:
+                raise InvalidRequest(f"after: no item '{after[:80]}'.", param="after")
+            items = items[places[0] + 1 :]
+        limit = _limit(query.get("limit"))
+        page = items[:limit]
+        return encode_object(
+            ItemList(
+                data=page,
+                first_id=page[0]["id"] if page else None,
+                last_id=page[-1]["id"] if page else None,
+                has_more=len(items) > limit,
+            )
+        )
+
+    def _cancel(self, head: Head, context: RequestContext) -> bytes:
+        self._find(head, context)
+        raise InvalidRequest(
+            "Cannot cancel a synchronous response: nothing runs in the background here."
+        )
+
+    def _compact(self, _head: Head, _context: RequestContext) -> bytes:
+        raise NotFound(
+            "Compaction is not offered: Gemini has no such thing. Ask for a summary with"
+            f" POST {RESPONSES}.",
+            reason="unsupported_endpoint",
+        )
+
+    def _find(self, head: Head, context: RequestContext) -> StoredAnswer:
+        identity = head.parameters["id"]
+        answer = self._answers.get(identity, context.client, self._wall())
+        if answer is None:
+            raise NotFound(f"Response with id '{identity[:80]}' not found.")
+        return answer
+
+
+class _Endpoint:
+    """See :class:`gemproxy.api.base.LocalEndpoint`."""
+
+    def __init__(self, route: Route, serve: Callable[[Head, RequestContext], bytes]) -> None:
+        self.route = route
+        self._serve = serve
+
+    async def answer(self, body: bytes, head: Head, context: RequestContext) -> bytes:
+        """See :meth:`gemproxy.api.base.LocalEndpoint.answer`."""
+        del body
+        return self._serve(head, context)
+
+
+def _input_items(answer: StoredAnswer) -> list[dict[str, Any]]:
+    """The items before the answer; those without an id get one."""
+    items: list[dict[str, Any]] = []
+    for text in answer.history:
+        items += _decode(text)
+    base = answer.id.partition("_")[2]
+    for number, item in enumerate(items):
+        item.setdefault("type", "message")
+        if not item.get("id"):
+            item["id"] = f"{_PREFIXES.get(item['type'], 'item')}_{base}i{number}"
+    return items
+
+
+_PREFIXES: Final = {
+    "message": "msg",
+    "reasoning": "rs",
+    "function_call": "fc",
+    "function_call_output": "fco",
+    "custom_tool_call": "ctc",
+    "custom_tool_call_output": "ctco",
+}
+
+
+def _query(head: Head) -> dict[str, str]:
+    """The parameters of the query, the last value of each."""
+    parsed = parse_qs(head.query.decode("utf-8", "replace"))
+    return {name: values[-1] for name, values in parsed.items()}
+
+
+def _limit(text: str | None) -> int:
+    if text is None:
+        return _USUAL_PAGE
+    if not text.isdecimal() or not 1 <= int(text[:4]) <= _LONGEST_PAGE:
+        raise InvalidRequest(f"limit: expected a number from 1 to {_LONGEST_PAGE}.", param="limit")
+    return int(text)
+
+
+_decode = msgspec.json.Decoder(list[dict[str, Any]]).decode
