@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 from gemproxy.secret import Secret
 
+#: Stands for the model of a call that has none, as one about a file. Every key may serve it.
+NO_MODEL = ""
+
 
 @dataclass(frozen=True)
 class Limits:

@@ -19,6 +19,7 @@ from itertools import chain, islice
 from gemproxy.pool.breaker import State
 from gemproxy.pool.cooldowns import ALL_MODELS
 from gemproxy.pool.eligibility import DISABLED, Eligibility, Ineligible, Reason
+from gemproxy.pool.key import NO_MODEL
 from gemproxy.pool.outcome import QUOTA, Outcome, Verdict
 from gemproxy.pool.reload import KeyDiff
 from gemproxy.pool.rendezvous import Preferences
@@ -52,7 +53,7 @@ class ModelSchedulers:
         #: Keys that have an allow-list, by the models on it.
         self._listed: defaultdict[str, list[KeyState]] = defaultdict(list)
         for key in keys:
-            for model in key.key.models:
+            for model in _listed_models(key):
                 self._listed[model].append(key)
 
     def own(self, model: str) -> StrideScheduler[KeyState] | None:
@@ -83,7 +84,7 @@ class ModelSchedulers:
         """Add a key to every scheduler whose model it may serve."""
         if not key.key.models:
             self._default.add(key)
-        for model in key.key.models:
+        for model in _listed_models(key):
             self._listed[model].append(key)
         for model, scheduler in self._own.items():
             if key.allows(model):
@@ -104,6 +105,11 @@ class ModelSchedulers:
         """Every scheduler with its model; :data:`ALL_MODELS` is that of the default one."""
         yield ALL_MODELS, self._default
         yield from self._own.items()
+
+
+def _listed_models(key: KeyState) -> Iterable[str]:
+    """The models on the allow-list of a key, if it has one, and what no list forbids."""
+    return (*key.key.models, NO_MODEL) if key.key.models else ()
 
 
 class KeyScheduler:

@@ -12,7 +12,7 @@ from msgspec import Struct
 from gemproxy.core.sentences import first_sentence
 from gemproxy.pool.breaker import BreakerSettings, CircuitBreaker, Permit, State
 from gemproxy.pool.cooldowns import Calendar
-from gemproxy.pool.key import Key, Limits
+from gemproxy.pool.key import NO_MODEL, Key, Limits
 from gemproxy.pool.limits import Ledger, Use
 from gemproxy.pool.snapshot import Bucket, KeySnapshot, LastError, Override
 
@@ -219,7 +219,7 @@ class KeyState:
 
     def allows(self, model: str) -> bool:
         """Whether the operator lets this key serve ``model``."""
-        return not self.key.models or model in self.key.models
+        return not self.key.models or model in self.key.models or model == NO_MODEL
 
     def effective_health(self, now: float, minimum_requests: int) -> float:
         """The health score, or 1.0 while there are too few outcomes."""

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from gemproxy.core.errors import Conflict, DailyQuotaExhausted, NotFound, QuotaExhausted
-from gemproxy.pool.key import Affinity, Key
+from gemproxy.pool.key import NO_MODEL, Affinity, Key
 from gemproxy.pool.outcome import Outcome, Verdict
 from gemproxy.pool.pool import KeyPool, PoolSettings
 from gemproxy.secret import Secret
@@ -47,6 +47,18 @@ def test_only_keys_of_the_project_are_leased_by_their_weights(pool):
 def test_what_a_project_gets_so_counts_as_its_turns(pool):
     names = Counter(serve(pool, of("b") if number % 5 == 0 else None) for number in range(100))
     assert names == {"a1": 40, "a2": 20, "b1": 20, "c1": 20}
+
+
+@pytest.mark.parametrize("affinity", [None, of("a")])
+def test_every_key_may_serve_a_call_without_a_model(affinity):
+    pool = pool_of(key("a1", "a", models=frozenset({"x"})), key("a2", "a"))
+    names = set()
+    for number in range(4):
+        lease = pool.acquire(NO_MODEL, NOW + number, affinity=affinity)
+        pool.record(lease, SUCCESS, NOW + number)
+        names.add(lease.key.name)
+    assert names == {"a1", "a2"}
+    assert pool.acquire("y", NOW).key.name == "a2"
 
 
 def test_a_tried_key_is_not_leased_again(pool):
