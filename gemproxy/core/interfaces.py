@@ -29,6 +29,8 @@ class UpstreamRequest(Struct, frozen=True):
     deadline: float = float("inf")
     #: Further lines of the head, each with its line end.
     headers: bytes = b""
+    #: Whether it is a frequent call of a model: a POST of JSON, whose path is often the same.
+    is_prepared: bool = True
 
 
 class UpstreamResponse(Protocol):

@@ -43,13 +43,15 @@ class NativeCall:
 
     ``path`` has the query and no credential. ``headers`` are further lines of the request's head,
     each with its line end. ``array`` tells that a stream comes as one JSON array in pieces, and not
-    as server-sent events.
+    as server-sent events. ``is_prepared`` is as in
+    :class:`~gemproxy.core.interfaces.UpstreamRequest`.
     """
 
     method: bytes
     path: bytes
     headers: bytes = b""
     array: bool = False
+    is_prepared: bool = True
 
 
 class StreamDecoder(Protocol):

@@ -5,7 +5,8 @@ with :class:`~gemproxy.upstream.pooled_response.PooledResponse`, as the prepared
 both have the same connections, deadlines, bounded content decoding and kinds of failure.
 
 It differs from ``twisted.web.client.Agent`` in three ways. It serves one origin only, so that no
-key goes elsewhere. It sends GET only, since no other call needs it yet. It replaces the
+key goes elsewhere. It sends bodies of its own kind only, :class:`WholeBody`, which can be sent once
+more on another connection. It replaces the
 ``Accept-Encoding: gzip`` that treq adds, and decodes a coded body itself: treq's decoder puts no
 bound on what one read of the socket may expand to.
 """
@@ -16,8 +17,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail
-from twisted.internet.interfaces import IProtocol, IPushProducer
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IConsumer, IProtocol, IPushProducer
 from twisted.python.failure import Failure
 from twisted.web.client import URI, ResponseDone
 from twisted.web.error import SchemeNotSupported
@@ -28,17 +29,40 @@ from zope.interface import implementer
 from gemproxy.upstream.pooled_response import PooledResponse
 
 _TARGET = re.compile(rb"[\x21-\x7e]+")
-_OURS = frozenset({b"host", b"accept-encoding"})
+_OURS = frozenset({b"host", b"accept-encoding", b"content-length"})
+_METHODS = frozenset({b"GET", b"POST", b"PATCH", b"PUT", b"DELETE"})
+
+
+@implementer(IBodyProducer)
+class WholeBody:
+    """A body that is in memory."""
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+        self.length = len(body)
+
+    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        """Write the body; for other agents than ours."""
+        consumer.write(self.body)
+        return succeed(None)
+
+    def stopProducing(self) -> None:
+        """Nothing to stop: it is written at once."""
+
+    pauseProducing = resumeProducing = stopProducing
 
 
 @implementer(IAgent)
 class UpstreamAgent:
-    """Sends one call to ``origin``; ``exchange`` makes the exchange for a request head."""
+    """Sends one call to ``origin``; ``make_exchange`` makes an exchange for a head and a body."""
 
-    def __init__(self, origin: URI, exchange: Callable[[bytes], PooledResponse]) -> None:
+    def __init__(
+        self, origin: URI, make_exchange: Callable[[bytes, bytes], PooledResponse]
+    ) -> None:
         self._origin = origin
-        self._make_exchange = exchange
-        self._exchange: PooledResponse | None = None
+        self._make_exchange = make_exchange
+        #: Set when the call was sent.
+        self.exchange: PooledResponse | None = None
 
     def request(
         self,
@@ -56,32 +80,37 @@ class UpstreamAgent:
             head = self._head(method, uri, headers or Headers(), bodyProducer)
         except (SchemeNotSupported, ValueError):
             return fail()
-        exchange = self._exchange = self._make_exchange(head)
+        body = bodyProducer.body if isinstance(bodyProducer, WholeBody) else b""
+        exchange = self.exchange = self._make_exchange(head, body)
         return exchange.send().addCallback(AgentResponse)
 
     def abort(self) -> None:
         """Close the connection, whatever has come of the response."""
-        if self._exchange is not None:
-            self._exchange.abort()
+        if self.exchange is not None:
+            self.exchange.abort()
 
     def _head(
         self, method: bytes, uri: bytes, headers: Headers, body: IBodyProducer | None
     ) -> bytes:
-        if method != b"GET" or body is not None:
-            raise ValueError("only GET is supported")
+        if method not in _METHODS:
+            raise ValueError(f"not a method: {method!r}")
+        if not (body is None or isinstance(body, WholeBody)):
+            raise ValueError("only bodies in memory are supported")
         if not _TARGET.fullmatch(uri):
             raise ValueError(f"not a URI: {uri!r}")
         target, ours = URI.fromBytes(uri), self._origin
         if (target.scheme, target.host, target.port) != (ours.scheme, ours.host, ours.port):
             raise SchemeNotSupported("only the upstream's own origin is served")
         lines = [
-            b"GET %b HTTP/1.1" % target.originForm,
+            b"%b %b HTTP/1.1" % (method, target.originForm),
             b"Host: %b" % ours.netloc,
             b"Accept-Encoding: identity",
         ]
         for name, values in headers.getAllRawHeaders():
             if name.lower() not in _OURS:
                 lines += [b"%b: %b" % (name, value) for value in values]
+        if body is not None:
+            lines.append(b"Content-Length: %d" % body.length)
         return b"\r\n".join([*lines, b"", b""])
 
 

@@ -14,7 +14,7 @@ from twisted.web.http_headers import Headers
 
 from gemproxy.core.interfaces import UpstreamRequest, WholeResponse
 from gemproxy.deadlines import Deadlines
-from gemproxy.upstream.agent import UpstreamAgent
+from gemproxy.upstream.agent import UpstreamAgent, WholeBody
 from gemproxy.upstream.endpoint import UpstreamEndpoint
 from gemproxy.upstream.pool import ConnectionPool
 from gemproxy.upstream.pooled_response import Collected, Limits, PooledResponse
@@ -32,12 +32,12 @@ _PATH = re.compile(rb"[\x21-\x7e]+")
 class UpstreamClient:
     """Sends requests to the origin of ``base_url`` over ``pool``, in one of two ways.
 
-    ``fetch`` goes through treq's public API. ``send`` is the prepared path, for requests that are
-    frequent and differ in model, key and body only: it keeps the bytes of the head for each path
-    and writes them to a pooled connection. treq would parse a URL, build ``Headers`` and wrap three
-    agents for each of these requests, which costs four times as much as the whole rest of a request
-    (docs/decisions/0006 and 0017). Neither way follows redirects, which would carry the key
-    elsewhere.
+    ``fetch`` and ``call`` go through treq's public API. ``send`` is the prepared path, for requests
+    that are frequent and differ in model, key and body only: it keeps the bytes of the head for
+    each path and writes them to a pooled connection. treq would parse a URL, build ``Headers`` and
+    wrap three agents for each of these requests, which costs four times as much as the whole rest
+    of a request (docs/decisions/0006 and 0017). Neither way follows redirects, which would
+    carry the key elsewhere.
     """
 
     def __init__(
@@ -75,17 +75,7 @@ class UpstreamClient:
     async def fetch(self, request: UpstreamRequest, limits: Limits, limit: int) -> WholeResponse:
         """Send ``request`` with treq and read the whole response, at most ``limit`` bytes."""
         agent = self.agent(limits, request.deadline)
-        # An HTTPClient for each call has a cookie jar for each call.
-        response = await HTTPClient(agent).request(
-            request.method.decode("ascii"),
-            self._base_url + request.path.decode("ascii"),
-            headers=Headers(
-                {"User-Agent": [self._user_agent], "X-Goog-Api-Key": [request.key.reveal()]}
-            ),
-            allow_redirects=False,
-            unbuffered=True,
-            reactor=self._reactor,
-        )
+        response = await self._request(agent, request)
         body = Collected(limit)
         try:
             await treq.collect(response, body.add)
@@ -101,9 +91,41 @@ class UpstreamClient:
         }
         return WholeResponse(response.code, headers, body.whole())
 
+    async def call(self, request: UpstreamRequest, limits: Limits) -> PooledResponse:
+        """Send ``request`` with treq; wait for status and headers of the response."""
+        agent = self.agent(limits, request.deadline)
+        await self._request(agent, request)
+        if agent.exchange is None:
+            raise RuntimeError("treq did not send the request")
+        return agent.exchange
+
+    def _request(self, agent: UpstreamAgent, request: UpstreamRequest) -> Deferred[Any]:
+        headers = Headers(
+            {"User-Agent": [self._user_agent], "X-Goog-Api-Key": [request.key.reveal()]}
+        )
+        for line in request.headers.split(b"\r\n")[:-1]:
+            name, _, value = line.partition(b": ")
+            headers.addRawHeader(name, value)
+        body = request.body
+        if body and not headers.hasHeader(b"content-type"):
+            headers.addRawHeader(b"Content-Type", b"application/json")
+        # An HTTPClient for each call has a cookie jar for each call.
+        requested: Deferred[Any] = HTTPClient(agent).request(
+            request.method.decode("ascii"),
+            self._base_url + request.path.decode("ascii"),
+            headers=headers,
+            data=None if body is None else WholeBody(bytes(body)),
+            allow_redirects=False,
+            unbuffered=True,
+            reactor=self._reactor,
+        )
+        return requested
+
     def agent(self, limits: Limits, deadline: float) -> UpstreamAgent:
         """An agent for one call, which has its ``deadline``: treq's timeout ends at the head."""
-        return UpstreamAgent(self._origin, lambda head: self._exchange(head, b"", limits, deadline))
+        return UpstreamAgent(
+            self._origin, lambda head, body: self._exchange(head, body, limits, deadline)
+        )
 
     def _exchange(
         self, head: bytes, body: bytes | BufferList, limits: Limits, deadline: float
@@ -196,7 +218,9 @@ class GeminiUpstream:
 
     def send(self, request: UpstreamRequest) -> Deferred[PooledResponse]:
         """See :meth:`gemproxy.core.interfaces.Upstream.send`."""
-        return self._client.send(request, self._limits)
+        if request.is_prepared:
+            return self._client.send(request, self._limits)
+        return Deferred.fromCoroutine(self._client.call(request, self._limits))
 
     def fetch(self, request: UpstreamRequest, limit: int) -> Deferred[WholeResponse]:
         """See :meth:`gemproxy.core.interfaces.Upstream.fetch`."""

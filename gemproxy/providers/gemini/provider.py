@@ -29,6 +29,7 @@ _METHODS: Final = {
     Operation.GENERATE_STREAM: "streamGenerateContent?alt=sse",
     Operation.EMBED: "batchEmbedContents",
 }
+_WITH_BODY: Final = frozenset({b"POST", b"PATCH"})
 #: Paths that are kept. Clients choose the names of models, so the number has to be bounded.
 _MOST_PATHS: Final = 1000
 
@@ -50,7 +51,13 @@ class GeminiProvider:
         """See :meth:`gemproxy.providers.base.Provider.prepare`."""
         if isinstance(operation, NativeCall):
             return UpstreamRequest(
-                operation.method, operation.path, key, body, deadline, operation.headers
+                operation.method,
+                operation.path,
+                key,
+                body if operation.method in _WITH_BODY else None,
+                deadline,
+                operation.headers,
+                operation.is_prepared,
             )
         path = self._paths.get((operation, model)) or self._remember_path(operation, model)
         return UpstreamRequest(b"POST", path, key, body, deadline)

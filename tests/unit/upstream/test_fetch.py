@@ -157,6 +157,29 @@ def test_the_request_has_the_key_once_and_asks_for_no_coding(stage):
     ]
 
 
+def test_a_call_is_sent_with_its_method_headers_and_body(stage):
+    until = stage.clock.seconds() + 10
+    lines = b"x-goog-api-client: sdk/1\r\nX-Goog-Upload-Command: start\r\n"
+    request = UpstreamRequest(b"PATCH", b"/x?y=%2F", KEY, b'{"a":1}', until, lines, False)
+    got = Told(Deferred.fromCoroutine(stage.client.call(request, Limits(5, 5))))
+    head, _, body = stage.wires[0].value().partition(b"\r\n\r\n")
+    line, *headers = head.split(b"\r\n")
+    assert (line, body) == (b"PATCH /v1/x?y=%2F HTTP/1.1", b'{"a":1}')
+    assert sorted(headers) == [
+        b"Accept-Encoding: identity",
+        b"Content-Length: 7",
+        b"Content-Type: application/json",
+        b"Host: h",
+        b"User-Agent: gemproxy/test",
+        b"X-Goog-Api-Client: sdk/1",
+        b"X-Goog-Api-Key: test-key-0123456789abcdef",
+        b"X-Goog-Upload-Command: start",
+    ]
+    stage.wires[0].says(ok(b"answer", b"X-Goog-Upload-Status: active"))
+    assert got.result.headers["x-goog-upload-status"] == "active"
+    assert Told(got.result.read(100)).result == b"answer"
+
+
 def test_both_ways_share_connections_and_no_cookie_goes_back(stage):
     got = fetch(stage)
     stage.wires[0].says(ok(b"{}", b"Set-Cookie: a=b"))
@@ -290,7 +313,7 @@ def test_no_other_origin_is_asked(stage, url):
 @pytest.mark.parametrize(
     ("method", "path", "body"),
     [
-        (b"POST", b"/", None),
+        (b"TRACE", b"/", None),
         (b"GET", b"/ HTTP/1.1\r\nA: b", None),
         (b"GET", b"/", object()),
     ],
