@@ -418,14 +418,21 @@ class ModelSettings:
     aliases: Mapping[str, str] = setting(
         {},
         StrMap(ModelName()),
-        'other names for models, such as {"gpt-4o": "gemini-2.5-flash"}; resolved once, so an '
-        "alias cannot stand for another",
+        'other names for models, such as {"gpt-4o": "gemini-2.5-flash"}; a * in a name stands for '
+        'any text ("claude-*"), and the longest name that fits counts; resolved once, so an alias '
+        "cannot stand for another",
     )
     allow: tuple[str, ...] = setting(
         (), ListOf(ModelName()), "the only models that clients may use; empty: all"
     )
     cache_seconds: float = setting(
         300.0, Number(), "how long the upstream's list of models is kept", "seconds"
+    )
+    count_tokens: str = setting(
+        "estimate",
+        OneOf(("estimate", "exact")),
+        "how POST /v1/messages/count_tokens counts: estimate: here, from the prompt's length; "
+        "exact: Google counts, which takes a key and a request of its quota each time",
     )
     fetch_urls: bool = setting(
         False,

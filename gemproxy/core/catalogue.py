@@ -63,7 +63,8 @@ class ModelCatalogue:
         self._scrub = scrub
         self._share = share
         self._models: list[ListedModel] = []
-        self._names: frozenset[str] = frozenset()
+        #: The output limit of each model, by its name.
+        self._limits: dict[str, int | None] = {}
         self._fetched_at: float | None = None
         self._last_good = ""
 
@@ -90,7 +91,11 @@ class ModelCatalogue:
 
     def knows(self, name: str) -> bool:
         """Whether the last list has the model ``name`` (without ``models/``)."""
-        return name in self._names
+        return name in self._limits
+
+    def output_limit(self, name: str) -> int | None:
+        """The most tokens that the model ``name`` gives, if the last list tells it."""
+        return self._limits.get(name)
 
     async def _renew(self, context: RequestContext) -> None:
         """Fetch the list, or wait for a running fetch, whose attempts are in another context."""
@@ -101,7 +106,7 @@ class ModelCatalogue:
 
     async def _fetch_anew(self, context: RequestContext) -> None:
         self._models = await self._fetch(context)
-        self._names = frozenset(model.id for model in self._models if model.id)
+        self._limits = {model.id: model.output_token_limit for model in self._models if model.id}
         self._fetched_at = self._seconds()
 
     async def _fetch(self, context: RequestContext) -> list[ListedModel]:

@@ -31,6 +31,7 @@ class Operation(Enum):
     GENERATE = "generate"
     GENERATE_STREAM = "generate in a stream"
     EMBED = "embed"
+    COUNT_TOKENS = "count tokens"
 
     # Members are singletons, and Enum's own hash is slow Python code.
     __hash__ = object.__hash__
@@ -77,6 +78,10 @@ class ListedModel(Protocol):
     @property
     def is_served(self) -> bool:
         """Whether this program supports an operation of the model, according to the list."""
+
+    @property
+    def output_token_limit(self) -> int | None:
+        """The most tokens of an answer; ``None`` if the list does not tell."""
 
 
 class ModelPage(Struct, frozen=True):

@@ -28,6 +28,8 @@ from gemproxy import __version__
 from gemproxy.admin.api import AdminAPI, AdminParts
 from gemproxy.admin.auth_gate import AdminAuthGate, AdminDependencies
 from gemproxy.admin.health import ServiceStatus
+from gemproxy.api.anthropic.count_tokens import EXACT, CountTokensEndpoint
+from gemproxy.api.anthropic.messages import MessagesEndpoint
 from gemproxy.api.gemini.native import NativeEndpoint
 from gemproxy.api.gemini.refused import refused_endpoints
 from gemproxy.api.offered_dialects import DIALECTS
@@ -173,6 +175,8 @@ class Daemon:
         names = model_names(settings)
         self._chat.names = self._responses.names = self._embeddings.names = names
         self._native.names = self._model_list.names = names
+        self._messages.names = self._count_tokens.names = names
+        self._count_tokens.exact = settings.models.count_tokens == EXACT
         configure_answers(self._answers, settings.responses)
         self._checkpoint.interval = settings.persistence.checkpoint_seconds
         self._health.interval = settings.monitoring.health_check_interval
@@ -356,6 +360,12 @@ class Daemon:
         names = model_names(settings)
         self._chat = ChatEndpoint(names, self._signatures, new_call_id, self._scrubber.scrub)
         self._embeddings = EmbeddingsEndpoint(names)
+        self._messages = MessagesEndpoint(
+            names, self._signatures, new_token, self._catalogue.output_limit, self._scrubber.scrub
+        )
+        self._count_tokens = CountTokensEndpoint(
+            names, self._signatures, exact=settings.models.count_tokens == EXACT
+        )
         self._native = NativeEndpoint(names)
         self._responses = ResponsesEndpoint(
             names,
@@ -371,7 +381,14 @@ class Daemon:
         self._api = PublicAPI(
             self._lifecycle,
             self._dispatcher,
-            [self._chat, self._responses, self._embeddings, self._native],
+            [
+                self._chat,
+                self._responses,
+                self._messages,
+                self._count_tokens,
+                self._embeddings,
+                self._native,
+            ],
             [*self._model_list.endpoints(), *stored.endpoints(), *refused_endpoints()],
             self._translation.do,
         )
@@ -763,3 +780,8 @@ def new_response_base() -> str:
 def new_call_id() -> str:
     """As OpenAI's: ``call_`` and 24 letters or digits."""
     return f"call_{secrets.token_hex(12)}"
+
+
+def new_token() -> str:
+    """24 hexadecimal digits, which other parts of an id may surround."""
+    return secrets.token_hex(12)

@@ -59,12 +59,14 @@ class Answer:
         return [block.removeprefix("data: ") for block in self.blocks if block[0] != ":"]
 
 
-def post(daemon: Any, body: dict[str, Any], **headers: str) -> Answer:
-    """``POST /v1/chat/completions`` without an SDK."""
+def post(
+    daemon: Any, body: dict[str, Any], path: str = "/v1/chat/completions", **headers: str
+) -> Answer:
+    """``POST`` to ``path`` without an SDK."""
     connection = http.client.HTTPConnection(daemon.host, daemon.port, timeout=PATIENCE)
     sent = {"Content-Type": "application/json", **headers}
     try:
-        connection.request("POST", "/v1/chat/completions", json.dumps(body).encode(), sent)
+        connection.request("POST", path, json.dumps(body).encode(), sent)
         response = connection.getresponse()
         given = {name.lower(): value for name, value in response.getheaders()}
         return Answer(response.status, given, response.read())

@@ -11,7 +11,7 @@ import json
 
 #: What a block is when it begins, without its own fields, and the deltas that it may have.
 BEGINNINGS = {
-    "text": ({"text": "", "citations": None}, {"text_delta", "citations_delta"}),
+    "text": ({"text": ""}, {"text_delta", "citations_delta"}),
     "thinking": ({"thinking": "", "signature": ""}, {"thinking_delta", "signature_delta"}),
     "tool_use": ({"input": {}}, {"input_json_delta"}),
     "server_tool_use": ({}, set()),
@@ -104,7 +104,7 @@ def add(block, delta, pieces):
         assert delta["text"]
         block["text"] += delta["text"]
     elif kind == "citations_delta":
-        block["citations"] = [*(block["citations"] or []), delta["citation"]]
+        block["citations"] = [*block.get("citations", []), delta["citation"]]
     elif kind == "thinking_delta":
         block["thinking"] += delta["thinking"]
     elif kind == "signature_delta":

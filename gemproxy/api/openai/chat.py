@@ -12,7 +12,6 @@ from gemproxy.api.openai.errors import OPENAI
 from gemproxy.api.openai.refused_options import RefusedLogprobs
 from gemproxy.api.openai.schema.requests import ChatCompletionRequest, decode_chat_completion
 from gemproxy.core.context import RequestContext
-from gemproxy.core.errors import InvalidRequest
 from gemproxy.core.retry import Revision
 from gemproxy.pool.outcome import Outcome
 from gemproxy.providers.base import Operation
@@ -61,11 +60,7 @@ class ChatEndpoint:
         """See :meth:`gemproxy.api.base.Endpoint.decode`."""
         del head
         request = decode_chat_completion(body)
-        named = self.names.resolve(request.model)
-        if not named.generates:
-            use = named.elsewhere or "makes embeddings; use POST /v1/embeddings"
-            raise InvalidRequest(f"model: '{request.model[:80]}' {use}.", param="model")
-        model = context.model = named.name
+        model = context.model = self.names.generating(request.model)
         if request.logprobs:
             stream = request.stream is True
             if self.refused_logprobs.has(model, context.started, stream=stream):

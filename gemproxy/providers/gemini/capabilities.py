@@ -64,10 +64,12 @@ class ModelFamily:
     signs_images: bool = False
     image_output: bool = False
     speech_output: bool = False
+    #: The most tokens of an answer, thoughts included; Google answers 400 if more are asked for.
+    output_limit: int = 65_536
 
 
 _NEWEST = ModelFamily()
-_GEMINI_4 = _NEWEST
+_GEMINI_4 = replace(_NEWEST, output_limit=1_048_576)
 _GEMINI_3_LATE = replace(_NEWEST, accepts_budget=True)
 _GEMINI_3 = replace(
     _GEMINI_3_LATE, ignores_sampling=False, levels=_MINIMAL_TO_HIGH, ends_on_user=False
@@ -82,16 +84,22 @@ _BEFORE_3 = ModelFamily(
     rich_parts=False,
     candidates=8,
     ends_on_user=False,
+    output_limit=8192,
 )
 _GEMINI_2_5 = replace(
     _BEFORE_3,
     thinking=ThinkingControl.BUDGET,
     budget_range=(1, 24_576),
     thinking_can_stop=True,
+    output_limit=65_536,
 )
 _GEMMA = replace(_BEFORE_3, system_instruction=False, json_mode=False, candidates=1)
 _GEMMA_4 = replace(
-    _GEMMA, system_instruction=True, thinking=ThinkingControl.LEVEL, levels=_MINIMAL_HIGH
+    _GEMMA,
+    system_instruction=True,
+    thinking=ThinkingControl.LEVEL,
+    levels=_MINIMAL_HIGH,
+    output_limit=32_768,
 )
 
 #: The first match wins. The variant is the part after the version: ``flash-lite-preview-06-17``.
@@ -121,6 +129,7 @@ _FAMILIES: tuple[tuple[str, str, ModelFamily], ...] = (
     (r"3\.5", r".*", replace(_GEMINI_3, ends_on_user=True)),
     (r"3\.\d+", r".*", _GEMINI_3_LATE),
     (r"4|4\.\d+", r"hydrogen.*", replace(_GEMINI_4, levels=_LOW_TO_XHIGH)),
+    (r"4|4\.\d+", r".*", _GEMINI_4),
 )
 
 #: Google moves these aliases; the rules hold for their present and later targets.

@@ -28,6 +28,7 @@ _METHODS: Final = {
     Operation.GENERATE: "generateContent",
     Operation.GENERATE_STREAM: "streamGenerateContent?alt=sse",
     Operation.EMBED: "batchEmbedContents",
+    Operation.COUNT_TOKENS: "countTokens",
 }
 _WITH_BODY: Final = frozenset({b"POST", b"PATCH"})
 #: Paths that are kept. Clients choose the names of models, so the number has to be bounded.

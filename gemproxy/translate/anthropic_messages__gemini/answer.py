@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import msgspec
+from msgspec import UNSET
 
 from gemproxy.api.anthropic.schema import answers as schema
 from gemproxy.core.errors import MalformedUpstreamResponse, UnusableAnswer
@@ -213,5 +214,5 @@ def cite(blocks: Sequence[schema.Block], pages: Sequence[CitedPage]) -> None:
     for block in blocks:
         if isinstance(block, schema.Text):
             found = [citation(each, block.text, start) for each in pages]
-            block.citations = [each for each in found if each is not None] or None
+            block.citations = [each for each in found if each is not None] or UNSET
             start += len(block.text)

@@ -22,7 +22,7 @@ def generation_config(
     budget: SchemaBudget,
     *,
     has_tools: bool,
-    output_limit: int | None,
+    output_limit: int,
 ) -> GenerationConfig:
     """The ``generationConfig``. ``budget`` bounds the work on the answer's schema.
 
@@ -31,12 +31,11 @@ def generation_config(
     and for JSON if the model has none.
     """
     samples = not family.ignores_sampling
-    most = request.max_tokens
     config = GenerationConfig(
         temperature=request.temperature if samples else None,
         top_p=request.top_p if samples else None,
         top_k=request.top_k or None if samples else None,
-        max_output_tokens=most if output_limit is None else min(most, output_limit),
+        max_output_tokens=min(request.max_tokens, output_limit),
     )
     if request.stop_sequences:
         config.stop_sequences = _stop_sequences(request.stop_sequences)

@@ -11,16 +11,13 @@ from typing import NamedTuple
 
 import msgspec
 
-from gemproxy.api.anthropic.schema.requests import CountTokensRequest, MessagesRequest, Prompt
+from gemproxy.api.anthropic.schema.requests import MessagesRequest, Prompt
 from gemproxy.buffer_list import BufferList
 from gemproxy.core.errors import InvalidRequest
 from gemproxy.media_bypass import NOTHING, ExtractedMedia
 from gemproxy.providers.gemini.capabilities import ModelFamily, family_of
-from gemproxy.providers.gemini.wire import requests as wire
 from gemproxy.providers.gemini.wire.requests import (
-    CountedRequest,
     GenerateContentRequest,
-    encode_count_tokens,
     encode_generate_content,
 )
 from gemproxy.translate.anthropic_messages__gemini.context import AnswerContext
@@ -61,9 +58,10 @@ class Options(NamedTuple):
     """What the translation needs beside the request.
 
     ``model`` is the upstream's name without ``models/``, ``output_limit`` the most tokens that it
-    gives. ``replace_signatures`` replaces every thought signature by the documented dummy, for one
-    more attempt after Google refused one. ``scrub`` removes secrets from text that the answer may
-    echo. ``budget`` bounds the work on schemas, and keeps their results for another translation.
+    gives, if Google's list told it. ``replace_signatures`` replaces every thought signature by the
+    documented dummy, for one more attempt after Google refused one. ``scrub`` removes secrets from
+    text that the answer may echo. ``budget`` bounds the work on schemas, and keeps their results
+    for another translation.
     """
 
     model: str
@@ -81,14 +79,14 @@ def to_gemini(request: MessagesRequest, options: Options) -> TranslatedRequest:
 
     Raises :class:`InvalidRequest`, with ``param``, for what Gemini or this model cannot do.
     """
-    family = _family(options.model)
-    native, tools = _prompt(request, family, options)
+    native, tools = translate_prompt(request, options)
+    family = family_of(options.model)
     native.generation_config = generation_config(
         request,
         family,
         options.budget,
         has_tools=tools.translated.tools is not None,
-        output_limit=options.output_limit,
+        output_limit=options.output_limit or family.output_limit,
     )
     text = encode_generate_content(native)
     body = options.aside.restore(text)
@@ -117,24 +115,6 @@ def to_gemini(request: MessagesRequest, options: Options) -> TranslatedRequest:
     )
 
 
-def to_count_tokens(request: CountTokensRequest, options: Options) -> bytes | BufferList:
-    """The body of ``countTokens``, which takes the whole request.
-
-    Raises as :func:`to_gemini`.
-    """
-    native, _ = _prompt(request, _family(options.model), options)
-    counted = CountedRequest(
-        model=f"models/{options.model}",
-        contents=native.contents,
-        system_instruction=native.system_instruction,
-        tools=native.tools,
-        tool_config=native.tool_config,
-    )
-    return options.aside.restore(
-        encode_count_tokens(wire.CountTokensRequest(generate_content_request=counted))
-    )
-
-
 def _family(model: str) -> ModelFamily:
     family = family_of(model)
     if family.image_output or family.speech_output:
@@ -147,9 +127,11 @@ def _family(model: str) -> ModelFamily:
     return family
 
 
-def _prompt(
-    request: Prompt, family: ModelFamily, options: Options
+def translate_prompt(
+    request: Prompt, options: Options
 ) -> tuple[GenerateContentRequest, MessagesTools]:
+    """The turns, the instructions and the tools. Raises as :func:`to_gemini`."""
+    family = _family(options.model)
     tools = translate_tools(request, family, options.budget)
     translated = tools.translated
     instruction = json_instruction(

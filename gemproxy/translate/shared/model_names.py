@@ -38,7 +38,11 @@ class NamedModel(Struct, frozen=True):
 
 @dataclass(frozen=True)
 class ModelNames:
-    """The operator's settings for models: aliases, and the models that are served (empty: all)."""
+    """The operator's settings for models: aliases, and the models that are served (empty: all).
+
+    An alias with ``*`` stands for all names that begin and end so: ``claude-haiku*``. One without
+    wins over all of these, and of several patterns the one with the most other characters.
+    """
 
     aliases: Mapping[str, str] = field(default_factory=dict)
     allow: tuple[str, ...] = ()
@@ -66,13 +70,48 @@ class ModelNames:
             )
         return known
 
+    def generating(self, name: str) -> str:
+        """The upstream's name of the model that the client calls ``name``.
+
+        Raises as :meth:`resolve`, and :class:`InvalidRequest` if it does not generate.
+        """
+        named = self.resolve(name)
+        if not named.generates:
+            use = named.elsewhere or "makes embeddings; use POST /v1/embeddings"
+            raise InvalidRequest(f"model: '{name[:80]}' {use}.", param="model")
+        return named.name
+
     def _upstream_name(self, name: str) -> str:
         bare = without_prefixes(name)
-        model = self.aliases.get(name) or self.aliases.get(bare) or normalize_model(name)
-        model = self.aliases.get(model, model)
+        aliases = self.aliases
+        model = aliases.get(name) or aliases.get(bare) or self._by_pattern(name, bare)
+        if model is None:
+            model = normalize_model(name)
+            model = aliases.get(model, model)
         if self.allow and name not in self.allow and model not in self.allow:
             raise ModelNotFound(f"The model '{name}' is not served here.", param="model")
         return model
+
+    def _by_pattern(self, *names: str) -> str | None:
+        patterns = [alias for alias in self.aliases if is_pattern(alias)]
+        for pattern in sorted(patterns, key=_literal_length, reverse=True):
+            matches = re.compile(".*".join(map(re.escape, pattern.split(ANY_TEXT))), re.DOTALL)
+            if any(map(matches.fullmatch, names)):
+                return self.aliases[pattern]
+        return None
+
+
+#: Stands for any text in an alias.
+ANY_TEXT = "*"
+
+
+def is_pattern(alias: str) -> bool:
+    """Whether the alias stands for more than one name."""
+    return ANY_TEXT in alias
+
+
+def _literal_length(pattern: str) -> int:
+    return len(pattern) - pattern.count(ANY_TEXT)
 
 
 def without_prefixes(name: str) -> str:

@@ -20,10 +20,10 @@ from gemproxy.core.errors import (
 from gemproxy.providers.gemini.wire.sse import EventStreamDecoder
 from gemproxy.translate.anthropic_messages__gemini.answer import WholeMessage
 from gemproxy.translate.anthropic_messages__gemini.context import AnswerContext
+from gemproxy.translate.anthropic_messages__gemini.counting import count as count_prompt
 from gemproxy.translate.anthropic_messages__gemini.request import (
     Options,
     TranslatedRequest,
-    to_count_tokens,
     to_gemini,
 )
 from gemproxy.translate.anthropic_messages__gemini.stream import MessageStreamTranslator
@@ -47,7 +47,7 @@ def translated(model=MODEL, signatures=None, **fields):
     request, aside = decode_messages(json.dumps(body).encode())
     return to_gemini(
         request,
-        Options(model, store_or_new(signatures), SchemaBudget(), 65_536, aside=aside),
+        Options(model, store_or_new(signatures), SchemaBudget(), aside=aside),
     )
 
 
@@ -234,7 +234,9 @@ def test_a_count_has_the_whole_prompt_and_needs_no_limit():
     body = {"model": "x", "messages": [USER], "system": "Be brief.", "tools": TOOLS[:1]}
     request, aside = decode_count_tokens(json.dumps(body).encode())
     options = Options(MODEL, SignatureStore(), SchemaBudget(), aside=aside)
-    assert json.loads(bytes(to_count_tokens(request, options))) == {
+    prompt = count_prompt(request, options)
+    assert 20 < prompt.estimate < 100
+    assert json.loads(bytes(prompt.body)) == {
         "generateContentRequest": {
             "model": f"models/{MODEL}",
             "contents": [{"parts": [{"text": "Go."}], "role": "user"}],

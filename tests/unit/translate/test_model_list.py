@@ -64,6 +64,10 @@ def test_alias_of_a_model_that_is_not_served_is_left_out():
     assert ids({"sora-2": "video-e"}) == ["gemini-a", "embed-b", "gemini-c"]
 
 
+def test_pattern_is_not_listed():
+    assert ids({"claude-*": "gemini-a"}) == ids()
+
+
 def test_alias_with_the_name_of_a_model_is_listed_once():
     assert ids({"gemini-a": "gemini-c"}) == ["gemini-a", "embed-b", "gemini-c"]
 

@@ -11,7 +11,7 @@ from gemproxy.translate.openai_chat__gemini.request import (
     to_gemini,
 )
 from gemproxy.translate.shared.continuation import with_continuation
-from gemproxy.translate.shared.model_names import normalize_model
+from gemproxy.translate.shared.model_names import ModelNames, normalize_model
 from gemproxy.translate.shared.signatures import SignatureStore
 
 USER = {"role": "user", "content": "hi"}
@@ -116,3 +116,24 @@ def test_a_name_of_endless_prefixes_is_refused_at_once():
     # Taken off one at a time they would keep the reactor for a minute.
     with pytest.raises(ModelNotFound):
         normalize_model("models/" * 1_000_000 + "gemini-2.5-flash")
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("claude-sonnet-5", "flash"),
+        ("claude-opus-5[1m]", "pro"),
+        ("anthropic/claude-haiku-4-5", "lite"),
+        ("claude-haiku-x", "exact"),
+        ("my-claude-", "my-claude-"),
+        ("gemini-3.8-flash", "gemini-3.8-flash"),
+    ],
+)
+def test_alias_may_be_a_pattern_and_the_longest_one_counts(name, model):
+    aliases = {
+        "claude-*": "flash",
+        "claude-opus-*": "pro",
+        "*claude-haiku*": "lite",
+        "claude-haiku-x": "exact",
+    }
+    assert ModelNames(aliases).resolve(name).name == model

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 _encode = msgspec.json.Encoder().encode
 
@@ -32,10 +33,10 @@ class WebSearchCitation(
 
 
 class Text(msgspec.Struct, gc=False, tag_field="type", tag="text"):
-    """Text; ``citations`` only after a web search."""
+    """Text. ``citations`` is absent without any: the AI SDK refuses ``null``."""
 
     text: str
-    citations: list[WebSearchCitation] | None = None
+    citations: list[WebSearchCitation] | UnsetType = UNSET
 
 
 class Thinking(msgspec.Struct, gc=False, tag_field="type", tag="thinking"):

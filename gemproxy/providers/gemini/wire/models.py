@@ -15,6 +15,7 @@ class GeminiModel(msgspec.Struct, rename="camel", frozen=True):
 
     name: str | None = None
     supported_generation_methods: list[str] | None = None
+    output_token_limit: int | None = None
 
     @property
     def id(self) -> str:
