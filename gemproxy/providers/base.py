@@ -80,8 +80,24 @@ class ListedModel(Protocol):
         """Whether this program supports an operation of the model, according to the list."""
 
     @property
+    def generates(self) -> bool:
+        """Whether it generates content, according to the list."""
+
+    @property
+    def display_name(self) -> str | None:
+        """Its name for people."""
+
+    @property
+    def input_token_limit(self) -> int | None:
+        """The greatest number of tokens of a prompt."""
+
+    @property
     def output_token_limit(self) -> int | None:
-        """The most tokens of an answer; ``None`` if the list does not tell."""
+        """The greatest number of tokens of an answer."""
+
+    @property
+    def raw(self) -> bytes:
+        """The whole entry, as the provider encodes it."""
 
 
 class ModelPage(Struct, frozen=True):

@@ -32,14 +32,15 @@ from gemproxy.api.anthropic.count_tokens import EXACT, CountTokensEndpoint
 from gemproxy.api.anthropic.messages import MessagesEndpoint
 from gemproxy.api.gemini.native import NativeEndpoint
 from gemproxy.api.gemini.refused import refused_endpoints
+from gemproxy.api.model_lists import model_endpoints
 from gemproxy.api.offered_dialects import DIALECTS
 from gemproxy.api.openai.chat import ChatEndpoint
 from gemproxy.api.openai.embeddings import EmbeddingsEndpoint
 from gemproxy.api.openai.errors import OPENAI
-from gemproxy.api.openai.models import ModelsEndpoint
 from gemproxy.api.openai.responses import ResponsesEndpoint
 from gemproxy.api.openai.stored_responses import StoredResponses
 from gemproxy.api.public import PublicAPI
+from gemproxy.api.visible_models import VisibleModels
 from gemproxy.clock import wall_clock
 from gemproxy.config import endpoints, rules
 from gemproxy.config.changes import SettingsChange
@@ -377,7 +378,7 @@ class Daemon:
             wall=self._wall,
         )
         stored = StoredResponses(self._answers, self._wall)
-        self._model_list = ModelsEndpoint(self._catalogue, names, self._pool.allowed_models)
+        self._model_list = VisibleModels(self._catalogue, names, self._pool.allowed_models)
         self._api = PublicAPI(
             self._lifecycle,
             self._dispatcher,
@@ -389,7 +390,7 @@ class Daemon:
                 self._embeddings,
                 self._native,
             ],
-            [*self._model_list.endpoints(), *stored.endpoints(), *refused_endpoints()],
+            [*model_endpoints(self._model_list), *stored.endpoints(), *refused_endpoints()],
             self._translation.do,
         )
         probes = Probes(self._lifecycle, lambda: self._pool.can_serve(reactor.seconds()), OPENAI)

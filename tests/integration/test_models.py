@@ -1,11 +1,14 @@
 """The list of models, and names for them."""
 
 import asyncio
+import json
+import urllib.error
+import urllib.request
 
 import openai
 import pytest
 from fakes.clients import async_sdk_of, said, sdk_of
-from fakes.running import keys_of
+from fakes.running import keys_of, secret_of
 
 
 @pytest.fixture
@@ -130,3 +133,81 @@ def test_key_is_used_for_its_own_models_only(start_daemon, simulator):
         for _ in range(3):
             client.chat.completions.create(**said("Hello", "gemini-2.5-pro"))
     assert {request["key"] for request in simulator.requests()} == {"beta"}
+
+
+# -- one path in three dialects --------------------------------------------------------------------
+
+GENAI = {"x-goog-api-key": "any", "x-goog-api-client": "google-genai-sdk/3.6.1"}
+CLAUDE = {"authorization": "Bearer any", "anthropic-version": "2026-10-21"}
+
+
+def ask(daemon, path, headers=None, method="GET"):
+    request = urllib.request.Request(daemon.url + path, headers=headers or {}, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, json.load(answer), answer.headers
+    except urllib.error.HTTPError as refused:
+        return refused.code, json.load(refused), refused.headers
+
+
+@pytest.mark.parametrize("version", ["v1", "v1beta", "v1alpha"])
+def test_gemini_clients_get_googles_own_fields(shared_daemon, simulator, version):
+    upstream = ask(
+        simulator, "/v1beta/models?pageSize=1000", {"x-goog-api-key": secret_of("alpha")}
+    )
+    models, token = [], ""
+    while token is not None:
+        path = f"/{version}/models?pageSize=7&pageToken={token}"
+        status, page, _ = ask(shared_daemon, path, GENAI)
+        assert status == 200
+        models += page["models"]
+        token = page.get("nextPageToken")
+    assert models == upstream[1]["models"]
+    for name in ("gemini-3.8-flash", "models%2Fgemini-3.8-flash", "models/gemini-3.8-flash"):
+        assert ask(shared_daemon, f"/{version}/models/{name}", GENAI)[1] in models
+    status, error, _ = ask(shared_daemon, f"/{version}/models/none", GENAI)
+    assert (status, error["error"]["status"]) == (404, "NOT_FOUND")
+
+
+def test_anthropic_clients_get_their_own_list(start_daemon):
+    aliases = {"claude-sonnet-5": "gemini-3.8-flash"}
+    daemon = start_daemon(models={"aliases": aliases})
+    status, page, headers = ask(daemon, "/v1/models?limit=1000", CLAUDE)
+    assert status == 200
+    assert headers["request-id"] == headers["x-request-id"]
+    assert page["data"][-1] == {
+        "type": "model",
+        "id": "claude-sonnet-5",
+        "display_name": "Gemini 3.8 Flash",
+        "created_at": "2023-12-13T00:00:00Z",
+        "lifecycle": "active",
+        "max_input_tokens": 1_048_576,
+        "max_tokens": 65_536,
+    }
+    ids = [each["id"] for each in page["data"]]
+    assert (page["has_more"], page["first_id"], page["last_id"]) == (False, ids[0], ids[-1])
+    assert "gemini-3.8-flash" in ids
+    assert "gemini-embedding-001" not in ids
+    assert (
+        ask(daemon, f"/v1/models?limit=2&after_id={ids[0]}", CLAUDE)[1]["data"][0]["id"] == ids[1]
+    )
+    assert ask(daemon, "/v1/models/claude-sonnet-5", CLAUDE)[1] == page["data"][-1]
+    # Aliases are native models as well.
+    assert ask(daemon, "/v1/models/claude-sonnet-5", GENAI)[1]["name"] == "models/claude-sonnet-5"
+    status, error, headers = ask(daemon, "/v1/models/none", CLAUDE)
+    assert (status, error["type"], error["error"]["type"]) == (404, "error", "not_found_error")
+    assert error["request_id"] == headers["request-id"]
+
+
+def test_the_allowed_models_are_those_of_every_dialect(start_daemon):
+    daemon = start_daemon(models={"allow": ["gemini-2.5-flash"]})
+    assert [each["name"] for each in ask(daemon, "/v1/models", GENAI)[1]["models"]] == [
+        "models/gemini-2.5-flash"
+    ]
+    assert [each["id"] for each in ask(daemon, "/v1/models", CLAUDE)[1]["data"]] == [
+        "gemini-2.5-flash"
+    ]
+    assert ask(daemon, "/v1beta/models/gemini-3.8-flash", GENAI)[0] == 404
+    assert ask(daemon, "/v1/models?limit=0", CLAUDE)[0] == 400
+    status, error, headers = ask(daemon, "/v1/models", GENAI, "DELETE")
+    assert (status, error["error"]["status"], headers["allow"]) == (405, "UNIMPLEMENTED", "GET")

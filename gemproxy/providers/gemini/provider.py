@@ -98,7 +98,7 @@ class GeminiProvider:
     def read_models(self, body: bytes) -> ModelPage:
         """See :meth:`gemproxy.providers.base.Provider.read_models`."""
         page = decode_models(body)
-        return ModelPage(page.models or (), page.next_page_token or None)
+        return ModelPage(page.models, page.next_page_token)
 
     def owner_of(self, name: str) -> str | None:
         """See :meth:`gemproxy.providers.base.Provider.owner_of`."""

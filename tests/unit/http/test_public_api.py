@@ -16,8 +16,9 @@ from twisted.python.failure import Failure
 from gemproxy.api.openai.chat import CHAT, ChatEndpoint
 from gemproxy.api.openai.embeddings import EmbeddingsEndpoint
 from gemproxy.api.openai.errors import OPENAI
-from gemproxy.api.openai.models import ModelsEndpoint
+from gemproxy.api.openai.models import ModelEndpoint, ModelListEndpoint
 from gemproxy.api.public import LARGE_BODY, PublicAPI
+from gemproxy.api.visible_models import VisibleModels
 from gemproxy.core.catalogue import ModelCatalogue
 from gemproxy.core.dispatch import Dispatcher
 from gemproxy.core.errors import FailureKind, UpstreamFailed
@@ -76,6 +77,7 @@ class Stage(RequestListener):
             scrub=str,
             share=SharedWork().join,
         )
+        models = VisibleModels(catalogue, ModelNames(), pool.allowed_models)
         api = PublicAPI(
             lifecycle,
             dispatcher,
@@ -83,7 +85,7 @@ class Stage(RequestListener):
                 ChatEndpoint(ModelNames(), SignatureStore(), lambda: "call_1", str),
                 EmbeddingsEndpoint(ModelNames()),
             ],
-            ModelsEndpoint(catalogue, ModelNames(), pool.allowed_models).endpoints(),
+            [ModelListEndpoint(models), ModelEndpoint(models)],
             self.in_thread,
         )
         rows = [*api.rows(), *Probes(lifecycle, lambda: True, OPENAI).rows()]

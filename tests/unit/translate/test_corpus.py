@@ -25,6 +25,7 @@ from gemproxy.translate.openai_chat__gemini.context import AnswerContext
 from gemproxy.translate.openai_chat__gemini.request import TranslatedRequest, to_gemini
 from gemproxy.translate.openai_chat__gemini.stream import ChatStreamTranslator
 from gemproxy.translate.openai_models__gemini import CREATED, to_openai_models
+from gemproxy.translate.shared.listed_names import listed_names
 from gemproxy.translate.shared.signatures import SignatureStore
 
 SHARED = Path(__file__).resolve().parents[4] / "shared"
@@ -160,7 +161,8 @@ def read_embeddings(pair):
 
 def read_models(pair):
     page = GeminiProvider().read_models(pair["upstream"].encode())
-    models = to_openai_models(page.models, pair.get("aliases", {}), ())
+    served = [each for each in page.models if each.is_served]
+    models = to_openai_models(listed_names(served, pair.get("aliases", {}), ()))
     whole = without(json.loads(encode_model_list(models)), object="list")["data"]
     same = {"object": "model", "created": CREATED, "owned_by": "google"}
     return {"ids": [without(each, **same)["id"] for each in whole], "next": page.next_page_token}
