@@ -8,6 +8,7 @@ passed expire, and the timer is set for the nearest of the others.
 
 from __future__ import annotations
 
+from math import nextafter
 from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -60,7 +61,12 @@ class Deadlines:
     def _set(self, due: float) -> None:
         self._unset()
         self._set_for = due
-        self._call = self._reactor.callLater(max(due - self._reactor.seconds(), 0.0), self._look)
+        now = self._reactor.seconds()
+        delay = max(due - now, 0.0)
+        # A sum that is rounded down would end before the deadline.
+        if now + delay < due:
+            delay = nextafter(delay, _NEVER)
+        self._call = self._reactor.callLater(delay, self._look)
 
     def _unset(self) -> None:
         call, self._call, self._set_for = self._call, None, _NEVER

@@ -73,16 +73,14 @@ from gemproxy.service.checkpoint import Checkpoint
 from gemproxy.service.clock_watch import ClockWatch
 from gemproxy.service.config_files import ConfigFiles
 from gemproxy.service.handed_over import HandedOver
-from gemproxy.service.lifetimes import GcTuning, GracefulExit, Lifetime
+from gemproxy.service.lifetimes import GcTuning, GracefulExit, Lifetime, ServiceSequence
 from gemproxy.service.listening import Draining, LameDuck, Listener
 from gemproxy.service.notifying import SystemdNotifier, status_line
 from gemproxy.service.open_files import connections_within_limit
 from gemproxy.service.periodic import PeriodicService
-from gemproxy.service.probing import ActiveHealthCheck, KeyProbe
+from gemproxy.service.probing import ActiveHealthCheck, HealthRound, KeyProbe
 from gemproxy.service.reactor_lag import ReactorLag
 from gemproxy.service.reload import ConfigReload, ReloadStatus
-from gemproxy.service.rounds import HealthRound
-from gemproxy.service.sequence import ServiceSequence
 from gemproxy.service.sharing import SharedWork
 from gemproxy.service.state_collector import StateCollector
 from gemproxy.service.threads import Threads, in_thread
@@ -92,8 +90,7 @@ from gemproxy.state.kinds import Retention
 from gemproxy.state.model import MINUTE, AuditTrail
 from gemproxy.state.sqlite.retention import SETTLE_SECONDS
 from gemproxy.telemetry import logs
-from gemproxy.telemetry.admin_log import OperatorLog
-from gemproxy.telemetry.audit_log import AuditLog
+from gemproxy.telemetry.admin_log import AuditLog, OperatorLog
 from gemproxy.telemetry.history import RequestHistory
 from gemproxy.telemetry.ledger import MetricsLedger
 from gemproxy.telemetry.metrics import Metrics

@@ -6,7 +6,8 @@ import gc
 import signal
 from typing import Any, Final, Protocol
 
-from twisted.application.service import Service
+from twisted.application.service import MultiService, Service
+from twisted.internet.defer import Deferred, maybeDeferred
 
 #: Thresholds of ``gc.set_threshold``.
 _THRESHOLDS: Final = (5000, 3, 20)
@@ -86,3 +87,20 @@ class GracefulExit(Service):
 
     def _forget_signal(self) -> None:
         self._reactor._exitSignal = None
+
+
+class ServiceSequence(MultiService):
+    """Starts its children in order, and stops them in reverse order, one at a time.
+
+    ``MultiService`` stops all children at once. Here the drain has to end before the last
+    checkpoint, and that before the database closes.
+    """
+
+    def stopService(self) -> Deferred[None]:
+        """Fires when the last child has stopped."""
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        self.running = False
+        for child in reversed(list(self)):
+            await maybeDeferred(child.stopService)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemproxy.http.lockout import Lockout
+from gemproxy.http.auth_failures import Lockout
 
 HERE, THERE = "192.0.2.1", "192.0.2.2"
 

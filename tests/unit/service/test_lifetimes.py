@@ -9,8 +9,7 @@ from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred
 from twisted.internet.testing import MemoryReactor
 
-from gemproxy.service.lifetimes import GcTuning, GracefulExit, Lifetime
-from gemproxy.service.sequence import ServiceSequence
+from gemproxy.service.lifetimes import GcTuning, GracefulExit, Lifetime, ServiceSequence
 
 
 class Part(Service):

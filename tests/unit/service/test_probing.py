@@ -16,8 +16,7 @@ from gemproxy.pool.pool import KeyPool, PoolSettings
 from gemproxy.providers.gemini.provider import GeminiProvider
 from gemproxy.secret import Secret
 from gemproxy.service.periodic import PeriodicService
-from gemproxy.service.probing import ActiveHealthCheck, KeyProbe
-from gemproxy.service.rounds import HealthRound
+from gemproxy.service.probing import ActiveHealthCheck, HealthRound, KeyProbe
 
 NOON = 1_790_000_000.0
 MODEL = "gemini-test"

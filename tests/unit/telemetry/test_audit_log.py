@@ -8,7 +8,7 @@ from twisted.logger import capturedLogs, globalLogPublisher
 
 from gemproxy.config.settings import LoggingSettings
 from gemproxy.core.audit import Actor, AuditEvent
-from gemproxy.telemetry.audit_log import AuditLog
+from gemproxy.telemetry.admin_log import AuditLog
 from gemproxy.telemetry.logs import LogSink
 from gemproxy.telemetry.scrubbing import Scrubber
 
