@@ -58,12 +58,13 @@ clients:                     ## real clients and frameworks; CLIENTS="openai lan
 	GEMPROXY_CLIENTS="$(CLIENTS:%=$(abspath $(CLIENT_ENVIRONMENTS))/%/bin/python)" \
 	  $(BIN)/python -m pytest tests/clients $(TESTS)
 
-lint: $(VENV)/dev.stamp      ## style, types, and which package may import which
+lint: $(VENV)/dev.stamp      ## style, types, imports, commits and the changelog's lines
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	.ci/commit-subjects
+	.ci/changelog
 
 bench: $(VENV)/dev.stamp     ## what it costs, beside nginx: six minutes; needs nginx and gcc
 	$(BIN)/python benchmarks/bench.py $(BENCH)
