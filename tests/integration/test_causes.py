@@ -117,11 +117,10 @@ def test_a_daemon_without_descriptors_says_so_and_recovers(start_daemon, simulat
     assert {count for _, count in states(daemon).values()} == {0}
 
 
-@pytest.mark.parametrize("status", [401, 403])
-def test_a_middlebox_that_forbids_everything_leaves_the_keys_alone(start_daemon, status):
+def test_a_middlebox_that_forbids_everything_leaves_the_keys_alone(start_daemon):
     page = (
-        b"HTTP/1.1 %d Forbidden\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n"
-        b"<html><title>Blocked by ACME</title></html>" % status
+        b"HTTP/1.1 403 Forbidden\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n"
+        b"<html><title>Blocked by ACME</title></html>"
     )
     with http_proxy(page) as box:
         # It answers a POST as it answers a CONNECT.
@@ -130,7 +129,7 @@ def test_a_middlebox_that_forbids_everything_leaves_the_keys_alone(start_daemon,
         answers = [post(daemon, said(f"hi {number}")) for number in range(5)]
         assert {answer.status for answer in answers} == {502}
         request_id = answers[0].headers["x-request-id"]
-        cause = f"answered {status} not in Google's form: Blocked by ACME"
+        cause = "answered 403 not in Google's form: Blocked by ACME"
         assert cause in str(daemon.request_line(request_id)["failures"])
         assert cause in explained(daemon, request_id)
         assert states(daemon) == {"alpha": ("active", 0), "beta": ("active", 0)}

@@ -145,7 +145,7 @@ def answer_in_background(*arguments):
     return wait
 
 
-@pytest.mark.parametrize("step", [-HOUR, 700, -3 * DAY, 400 * DAY])
+@pytest.mark.parametrize("step", [-3 * DAY, 400 * DAY])
 def test_what_is_done_every_second_is_done_every_second(stage, simulator, step):
     simulator.behave("alpha", "hang", times=1)
     waiting = answer_in_background(stage.daemon, said("one"))
@@ -165,7 +165,7 @@ def test_what_is_done_every_second_is_done_every_second(stage, simulator, step):
     assert stage.daemon.wait() == 0
 
 
-@pytest.mark.parametrize("step", [700, 3 * DAY, -HOUR])
+@pytest.mark.parametrize("step", [3 * DAY, -HOUR])
 def test_streams_and_attempts_that_are_under_way_go_on(stage, simulator, step):
     simulator.behave("alpha", "slow", parameters={"delay": 1.0, "chunkDelay": 0.5})
     stream = answer_in_background(stage.daemon, said("one two three", PLAIN, stream=True))
@@ -201,7 +201,7 @@ def test_a_cooldown_ends_when_it_would_have_ended(stage, simulator, step):
     assert until[:4] == time.strftime("%Y", time.gmtime(stage.clock.now()))
 
 
-@pytest.mark.parametrize(("running", "down"), [(-3 * DAY, 0), (0, -3 * DAY), (-3 * DAY, 3 * DAY)])
+@pytest.mark.parametrize(("running", "down"), [(0, -3 * DAY), (-3 * DAY, 3 * DAY)])
 def test_a_cooldown_is_no_longer_after_a_restart(stage, simulator, running, down):
     simulator.behave("alpha", "rate-limited-minute", parameters={"retryDelay": 60})
     assert chat(stage.daemon).status == 429

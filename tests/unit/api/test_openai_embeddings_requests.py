@@ -5,7 +5,7 @@ import json
 import msgspec
 import pytest
 from fakes.openai_errors import seen
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gemproxy.api.openai.schema.embeddings import MAX_INPUTS, EmbeddingsRequest, decode_embeddings
@@ -162,6 +162,7 @@ _JSON = st.recursive(
 )
 
 
+@settings(max_examples=30)
 @given(st.dictionaries(st.sampled_from(EmbeddingsRequest.__struct_fields__), _JSON))
 def test_any_value_is_a_request_or_refused(fields):
     try:

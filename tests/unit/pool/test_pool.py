@@ -1009,7 +1009,7 @@ class TestMemory:
         before = kept_in_memory(KeyState)
         gc.disable()
         try:
-            for _ in range(500):
+            for _ in range(250):
                 for name, window in zip("cb", windows, strict=True):
                     broken_off = Outcome(Verdict.BROKEN_OFF)
                     fail_key(pool, pool.statuses(NOON)[1].name, broken_off)

@@ -197,7 +197,7 @@ def test_a_snapshot_of_a_newer_program_is_refused(tmp_path):
         Start(tmp_path)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_no_mutation_of_a_snapshot_stops_a_start(data):
     document = bytearray(DOCUMENT)
@@ -367,7 +367,7 @@ def test_a_table_that_somebody_drops_meanwhile_is_noticed_and_the_rest_moved_asi
     start.store.close()
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_no_mutation_of_a_database_stops_a_start(database, data):
     whole = bytearray(database)
@@ -392,7 +392,7 @@ def test_no_mutation_of_a_database_stops_a_start(database, data):
         start.store.close()
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_no_damage_of_the_log_stops_a_start(database, data):
     with TemporaryDirectory() as name:
