@@ -1,11 +1,11 @@
-// What happened, told once: on the screen for a while, and to screen readers.
+// Messages: shown on the screen for some seconds, and announced to screen readers.
 
 import { byId, setText } from "./elements.js";
 
 const SHOWN_MS = 6000;
 let timer = null;
 
-/** Tell what came of something that the reader did. */
+/** Show the result of an action of the user. */
 export function toast(message) {
   const node = byId("toast");
   clearTimeout(timer);
@@ -14,7 +14,7 @@ export function toast(message) {
   timer = setTimeout(() => node.classList.remove("shown"), SHOWN_MS);
 }
 
-/** Tell screen readers what changed by itself. */
+/** Announce a change that the user did not make; only screen readers get it. */
 export function announce(message) {
   setText(byId("announcer"), message);
 }

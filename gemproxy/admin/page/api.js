@@ -2,7 +2,7 @@
 
 const PATIENCE_MS = 15_000;
 
-/** An answer that refuses; `message` is the daemon's own. */
+/** The daemon refused a request; `message` is its message. */
 export class Refused extends Error {
   constructor(status, message, retryAfter) {
     super(message);
@@ -11,30 +11,30 @@ export class Refused extends Error {
   }
 }
 
-/** No answer came. */
+/** There was no answer. */
 export class Unreachable extends Error {}
 
-/** Asks with `token`; without one where it is empty. */
+/** A client of the API. An empty `token` is not sent. */
 export class Api {
   #authorization;
 
   constructor(token) {
-    // A header holds bytes; these are the ones that the daemon compares.
+    // A header holds bytes: encode the token as the daemon compares it, in UTF-8.
     const bytes = String.fromCharCode(...new TextEncoder().encode(token));
     this.#authorization = token ? { Authorization: `Bearer ${bytes}` } : {};
   }
 
-  /** The answer to GET; `path` as it follows `/admin/`. */
+  /** The answer to GET; `path` is relative to `/admin/`. */
   get(path) {
     return this.#ask("GET", path);
   }
 
-  /** The answer to a change, which may say what it wants. */
+  /** The answer to a POST, with or without a body. */
   post(path, body) {
     return this.#ask("POST", path, body);
   }
 
-  /** The answer to a change that says what it wants. */
+  /** The answer to a PUT with a body. */
   put(path, body) {
     return this.#ask("PUT", path, body);
   }
@@ -63,7 +63,7 @@ export class Api {
   }
 }
 
-/** The path of a key or a request, whose name may hold anything. */
+/** A path with the name of a key or the id of a request, which may contain any character. */
 export function named(...segments) {
   return segments.map(encodeURIComponent).join("/");
 }
@@ -73,7 +73,7 @@ function read(response, text) {
   try {
     answer = JSON.parse(text);
   } catch {
-    // Not the daemon's words, but those of something that stands before it.
+    // The body is not the daemon's: a proxy in front of it answered.
   }
   if (response.ok && answer !== null) {
     return answer;

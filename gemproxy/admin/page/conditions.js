@@ -1,10 +1,10 @@
-// What is the matter with a key, why, and when it is back: one reading of the API's fields.
+// The condition of a key, its cause and its end, from the fields of the API.
 
 import { element, foreign } from "./elements.js";
 import { counted } from "./figures.js";
 import { countdown } from "./times.js";
 
-/** Worst first. `tone` is a colour, `shape` says the same to those who do not see it. */
+/** Worst first. `tone` is a colour; `shape` shows the same without colour. */
 export const CONDITIONS = {
   attention: { rank: 0, word: "Needs a person", tone: "bad", shape: "triangle" },
   open: { rank: 1, word: "Taken out", tone: "bad", shape: "triangle" },
@@ -47,7 +47,7 @@ export function conditionOf(key) {
   return key.denied_models?.length ? "denied" : "serving";
 }
 
-/** The states that keys can be filtered by, as the admin API calls and judges them. */
+/** The states by which keys can be filtered, as the admin API defines them. */
 const STATES = {
   attention: (key) => key.enabled && key.needs_attention !== null,
   open: (key) => key.status === "circuit_open",
@@ -57,12 +57,12 @@ const STATES = {
   trouble: (key) => CONDITIONS[conditionOf(key)].rank < CONDITIONS.disabled.rank,
 };
 
-/** Whether the key is in this state; every key is in the one without a name. */
+/** Whether the key is in this state; the empty name matches every key. */
 export function isIn(key, state) {
   return state === "" || STATES[state](key);
 }
 
-/** Why, and until when, as nodes for a sentence. */
+/** The cause and the end of the condition, as nodes of a sentence. */
 export function explanationOf(key) {
   return EXPLANATIONS[conditionOf(key)](key);
 }
@@ -102,7 +102,7 @@ function concerned(model) {
   return model === "*" ? ["Every model"] : [foreign(model, "bdi", { class: "inline" })];
 }
 
-/** The sign of a condition: shape and word. */
+/** The label of a condition: its shape and its word. */
 export function sign(condition, shapeOf) {
   const { word, tone, shape } = CONDITIONS[condition];
   return element("span", { class: `sign ${tone}` }, shapeOf(shape), word);

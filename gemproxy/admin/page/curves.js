@@ -1,4 +1,4 @@
-// The last hour, drawn: one card for each curve, and all figures as a table.
+// Charts of the last hour: a card for each curve, and a table with all values.
 
 import { byId, drawing, element, setText, show } from "./elements.js";
 import { count, milliseconds, percent, rate, short } from "./figures.js";
@@ -8,7 +8,7 @@ const WIDTH = 300;
 const HEIGHT = 80;
 const MINUTE = 60;
 
-/** What is drawn: `lines` give a minute's value, or `null` where there is none. */
+/** The charts. Each of `lines` returns a minute's value, or `null` if there is none. */
 const CURVES = [
   {
     title: "Requests per second",
@@ -47,7 +47,7 @@ const CURVES = [
   },
 ];
 
-/** Four cards that follow the series. */
+/** The four cards, updated with each new series. */
 export class Curves {
   #cards = CURVES.map((curve) => new Card(curve));
   #minutes = [];
@@ -57,7 +57,7 @@ export class Curves {
     byId("figures").addEventListener("toggle", () => this.#showFigures());
   }
 
-  /** Show minutes, oldest first; the last one is not over. */
+  /** Show minutes, oldest first; the last one is incomplete. */
   update(minutes) {
     this.#minutes = minutes;
     const whole = completed(minutes);
@@ -189,8 +189,8 @@ class Card {
 }
 
 /**
- * The minutes with the last one made whole: what it lacks is taken from the end of the one before,
- * so that no curve falls to nothing at the turn of each minute.
+ * The minutes, with the last one completed: the missing part is taken from the minute before it, so
+ * that no curve drops to zero at the start of each minute.
  */
 function completed(minutes) {
   if (minutes.length < 2) {
@@ -213,7 +213,7 @@ function meanFirstChunk(before, last, share) {
   return chunks === 0 ? null : waited / chunks;
 }
 
-/** 1, 2, 2.5 or 5 times a power of ten, and not below `number`. */
+/** The smallest 1, 2, 2.5 or 5 times a power of ten that is not below `number`. */
 function roundUp(number) {
   const power = 10 ** Math.floor(Math.log10(number));
   return [1, 2, 2.5, 5, 10].map((step) => step * power).find((step) => step >= number * 0.999);
@@ -227,14 +227,14 @@ function yOf(value, top) {
   return Math.round((HEIGHT - (Math.min(value, top) / top) * (HEIGHT - 3) - 1) * 10) / 10;
 }
 
-/** A line through the values, with gaps. */
+/** The path of a line through the values, with gaps. */
 function line(values, top) {
   return runs(values)
     .map((run) => `M${run.map(([at, value]) => point(at, value, values, top)).join("L")}`)
     .join("");
 }
 
-/** The latest value, and those between two gaps, which no line shows. */
+/** Dots for the latest value and for values between two gaps, which no line shows. */
 function dots(values, top) {
   return runs(values)
     .filter((run) => run.length === 1 || run[run.length - 1][0] === values.length - 1)
@@ -257,7 +257,7 @@ function area(values, top) {
     .join("");
 }
 
-/** The values that follow one another without a gap, each with its index. */
+/** The runs of values without a gap, each value with its index. */
 function runs(values) {
   const found = [];
   let run = null;

@@ -1,15 +1,15 @@
-// Dialogs: one for questions before a change, one for reading. The browser itself gives the focus
-// back to where it was.
+// Dialogs: one that asks before a change, one that shows text. The browser restores the focus when
+// they close.
 
 import { element, setText } from "./elements.js";
 
 let serial = 0;
 
 /**
- * Ask before something is done. `act` does it, and is told which button it was; while it works the
- * dialog waits, and what it raises is shown in the dialog. `body` are nodes; `other` is a button
- * beside the usual one, after it since Enter presses the first. Resolves with what `act` gave, or
- * `undefined` where the answer was no.
+ * Ask for confirmation. `act` gets the value of the pressed button and makes the change; the dialog
+ * stays open meanwhile, and shows the error if `act` fails. `body` are nodes; `other` is a further
+ * button after the usual one, since Enter presses the first. Resolves with the result of `act`, or
+ * `undefined` if the user declined.
  */
 export function ask({ title, body, confirm, danger = false, other = null, act }) {
   return new Promise((resolve) => {
@@ -36,14 +36,14 @@ export function ask({ title, body, confirm, danger = false, other = null, act })
   });
 }
 
-/** Show something to read; resolves when it is closed. `content` are nodes. */
+/** Show `content`, which are nodes; resolves when the dialog is closed. */
 export function read(title, ...content) {
   return new Promise((resolve) => {
     const close = element("button", { type: "button", click: () => dialog.close() }, "Close");
     const dialog = frame(title, ...content, element("div", { class: "choices" }, close));
     dialog.classList.add("wide");
     open(dialog, resolve);
-    // The beginning, which is where one reads from; the button may be far below.
+    // Scroll to the beginning: the focused button may be far below.
     dialog.querySelector("h2").focus();
   });
 }

@@ -1,23 +1,23 @@
-// Elements, made one by one: text is never read as markup, whoever wrote it.
+// Creates elements without parsing markup, so that foreign text cannot become markup.
 
 const SVG = "http://www.w3.org/2000/svg";
 
 /**
- * An element with attributes and children. A function as attribute listens to the event of that
- * name, `true` stands for an empty attribute, `null` and `false` for none.
+ * An element with attributes and children. A function is a listener for the event of the
+ * attribute's name, `true` sets an empty attribute, `null` and `false` set none.
  */
 export function element(name, attributes = {}, ...children) {
   return filled(document.createElement(name), attributes, children);
 }
 
-/** The same in a drawing. */
+/** The same for SVG. */
 export function drawing(name, attributes = {}, ...children) {
   return filled(document.createElementNS(SVG, name), attributes, children);
 }
 
 /**
- * A name or a message of somebody else's: marks for right-to-left text within it do not reach what
- * stands around it, and what the layout clips can be read in the title.
+ * Foreign text: its direction marks have no effect on the surrounding text, and its title shows
+ * what the layout clips.
  */
 export function foreign(text, name = "bdi", attributes = {}) {
   return element(name, { dir: "auto", title: text.length > 16 ? text : null, ...attributes }, text);
@@ -28,7 +28,7 @@ export function byId(id) {
   return document.getElementById(id);
 }
 
-/** Change a text, and leave alone one that is right: screen readers tell what has changed. */
+/** Set a text only if it differs: screen readers announce each change. */
 export function setText(node, text) {
   if (node.textContent !== text) {
     node.textContent = text;
@@ -37,7 +37,7 @@ export function setText(node, text) {
 
 const shown = new WeakMap();
 
-/** Fill a node with what `make` gives, unless it shows the same `value` already. */
+/** Fill a node with the result of `make`, unless it shows the same `value` already. */
 export function show(node, value, make) {
   const mark = JSON.stringify(value);
   if (shown.get(node) !== mark) {

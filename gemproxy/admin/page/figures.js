@@ -1,4 +1,4 @@
-// Numbers as people read them.
+// Formats numbers.
 
 const whole = new Intl.NumberFormat("en");
 const compact = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
@@ -15,12 +15,12 @@ export function short(number) {
   return Math.abs(number) < 10_000 ? whole.format(Math.round(number)) : compact.format(number);
 }
 
-/** 0.42, 3.1, 128: two digits that count. */
+/** 0.42, 3.1, 128: two significant digits below ten, whole numbers above. */
 export function rate(number) {
   return number >= 10 ? whole.format(Math.round(number)) : precise.format(number);
 }
 
-/** 97 %, and never 100 % of what is not all. */
+/** 97 %; 100 % only if nothing is missing. */
 export function percent(share) {
   const hundredths = share * 100;
   if (hundredths > 99 && hundredths < 100) {
@@ -30,7 +30,7 @@ export function percent(share) {
   return `${few ? precise.format(hundredths) : Math.round(hundredths)} %`;
 }
 
-/** 870 ms, 4.2 s, 3 min; a dash for nothing. */
+/** 870 ms, 4.2 s, 3 min; a dash for no value. */
 export function milliseconds(number) {
   if (number === null || number === undefined) {
     return NONE;

@@ -1,4 +1,4 @@
-// What an operator does to a key; each is asked back first.
+// Changes of keys; each asks for confirmation first.
 
 import { toast } from "./announcements.js";
 import { named } from "./api.js";
@@ -9,10 +9,10 @@ import { count, counted, milliseconds, percent, rate } from "./figures.js";
 import { shape } from "./shapes.js";
 import { countdown, fullTime, moment } from "./times.js";
 
-/** Requests that are out at the same time. */
+/** The number of concurrent requests. */
 const AT_ONCE = 4;
 
-/** `api` gives the API that is asked; `done` is called after each change. */
+/** `api` returns the client of the API; `done` is called after each change. */
 export class KeyChanges {
   #api;
   #done;
@@ -48,7 +48,7 @@ export class KeyChanges {
     });
   }
 
-  /** `keys` are those that the reader sees; `state` names them all, where it does. */
+  /** Change `keys`, which are those shown; `state` is their filter, if it selects exactly these. */
   async resetMany(keys, state) {
     const body = [
       element(
@@ -74,7 +74,7 @@ export class KeyChanges {
     return this.#api().post("keys/reset", { all: true, state });
   }
 
-  /** A few at a time. */
+  /** Send a few requests at a time. */
   async #resetEach(keys) {
     const waiting = [...keys];
     const one = async () => {
@@ -115,7 +115,7 @@ export class KeyChanges {
     );
   }
 
-  /** Everything that is known of a key, whole. */
+  /** Show all fields of a key, unabridged. */
   details(key) {
     const facts = {
       State: [element("div", {}, sign(conditionOf(key), shape)), ...explanationOf(key)],

@@ -1,4 +1,4 @@
-// One key's row, changed in place so that focus, selection and pointer stay where they are.
+// The row of a key. It is updated in place, so that focus and selection stay.
 
 import { conditionOf, CONDITIONS, explanationOf, sign } from "./conditions.js";
 import { element, foreign, setText, show } from "./elements.js";
@@ -10,7 +10,7 @@ import { ago } from "./times.js";
 const LABELS = ["Key", "State", "Health", "Weight", "Requests", "Latency", "Last error", "Change"];
 const NUMBERS = new Set(["Weight", "Requests"]);
 
-/** `change` does what the row's buttons offer, and is told for which key. */
+/** `change` has a method for each button of the row, which gets the key. */
 export class KeyRow {
   #key;
   #change;
@@ -37,7 +37,7 @@ export class KeyRow {
     this.#addButtons();
   }
 
-  /** Show how the key stands. */
+  /** Show the state of the key. */
   update(key) {
     this.#key = key;
     const condition = conditionOf(key);
@@ -89,7 +89,7 @@ export class KeyRow {
   }
 }
 
-/** What the words about a key's state are made of. */
+/** The fields from which the text about a key's state is made. */
 function troubles(key) {
   const { next_retry: retry, needs_attention: attention, consecutive_failures: failures } = key;
   return [retry, attention, failures, key.cooldowns, key.denied_models];
@@ -121,7 +121,7 @@ function health(key) {
   ];
 }
 
-/** A key in poor health gets less than its weight. */
+/** The effective weight, if poor health has reduced it. */
 function acting({ weight, effective_weight: effective }) {
   return Math.abs(effective - weight) < 0.01 ? [] : [`acts as ${rate(effective)}`];
 }

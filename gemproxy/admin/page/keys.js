@@ -1,4 +1,4 @@
-// The table of keys: those in trouble first, ten at a time, however many there are.
+// The table of keys: failing keys first, ten rows at a time.
 
 import { announce } from "./announcements.js";
 import { conditionOf, CONDITIONS, isIn } from "./conditions.js";
@@ -9,7 +9,7 @@ import { KeyRow } from "./keyrow.js";
 const PAGE = 10;
 const MOST_ANNOUNCED = 3;
 
-/** `change` is as for `KeyRow`. */
+/** `change` is that of `KeyRow`. */
 export class KeyTable {
   #change;
   #keys = [];
@@ -29,7 +29,7 @@ export class KeyTable {
     this.#body.addEventListener("pointerleave", () => this.#render());
   }
 
-  /** Show the keys as they stand. */
+  /** Show the present state of the keys. */
   update(keys) {
     this.#keys = keys;
     this.#tellChanges();
@@ -52,7 +52,7 @@ export class KeyTable {
     this.#offerReset(wanted.length);
   }
 
-  /** Only where the reader has chosen some of the keys: nobody resets all by a slip. */
+  /** Only while a filter is set, so that nobody resets all keys by mistake. */
   #offerReset(number) {
     const button = byId("reset-shown");
     button.hidden = number === 0 || (byId("key-state").value === "" && words() === "");
@@ -64,7 +64,7 @@ export class KeyTable {
     return this.#change.resetMany(this.#wanted(), words() === "" ? state : "");
   }
 
-  /** The keys that the reader wants to see, worst first, else in the file's order. */
+  /** The keys that match the filter, worst first, then in the file's order. */
   #wanted() {
     const wanted = words();
     const state = byId("key-state").value;
@@ -75,7 +75,7 @@ export class KeyTable {
       .map(([, key]) => key);
   }
 
-  /** No row jumps away from under a pointer or a focus that is among them. */
+  /** Keep the order of the rows while the pointer or the focus is in the table. */
   #inTheirPlaces(keys) {
     const ids = new Set(keys.map((key) => key.id));
     const held = this.#body.matches(":hover") || this.#body.contains(document.activeElement);
@@ -146,12 +146,12 @@ export class KeyTable {
   }
 }
 
-/** What is searched for. */
+/** The words of a search. */
 function words() {
   return byId("search").value.trim().toLowerCase();
 }
 
-/** What a search looks through. */
+/** The text of a key that is searched. */
 function told(key) {
   const words = [key.name, key.project, key.id, key.masked, CONDITIONS[conditionOf(key)].word];
   return [...words, key.last_error?.message ?? ""].join("\n").toLowerCase();

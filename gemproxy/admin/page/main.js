@@ -1,4 +1,4 @@
-// The page: signing in and out, and what is asked of the daemon every two seconds.
+// The page: sign-in, sign-out, and the requests that are sent every two seconds.
 
 import { Api, Refused } from "./api.js";
 import { toast } from "./announcements.js";
@@ -26,7 +26,7 @@ const requestTable = new RequestTable((id) =>
 );
 const curves = new Curves();
 
-/** One look at everything; the parts are asked for side by side. */
+/** Fetch all parts concurrently and show them. */
 async function askAll() {
   const asked = api;
   const answers = await Promise.all([
@@ -59,7 +59,7 @@ function tellTrouble(error) {
   const gone = byId("gone");
   goneSince ??= Date.now();
   const told = error instanceof Refused ? `The daemon answers: ${error.message}` : error.message;
-  // The same words each time, or a screen reader would repeat them.
+  // The same text each time: a screen reader would announce a changed one.
   setText(gone, `${told} It has been so since ${timeOfDay(goneSince)}. The page goes on asking.`);
   gone.hidden = false;
   byId("dashboard").classList.add("stale");
@@ -114,7 +114,7 @@ function enter(token) {
 function signOut(reason = "") {
   polling.stop();
   forgetToken();
-  // Nothing of what was shown stays in the page.
+  // Remove everything that was shown.
   if (!byId("dashboard").hidden && reason === "") {
     location.reload();
     return;

@@ -1,12 +1,12 @@
-// Asking again and again: while somebody looks, and not faster than the daemon likes.
+// Polling: only while the page is visible, and more slowly if the daemon is slow.
 
 const INTERVAL_MS = 2000;
 const LONGEST_MS = 30_000;
-// A pool of ten thousand keys takes a while to tell of; that is not to keep the daemon busy.
+// A list of ten thousand keys takes long to encode; polling must not keep the daemon busy.
 const REST_FOR_WORK = 10;
 
 /**
- * Calls `ask` in turns, with longer pauses after each failure in a row. What it raises goes to
+ * Calls `ask` repeatedly, with longer pauses after each consecutive failure. Its errors go to
  * `failed`, which may stop the polling.
  */
 export class Polling {
@@ -36,7 +36,7 @@ export class Polling {
     clearTimeout(this.#timer);
   }
 
-  /** Do not wait for the next turn. */
+  /** Poll now. */
   now() {
     clearTimeout(this.#timer);
     if (this.#asking) {

@@ -1,4 +1,4 @@
-// Reading both files anew, and each mistake in them by its line.
+// Reloads the configuration, and lists its mistakes by line.
 
 import { toast } from "./announcements.js";
 import { Refused } from "./api.js";

@@ -1,4 +1,4 @@
-// The latest requests, and the story of one of them.
+// The latest requests, and the explanation of one.
 
 import { named } from "./api.js";
 import { read } from "./dialogs.js";
@@ -9,7 +9,7 @@ import { fullTime, moment } from "./times.js";
 
 const FEW = 10;
 const MANY = 100;
-/** Enough to find failures among, and not much to ask for every two seconds. */
+/** Enough to find failures in, and small enough to fetch every two seconds. */
 export const ASKED = 100;
 
 const VERDICTS = {
@@ -83,7 +83,7 @@ export class RequestTable {
     );
   }
 
-  /** Rows are never changed, only added at the top and dropped at the end. */
+  /** Rows never change: new ones are added at the top, old ones removed at the end. */
   #place(records) {
     const present = new Map([...this.#body.rows].map((row) => [row.dataset.request, row]));
     const rows = records.map(
@@ -103,7 +103,7 @@ export class RequestTable {
   }
 }
 
-/** Show one request with its decisions. Raises what the API does. */
+/** Show one request with its attempts. Throws the API's errors. */
 export async function explain(api, id) {
   const { request, attempts } = await api.get(named("requests", id));
   const steps = attempts.map((attempt) => step(attempt, request));
@@ -149,7 +149,7 @@ function row(record, explained) {
   );
 }
 
-/** The click is heard by the row. */
+/** The row handles the click. */
 function explainer(id) {
   const label = `Explain ${id}`;
   const attributes = { type: "button", class: "link clip id", title: label, "aria-label": label };
@@ -197,7 +197,7 @@ function step(attempt, request) {
   return element("li", {}, element("p", {}, ...said), passedOver(attempt.passed_over));
 }
 
-/** What Google said, or why it said nothing. */
+/** Google's message, or why there was no answer. */
 function words({ message, status }) {
   if (!message) {
     return [];

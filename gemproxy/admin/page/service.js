@@ -1,4 +1,4 @@
-// The first thing that is seen: one sentence about the whole, and its reasons.
+// The headline: one sentence about the service, and its reasons.
 
 import { byId, element, foreign, setText, show } from "./elements.js";
 import { counted } from "./figures.js";
@@ -12,10 +12,10 @@ const LOOKS = {
   gone: { tone: "off", shape: "bar" },
 };
 const BACKENDS = { sqlite: "SQLite", json: "the JSON fallback", none: "nowhere" };
-// The headline says so already.
+// The headline contains this already.
 const SAID = ["No key can serve.", "Requests that failed in the last"];
 
-/** Show what the API says of the service. */
+/** Show the health that the API reports. */
 export function showService(health) {
   look(health.draining ? "degraded" : health.status);
   setText(byId("headline"), headline(health));
@@ -29,7 +29,7 @@ export function showService(health) {
   document.title = health.status === "healthy" ? "gemproxy" : `gemproxy: ${health.status}`;
 }
 
-/** Show that nothing is known at present. */
+/** Show that the present state is unknown. */
 export function showUnknown() {
   look("gone");
   setText(byId("headline"), "The daemon does not answer.");

@@ -1,13 +1,13 @@
-// The admin token, for as long as this tab is open.
+// The admin token, stored while this tab is open.
 
 const NAME = "gemproxy.token";
 
-/** The token that was given in this tab; empty where there is none. */
+/** The token that was entered in this tab; empty if there is none. */
 export function storedToken() {
   return sessionStorage.getItem(NAME) ?? "";
 }
 
-/** Keep it over a reload of the page. */
+/** Store the token, so that it survives a reload of the page. */
 export function storeToken(token) {
   sessionStorage.setItem(NAME, token);
 }

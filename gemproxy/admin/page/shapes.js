@@ -1,4 +1,4 @@
-// A shape for each state, so that nobody has to tell them apart by colour.
+// A shape for each state, so that colour is not the only difference.
 
 import { drawing } from "./elements.js";
 
@@ -12,7 +12,7 @@ const OUTLINES = {
   ring: "M8 1.5a6.5 6.5 0 1 0 0 13 6.5 6.5 0 0 0 0-13zm0 3a3.5 3.5 0 1 1 0 7 3.5 3.5 0 0 1 0-7z",
 };
 
-/** The drawing of a shape, in the colour of the text around it. */
+/** The SVG of a shape, in the colour of the surrounding text. */
 export function shape(name, size = 14) {
   return drawing(
     "svg",

@@ -1,4 +1,4 @@
-// The latest answers of one key, one after the other.
+// A chart of the latest latencies of one key.
 
 import { drawing } from "./elements.js";
 
@@ -6,7 +6,7 @@ const WIDTH = 84;
 const HEIGHT = 24;
 const INSET = 2.5;
 
-/** A small curve of `values`, oldest first; a point where there is only one. */
+/** A small curve of `values`, oldest first; a dot if there is only one. */
 export function sparkline(values, words) {
   const points = placed(values);
   const last = points[points.length - 1];
@@ -26,7 +26,7 @@ export function sparkline(values, words) {
 }
 
 function placed(values) {
-  // From zero, so that a steady key looks steady.
+  // The scale begins at zero, so that small differences look small.
   const highest = Math.max(...values, 1);
   const step = (WIDTH - 2 * INSET) / Math.max(1, values.length - 1);
   const indent = values.length === 1 ? WIDTH - INSET : INSET;

@@ -1,4 +1,4 @@
-// Times: the daemon's clock, countdowns that tick between two answers, and local time in titles.
+// Times: the daemon's clock, countdowns that are updated between two answers, local time in titles.
 
 import { element, setText } from "./elements.js";
 
@@ -8,7 +8,7 @@ const full = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: 
 
 let ahead = 0;
 
-/** The daemon's time just now, so that a browser whose clock is wrong counts down rightly. */
+/** Set the daemon's present time, so that countdowns are right if the browser's clock is wrong. */
 export function setDaemonTime(timestamp) {
   ahead = Date.parse(timestamp) - Date.now();
 }
@@ -33,12 +33,12 @@ export function fullTime(time) {
   return full.format(new Date(time));
 }
 
-/** How long until `time`, ticking. */
+/** A countdown to `time`. */
 export function countdown(time) {
   return ticking(time, "until", untilWords);
 }
 
-/** How long ago `time` was, ticking. */
+/** The time since `time`. */
 export function ago(time) {
   return ticking(time, "since", sinceWords);
 }
@@ -63,7 +63,7 @@ export function duration(milliseconds) {
   return `${Math.floor(seconds / 86_400)} days`;
 }
 
-/** Let every countdown on the page tick. */
+/** Update every countdown of the page. */
 export function startTicking() {
   setInterval(tick, 1000);
 }
