@@ -4,7 +4,7 @@ import json
 import threading
 
 import pytest
-from fakes.running import ADMIN_TOKEN, keys_of, secret_of
+from fakes.running import ADMIN_TOKEN, secret_of
 from fakes.wire import CHAT, Wire, ask, chat, request, said
 
 TOKEN = "a-client-token-for-the-tests"
@@ -87,26 +87,10 @@ def test_nesting_that_the_decoder_bears_is_served_or_refused_but_no_defect(daemo
     assert post(daemon, body.encode()).status in {200, 400}
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"content_type": "text/plain"},
-        {"content_type": "multipart/form-data; boundary=x"},
-        {"content_encoding": "gzip"},
-    ],
-)
-def test_anything_but_plain_json_is_named(daemon, headers):
-    answer = post(daemon, said("hi"), **headers)
-    assert answer.status == 400
-    assert answer.error["type"] == "invalid_request_error"
-    assert next(iter(headers.values())).partition(";")[0] in answer.error["message"]
-
-
-@pytest.mark.parametrize(
-    "kind", ["application/json", "application/json; charset=utf-8", "APPLICATION/JSON", "a/b+json"]
-)
-def test_every_way_to_say_json_is_taken(daemon, kind):
-    assert post(daemon, said("hi"), content_type=kind).status == 200
+def test_a_coding_of_the_body_is_named(daemon):
+    answer = post(daemon, said("hi"), content_encoding="gzip")
+    assert (answer.status, answer.error["type"]) == (400, "invalid_request_error")
+    assert "gzip" in answer.error["message"]
 
 
 # -- a field is wrong ------------------------------------------------------------------------------
@@ -454,20 +438,3 @@ def test_an_open_daemon_takes_any_token_and_tells_the_admin_the_key(daemon):
 
 
 # -- too many --------------------------------------------------------------------------------------
-
-
-def test_one_request_too_many_is_told_to_come_back(start_daemon, simulator):
-    daemon = start_daemon(keys_of("alpha"), proxy={"maxConcurrentRequests": 1})
-    simulator.behave("alpha", "hang")
-    with Wire(daemon) as first, Wire(daemon) as second:
-        first.send(request("POST", CHAT, said("hi")))
-        simulator.wait_for_request(lambda _: True)
-        answer = second.ask("POST", CHAT, said("hi"))
-        assert answer.status == 429
-        assert answer.error["code"] == "rate_limit_exceeded"
-        assert answer.headers["retry-after"] == "1"
-        assert second.ask("GET", "/livez").status == 200
-        first.socket.close()
-        simulator.reset()
-        daemon.wait_for_line('"status":499')
-        assert second.ask("POST", CHAT, said("hi")).status == 200

@@ -57,18 +57,6 @@ def test_a_request_that_failed_over_is_explained(daemon, simulator):
     assert "The client got status 200 (success) after 2 attempts" in done.stdout
 
 
-def test_a_key_is_disabled_and_enabled(daemon):
-    assert run(daemon, "keys", "disable", "alpha").returncode == 0
-    rows = json.loads(run(daemon, "keys", "--json").stdout)["keys"]
-    assert [(row["name"], row["enabled"]) for row in rows] == [("alpha", False), ("beta", True)]
-    shown = run(daemon, "keys").stdout
-    assert "2 keys: 1 disabled, 1 active" in shown
-    assert run(daemon, "keys", "enable", "alpha").returncode == 0
-    missing = run(daemon, "keys", "disable", "alhpa")
-    assert missing.returncode == 1
-    assert missing.stderr == "gemproxy: no key has the id or name 'alhpa'; did you mean alpha?\n"
-
-
 def test_a_reload_takes_over_what_was_planned(daemon):
     elsewhere = daemon.folder / "next.yaml"
     elsewhere.write_text(yaml.safe_dump({"keys": keys_of("alpha", "gamma", weight=3)}))
@@ -85,38 +73,8 @@ def test_a_reload_takes_over_what_was_planned(daemon):
     assert "Its keys are those of the file." in run(daemon, "plan").stdout
 
 
-def test_a_plan_of_other_files_tells_what_they_would_change(daemon):
-    other = daemon.folder / "other.yaml"
-    other.write_text(yaml.safe_dump({"keys": keys_of("beta", "gamma")}))
-    done = run(daemon, "plan", "--keys", other)
-    assert done.returncode == 0
-    assert "  + gamma\n  - alpha\n" in done.stdout
-
-
-def test_a_reload_of_bad_files_names_every_mistake(daemon):
-    path = daemon.folder / "keys.yaml"
-    path.write_text(yaml.safe_dump({"keys": keys_of("alpha", "beta", weight="two")}))
-    done = run(daemon, "reload")
-    assert (done.returncode, done.stdout) == (78, "")
-    faults = done.stderr.splitlines()
-    assert len(faults) == 2
-    assert all(fault.startswith(f"{path}:") for fault in faults)
-    assert "keys[1].weight: expected a whole number" in faults[1]
-
-
 def test_over_a_unix_socket_the_files_alone_lead_to_the_daemon(start_daemon, tmp_path):
     daemon = start_daemon(proxy={"endpoint": f"unix:{tmp_path / 'gemproxy.sock'}"})
     done = run(daemon, "keys", url=False)
     assert done.returncode == 0, done.stderr
     assert "2 keys: 2 active" in done.stdout
-
-
-def test_a_wrong_token_is_said_so(daemon):
-    path = daemon.folder / "other-token.yaml"
-    path.write_text("proxy: {adminToken: another-token-of-somebody}\n")
-    done = run(daemon, "keys", "--config", path)
-    assert done.returncode == 1
-    assert done.stderr == (
-        f"gemproxy: the daemon at {daemon.url} refuses the admin token of {path}; "
-        "was it started with this file?\n"
-    )

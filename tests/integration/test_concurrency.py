@@ -2,8 +2,6 @@
 
 import asyncio
 import http.client
-import json
-import socket
 import time
 
 import openai
@@ -108,19 +106,3 @@ def test_256_clients_at_once_each_get_their_own_answer(shared_daemon, simulator)
     texts = asyncio.run(everybody())
     assert time.monotonic() - started < 20
     assert texts == [f"I am number {number}." for number in range(CLIENTS)]
-
-
-def test_connection_is_used_again_and_pipelined_requests_are_answered_in_order(shared_daemon):
-    bodies = [json.dumps(said(f"[simulate:echo] number {n}", MODEL)).encode() for n in range(3)]
-    requests = b"".join(
-        b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
-        b"Content-Type: application/json\r\n%bContent-Length: %d\r\n\r\n%b"
-        % (b"Connection: close\r\n" * (n == 2), len(body), body)
-        for n, body in enumerate(bodies)
-    )
-    with socket.create_connection((shared_daemon.host, shared_daemon.port), timeout=20) as client:
-        client.sendall(requests)
-        answered = b"".join(iter(lambda: client.recv(65536), b""))
-    assert answered.count(b"HTTP/1.1 200 OK\r\n") == 3
-    places = [answered.index(b'"content":"number %d"' % n) for n in range(3)]
-    assert places == sorted(places)

@@ -1,6 +1,5 @@
 """Disks that fail under a daemon that serves: no client notices, an operator does."""
 
-import json
 import os
 import random
 import re
@@ -345,24 +344,14 @@ def test_garbage_before_the_start_is_moved_aside(place):
     assert_private(place.snapshot.parent.parent / "state")
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda whole: whole.replace(b"alpha", b"al\xffha"),
-        lambda whole: b"[" * 200_000,
-        lambda whole: re.sub(rb'"taken_at":[0-9.]+', b'"taken_at":1e308', whole),
-        lambda whole: re.sub(rb'"requests_total":[0-9]+', b'"requests_total":' + b"9" * 400, whole),
-    ],
-)
-def test_a_damaged_snapshot_before_the_start_is_moved_aside(place, damage):
+def test_a_damaged_snapshot_before_the_start_is_moved_aside(place):
     daemon = place.start()
     assert chat(daemon).status == 200
     place.stop()
     store = SQLiteStateStore(place.database)
     JSONStateStore(place.snapshot).save(store.load())
     store.close()
-    content = damage(place.snapshot.read_bytes())
-    assert content != place.snapshot.read_bytes()
+    content = place.snapshot.read_bytes().replace(b"alpha", b"al\xffha")
     place.snapshot.write_bytes(content)
     daemon = place.start()
     (aside,) = place.damaged("other/gemproxy.json.damaged-*Z")
@@ -374,22 +363,6 @@ def test_a_damaged_snapshot_before_the_start_is_moved_aside(place, damage):
     assert aside.name in health["persistence"]["last_error"]
     # The database still knew it.
     assert sum(key["requests_total"] for key in daemon.admin("GET", "keys").json["keys"]) == 1
-
-
-def test_a_database_whose_texts_are_no_unicode_is_moved_aside(place):
-    daemon = place.start()
-    assert chat(daemon).status == 200
-    place.stop()
-    with closing(sqlite3.connect(place.database)) as connection:
-        connection.execute("UPDATE keys SET name = CAST(x'ff41' AS TEXT)")
-        connection.commit()
-    daemon = place.start()
-    (aside,) = place.damaged()
-    assert chat(daemon).status == 200
-    health = daemon.health()
-    assert health["persistence"]["backend"] == "sqlite"
-    assert aside.name in health["persistence"]["last_error"]
-    assert "Traceback" not in daemon.output
 
 
 def test_damage_that_no_read_would_meet_is_found_at_the_start(place):
@@ -429,14 +402,3 @@ def test_a_newer_schema_is_refused_and_left_alone(place):
     assert "Traceback" not in process.output
     assert place.database.read_bytes() == before
     assert place.damaged() == []
-
-
-def test_a_newer_snapshot_is_refused_and_left_alone(place):
-    place.snapshot.parent.mkdir()
-    place.snapshot.write_text(json.dumps({"format": "gemproxy-state", "version": 99}))
-    status, process = place.refused()
-    assert status == 78
-    (line,) = process.errors
-    assert "gemproxy.json" in line
-    assert "version 99" in line
-    assert json.loads(place.snapshot.read_text())["version"] == 99
