@@ -13,6 +13,7 @@ from twisted.web.resource import Resource
 
 from gemproxy.api.dialects import DialectChoice
 from gemproxy.core.errors import ConfigurationInvalid, ProxyError
+from gemproxy.http.origins import LIVENESS, READINESS
 from gemproxy.http.response_writer import lines, write_whole
 from gemproxy.http.routes import READING
 from gemproxy.http.site import ProxyRequest, ProxySite, new_request_id, request_id_of
@@ -20,9 +21,8 @@ from gemproxy.http.site import ProxyRequest, ProxySite, new_request_id, request_
 #: Seconds after which a client should try again.
 RETRY_AFTER = 5
 _PROBES = {
-    b"/livez": (200, b'{"status":"live"}'),
-    b"/healthz": (200, b'{"status":"live"}'),
-    b"/readyz": (503, b'{"status":"configuration invalid"}'),
+    **dict.fromkeys(LIVENESS, (200, b'{"status":"live"}')),
+    READINESS: (503, b'{"status":"configuration invalid"}'),
 }
 _MESSAGE = (
     "The proxy is not configured: its operator has to correct a mistake, which the proxy's log"

@@ -27,7 +27,9 @@ from gemproxy.http.routes import READING, is_admin_path
 
 #: Supervisors and load balancers request these under any name or address. They show a web page only
 #: that a process listens, which a refused connection would show as well.
-PROBES = frozenset({b"/livez", b"/readyz", b"/healthz"})
+LIVENESS = (b"/livez", b"/healthz")
+READINESS = b"/readyz"
+PROBES = frozenset({*LIVENESS, READINESS})
 
 _Address = IPv4Address | IPv6Address
 #: RFC 9110 section 7.2: ``uri-host [":" port]``; the port may be empty.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from gemproxy.api.base import Route
 from gemproxy.api.dialects import Dialect
 from gemproxy.http.lifecycle import RequestLifecycle, check_public
+from gemproxy.http.origins import LIVENESS, READINESS
 from gemproxy.http.request import ProxyRequest
 from gemproxy.http.routes import READING, UNKNOWN, Row
 
@@ -26,12 +27,10 @@ class Probes:
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows of the probes for the table of routes."""
-        for path, serve in (
-            ("/livez", self._live),
-            ("/healthz", self._live),
-            ("/readyz", self._ready),
-        ):
-            yield Row(Route(path, READING, self._dialect), self._check, serve)
+        serve = dict.fromkeys(LIVENESS, self._live) | {READINESS: self._ready}
+        for path, answer in serve.items():
+            route = Route(path.decode("ascii"), READING, self._dialect)
+            yield Row(route, self._check, answer)
 
     def _check(self, request: ProxyRequest, route: Route) -> None:
         if request.method in route.methods:
