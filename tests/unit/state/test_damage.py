@@ -168,7 +168,12 @@ NONSENSE = {
             ["events", 0, "at"],
             ["overrides", 0, 1, "weight"],
         )
-        for value in ("1e308", "-1e308", "1" + "0" * 400, '"x"')
+        for value in ("1e308", "-1e308")
+    },
+    **{
+        f"{path[0]} = {value[:12]}": with_value(path, value)
+        for path in (["keys", 0, "requests_total"], ["cooldowns", 0, "until"])
+        for value in ("1" + "0" * 400, '"x"')
     },
     **{f"taken_at = {value}": with_value(["taken_at"], value) for value in NO_NUMBERS},
     **{

@@ -290,15 +290,15 @@ def test_numbers_without_a_character_are_left_alone():
 
 def test_the_look_for_parts_costs_little_with_thousands_of_secrets():
     """Memory, and the time to learn them, which a reload spends in a thread."""
-    secrets = [Secret(hashlib.sha512(str(n).encode()).hexdigest()[:39]) for n in range(1000)]
+    secrets = [Secret(hashlib.sha512(str(n).encode()).hexdigest()[:39]) for n in range(2000)]
     begun = time.process_time()
     tracemalloc.start()
     scrubber = Scrubber(secrets)
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert held < 12_500_000
-    assert time.process_time() - begun < 3
-    assert scrubber.scrub(secrets[123].reveal()[10:30]) == secrets[123].masked
+    assert held < 25_000_000
+    assert time.process_time() - begun < 5
+    assert scrubber.scrub(secrets[1234].reveal()[10:30]) == secrets[1234].masked
 
 
 @pytest.mark.parametrize(
