@@ -57,6 +57,10 @@ class Head(Protocol):
     """
 
     @property
+    def method(self) -> bytes:
+        """The method, in upper case."""
+
+    @property
     def parameters(self) -> Mapping[str, str]:
         """The parameters of the path by name, decoded."""
 

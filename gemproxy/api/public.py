@@ -68,8 +68,9 @@ class PublicAPI:
 
     def _serve(self, endpoint: Endpoint, request: ProxyRequest) -> CoroutineRunner:
         def serve(context: RequestContext, writer: RequestWriter) -> Awaitable[None]:
-            check_content_type(request)
             body = request.body()
+            if body or request.method == b"POST":
+                check_content_type(request)
             if len(body) < LARGE_BODY:
                 try:
                     job = endpoint.decode(body, request, context, brief=True)

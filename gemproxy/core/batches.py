@@ -26,6 +26,9 @@ class CollectedAnswer:
         """See :class:`gemproxy.core.interfaces.ReplyWriter`."""
         self.body = bytes(body)
 
+    def begin_body(self, headers: bytes, length: int | None) -> None:
+        """Not used: the answers to the jobs of a batch are JSON."""
+
     def await_stream(self) -> None:
         """Not used: the jobs of a batch are not streams."""
 

@@ -67,7 +67,7 @@ from gemproxy.pool.key import Affinity
 from gemproxy.pool.models import ModelBreakers
 from gemproxy.pool.outcome import SERVED, Charge, Outcome, Verdict
 from gemproxy.pool.pool import KeyPool, Lease
-from gemproxy.providers.base import PROMPT, Provider, classify_failure
+from gemproxy.providers.base import PROMPT, NativeCall, Provider, classify_failure
 from gemproxy.translate.shared.usage import TokenUsage
 
 _T = TypeVar("_T")
@@ -77,6 +77,7 @@ MAX_ERROR_BYTES = 256 * 1024
 #: Whole answers with several 4K images are shorter.
 MAX_ANSWER_BYTES = 128 * 1024 * 1024
 
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 #: Reasons which say only that a stream ended.
 _JUST_STOPPED = frozenset({FailureKind.TRUNCATED.name.lower(), FailureKind.RESET.name.lower()})
 #: For these the error depends on the other keys of the pool.
@@ -366,10 +367,16 @@ class Dispatcher:
         response: UpstreamResponse | None = None
         try:
             response = await self._send(delivery, lease)
+            operation = delivery.job.operation
+            raw = operation.raw if isinstance(operation, NativeCall) else None
+            if raw is not None and response.status in _REDIRECTS:
+                response = await self._follow(delivery, lease, response)
             if response.status != 200:
                 outcome = await self._classify(delivery, response)
             elif delivery.job.stream:
                 outcome = await self._serve_stream(delivery, lease, response)
+            elif raw is not None:
+                outcome = await self._serve_raw(delivery, response, raw(response.headers))
             else:
                 outcome = await self._serve_whole(delivery, lease, response)
         except UpstreamFailed as failure:
@@ -407,6 +414,24 @@ class Dispatcher:
             self._provider.prepare(
                 job.operation, job.model, delivery.body, lease.key.secret, context.deadline
             )
+        )
+
+    async def _follow(
+        self, delivery: _Delivery, lease: Lease, response: UpstreamResponse
+    ) -> UpstreamResponse:
+        """Follow a redirect with the same key; what it leads to is what the client asked for."""
+        job, deadline = delivery.job, delivery.context.deadline
+        operation = job.operation
+        following = (
+            self._provider.follow(operation, response.headers)
+            if isinstance(operation, NativeCall)
+            else None
+        )
+        if following is None:
+            return response
+        await response.read(MAX_ERROR_BYTES)
+        return await self._upstream.send(
+            self._provider.prepare(following, job.model, b"", lease.key.secret, deadline)
         )
 
     async def _classify(self, delivery: _Delivery, response: UpstreamResponse) -> Outcome:
@@ -459,6 +484,23 @@ class Dispatcher:
             self._events.first_byte(context)
         delivery.writer.answer(encoded.body)
         return _BLOCKED if encoded.blocked else _SUCCESS
+
+    async def _serve_raw(
+        self, delivery: _Delivery, response: UpstreamResponse, headers: bytes
+    ) -> Outcome:
+        """Pass a body of any type on as it comes."""
+        context, writer = delivery.context, delivery.writer
+        length = response.headers.get("content-length", "")
+        context.first_byte = self._seconds()
+        if self._events is not None:
+            self._events.first_byte(context)
+        delivery.answered = True
+        writer.begin_body(headers, int(length) if length.isdecimal() else None)
+        writer.attach(response)
+        await response.stream(writer.write)
+        context.attempts[-1].end_waiting(self._seconds())
+        writer.finish()
+        return _SUCCESS
 
     async def _serve_stream(
         self, delivery: _Delivery, lease: Lease, response: UpstreamResponse

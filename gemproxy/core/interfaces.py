@@ -109,6 +109,12 @@ class ReplyWriter(Protocol):
     def answer(self, body: bytes | BufferList) -> None:
         """Send status 200 and the whole JSON body, and end the answer."""
 
+    def begin_body(self, headers: bytes, length: int | None) -> None:
+        """Commit: send status 200 for a body of any type, whose bytes follow through ``write``.
+
+        ``headers`` are the lines that describe it; ``length`` is in bytes, if it is known.
+        """
+
     def await_stream(self) -> None:
         """Announce a stream. If the client waits long, its headers are sent before the first event.
 

@@ -201,6 +201,25 @@ class RequestWriter:
         self._is_broken = not events
         self.write(self._scrub(events))
 
+    def begin_body(self, headers: bytes, length: int | None) -> None:
+        """See :class:`gemproxy.core.interfaces.ReplyWriter`."""
+        request = self._request
+        self.started = self.opened = self._streaming = True
+        # Nothing can be said within such a body.
+        self._heartbeat = 0.0
+        self._failed = _say_nothing
+        self._chunked = length is None and request.clientproto == b"HTTP/1.1"
+        if length is None and not self._chunked:
+            request.channel.persistent = False
+        now = self._reactor.seconds()
+        head = headers + self.headers(now)
+        if self._chunked:
+            head += _CHUNKED
+        elif length is not None:
+            head += b"Content-Length: %d\r\n" % length
+        self._pending = _head(request, 200, head, now)
+        request.registerProducer(self, True)
+
     def await_stream(self) -> None:
         """See :class:`gemproxy.core.interfaces.ReplyWriter`."""
         after = self._headers_after
@@ -270,6 +289,9 @@ class RequestWriter:
         request = self._request
         if request._disconnected:
             return
+        if self._pending:  # An empty body.
+            send(request.channel.transport, self._pending)
+            self._pending = b""
         request.unregisterProducer()
         if self._is_broken:
             # The client notices that the last chunk is missing.
@@ -326,6 +348,10 @@ class RequestWriter:
     def _watch(self) -> None:
         self._deadlines = self._request.channel.site.deadlines
         self._deadlines.watch(self)
+
+
+def _say_nothing(_error: ProxyError) -> bytes:
+    return b""
 
 
 def _header_text(text: str) -> bytes:

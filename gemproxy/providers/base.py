@@ -8,7 +8,7 @@ once, into exactly what its reader needs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Protocol
@@ -53,6 +53,8 @@ class NativeCall:
     headers: bytes = b""
     array: bool = False
     is_prepared: bool = True
+    #: Makes the lines of the client's head from the headers of the answer, if that is no JSON.
+    raw: Callable[[Mapping[str, str]], bytes] | None = None
 
 
 class StreamDecoder(Protocol):
@@ -119,6 +121,9 @@ class Provider(Protocol):
         deadline: float,
     ) -> UpstreamRequest:
         """Return the request for ``operation`` of ``model``; ``body`` is encoded already."""
+
+    def follow(self, operation: NativeCall, headers: Mapping[str, str]) -> NativeCall | None:
+        """Return the call that a redirect asks for; ``None`` if it leads elsewhere."""
 
     def read_stream(self, operation: Operation | NativeCall) -> StreamDecoder:
         """Return a decoder for one stream, the answer to ``operation``."""

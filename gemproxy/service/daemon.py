@@ -30,8 +30,16 @@ from gemproxy.admin.auth_gate import AdminAuthGate, AdminDependencies
 from gemproxy.admin.health import ServiceStatus
 from gemproxy.api.anthropic.count_tokens import EXACT, CountTokensEndpoint
 from gemproxy.api.anthropic.messages import MessagesEndpoint
+from gemproxy.api.gemini.lists import ListEndpoint
 from gemproxy.api.gemini.native import NativeEndpoint
 from gemproxy.api.gemini.refused import refused_endpoints
+from gemproxy.api.gemini.resources import (
+    BatchEndpoint,
+    CreateEndpoint,
+    ModelOperationEndpoint,
+    NamedEndpoint,
+    download_endpoints,
+)
 from gemproxy.api.model_lists import model_endpoints
 from gemproxy.api.offered_dialects import DIALECTS
 from gemproxy.api.openai.chat import ChatEndpoint
@@ -173,6 +181,7 @@ class Daemon:
         names = model_names(settings)
         self._chat.names = self._responses.names = self._embeddings.names = names
         self._native.names = self._model_list.names = names
+        self._creation.names = self._batches.names = names
         self._messages.names = self._count_tokens.names = names
         self._count_tokens.exact = settings.models.count_tokens == EXACT
         configure_answers(self._answers, settings.responses)
@@ -243,7 +252,7 @@ class Daemon:
         configure_answers(self._answers, settings.responses)
         self._upstream = GeminiUpstream(reactor, settings.upstream, f"gemproxy/{__version__}")
         self._translation = Threads(reactor, _TRANSLATING, "translation")
-        provider = GeminiProvider()
+        provider = self._provider = GeminiProvider()
         self._resources = ResourceRegistry()
         self._locator = ResourceLocator(
             self._resources,
@@ -365,6 +374,8 @@ class Daemon:
             names, self._signatures, exact=settings.models.count_tokens == EXACT
         )
         self._native = NativeEndpoint(names)
+        self._creation = CreateEndpoint(names, self._locator)
+        self._batches = BatchEndpoint(names, self._locator)
         self._responses = ResponsesEndpoint(
             names,
             self._signatures,
@@ -386,8 +397,18 @@ class Daemon:
                 self._count_tokens,
                 self._embeddings,
                 self._native,
+                self._creation,
+                self._batches,
+                ModelOperationEndpoint(self._locator),
+                *download_endpoints(self._locator),
+                NamedEndpoint(self._locator),
             ],
-            [*model_endpoints(self._model_list), *stored.endpoints(), *refused_endpoints()],
+            [
+                *model_endpoints(self._model_list),
+                *stored.endpoints(),
+                self._resource_lists(),
+                *refused_endpoints(),
+            ],
             self._translation.do,
         )
         probes = Probes(self._lifecycle, lambda: self._pool.can_serve(reactor.seconds()), OPENAI)
@@ -406,6 +427,17 @@ class Daemon:
             self._site.connections.count_by_state,
             lambda: self._site.connections.refused,
             lambda: self._lifecycle.admission.buffered_bytes,
+        )
+
+    def _resource_lists(self) -> ListEndpoint:
+        return ListEndpoint(
+            self._provider,
+            self._pool,
+            self._upstream,
+            self._locator,
+            seconds=self._reactor.seconds,
+            wall=self._wall,
+            scrub=self._scrubber.scrub,
         )
 
     def _guard(self, proxy: ProxySettings) -> OriginGuard:

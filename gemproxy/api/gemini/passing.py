@@ -6,6 +6,8 @@ credential, or ask Google for something on behalf of the key's project.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -44,6 +46,9 @@ _HEADERS: Final = (
     b"x-server-timeout",
     b"api-revision",
 )
+#: Headers of an answer that is no JSON.
+_OF_ANSWERS: Final = ("content-type", "x-goog-upload-status", "x-goog-upload-size-received")
+_HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]{1,1000}")
 
 
 def passed_query(query: bytes) -> bytes:
@@ -71,4 +76,14 @@ def passed_headers(head: Head) -> bytes:
         value = head.header(name)
         if value is not None:
             lines += b"%b: %b\r\n" % (name, value)
+    return lines
+
+
+def passed_answer_headers(headers: Mapping[str, str]) -> bytes:
+    """The lines of those headers of an answer that the client gets."""
+    lines = b""
+    for name in _OF_ANSWERS:
+        value = headers.get(name, "")
+        if _HEADER_VALUE.fullmatch(value):
+            lines += f"{name}: {value}\r\n".encode("ascii")
     return lines

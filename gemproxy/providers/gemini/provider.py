@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from gemproxy.buffer_list import BufferList
 from gemproxy.core.interfaces import UpstreamRequest
@@ -31,6 +33,7 @@ _METHODS: Final = {
     Operation.COUNT_TOKENS: "countTokens",
 }
 _WITH_BODY: Final = frozenset({b"POST", b"PATCH"})
+_PATH: Final = re.compile(r"[\x21-\x7e]+")
 #: Paths that are kept. Clients choose the names of models, so the number has to be bounded.
 _MOST_PATHS: Final = 1000
 
@@ -62,6 +65,17 @@ class GeminiProvider:
             )
         path = self._paths.get((operation, model)) or self._remember_path(operation, model)
         return UpstreamRequest(b"POST", path, key, body, deadline)
+
+    def follow(self, operation: NativeCall, headers: Mapping[str, str]) -> NativeCall | None:
+        """See :meth:`gemproxy.providers.base.Provider.follow`.
+
+        The key goes to our own origin only, whatever host the redirect names.
+        """
+        target = urlsplit(headers.get("location", ""))
+        path = f"{target.path}?{target.query}" if target.query else target.path
+        if not target.path.startswith("/download/") or not _PATH.fullmatch(path):
+            return None
+        return replace(operation, path=path.encode("ascii"))
 
     def read_stream(self, operation: Operation | NativeCall) -> StreamDecoder:
         """See :meth:`gemproxy.providers.base.Provider.read_stream`."""

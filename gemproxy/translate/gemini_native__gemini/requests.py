@@ -38,14 +38,21 @@ _NAMES_OF_RESOURCES = (
     (b"ileUri", b"ile_uri"),
     (b"achedContent", b"ached_content"),
     (b"ileSearchStoreNames", b"ile_search_store_names"),
+    (b"ileName", b"ile_name"),
 )
 _RESOURCES = re.compile(
-    rb'"(?:fileUri|file_uri|cachedContent|cached_content)"\s*:\s*("(?:[^"\\]++|\\.)*+")'
+    rb'"(?:fileUri|file_uri|fileName|file_name|cachedContent|cached_content)"\s*:'
+    rb'\s*("(?:[^"\\]++|\\.)*+")'
     rb'|"(?:fileSearchStoreNames|file_search_store_names)"\s*:\s*(\[[^\]]*\])',
     re.DOTALL,
 )
 _NOTHING = msgspec.Raw(b"")
-_COLLECTIONS = ("cachedContents/", "fileSearchStores/")
+_COLLECTIONS = ("cachedContents/", "fileSearchStores/", "files/")
+#: What an interaction names: files by their addresses, and the interaction that it continues.
+_OF_INTERACTIONS = re.compile(
+    rb'"(uri|previous_interaction_id|previousInteractionId)"\s*:\s*("(?:[^"\\]++|\\.)*+")',
+    re.DOTALL,
+)
 
 
 _MODELS_TURN = b'"model"'
@@ -57,7 +64,14 @@ class _Prompt(msgspec.Struct, frozen=True, gc=False):
     snake_instruction: msgspec.Raw = msgspec.field(default=_NOTHING, name="system_instruction")
 
 
+class _Named(msgspec.Struct, frozen=True, gc=False):
+    model: str | None = None
+    agent: str | None = None
+    stream: bool | None = None
+
+
 _PROMPT = msgspec.json.Decoder(_Prompt).decode
+_NAMED = msgspec.json.Decoder(_Named).decode
 
 
 def estimated_tokens(body: bytes) -> int:
@@ -79,6 +93,34 @@ def named_resources(body: bytes) -> list[str]:
             if name is not None:
                 found.append(name)
     return found
+
+
+def interaction_resources(body: bytes) -> list[str]:
+    """The resources that the request for an interaction names."""
+    found = named_resources(body)
+    for match in _OF_INTERACTIONS.finditer(body):
+        text = _text(match[2])
+        name = resource_of(text) if match[1] == b"uri" else f"interactions/{text}"
+        if text and name is not None:
+            found.append(name)
+    return found
+
+
+def model_in(body: bytes) -> str:
+    """The model or agent that the body of a call names; empty if it names none."""
+    try:
+        named = _NAMED(body)
+    except (msgspec.DecodeError, RecursionError):
+        return ""
+    return (named.model or named.agent or "").removeprefix(_PREFIX)
+
+
+def streams(body: bytes) -> bool:
+    """Whether the body of a request for an interaction asks for a stream."""
+    try:
+        return _NAMED(body).stream is True
+    except (msgspec.DecodeError, RecursionError):
+        return False
 
 
 def resource_name(text: str) -> str | None:
