@@ -15,6 +15,8 @@ CLIENTS ?= $(patsubst requirements/clients/%.txt,%,$(wildcard requirements/clien
 CLIENT_ENVIRONMENTS := $(VENV)-clients
 NODE_CLIENTS = $(if $(shell command -v npm),$(patsubst %/package-lock.json, \
   %/node_modules/.package-lock.json,$(wildcard tests/clients/node/package-lock.json)))
+# Programs that are tried as well; they are large, so none by default.
+PROGRAMS ?=
 
 .PHONY: demo run test test-versions coverage kill-test reloads chaos systemd-test clients lint
 .PHONY: bench bench-quick screenshots lock clean
@@ -54,7 +56,8 @@ systemd-test: $(VENV)/dev.stamp ## the units and what the docs say of them, on a
 
 clients: $(VENV)/dev.stamp $(CLIENTS:%=$(CLIENT_ENVIRONMENTS)/%.stamp) $(NODE_CLIENTS)
 clients: $(if $(filter openai,$(CLIENTS)),$(CLIENT_ENVIRONMENTS)/suite.stamp)
-clients:                     ## real clients and frameworks; CLIENTS="openai langchain" for some
+clients: $(PROGRAMS:%=tests/clients/programs/%/node_modules/.package-lock.json)
+clients:                     ## real clients and frameworks; CLIENTS="openai langchain" for some, PROGRAMS=claude-code
 	GEMPROXY_CLIENTS="$(CLIENTS:%=$(abspath $(CLIENT_ENVIRONMENTS))/%/bin/python)" \
 	  $(BIN)/python -m pytest tests/clients $(TESTS)
 
@@ -143,5 +146,10 @@ tests/clients/node/node_modules/.package-lock.json: tests/clients/node/package-l
 	@cd tests/clients/node && npm ci --no-audit --no-fund --silent
 	@touch $@
 
+tests/clients/programs/%/node_modules/.package-lock.json: tests/clients/programs/%/package-lock.json
+	@echo "installing $* into tests/clients/programs/$*/node_modules"
+	@cd tests/clients/programs/$* && npm ci --no-audit --no-fund --silent
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(CLIENT_ENVIRONMENTS) tests/clients/node/node_modules build benchmarks/build dist *.egg-info .hypothesis .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(CLIENT_ENVIRONMENTS) tests/clients/node/node_modules tests/clients/programs/*/node_modules build benchmarks/build dist *.egg-info .hypothesis .mypy_cache .ruff_cache

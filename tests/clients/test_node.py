@@ -14,6 +14,10 @@ from fakes.node import NODE_FOLDER, node
 from fakes.running import ADMIN_TOKEN, RunningDaemon, keys_of
 
 FILES = sorted(path.name for path in NODE_FOLDER.glob("*.test.mjs"))
+LOCKED = [
+    NODE_FOLDER,
+    *(path.parent for path in NODE_FOLDER.parent.glob("programs/*/package.json")),
+]
 TOKEN = "a-token-of-the-clients"
 #: Real seconds for one file on a loaded machine; the tests of a file take a few.
 PATIENCE = 300.0
@@ -56,13 +60,16 @@ def test_clients_notice_nothing(name, request):
     assert int(re.search(r"^\S pass (\d+)$", done.stdout, re.MULTILINE)[1]) > 0
 
 
-def test_the_lock_file_names_no_registry():
+@pytest.mark.parametrize("folder", LOCKED, ids=lambda folder: folder.name)
+def test_the_lock_file_names_no_registry(folder):
     """Whoever installs takes the packages from the registry that they have configured."""
-    lock = json.loads((NODE_FOLDER / "package-lock.json").read_text())
+    lock = json.loads((folder / "package-lock.json").read_text())
     assert not any("resolved" in package for package in lock["packages"].values())
     assert all("integrity" in package for name, package in lock["packages"].items() if name)
 
 
-def test_every_version_is_pinned():
-    wanted = json.loads((NODE_FOLDER / "package.json").read_text())["dependencies"]
-    assert all(re.fullmatch(r"\d+\.\d+\.\d+", version) for version in wanted.values()), wanted
+@pytest.mark.parametrize("folder", LOCKED, ids=lambda folder: folder.name)
+def test_every_version_is_pinned(folder):
+    wanted = json.loads((folder / "package.json").read_text())["dependencies"]
+    pinned = r"(npm:[@a-z/-]+@)?\d+\.\d+\.\d+"
+    assert all(re.fullmatch(pinned, version) for version in wanted.values()), wanted

@@ -24,7 +24,7 @@ from fakes.running import RunningDaemon, eventually, keys_of
 
 PAGE = Page("docs/clients.md")
 PLACE, TOKEN = "127.0.0.1:4806", "an-access-token"
-CHAT, EMBEDDINGS = "/v1/chat/completions", "/v1/embeddings"
+CHAT, EMBEDDINGS, MESSAGES = "/v1/chat/completions", "/v1/embeddings", "/v1/messages"
 #: Real seconds for one example on a loaded machine; some frameworks take many for their imports.
 PATIENCE = 300.0
 
@@ -42,6 +42,7 @@ ENVIRONMENTS = {
     "Guidance": "guidance",
     "Haystack": "haystack",
     "LiteLLM": "litellm",
+    "Anthropic SDK for Python": "anthropic",
 }
 
 
@@ -135,6 +136,8 @@ def test_an_example_runs_and_is_answered(example, tmp_path, request):
     assert done.stdout.strip()
     finished = eventually(lambda: requests_of(daemon)[before:])
     route = EMBEDDINGS if "gemini-embedding" in example.block.text else CHAT
+    if "anthropic" in example.block.text:
+        route = MESSAGES
     assert {(line["route"], line["status"]) for line in finished} == {(route, 200)}
     # A tool that is offered is called, and its result told.
     if "get_weather" in example.block.text:
