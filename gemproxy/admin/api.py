@@ -32,6 +32,7 @@ from gemproxy.admin.key_changes import (
     selection,
 )
 from gemproxy.admin.series import LastHour
+from gemproxy.admin.usage import answer_usage
 from gemproxy.api.base import Route
 from gemproxy.api.public import check_content_type
 from gemproxy.config.changes import SettingsChange
@@ -53,6 +54,7 @@ from gemproxy.pool.outcome import Outcome, Verdict
 from gemproxy.pool.pool import KeyPool, KeyStatus, UnknownKey
 from gemproxy.state.model import MetricsRow
 from gemproxy.telemetry.history import RequestHistory
+from gemproxy.telemetry.usage_reports import UsageReports
 
 if TYPE_CHECKING:
     from gemproxy.http.site import ProxyRequest
@@ -96,17 +98,18 @@ class Reloaded(Protocol):
 class AdminParts:
     """What the admin API shows and changes, each as a value or a callable.
 
-    ``service`` returns the status of the parts other than the pool. ``render_metrics`` gets the
-    header ``Accept`` and returns content type and body. ``reload`` raises
-    :class:`~gemproxy.core.errors.ConfigError` if nothing was applied. ``audit`` is called for every
-    change. ``test_key`` asks Google about a key. ``minute_rows`` returns the metrics of the last
-    hour. ``seconds`` returns monotonic time, ``wall`` epoch time (by default the same). ``pause``
-    lets other requests run in the middle of long work.
+    ``usage`` answers questions about usage. ``service`` returns the status of the parts other than
+    the pool. ``render_metrics`` gets the header ``Accept`` and returns content type and body.
+    ``reload`` raises :class:`~gemproxy.core.errors.ConfigError` if nothing was applied. ``audit``
+    is called for every change. ``test_key`` asks Google about a key. ``minute_rows`` returns the
+    metrics of the last hour. ``seconds`` returns monotonic time, ``wall`` epoch time (by default
+    the same). ``pause`` lets other requests run in the middle of long work.
     """
 
     pool: KeyPool
     models: ModelBreakers
     history: RequestHistory
+    usage: UsageReports
     service: Callable[[], ServiceStatus]
     render_metrics: Callable[[str], Awaitable[tuple[str, bytes]]]
     reload: Callable[[], Awaitable[Reloaded]]
@@ -159,6 +162,7 @@ class AdminAPI:
             ("/admin/metrics", b"GET", self._metrics),
             ("/admin/metrics/series", b"GET", self._series),
             ("/admin/config/reload", b"POST", self._reload),
+            ("/admin/usage", b"GET", self._usage),
             ("/admin/requests", b"GET", self._requests),
             ("/admin/requests/{requestId}", b"GET", self._explain),
         ):
@@ -248,6 +252,11 @@ class AdminAPI:
             hour.add(some)
             await self._parts.pause()
         return _page(answers.series(hour.minutes, now))
+
+    async def _usage(self, request: AdminRequest) -> Page:
+        query = request.http.args or {}
+        accept = request.http.header(b"accept") or b""
+        return await answer_usage(self._parts.usage, query, accept.decode("latin-1"))
 
     async def _requests(self, request: AdminRequest) -> Page:
         return _page(answers.RequestsAnswer(self._parts.history.latest(_limit(request.http))))

@@ -61,6 +61,11 @@ COMMANDS = {
         "explain one request: attempts, keys, outcomes, who was charged",
         ("config", "json"),
     ),
+    "usage": Command(
+        "gemproxy.cli.usage",
+        "show who used what, and what it cost",
+        ("config", "json"),
+    ),
     "reload": Command(
         "gemproxy.cli.reload",
         "make the running daemon read its files again",

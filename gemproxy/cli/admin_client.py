@@ -11,7 +11,7 @@ import socket
 import ssl
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import msgspec
 
@@ -29,10 +29,11 @@ from gemproxy.cli.exits import Refused
 from gemproxy.cli.tables import printable
 from gemproxy.pool.status import KeyStatus
 from gemproxy.telemetry.history import RequestExplanation
+from gemproxy.telemetry.usage_reports import Usage
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from gemproxy.cli.admin_address import AdminAccess, AdminAddress
 
@@ -55,6 +56,27 @@ class KeysAnswer(msgspec.Struct, frozen=True):
     """The body of ``GET /admin/keys``."""
 
     keys: tuple[KeyStatus, ...]
+
+
+class UsageRowAnswer(Usage, frozen=True):
+    """One row: its dimensions, as far as they were asked for, and its usage."""
+
+    client: str | None = None
+    model: str | None = None
+    project: str | None = None
+    endpoint: str | None = None
+    hour: str | None = None
+    day: str | None = None
+    month: str | None = None
+
+
+class UsageAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The body of ``GET /admin/usage``."""
+
+    begin: str = msgspec.field(name="from")
+    end: str = msgspec.field(name="to")
+    by: tuple[str, ...]
+    usage: tuple[UsageRowAnswer, ...]
 
 
 class _Error(msgspec.Struct, frozen=True):
@@ -114,6 +136,15 @@ class AdminClient:
         """
         return self._ask("POST", "/admin/config/reload", ReloadAnswer)
 
+    def usage(self, asked: Mapping[str, str]) -> UsageAnswer:
+        """Usage; ``asked`` are the parameters of the query."""
+        return self._ask("GET", f"/admin/usage?{urlencode(asked)}", UsageAnswer)
+
+    def usage_csv(self, asked: Mapping[str, str]) -> str:
+        """The same as CSV."""
+        path = f"/admin/usage?{urlencode({**asked, 'format': 'csv'})}"
+        return self._fetch("GET", path, None).decode()
+
     def explain(self, request_id: str) -> RequestExplanation:
         """One request with its decisions."""
         path = f"/admin/requests/{quote(request_id, safe='')}"
@@ -149,6 +180,9 @@ class AdminClient:
             ) from None
 
     def _ask(self, method: str, path: str, shape: type[_T], body: bytes | None = None) -> _T:
+        return self._decoded(self._fetch(method, path, body), shape)
+
+    def _fetch(self, method: str, path: str, body: bytes | None) -> bytes:
         connection = _connection(self.address, self._timeout)
         try:
             connection.request(method, path, body, self._headers(body))
@@ -160,7 +194,7 @@ class AdminClient:
             connection.close()
         if response.status != HTTPStatus.OK:
             raise self._refusal(response, answer)
-        return self._decoded(answer, shape)
+        return answer
 
     def _headers(self, body: bytes | None) -> dict[str, Any]:
         headers: dict[str, Any] = {"Connection": "close"}

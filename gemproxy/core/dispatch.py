@@ -385,6 +385,8 @@ class Dispatcher:
             delivery.error_body = error.payload
             outcome = self._provider.classify_error(error.payload, now=self._wall())
         except (StreamIncomplete, UnusableAnswer) as answer:
+            if isinstance(answer, UnusableAnswer) and isinstance(answer.usage, TokenUsage):
+                attempt.usage = answer.usage
             page = None if response is None else self._provider.classify_page(response.headers)
             outcome = page or _no_answer(answer)
         except UpstreamRejected as rejected:

@@ -168,11 +168,13 @@ class UnusableAnswer(GemproxyError):
     """An HTTP 200 that holds no answer: not JSON, no candidates, a malformed function call.
 
     It may be retried, and it is charged to nobody. ``reason`` is a short phrase for the log.
+    ``usage`` are the tokens that it reports all the same (a ``TokenUsage``), if they are known.
     """
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, usage: object = None) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.usage = usage
 
 
 class MalformedUpstreamResponse(UnusableAnswer):

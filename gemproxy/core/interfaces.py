@@ -6,7 +6,7 @@ coroutine or a Twisted ``Deferred``; cancelling it has to stop the work behind i
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -15,7 +15,8 @@ from msgspec import Struct
 from gemproxy.buffer_list import BufferList
 from gemproxy.core.errors import ProxyError
 from gemproxy.secret import Secret
-from gemproxy.state.model import CountedRows, State
+from gemproxy.state.model import CountedRows, State, UsageRow
+from gemproxy.state.usage_query import UsageQuery
 
 
 class UpstreamRequest(Struct, frozen=True):
@@ -181,6 +182,12 @@ class ResilientStateStore(StateStore, Protocol):
 
     def counted(self, now: float) -> CountedRows:
         """The stored counts that ledgers keep in memory at ``now``, an epoch time."""
+
+    def usage(self, query: UsageQuery, present: Sequence[UsageRow]) -> list[UsageRow]:
+        """The sums for ``query`` of the ``present`` rows, and of the stored ones before them.
+
+        ``present`` are all rows of some hours and days; nothing stored of these is added.
+        """
 
     def recovered(self) -> State | None:
         """A state that could not be loaded at the start and was readable later; returned once."""

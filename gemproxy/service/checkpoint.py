@@ -109,6 +109,10 @@ class Checkpoint(Service):
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
 
+    def in_store_thread(self, operation: Callable[..., _T], *arguments: Any) -> Deferred[_T]:
+        """Run ``operation`` in the thread of the store, after what was asked before."""
+        return self._in_thread(operation, *arguments)
+
     async def save(self) -> None:
         """Write a checkpoint now."""
         await self._save_once()

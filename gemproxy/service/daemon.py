@@ -41,6 +41,7 @@ from gemproxy.api.gemini.resources import (
     download_endpoints,
 )
 from gemproxy.api.model_lists import model_endpoints
+from gemproxy.api.my_usage import MyUsageEndpoint, OwnUsage
 from gemproxy.api.offered_dialects import DIALECTS
 from gemproxy.api.openai.chat import ChatEndpoint
 from gemproxy.api.openai.embeddings import EmbeddingsEndpoint
@@ -106,7 +107,8 @@ from gemproxy.telemetry.recent import RecentOutcomes
 from gemproxy.telemetry.request_log import RequestLog
 from gemproxy.telemetry.scrubbing import Scrubber
 from gemproxy.telemetry.telemetry import PoolListeners, log_failure
-from gemproxy.telemetry.usage import UsageLedger
+from gemproxy.telemetry.usage import ANONYMOUS, UsageLedger
+from gemproxy.telemetry.usage_reports import UsageReports
 from gemproxy.translate.shared.model_names import ModelNames
 from gemproxy.translate.shared.signatures import SignatureStore
 from gemproxy.upstream.client import GeminiUpstream
@@ -314,6 +316,10 @@ class Daemon:
             self._metrics.checkpoint_finished,
         )
 
+        self._usage_reports = UsageReports(
+            self._usage, partial(self._checkpoint.in_store_thread, self._store.usage), self._wall
+        )
+
     def _make_web(self, settings: Settings, source: ConfigFiles, seen: bytes) -> None:
         reactor = self._reactor
         self._guards: list[OriginGuard] = []
@@ -407,6 +413,7 @@ class Daemon:
                 *model_endpoints(self._model_list),
                 *stored.endpoints(),
                 self._resource_lists(),
+                MyUsageEndpoint(self._usage_of, ANONYMOUS),
                 *refused_endpoints(),
             ],
             self._translation.do,
@@ -450,6 +457,7 @@ class Daemon:
             pool=self._pool,
             models=self._models,
             history=self._history,
+            usage=self._usage_reports,
             service=self._service_status,
             render_metrics=lambda accept: self._metrics.render_in_turns(accept, self._pause),
             reload=self._reload.reload,
@@ -604,6 +612,14 @@ class Daemon:
     def _pause(self) -> Deferred[None]:
         paused: Deferred[None] = deferLater(self._reactor, 0)
         return paused
+
+    async def _usage_of(self, client: str) -> OwnUsage:
+        """What a client used today and this month."""
+        reports = self._usage_reports
+        now = reports.now()
+        today = await reports.total(reports.days(now, now), client)
+        month = await reports.total(reports.days(now.replace(day=1), now), client)
+        return OwnUsage(today, month)
 
     async def _refresh_models(self) -> None:
         """Refresh the list of models before a client has to wait for it."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
     from twisted.web.server import Request
 
+    from gemproxy.simulator.handed_out import HandedOut
     from gemproxy.simulator.recording import Exchange
 
 
@@ -41,6 +42,10 @@ class Controlled(Protocol):
     @property
     def requests(self) -> Iterable[Exchange]:
         """The latest exchanges, oldest first."""
+
+    @property
+    def handed_out(self) -> HandedOut:
+        """The tokens that clients were told."""
 
     def describe_keys(self) -> list[Any]:
         """The state of every key, without secrets."""
@@ -88,6 +93,8 @@ class ControlResource(Resource):
                 return {"keys": self._simulator.describe_keys()}
             case b"GET", ["requests"]:
                 return {"requests": self._last(request)}
+            case b"GET", ["handed-out"]:
+                return {"keys": self._simulator.handed_out.describe()}
             case b"POST", ["reset"]:
                 self._simulator.reset()
                 return {"reset": True}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
+from gemproxy.simulator.handed_out import reported_usage
 from gemproxy.simulator.script import End, Head, Raw, Send, Step, Wait
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Player:
     ) -> None:
         self._reactor = reactor
         self._request = request
-        self._exchange = exchange
+        self.exchange = exchange
         self._steps: Iterator[Step] = iter(steps)
         self._on_end = on_end
         self._paused = False
@@ -99,6 +100,7 @@ class Player:
                 self._head(step)
             case Send(data):
                 self._request.write(data)
+                self.exchange.reported = reported_usage(data) or self.exchange.reported
             case Raw(data):
                 self._transport.write(data)
             case Wait(seconds):
@@ -111,7 +113,7 @@ class Player:
 
     def _head(self, head: Head) -> None:
         request = self._request
-        self._exchange.status = head.status
+        self.exchange.status = head.status
         request.setResponseCode(head.status, _PHRASES.get(head.status, b"Unknown"))
         request.setHeader("server", _SERVER)
         request.setHeader("content-type", head.content_type)
@@ -154,8 +156,8 @@ class Player:
     def _over(self, *, closed_early: bool) -> None:
         self._ended = True
         self._stop_waiting()
-        self._exchange.closed_early = closed_early
-        self._exchange.finished = True
+        self.exchange.closed_early = closed_early
+        self.exchange.finished = True
         self._on_end(self)
 
     def _stop_waiting(self) -> None:

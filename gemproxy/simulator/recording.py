@@ -41,6 +41,8 @@ class Exchange:
     status: int | None = None
     closed_early: bool = False
     finished: bool = False
+    #: The latest ``usageMetadata`` that was sent.
+    reported: Mapping[str, Any] | None = field(default=None, repr=False)
 
     def describe(self) -> dict[str, Any]:
         """The exchange for the control API, without any secret."""

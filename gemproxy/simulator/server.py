@@ -15,6 +15,7 @@ from gemproxy.simulator import errors, script
 from gemproxy.simulator.api import Api
 from gemproxy.simulator.behaviours import Assignment, assignment, behaviour
 from gemproxy.simulator.control import ControlResource
+from gemproxy.simulator.handed_out import HandedOut
 from gemproxy.simulator.keyring import Keyring
 from gemproxy.simulator.playing import Player
 from gemproxy.simulator.recording import Exchange, ExchangeLog, received
@@ -37,6 +38,7 @@ class Simulator:
     def __init__(self, reactor: Any, config: SimulatorConfig) -> None:
         self.config = config
         self.requests = ExchangeLog(config.keep_requests, config.keep_bytes)
+        self.handed_out = HandedOut()
         self._reactor = reactor
         self._keyring = Keyring(config)
         self._api = Api(config, self._keyring)
@@ -102,6 +104,7 @@ class Simulator:
         self._api.quotas.clear()
         self._api.resources.clear()
         self.requests.clear()
+        self.handed_out.clear()
 
     def abort_connections(self) -> None:
         """Reset every connection with an exchange in flight, when a test or the process ends."""
@@ -113,10 +116,14 @@ class Simulator:
         exchange = self._received_exchange(request)
         self.requests.add(exchange)
         player = Player(
-            self._reactor, request, exchange, self._script(request, exchange), self._playing.discard
+            self._reactor, request, exchange, self._script(request, exchange), self._ended
         )
         self._playing.add(player)
         player.start()
+
+    def _ended(self, player: Player) -> None:
+        self._playing.discard(player)
+        self.handed_out.add(player.exchange)
 
     def _script(self, request: Request, exchange: Exchange) -> Iterable[Step]:
         if getattr(request, "too_large", False):

@@ -13,9 +13,10 @@ start: reading it could misread, writing it could lose data.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
@@ -23,8 +24,9 @@ from gemproxy.core.errors import SchemaTooNew, StorageCorrupt, StorageError
 from gemproxy.core.interfaces import ResilientStateStore, StateStore, StoreStatus
 from gemproxy.state.json.store import JSONStateStore
 from gemproxy.state.kinds import METRICS, USAGE, Retention, merge_states
-from gemproxy.state.model import MINUTE, USAGE_HOUR, CountedRows, State
+from gemproxy.state.model import MINUTE, USAGE_HOUR, CountedRows, State, UsageRow
 from gemproxy.state.sqlite.store import SQLiteStateStore
+from gemproxy.state.usage_query import UsageQuery, merged, selected, starts_of, summed
 
 #: Rows of metrics, and of usage, that are kept in memory for the primary store; above it the oldest
 #: are dropped.
@@ -55,6 +57,10 @@ class NullStateStore(ResilientStateStore):
         """Return nothing."""
         return CountedRows()
 
+    def usage(self, query: UsageQuery, present: Sequence[UsageRow]) -> list[UsageRow]:
+        """The sums of ``present``."""
+        return summed(query, selected(query, present))
+
     def recovered(self) -> State | None:
         """Return ``None``."""
         return None
@@ -77,6 +83,9 @@ class PrimaryStore(StateStore, Protocol):
     name: str
     #: The limits of age and size. May be replaced at any time.
     retention: Retention
+
+    def usage(self, query: UsageQuery, excluded: Iterable[tuple[int, int]]) -> list[UsageRow]:
+        """The sums for ``query``, without the ``excluded`` hours and days."""
 
     def move_aside(self, now: float) -> Path:
         """Move a damaged file away and return its new path."""
@@ -169,6 +178,17 @@ class FallbackStateStore(ResilientStateStore):
         return CountedRows(
             METRICS.merge(stored.metrics, waiting.metrics), USAGE.merge(stored.usage, waiting.usage)
         )
+
+    def usage(self, query: UsageQuery, present: Sequence[UsageRow]) -> list[UsageRow]:
+        """See :class:`~gemproxy.core.interfaces.ResilientStateStore`."""
+        waiting = self._waiting.usage if self._waiting is not None else ()
+        rows = merged(present, waiting)
+        try:
+            stored = self._primary.usage(query, starts_of(rows))
+        except Exception as error:  # noqa: BLE001 - the next save finds a way
+            self._failed(self._primary.name, error, self._status.last_checkpoint or 0.0)
+            stored = []
+        return summed(query, chain(stored, selected(query, rows)))
 
     def recovered(self) -> State | None:
         """See :class:`~gemproxy.core.interfaces.ResilientStateStore`."""

@@ -32,6 +32,8 @@ from fakes.reader import (
 from fakes.running import PATIENCE, RunningSimulator, secret_of
 
 from gemproxy.config.loading import load
+from gemproxy.config.price_file import read_prices
+from gemproxy.config.reading import FileReader
 from gemproxy.config.settings import SECTIONS
 from gemproxy.core.errors import ConfigError
 from gemproxy.simulator.config import load as load_simulator
@@ -83,6 +85,12 @@ def treat_configuration(reader, block):
         load_settings(reader, block, keys=names == {"keys"})
     elif "scrape_configs" in names:
         check_with_promtool(reader, block)
+    elif "prices" in names:
+        path = reader.root / "listed-prices.yaml"
+        path.write_text(block.text)
+        prices = FileReader(path, {})
+        assert read_prices(prices)
+        assert list(prices.faults.found()) == []
     elif "default" in names or "seed" in names:
         path = reader.root / "simulator.yaml"
         path.write_text(block.text)

@@ -79,6 +79,7 @@ def test_every_route_of_the_contract_has_a_section_and_no_other_has():
         # Beyond the contract, which names what others may rely on.
         *(("POST", f"/admin/keys/{action}") for action in ("enable", "disable", "reset")),
         ("POST", "/admin/keys/{keyId}/test"),
+        ("GET", "/admin/usage"),
     }
     assert promised <= documented
 

@@ -29,11 +29,15 @@ from gemproxy.pool.key import Key
 from gemproxy.pool.models import ModelBreakers
 from gemproxy.pool.outcome import Charge, Outcome, Verdict
 from gemproxy.pool.pool import KeyPool, PoolSettings, Reason, SkippedKey
+from gemproxy.pricing.prices import PriceList
 from gemproxy.secret import Secret
 from gemproxy.service.reload import Reloaded, ReloadStatus
-from gemproxy.state.model import MetricsRow
+from gemproxy.state.model import MetricsRow, UsageRow
+from gemproxy.state.usage_query import selected, summed
 from gemproxy.telemetry.history import RequestHistory
 from gemproxy.telemetry.scrubbing import Scrubber
+from gemproxy.telemetry.usage import UsageLedger
+from gemproxy.telemetry.usage_reports import UsageReports
 from gemproxy.translate.shared.usage import TokenUsage
 
 #: 2026-11-22 20:00 in UTC.
@@ -117,6 +121,8 @@ class AdminStage:
         self.models = ModelBreakers(failure_threshold=1)
         self.history = RequestHistory()
         self.history.request_ended(context(), 200, 0.8125)
+        self.usage = UsageLedger(PriceList(), {})
+        self.stored_usage: list[UsageRow] = []
         self.service = ServiceStatus(
             version="1.2.3",
             started_at=NOON - 3600,
@@ -168,6 +174,7 @@ class AdminStage:
             pool=self.pool,
             models=self.models,
             history=self.history,
+            usage=UsageReports(self.usage, self._read_usage, wall_clock(self.clock)),
             service=lambda: self.service,
             render_metrics=self._render_metrics,
             reload=self._reload,
@@ -178,6 +185,9 @@ class AdminStage:
             pause=self._pause,
             wall=wall_clock(self.clock),
         )
+
+    async def _read_usage(self, query, present):
+        return summed(query, selected(query, [*present, *self.stored_usage]))
 
     async def _test_key(self, tested: Key) -> Outcome:
         return self.google.get(tested.name, Outcome(Verdict.SUCCESS, 200))

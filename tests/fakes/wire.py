@@ -92,6 +92,10 @@ class Wire:
         rest, self._buffer = self._buffer, b""
         return rest
 
+    def until(self, mark: bytes) -> bytes:
+        """All that comes before ``mark``, which is taken as well."""
+        return self._until(mark)
+
     def _body(self, headers: dict[str, str]) -> bytes:
         if "content-length" in headers:
             return self._exactly(int(headers["content-length"]))

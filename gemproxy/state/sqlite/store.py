@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
+from typing import TypeVar
 
 from gemproxy.state.kinds import Retention
-from gemproxy.state.model import State
+from gemproxy.state.model import State, UsageRow
 from gemproxy.state.sqlite.database import (
     Database,
     is_about_schema,
@@ -26,6 +27,10 @@ from gemproxy.state.sqlite.instance_lock import InstanceLock
 from gemproxy.state.sqlite.migrations import migrations, refuse_foreign
 from gemproxy.state.sqlite.retention import SettledClock, prune
 from gemproxy.state.sqlite.tables import check_tables, clear, read_state, write_state
+from gemproxy.state.sqlite.usage import read_usage
+from gemproxy.state.usage_query import UsageQuery
+
+_T = TypeVar("_T")
 
 
 class SQLiteStateStore:
@@ -104,6 +109,10 @@ class SQLiteStateStore:
                     self._checked = False
                 raise
 
+    def usage(self, query: UsageQuery, excluded: Iterable[tuple[int, int]]) -> list[UsageRow]:
+        """See :func:`gemproxy.state.sqlite.usage.read_usage`. Raises :class:`StorageError`."""
+        return self._query(lambda connection: read_usage(connection, query, excluded))
+
     def replace(self, state: State) -> None:
         """Save ``state`` and remove everything else."""
         with storage_errors(self.path):
@@ -129,6 +138,19 @@ class SQLiteStateStore:
         """Close the database and release the lock."""
         self._disconnect()
         self._lock.release()
+
+    def _query(self, read: Callable[[sqlite3.Connection], _T]) -> _T:
+        with storage_errors(self.path):
+            try:
+                database = self._open_checked()
+                with database.transaction(reading=True) as connection, unreadable():
+                    found = read(connection)
+                database.seal()
+            except BaseException:
+                self._disconnect()
+                raise
+            else:
+                return found
 
     def _open_checked(self) -> Database:
         database = self._open()

@@ -96,8 +96,8 @@ class WholeMessage(HopReader):
         reader.reject()
         if not reader.is_answer:
             if not candidates:
-                raise MalformedUpstreamResponse("no candidates")
-            raise UnusableAnswer(f"no content, {no_content(reader)}")
+                raise MalformedUpstreamResponse("no candidates", usage_of(hops))
+            raise UnusableAnswer(f"no content, {no_content(reader)}", usage_of(hops))
         search = reader.search
         blocks = content.blocks
         if search is not None:

@@ -240,7 +240,7 @@ def _completed(
         choice.close()
     readers = [choice.reader for _, choice in choices]
     if (fault := require_answer(readers)) is not None:
-        raise (UnusableAnswer if choices else MalformedUpstreamResponse)(fault)
+        raise (UnusableAnswer if choices else MalformedUpstreamResponse)(fault, usage_of(answers))
     response_id = next(filter(None, map(_RESPONSE_ID, answers)), None)
     identity = completion_id(response_id, new_id)
     usage = with_content(usage_of(answers), readers)

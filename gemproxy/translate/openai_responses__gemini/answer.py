@@ -8,7 +8,7 @@ from gemproxy.core.errors import MalformedUpstreamResponse, UnusableAnswer
 from gemproxy.providers.gemini.wire.answers import with_media
 from gemproxy.translate.openai_responses__gemini.output import OutputReader
 from gemproxy.translate.openai_responses__gemini.response import ResponseParts, require_answer
-from gemproxy.translate.shared.continuation import HopReader, usage_of
+from gemproxy.translate.shared.continuation import HopReader, usage_of, with_content
 from gemproxy.translate.shared.usage import TokenUsage, service_tier
 
 
@@ -55,10 +55,10 @@ class WholeResponse(HopReader):
         if reader is not None:
             reader.close_calls()
         if reader is None:
-            raise MalformedUpstreamResponse("no candidates")
+            raise MalformedUpstreamResponse("no candidates", usage_of(hops))
         if (fault := require_answer(reader)) is not None:
-            raise UnusableAnswer(fault)
+            raise UnusableAnswer(fault, usage_of(hops))
         reader.finish()
-        usage = usage_of(hops)
+        usage = with_content(usage_of(hops), (reader,))
         _, body = parts.complete(reader, usage, service_tier(hops[-1].usage_metadata))
         return CompletedAnswer(body, usage, blocked=reader.is_blocked, empty=reader.is_empty)

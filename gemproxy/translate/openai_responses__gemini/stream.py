@@ -137,6 +137,10 @@ class ResponseStream(StreamedHops):
         ending = self._output.ending if self._output is not None else None
         return ending is not None and not ending.is_clean
 
+    def candidates(self) -> tuple[OutputReader, ...]:
+        """See :class:`StreamedHops`."""
+        return () if self._output is None else (self._output,)
+
     @property
     def continuation(self) -> str | None:
         """The token that requests the next hop, if there is to be one."""

@@ -1,0 +1,185 @@
+"""What clients use is counted exactly, whatever happens to requests and to the daemon."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+from collections import Counter
+from datetime import datetime
+
+import pytest
+from fakes.running import RunningDaemon, RunningSimulator, eventually, keys_of
+from fakes.wire import CHAT, MODEL, Wire, request
+
+NAMES = ("alpha", "beta", "gamma")
+#: ``make usage-test`` asks for ten thousand.
+REQUESTS = int(os.environ.get("GEMPROXY_USAGE_REQUESTS", "240"))
+CLIENTS = {name: f"access-token-of-{name}-0123456789" for name in ("ci", "web")}
+CANARY = "canary-in-a-prompt-7d1f"
+#: What a request asks of the simulator, and whether its client leaves after the first event.
+KINDS = (
+    ("", False),
+    ("[simulate:words n=40]", False),
+    ("[simulate:cached]", False),
+    ("[simulate:empty-text]", False),
+    ("[simulate:malformed-call]", False),
+    ("[simulate:block]", False),
+    ("[simulate:bad-request]", False),
+    ("[simulate:cut chunks=2]", False),
+    ("[simulate:truncated chunks=2]", False),
+    ("[simulate:error-mid-stream chunks=2]", False),
+    ("[simulate:stall chunks=1]", True),
+)
+
+
+@pytest.fixture
+def simulator(tmp_path):
+    running = RunningSimulator(tmp_path, NAMES, keepRequests=10)
+    # Requests fail with one key and are served by another one.
+    running.behave("beta", "overloaded", everyNth=7)
+    running.behave("gamma", "internal-error", everyNth=9)
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def start(simulator, tmp_path):
+    started = []
+
+    def start():
+        started.append(
+            RunningDaemon(
+                tmp_path,
+                simulator.url,
+                keys_of(*NAMES),
+                proxy={"accessTokens": [{"name": n, "token": t} for n, t in CLIENTS.items()]},
+                persistence={"checkpointSeconds": 0.2},
+                monitoring={"failureThreshold": 10_000},
+            )
+        )
+        return started[-1]
+
+    yield start
+    for daemon in started:
+        daemon.popen.kill()
+        daemon.wait()
+
+
+def ask(daemon, client, kind, leaves, *, stream):
+    body = {"model": MODEL, "messages": [{"role": "user", "content": f"{CANARY} {kind}"}]}
+    with Wire(daemon) as wire:
+        authorization = f"Bearer {CLIENTS[client]}"
+        if not leaves:
+            wire.ask("POST", CHAT, body | {"stream": stream}, authorization=authorization)
+            return
+        wire.send(request("POST", CHAT, body | {"stream": True}, authorization=authorization))
+        # The simulator sends one event, so the daemon has read all of it.
+        wire.until(b"data: ")
+
+
+def ask_many(daemon, number, dice, sent):
+    """Let eight clients ask ``number`` mixed requests; ``sent`` counts them by client."""
+    plan = [
+        (dice.choice(list(CLIENTS)), *dice.choice(KINDS), dice.random() < 0.5)
+        for _ in range(number)
+    ]
+    rest, lock = iter(plan), threading.Lock()
+
+    def work():
+        while True:
+            with lock:
+                asked = next(rest, None)
+            if asked is None:
+                return
+            client, kind, leaves, stream = asked
+            ask(daemon, client, kind, leaves, stream=stream)
+            with lock:
+                sent[client] += 1
+
+    workers = [threading.Thread(target=work) for _ in range(8)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    eventually(lambda: daemon.health()["in_flight"] == 0)
+
+
+def checkpointed(daemon):
+    """Wait until everything that was counted so far is on the disk."""
+    now = datetime.fromisoformat(daemon.health()["timestamp"])
+
+    def is_saved():
+        saved = daemon.health()["persistence"]["last_checkpoint"]
+        return saved is not None and datetime.fromisoformat(saved) > now
+
+    eventually(is_saved)
+
+
+def used(daemon, by):
+    listed = daemon.admin("GET", f"usage?from=yesterday&by={by}").json["usage"]
+    return {row[by]: row for row in listed}
+
+
+def test_usage_is_what_the_upstream_handed_out(simulator, start, tmp_path):
+    dice, sent = random.Random(14), Counter()
+    daemon = start()
+    for end in ("stop", "kill", "stop", ""):
+        ask_many(daemon, REQUESTS // 4, dice, sent)
+        if end == "kill":
+            checkpointed(daemon)
+            daemon.kill()
+        elif end:
+            daemon.stop()
+        if end:
+            daemon = start()
+    eventually(lambda: simulator.control("GET", "")["inFlight"] == 0)
+    handed_out = simulator.control("GET", "handed-out")["keys"]
+    tokens = {
+        project: {name: row["tokens"][name] for name in ("input", "cached", "output", "reasoning")}
+        for project, row in used(daemon, "project").items()
+        if row["tokens"]["input"]
+    }
+    assert tokens == {
+        key: {name: count for name, count in sums.items() if name != "answers"}
+        for key, sums in handed_out.items()
+    }
+    by_client = used(daemon, "client")
+    assert {client: row["requests"] for client, row in by_client.items()} == sent
+    for time in ("hour", "day"):
+        rows = used(daemon, time).values()
+        assert sum(row["requests"] for row in rows) == sum(sent.values())
+    for row in by_client.values():
+        assert row["cost_usd"] > 0
+        assert row["failures"]["theirs"] > 0
+        assert row["failures"]["upstream"] > 0
+    daemon.stop()
+    # Prompts are nowhere.
+    for place in (tmp_path / "state").iterdir():
+        assert CANARY.encode() not in place.read_bytes(), place
+    assert CANARY not in daemon.output
+
+
+def test_a_client_asks_what_it_used_itself(start):
+    daemon = start()
+    ask(daemon, "ci", "", False, stream=False)
+    ask(daemon, "web", "", False, stream=True)
+
+    def own(name):
+        with Wire(daemon) as wire:
+            return wire.ask("GET", "/v1/usage/me", authorization=f"Bearer {CLIENTS[name]}").json
+
+    answer = eventually(lambda: (found := own("ci"))["today"]["requests"] and found)
+    assert answer["client"] == "ci"
+    assert answer["today"] == answer["month"]
+    assert answer["today"]["requests"] == 1
+    assert answer["today"]["tokens"]["input"] > 0
+    assert set(answer) == {"client", "limits", "remaining", "budget", "today", "month"}
+    lines = [event for event in daemon.events() if event.get("client") == "ci"]
+    (line,) = [event for event in lines if event["route"] == CHAT]
+    assert line["cost_usd"] == pytest.approx(answer["today"]["cost_usd"])
+    labels = {"client": "ci", "endpoint": "chat", "outcome": "success"}
+    assert daemon.metric("gemproxy_client_requests_total", **labels) == 1
+    assert own("ci") == answer
+    with Wire(daemon) as wire:
+        assert wire.ask("GET", "/v1/usage/me").status == 401
