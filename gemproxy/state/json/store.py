@@ -17,10 +17,9 @@ import msgspec
 
 from gemproxy.config.files import read_regular
 from gemproxy.core.errors import SchemaTooNew, StorageCorrupt, StorageError
+from gemproxy.state.files import LAST_PLAUSIBLE_VERSION, move_aside, storage_errors
 from gemproxy.state.kinds import KINDS, Kind, build_state, check_plausible
 from gemproxy.state.model import State
-from gemproxy.state.sqlite.database import move_aside, storage_errors
-from gemproxy.state.sqlite.migrations import LAST_PLAUSIBLE_VERSION
 
 FORMAT = "gemproxy-state"
 #: Incremented when an older program could misread the file.

@@ -11,14 +11,11 @@ import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 
-from gemproxy.core.errors import StorageCorrupt, StorageError, StorageUnavailable
+from gemproxy.core.errors import StorageCorrupt, StorageUnavailable
+from gemproxy.state.files import beside, error_code
 from gemproxy.state.sqlite.migrations import Migration, migrate, migrations, refuse_foreign
-
-#: Damaged files that are kept beside the good one.
-MAX_DAMAGED = 10
 
 _PAGES_PER_CHECKPOINT = 1000
 _MIB = 1024 * 1024
@@ -32,14 +29,12 @@ _WAL_LARGEST = 64 * _MIB
 _FREE_PAGES = 256
 _VACUUM_STEP = 128
 
-_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT})
-
 
 class Database:
     """An open database, used in one thread; its owner holds the :class:`InstanceLock`.
 
     ``busy_timeout`` is in seconds: how long to wait for SQLite's own lock.
-    To be used within :func:`storage_errors`.
+    To be used within :func:`~gemproxy.state.files.storage_errors`.
     """
 
     def __init__(
@@ -150,42 +145,25 @@ class Database:
         return self.connection
 
     def _writings(self) -> tuple[tuple[int, int] | None, ...]:
-        return _writing(self._path), _writing(_beside(self._path, "-wal"))
+        return _writing(self._path), _writing(beside(self._path, "-wal"))
 
     def _log_bytes(self) -> int:
         try:
-            return _beside(self._path, "-wal").stat().st_size
+            return beside(self._path, "-wal").stat().st_size
         except FileNotFoundError:
             return 0
 
     def _back_up(self, version: int) -> None:
         """Copy the database before its schema changes, so that an older program can be restored."""
-        copy = _beside(self._path, f".schema-{version}")
+        copy = beside(self._path, f".schema-{version}")
         if copy.exists():
             return
-        unfinished = _beside(self._path, f".schema-{version}.tmp")
+        unfinished = beside(self._path, f".schema-{version}.tmp")
         unfinished.unlink(missing_ok=True)
         _make_private(unfinished)
         with closing(sqlite3.connect(unfinished)) as target:
             self._connected().backup(target)
         unfinished.replace(copy)
-
-
-@contextmanager
-def storage_errors(path: Path) -> Iterator[None]:
-    """Convert every error within into a :class:`StorageError` whose message names ``path``."""
-    try:
-        yield
-    except StorageError as error:
-        raise type(error)(f"{path}: {error}") from error
-    except sqlite3.Error as error:
-        kind = StorageCorrupt if _code(error) in _DAMAGED else StorageUnavailable
-        raise kind(f"{path}: {error}") from error
-    except UnicodeDecodeError as error:
-        # Replaces SQLite's error if that quotes a damaged schema.
-        raise StorageCorrupt(f"{path}: damaged: {error}") from error
-    except OSError as error:
-        raise StorageUnavailable(f"{path}: {error.strerror or error}") from error
 
 
 @contextmanager
@@ -205,34 +183,7 @@ def unreadable() -> Iterator[None]:
 
 def is_about_schema(error: BaseException) -> bool:
     """Whether a statement failed because tables or columns are missing."""
-    return isinstance(error, sqlite3.OperationalError) and _code(error) == sqlite3.SQLITE_ERROR
-
-
-def _code(error: sqlite3.Error) -> int:
-    """The primary error code; the higher bytes are the extended code."""
-    return int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)) & 0xFF
-
-
-def move_aside(path: Path, now: float) -> Path:
-    """Rename a damaged file, and the log beside it, so that a new one can be created.
-
-    Returns the new path. Raises :class:`StorageUnavailable` if there are :data:`MAX_DAMAGED`
-    already.
-    """
-    damaged = list(path.parent.glob(f"{path.name}.damaged-*Z"))
-    if len(damaged) >= MAX_DAMAGED:
-        raise StorageUnavailable(f"damaged, and {len(damaged)} damaged ones lie beside it already")
-    try:
-        stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-    except (ValueError, OverflowError, OSError):
-        stamp = "at-an-unknown-time-Z"
-    aside = _beside(path, f".damaged-{stamp}")
-    # The database first: a log without its database is harmless.
-    path.replace(aside)
-    for suffix in ("-wal", "-shm"):
-        with suppress(FileNotFoundError):
-            _beside(path, suffix).replace(_beside(aside, suffix))
-    return aside
+    return isinstance(error, sqlite3.OperationalError) and error_code(error) == sqlite3.SQLITE_ERROR
 
 
 def _configure(connection: sqlite3.Connection) -> None:
@@ -254,7 +205,7 @@ def _configure(connection: sqlite3.Connection) -> None:
 def _make_private(path: Path) -> None:
     """Create the file with mode 600; SQLite creates the files beside it with the same mode."""
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    for each in (path, _beside(path, "-wal"), _beside(path, "-shm")):
+    for each in (path, beside(path, "-wal"), beside(path, "-shm")):
         with suppress(FileNotFoundError):
             if each.stat().st_mode & 0o077:
                 each.chmod(0o600)
@@ -275,7 +226,3 @@ def _writing(path: Path) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return found.st_size, found.st_mtime_ns
-
-
-def _beside(path: Path, suffix: str) -> Path:
-    return path.with_name(path.name + suffix)

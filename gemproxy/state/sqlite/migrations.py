@@ -13,12 +13,10 @@ from importlib import resources
 from typing import NamedTuple
 
 from gemproxy.core.errors import SchemaTooNew, StorageCorrupt, StorageUnavailable
+from gemproxy.state.files import LAST_PLAUSIBLE_VERSION
 
 #: ``gemp``: identifies databases of this program.
 APPLICATION_ID = 0x67656D70
-
-#: A greater version means that the number is damaged, not that a newer program wrote it.
-LAST_PLAUSIBLE_VERSION = 999
 
 
 class Migration(NamedTuple):

@@ -14,13 +14,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
+from gemproxy.state.files import move_aside, storage_errors
 from gemproxy.state.kinds import Retention
 from gemproxy.state.model import State, UsageRow
 from gemproxy.state.sqlite.database import (
     Database,
     is_about_schema,
-    move_aside,
-    storage_errors,
     unreadable,
 )
 from gemproxy.state.sqlite.instance_lock import InstanceLock

@@ -39,6 +39,18 @@ def json_answer(schema):
     return config(responseMimeType="application/json", responseJsonSchema=schema)
 
 
+def thinking(**fields):
+    return config(thinkingConfig=fields)
+
+
+def declared(**function):
+    return request(tools=[{"functionDeclarations": [{"name": "f", **function}]}])
+
+
+def calling(**fields):
+    return request(tools=[WEATHER], toolConfig={"functionCallingConfig": fields})
+
+
 def many_items(*limits):
     arrays = {f"a{at}": {"type": "array", "maxItems": most} for at, most in enumerate(limits)}
     return json_answer({"type": "object", "properties": arrays})
@@ -71,10 +83,7 @@ REFUSED = [
     (
         "'streamFunctionCallArguments\" at".replace("'", '"'),
         NEW,
-        request(
-            tools=[WEATHER],
-            toolConfig={"functionCallingConfig": {"streamFunctionCallArguments": True}},
-        ),
+        calling(streamFunctionCallArguments=True),
     ),
     ('(TYPE_FLOAT), "hot"', NEW, config(temperature="hot")),
     ("(TYPE_INT32)", NEW, config(seed=2**31)),
@@ -85,7 +94,7 @@ REFUSED = [
         NEW,
         request(user({"inlineData": {"mimeType": "image/png", "data": "a*b"}})),
     ),
-    ('ThinkingLevel), "EXTREME"', NEW, config(thinkingConfig={"thinkingLevel": "EXTREME"})),
+    ('ThinkingLevel), "EXTREME"', NEW, thinking(thinkingLevel="EXTREME")),
     # media and system instruction
     (
         "Unsupported MIME type: image/bmp",
@@ -144,20 +153,12 @@ REFUSED = [
     (
         "is not among the function declarations",
         NEW,
-        request(
-            tools=[WEATHER],
-            toolConfig={
-                "functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": ["other"]}
-            },
-        ),
+        calling(mode="ANY", allowedFunctionNames=["other"]),
     ),
     (
         "only be set when the function calling mode is ANY",
         NEW,
-        request(
-            tools=[WEATHER],
-            toolConfig={"functionCallingConfig": {"allowedFunctionNames": ["get_weather"]}},
-        ),
+        calling(allowedFunctionNames=["get_weather"]),
     ),
     ("Duplicate function declaration found: get_weather", NEW, request(tools=[WEATHER, WEATHER])),
     (
@@ -174,70 +175,24 @@ REFUSED = [
     (
         "property is not defined",
         NEW,
-        request(
-            tools=[
-                {
-                    "functionDeclarations": [
-                        {
-                            "name": "f",
-                            "parameters": {"type": "OBJECT", "properties": {}, "required": ["x"]},
-                        }
-                    ]
-                }
-            ]
-        ),
+        declared(parameters={"type": "OBJECT", "properties": {}, "required": ["x"]}),
     ),
-    (
-        "items: missing field",
-        NEW,
-        request(tools=[{"functionDeclarations": [{"name": "f", "parameters": {"type": "array"}}]}]),
-    ),
+    ("items: missing field", NEW, declared(parameters={"type": "array"})),
     (
         "only 'enum' and 'date-time' are supported for STRING",
         NEW,
-        request(
-            tools=[
-                {
-                    "functionDeclarations": [
-                        {"name": "f", "parameters": {"type": "string", "format": "uri"}}
-                    ]
-                }
-            ]
-        ),
+        declared(parameters={"type": "string", "format": "uri"}),
     ),
     (
         "it must be the only field set",
         NEW,
-        request(
-            tools=[
-                {
-                    "functionDeclarations": [
-                        {
-                            "name": "f",
-                            "parameters": {"type": "string", "anyOf": [{"type": "string"}]},
-                        }
-                    ]
-                }
-            ]
-        ),
+        declared(parameters={"type": "string", "anyOf": [{"type": "string"}]}),
     ),
-    (
-        'Unknown name "$ref"',
-        NEW,
-        request(tools=[{"functionDeclarations": [{"name": "f", "parameters": {"$ref": "#/x"}}]}]),
-    ),
+    ('Unknown name "$ref"', NEW, declared(parameters={"$ref": "#/x"})),
     (
         "reference to undefined schema at #/$defs/Nowhere",
         NEW,
-        request(
-            tools=[
-                {
-                    "functionDeclarations": [
-                        {"name": "f", "parametersJsonSchema": {"$ref": "#/$defs/Nowhere"}}
-                    ]
-                }
-            ]
-        ),
+        declared(parametersJsonSchema={"$ref": "#/$defs/Nowhere"}),
     ),
     # generationConfig
     ("Penalty is not enabled for this model", FLASH, config(presencePenalty=0.5)),
@@ -298,36 +253,20 @@ REFUSED = [
     (
         "You can only set only one of thinking budget and thinking level",
         NEW,
-        config(thinkingConfig={"thinkingBudget": 10, "thinkingLevel": "LOW"}),
+        thinking(thinkingBudget=10, thinkingLevel="LOW"),
     ),
     (
         "Budget 0 is invalid. This model only works in thinking mode.",
         PRO,
-        config(thinkingConfig={"thinkingBudget": 0}),
+        thinking(thinkingBudget=0),
     ),
-    (
-        "The thinking budget 24577 is invalid",
-        FLASH,
-        config(thinkingConfig={"thinkingBudget": 24577}),
-    ),
-    ("The thinking budget 100 is invalid", LITE, config(thinkingConfig={"thinkingBudget": 100})),
-    ("Thinking level is not supported", FLASH, config(thinkingConfig={"thinkingLevel": "LOW"})),
-    (
-        "Thinking level MINIMAL is not supported",
-        NEW,
-        config(thinkingConfig={"thinkingLevel": "minimal"}),
-    ),
-    (
-        "Thinking level XHIGH is not supported",
-        ARGON,
-        config(thinkingConfig={"thinkingLevel": "XHIGH"}),
-    ),
-    ("Thinking budget is not supported", ARGON, config(thinkingConfig={"thinkingBudget": 1024})),
-    (
-        "Thinking is not enabled",
-        "gemini-2.5-flash-image",
-        config(thinkingConfig={"includeThoughts": True}),
-    ),
+    ("The thinking budget 24577 is invalid", FLASH, thinking(thinkingBudget=24577)),
+    ("The thinking budget 100 is invalid", LITE, thinking(thinkingBudget=100)),
+    ("Thinking level is not supported", FLASH, thinking(thinkingLevel="LOW")),
+    ("Thinking level MINIMAL is not supported", NEW, thinking(thinkingLevel="minimal")),
+    ("Thinking level XHIGH is not supported", ARGON, thinking(thinkingLevel="XHIGH")),
+    ("Thinking budget is not supported", ARGON, thinking(thinkingBudget=1024)),
+    ("Thinking is not enabled", "gemini-2.5-flash-image", thinking(includeThoughts=True)),
     (
         "does not support the requested response modalities: image",
         NEW,
@@ -364,8 +303,8 @@ TAKEN = [
     (NEW, many_items(480, 480)),
     (NEW, request(USER, PICTURE, USER)),
     ("gemini-2.5-flash-image", request(USER, PICTURE, USER)),
-    ("gemini-3.5-flash", config(thinkingConfig={"thinkingBudget": 0})),
-    ("gemma-4-31b-it", config(thinkingConfig={"thinkingLevel": "minimal"})),
+    ("gemini-3.5-flash", thinking(thinkingBudget=0)),
+    ("gemma-4-31b-it", thinking(thinkingLevel="minimal")),
     ("gemma-4-31b-it", request(systemInstruction={"parts": [{"text": "x"}]})),
     (NEW, request(user({"inlineData": {"mimeType": "image/gif", "data": "QUJD"}}))),
     (NEW, request({"parts": [{"text": "no role"}]})),
@@ -395,10 +334,10 @@ TAKEN = [
     ),
     (NEW, request(tools=[WEATHER], generationConfig={"responseMimeType": "application/json"})),
     (FLASH, config(presencePenalty=0, frequencyPenalty=0.0, candidateCount=3)),
-    (FLASH, config(thinkingConfig={"thinkingBudget": 0})),
-    (PRO, config(thinkingConfig={"thinkingBudget": -1})),
-    (NEW, config(thinkingConfig={"thinkingLevel": "low"})),
-    (HYDROGEN, config(thinkingConfig={"thinkingLevel": "XHIGH"})),
+    (FLASH, thinking(thinkingBudget=0)),
+    (PRO, thinking(thinkingBudget=-1)),
+    (NEW, thinking(thinkingLevel="low")),
+    (HYDROGEN, thinking(thinkingLevel="XHIGH")),
     ("gemini-3.8-flash-tts", config(responseModalities=["AUDIO"])),
     (
         NEW,

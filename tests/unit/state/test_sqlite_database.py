@@ -18,6 +18,7 @@ from twisted.internet.task import Clock
 
 from gemproxy.core.errors import SchemaTooNew, StorageCorrupt, StorageUnavailable
 from gemproxy.pool.snapshot import Override, PoolSnapshot
+from gemproxy.state import files
 from gemproxy.state.kinds import Retention
 from gemproxy.state.model import State
 from gemproxy.state.sqlite import database
@@ -237,7 +238,7 @@ class TestDamage:
 
     def test_many_damaged_files_are_not_added_to(self, store, path):
         path.parent.mkdir()
-        for n in range(database.MAX_DAMAGED):
+        for n in range(files.MAX_DAMAGED):
             path.write_bytes(b"garbage")
             assert store.move_aside(NOON + n).read_bytes() == b"garbage"
         path.write_bytes(b"garbage")
