@@ -7,10 +7,12 @@ one task of three tool steps, the first with two tools at once, and sends all of
 import base64
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
+from fakes.pages import REPOSITORY
 from fakes.running import RunningDaemon, keys_of
 
 FOLDER = Path(__file__).parent / "programs"
@@ -121,3 +123,45 @@ def test_claude_code_does_a_task_of_three_steps(request, tmp_path, settings):
 def fields_of(call, wanted):
     """What was asked for of a call, without what the program adds."""
     return next((each for each in wanted if each.items() <= call.items()), call)
+
+
+CODEX = [
+    ["echo one > one", "echo two > two"],
+    ["cat one two > three"],
+    ["cat three"],
+]
+
+
+def codex_settings(daemon):
+    """The settings that ``docs/responses.md`` gives, for this daemon."""
+    page = (REPOSITORY / "docs" / "responses.md").read_text("utf-8")
+    given = re.search(r"```toml\n(.*?)```", page, re.DOTALL)[1]
+    # Within the sandbox of the tests there is none of its own.
+    free = 'approval_policy = "never"\nsandbox_mode = "danger-full-access"\n'
+    return free + given.replace("http://127.0.0.1:4806", daemon.url)
+
+
+@pytest.mark.parametrize("run_number", [1, 2])
+def test_codex_does_a_task_of_three_steps(request, tmp_path, run_number):
+    codex = program("codex", "codex")
+    guarded, simulator = (request.getfixturevalue(name) for name in ("guarded", "simulator"))
+    simulator.reset()
+    settings = tmp_path / "settings"
+    settings.mkdir()
+    (settings / "config.toml").write_text(codex_settings(guarded))
+    steps = (
+        " and ".join(f"call exec_command with {json.dumps({'cmd': cmd})}" for cmd in step)
+        for step in CODEX
+    )
+    done = run(
+        [codex, "exec", "--skip-git-repo-check", " then ".join(steps)],
+        tmp_path,
+        CODEX_HOME=str(settings),
+        GEMPROXY_TOKEN=TOKEN,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "three").read_text() == "one\ntwo\n"
+    assert "exec_command returned" in done.stdout
+    last, called = steps_of(simulator)
+    assert [[call["cmd"] for call in step] for step in called] == CODEX
+    assert last["model"] == MODEL

@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import urllib.request
 from pathlib import Path
 
@@ -142,6 +143,12 @@ def treat_picture(reader, block):
     assert first not in (["$"], ["curl"], ["gemproxy"], ["make"]), f"{block.place} is a command"
 
 
+def treat_clients_settings(reader, block):
+    """``toml``: the settings of a client, which is tried with them in ``tests/clients``."""
+    del reader
+    assert tomllib.loads(block.text)
+
+
 TREATMENTS = {
     "sh": treat_script,
     "console": treat_session,
@@ -151,6 +158,7 @@ TREATMENTS = {
     "ini": treat_drop_in,
     "promql": treat_query,
     "text": treat_picture,
+    "toml": treat_clients_settings,
 }
 
 

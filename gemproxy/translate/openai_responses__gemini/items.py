@@ -28,10 +28,10 @@ from gemproxy.translate.shared.signatures import SignatureStore
 from gemproxy.translate.shared.tool_names import ToolNames
 from gemproxy.translate.shared.turns import Conversation
 
-_CALLS: Final = frozenset({"function_call", "custom_tool_call"})
-_RESULTS: Final = frozenset({"function_call_output", "custom_tool_call_output"})
+CALLS: Final = frozenset({"function_call", "custom_tool_call"})
+RESULTS: Final = frozenset({"function_call_output", "custom_tool_call_output"})
 #: Items that agents send back and that have nothing for Gemini.
-_SKIPPED: Final = frozenset(
+SKIPPED: Final = frozenset(
     {
         "web_search_call",
         "file_search_call",
@@ -83,7 +83,7 @@ def added_tools(items: Sequence[PlacedItem]) -> list[tuple[str, ToolItem]]:
 
 def call_ids(items: Sequence[PlacedItem]) -> frozenset[str]:
     """The ids of all calls."""
-    return frozenset(item.call_id for item, _ in items if item.call_id and item.type in _CALLS)
+    return frozenset(item.call_id for item, _ in items if item.call_id and item.type in CALLS)
 
 
 def translate_items(
@@ -115,9 +115,9 @@ def _pair_results(items: Sequence[PlacedItem]) -> dict[int, PlacedItem]:
     results: dict[int, PlacedItem] = {}
     for placed in items:
         item, path = placed
-        if item.type in _CALLS:
+        if item.type in CALLS:
             calls.setdefault(_required(item.call_id, f"{path}.call_id"), []).append(id(item))
-        elif item.type in _RESULTS:
+        elif item.type in RESULTS:
             call_id = _required(item.call_id, f"{path}.call_id")
             found = calls.get(call_id)
             if found is None:
@@ -145,9 +145,9 @@ class _Walk:
         kind = item.kind
         if kind == "message":
             self._message(item, path)
-        elif kind in _CALLS:
+        elif kind in CALLS:
             self._call(item, path)
-        elif kind in _RESULTS:
+        elif kind in RESULTS:
             # It follows its call, wherever it stands. What the model says next is another turn.
             self.end_turn()
         elif kind == "reasoning":
@@ -157,7 +157,7 @@ class _Walk:
             self._image(item, path)
         elif kind == "additional_tools":
             pass  # See added_tools.
-        elif kind not in _SKIPPED:
+        elif kind not in SKIPPED:
             raise InvalidRequest(
                 f"{path}.type: items of the type '{kind[:60]}' are not supported.",
                 param=f"{path}.type",

@@ -39,10 +39,12 @@ _SEARCHES: Final = frozenset(
         "web_search_preview_2025_03_11",
     }
 )
-_CODE: Final = "code_interpreter"
+#: The tool that runs code on Google's side.
+CODE: Final = "code_interpreter"
 #: Tools without an effect: a client's hint, or what only its own service has.
-_IGNORED: Final = frozenset({"tool_search"})
-_WHY_NOT: Final = {
+IGNORED: Final = frozenset({"tool_search"})
+#: Why some tools are refused; others are unknown to Gemini.
+REFUSALS: Final = {
     "file_search": "OpenAI's vector stores are not Gemini's file search stores",
     "mcp": "MCP servers are not called from here; let the client call them",
     "image_generation": "one answer cannot use a second model; ask an image model itself",
@@ -163,11 +165,11 @@ class _Collected:
                 self.search = path
                 self.location = tool.user_location
             self.built_in.add(tool.type)
-        elif tool.type == _CODE:
+        elif tool.type == CODE:
             self.code = path
             self.built_in.add(tool.type)
-        elif tool.type not in _IGNORED:
-            why = _WHY_NOT.get(tool.type, "Gemini has no such tool")
+        elif tool.type not in IGNORED:
+            why = REFUSALS.get(tool.type, "Gemini has no such tool")
             raise InvalidRequest(
                 f"{path}.type: '{tool.type[:60]}' is not supported: {why}.",
                 param=f"{path}.type",

@@ -8,6 +8,11 @@ from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from pydantic import BaseModel
 
+STEPS = (
+    'call get_weather with {"city": "Oslo"} and call get_weather with {"city": "Rome"},'
+    ' then call get_time with {"zone": "Europe/Oslo"}'
+)
+
 
 @tool
 def get_weather(city: str) -> str:
@@ -128,6 +133,47 @@ def test_broken_stream_raises(proxy, simulator, broken):
     seen = []
     with pytest.raises(openai.APIError):
         seen.extend(chunk.content for chunk in model.stream(prompt))
+    assert "".join(seen)
+
+
+def responses_of(proxy, **more):
+    return model_of(proxy, use_responses_api=True, **more)
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["unary", "stream"])
+@pytest.mark.parametrize("previous", [False, True], ids=["items", "previous-response"])
+def test_agent_on_the_responses_api(proxy, simulator, streamed, previous):
+    agent = create_agent(
+        responses_of(proxy, use_previous_response_id=previous, reasoning={"summary": "auto"}),
+        [get_weather, get_time],
+    )
+    asked = {"messages": [HumanMessage(STEPS)]}
+    if streamed:
+        *_, last = agent.stream(asked, stream_mode="values")
+    else:
+        last = agent.invoke(asked)
+    assert last["messages"][-1].text.startswith("get_time returned")
+    assert simulator.calls_that_came_back() == [
+        [("get_weather", {"city": "Oslo"}), ("get_weather", {"city": "Rome"})],
+        [("get_time", {"zone": "Europe/Oslo"})],
+    ]
+
+
+def test_stream_and_structure_of_the_responses_api(proxy, simulator):
+    model = responses_of(proxy)
+    chunks = list(model.stream("How are rivers made? [simulate:words n=60]"))
+    assert len(chunks) > 5
+    assert "".join(chunk.text for chunk in chunks).startswith('You said: "How are rivers made?')
+    assert sum((c.usage_metadata or {}).get("total_tokens", 0) for c in chunks) > 0
+    assert isinstance(model.with_structured_output(Wheel).invoke("Describe a wheel."), Wheel)
+
+
+def test_broken_stream_of_the_responses_api_raises(proxy, simulator, broken):
+    prompt, name = broken
+    model = ChatOpenAI(model=name, base_url=proxy.url, api_key=proxy.token, use_responses_api=True)
+    seen = []
+    with pytest.raises(ValueError, match="server_error"):
+        seen.extend(chunk.text for chunk in model.stream(prompt))
     assert "".join(seen)
 
 

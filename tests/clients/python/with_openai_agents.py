@@ -1,4 +1,4 @@
-"""openai-agents: its runner on the chat completions model."""
+"""openai-agents: its runner on the Responses API, which is its default, and on chat completions."""
 
 import asyncio
 
@@ -6,8 +6,10 @@ import openai
 import pytest
 from agents import (
     Agent,
+    ModelBehaviorError,
     ModelSettings,
     OpenAIChatCompletionsModel,
+    OpenAIResponsesModel,
     RunConfig,
     Runner,
     function_tool,
@@ -46,10 +48,19 @@ class Wheel(BaseModel):
 UNTRACED = RunConfig(tracing_disabled=True)
 
 
+@pytest.fixture(autouse=True, params=[OpenAIResponsesModel, OpenAIChatCompletionsModel])
+def transport(request, monkeypatch):
+    """Every test is made with both."""
+    monkeypatch.setitem(globals(), "Model", request.param)
+    return request.param
+
+
 def agent_of(proxy, name=None, token=None, effort=None, **more):
     client = AsyncOpenAI(base_url=proxy.url, api_key=token or proxy.token)
-    model = OpenAIChatCompletionsModel(model=name or proxy.model, openai_client=client)
-    settings = ModelSettings(include_usage=True, reasoning=Reasoning(effort=effort))
+    model = Model(model=name or proxy.model, openai_client=client)  # noqa: F821
+    # In the Responses API the thoughts have to be asked for.
+    reasoning = Reasoning(effort=effort, summary="auto" if effort else None)
+    settings = ModelSettings(include_usage=True, reasoning=reasoning)
     return Agent(name="Tester", model=model, model_settings=settings, **more)
 
 
@@ -157,9 +168,11 @@ def test_wrong_token(proxy, simulator):
     assert simulator.generations() == []
 
 
-def test_broken_stream_raises(proxy, simulator, broken):
+def test_broken_stream_raises(proxy, simulator, broken, transport):
     prompt, name = broken
     seen = []
-    with pytest.raises(openai.APIError):
+    # The Responses API says itself that a response failed.
+    expected = ModelBehaviorError if transport is OpenAIResponsesModel else openai.APIError
+    with pytest.raises(expected):
         asyncio.run(streamed(agent_of(proxy, name), prompt, seen))
     assert "".join(seen)
