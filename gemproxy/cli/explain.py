@@ -125,7 +125,12 @@ def _said(attempt: AttemptExplanation) -> str:
 
 def _aside(attempt: AttemptExplanation) -> str:
     names = ", ".join(map(_skipped, attempt.passed_over))
-    return f" Passed over: {names}." if names else ""
+    reason = ""
+    if attempt.chosen_for == "conversation":
+        reason = " It was chosen because its conversation prefers it."
+    elif attempt.chosen_for:
+        reason = f" Only keys of the project of {attempt.chosen_for} could serve."
+    return f"{reason} Passed over: {names}." if names else reason
 
 
 def _words(outcome: str) -> str:

@@ -102,13 +102,15 @@ class NeverTrue:
 
 @dataclass(frozen=True)
 class OneOf:
-    """One of a few words."""
+    """One of a few words. YAML reads the word ``off`` as false."""
 
     words: tuple[str, ...]
 
     def read(self, node: yaml.Node) -> str:
         """The word."""
         value = _scalar(node)
+        if value is False and "off" in self.words:
+            return "off"
         if not isinstance(value, str) or value not in self.words:
             raise InvalidValue(" or ".join((", ".join(self.words[:-1]), self.words[-1])))
         return value

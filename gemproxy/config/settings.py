@@ -327,6 +327,25 @@ class RetrySettings:
 
 
 @dataclass(frozen=True)
+class PoolChoiceSettings:
+    """Which key serves a request."""
+
+    stickiness: str = setting(
+        "conversation",
+        OneOf(("conversation", "off")),
+        "conversation: the requests of a conversation prefer the same key, so that Google's "
+        "implicit cache has the beginning of their prompts; off: the weights alone decide",
+    )
+    stickiness_share: float = setting(
+        0.25,
+        Number(0, 100, noun="a number"),
+        "how much more than its share by weight a key may get in a minute for the sake of "
+        "conversations; ten requests a minute more are always allowed",
+        "share",
+    )
+
+
+@dataclass(frozen=True)
 class MonitoringSettings:
     """When a key is not used, and for how long."""
 
@@ -503,6 +522,7 @@ class Settings:
     proxy: ProxySettings = ProxySettings()
     upstream: UpstreamSettings = UpstreamSettings()
     retry: RetrySettings = RetrySettings()
+    pool: PoolChoiceSettings = PoolChoiceSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
     persistence: PersistenceSettings = PersistenceSettings()
     logging: LoggingSettings = LoggingSettings()
@@ -533,6 +553,7 @@ SECTIONS: dict[str, type[Any]] = {
     "proxy": ProxySettings,
     "upstream": UpstreamSettings,
     "retry": RetrySettings,
+    "pool": PoolChoiceSettings,
     "monitoring": MonitoringSettings,
     "persistence": PersistenceSettings,
     "logging": LoggingSettings,

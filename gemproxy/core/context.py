@@ -13,6 +13,7 @@ from math import inf
 
 from msgspec import Struct, field
 
+from gemproxy.pool.key import Affinity
 from gemproxy.pool.models import ModelPermit
 from gemproxy.pool.outcome import SERVED, Charge, Outcome, Verdict
 from gemproxy.pool.state import Lease
@@ -45,6 +46,8 @@ class Attempt(Struct):
     waits_since: float | None = None
     #: What the upstream reported as used, also if the client did not get the answer.
     usage: TokenUsage | None = None
+    #: Whether the key was chosen because its conversation prefers it.
+    sticky: bool = False
 
     def end_waiting(self, now: float) -> None:
         """The upstream's answer is complete, or will not become complete."""
@@ -100,6 +103,8 @@ class RequestContext(Struct):
     epoch_offset: float = 0.0
     #: Whether this is about one of several jobs of the request, whose attempts alone it has.
     is_part: bool = False
+    #: Set if only the keys of one project can serve it, because of a resource that it names.
+    affinity: Affinity | None = None
 
     @property
     def started_at(self) -> float:
@@ -110,6 +115,13 @@ class RequestContext(Struct):
     def key_name(self) -> str | None:
         """The name of the last attempt's key."""
         return self.attempts[-1].key_name if self.attempts else None
+
+    @property
+    def chosen_for(self) -> str | None:
+        """Why the last attempt's key was chosen out of turn: ``conversation``, or a resource."""
+        if self.affinity is not None:
+            return self.affinity.resource
+        return "conversation" if self.attempts and self.attempts[-1].sticky else None
 
     @property
     def step_attempts(self) -> list[Attempt]:

@@ -63,7 +63,6 @@ from gemproxy.core.retry import (
     decide,
     unusable,
 )
-from gemproxy.pool.key import Affinity
 from gemproxy.pool.models import ModelBreakers
 from gemproxy.pool.outcome import SERVED, Charge, Outcome, Verdict
 from gemproxy.pool.pool import KeyPool, Lease
@@ -110,8 +109,6 @@ class _Delivery(Struct):
     #: Set at the first success: one of the two converts the answer to the client's dialect.
     whole: WholeAnswer | None = None
     relay: StreamRelay | None = None
-    #: Set if only the keys of one project can serve.
-    affinity: Affinity | None = None
 
     def begin_step(self, body: bytes, now: float) -> None:
         self.body = body
@@ -208,7 +205,7 @@ class Dispatcher:
         context.deadline = context.started + settings.request_timeout
         delivery = _Delivery(job, context, writer, settings, job.body)
         if job.resources and self._resources is not None:
-            delivery.affinity = await self._resources.locate(job.resources, context.deadline)
+            context.affinity = await self._resources.locate(job.resources, context.deadline)
         now = self._seconds()
         context.permit = self._models.acquire(job.model, now)
         try:
@@ -255,12 +252,12 @@ class Dispatcher:
                 now,
                 tried=tried,
                 tokens=job.tokens,
-                affinity=delivery.affinity,
+                affinity=delivery.context.affinity,
                 conversation=job.conversation,
             )
         except ProxyError as refusal:
             skipped_keys = self._pool.skipped_keys(
-                job.model, now, tried=tried, tokens=job.tokens, affinity=delivery.affinity
+                job.model, now, tried=tried, tokens=job.tokens, affinity=delivery.context.affinity
             )
             context.refused = Refusal(refusal.word, skipped_keys)
             raise
@@ -273,7 +270,7 @@ class Dispatcher:
         if last.lease is not None:
             self._pool.release(last.lease, now)
         again = self._pool.acquire_again(
-            last.key_id, job.model, now, tokens=job.tokens, affinity=delivery.affinity
+            last.key_id, job.model, now, tokens=job.tokens, affinity=delivery.context.affinity
         )
         return self._begin_attempt(delivery, again, now)
 
@@ -347,10 +344,17 @@ class Dispatcher:
             tried=context.tried if context.attempts else (),
             tokens=job.tokens,
             chosen=key_id,
-            affinity=delivery.affinity,
+            affinity=delivery.context.affinity,
         )
         context.attempts.append(
-            Attempt(key_id, lease.key.name, now, lease=lease, skipped_keys=skipped_keys)
+            Attempt(
+                key_id,
+                lease.key.name,
+                now,
+                lease=lease,
+                skipped_keys=skipped_keys,
+                sticky=lease.sticky,
+            )
         )
         if len(context.attempts) > 1:  # Else they have these values.
             context.refused = None
@@ -592,7 +596,7 @@ class Dispatcher:
         """The client's error for the last outcome, when there is no further attempt."""
         if outcome.verdict in _ANSWERED_BY_THE_POOL:
             return self._pool.unavailable(
-                delivery.job.model, self._seconds(), outcome, delivery.affinity
+                delivery.job.model, self._seconds(), outcome, delivery.context.affinity
             )
         return _error_for(outcome, delivery)
 

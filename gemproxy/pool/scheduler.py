@@ -35,6 +35,9 @@ _CAPACITY = 64
 # The bounds of what one call may check, so that it stays short in a large pool.
 _MAX_SIBLINGS = 16
 _MAX_CHECKED = 500
+#: The most that a key owes for requests of its project, in strides, since no other key can serve
+#: them.
+_MOST_OWED = 64
 
 
 class ModelSchedulers:
@@ -151,7 +154,8 @@ class KeyScheduler:
     ) -> KeyState | None:
         """Choose a key that ``conversation`` prefers, out of turn.
 
-        ``None`` if these keys are ineligible or would get too much more than their shares.
+        ``None`` if these keys are ineligible, or the first eligible one would get too much more
+        than its share.
         """
         settings = self._eligibility.settings
         share = settings.stickiness_share
@@ -166,9 +170,10 @@ class KeyScheduler:
             if entry.id in tried or check(entry, False) is not None:
                 continue
             stride = entry.stride(now, settings.minimum_requests)
-            if scheduler.may_be_early(entry, stride, now, share):
-                scheduler.take_early(entry, stride)
-                return entry
+            if not scheduler.may_be_early(entry, stride, now, share):
+                return None
+            scheduler.take_early(entry, stride)
+            return entry
         return None
 
     def choose_of_project(
@@ -190,7 +195,9 @@ class KeyScheduler:
             if eligible:
                 entry = min(eligible, key=lambda each: _turn(each, scheduler.owed_by(each)))
                 minimum = self._eligibility.settings.minimum_requests
-                scheduler.take_early(entry, entry.stride(now, minimum))
+                stride = entry.stride(now, minimum)
+                full = scheduler.owed_by(entry) >= _MOST_OWED * stride
+                scheduler.take_early(entry, 0 if full else stride)
                 return entry
         return None
 

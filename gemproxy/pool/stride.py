@@ -41,8 +41,6 @@ _SLACK = 64
 WINDOW = 60.0
 #: Choices by which a member may always be ahead of its share: a pool may have little traffic.
 FREE = 10
-#: The most that a member owes, in strides: requests that no other may serve can be any number.
-_MOST_OWED = 64
 #: Turns that are missed in one choice, and after a choice that was early.
 _MISSED_AT_ONCE = 64
 _MISSED_WHEN_EARLY = 2
@@ -259,8 +257,7 @@ class StrideScheduler(Generic[M]):
 
     def take_early(self, member: M, stride: int) -> None:
         """Choose ``member``, which is eligible, before its turn."""
-        owed = self._owed.get(member, 0) + stride
-        self._owed[member] = min(owed, max(_MOST_OWED * stride, owed - stride))
+        self._owed[member] = self._owed.get(member, 0) + stride
         # Else nobody would miss a turn as long as all choices are early.
         for _ in range(_MISSED_WHEN_EARLY):
             item = self._queue.first()

@@ -667,6 +667,9 @@ def pool_settings(settings: Settings) -> PoolSettings:
         minimum_requests=monitoring.minimum_requests,
         health_threshold=monitoring.health_threshold,
         probe=monitoring.probe,
+        stickiness_share=(
+            None if settings.pool.stickiness == "off" else settings.pool.stickiness_share
+        ),
     )
 
 

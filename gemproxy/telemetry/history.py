@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import chain, islice
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from gemproxy.core.context import Attempt, Refusal, RequestContext
 from gemproxy.core.events import RequestListener
@@ -58,6 +58,9 @@ class AttemptExplanation(Struct, frozen=True):
     google_reason: str | None = None
     quota_id: str | None = None
     message: str | None = None
+    #: Why the key was chosen out of turn: ``conversation``, or the resource that only keys of its
+    #: project can read. Omitted if it was in turn.
+    chosen_for: str | UnsetType = UNSET
 
 
 class RequestExplanation(Struct, frozen=True):
@@ -136,12 +139,14 @@ def _record(context: RequestContext, status: int, seconds: float) -> RequestReco
 
 
 def _attempts(context: RequestContext) -> Iterator[AttemptExplanation]:
-    yield from map(_attempt, context.attempts)
+    resource = None if context.affinity is None else context.affinity.resource
+    for attempt in context.attempts:
+        yield _attempt(attempt, resource)
     if context.refused is not None:
         yield _refusal(context.refused)
 
 
-def _attempt(attempt: Attempt) -> AttemptExplanation:
+def _attempt(attempt: Attempt, resource: str | None) -> AttemptExplanation:
     outcome = attempt.outcome
     return AttemptExplanation(
         key=attempt.key_name,
@@ -155,6 +160,7 @@ def _attempt(attempt: Attempt) -> AttemptExplanation:
         google_reason=outcome.google_reason or None,
         quota_id=outcome.quota_id or None,
         message=first_sentence(outcome.message) or None,
+        chosen_for=resource or ("conversation" if attempt.sticky else UNSET),
     )
 
 

@@ -150,9 +150,12 @@ class Metrics(RequestListener, PoolListener):
             prompt, cached, output, reasoning = series.tokens or self._begin_tokens(series)
             prompt.value += usage.input
             output.value += usage.output
+            prompts, from_cache = self._sticky if attempts and attempts[-1].sticky else self._loose
+            prompts.value += usage.input
             # Most requests have none of these.
             if usage.cached:
                 cached.value += usage.cached
+                from_cache.value += usage.cached
             if usage.reasoning:
                 reasoning.value += usage.reasoning
 
@@ -286,6 +289,18 @@ class Metrics(RequestListener, PoolListener):
             "gemproxy_tokens_total",
             "Tokens as the upstream counts them; input includes cached, output includes reasoning",
             ("model", "direction"),
+        )
+        by_choice = CounterFamily(
+            registry,
+            "gemproxy_prompt_tokens_total",
+            "Input tokens, and the cached ones of them, by whether the key was chosen because the"
+            " conversation prefers it",
+            ("sticky", "direction"),
+            at_zero=[(sticky, each) for sticky in ("true", "false") for each in _DIRECTIONS[:2]],
+        )
+        self._sticky, self._loose = (
+            (by_choice.of((sticky, "input")), by_choice.of((sticky, "cached")))
+            for sticky in ("true", "false")
         )
         self._incomplete = CounterFamily(
             registry,

@@ -58,6 +58,8 @@ class RequestLine(Line, kw_only=True, gc=False):
     attempts: int
     #: The attempts before the last one, as key and verdict.
     tried: list[str]
+    #: Why the key was chosen out of turn: ``conversation``, or the resource that its project has.
+    chosen_for: str | UnsetType = UNSET
     ms: float
     first_byte_ms: float | None
     prompt_tokens: int | None
@@ -86,6 +88,7 @@ def line_of(context: RequestContext, status: int, seconds: float) -> RequestLine
         outcome=context.outcome,
         attempts=len(attempts),
         tried=_tried(attempts[:-1]) if len(attempts) > 1 else [],
+        chosen_for=context.chosen_for or UNSET,
         ms=_ms(seconds),
         first_byte_ms=None if first_byte is None else _ms(first_byte - context.started),
         prompt_tokens=None if usage is None else min(usage.input, _MOST),
@@ -157,7 +160,8 @@ class PreparedLines:
         ``None`` if the request is unusual or may contain a secret.
         """
         attempts = context.attempts
-        if len(attempts) != 1:
+        # Resources differ from request to request.
+        if len(attempts) != 1 or context.affinity is not None:
             return None
         if self._generation != self._scrubber.generation:
             self._look_again()
@@ -169,6 +173,7 @@ class PreparedLines:
             context.stream,
             status,
             context.outcome,
+            attempts[0].sticky,
         )
         middle = self._middles.get(kind)
         if middle is None:
@@ -191,7 +196,7 @@ class PreparedLines:
 
     def _remember(self, kind: _Kind, line: RequestLine) -> Raw:
         # A failed attempt adds text that differs each time.
-        unlike = self._is_suspicious or kind[-1] not in _SERVED_WORDS
+        unlike = self._is_suspicious or kind[6] not in _SERVED_WORDS
         middle = _UNPREPARED if unlike else self._prepared(line)
         if len(self._middles) >= _MOST_KINDS:
             self._middles.clear()
@@ -259,7 +264,7 @@ def _line_around(middle: Raw, context: RequestContext, seconds: float) -> _Prepa
     )
 
 
-_Kind = tuple[str, str | None, str, str | None, bool, int, str]
+_Kind = tuple[str, str | None, str, str | None, bool, int, str, bool]
 
 _encode: Final = msgspec.json.Encoder().encode
 

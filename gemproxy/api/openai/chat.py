@@ -18,7 +18,7 @@ from gemproxy.providers.base import Operation
 from gemproxy.translate.openai_chat__gemini.answer import WholeChat
 from gemproxy.translate.openai_chat__gemini.request import to_gemini
 from gemproxy.translate.openai_chat__gemini.stream import ChatStreamTranslator
-from gemproxy.translate.shared.conversations import named_conversation
+from gemproxy.translate.shared.conversations import conversation_named, session_of
 from gemproxy.translate.shared.model_names import ModelNames
 from gemproxy.translate.shared.schema_budget import SchemaBudget
 from gemproxy.translate.shared.signatures import SignatureStore
@@ -58,14 +58,14 @@ class ChatEndpoint:
 
     def decode(self, body: bytes, head: Head, context: RequestContext, *, brief: bool) -> ChatJob:
         """See :meth:`gemproxy.api.base.Endpoint.decode`."""
-        del head
         request = decode_chat_completion(body)
         model = context.model = self.names.generating(request.model)
         if request.logprobs:
             stream = request.stream is True
             if self.refused_logprobs.has(model, context.started, stream=stream):
                 request = _without_logprobs(request)
-        job = ChatJob(self, request, model, SchemaBudget(brief=brief))
+        session = session_of(head.header)
+        job = ChatJob(self, request, model, SchemaBudget(brief=brief), session)
         context.stream = job.stream
         return job
 
@@ -81,6 +81,7 @@ class ChatJob:
         request: ChatCompletionRequest,
         model: str,
         budget: SchemaBudget,
+        session: bytes | None,
     ) -> None:
         self._endpoint = endpoint
         self.model = model
@@ -88,6 +89,11 @@ class ChatJob:
         self._replaces_signatures = False
         self._left_out_logprobs = False
         self._translate(request, budget)
+        self.conversation = self._translated.conversation
+        if session or request.prompt_cache_key or request.session_id:
+            named = conversation_named(request.prompt_cache_key, session, request.session_id)
+            if named is not None:
+                self.conversation = named
         # Kept for a second translation. If none is possible, drop it to free the memory.
         again = self._translated.signed or request.logprobs
         self._request = (request, budget) if again else None
@@ -106,10 +112,6 @@ class ChatJob:
         self.stream = translated.stream
         self.tokens = translated.estimated_tokens
         self.resources = translated.resources
-        name = request.prompt_cache_key or request.session_id
-        self.conversation = (
-            named_conversation(name) if type(name) is str else translated.conversation
-        )
         self.operation = _GENERATE_STREAM if self.stream else _GENERATE
 
     def revision(self, failed: Outcome) -> Revision | None:

@@ -11,7 +11,7 @@ most of these requests are alone: the pool spreads them by the keys' weights, ex
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from zlib import crc32
 
 from gemproxy.providers.gemini.wire.requests import Content
@@ -26,6 +26,26 @@ COMPARED = 1024
 def named_conversation(name: str) -> int:
     """The number of a conversation that the client gave a name: a session, a cache key, a user."""
     return crc32(name[:COMPARED].encode("utf-8", "surrogatepass"))
+
+
+def conversation_named(*names: object) -> int | None:
+    """As :func:`named_conversation` for the first of ``names`` that is a text, or bytes."""
+    for name in names:
+        if name and isinstance(name, bytes):
+            return crc32(name[:COMPARED])
+        if name and isinstance(name, str):
+            return named_conversation(name)
+    return None
+
+
+def session_of(header: Callable[[bytes], bytes | None]) -> bytes | None:
+    """The session that a request's head names; ``header`` returns the value of a header."""
+    return (
+        header(b"session-id")
+        or header(b"session_id")
+        or header(b"x-session-id")
+        or header(b"x-claude-code-session-id")
+    )
 
 
 def conversation_in(

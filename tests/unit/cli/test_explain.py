@@ -8,7 +8,8 @@ import pytest
 from fakes.admin import NOON, context
 from fakes.pools import date
 
-from gemproxy.core.context import Refusal
+from gemproxy.core.context import Attempt, Refusal
+from gemproxy.pool.key import Affinity
 from gemproxy.pool.outcome import Charge, Outcome, Verdict
 from gemproxy.pool.pool import Reason, SkippedKey
 
@@ -59,6 +60,17 @@ def finish(daemon, request_id, status, seconds, **changes):
     for name, value in changes.items():
         setattr(told, name, value)
     daemon.stage.history.request_ended(told, status, seconds)
+
+
+def test_why_a_key_was_chosen_out_of_turn(daemon, gemproxy):
+    attempt = Attempt("1", "alpha", NOON, Outcome(Verdict.SUCCESS, 200), sticky=True)
+    finish(daemon, "req_3", 200, 0.1, attempts=[attempt])
+    assert "chosen because its conversation prefers it" in gemproxy("explain", "req_3")[1]
+    bound = Affinity("team-a", "files/x")
+    finish(daemon, "req_4", 200, 0.1, attempts=[attempt], affinity=bound)
+    assert "Only keys of the project of files/x could serve" in gemproxy("explain", "req_4")[1]
+    told = json.loads(gemproxy("--json", "explain", "req_4")[1])
+    assert told["attempts"][0]["chosen_for"] == "files/x"
 
 
 def test_no_key_was_left(daemon, gemproxy):

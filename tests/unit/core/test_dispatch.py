@@ -8,6 +8,7 @@ import weakref
 from dataclasses import replace
 
 import pytest
+from fakes.heads import FakeHead
 from fakes.openai_errors import seen
 from fakes.pools import date
 from fakes.upstreams import (
@@ -110,7 +111,7 @@ class Proxy:
         return writer
 
     async def serve(self, body, context, writer, *, brief=False):
-        job = self.endpoint.decode(body, None, context, brief=brief)
+        job = self.endpoint.decode(body, FakeHead(), context, brief=brief)
         await self.dispatcher.dispatch(job, context, writer)
 
     def status(self, name):

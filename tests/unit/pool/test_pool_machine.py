@@ -15,14 +15,19 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from gemproxy.core.errors import ModelNotFound, NoHealthyKeys, ProxyError, QuotaExhausted
 from gemproxy.pool.cooldowns import next_pacific_midnight
-from gemproxy.pool.key import Key, Limits
+from gemproxy.pool.key import Affinity, Key, Limits
 from gemproxy.pool.outcome import Outcome, Verdict
 from gemproxy.pool.pool import KeyPool, PoolSettings, Reason
 from gemproxy.secret import Secret
 
 START = datetime(2026, 10, 31, 20, tzinfo=UTC).timestamp()
 SETTINGS = PoolSettings(
-    failure_threshold=1, cooldown=20.0, recovery_time=100.0, window=100.0, minimum_requests=3
+    failure_threshold=1,
+    cooldown=20.0,
+    recovery_time=100.0,
+    window=100.0,
+    minimum_requests=3,
+    stickiness_share=0.25,
 )
 
 
@@ -59,9 +64,31 @@ class PoolMachine(RuleBasedStateMachine):
     def time_passes(self, seconds):
         self.now += seconds
 
-    @rule(model=MODELS, tokens=st.sampled_from([0, 20, 80]), tried=st.sets(NAMES, max_size=2))
-    def acquire(self, model, tokens, tried):
-        self.acquire_but(model, tokens, tried)
+    @rule(
+        model=MODELS,
+        tokens=st.sampled_from([0, 20, 80]),
+        tried=st.sets(NAMES, max_size=2),
+        conversation=st.none() | st.integers(0, 9),
+    )
+    def acquire(self, model, tokens, tried, conversation):
+        self.acquire_but(model, tokens, tried, conversation)
+
+    @rule(model=MODELS, project=st.sampled_from(["p", "q", "r"]))
+    def acquire_of_project(self, model, project):
+        """As if the keys of other projects did not exist."""
+        skipped = ineligible_keys(self.pool, model, self.now)
+        ineligible = {seen.key: seen.reason for seen in skipped}
+        own = {k.name for k in self.keys if k.project == project}
+        fit = {name for name in own if ineligible.get(name) is None}
+        weak = {name for name in own if ineligible.get(name) is Reason.LOW_HEALTH}
+        try:
+            lease = self.pool.acquire(model, self.now, affinity=Affinity(project, "files/x"))
+        except ProxyError:
+            assert not fit | weak
+            return
+        assert lease.key.name in (fit or weak)
+        self.leases.append(lease)
+        self.requests[lease.key.name] += 1
 
     @rule(model=MODELS, name=NAMES)
     def acquire_from(self, model, name):
@@ -90,13 +117,15 @@ class PoolMachine(RuleBasedStateMachine):
                 self.settle(self.leases[-1], verdict, 34.0, None)
             self.one_trial_at_a_time()
 
-    def acquire_but(self, model, tokens, tried):
+    def acquire_but(self, model, tokens, tried, conversation=None):
         tried_ids = {k.id for k in self.keys if k.name in tried}
         skipped = ineligible_keys(self.pool, model, self.now)
         ineligible = {seen.key: seen.reason for seen in skipped}
         before = {seen.name: seen.status for seen in self.pool.statuses(self.now)}
         try:
-            lease = self.pool.acquire(model, self.now, tried=tried_ids, tokens=tokens)
+            lease = self.pool.acquire(
+                model, self.now, tried=tried_ids, tokens=tokens, conversation=conversation
+            )
         except ProxyError as refused:
             self.check_error(refused, model, ineligible, tried, tokens)
             if not (tried or tokens or isinstance(refused, ModelNotFound)):

@@ -14,7 +14,12 @@ from gemproxy.pool.pool import KeyPool, PoolSettings, Reason
 from gemproxy.secret import Secret
 
 SETTINGS = PoolSettings(
-    failure_threshold=2, cooldown=20.0, recovery_time=100.0, window=100.0, minimum_requests=3
+    failure_threshold=2,
+    cooldown=20.0,
+    recovery_time=100.0,
+    window=100.0,
+    minimum_requests=3,
+    stickiness_share=0.25,
 )
 MODELS = ["m", "n", "o"]
 VERDICTS = [*Verdict, *[Verdict.SUCCESS] * 6, *[Verdict.SERVICE] * 3]
@@ -51,7 +56,8 @@ class Walk:
         model = self.dice.choice(MODELS)
         ineligible = ineligible_keys(self.pool, model, self.now)
         try:
-            lease = self.pool.acquire(model, self.now)
+            talk = self.dice.choice([None, None, *range(9)])
+            lease = self.pool.acquire(model, self.now, conversation=talk)
         except ProxyError as refused:
             self.check_error(refused, ineligible)
             return

@@ -286,6 +286,20 @@ class TestRequests:
         assert proxy.value("gemproxy_overhead_seconds_sum", route=CHAT) == pytest.approx(0.25)
         assert proxy.value("gemproxy_overhead_seconds_count", route=CHAT) == 2
 
+    def test_prompt_tokens_are_counted_by_why_the_key_was_chosen(self):
+        proxy = Proxy("alpha")
+        usage = TokenUsage(input=2000, cached=1500, output=1, total=2001)
+        proxy.finish(("alpha", Verdict.SUCCESS, 1.0), usage=usage)
+        sticky = Attempt("alpha", "alpha", NOW, Outcome(Verdict.SUCCESS), sticky=True)
+        for _ in range(2):
+            context = RequestContext("r", CHAT, NOW, "m", attempts=[sticky], usage=usage)
+            proxy.metrics.request_ended(context, 200, 1.0)
+        name = "gemproxy_prompt_tokens_total"
+        assert proxy.value(name, sticky="true", direction="input") == 4000
+        assert proxy.value(name, sticky="true", direction="cached") == 3000
+        assert proxy.value(name, sticky="false", direction="input") == 2000
+        assert proxy.value(name, sticky="false", direction="cached") == 1500
+
     def test_first_chunk_is_about_streams(self):
         proxy = Proxy("alpha")
         proxy.finish(("alpha", Verdict.SUCCESS, 1.0), first_byte=NOW + 1.0)

@@ -11,6 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from gemproxy.core.context import Attempt, RequestContext
+from gemproxy.pool.key import Affinity
 from gemproxy.pool.outcome import Outcome, Verdict
 from gemproxy.secret import Secret
 from gemproxy.telemetry.request_lines import PreparedLines, line_of
@@ -35,6 +36,7 @@ def context(**fields):
     }
     told |= fields
     attempt = Attempt("1", told.pop("key"), NOON, Outcome(Verdict.SUCCESS))
+    attempt.sticky = told.pop("sticky", False)
     return RequestContext(**{"attempts": [attempt], **told})
 
 
@@ -50,6 +52,19 @@ def test_a_line_is_prepared_for_what_nearly_all_requests_are():
     for stream in (False, True):
         request = context(stream=stream)
         assert lines.line(request, 200, 0.05) == encoded(request)
+
+
+def test_a_line_says_why_the_key_was_chosen_out_of_turn():
+    lines = PreparedLines(Scrubber())
+    for request, chosen_for in (
+        (context(sticky=True), "conversation"),
+        (context(), None),
+        (context(affinity=Affinity("team-a", "files/x")), "files/x"),
+        (context(sticky=True), "conversation"),
+    ):
+        line = lines.line(request, 200, 0.05)
+        assert line in (None, encoded(request))
+        assert msgspec.json.decode(encoded(request)).get("chosen_for") == chosen_for
 
 
 names = st.text(max_size=30) | st.sampled_from(["", "a", '"', "\\", "gemini-2.5-pro", "\u2028é"])
@@ -70,6 +85,7 @@ counts = st.integers(-(10**30), 10**30) | st.integers(0, 10**6)
         outcome=names,
         client=st.none() | names,
         cost=st.none() | st.floats(0, 1) | st.floats(0, 1e17),
+        sticky=st.booleans(),
         first_byte=st.none() | times | times.map(lambda wait: NOON + wait),
         usage=st.none() | st.builds(TokenUsage, input=counts, output=counts),
         started=st.just(NOON) | times,

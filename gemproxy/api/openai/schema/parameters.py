@@ -49,7 +49,7 @@ PARAMETERS: Mapping[str, Parameter] = {
     "parallel_tool_calls": Parameter(_M, "false keeps the first call of an answer."),
     "prediction": Parameter(_I, "Only a hint for speed."),
     "presence_penalty": Parameter(_I, "Current models answer 400 to any penalty."),
-    "prompt_cache_key": Parameter(_I, "Gemini caches by itself."),
+    "prompt_cache_key": Parameter(_M, "Names the conversation, whose requests prefer one key."),
     "prompt_cache_options": Parameter(_I, "Gemini caches by itself."),
     "prompt_cache_retention": Parameter(_I, "Gemini caches by itself."),
     "reasoning_effort": Parameter(_M, "Becomes a thinking level or budget that the model has."),
