@@ -23,6 +23,7 @@ from gemproxy.clock import use_monotonic_time
 from gemproxy.config.loading import locate_files
 from gemproxy.config.settings import LoggingSettings
 from gemproxy.core.errors import ConfigError, StartRefused
+from gemproxy.event_loop import skip_log_context
 from gemproxy.service.activation import Activation, StartFiles
 from gemproxy.service.config_files import ConfigFiles
 from gemproxy.service.daemon import Daemon
@@ -97,6 +98,7 @@ def makeService(options: Options) -> IService:
 
     use_monotonic_time(reactor)
     flush_each_turn(reactor)
+    skip_log_context(reactor)
     raise_open_file_limit()
     sys.setswitchinterval(SWITCH_SECONDS)
     twistd: Mapping[str, Any] = options.parent or {}
