@@ -46,7 +46,7 @@ from gemproxy.api.offered_dialects import DIALECTS
 from gemproxy.api.openai.chat import ChatEndpoint
 from gemproxy.api.openai.embeddings import EmbeddingsEndpoint
 from gemproxy.api.openai.errors import OPENAI
-from gemproxy.api.openai.responses import ResponsesEndpoint
+from gemproxy.api.openai.responses import InputTokensEndpoint, ResponsesEndpoint
 from gemproxy.api.openai.stored_responses import StoredResponses
 from gemproxy.api.public import PublicAPI
 from gemproxy.api.visible_models import VisibleModels
@@ -399,6 +399,7 @@ class Daemon:
             [
                 self._chat,
                 self._responses,
+                InputTokensEndpoint(self._responses),
                 self._messages,
                 self._count_tokens,
                 self._embeddings,

@@ -143,6 +143,18 @@ class TestAnswers:
         assert user["parts"][0]["inlineData"]["mimeType"] == "image/png"
         assert result["parts"][0]["functionResponse"]["parts"][0]["inlineData"]
 
+    def test_its_tokens_can_be_counted(self, client, simulator):
+        first = client.responses.create(model=MODEL, input="One")
+        asked = {"model": MODEL, "input": "Two", "instructions": "Be brief.", "tools": TOOLS}
+        alone = client.responses.input_tokens.count(**asked)
+        assert alone.object == "response.input_tokens"
+        more = client.responses.input_tokens.count(**asked, previous_response_id=first.id)
+        assert more.input_tokens > alone.input_tokens > 0
+        counted = [each for each in simulator.requests() if each["call"] == "countTokens"]
+        prompt = counted[-1]["body"]["generateContentRequest"]
+        assert len(prompt["contents"]) == 3
+        assert prompt["tools"]
+
 
 class TestToolLoops:
     """Three steps with parallel calls at an upstream that wants its signatures back."""

@@ -11,13 +11,11 @@ from typing import Final
 from gemproxy.api.anthropic.errors import ANTHROPIC
 from gemproxy.api.anthropic.schema.answers import TokenCount, encode_count
 from gemproxy.api.anthropic.schema.requests import decode_count_tokens
-from gemproxy.api.base import Batches, Head, Route, StreamedAnswer, WholeAnswer
+from gemproxy.api.base import Batches, Head, Route
+from gemproxy.api.counting import CountJob
 from gemproxy.buffer_list import BufferList
 from gemproxy.core.context import RequestContext
-from gemproxy.core.retry import Revision
-from gemproxy.pool.outcome import Outcome
-from gemproxy.providers.base import Operation
-from gemproxy.translate.anthropic_messages__gemini.counting import CountedPrompt, WholeCount, count
+from gemproxy.translate.anthropic_messages__gemini.counting import count
 from gemproxy.translate.anthropic_messages__gemini.request import Options
 from gemproxy.translate.shared.model_names import ModelNames
 from gemproxy.translate.shared.schema_budget import SchemaBudget
@@ -50,45 +48,19 @@ class CountTokensEndpoint:
         budget = SchemaBudget(brief=brief)
         prompt = count(request, Options(model, self._signatures, budget, aside=aside))
         if self.exact:
-            return CountJob(model, prompt, brief=brief)
+            return CountJob(
+                model,
+                prompt.body,
+                prompt.resources,
+                encode=_encode,
+                prompt_param="messages",
+                brief=brief,
+            )
         # No job at all: the answer is known.
         context.outcome = "success"
-        answer = BufferList([encode_count(TokenCount(prompt.estimate))])
+        answer = BufferList([_encode(prompt.estimate)])
         return Batches((), lambda _answers, _usage: answer)
 
 
-class CountJob:
-    """A count by Google; see :class:`gemproxy.api.base.Job`."""
-
-    prompt_param = "messages"
-    operation = Operation.COUNT_TOKENS
-    stream = False
-    #: A count takes none of a key's tokens.
-    tokens = 0
-    conversation = None
-
-    def __init__(self, model: str, prompt: CountedPrompt, *, brief: bool) -> None:
-        self.model = model
-        self.is_brief = brief
-        self.body = prompt.body
-        self.resources = prompt.resources
-
-    def revision(self, failed: Outcome) -> Revision | None:
-        """``None``: there is no other form."""
-        del failed
-        return None
-
-    def revise(self, revision: Revision) -> None:
-        """Not used: there is no other form."""
-
-    def served(self, now: float) -> None:
-        """See :meth:`gemproxy.api.base.Job.served`."""
-
-    def whole_answer(self, created: int) -> WholeAnswer:
-        """See :meth:`gemproxy.api.base.Job.whole_answer`."""
-        del created
-        return WholeCount()
-
-    def streamed_answer(self, created: int) -> StreamedAnswer:
-        """Not used: a count is never streamed."""
-        raise NotImplementedError
+def _encode(tokens: int) -> bytes:
+    return encode_count(TokenCount(tokens))

@@ -15,9 +15,15 @@ from typing import Any, Final
 import msgspec
 
 from gemproxy.api.base import Head, Route, StreamedAnswer, WholeAnswer
+from gemproxy.api.counting import CountJob
 from gemproxy.api.openai.errors import OPENAI
 from gemproxy.api.openai.refused_options import RefusedLogprobs
-from gemproxy.api.openai.schema.response_objects import ResponseFrame, encode_echo
+from gemproxy.api.openai.schema.response_objects import (
+    InputTokens,
+    ResponseFrame,
+    encode_echo,
+    encode_object,
+)
 from gemproxy.api.openai.schema.responses import (
     DecodedRequest,
     Item,
@@ -33,7 +39,7 @@ from gemproxy.pool.outcome import Outcome
 from gemproxy.providers.base import Operation
 from gemproxy.translate.openai_responses__gemini.answer import WholeResponse
 from gemproxy.translate.openai_responses__gemini.items import PlacedItem
-from gemproxy.translate.openai_responses__gemini.request import to_gemini
+from gemproxy.translate.openai_responses__gemini.request import to_count, to_gemini
 from gemproxy.translate.openai_responses__gemini.response import ResponseParts
 from gemproxy.translate.openai_responses__gemini.stream import ResponseStream, failed_stream
 from gemproxy.translate.shared.model_names import ModelNames
@@ -92,21 +98,42 @@ class ResponsesEndpoint:
         del head
         conversation = Conversation(decode_responses(body), self.answers, context, self.wall())
         request = conversation.decoded.request
-        model = context.model = self.model_of(request.model)
+        model = context.model = self.names.generating(request.model)
         stream = context.stream = request.stream is True
         logprobs = not (
             request.logprobs and self.refused_logprobs.has(model, context.started, stream=stream)
         )
         return ResponsesJob(self, conversation, model, SchemaBudget(brief=brief), logprobs=logprobs)
 
-    def model_of(self, name: str) -> str:
-        """The upstream's name of the model. Raises :class:`InvalidRequest` if it makes no text."""
-        named = self.names.resolve(name)
-        if not named.generates:
-            raise InvalidRequest(
-                f"model: '{name[:80]}' makes embeddings; use POST /v1/embeddings.", param="model"
-            )
-        return named.name
+
+class InputTokensEndpoint:
+    """Makes jobs that count a request's tokens; see :class:`gemproxy.api.base.Endpoint`.
+
+    ``responses`` is the endpoint that would serve the request.
+    """
+
+    route: Final = Route(f"{RESPONSES}/input_tokens", (b"POST",), OPENAI)
+
+    def __init__(self, responses: ResponsesEndpoint) -> None:
+        self._responses = responses
+
+    def decode(self, body: bytes, head: Head, context: RequestContext, *, brief: bool) -> CountJob:
+        """See :meth:`gemproxy.api.base.Endpoint.decode`."""
+        del head
+        responses = self._responses
+        conversation = Conversation(
+            decode_responses(body), responses.answers, context, responses.wall()
+        )
+        decoded = conversation.decoded
+        model = context.model = responses.names.generating(decoded.request.model)
+        counted, resources = to_count(
+            decoded,
+            conversation.items,
+            model=model,
+            signatures=responses.signatures,
+            budget=SchemaBudget(brief=brief),
+        )
+        return CountJob(model, counted, resources, encode=_count, prompt_param="input", brief=brief)
 
 
 class Conversation:
@@ -316,6 +343,10 @@ class _Identified(msgspec.Struct):
 
 _id_decoder = msgspec.json.Decoder(_Identified)
 _encode = msgspec.json.Encoder().encode
+
+
+def _count(tokens: int) -> bytes:
+    return encode_object(InputTokens(input_tokens=tokens))
 
 
 def _is_reference(item: Item) -> bool:

@@ -20,7 +20,9 @@ from gemproxy.buffer_list import BufferList
 from gemproxy.core.errors import InvalidRequest
 from gemproxy.providers.gemini.capabilities import ModelFamily, family_of
 from gemproxy.providers.gemini.wire.requests import (
+    Blob,
     Content,
+    FileData,
     GenerateContentRequest,
     GenerationConfig,
     Part,
@@ -33,8 +35,13 @@ from gemproxy.translate.openai_responses__gemini.items import (
     call_ids,
     translate_items,
 )
-from gemproxy.translate.openai_responses__gemini.tools import ClientTool, translate_tools
+from gemproxy.translate.openai_responses__gemini.tools import (
+    ClientTool,
+    ResponsesTools,
+    translate_tools,
+)
 from gemproxy.translate.shared.conversations import conversation_in, named_conversation
+from gemproxy.translate.shared.counting import counting_body
 from gemproxy.translate.shared.prompt_size import (
     CHARACTERS_PER_TOKEN,
     estimated_tokens,
@@ -110,13 +117,83 @@ def to_gemini(
     """
     if budget is None:
         budget = SchemaBudget()
+    wants_logprobs = logprobs and decoded.request.logprobs
+    prompt = _translate(
+        decoded,
+        items,
+        model,
+        signatures,
+        budget,
+        replace_signatures=replace_signatures,
+        logprobs=wants_logprobs,
+    )
+    request, aside, native = decoded.request, decoded.aside, prompt.native
+    media = prompt.media
+    text = encode_generate_content(native)
+    body = aside.restore(text) if aside.pieces else text
+    context = AnswerContext(
+        model=model,
+        tools=prompt.tools.by_name,
+        tool_names=prompt.tools.translated.names.changed,
+        call_ids=call_ids(items) if items else _NO_CALLS,
+        parallel_tool_calls=request.parallel_tool_calls is not False,
+        logprobs=wants_logprobs,
+        sources=request.includes(INCLUDE_SOURCES),
+        scrub=scrub,
+    )
+    tokens = estimated_tokens(body, media, aside) if media else len(body) // CHARACTERS_PER_TOKEN
+    named = request.prompt_cache_key
+    return TranslatedRequest(
+        body=body,
+        context=context,
+        estimated_tokens=tokens,
+        resources=files_in(media) if media else (),
+        conversation=named_conversation(named)
+        if named
+        else conversation_in(native.contents, native.system_instruction, tokens),
+        signed=bool(items) and _SIGNATURE in text,
+    )
+
+
+def to_count(
+    decoded: DecodedRequest,
+    items: Sequence[PlacedItem],
+    *,
+    model: str,
+    signatures: SignatureStore,
+    budget: SchemaBudget,
+) -> tuple[bytes | BufferList, Sequence[str]]:
+    """The body that counts the prompt's tokens, and the uploaded files that it names.
+
+    Raises :class:`InvalidRequest` as :func:`to_gemini` does.
+    """
+    prompt = _translate(decoded, items, model, signatures, budget)
+    body = counting_body(prompt.native, model, decoded.aside)
+    return body, files_in(prompt.media) if prompt.media else ()
+
+
+class _Prompt(msgspec.Struct, frozen=True, gc=False):
+    native: GenerateContentRequest
+    tools: ResponsesTools
+    media: Sequence[Blob | FileData]
+
+
+def _translate(
+    decoded: DecodedRequest,
+    items: Sequence[PlacedItem],
+    model: str,
+    signatures: SignatureStore,
+    budget: SchemaBudget,
+    replace_signatures: bool = False,
+    *,
+    logprobs: bool = False,
+) -> _Prompt:
     request, aside = decoded.request, decoded.aside
     family = family_of(model)
     if family.speech_output:
         raise InvalidRequest(
             f"model: '{request.model[:80]}' speaks; use POST /v1/chat/completions.", param="model"
         )
-    wants_logprobs = logprobs and request.logprobs
     tools = translate_tools(request, added_tools(items), family, budget)
     has_tools = tools.translated.tools is not None
     wanted = _json_output(request)
@@ -125,7 +202,7 @@ def to_gemini(
         tools=tools.translated.tools,
         tool_config=tools.translated.config,
         generation_config=_generation_config(
-            request, family, wanted, budget, has_tools=has_tools, logprobs=wants_logprobs
+            request, family, wanted, budget, has_tools=has_tools, logprobs=logprobs
         ),
         service_tier=upstream_tier(request.service_tier),
     )
@@ -145,30 +222,7 @@ def to_gemini(
     else:
         _set_text(native, request.input, request.instructions, hints)
         media = []
-    text = encode_generate_content(native)
-    body = aside.restore(text) if aside.pieces else text
-    context = AnswerContext(
-        model=model,
-        tools=tools.by_name,
-        tool_names=names.changed,
-        call_ids=call_ids(items) if items else _NO_CALLS,
-        parallel_tool_calls=request.parallel_tool_calls is not False,
-        logprobs=wants_logprobs,
-        sources=request.includes(INCLUDE_SOURCES),
-        scrub=scrub,
-    )
-    tokens = estimated_tokens(body, media, aside) if media else len(body) // CHARACTERS_PER_TOKEN
-    named = request.prompt_cache_key
-    return TranslatedRequest(
-        body=body,
-        context=context,
-        estimated_tokens=tokens,
-        resources=files_in(media) if media else (),
-        conversation=named_conversation(named)
-        if named
-        else conversation_in(native.contents, native.system_instruction, tokens),
-        signed=bool(items) and _SIGNATURE in text,
-    )
+    return _Prompt(native, tools, media)
 
 
 def _user(text: str) -> Item:
