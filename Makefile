@@ -72,7 +72,7 @@ lint: $(VENV)/dev.stamp      ## style, types, imports, commits and the changelog
 	.ci/commit-subjects
 	.ci/changelog
 
-bench: $(VENV)/dev.stamp     ## what it costs, beside nginx: six minutes; needs nginx and gcc
+bench: $(VENV)/dev.stamp     ## what it costs, beside nginx: eight minutes; needs nginx and gcc
 	$(BIN)/python benchmarks/bench.py $(BENCH)
 
 bench-quick: $(VENV)/dev.stamp ## the same in half a minute, for a first look

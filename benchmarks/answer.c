@@ -22,8 +22,8 @@ void begin_answer(struct answer *answer) {
     memset(answer->beginning, 0, BEGINNING);
 }
 
-bool is_done(const struct answer *answer) {
-    return memmem(answer->tail, answer->tail_length, "[DONE]", 6) != NULL;
+bool is_done(const struct answer *answer, const char *end) {
+    return memmem(answer->tail, answer->tail_length, end, strlen(end)) != NULL;
 }
 
 /* -- the body --------------------------------------------------------------------------------- */

@@ -43,8 +43,8 @@ void begin_answer(struct answer *answer);
 bool take_answer(struct answer *answer, const char *bytes, size_t length, double now_us,
                  struct series *mark_delays);
 
-/* Whether the last event of a stream was [DONE]. */
-bool is_done(const struct answer *answer);
+/* Whether a stream ended with the text that ends one in its dialect. */
+bool is_done(const struct answer *answer, const char *end);
 
 void add_to(struct series *series, double value);
 

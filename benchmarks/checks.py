@@ -45,6 +45,24 @@ def _unary(results: Results) -> Row:
     )
 
 
+def _dialect(scenario: str, title: str) -> Callable[[Results], Row]:
+    """A row of one dialect, in comparison with chat where that was run too."""
+
+    def row(results: Results) -> Row:
+        load = results.gemproxy[scenario][0].load
+        per = _cpu_us_per_chunk if load.chunks else _cpu_us
+        chat = results.gemproxy.get("st_burst" if load.chunks else "ns_c32")
+        cost, floor = _mid(results.gemproxy[scenario], per), _mid(results.nginx[scenario], per)
+        told = f"{cost:.1f} us"
+        if chat is not None:
+            told += f", {cost / _mid(chat, per):.2f} of chat's"
+        return Row(
+            f"{title} (`{scenario}`)", "", told, None, f"{floor:.1f} us", f"{cost / floor:.1f}x"
+        )
+
+    return row
+
+
 def _burst(results: Results) -> Row:
     return _chunk_row(results, "st_burst", "CPU a chunk, 100 in one write (`st_burst`)", 6)
 
@@ -211,6 +229,12 @@ CHECKS: tuple[tuple[str, Callable[[Results], Row]], ...] = (
     (RATE, _rate_1000),
     ("ns_c256", _many_clients),
     (IDLE, _idle_connections),
+    ("messages_c32", _dialect("messages_c32", "CPU of a message, 32 clients")),
+    ("messages_burst", _dialect("messages_burst", "CPU a chunk of a message")),
+    ("responses_c32", _dialect("responses_c32", "CPU of a response, 32 clients")),
+    ("responses_burst", _dialect("responses_burst", "CPU a chunk of a response")),
+    ("native_c32", _dialect("native_c32", "CPU of a native call, 32 clients")),
+    ("native_burst", _dialect("native_burst", "CPU a chunk of a native stream")),
     ("big_c1", _big_body_cpu),
     ("big_c1", _big_body_memory),
     ("", _memory),

@@ -19,7 +19,14 @@ BUILD = HERE / "build"
 GATEWAY_CPU = 0
 LOAD_CPU = 1
 ADMIN_TOKEN = "made-up-admin-token-of-the-benchmark"
-CHAT = "/v1/chat/completions"
+#: The daemon's path for each dialect of clients, and the one for streams where it is another.
+NATIVE = "/v1beta/models/gemini-2.5-flash"
+PATHS = {
+    "chat": ("/v1/chat/completions", "/v1/chat/completions"),
+    "messages": ("/v1/messages", "/v1/messages"),
+    "responses": ("/v1/responses", "/v1/responses"),
+    "native": (f"{NATIVE}:generateContent", f"{NATIVE}:streamGenerateContent?alt=sse"),
+}
 
 NGINX = """\
 user root; daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log stderr crit;
@@ -40,6 +47,10 @@ http {{
   }}
 }}
 """
+#: How often the text of a stream is in it, where that is more than once.
+REPEATS = {"responses": 5}
+#: What ends a stream of gemproxy's in each dialect, as far as its last bytes tell.
+ENDS = {"chat": "[DONE]", "messages": "message_stop", "responses": "}}", "native": "}"}
 
 
 @dataclass(frozen=True)
@@ -72,6 +83,18 @@ class Gateway:
     path: str
     stream_path: str
 
+    def path_of(self, _dialect: str, *, stream: bool) -> str:
+        """Where it is asked; a gateway that hands bytes through has one place for all."""
+        return self.stream_path if stream else self.path
+
+    def end_of(self, _dialect: str) -> str:
+        """The text that ends a stream."""
+        return ENDS["chat"]
+
+    def times_told(self, _dialect: str) -> int:
+        """How often each chunk's text is in a stream."""
+        return 1
+
     def lag(self) -> Lag | None:
         """Of a program that has a reactor."""
         return None
@@ -84,6 +107,18 @@ class Gateway:
 @dataclass(frozen=True)
 class Daemon(Gateway):
     """gemproxy itself."""
+
+    def path_of(self, dialect: str, *, stream: bool) -> str:
+        """The path of the dialect's endpoint."""
+        return PATHS[dialect][stream]
+
+    def end_of(self, dialect: str) -> str:
+        """The end in the dialect."""
+        return ENDS[dialect]
+
+    def times_told(self, dialect: str) -> int:
+        """Responses repeat the text in the events that end its parts."""
+        return REPEATS.get(dialect, 1)
 
     def lag(self) -> Lag:
         """From the metrics, which see everything since its start."""
@@ -143,7 +178,7 @@ def start_daemon(folder: Path, upstream: Upstream, keys: int = 3, **proxy: int |
     command += ["--config", config, "--keys", key_file]
     program = Program("gemproxy", command, folder, GATEWAY_CPU, PYTHONPATH=str(HERE.parent))
     program.wait_until_up(f"http://{address}/healthz")
-    return Daemon(program, address, CHAT, CHAT)
+    return Daemon(program, address, *PATHS["chat"])
 
 
 def _settings(

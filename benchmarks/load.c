@@ -1,7 +1,7 @@
 /* An HTTP/1.1 load generator for gateways of chat completions; prints one line of JSON.
  *
  *   load --address 127.0.0.1:4806 --path /v1/chat/completions --body FILE [--header 'N: V'] ...
- *        --clients 32 --seconds 4 [--requests N] [--rate N] [--opening N] [--marks N]
+ *        --clients 32 --seconds 4 [--requests N] [--rate N] [--opening N] [--marks N] [--end TEXT]
  *
  * Closed loop (no --rate): each of the clients sends its next request as soon as it has its answer.
  * That finds out what a request costs, and how many of them fit into a second.
@@ -15,7 +15,8 @@
  * --requests  no more than so many
  * --opening   no more than so many connects under way at a time while the connections are opened
  * --marks     so many marks of upstream.c ("@TS=<16 digits>@") are in each answer; an answer that
- *             has another number of them, or does not end with [DONE], is a stream that was lost
+ *             has another number of them, or does not end with --end, is a stream that was lost
+ * --end       the text at the end of each stream; [DONE] if it is not given
  */
 #define _GNU_SOURCE
 #include "answer.h"
@@ -54,11 +55,11 @@ struct connection {
 
 static struct options {
     struct sockaddr_in address;
-    const char *host, *path, *body, *headers[16];
+    const char *host, *path, *body, *end, *headers[16];
     int header_count, clients, marks, opening;
     long requests;
     double seconds, rate;
-} options = {.path = "/", .clients = 1, .marks = -1, .requests = 1L << 60, .seconds = 4};
+} options = {.path = "/", .end = "[DONE]", .clients = 1, .marks = -1, .requests = 1L << 60, .seconds = 4};
 
 static int epoll;
 static char *request;
@@ -175,7 +176,7 @@ static void count(const struct answer *answer, double due, double now) {
     if (answer->first_mark_us) add_to(&first_marks, answer->first_mark_us - due);
     if (answer->status != 200) {
         if (!first_bad_answer[0]) keep_bad_answer(answer->beginning);
-    } else if (options.marks >= 0 && (answer->marks != options.marks || !is_done(answer))) {
+    } else if (options.marks >= 0 && (answer->marks != options.marks || !is_done(answer, options.end))) {
         lost_streams++;
     }
 }
@@ -367,7 +368,7 @@ static void read_options(int argc, char **argv) {
     static const struct option known[] = {
         {"address", 1, 0, 'a'}, {"path", 1, 0, 'p'}, {"body", 1, 0, 'b'}, {"header", 1, 0, 'h'},
         {"clients", 1, 0, 'c'}, {"seconds", 1, 0, 's'}, {"requests", 1, 0, 'n'},
-        {"rate", 1, 0, 'r'}, {"opening", 1, 0, 'o'}, {"marks", 1, 0, 'm'}, {0}};
+        {"rate", 1, 0, 'r'}, {"opening", 1, 0, 'o'}, {"marks", 1, 0, 'm'}, {"end", 1, 0, 'e'}, {0}};
     int option;
     while ((option = getopt_long(argc, argv, "", known, NULL)) > 0) {
         switch (option) {
@@ -380,6 +381,7 @@ static void read_options(int argc, char **argv) {
         case 'n': options.requests = atol(optarg); break;
         case 'r': options.rate = atof(optarg); break;
         case 'o': options.opening = atoi(optarg); break;
+        case 'e': options.end = optarg; break;
         case 'm': options.marks = atoi(optarg); break;
         default: exit(2);
         }

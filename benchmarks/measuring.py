@@ -6,6 +6,7 @@ import random
 import resource
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,8 @@ class Load:
     """What the load generator does; ``load.c`` has the words.
 
     ``chunks`` of each answer, 0 for an answer in one piece; ``pace`` seconds between two chunks.
-    ``rate`` requests a second, 0 for a closed loop; ``body`` bytes of a request.
+    ``rate`` requests a second, 0 for a closed loop; ``body`` bytes of a request. ``dialect`` is one
+    of :data:`gateways.PATHS`.
     """
 
     clients: int
@@ -38,6 +40,7 @@ class Load:
     body: int = 1000
     seconds: float = 0.0
     requests: int = 0
+    dialect: str = "chat"
 
 
 @dataclass(frozen=True)
@@ -191,7 +194,7 @@ def _run_load(gateway: Gateway, load: Load, body: Path) -> dict[str, Any]:
 def _options(gateway: Gateway, load: Load, body: Path) -> list[str]:
     options = {
         "address": gateway.address,
-        "path": gateway.stream_path if load.chunks else gateway.path,
+        "path": gateway.path_of(load.dialect, stream=load.chunks > 0),
         "body": body,
         "clients": load.clients,
         "seconds": load.seconds,
@@ -199,7 +202,8 @@ def _options(gateway: Gateway, load: Load, body: Path) -> list[str]:
         "opening": OPENING if load.rate else 0,
         "requests": load.requests or None,
         # The upstream's own chunks; gemproxy adds events of its own around them.
-        "marks": load.chunks or None,
+        "marks": gateway.times_told(load.dialect) * load.chunks or None,
+        "end": gateway.end_of(load.dialect),
     }
     return [
         part
@@ -210,11 +214,11 @@ def _options(gateway: Gateway, load: Load, body: Path) -> list[str]:
 
 
 def _body_file(folder: Path, load: Load) -> Path:
-    """A chat completion of about ``load.body`` bytes."""
+    """A request of about ``load.body`` bytes."""
     kind = "stream" if load.chunks else "unary"
-    file = folder / f"{kind}-{load.body}.json"
+    file = folder / f"{load.dialect}-{kind}-{load.body}.json"
     if not file.exists():
-        file.write_text(json.dumps(chat(load), separators=(",", ":")))
+        file.write_text(json.dumps(BODIES[load.dialect](load), separators=(",", ":")))
     return file
 
 
@@ -231,6 +235,40 @@ def chat(load: Load) -> dict[str, Any]:
         "max_tokens": 256,
         **({"stream": True} if load.chunks else {}),
     }
+
+
+def messages(load: Load) -> dict[str, Any]:
+    """The same for Anthropic's API."""
+    asked = chat(load)
+    system, user = asked["messages"]
+    return {**asked, "system": system["content"], "messages": [user]}
+
+
+def responses(load: Load) -> dict[str, Any]:
+    """The same for OpenAI's Responses."""
+    system, user = (message["content"] for message in chat(load)["messages"])
+    stream = {"stream": True} if load.chunks else {}
+    limits = {"temperature": 0.7, "max_output_tokens": 256, "store": False}
+    return {"model": MODEL, "instructions": system, "input": user, **limits, **stream}
+
+
+def native(load: Load) -> dict[str, Any]:
+    """The same for Gemini's own API."""
+    system, user = (message["content"] for message in chat(load)["messages"])
+    return {
+        "contents": [{"role": "user", "parts": [{"text": user}]}],
+        "systemInstruction": {"parts": [{"text": system}]},
+        "generationConfig": {"temperature": 0.7, "maxOutputTokens": 256},
+    }
+
+
+#: What makes the body of a request in each dialect; only chat's may hold a picture.
+BODIES: dict[str, Callable[[Load], dict[str, Any]]] = {
+    "chat": chat,
+    "messages": messages,
+    "responses": responses,
+    "native": native,
+}
 
 
 def _text(size: int) -> str:

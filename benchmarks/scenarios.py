@@ -1,7 +1,8 @@
 """What is run: the loads, the order in which gateways meet them, and what came of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Self
 
@@ -21,6 +22,12 @@ COMPARED = {
     "st_burst": Load(clients=8, chunks=100),
     "st_paced": Load(clients=16, chunks=100, pace=PACE),
     "big_c1": Load(clients=1, body=5 * MB, requests=20),
+    "messages_c32": Load(clients=32, dialect="messages"),
+    "messages_burst": Load(clients=8, chunks=100, dialect="messages"),
+    "responses_c32": Load(clients=32, dialect="responses"),
+    "responses_burst": Load(clients=8, chunks=100, dialect="responses"),
+    "native_c32": Load(clients=32, dialect="native"),
+    "native_burst": Load(clients=8, chunks=100, dialect="native"),
 }
 #: Run against gemproxy alone, once and longer.
 RATE, RATE_LOAD = "rate_1000", Load(clients=64, rate=1000)
@@ -110,12 +117,11 @@ class Session:
         )
         return run
 
-    def warm_up(self, *gateways: Gateway) -> None:
+    def warm_up(self, *gateways: Gateway, dialects: Collection[str] = ("chat",)) -> None:
         """Connections, caches and pages that the first requests of a process pay for."""
-        for gateway in gateways:
-            for load in WARM_UP:
-                warm_up = replace(load, seconds=self._warm_up)
-                measure(gateway, self.upstream, warm_up, self._folder)
+        for gateway, dialect, load in product(gateways, sorted(dialects), WARM_UP):
+            warm_up = replace(load, seconds=self._warm_up, dialect=dialect)
+            measure(gateway, self.upstream, warm_up, self._folder)
 
 
 def run_scenarios(session: Session, plan: Plan) -> Results:
@@ -146,9 +152,11 @@ def _hold_idle_connections(session: Session, plan: Plan) -> Run:
 
 def _compare(session: Session, plan: Plan, results: Results, daemon: Daemon) -> None:
     nginx = session.nginx()
+    chosen = [name for name in COMPARED if name in plan.only]
     session.warm_up(nginx, daemon)
+    session.warm_up(daemon, dialects={COMPARED[name].dialect for name in chosen} - {"chat"})
     for _ in range(plan.rounds):
-        for name in filter(plan.only.__contains__, COMPARED):
+        for name in chosen:
             load = replace(COMPARED[name], seconds=plan.seconds)
             results.nginx.setdefault(name, []).append(session.run(nginx, name, load))
             results.gemproxy.setdefault(name, []).append(session.run(daemon, name, load))
