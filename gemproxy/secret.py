@@ -11,12 +11,16 @@ import hmac
 from typing import NoReturn
 
 _MASK_MINIMUM = 20
+#: Bytes that text and JSON often hold, the most frequent ones last. All others are more seldom.
+_FREQUENT = b'XZJQjqzKYUVGHWxBOPRLDFM98NIEk7TS654vAbC3gw-fyphm_.:u/0{}12lcdsrioatne," '
+#: What an answer holds in place of a key, which the upstream has repeated.
+_REMOVED = b"***"
 
 
 class Secret:
     """An API key or token: printing it shows the mask, ``reveal`` returns the value."""
 
-    __slots__ = ("_value", "id", "masked")
+    __slots__ = ("_value", "id", "masked", "rarest")
 
     def __init__(self, value: str) -> None:
         self._value = value
@@ -24,10 +28,16 @@ class Secret:
         self.id = hashlib.sha256(value.encode()).hexdigest()[:12]
         #: First four and last four characters, for values of 20 characters or more; else ``…``.
         self.masked = f"{value[:4]}…{value[-4:]}" if len(value) >= _MASK_MINIMUM else "…"
+        #: The byte of the value that text holds most seldom. Text without it needs no search.
+        self.rarest = min(value.encode() or b"\0", key=_FREQUENT.find)
 
     def reveal(self) -> str:
         """The value itself. Review each call of this with care."""
         return self._value
+
+    def masked_in(self, data: bytes) -> bytes:
+        """Return ``data`` with every occurrence masked; the same object if there is none."""
+        return data.replace(self._value.encode(), _REMOVED) if self._value else data
 
     def matches(self, candidate: bytes) -> bool:
         """Whether ``candidate`` is this secret, compared in constant time."""

@@ -169,7 +169,7 @@ class ModelCatalogue:
         response = await self._upstream.fetch(request, MAX_PAGE_BYTES)
         body = response.body
         if response.status == 200:
-            return self._provider.read_models(body)
+            return self._provider.read_models(key.secret.masked_in(body))
         raise _Refused(
             self._provider.classify(response.status, response.headers, body, now=self._wall())
         )

@@ -67,6 +67,7 @@ from gemproxy.pool.models import ModelBreakers
 from gemproxy.pool.outcome import SERVED, Charge, Outcome, Verdict
 from gemproxy.pool.pool import KeyPool, Lease
 from gemproxy.providers.base import PROMPT, NativeCall, Provider, classify_failure
+from gemproxy.secret import Secret
 from gemproxy.translate.shared.usage import TokenUsage
 
 _T = TypeVar("_T")
@@ -488,7 +489,11 @@ class Dispatcher:
         context.first_byte = self._seconds()
         if self._events is not None and not context.is_part:
             self._events.first_byte(context)
-        delivery.writer.answer(encoded.body)
+        body: bytes | BufferList = encoded.body
+        lease = attempt.lease
+        if lease is not None:
+            body = _without(lease.key.secret, body)
+        delivery.writer.answer(body)
         return _BLOCKED if encoded.blocked else _SUCCESS
 
     async def _serve_raw(
@@ -520,6 +525,7 @@ class Dispatcher:
             context.attempts[-2].usage = None
         else:
             relay = delivery.relay = self._relay(delivery)
+        relay.hide(lease.key.secret)
         answer = relay.answer
         try:
             while True:
@@ -637,6 +643,17 @@ class Dispatcher:
                 self._models.record(permit, success=False, now=now, body=body)
         if attempts:
             context.outcome = _WORDS[attempts[-1].outcome.verdict]
+
+
+def _without(secret: Secret, body: bytes | BufferList) -> bytes | BufferList:
+    """Mask the key in an answer: the upstream may repeat what it was asked with.
+
+    The buffers of a list that are no bytes are media.
+    """
+    if isinstance(body, BufferList):
+        parts = [secret.masked_in(part) if isinstance(part, bytes) else part for part in body.parts]
+        return BufferList(parts)
+    return secret.masked_in(body) if secret.rarest in body else body
 
 
 def _note_broken_off(context: RequestContext, outcome: Outcome) -> None:

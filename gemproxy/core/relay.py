@@ -16,6 +16,10 @@ from gemproxy.core.errors import StreamIncomplete, UnusableAnswer
 from gemproxy.core.interfaces import ReplyWriter
 from gemproxy.core.retry import unusable
 from gemproxy.providers.base import StreamDecoder
+from gemproxy.secret import Secret
+
+#: Hides nothing.
+_NOTHING = Secret("")
 
 
 class StreamRelay:
@@ -45,6 +49,12 @@ class StreamRelay:
         self._resumed = False
         #: Whether the client has received events of this step.
         self.flowing = False
+        self.hide(_NOTHING)
+
+    def hide(self, secret: Secret) -> None:
+        """Mask ``secret`` in what follows: the upstream may repeat what it was asked with."""
+        self._rarest = secret.rarest
+        self._masked_in = secret.masked_in
 
     def close_step(self) -> None:
         """End this step; another one follows."""
@@ -63,7 +73,10 @@ class StreamRelay:
         payloads = self._decoder.receive(data)
         if self.flowing and len(payloads) == 1:
             # The usual case, without the work of the general one.
-            self._writer.write(self.answer.receive(payloads[0]))
+            events = self.answer.receive(payloads[0])
+            if self._rarest in events:
+                events = self._masked_in(events)
+            self._writer.write(events)
         else:
             self._translate(payloads)
 
@@ -83,7 +96,7 @@ class StreamRelay:
         if self.answer.empty and not self._writer.started:
             self._refuse_empty()
         self._commit()
-        self._writer.write(events)
+        self._writer.write(self._masked_in(events))
         self._writer.finish()
 
     def cut_off(self) -> None:
@@ -106,6 +119,7 @@ class StreamRelay:
             self._write(b"".join(translated))
 
     def _write(self, events: bytes) -> None:
+        events = self._masked_in(events)
         if self._writer.started or self.answer.started:
             self._commit()
             self._writer.write(events)
