@@ -15,7 +15,6 @@ from gemproxy.http.http1 import RequestHead
 #: What :func:`take_token` returns for two different tokens. No token is empty.
 SEVERAL: Final = b""
 
-_HEADERS: Final = (b"authorization", b"x-api-key", b"x-goog-api-key")
 #: Parameters of a query that hold a credential, here or at Google.
 _PARAMETERS: Final = frozenset({b"key", b"access_token", b"$key", b"$access_token"})
 
@@ -28,24 +27,14 @@ def take_token(head: RequestHead) -> bytes | None:
     take = head.values.pop
     authorization = take(b"authorization", None)
     by_anthropic, by_google = take(b"x-api-key", None), take(b"x-goog-api-key", None)
-    if by_anthropic is None and by_google is None and head.target == head.path and not head.repeats:
-        # Nearly every request.
-        return None if authorization is None else bearer_token(authorization)
-    given = [(b"authorization", authorization), (b"x-api-key", by_anthropic)]
-    given.append((b"x-goog-api-key", by_google))
-    if head.repeats:
-        given = [(name.lower(), value) for name, value in head.fields if name.lower() in _HEADERS]
-    tokens = {
-        bearer_token(value) if name == b"authorization" else value.strip()
-        for name, value in given
-        if value is not None
-    }
-    tokens |= {
-        unquote_to_bytes(value.replace(b"+", b" "))
-        for name, _, value in _pairs(head.target.partition(b"?")[2])
-        if name == b"key"
-    }
-    tokens -= {None, b""}
+    token = None if authorization is None else bearer_token(authorization)
+    if by_anthropic is None and by_google is None and head.target == head.path:
+        return token  # Nearly every request.
+    tokens = {token or b"", (by_anthropic or b"").strip(), (by_google or b"").strip()}
+    for name, _, value in _pairs(head.target.partition(b"?")[2]):
+        if name == b"key":
+            tokens.add(unquote_to_bytes(value.replace(b"+", b" ")))
+    tokens.discard(b"")
     if len(tokens) > 1:
         return SEVERAL
     return tokens.pop() if tokens else None

@@ -37,6 +37,9 @@ _ABSOLUTE_FORM = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
 # RFC 3986 section 3.2.2 and 3.2.3; it may be empty.
 _HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
 _CLOSE = re.compile(rb"(?:^|[,\s])close(?:$|[,\s])", re.IGNORECASE)
+#: Headers with a client's token.
+CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"x-goog-api-key"})
+_JOINED = CREDENTIALS | {b"connection"}
 _ONLY_ONCE = frozenset({b"host", b"content-length", b"transfer-encoding"})
 _CHUNKED_HEAD = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -180,7 +183,8 @@ def _is_host(value: bytes) -> bool:
 def _merge_repeated(fields: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     """Return values by name where some came more than once.
 
-    The last one counts, but those of Connection are joined, and some must not be repeated.
+    The last one counts, but those of Connection are joined, and some must not be repeated. Two
+    credentials that differ are joined as well, so that neither of them is accepted.
     """
     if len(fields) > MAX_HEADERS:
         raise MalformedRequest("too many headers")
@@ -189,8 +193,11 @@ def _merge_repeated(fields: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
         name = field.lower()
         if name in _ONLY_ONCE and name in values:
             raise MalformedRequest("repeated header")
-        before = values.get(name) if name == b"connection" else None
-        values[name] = value if before is None else before + b"," + value
+        before = values.get(name) if name in _JOINED else None
+        if before is None or (before == value and name in CREDENTIALS):
+            values[name] = value
+        else:
+            values[name] = before + b"," + value
     return values
 
 
