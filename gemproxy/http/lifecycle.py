@@ -34,7 +34,7 @@ from gemproxy.core.events import RequestListener
 from gemproxy.http.auth import UNKNOWN_CLIENT
 from gemproxy.http.auth_failures import AuthFailures
 from gemproxy.http.coroutine_runner import CoroutineRunner
-from gemproxy.http.credentials import take_token
+from gemproxy.http.credentials import bearer_token, take_token
 from gemproxy.http.response_writer import RequestWriter, lines, write_whole
 from gemproxy.http.site import CLIENT_CLOSED_REQUEST, ProxyRequest, request_id_of
 
@@ -240,7 +240,13 @@ class RequestLifecycle(Lifecycle):
         if self.draining:
             request.channel.persistent = False
             raise Draining("The proxy is about to stop. Try again.", retry_after=1)
-        token = take_token(request._head)
+        head = request._head
+        values = head.values
+        if b"x-api-key" in values or b"x-goog-api-key" in values or head.target != head.path:
+            token = take_token(head)
+        else:  # Nearly every request, without a call.
+            authorization = values.pop(b"authorization", None)
+            token = None if authorization is None else bearer_token(authorization)
         try:
             request.caller = self.auth.client(token)
         except Unauthorized:

@@ -101,6 +101,18 @@ class RequestWriter:
     ``opened`` tells whether the head is written, ``started`` whether anything of the answer is.
     """
 
+    # What only a stream sets.
+    _opens_at = 0.0
+    _paused = False
+    _pending = b""
+    _chunked = False
+    _written_at = 0.0
+    _streaming = False
+    #: Gives the last events after an error, if the endpoint has its own.
+    _failed: Callable[[ProxyError], bytes | None] | None = None
+    #: Whether the stream ends here without being complete.
+    _is_broken = False
+
     def __init__(
         self,
         reactor: IReactorTime,
@@ -120,21 +132,11 @@ class RequestWriter:
         self._dialect = dialect
         self._scrub = scrub
         self._headers_after = headers_after if dialect.heartbeat else None
-        self._opens_at = 0.0
         self._flow: Flow | None = None
-        self._paused = False
-        self._pending = b""
-        self._chunked = False
-        self._written_at = 0.0
         # Set while a deadline is watched.
         self._deadlines: Deadlines | None = None
         self.started = False
         self.opened = False
-        self._streaming = False
-        #: Gives the last events after an error, if the endpoint has its own.
-        self._failed: Callable[[ProxyError], bytes | None] | None = None
-        #: Whether the stream ends here without being complete.
-        self._is_broken = False
         #: Whether this client may see the key's name.
         self.tells_key = False
 
