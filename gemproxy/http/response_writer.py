@@ -101,12 +101,19 @@ class RequestWriter:
     ``opened`` tells whether the head is written, ``started`` whether anything of the answer is.
     """
 
-    # What only a stream sets.
+    # Class attributes, since most requests need none of them, or only at their end.
+    started = False
+    opened = False
+    #: Whether this client may see the key's name.
+    tells_key = False
     _opens_at = 0.0
+    _flow: Flow | None = None
     _paused = False
     _pending = b""
     _chunked = False
     _written_at = 0.0
+    #: Set while a deadline is watched.
+    _deadlines: Deadlines | None = None
     _streaming = False
     #: Gives the last events after an error, if the endpoint has its own.
     _failed: Callable[[ProxyError], bytes | None] | None = None
@@ -132,13 +139,6 @@ class RequestWriter:
         self._dialect = dialect
         self._scrub = scrub
         self._headers_after = headers_after if dialect.heartbeat else None
-        self._flow: Flow | None = None
-        # Set while a deadline is watched.
-        self._deadlines: Deadlines | None = None
-        self.started = False
-        self.opened = False
-        #: Whether this client may see the key's name.
-        self.tells_key = False
 
     def headers(self, now: float) -> bytes:
         """Return the headers of this answer, with the attempts so far."""
