@@ -46,6 +46,7 @@ from gemproxy.api.offered_dialects import DIALECTS
 from gemproxy.api.openai.chat import ChatEndpoint
 from gemproxy.api.openai.embeddings import EmbeddingsEndpoint
 from gemproxy.api.openai.errors import OPENAI
+from gemproxy.api.openai.not_offered import not_offered_endpoints
 from gemproxy.api.openai.responses import InputTokensEndpoint, ResponsesEndpoint
 from gemproxy.api.openai.stored_responses import StoredResponses
 from gemproxy.api.public import PublicAPI
@@ -416,6 +417,7 @@ class Daemon:
                 self._resource_lists(),
                 MyUsageEndpoint(self._usage_of, ANONYMOUS),
                 *refused_endpoints(),
+                *not_offered_endpoints(),
             ],
             self._translation.do,
         )

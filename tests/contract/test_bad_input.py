@@ -283,7 +283,7 @@ def test_who_asks_before_a_right_upload_is_told_to_go_on(daemon):
         ("GET", "/"),
         ("GET", "/v1"),
         ("GET", "/v1/nothing"),
-        ("POST", "/v1/completions"),
+        ("POST", "/v1/nothing/more"),
         ("GET", "/v1/models/"),
         ("GET", "/v1/chat/completions/"),
         ("DELETE", "/elsewhere?key=x"),

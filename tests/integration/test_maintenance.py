@@ -162,6 +162,11 @@ def test_every_request_is_answered_and_nothing_of_the_state_is_touched(stage):
     assert_maintenance(stage.ask("POST", CHAT, said("hi")))
     assert_maintenance(stage.ask("GET", "/v1/models", x_request_id="mine"))
     assert_maintenance(stage.ask("GET", "/nowhere"))
+    native = stage.ask("POST", "/v1/models/m:generateContent", said("hi"))
+    assert (native.status, native.json["error"]["status"]) == (503, "UNAVAILABLE")
+    messages = stage.ask("POST", "/v1/messages", said("hi"))
+    assert (messages.status, messages.json["error"]["type"]) == (503, "api_error")
+    assert messages.json["request_id"] == messages.headers["request-id"]
     for path in ("/admin/health", "/admin/", "/admin/metrics"):
         # Nobody is asked for a token, and no token is an answer to this.
         assert_maintenance(stage.ask("GET", path))
