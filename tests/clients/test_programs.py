@@ -120,6 +120,31 @@ def test_claude_code_does_a_task_of_three_steps(request, tmp_path, settings):
     assert last["model"] == MODEL
 
 
+def test_claude_code_searches_the_web(request, tmp_path):
+    """It asks for the search in a request of its own, after it has loaded the tool."""
+    claude = program("claude-code", "claude")
+    guarded, simulator = (request.getfixturevalue(name) for name in ("guarded", "simulator"))
+    simulator.reset()
+    task = (
+        'call ToolSearch with {"query": "select:WebSearch"}, then call WebSearch with'
+        ' {"query": "ducks"}'
+    )
+    command = [claude, "-p", task, "--allowedTools", "ToolSearch", "WebSearch"]
+    done = run(
+        command,
+        tmp_path,
+        ANTHROPIC_BASE_URL=guarded.url,
+        ANTHROPIC_AUTH_TOKEN=TOKEN,
+        ANTHROPIC_MODEL=MODEL,
+        CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC="1",
+        DISABLE_AUTOUPDATER="1",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    *_, search, last = simulator.requests()
+    assert search["body"]["tools"] == [{"googleSearch": {}}]
+    assert "https://example.org/grounding/0" in json.dumps(last["body"]["contents"][-1])
+
+
 def fields_of(call, wanted):
     """What was asked for of a call, without what the program adds."""
     return next((each for each in wanted if each.items() <= call.items()), call)

@@ -14,7 +14,7 @@ from gemproxy.providers.gemini.wire.requests import (
     Tool,
     UrlContext,
 )
-from gemproxy.translate.shared.schema_budget import SchemaBudget
+from gemproxy.translate.shared.schema_budget import OutOfSteps, SchemaBudget
 from gemproxy.translate.shared.tool_names import ToolNames
 from gemproxy.translate.shared.tools import (
     ToolUse,
@@ -69,6 +69,8 @@ _SERVER_TOOLS: Final[Mapping[str, Callable[[], Tool]]] = {
     "web_fetch_": lambda: Tool(url_context=UrlContext()),
     "code_execution_": lambda: Tool(code_execution=CodeExecution()),
 }
+#: Tools that are declared in the reactor's thread: some two milliseconds.
+_FEW_TOOLS: Final = 1000
 #: All tools are loaded, so there is nothing to search.
 _NEEDLESS: Final = "tool_search_tool_"
 
@@ -86,11 +88,14 @@ def translate_tools(request: Prompt, family: ModelFamily, budget: SchemaBudget) 
     """All tools of the request, and the choice; ``budget`` bounds the work on their schemas.
 
     Raises :class:`InvalidRequest` for tools that Gemini has no equivalent of, for two tools of one
-    name, for a choice that names no tool, and for combinations that the model refuses.
+    name, for a choice that names no tool, and for combinations that the model refuses. With a brief
+    budget raises :class:`OutOfSteps` for very many tools.
     """
     if not request.tools:
         _refuse_call(request.tool_choice)
         return MessagesTools(TranslatedTools())
+    if budget.brief and len(request.tools) > _FEW_TOOLS:
+        raise OutOfSteps("too many tools to declare")
     collected = _Collected()
     for index, tool in enumerate(request.tools):
         collected.add(tool, f"tools[{index}]")

@@ -27,7 +27,7 @@ from gemproxy.translate.anthropic_messages__gemini.request import (
     to_gemini,
 )
 from gemproxy.translate.anthropic_messages__gemini.stream import MessageStreamTranslator
-from gemproxy.translate.shared.schema_budget import SchemaBudget
+from gemproxy.translate.shared.schema_budget import OutOfSteps, SchemaBudget
 from gemproxy.translate.shared.signatures import SignatureStore
 
 PAIRS = FILES["messages"]
@@ -230,6 +230,17 @@ def test_large_media_is_not_copied_and_arguments_with_media_are_compared_whole()
     assert made.estimated_tokens < 60_000
 
 
+def test_very_many_tools_are_declared_in_a_thread():
+    body = {"model": MODEL, "max_tokens": 9, "messages": [USER]}
+    body["tools"] = [{"name": f"f{number}"} for number in range(5000)]
+    request, _ = decode_messages(json.dumps(body).encode())
+    with pytest.raises(OutOfSteps):
+        to_gemini(request, Options(MODEL, SignatureStore(), SchemaBudget(brief=True)))
+    made = to_gemini(request, Options(MODEL, SignatureStore(), SchemaBudget()))
+    (tools,) = json.loads(bytes(made.body))["tools"]
+    assert len(tools["functionDeclarations"]) == 5000
+
+
 def test_a_count_has_the_whole_prompt_and_needs_no_limit():
     body = {"model": "x", "messages": [USER], "system": "Be brief.", "tools": TOOLS[:1]}
     request, aside = decode_count_tokens(json.dumps(body).encode())
@@ -281,6 +292,21 @@ def plain(message):
         elif block["type"] == "tool_use":
             told["calls"].append((block["name"], block["input"]))
     return told, message["stop_reason"], message["stop_details"], message["usage"]
+
+
+STREAMS = [pair for pair in PAIRS if pair.get("upstream", "").startswith("data:")]
+
+
+@pytest.mark.parametrize("pair", STREAMS, ids=lambda pair: pair["name"])
+def test_a_stream_may_be_cut_anywhere(pair):
+    context = AnswerContext("asked", "up", **pair.get("asked", {}))
+    body = pair["upstream"].encode().replace(b"\n", b"\r\n")
+    whole = streamed(payloads_of(body), context)
+    for cut in range(len(body)):
+        decoder = EventStreamDecoder()
+        pieces = (body[:cut], body[cut:])
+        payloads = [each for piece in pieces for each in decoder.receive(piece)] + decoder.close()
+        assert streamed(payloads, context) == whole
 
 
 @pytest.mark.parametrize("finish", [{}, {"finishReason": "OTHER"}])
