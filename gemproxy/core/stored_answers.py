@@ -11,7 +11,7 @@ For the state the texts of histories are rows of their own, named by a digest (:
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
 from threading import Lock
@@ -23,7 +23,7 @@ _OVERHEAD = 200
 _REFERENCE = 8
 
 
-class StoredAnswer(msgspec.Struct, frozen=True):
+class StoredAnswer(msgspec.Struct, frozen=True, gc=False):
     """A complete answer.
 
     Its body is ``start``, ``output`` and ``end``: ``output`` is the text of a JSON array, as are
@@ -45,12 +45,13 @@ class StoredAnswer(msgspec.Struct, frozen=True):
         return self.start + self.output + self.end
 
     @property
-    def texts(self) -> tuple[bytes, ...]:
-        """All texts that it holds; other answers may hold some of them too."""
-        return (self.start, self.output, self.end, *self.history)
+    def own_size(self) -> int:
+        """The bytes that it takes beside the texts of its history, about."""
+        own = len(self.start) + len(self.output) + len(self.end)
+        return own + _OVERHEAD + _REFERENCE * len(self.history)
 
 
-class AnswerRow(msgspec.Struct, frozen=True):
+class AnswerRow(msgspec.Struct, frozen=True, gc=False):
     """An answer in the state; ``history`` has the digests of its texts."""
 
     id: str
@@ -83,8 +84,8 @@ class AnswerStore:
         self._max_bytes = max_bytes
         self._lifetime = lifetime
         self._answers: OrderedDict[str, StoredAnswer] = OrderedDict()
-        #: How many answers hold each text, by identity.
-        self._holders: Counter[int] = Counter()
+        #: How many histories have each text, by identity.
+        self._holders: dict[int, int] = {}
         self._bytes = 0
         self._lock = Lock()
         # For the state: rows by id; digests and texts by the text's identity.
@@ -111,15 +112,18 @@ class AnswerStore:
 
     def put(self, answer: StoredAnswer, now: float) -> None:
         """Store ``answer``, unless it is larger than the whole store."""
-        if sum(map(len, answer.texts)) > self._max_bytes:
+        own = answer.own_size
+        if own + sum(map(len, answer.history)) > self._max_bytes:
             return
         with self._lock:
-            self._drop(answer.id)
+            if answer.id in self._answers:
+                self._drop(answer.id)
             self._answers[answer.id] = answer
-            self._bytes += _overhead(answer)
-            for text in answer.texts:
-                self._holders[id(text)] += 1
-                if self._holders[id(text)] == 1:
+            self._bytes += own
+            holders = self._holders
+            for text in answer.history:
+                number = holders[id(text)] = holders.get(id(text), 0) + 1
+                if number == 1:
                     self._bytes += len(text) + _OVERHEAD
             self._evict(now)
 
@@ -207,14 +211,10 @@ class AnswerStore:
         if answer is None:
             return
         self._rows.pop(identity, None)
-        self._bytes -= _overhead(answer)
-        for text in answer.texts:
+        self._bytes -= answer.own_size
+        for text in answer.history:
             self._holders[id(text)] -= 1
             if not self._holders[id(text)]:
                 del self._holders[id(text)]
                 self._texts.pop(id(text), None)
                 self._bytes -= len(text) + _OVERHEAD
-
-
-def _overhead(answer: StoredAnswer) -> int:
-    return _OVERHEAD + _REFERENCE * len(answer.history)

@@ -168,17 +168,10 @@ class Conversation:
         del self.decoded, self.items
         return encode_echo(decoded.request, decoded.raw, store=self.stores)
 
-    def keep(self, identity: str, body: bytes, output: bytes) -> None:
+    def keep(self, identity: str, start: bytes, output: bytes, end: bytes) -> None:
         """Store the complete response. Thread-safe."""
-        start, _, end = body.partition(b'"output":' + output)
         answer = StoredAnswer(
-            identity,
-            self._client or "",
-            self._now,
-            start + b'"output":',
-            output,
-            end,
-            self.history,
+            identity, self._client or "", self._now, start, output, end, self.history
         )
         self._answers.put(answer, self._now)
 

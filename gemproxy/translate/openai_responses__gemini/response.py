@@ -25,15 +25,14 @@ from gemproxy.core.errors import (
     QuotaExhausted,
     UpstreamRejected,
 )
-from gemproxy.translate.openai_responses__gemini.output import OutputReader
 from gemproxy.translate.openai_responses__gemini.request import TranslatedRequest
 from gemproxy.translate.shared.candidate import CandidateState
 from gemproxy.translate.shared.finish import FinishState
 from gemproxy.translate.shared.signatures import SignatureStore
 from gemproxy.translate.shared.usage import TokenUsage
 
-#: Takes the id and the text of a complete response and the text of its output, to store it.
-Keep = Callable[[str, bytes, bytes], None]
+#: Takes the id of a complete response, and its text in three parts: the second one is the output.
+Keep = Callable[[str, bytes, bytes, bytes], None]
 
 
 class ResponseParts(msgspec.Struct, frozen=True):
@@ -52,23 +51,23 @@ class ResponseParts(msgspec.Struct, frozen=True):
     keep: Keep | None = None
 
     def complete(
-        self, reader: OutputReader, usage: TokenUsage, tier: str | None
-    ) -> tuple[str, bytes]:
-        """The final status, and the text of the whole response, which is stored."""
-        reason = reader.incomplete_reason
-        status = "completed" if reason is None else "incomplete"
-        output = reader.encode()
-        body = self.frame.encode(
-            status,
-            output,
+        self, output: bytes, reason: str | None, usage: TokenUsage, tier: str | None
+    ) -> bytes:
+        """The text of the whole response, which is stored.
+
+        ``output`` is the text of its items, ``reason`` that of an incomplete one.
+        """
+        frame = self.frame
+        start, end = frame.around(
+            "completed" if reason is None else "incomplete",
             usage=response_usage(usage),
             tier=tier,
             incomplete=reason,
             completed_at=int(self.wall()) if reason is None else None,
         )
-        if self.keep is not None and not reader.is_empty:
-            self.keep(self.frame.id, body, output)
-        return status, body
+        if self.keep is not None:
+            self.keep(frame.id, start, output, end)
+        return start + output + end
 
 
 def response_usage(usage: TokenUsage) -> ResponseUsage:

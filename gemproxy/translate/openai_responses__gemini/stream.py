@@ -95,8 +95,9 @@ class ResponseStream(StreamedHops):
         begin = self._begin()
         reader.finish()
         tier = service_tier(self.latest_usage)
-        status, body = self._parts.complete(reader, self.usage, tier)
-        kind = b"response." + status.encode("ascii")
+        reason = reader.incomplete_reason
+        body = self._parts.complete(reader.encode(), reason, self.usage, tier)
+        kind = b"response.completed" if reason is None else b"response.incomplete"
         self._events.write_encoded(kind, b'"response":%b' % body)
         return begin + self._events.take()
 

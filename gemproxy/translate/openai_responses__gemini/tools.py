@@ -94,6 +94,8 @@ def translate_tools(
     Raises :class:`InvalidRequest` for tools that cannot be offered, for a choice that names none,
     and for combinations that the model refuses.
     """
+    if not request.tools and not added and request.tool_choice is None:
+        return ResponsesTools(TranslatedTools(), {})
     tools = [(f"tools[{index}]", tool) for index, tool in enumerate(request.tools or ())]
     collected = _Collected()
     for path, tool in tools:

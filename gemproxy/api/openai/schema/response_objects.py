@@ -257,32 +257,39 @@ class ResponseFrame:
         self._tail = echo
 
     def encode(
+        self, status: str, output: bytes = b"[]", *, error: ResponseError | None = None
+    ) -> bytes:
+        """An object that is not complete; ``output`` is the text of a list of items."""
+        start, end = self.around(status, error=error)
+        return start + output + end
+
+    def around(
         self,
         status: str,
-        output: bytes = b"[]",
         *,
         usage: ResponseUsage | None = None,
         tier: str | None = None,
         incomplete: str | None = None,
         error: ResponseError | None = None,
         completed_at: int | None = None,
-    ) -> bytes:
-        """The object with ``output``, the text of a list of items."""
-        return (
-            b'%b"completed_at":%b,"status":"%b","error":%b,"incomplete_details":%b,"output":%b,'
-            b'"usage":%b,"service_tier":%b%b'
+    ) -> tuple[bytes, bytes]:
+        """The text before the list of items, and that after it."""
+        start = (
+            b'%b"completed_at":%b,"status":"%b","error":%b,"incomplete_details":%b,"output":'
             % (
                 self._head,
                 _NULL if completed_at is None else b"%d" % completed_at,
                 status.encode("ascii"),
                 _NULL if error is None else _encode(error),
                 _NULL if incomplete is None else b'{"reason":"%b"}' % incomplete.encode("ascii"),
-                output,
-                _NULL if usage is None else _encode(usage),
-                _encode(tier or "default"),
-                self._tail,
             )
         )
+        end = b',"usage":%b,"service_tier":%b%b' % (
+            _NULL if usage is None else _encode(usage),
+            b'"default"' if tier is None else _encode(tier),
+            self._tail,
+        )
+        return start, end
 
 
 def encode_echo(request: ResponsesRequest, raw: RawRequest, *, store: bool) -> bytes:
@@ -359,3 +366,12 @@ _encode = msgspec.json.Encoder().encode
 
 #: Any of the objects here as compact JSON.
 encode_object: Callable[[Any], bytes] = _encode
+
+
+def encode_plain_message(identity: str, text: str, status: str) -> bytes:
+    """The list of items of an answer that is one text without annotations."""
+    return (
+        b'[{"type":"message","id":"%b","role":"assistant","status":"%b","content":'
+        b'[{"type":"output_text","text":%b,"annotations":[],"logprobs":[]}]}]'
+        % (identity.encode("ascii"), status.encode("ascii"), _encode(text))
+    )
