@@ -316,7 +316,7 @@ def _grounding(ask: Ask, text: str) -> dict[str, Any]:
 
 
 def _cached(ask: Ask) -> int:
-    return ask.shapes["cached"]["tokens"] if "cached" in ask.shapes else 0
+    return ask.shapes["cached"]["tokens"] if "cached" in ask.shapes else ask.cached_tokens
 
 
 # ---- endings that are no plain STOP --------------------------------------------------------------

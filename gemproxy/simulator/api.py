@@ -35,6 +35,7 @@ from gemproxy.simulator.asking import Ask
 from gemproxy.simulator.behaviours import Behaviour, BehaviourError, Call, Kind
 from gemproxy.simulator.config import SimulatorConfig
 from gemproxy.simulator.errors import Circumstances, ErrorReply
+from gemproxy.simulator.implicit_cache import ImplicitCache
 from gemproxy.simulator.keyring import Keyring, KeyState
 from gemproxy.simulator.models import Model
 from gemproxy.simulator.quotas import Quotas
@@ -95,6 +96,9 @@ class Api:
     quotas: Quotas = field(default_factory=Quotas)
     resources: Resources = field(default_factory=Resources)
     served: int = 0
+
+    def __post_init__(self) -> None:
+        self.cache = ImplicitCache(self.config.implicit_cache_tokens)
 
     def respond(self, exchange: Exchange, body: bytes, now: float) -> Iterable[Step]:
         """The script of the answer to ``exchange``; fills in the decoded fields of ``exchange``.
@@ -198,7 +202,9 @@ class Api:
             return script.transport_fault(fault, operation.framing)
         self._book(operation, model, request, now)
         shapes = {b.name: b for b in (fault, *asked) if b.kind is Kind.SHAPE}
-        return self._answer(operation, Ask(request, model, self._seed(request), shapes), fault)
+        cached = self.cache.cached_tokens(operation.key.project, model.name, request)
+        ask = Ask(request, model, self._seed(request), shapes, cached)
+        return self._answer(operation, ask, fault)
 
     def _answer(self, operation: _Operation, ask: Ask, fault: Behaviour) -> Iterable[Step]:
         self.served += 1

@@ -23,6 +23,8 @@ class Ask:
     model: Model
     seed: str
     shapes: Mapping[str, Behaviour] = field(default_factory=dict)
+    #: Tokens of the prompt that the project's implicit cache has.
+    cached_tokens: int = 0
 
     @property
     def config(self) -> Mapping[str, Any]:

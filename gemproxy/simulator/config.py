@@ -58,7 +58,8 @@ class SimulatorConfig:
     """The configuration of a simulator.
 
     ``first_byte_delay`` and ``chunk_delay`` are seconds. ``strict_signatures`` refuses a
-    thoughtSignature that was made for another call. ``accept_unknown_keys`` accepts any key, under
+    thoughtSignature that was made for another call. ``implicit_cache_tokens`` is the shortest
+    prompt that is cached implicitly, 0 for none. ``accept_unknown_keys`` accepts any key, under
     the name "unknown". ``keep_requests`` and ``keep_bytes`` bound the log of requests,
     ``max_body_size`` (bytes) one request.
     """
@@ -70,6 +71,7 @@ class SimulatorConfig:
     chunk_delay: float = 0.0
     accept_unknown_keys: bool = False
     strict_signatures: bool = False
+    implicit_cache_tokens: int = 0
     max_body_size: int = 20 * _MEBIBYTE
     keep_requests: int = 200
     keep_bytes: int = 64 * _MEBIBYTE
@@ -159,6 +161,7 @@ _TOP_FIELDS: dict[str, tuple[type, ...]] = {
     "chunkDelaySeconds": (int, float),
     "acceptUnknownKeys": (bool,),
     "strictSignatures": (bool,),
+    "implicitCacheTokens": (int,),
     "maxBodySize": (int,),
     "keepRequests": (int,),
     "default": (dict,),
@@ -170,6 +173,7 @@ _SETTINGS = {
     "chunkDelaySeconds": "chunk_delay",
     "acceptUnknownKeys": "accept_unknown_keys",
     "strictSignatures": "strict_signatures",
+    "implicitCacheTokens": "implicit_cache_tokens",
     "maxBodySize": "max_body_size",
     "keepRequests": "keep_requests",
 }

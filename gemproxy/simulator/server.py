@@ -103,6 +103,7 @@ class Simulator:
         self._keyring.reset()
         self._api.quotas.clear()
         self._api.resources.clear()
+        self._api.cache.clear()
         self.requests.clear()
         self.handed_out.clear()
 

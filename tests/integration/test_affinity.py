@@ -7,10 +7,12 @@ from random import Random
 from urllib.request import Request, urlopen
 
 import pytest
-from fakes.running import RunningDaemon, RunningSimulator, secret_of
+from fakes.running import RunningDaemon, RunningSimulator, keys_of, secret_of
 from fakes.wire import Wire
 
 PROJECTS = ("a", "b", "c")
+#: Tokens of the shortest prompt that is cached.
+CACHED = 1024
 NAMES = tuple(f"{project}{number}" for project in PROJECTS for number in (1, 2))
 MODEL, OTHER_MODEL = "gemini-2.5-flash", "gemini-2.5-flash-lite"
 CONVERSATIONS = 1000
@@ -176,3 +178,51 @@ def test_of_1000_conversations_none_is_sent_to_another_project(google, tmp_path)
         assert status in (429, 502, 503, 529), body
     over = [body for _, status, body in refused if status == 429]
     assert all(b"cannot move to another project" in body for body in over)
+
+
+def growing(number):
+    """A conversation of four requests, each of which begins as the one before."""
+    turns = [{"role": "system", "content": f"Instructions of {number}. " + "Word " * CACHED}]
+    for turn in range(4):
+        turns.append(user(f"Turn {turn}"))
+        yield {"model": MODEL, "messages": list(turns)}
+        turns.append({"role": "assistant", "content": "Aha."})
+
+
+@pytest.mark.parametrize("stickiness", ["conversation", "off"])
+def test_a_conversation_hits_the_implicit_cache_of_its_key(tmp_path, stickiness):
+    google = RunningSimulator(tmp_path, PROJECTS, implicitCacheTokens=CACHED)
+    daemon = RunningDaemon(
+        tmp_path, google.url, keys_of(*PROJECTS), pool={"stickiness": stickiness}
+    )
+    try:
+        # No multiple of the keys, or a rotation would bring each conversation to its key again.
+        talks = [growing(number) for number in range(13)]
+        with Wire(daemon) as wire:
+            for bodies in zip(*talks, strict=True):
+                for body in bodies:
+                    answer = wire.ask("POST", "/v1/chat/completions", body)
+                    assert answer.status == 200
+        used = {
+            dict(labels)["key"]
+            for (name, labels), count in daemon.metrics().items()
+            if name == "gemproxy_upstream_attempts_total" and count
+        }
+        tokens = {
+            (dict(labels)["sticky"], dict(labels)["direction"]): count
+            for (name, labels), count in daemon.metrics().items()
+            if name == "gemproxy_prompt_tokens_total"
+        }
+    finally:
+        daemon.stop()
+        google.stop()
+    assert used == set(PROJECTS)
+    share = sum(n for (_, kind), n in tokens.items() if kind == "cached") / sum(
+        n for (_, kind), n in tokens.items() if kind == "input"
+    )
+    if stickiness == "off":
+        assert tokens["true", "input"] == 0
+        assert share < 0.3
+    else:
+        assert tokens["true", "cached"] > 0
+        assert share > 0.6
