@@ -65,6 +65,10 @@ class Head(Protocol):
         """The parameters of the path by name, decoded."""
 
     @property
+    def origin(self) -> str:
+        """Scheme and host that the client has used, as ``https://example.com``."""
+
+    @property
     def query(self) -> bytes:
         """The query without credentials, as the client has encoded it, without the ``?``."""
 

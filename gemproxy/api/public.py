@@ -7,10 +7,12 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
 
-from gemproxy.api.base import Batches, Endpoint, Job, LocalEndpoint
+from gemproxy.api.base import Batches, Endpoint, Head, Job, LocalEndpoint, Route
 from gemproxy.core.context import RequestContext
 from gemproxy.core.dispatch import Dispatcher
-from gemproxy.core.errors import InvalidRequest
+from gemproxy.core.errors import InvalidRequest, RequestTooLarge
+from gemproxy.core.interfaces import BodySource
+from gemproxy.http.auth import Client
 from gemproxy.http.coroutine_runner import CoroutineRunner
 from gemproxy.http.lifecycle import RequestLifecycle
 from gemproxy.http.request import ProxyRequest
@@ -21,6 +23,8 @@ from gemproxy.translate.shared.schema_budget import OutOfSteps
 #: Bytes. Translating a longer body may take more than 5 ms: 300 KB of tool calls do.
 LARGE_BODY = 256 * 1024
 
+#: The size of a whole file, in the request that begins its upload.
+_SIZE_OF_UPLOAD = b"x-goog-upload-header-content-length"
 #: Media types of JSON, and the charsets that are accepted with it.
 _JSON_TYPE = re.compile(rb"application/json|[^/,\s]+/[^/,\s]+\+json")
 _UTF_8 = frozenset({b"utf-8", b"utf8", b"us-ascii", b"ascii"})
@@ -34,6 +38,33 @@ class InThread(Protocol):
 
     def __call__(self, work: Callable[[], _T], /) -> Awaitable[_T]:
         """Run ``work`` and return its result."""
+
+
+class UploadEndpoint(Protocol):
+    """One route of uploads, whose bodies are passed on as they come."""
+
+    @property
+    def route(self) -> Route:
+        """Path, methods, and how errors are encoded."""
+
+    def owner_of(self, head: Head) -> object | None:
+        """The client that began the upload that the request belongs to; ``None`` if it begins one.
+
+        Raises :class:`~gemproxy.core.errors.Forbidden` for an upload that is not known.
+        """
+
+    def is_streamed(self, head: Head) -> bool:
+        """Whether the body is a part of a file."""
+
+    def decode(
+        self,
+        body: bytes,
+        source: BodySource | None,
+        head: Head,
+        context: RequestContext,
+        owner: object,
+    ) -> Job:
+        """The job of a request of ``owner``, whose body is ``body`` or comes from ``source``."""
 
 
 class PublicAPI:
@@ -51,7 +82,9 @@ class PublicAPI:
         endpoints: Sequence[Endpoint],
         local_endpoints: Sequence[LocalEndpoint],
         in_thread: InThread,
+        uploads: Sequence[UploadEndpoint] = (),
     ) -> None:
+        self._uploads = uploads
         self._lifecycle = lifecycle
         self._dispatcher = dispatcher
         self._endpoints = endpoints
@@ -65,6 +98,13 @@ class PublicAPI:
             yield Row(each.route, check, partial(self._serve, each), fast=True)
         for local in self._local_endpoints:
             yield Row(local.route, check, partial(self._serve_local, local), fast=True)
+        for upload in self._uploads:
+            yield Row(
+                upload.route,
+                partial(self._check_upload, upload),
+                partial(self._serve_upload, upload),
+                fast=True,
+            )
 
     def _serve(self, endpoint: Endpoint, request: ProxyRequest) -> CoroutineRunner:
         def serve(context: RequestContext, writer: RequestWriter) -> Awaitable[None]:
@@ -83,6 +123,28 @@ class PublicAPI:
                     return self._dispatch(job, context, writer)
             decode = partial(endpoint.decode, body, request, context, brief=False)
             return self._serve_large(decode, context, writer)
+
+        return self._lifecycle.handle(request, endpoint.route.template, serve)
+
+    def _check_upload(self, endpoint: UploadEndpoint, request: ProxyRequest, route: Route) -> None:
+        size = request.header(_SIZE_OF_UPLOAD) or b""
+        largest = self._lifecycle.settings.limits.max_upload
+        if size.isdigit() and int(size[:20]) > largest:
+            raise RequestTooLarge(f"The file is larger than the limit of {largest} bytes.")
+        owner = endpoint.owner_of(request)
+        self._lifecycle.check_upload(
+            request,
+            route,
+            owner if isinstance(owner, Client) else None,
+            streamed=endpoint.is_streamed(request),
+        )
+
+    def _serve_upload(self, endpoint: UploadEndpoint, request: ProxyRequest) -> CoroutineRunner:
+        def serve(context: RequestContext, writer: RequestWriter) -> Awaitable[None]:
+            stream = request.stream
+            body = b"" if stream is not None else request.body()
+            job = endpoint.decode(body, stream, request, context, request.caller)
+            return self._dispatcher.dispatch(job, context, writer)
 
         return self._lifecycle.handle(request, endpoint.route.template, serve)
 

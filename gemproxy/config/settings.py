@@ -152,7 +152,7 @@ class ProxySettings:
     max_upload_size: int = setting(
         2048 * _MEGABYTE,
         IntRange(1, 2**44),
-        "largest file of an upload, which is streamed through; no route of this version takes one",
+        "largest body of an upload, which is streamed through and not held in memory",
         "bytes",
     )
     max_concurrent_requests: int = setting(

@@ -16,13 +16,14 @@ from gemproxy.core.errors import Overloaded, TooManyInFlight
 class AdmissionLimits:
     """The operator's limits.
 
-    ``max_body`` is in bytes of one body, ``max_buffered`` in bytes of all bodies that are
-    incomplete or not yet answered.
+    ``max_body`` is in bytes of one body, ``max_upload`` of one that is passed on as it comes, and
+    ``max_buffered`` of all bodies in memory that are incomplete or not yet answered.
     """
 
     max_in_flight: int = 1000
     max_body: int = 10 * 1024 * 1024
     max_buffered: int = 256 * 1024 * 1024
+    max_upload: int = 2 * 1024 * 1024 * 1024
 
 
 class Admission:

@@ -207,6 +207,8 @@ class Dispatcher:
         delivery = _Delivery(job, context, writer, settings, job.body)
         if job.resources and self._resources is not None:
             context.affinity = await self._resources.locate(job.resources, context.deadline)
+        elif isinstance(job.operation, NativeCall):
+            context.affinity = job.operation.affinity
         now = self._seconds()
         context.permit = self._models.acquire(job.model, now)
         try:
@@ -277,6 +279,11 @@ class Dispatcher:
 
     async def _choose_again(self, delivery: _Delivery, failed: Outcome) -> Lease:
         """Lease a key for the next attempt. Raises the client's error if there is to be none."""
+        operation = delivery.job.operation
+        source = operation.source if isinstance(operation, NativeCall) else None
+        if source is not None and source.begun:
+            # The body cannot be sent twice.
+            raise self._final_error(delivery, failed)
         now = self._seconds()
         decision = decide(
             failed,
@@ -502,13 +509,22 @@ class Dispatcher:
         """Pass a body of any type on as it comes."""
         context, writer = delivery.context, delivery.writer
         length = response.headers.get("content-length", "")
+        tap = delivery.job.operation.tap if isinstance(delivery.job.operation, NativeCall) else None
+        body = None
+        if tap is not None:
+            body = await response.read(MAX_ANSWER_BYTES)
+            tap(body, response.headers)
+            length = str(len(body))
         context.first_byte = self._seconds()
         if self._events is not None:
             self._events.first_byte(context)
         delivery.answered = True
         writer.begin_body(headers, int(length) if length.isdecimal() else None)
-        writer.attach(response)
-        await response.stream(writer.write)
+        if body is None:
+            writer.attach(response)
+            await response.stream(writer.write)
+        else:
+            writer.write(body)
         context.attempts[-1].end_waiting(self._seconds())
         writer.finish()
         return _SUCCESS

@@ -19,6 +19,35 @@ from gemproxy.state.model import CountedRows, State, UsageRow
 from gemproxy.state.usage_query import UsageQuery
 
 
+class BodySource(Protocol):
+    """A body that is still arriving from the client, and that can be sent once."""
+
+    @property
+    def length(self) -> int | None:
+        """Its length in bytes; ``None`` if it is not known."""
+
+    @property
+    def begun(self) -> bool:
+        """Whether some of it was taken."""
+
+    def begin(
+        self, write: Callable[[bytes], None], end: Callable[[ProxyError | None], None]
+    ) -> None:
+        """Pass its bytes to ``write`` as they arrive, and call ``end`` once after the last one.
+
+        ``end`` gets the error if the client may not send the rest.
+        """
+
+    def pause(self) -> None:
+        """Bring no bytes for now."""
+
+    def resume(self) -> None:
+        """Bring bytes again."""
+
+    def stop(self) -> None:
+        """Bring nothing more."""
+
+
 class UpstreamRequest(Struct, frozen=True):
     """One call of the provider's API. ``path`` holds no credential; ``key`` becomes a header."""
 
@@ -32,6 +61,8 @@ class UpstreamRequest(Struct, frozen=True):
     headers: bytes = b""
     #: Whether it is a frequent call of a model: a POST of JSON, whose path is often the same.
     is_prepared: bool = True
+    #: Brings the body in place of ``body``; only if the request is not prepared.
+    source: BodySource | None = None
 
 
 class UpstreamResponse(Protocol):

@@ -58,6 +58,7 @@ from gemproxy.http.http1 import (
 from gemproxy.http.interfaces import Site
 from gemproxy.http.origins import OriginGuard
 from gemproxy.http.request import ProxyRequest, new_request_id
+from gemproxy.http.streamed_body import StreamedBody
 from gemproxy.http.upload_rate import IDLE_SECONDS, UploadRateGuard
 from gemproxy.tcp_keepalive import gone_after, notice_silence
 
@@ -149,6 +150,8 @@ class ClientConnection(protocol.Protocol):
         self._request: ProxyRequest | None = None
         #: The body in state BODY, and the check of its rate.
         self._upload: tuple[Body, UploadRateGuard] | None = None
+        #: The same body, if it is passed on as it comes.
+        self._stream: StreamedBody | None = None
         #: The last request, until the client has taken its whole answer from this process.
         self.undelivered: ProxyRequest | None = None
         #: Whether readers are running: an answer given at once must not start them again
@@ -296,7 +299,9 @@ class ClientConnection(protocol.Protocol):
             else:
                 self._refuse_body(request, error)
             return
-        if is_complete:
+        if request.streams_body:
+            self._pass_body_on(request, head)
+        elif is_complete:
             request.set_body(buffer[:length])
             self._buffer = buffer[length:]
             self._respond(request)
@@ -319,7 +324,42 @@ class ClientConnection(protocol.Protocol):
         if head.expects_continue and not self._buffer:
             send(self.transport, _CONTINUE)
 
+    def _pass_body_on(self, request: ProxyRequest, head: RequestHead) -> None:
+        """Serve a request whose body is still to come."""
+        stream = request.stream = StreamedBody(head.length, self._continue_body)
+        body: Body = (
+            ChunkedBody(stream.receive)
+            if head.length is None
+            else SizedBody(head.length, stream.receive)
+        )
+        if body.complete:
+            stream.complete()
+            self._respond(request)
+            return
+        # The whole may take as long as the upstream allows.
+        rate = self.site.limits.minimum_upload_rate
+        rate_guard = UploadRateGuard(self.site.now(), rate, whole_seconds=math.inf)
+        self.state = TRANSITIONS[self.state, Event.HEAD_COMPLETE]
+        self._upload, self._stream = (body, rate_guard), stream
+        self.deadline = rate_guard.deadline
+        # As long as the body is not complete, an answer is an early one.
+        request.refused = True
+        if head.expects_continue and not self._buffer:
+            send(self.transport, _CONTINUE)
+        self._serve(request)
+
+    def _continue_body(self) -> None:
+        """Read the body on: the upstream takes it."""
+        if self._stream is not None and self._upload is not None:
+            self._upload[1].restart(self.site.now())
+            self._process_buffer()
+            self._update_reading()
+
     def _read_body(self) -> bool:
+        stream = self._stream
+        if stream is not None and not stream.wanted:
+            self._update_reading()
+            return False
         request, (body, rate_guard) = self._reading()
         try:
             taken = body.receive(self._buffer)
@@ -329,11 +369,20 @@ class ClientConnection(protocol.Protocol):
             self._refuse_message(str(error))
             return False
         except ProxyError as error:
+            if stream is not None:
+                stream.fail(error)
+                return False
             self._refuse_body(request, error)
             return True
         self._buffer = self._buffer[taken:]
         if body.complete:
             self._upload = None
+            if stream is not None:
+                self._stream = None
+                request.refused = False
+                self._enter_responding()
+                stream.complete()
+                return True
             self._respond(request)
             return True
         rate_guard.brought(taken)
@@ -375,6 +424,9 @@ class ClientConnection(protocol.Protocol):
         self.state = _next_state((self.state, _REQUEST_COMPLETE))
         self.deadline = math.inf
         self._reader = None
+        self._serve(request)
+
+    def _serve(self, request: ProxyRequest) -> None:
         serve = self.site.fast_routes.get((request.method, request.path)) or request.serve
         if serve is None:
             request.process()
@@ -394,6 +446,10 @@ class ClientConnection(protocol.Protocol):
         done = self._request
         if done is None or request is not done:
             raise RuntimeError("a request ended that was not being answered")
+        if self._stream is not None:  # The answer came before the end of an upload.
+            self.persistent = False
+            self.linger()
+            return
         self.state = _next_state((self.state, _RESPONSE_COMPLETE))
         self._request = None
         self._has_responded = True
@@ -488,7 +544,7 @@ class ClientConnection(protocol.Protocol):
 
     def _drop_input(self) -> None:
         self._buffer = b""
-        self._upload = None
+        self._upload = self._stream = None
 
     # -- deadlines -------------------------------------------------------------------------------
 
@@ -520,6 +576,8 @@ class ClientConnection(protocol.Protocol):
 
     def _check_upload(self, now: float) -> None:
         _, (_, rate_guard) = self._reading()
+        if self._stream is not None and not self._stream.wanted:
+            rate_guard.restart(now)  # We do not read.
         if rate_guard.is_too_slow(now):
             self._cut_off()
         else:
@@ -611,13 +669,14 @@ class ClientConnection(protocol.Protocol):
     def _update_reading(self) -> None:
         """Read the socket only while the bytes can be used."""
         is_responding = self.state is State.RESPONDING
-        if is_responding or self._is_yielding:
+        is_held = self._stream is not None and not self._stream.wanted
+        if is_responding or is_held or self._is_yielding:
             pause = len(self._buffer) > MAX_HELD_BYTES
         else:
             pause = self._is_congested and self.state in _BEFORE_REQUEST
         if pause != self._is_paused:
             self._is_paused = pause
-            self.site.watch_for_disconnect(self, wanted=pause and is_responding)
+            self.site.watch_for_disconnect(self, wanted=pause and (is_responding or is_held))
             if pause:
                 self.transport.pauseProducing()
             else:

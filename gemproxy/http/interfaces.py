@@ -49,6 +49,9 @@ class Channel(Protocol):
     def requestDone(self, request: Request) -> None:
         """The answer is written: read the next request."""
 
+    def isSecure(self) -> bool:
+        """Whether it uses TLS."""
+
     def getPeer(self) -> IAddress:
         """The client's address."""
 

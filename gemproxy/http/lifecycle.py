@@ -39,7 +39,7 @@ from gemproxy.http.response_writer import RequestWriter, lines, write_whole
 from gemproxy.http.site import CLIENT_CLOSED_REQUEST, ProxyRequest, request_id_of
 
 if TYPE_CHECKING:
-    from gemproxy.http.auth import TokenAuth
+    from gemproxy.http.auth import Client, TokenAuth
 
 #: Response headers that pages of other origins may read: those that SDKs use.
 _EXPOSED = (
@@ -264,11 +264,49 @@ class RequestLifecycle(Lifecycle):
         self.admission.admit(limits, length)
         request.has_place, request.buffered_bytes = True, length
 
+    def check_upload(
+        self, request: ProxyRequest, route: Route, owner: Client | None, *, streamed: bool
+    ) -> None:
+        """As :meth:`check_head`, for a part of an upload.
+
+        ``owner`` is the client that has begun the upload, whose other requests for it need no
+        token. With ``streamed`` the body is passed on as it comes and takes no room here.
+        """
+        limits, length = self.settings.limits, request.length or 0
+        request.route, request.dialect = route.template, request.dialect or route.dialect
+        if self.draining:
+            request.channel.persistent = False
+            raise Draining("The proxy is about to stop. Try again.", retry_after=1)
+        token = take_token(request._head)
+        request.caller = self._client_of(request, token) if owner is None else owner
+        request.max_body_bytes = limits.max_upload if streamed else limits.max_body
+        check_size(request, length)
+        if request.method not in route.methods:
+            raise _not_served(request, route)
+        room = 0 if streamed else length
+        self.admission.admit(limits, room)
+        request.has_place, request.buffered_bytes = True, room
+        request.streams_body = streamed
+
     def check_body_size(self, request: ProxyRequest, size: int) -> None:
         """See :class:`gemproxy.http.gate.RequestGate`."""
         check_size(request, size)
+        if request.streams_body:
+            return
         self.admission.grow(self.settings.limits, size - request.buffered_bytes)
         request.buffered_bytes = size
+
+    def _client_of(self, request: ProxyRequest, token: bytes | None) -> Client:
+        """Return the client of ``token``, as :meth:`check_head` finds it without this call."""
+        try:
+            client = self.auth.client(token)
+        except Unauthorized:
+            if token is not None:
+                self._refuse_token(request)
+            raise
+        if client is UNKNOWN_CLIENT:
+            self._failures.count(request, self._reactor.seconds())
+        return client
 
     def _refuse_token(self, request: ProxyRequest) -> None:
         """Count a wrong token, and raise :class:`LockedOut` after too many of them."""

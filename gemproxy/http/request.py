@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from gemproxy.http.auth import Client
     from gemproxy.http.http1 import RequestHead
     from gemproxy.http.interfaces import Channel
+    from gemproxy.http.streamed_body import StreamedBody
 
 # Werkzeug uses this codec in the first request. Loading it takes milliseconds and free descriptors.
 codecs.lookup("idna")
@@ -88,6 +89,9 @@ class ProxyRequest(Request):
     #: Serves the request, if the site needs no router for it.
     serve: Callable[[ProxyRequest], object] | None = None
     max_body_bytes = 0
+    #: Whether it is served before its body is complete, which is passed on as it comes.
+    streams_body = False
+    stream: StreamedBody | None = None
     #: The client of the public API, or the operator of the admin API.
     caller: Client | None = None
     actor: Actor | None = None
@@ -126,6 +130,14 @@ class ProxyRequest(Request):
     def values(self) -> dict[bytes, bytes]:
         """The last value of each header by its name in lower case."""
         return self._head.values
+
+    @property
+    def origin(self) -> str:
+        """Scheme and host that the client has used, also in front of another proxy."""
+        forwarded = self.header(b"x-forwarded-proto") or b""
+        is_secure = forwarded.lower() == b"https" or self.channel.isSecure()
+        host = (self.header(b"host") or b"localhost").decode("latin-1")
+        return f"{'https' if is_secure else 'http'}://{host}"
 
     @property
     def query(self) -> bytes:

@@ -20,11 +20,17 @@ STEP_SECONDS = 2.0
 
 
 class UploadRateGuard:
-    """Watches one body from ``now`` (monotonic) on; it must reach ``rate`` bytes/s."""
+    """Watches one body from ``now`` (monotonic) on; it must reach ``rate`` bytes/s.
 
-    def __init__(self, now: float, rate: float) -> None:
+    ``whole_seconds`` is how long it may take in total.
+    """
+
+    def __init__(
+        self, now: float, rate: float, *, whole_seconds: float = WHOLE_BODY_SECONDS
+    ) -> None:
         self._begun = now
         self._rate = rate
+        self._whole_seconds = whole_seconds
         self._size = 0
         #: (time, bytes so far) for the last ``SPAN_SECONDS`` and one mark before them.
         self._marks = deque([(now, 0)])
@@ -38,6 +44,11 @@ class UploadRateGuard:
         """Count ``size`` more bytes."""
         self._size += size
 
+    def restart(self, now: float) -> None:
+        """Measure from ``now`` on: the time before was not the client's."""
+        self._marks.clear()
+        self._marks.append((now, self._size))
+
     def is_too_slow(self, now: float) -> bool:
         """Whether the upload is below the rate, or has taken too long in total."""
         marks = self._marks
@@ -49,4 +60,4 @@ class UploadRateGuard:
             return True
         if now >= self.deadline:
             marks.append((now, self._size))
-        return now - self._begun >= WHOLE_BODY_SECONDS
+        return now - self._begun >= self._whole_seconds

@@ -17,7 +17,8 @@ from msgspec import Struct
 
 from gemproxy.buffer_list import BufferList
 from gemproxy.core.errors import FailureKind, UpstreamFailed
-from gemproxy.core.interfaces import UpstreamRequest
+from gemproxy.core.interfaces import BodySource, UpstreamRequest
+from gemproxy.pool.key import Affinity
 from gemproxy.pool.outcome import Outcome, Verdict
 from gemproxy.secret import Secret
 
@@ -55,6 +56,12 @@ class NativeCall:
     is_prepared: bool = True
     #: Makes the lines of the client's head from the headers of the answer, if that is no JSON.
     raw: Callable[[Mapping[str, str]], bytes] | None = None
+    #: With ``raw``: reads an answer that is short, before it is passed on.
+    tap: Callable[[bytes, Mapping[str, str]], None] | None = None
+    #: Brings the body, if that is still arriving.
+    source: BodySource | None = None
+    #: The project whose keys alone can serve the call, if it is known.
+    affinity: Affinity | None = None
 
 
 class StreamDecoder(Protocol):

@@ -40,6 +40,7 @@ from gemproxy.api.gemini.resources import (
     NamedEndpoint,
     download_endpoints,
 )
+from gemproxy.api.gemini.uploads import Uploads, upload_endpoints
 from gemproxy.api.model_lists import model_endpoints
 from gemproxy.api.my_usage import MyUsageEndpoint, OwnUsage
 from gemproxy.api.offered_dialects import DIALECTS
@@ -420,6 +421,7 @@ class Daemon:
                 *not_offered_endpoints(),
             ],
             self._translation.do,
+            upload_endpoints(Uploads(reactor.seconds), self._locator),
         )
         probes = Probes(self._lifecycle, lambda: self._pool.can_serve(reactor.seconds()), OPENAI)
         admin = None if settings.proxy.admin_endpoint else self._admin
@@ -692,6 +694,7 @@ def lifecycle_settings(settings: Settings) -> LifecycleSettings:
         AdmissionLimits(
             max_in_flight=settings.proxy.max_concurrent_requests,
             max_body=settings.proxy.max_payload_size,
+            max_upload=settings.proxy.max_upload_size,
             max_buffered=settings.proxy.max_buffered_bytes,
         ),
         heartbeat=settings.streaming.heartbeat_seconds,

@@ -5,8 +5,7 @@ with :class:`~gemproxy.upstream.pooled_response.PooledResponse`, as the prepared
 both have the same connections, deadlines, bounded content decoding and kinds of failure.
 
 It differs from ``twisted.web.client.Agent`` in three ways. It serves one origin only, so that no
-key goes elsewhere. It sends bodies of its own kind only, :class:`WholeBody`, which can be sent once
-more on another connection. It replaces the
+key goes elsewhere. It sends bodies of its own kind only, :class:`RequestBody`. It replaces the
 ``Accept-Encoding: gzip`` that treq adds, and decodes a coded body itself: treq's decoder puts no
 bound on what one read of the socket may expand to.
 """
@@ -17,7 +16,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IConsumer, IProtocol, IPushProducer
 from twisted.python.failure import Failure
 from twisted.web.client import URI, ResponseDone
@@ -26,6 +25,8 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IAgent, IBodyProducer, IClientRequest, IResponse
 from zope.interface import implementer
 
+from gemproxy.buffer_list import BufferList
+from gemproxy.core.interfaces import BodySource
 from gemproxy.upstream.pooled_response import PooledResponse
 
 _TARGET = re.compile(rb"[\x21-\x7e]+")
@@ -34,20 +35,20 @@ _METHODS = frozenset({b"GET", b"POST", b"PATCH", b"PUT", b"DELETE"})
 
 
 @implementer(IBodyProducer)
-class WholeBody:
-    """A body that is in memory."""
+class RequestBody:
+    """A body in memory, or one that is still arriving. Only this module's agent can send it."""
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes | BufferList | BodySource) -> None:
         self.body = body
-        self.length = len(body)
+        self.size = len(body) if isinstance(body, bytes | BufferList) else body.length
+        self.length = UNKNOWN_LENGTH if self.size is None else self.size
 
     def startProducing(self, consumer: IConsumer) -> Deferred[None]:
-        """Write the body; for other agents than ours."""
-        consumer.write(self.body)
-        return succeed(None)
+        """Not used: the exchange writes the body."""
+        raise NotImplementedError
 
     def stopProducing(self) -> None:
-        """Nothing to stop: it is written at once."""
+        """Not used: the exchange stops."""
 
     pauseProducing = resumeProducing = stopProducing
 
@@ -57,7 +58,9 @@ class UpstreamAgent:
     """Sends one call to ``origin``; ``make_exchange`` makes an exchange for a head and a body."""
 
     def __init__(
-        self, origin: URI, make_exchange: Callable[[bytes, bytes], PooledResponse]
+        self,
+        origin: URI,
+        make_exchange: Callable[[bytes, bytes | BufferList | BodySource], PooledResponse],
     ) -> None:
         self._origin = origin
         self._make_exchange = make_exchange
@@ -80,8 +83,9 @@ class UpstreamAgent:
             head = self._head(method, uri, headers or Headers(), bodyProducer)
         except (SchemeNotSupported, ValueError):
             return fail()
-        body = bodyProducer.body if isinstance(bodyProducer, WholeBody) else b""
+        body = bodyProducer.body if isinstance(bodyProducer, RequestBody) else b""
         exchange = self.exchange = self._make_exchange(head, body)
+        exchange.is_repeatable = isinstance(body, bytes | BufferList)
         return exchange.send().addCallback(AgentResponse)
 
     def abort(self) -> None:
@@ -94,8 +98,8 @@ class UpstreamAgent:
     ) -> bytes:
         if method not in _METHODS:
             raise ValueError(f"not a method: {method!r}")
-        if not (body is None or isinstance(body, WholeBody)):
-            raise ValueError("only bodies in memory are supported")
+        if not (body is None or isinstance(body, RequestBody)):
+            raise ValueError("only bodies of the agent's own kind are supported")
         if not _TARGET.fullmatch(uri):
             raise ValueError(f"not a URI: {uri!r}")
         target, ours = URI.fromBytes(uri), self._origin
@@ -109,8 +113,10 @@ class UpstreamAgent:
         for name, values in headers.getAllRawHeaders():
             if name.lower() not in _OURS:
                 lines += [b"%b: %b" % (name, value) for value in values]
-        if body is not None:
-            lines.append(b"Content-Length: %d" % body.length)
+        if body is not None and body.size is not None:
+            lines.append(b"Content-Length: %d" % body.size)
+        elif body is not None:
+            lines.append(b"Transfer-Encoding: chunked")
         return b"\r\n".join([*lines, b"", b""])
 
 

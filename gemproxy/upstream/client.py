@@ -14,7 +14,7 @@ from twisted.web.http_headers import Headers
 
 from gemproxy.core.interfaces import UpstreamRequest, WholeResponse
 from gemproxy.deadlines import Deadlines
-from gemproxy.upstream.agent import UpstreamAgent, WholeBody
+from gemproxy.upstream.agent import RequestBody, UpstreamAgent
 from gemproxy.upstream.endpoint import UpstreamEndpoint
 from gemproxy.upstream.pool import ConnectionPool
 from gemproxy.upstream.pooled_response import Collected, Limits, PooledResponse
@@ -23,6 +23,7 @@ from gemproxy.upstream.resolver import Resolver
 if TYPE_CHECKING:
     from gemproxy.buffer_list import BufferList
     from gemproxy.config.settings import UpstreamSettings
+    from gemproxy.core.interfaces import BodySource
 
 #: Request heads that are kept. Clients choose the names of models, so the number has to be bounded.
 _MAX_PATHS = 1000
@@ -106,7 +107,7 @@ class UpstreamClient:
         for line in request.headers.split(b"\r\n")[:-1]:
             name, _, value = line.partition(b": ")
             headers.addRawHeader(name, value)
-        body = request.body
+        body = request.source or request.body
         if body and not headers.hasHeader(b"content-type"):
             headers.addRawHeader(b"Content-Type", b"application/json")
         # An HTTPClient for each call has a cookie jar for each call.
@@ -114,7 +115,7 @@ class UpstreamClient:
             request.method.decode("ascii"),
             self._base_url + request.path.decode("ascii"),
             headers=headers,
-            data=None if body is None else WholeBody(bytes(body)),
+            data=None if body is None else RequestBody(body),
             allow_redirects=False,
             unbuffered=True,
             reactor=self._reactor,
@@ -128,7 +129,11 @@ class UpstreamClient:
         )
 
     def _exchange(
-        self, head: bytes, body: bytes | BufferList, limits: Limits, deadline: float
+        self,
+        head: bytes,
+        body: bytes | BufferList | BodySource,
+        limits: Limits,
+        deadline: float,
     ) -> PooledResponse:
         return PooledResponse(
             self.pool, self._reactor.seconds, self._deadlines, head, body, limits, deadline

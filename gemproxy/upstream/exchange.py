@@ -28,6 +28,8 @@ class UpstreamExchange(ABC):
     reused = False
     #: Whether the whole request was sent.
     sent = False
+    #: Whether it can be sent once more, on another connection.
+    is_repeatable = True
     _connecting: Deferred[Any] | None = None
     _abandoned = False
 
@@ -38,7 +40,8 @@ class UpstreamExchange(ABC):
     def begin(self) -> None:
         """Send the request over the connection that was used last, or over a new one."""
         idle = self._pool.idle
-        if not idle:
+        # On a new connection no request has to be repeated.
+        if not idle or not self.is_repeatable:
             self._connect()
             return
         connection = self.connection = idle.pop()

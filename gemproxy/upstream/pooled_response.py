@@ -20,7 +20,8 @@ from twisted.python.failure import Failure
 
 from gemproxy.batched_writes import send, send_now
 from gemproxy.buffer_list import BufferList
-from gemproxy.core.errors import FailureKind, UpstreamFailed
+from gemproxy.core.errors import FailureKind, ProxyError, UpstreamFailed
+from gemproxy.core.interfaces import BodySource
 from gemproxy.deadlines import Deadlines
 from gemproxy.tcp_keepalive import gone_after, unacknowledged
 from gemproxy.upstream.connection import UpstreamConnection
@@ -35,7 +36,7 @@ from gemproxy.upstream.content_coding import (
 from gemproxy.upstream.exchange import UpstreamExchange
 from gemproxy.upstream.failures import DEADLINE, FIRST_BYTE, IDLE, upstream_failure
 from gemproxy.upstream.pool import ConnectionPool
-from gemproxy.upstream.upload import Upload
+from gemproxy.upstream.upload import StreamedUpload, Upload
 
 #: RFC 9110 section 15.5.9: the server got no request in time and closes the connection.
 _REQUEST_TIMEOUT = 408
@@ -80,7 +81,7 @@ class PooledResponse(UpstreamExchange):
         seconds: Callable[[], float],
         deadlines: Deadlines,
         head: bytes,
-        body: bytes | BufferList,
+        body: bytes | BufferList | BodySource,
         limits: Limits,
         deadline: float,
     ) -> None:
@@ -177,6 +178,12 @@ class PooledResponse(UpstreamExchange):
         if isinstance(body, bytes) and len(body) <= _SMALL_BODY:
             self.sent = True
             send(transport, self._head + body)
+        elif not isinstance(body, bytes | BufferList):
+            self.sent = False
+            send_now(transport, self._head)
+            StreamedUpload(
+                transport, body, self._progressed, self._uploaded, self._abort_with
+            ).start()
         else:
             self.sent = False
             send_now(transport, self._head)
@@ -184,6 +191,18 @@ class PooledResponse(UpstreamExchange):
 
     def _uploaded(self) -> None:
         self.sent = True
+
+    def _progressed(self) -> None:
+        """The client has brought more of the body: the upstream cannot answer yet."""
+        self._silent_at = self._seconds() + self._limits.first_byte
+
+    def _abort_with(self, error: ProxyError) -> None:
+        """The client may not send the rest of the body."""
+        answered = self._answered
+        self._settle()
+        self.abandon()
+        if answered is not None:
+            answered.errback(error)
 
     def advance(self) -> None:
         parser = self.parser

@@ -1,4 +1,4 @@
-"""Write a large request body in pieces, as the socket has room."""
+"""Write a large request body in pieces, as the socket has room, or as the client brings it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.interfaces import IPullProducer
+from twisted.internet.interfaces import IPullProducer, IPushProducer
 from zope.interface import implementer
 
 from gemproxy.batched_writes import send_now
 from gemproxy.buffer_list import BufferList
+from gemproxy.core.errors import ProxyError
+from gemproxy.core.interfaces import BodySource
 
 _PIECE = 256 * 1024
 #: Shorter parts are joined, since each piece costs a system call.
@@ -72,6 +74,61 @@ class Upload:
         """
         self._rest.clear()
         self._done = _nothing
+
+
+@implementer(IPushProducer)
+class StreamedUpload:
+    """Writes what ``source`` brings to ``transport``, and pauses it while that has no room.
+
+    ``progressed`` is called with each piece, ``done`` after the last byte, and ``failed`` with the
+    error that ends the body early.
+    """
+
+    def __init__(
+        self,
+        transport: Any,
+        source: BodySource,
+        progressed: Callable[[], None],
+        done: Callable[[], None],
+        failed: Callable[[ProxyError], None],
+    ) -> None:
+        self._transport = transport
+        self._source = source
+        self._is_chunked = source.length is None
+        self._progressed = progressed
+        self._done = done
+        self._failed = failed
+
+    def start(self) -> None:
+        self._transport.registerProducer(self, streaming=True)
+        self._source.begin(self._write, self._end)
+
+    def pauseProducing(self) -> None:
+        self._source.pause()
+
+    def resumeProducing(self) -> None:
+        self._source.resume()
+
+    def stopProducing(self) -> None:
+        """The connection has ended. The exchange learns it from the connection."""
+        self._source.stop()
+
+    def _write(self, data: bytes) -> None:
+        self._progressed()
+        if self._is_chunked:
+            data = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+        if data:
+            self._transport.write(data)
+
+    def _end(self, error: ProxyError | None) -> None:
+        if error is not None:
+            self._transport.unregisterProducer()
+            self._failed(error)
+            return
+        if self._is_chunked:
+            self._transport.write(b"0\r\n\r\n")
+        self._transport.unregisterProducer()
+        self._done()
 
 
 def _nothing() -> None:

@@ -214,7 +214,7 @@ class TestErrors:
             ("POST", "/v1/interactions/x/auth_tokens", 403, "PERMISSION_DENIED"),
             ("GET", "/v1beta/webhooks/x", 403, "PERMISSION_DENIED"),
             ("POST", f"/v1beta/models/{MODEL}:unheardOf", 404, "NOT_FOUND"),
-            ("GET", GENERATE, 405, "UNIMPLEMENTED"),
+            ("PUT", GENERATE, 405, "UNIMPLEMENTED"),
             ("POST", "/v1/models/gemini-embedding-001:generateContent", 400, "INVALID_ARGUMENT"),
             ("POST", f"/v1/models/{MODEL}:batchEmbedContents", 400, "INVALID_ARGUMENT"),
             ("POST", "/v1/models/gemini-3.5-transcribe:generateContent", 400, "INVALID_ARGUMENT"),

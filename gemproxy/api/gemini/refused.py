@@ -12,7 +12,7 @@ from typing import Final, NoReturn
 from gemproxy.api.base import Head, Route
 from gemproxy.api.gemini.errors import GEMINI
 from gemproxy.core.context import RequestContext
-from gemproxy.core.errors import Forbidden
+from gemproxy.core.errors import Forbidden, UnknownURL
 
 COLLECTIONS: Final = frozenset(
     {
@@ -44,17 +44,30 @@ class RefusedEndpoint:
     async def answer(self, body: bytes, head: Head, context: RequestContext) -> NoReturn:
         """See :meth:`gemproxy.api.base.LocalEndpoint.answer`."""
         del body, context
-        collection = head.parameters.get("collection", "auth_tokens")
         raise Forbidden(
-            f"This proxy does not offer {collection} of the Gemini API.",
+            f"This proxy does not offer {head.parameters['collection']} of the Gemini API.",
             reason="collection_not_offered",
         )
 
 
-def refused_endpoints() -> Sequence[RefusedEndpoint]:
+class UnknownVerbEndpoint:
+    """Refuses calls of models that are not offered; see :class:`gemproxy.api.base.LocalEndpoint`.
+
+    It has to stand behind those that are.
+    """
+
+    route: Final = Route("/{version}/models/{model}:{verb}", (b"POST",), GEMINI)
+
+    async def answer(self, body: bytes, head: Head, context: RequestContext) -> NoReturn:
+        """See :meth:`gemproxy.api.base.LocalEndpoint.answer`."""
+        del body, context
+        raise UnknownURL(f"This proxy does not offer models.{head.parameters['verb'][:80]}.")
+
+
+def refused_endpoints() -> Sequence[RefusedEndpoint | UnknownVerbEndpoint]:
     """An endpoint for each path that is refused."""
     templates = ("/{version}/{collection}", "/{version}/{collection}/{name}")
     return [
         *(RefusedEndpoint(Route(each, _METHODS, GEMINI, values=_VALUES)) for each in templates),
-        RefusedEndpoint(Route("/{version}/interactions/{name}/auth_tokens", _METHODS, GEMINI)),
+        UnknownVerbEndpoint(),
     ]

@@ -62,6 +62,7 @@ class GeminiProvider:
                 deadline,
                 operation.headers,
                 operation.is_prepared,
+                operation.source,
             )
         path = self._paths.get((operation, model)) or self._remember_path(operation, model)
         return UpstreamRequest(b"POST", path, key, body, deadline)

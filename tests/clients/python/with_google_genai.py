@@ -160,6 +160,38 @@ def test_counting_embedding_and_models(client, proxy, simulator):
     assert client.models.get(model=proxy.model).input_token_limit > 0
 
 
+def test_a_file_is_uploaded_used_listed_and_deleted(client, proxy, simulator, tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_bytes(b"a line of notes\n" * 20_000)
+    file = client.files.upload(file=path, config={"display_name": "notes"})
+    assert (file.display_name, file.size_bytes) == ("notes", 320_000)
+    assert client.files.get(name=file.name).uri == file.uri
+    assert file.name in [each.name for each in client.files.list(config={"page_size": 1})]
+    for _ in range(3):
+        answer = client.models.generate_content(model=proxy.model, contents=["Sum it up.", file])
+        assert answer.text
+    assert len({request["key"] for request in simulator.generations()}) == 1
+    client.files.delete(name=file.name)
+    with pytest.raises(errors.ClientError):
+        client.files.get(name=file.name)
+
+
+def test_a_cache_and_a_batch(client, proxy, simulator):
+    config = {"contents": ["a long text"], "ttl": "300s", "display_name": "kept"}
+    cache = client.caches.create(model=proxy.model, config=config)
+    for _ in range(3):
+        assert client.models.generate_content(
+            model=proxy.model, contents="Go on.", config={"cached_content": cache.name}
+        ).text
+    assert cache.name in [each.name for each in client.caches.list()]
+    client.caches.delete(name=cache.name)
+    inlined = [{"contents": [{"role": "user", "parts": [{"text": "Hello"}]}]}]
+    batch = client.batches.create(model=proxy.model, src=inlined)
+    assert client.batches.get(name=batch.name).name == batch.name
+    assert batch.name in [each.name for each in client.batches.list()]
+    client.batches.cancel(name=batch.name)
+
+
 @pytest.mark.parametrize(
     ("behaviour", "code", "kind"),
     [
