@@ -1,7 +1,7 @@
 """Conversations with files and caches over three projects whose keys fail: none goes astray."""
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
 from urllib.request import Request, urlopen
@@ -103,6 +103,18 @@ def messages_file(model, file, cache):
     return "/v1/messages", {"model": model, "max_tokens": 100, "messages": [user(content)]}
 
 
+def native_plain(model, file, cache):
+    return native(model)
+
+
+def responses_plain(model, file, cache):
+    return "/v1/responses", {"model": model, "input": "What is it?"}
+
+
+def messages_plain(model, file, cache):
+    return "/v1/messages", {"model": model, "max_tokens": 100, "messages": [user("What is it?")]}
+
+
 FORMS = (
     plain,
     chat_file_id,
@@ -178,6 +190,25 @@ def test_of_1000_conversations_none_is_sent_to_another_project(google, tmp_path)
         assert status in (429, 502, 503, 529), body
     over = [body for _, status, body in refused if status == 429]
     assert all(b"cannot move to another project" in body for body in over)
+
+
+def test_a_session_stays_with_its_key_in_every_dialect(start_daemon):
+    daemon = start_daemon(keys_of("alpha", "beta", "gamma", project="one"))
+    thing = {"name": "files/x", "uri": "https://example.com/x.png"}
+    asked = {}
+    with Wire(daemon) as wire:
+        for number in range(6):
+            for form in (plain, native_plain, responses_plain, messages_plain):
+                path, body = form(MODEL, thing, thing)
+                answer = wire.ask("POST", path, body, **{"session-id": f"session {number}"})
+                assert answer.status == 200, answer.body
+                asked[answer.headers["x-request-id"]] = number
+    keys = defaultdict(set)
+    for line in daemon.events():
+        if line["event"] == "request finished":
+            assert line["chosen_for"] == "conversation"
+            keys[asked[line["request_id"]]].add(line["key"])
+    assert [len(names) for names in keys.values()] == [1] * 6
 
 
 def growing(number):

@@ -16,7 +16,7 @@ from gemproxy.providers.base import Operation
 from gemproxy.translate.anthropic_messages__gemini.answer import WholeMessage
 from gemproxy.translate.anthropic_messages__gemini.request import Options, to_gemini
 from gemproxy.translate.anthropic_messages__gemini.stream import MessageStreamTranslator
-from gemproxy.translate.shared.conversations import named_conversation
+from gemproxy.translate.shared.conversations import conversation_named, session_of
 from gemproxy.translate.shared.finish import SIGNATURE_REFUSED
 from gemproxy.translate.shared.model_names import ModelNames
 from gemproxy.translate.shared.schema_budget import SchemaBudget
@@ -24,7 +24,6 @@ from gemproxy.translate.shared.signatures import SignatureStore
 
 MESSAGES: Final = "/v1/messages"
 #: Names the session of Claude Code.
-_SESSION: Final = b"x-claude-code-session-id"
 #: Constants, because access to a member of an Enum is slow.
 _GENERATE: Final = Operation.GENERATE
 _GENERATE_STREAM: Final = Operation.GENERATE_STREAM
@@ -63,9 +62,9 @@ class MessagesEndpoint:
         request, aside = decode_messages(body)
         model = context.model = self.names.generating(request.model)
         job = MessagesJob(self, request, model, aside, SchemaBudget(brief=brief))
-        session = head.header(_SESSION)
-        if session:
-            job.conversation = named_conversation(session.decode("latin-1"))
+        session = conversation_named(session_of(head.header))
+        if session is not None:
+            job.conversation = session
         context.stream = job.stream
         return job
 

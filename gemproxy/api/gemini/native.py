@@ -29,6 +29,7 @@ from gemproxy.translate.gemini_native__gemini.requests import (
     named_resources,
     with_models,
 )
+from gemproxy.translate.shared.conversations import conversation_named, session_of
 from gemproxy.translate.shared.model_names import ModelNames, NamedModel
 
 CALLS: Final = "/{version}/models/{model}:{verb}"
@@ -75,7 +76,11 @@ class NativeEndpoint:
         context.model = model.name
         context.stream = verb == _STREAM
         call = NativeCall(b"POST", target.path, passed_headers(head), target.array)
-        return NativeJob(call, model.name, verb, body, partial=head.header(_MASK) is not None)
+        job = NativeJob(call, model.name, verb, body, partial=head.header(_MASK) is not None)
+        session = session_of(head.header)
+        if session and verb in _GENERATE:
+            job.conversation = conversation_named(session)
+        return job
 
     def _target(self, version: str, model: str, verb: str, query: bytes) -> _Target:
         known = self._targets.get((version, model, verb, query))

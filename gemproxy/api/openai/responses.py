@@ -42,6 +42,7 @@ from gemproxy.translate.openai_responses__gemini.items import PlacedItem
 from gemproxy.translate.openai_responses__gemini.request import to_count, to_gemini
 from gemproxy.translate.openai_responses__gemini.response import ResponseParts
 from gemproxy.translate.openai_responses__gemini.stream import ResponseStream, failed_stream
+from gemproxy.translate.shared.conversations import conversation_named, session_of
 from gemproxy.translate.shared.model_names import ModelNames
 from gemproxy.translate.shared.schema_budget import SchemaBudget
 from gemproxy.translate.shared.signatures import SignatureStore
@@ -95,7 +96,6 @@ class ResponsesEndpoint:
         self, body: bytes, head: Head, context: RequestContext, *, brief: bool
     ) -> ResponsesJob:
         """See :meth:`gemproxy.api.base.Endpoint.decode`."""
-        del head
         conversation = Conversation(decode_responses(body), self.answers, context, self.wall())
         request = conversation.decoded.request
         model = context.model = self.names.generating(request.model)
@@ -103,7 +103,11 @@ class ResponsesEndpoint:
         logprobs = not (
             request.logprobs and self.refused_logprobs.has(model, context.started, stream=stream)
         )
-        return ResponsesJob(self, conversation, model, SchemaBudget(brief=brief), logprobs=logprobs)
+        job = ResponsesJob(self, conversation, model, SchemaBudget(brief=brief), logprobs=logprobs)
+        session = session_of(head.header)
+        if session and not request.prompt_cache_key:
+            job.conversation = conversation_named(session)
+        return job
 
 
 class InputTokensEndpoint:
