@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import Final
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
+from gemproxy.api.anthropic.schema.requests import THREAD_UNSUPPORTED
 from gemproxy.api.dialects import ANTHROPIC_NAME, Dialect, EncodedError
 from gemproxy.api.errors import headers_of, status_of
 from gemproxy.core.errors import ProxyError, UpstreamTrouble, UpstreamUnavailable
@@ -26,6 +28,14 @@ _TYPES: Final = {
     504: "timeout_error",
     OVERLOADED: "overloaded_error",
 }
+#: Anthropic's codes among the reasons of errors. The others are of no use to its clients.
+_ERROR_CODES: Final = frozenset({THREAD_UNSUPPORTED})
+
+
+class ErrorDetails(msgspec.Struct, frozen=True):
+    """What a client may act on without a person."""
+
+    error_code: str
 
 
 class ErrorObject(msgspec.Struct, frozen=True):
@@ -33,6 +43,7 @@ class ErrorObject(msgspec.Struct, frozen=True):
 
     type: str
     message: str
+    details: ErrorDetails | UnsetType = UNSET
 
 
 class ErrorEnvelope(msgspec.Struct, frozen=True, tag_field="type", tag="error"):
@@ -71,7 +82,8 @@ def _status(error: ProxyError) -> int:
 
 def _body(error: ProxyError, status: int, request_id: str) -> bytes:
     kind = _TYPES.get(status) or ("api_error" if status >= 500 else "invalid_request_error")
-    return _ENCODER.encode(ErrorEnvelope(ErrorObject(kind, error.message), request_id))
+    details = ErrorDetails(error.reason) if error.reason in _ERROR_CODES else UNSET
+    return _ENCODER.encode(ErrorEnvelope(ErrorObject(kind, error.message, details), request_id))
 
 
 _ENCODER = msgspec.json.Encoder()

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+from pathlib import Path
 
 import anthropic
 import pytest
@@ -164,10 +166,44 @@ def test_tools_of_a_client_that_drops_thinking(signing, simulator):
     assert simulator.calls_that_came_back() == CALLS
 
 
+@pytest.mark.parametrize("streamed", [False, True], ids=["unary", "stream"])
+def test_the_sdks_own_runner_of_tools(client, proxy, simulator, streamed):
+    """It wants the server to hold the conversation, and sends the whole of it after a refusal."""
+
+    @anthropic.beta_tool
+    def get_weather(city: str) -> str:
+        """The weather of a city."""
+        return f"4 degrees in {city}"
+
+    @anthropic.beta_tool
+    def get_time(zone: str) -> str:
+        """The time of a zone."""
+        return f"noon in {zone}"
+
+    runner = client.beta.messages.tool_runner(
+        model=proxy.model,
+        max_tokens=4000,
+        tools=[get_weather, get_time],
+        messages=[{"role": "user", "content": THREE_STEPS}],
+        thinking={"type": "enabled", "budget_tokens": 1024},
+        stream=streamed,
+    )
+    messages = [each.get_final_message() if streamed else each for each in runner]
+    assert len(messages) == 4
+    assert "4 degrees in Bonn" in text_of(messages[-1])
+    assert simulator.calls_that_came_back() == CALLS
+
+
 def test_one_call_at_a_time(client, proxy, simulator):
     choice = {"type": "any", "disable_parallel_tool_use": True}
     message = ask(client, proxy, THREE_STEPS, tools=TOOLS, tool_choice=choice)
     assert [block.type for block in message.content] == ["tool_use"]
+
+
+def test_every_parameter_has_its_place_on_the_page():
+    page = (Path(__file__).parents[3] / "docs" / "messages.md").read_text("utf-8")
+    params = anthropic.types.message_create_params.MessageCreateParamsBase.__annotations__
+    assert [name for name in params if not re.search(rf"`{name}\b", page)] == []
 
 
 def test_structured_output(client, proxy, simulator):

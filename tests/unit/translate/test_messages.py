@@ -128,6 +128,7 @@ def test_pair_reads_as_it_says(pair):
         ({"messages": []}, "messages", "length"),
         ({"max_tokens": 0}, "max_tokens", ">= 1"),
         ({"mcp_servers": [{"url": "x"}]}, "mcp_servers", "not supported"),
+        ({"thread": {"type": "create"}}, "thread", "send all messages"),
         ({"messages": [{"role": "user", "content": " "}]}, "messages", "no message has"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role", "assistant"),
         ({"stop_sequences": list("abcdef")}, "stop_sequences", "5"),

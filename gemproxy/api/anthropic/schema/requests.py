@@ -1,8 +1,8 @@
 """The requests of the Messages API: their types, and the functions that decode them.
 
 :func:`decode_messages` and :func:`decode_count_tokens` return typed requests in range. Otherwise
-they raise :class:`InvalidRequest` with the path of the field. See
-:mod:`gemproxy.api.anthropic.schema.parameters` for the support of each parameter.
+they raise :class:`InvalidRequest` with the path of the field. ``docs/messages.md`` has the support
+of each parameter.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from gemproxy.core.decoding import DECODE_ERRORS, decode_json
 from gemproxy.core.errors import InvalidRequest
 from gemproxy.media_bypass import MIN_BYTES, NOTHING, ExtractedMedia, extract
 
+#: The reason by which the SDKs know that they have to send the whole conversation.
+THREAD_UNSUPPORTED: Final = "thread_unsupported_request"
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 _Budget = Annotated[int, msgspec.Meta(ge=-1, le=2**31 - 1)]
 
@@ -107,6 +109,8 @@ class Prompt(_Shape, frozen=True, kw_only=True):
     output_format: JSONFormat | None = None
     mcp_servers: list[Any] | None = None
     metadata: Metadata | None = None
+    #: A conversation that the server holds; refused, so that clients send the whole of it.
+    thread: Any = None
 
 
 class MessagesRequest(Prompt, frozen=True, kw_only=True):
@@ -193,5 +197,11 @@ def _checked(decoder: msgspec.json.Decoder[_Request], body: bytes) -> _Request:
         raise InvalidRequest(
             "mcp_servers: MCP servers are not supported here; connect to them in the client.",
             param="mcp_servers",
+        )
+    if request.thread is not None:
+        raise InvalidRequest(
+            "thread: conversations are not held here; send all messages, without thread.",
+            param="thread",
+            reason=THREAD_UNSUPPORTED,
         )
     return request
