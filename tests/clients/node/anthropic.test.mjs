@@ -5,6 +5,7 @@ import { beforeEach, describe, test } from "node:test";
 
 import { createAnthropic } from "@ai-sdk/anthropic";
 import * as newest from "@anthropic-ai/sdk";
+import { betaTool } from "@anthropic-ai/sdk/helpers/beta/json-schema";
 import * as older from "@anthropic-ai/sdk-0";
 import { APICallError, Output, generateText, stepCountIs, streamText, tool } from "ai";
 import { z } from "zod";
@@ -111,6 +112,31 @@ describe(`@anthropic-ai/sdk, ${major}`, () => {
     const { input_tokens: counted } = await client().messages.countTokens({ model, messages });
     assert.ok(counted > 400 && counted < 1000, counted);
   });
+});
+
+test("the SDK's own runner of tools sends the whole conversation", async () => {
+  const get_weather = betaTool({
+    name: "get_weather",
+    description: "The weather of a city.",
+    inputSchema: { type: "object", properties: { city: { type: "string" } }, required: ["city"] },
+    run: ({ city }) => `fine in ${city}`,
+  });
+  const client = new newest.default({ baseURL: BASE, apiKey: proxy.TOKEN });
+  const cities = ["Oslo", "Rome", "Bonn"];
+  const message = await client.beta.messages.toolRunner({
+    model: proxy.MODEL,
+    max_tokens: 4000,
+    thinking: THINKING,
+    messages: [
+      { role: "user", content: cities.map((city) => `call get_weather with {"city": "${city}"}`).join(", then ") },
+    ],
+    tools: [get_weather],
+  });
+  assert.match(message.content.at(-1).text, /fine in Bonn/);
+  assert.deepEqual(
+    await proxy.signedCalls(),
+    cities.map((city) => ({ city })),
+  );
 });
 
 describe("AI SDK", () => {
