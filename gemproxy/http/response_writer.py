@@ -214,7 +214,8 @@ class RequestWriter:
         if length is None and not self._chunked:
             request.channel.persistent = False
         now = self._reactor.seconds()
-        head = headers + self.headers(now)
+        # They are the upstream's own, which may repeat what it was sent.
+        head = self._scrub(headers) + self.headers(now)
         if self._chunked:
             head += _CHUNKED
         elif length is not None:

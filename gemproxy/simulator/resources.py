@@ -174,7 +174,8 @@ class Resources:
         every = [
             resource.document
             for name, resource in self._made.items()
-            if name.startswith(f"{collection}/") and resource.project == key.project
+            # A part of a resource, such as an operation of a store, is none of its own.
+            if name.rpartition("/")[0] == collection and resource.project == key.project
         ]
         size = int(query.get("pageSize") or 0) or 10
         begin = int(query.get("pageToken") or 0)

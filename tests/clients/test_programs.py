@@ -47,7 +47,7 @@ def program(name, binary):
 def run(command, folder, **environ):
     """Run a program in ``folder``, with nothing of this user's settings."""
     home = folder / "home"
-    home.mkdir()
+    home.mkdir(exist_ok=True)
     return subprocess.run(
         [str(part) for part in command],
         cwd=folder,
@@ -190,3 +190,47 @@ def test_codex_does_a_task_of_three_steps(request, tmp_path, run_number):
     last, called = steps_of(simulator)
     assert [[call["cmd"] for call in step] for step in called] == CODEX
     assert last["model"] == MODEL
+
+
+GEMINI_CLI = {
+    "security": {"auth": {"selectedType": "gemini-api-key"}},
+    "privacy": {"usageStatisticsEnabled": False},
+    "general": {"disableAutoUpdate": True},
+}
+
+
+@pytest.mark.parametrize("run_number", [1, 2])
+def test_gemini_cli_does_a_task_of_three_steps(request, tmp_path, run_number):
+    gemini = program("gemini-cli", "gemini")
+    guarded, simulator = (request.getfixturevalue(name) for name in ("guarded", "simulator"))
+    simulator.reset()
+    settings = tmp_path / "home" / ".gemini"
+    settings.mkdir(parents=True)
+    (settings / "settings.json").write_text(json.dumps(GEMINI_CLI))
+    (tmp_path / "note.txt").write_text("Ducks quack.\n")
+    calls = [
+        ("run_shell_command", {"command": "echo first"}),
+        ("read_file", {"file_path": "note.txt"}),
+        ("run_shell_command", {"command": "echo second"}),
+        ("run_shell_command", {"command": "echo third"}),
+    ]
+    first, read, second, third = (f"call {name} with {json.dumps(args)}" for name, args in calls)
+    task = f"{first} and {read}, then {second}, then {third}"
+    done = run(
+        [gemini, "-p", task, "-m", MODEL, "--yolo", "--output-format", "json"],
+        tmp_path,
+        GOOGLE_GEMINI_BASE_URL=guarded.url,
+        GEMINI_API_KEY=TOKEN,
+        GEMINI_CLI_TRUST_WORKSPACE="true",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "third" in json.loads(done.stdout)["response"]
+    last, steps = steps_of(simulator)
+    wanted = [args for _, args in calls]
+    assert [[fields_of(call, wanted) for call in step] for step in steps] == [
+        wanted[:2],
+        wanted[2:3],
+        wanted[3:],
+    ]
+    assert "Ducks quack." in json.dumps(last["body"]["contents"])
+    assert last["path"] == f"/v1beta/models/{MODEL}:streamGenerateContent"
