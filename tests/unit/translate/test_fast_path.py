@@ -66,6 +66,9 @@ messages = st.one_of(
 TOOL = {"type": "function", "function": {"name": "look"}}
 #: Some values of every field but ``model`` and ``messages``.
 OPTIONS = {
+    # Any value: what is no text is ignored.
+    "prompt_cache_key": st.sampled_from(["one", 7]),
+    "session_id": st.sampled_from(["two", {}]),
     "stream": st.booleans(),
     "stream_options": st.fixed_dictionaries({}, optional={"include_usage": st.booleans()}),
     "temperature": st.sampled_from([0, 0.7, 1, 2]),
