@@ -293,6 +293,25 @@ class TestStored:
         finally:
             again.stop()
 
+    def test_a_large_image_of_an_earlier_request(self, start_daemon, simulator):
+        """It is passed by without being decoded, and kept as the client wrote it."""
+        daemon = start_daemon()
+        picture = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 6000).decode()
+        url = f"data:image/png;base64,{picture}"
+        content = [{"type": "input_image", "image_url": url}]
+        first = ask(daemon, {"model": MODEL, "input": [{"role": "user", "content": content}]}).json
+        body = {"model": MODEL, "input": "And now?", "previous_response_id": first["id"]}
+        assert ask(daemon, body).status == 200
+        # The simulator shortens what it remembers.
+        (before, after) = (
+            request["body"]["contents"][0]["parts"][0]["inlineData"]
+            for request in generations(simulator)
+        )
+        assert before == after
+        path = f"{RESPONSES}/{first['id']}/input_items"
+        (item,) = ask(daemon, None, "GET", path).json["data"]
+        assert item["content"] == content
+
 
 class TestErrors:
     @pytest.mark.parametrize(

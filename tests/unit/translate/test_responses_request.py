@@ -7,6 +7,7 @@ from fakes.responses import BEFORE_3, MODERN, native, translated, whole
 from fakes.responses import chunk as answer
 
 from gemproxy.core.errors import InvalidRequest
+from gemproxy.translate.shared.conversations import named_conversation
 from gemproxy.translate.shared.function_calls import DUMMY_SIGNATURE
 from gemproxy.translate.shared.signatures import SignatureStore
 
@@ -367,3 +368,13 @@ def test_null_and_unknown_fields_are_accepted():
     fields = ("tools", "tool_choice", "text", "reasoning", "store", "include", "metadata", "user")
     request = native(**dict.fromkeys(fields), client_metadata={"a": "b"}, stream_options=None)
     assert request == native()
+
+
+def test_a_cache_key_names_the_conversation():
+    assert translated(prompt_cache_key="k").conversation == named_conversation("k")
+    assert translated().conversation is None
+
+
+def test_files_are_resources_of_a_project():
+    items = [user([{"type": "input_file", "file_id": "abc"}])]
+    assert list(translated(input=items).resources) == ["files/abc"]
