@@ -140,7 +140,7 @@ def to_gemini(
         body=body,
         context=_answer_context(request, tools.names.changed, scrub),
         estimated_tokens=tokens,
-        resources=resources,
+        resources=tuple(resources),
         conversation=conversation_in(native.contents, native.system_instruction, tokens),
         signed=_SIGNATURE in text,
         stream=request.stream is True,

@@ -241,7 +241,7 @@ def test_videos(url, expected):
     ],
 )
 def test_files_of_a_project_bind_the_request_to_it(part, resources):
-    assert translated(part).resources == resources
+    assert list(translated(part).resources) == resources
 
 
 def test_media_counts_as_media_and_not_as_text():

@@ -208,7 +208,7 @@ def test_cached_content(name):
         decode_chat_completion(body.encode()), model=BEFORE_3, signatures=SignatureStore()
     )
     assert json.loads(made.body)["cachedContent"] == "cachedContents/abc-1"
-    assert made.resources == ["cachedContents/abc-1"]
+    assert list(made.resources) == ["cachedContents/abc-1"]
 
 
 @pytest.mark.parametrize(
