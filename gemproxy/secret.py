@@ -13,8 +13,6 @@ from typing import NoReturn
 _MASK_MINIMUM = 20
 #: Bytes that text and JSON often hold, the most frequent ones last. All others are more seldom.
 _FREQUENT = b'XZJQjqzKYUVGHWxBOPRLDFM98NIEk7TS654vAbC3gw-fyphm_.:u/0{}12lcdsrioatne," '
-#: What an answer holds in place of a key, which the upstream has repeated.
-_REMOVED = b"***"
 
 
 class Secret:
@@ -36,8 +34,12 @@ class Secret:
         return self._value
 
     def masked_in(self, data: bytes) -> bytes:
-        """Return ``data`` with every occurrence masked; the same object if there is none."""
-        return data.replace(self._value.encode(), _REMOVED) if self._value else data
+        """Return ``data``, as long as before, with every occurrence masked.
+
+        The same object if there is none.
+        """
+        value = self._value.encode()
+        return data.replace(value, b"*" * len(value)) if value else data
 
     def matches(self, candidate: bytes) -> bool:
         """Whether ``candidate`` is this secret, compared in constant time."""

@@ -507,6 +507,9 @@ class Dispatcher:
         self, delivery: _Delivery, response: UpstreamResponse, headers: bytes
     ) -> Outcome:
         """Pass a body of any type on as it comes."""
+        # A piece that ends within the key is not noticed.
+        lease = delivery.context.attempts[-1].lease
+        hidden = bytes if lease is None else lease.key.secret.masked_in
         context, writer = delivery.context, delivery.writer
         length = response.headers.get("content-length", "")
         tap = delivery.job.operation.tap if isinstance(delivery.job.operation, NativeCall) else None
@@ -514,15 +517,16 @@ class Dispatcher:
         if tap is not None:
             body = await response.read(MAX_ANSWER_BYTES)
             tap(body, response.headers)
+            body = hidden(body)
             length = str(len(body))
         context.first_byte = self._seconds()
         if self._events is not None:
             self._events.first_byte(context)
         delivery.answered = True
-        writer.begin_body(headers, int(length) if length.isdecimal() else None)
+        writer.begin_body(hidden(headers), int(length) if length.isdecimal() else None)
         if body is None:
             writer.attach(response)
-            await response.stream(writer.write)
+            await response.stream(lambda data: writer.write(hidden(data)))
         else:
             writer.write(body)
         context.attempts[-1].end_waiting(self._seconds())

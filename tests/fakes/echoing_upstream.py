@@ -52,6 +52,9 @@ class _Echo(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.do_POST()
 
+    def do_DELETE(self) -> None:
+        self.do_POST()
+
     def _succeed(self, echo: str) -> None:
         if "streamGenerateContent" in self.path:
             events = [_generated(f"{echo} "), _generated(echo, finishReason="STOP")]
@@ -102,6 +105,8 @@ class _Echo(BaseHTTPRequestHandler):
             "retry-info",
         ):
             self.send_header(name, f"key={key}")
+        upload = f"{self.server.url}/upload/v1beta/files?upload_id={key}&key={key}"
+        self.send_header("x-goog-upload-url", upload)
         if status == 302:
             self.send_header("location", f"{self.server.url}/download{self.path}&key={key}")
 

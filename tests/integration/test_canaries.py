@@ -53,6 +53,12 @@ CALLS = [
     ("GET", f"/v1/models/{MODEL}", None),
     ("GET", "/v1beta/models", None),
     ("GET", f"/v1beta/models/{MODEL}", None),
+    ("GET", "/v1beta/files", None),
+    ("GET", "/v1beta/files/abc", None),
+    ("GET", "/v1beta/files/abc:download?alt=media", None),
+    ("POST", "/v1beta/cachedContents", {"model": f"models/{MODEL}", **CONTENTS}),
+    ("DELETE", "/v1beta/cachedContents/abc", None),
+    ("POST", "/upload/v1beta/files", {"file": {"displayName": "x"}}),
 ]
 
 
@@ -100,6 +106,8 @@ def ask(daemon, method, path, body):
     """Each way to send a token comes once, with the token in the query."""
     mark = "&" if "?" in path else "?"
     headers = {} if body is None else {"content_type": "application/json"}
+    if path.startswith("/upload/"):
+        headers |= {"x_goog_upload_protocol": "resumable", "x_goog_upload_command": "start"}
     data = None if body is None else json.dumps(body).encode()
     with Wire(daemon) as wire:
         wire.send(request(method, f"{path}{mark}key={TOKEN}", data, connection="close", **headers))

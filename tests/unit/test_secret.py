@@ -10,7 +10,8 @@ def test_a_secret_is_masked_wherever_it_occurs(value):
     secret = Secret(value)
     encoded = value.encode()
     assert secret.rarest in encoded
-    assert secret.masked_in(b"<%b|%b>" % (encoded, encoded)) == b"<***|***>"
+    stars = b"*" * len(encoded)
+    assert secret.masked_in(b"<%b|%b>" % (encoded, encoded)) == b"<%b|%b>" % (stars, stars)
     clean = b"0123456789"
     assert secret.masked_in(clean) is clean
 

@@ -170,7 +170,8 @@ class ListEndpoint:
         except UpstreamFailed as failure:
             return self._scrubbed(classify_failure(failure))
         if response.status == 200:
-            return response
+            hidden = key.secret.masked_in(response.body)
+            return WholeResponse(response.status, response.headers, hidden)
         return self._scrubbed(
             self._provider.classify(
                 response.status, response.headers, response.body, now=self._wall()
