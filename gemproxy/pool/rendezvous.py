@@ -15,15 +15,17 @@ the balance between keys does not depend on it (see :mod:`gemproxy.pool.stride`)
 from __future__ import annotations
 
 from bisect import bisect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from math import log
 from operator import itemgetter
 from typing import Final
 
 from gemproxy.pool.state import KeyState
 
-#: Keys that are hashed for one conversation.
-CANDIDATES: Final = 16
+#: Up to so many keys all of them are hashed for a conversation.
+SMALL_POOL: Final = 16
+#: Keys of a larger pool that are hashed.
+CANDIDATES: Final = 8
 #: Keys that are offered: the preferred one, and those to fall back on.
 PREFERENCES: Final = 3
 
@@ -33,36 +35,39 @@ _64_BITS: Final = (1 << 64) - 1
 
 
 class Preferences:
-    """The keys that conversations prefer. ``keys`` are all keys of the pool."""
+    """The keys that conversations prefer. ``keys`` are all keys of the pool, with their weights."""
 
     def __init__(self, keys: Iterable[KeyState]) -> None:
-        #: By their places on the ring.
-        placed = sorted(((_place(key), key) for key in keys), key=itemgetter(0))
-        self._places = [place for place, _ in placed]
-        self._keys = [key for _, key in placed]
+        #: The keys behind their places on the ring.
+        self._ring = sorted(((_mixed(int(key.id, 16)), key) for key in keys), key=itemgetter(0))
+        self._places = [place for place, _ in self._ring]
+        self._weighted = len({key.weight for _, key in self._ring}) > 1
 
-    def of(self, conversation: int) -> list[KeyState]:
-        """The keys that ``conversation``, any number, prefers, the first one most."""
-        candidates: Sequence[KeyState] = self._keys
-        if len(candidates) > CANDIDATES:
-            start = bisect(self._places, _mixed(conversation))
-            candidates = self._keys[start : start + CANDIDATES]
-            candidates += self._keys[: CANDIDATES - len(candidates)]
-        if len(candidates) == 1:
-            return list(candidates)
-        scored = [(_score(conversation, key), key.order, key) for key in candidates]
-        scored.sort()
-        return [key for _, _, key in scored[:PREFERENCES]]
+    def of(self, conversation: int) -> Iterator[KeyState]:
+        """Yield the keys that ``conversation``, any number, prefers, the first one most."""
+        own = _mixed(conversation)
+        candidates = self._ring
+        if len(candidates) > SMALL_POOL:
+            start = bisect(self._places, own)
+            candidates = self._ring[start : start + CANDIDATES]
+            candidates += self._ring[: CANDIDATES - len(candidates)]
+        # Both numbers are mixed well, so that one multiplication makes their pair random.
+        drawn = [((own ^ place) * _GOLDEN & _64_BITS, key) for place, key in candidates]
+        if self._weighted:
+            scored = [(log((number + 1) / _SPAN) / key.weight, key) for number, key in drawn]
+        else:
+            scored = drawn  # type: ignore[assignment]
+        best = max(scored, key=_SCORE, default=None)
+        if best is None:
+            return
+        yield best[1]
+        scored.sort(key=_SCORE, reverse=True)
+        for _, key in scored[1:PREFERENCES]:
+            yield key
 
 
-def _place(key: KeyState) -> int:
-    return _mixed(int(key.id, 16))
-
-
-def _score(conversation: int, key: KeyState) -> float:
-    drawn = _mixed(conversation ^ int(key.id, 16))
-    # A float has 53 bits. The half keeps the logarithm of 0 away.
-    return -log(((drawn >> 11) + 0.5) / (1 << 53)) / key.weight
+_SCORE: Final = itemgetter(0)
+_SPAN: Final = 2.0**64
 
 
 def _mixed(number: int) -> int:

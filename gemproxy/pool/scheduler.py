@@ -267,6 +267,7 @@ class KeyScheduler:
 
     def reconfigured(self, entry: KeyState) -> None:
         """Note that the file or the operator has changed a key."""
+        self._preferences = None
         self._schedulers.mark_eligible(entry)
         self._begin_marks(entry)
 

@@ -40,6 +40,10 @@ def entries(*weights):
     return list(pool_of(*weights)._entries.values())
 
 
+def first_of(preferences, conversation):
+    return next(preferences.of(conversation))
+
+
 def test_a_conversation_stays_with_its_key_whatever_else_is_served():
     pool = pool_of(1, 1, 1)
     served = defaultdict(set)
@@ -78,7 +82,7 @@ def test_a_conversation_with_little_traffic_never_moves():
 
 def test_conversations_are_spread_by_weights():
     preferences = Preferences(entries(4, 2, 1, 1))
-    first = Counter(preferences.of(number)[0].key.name for number in range(8000))
+    first = Counter(first_of(preferences, number).key.name for number in range(8000))
     assert {name: round(n / 1000) for name, n in first.items()} == {
         "k0": 4,
         "k1": 2,
@@ -86,9 +90,9 @@ def test_conversations_are_spread_by_weights():
         "k3": 1,
     }
     second = Counter(
-        preferences.of(number)[1].key.name
+        list(preferences.of(number))[1].key.name
         for number in range(8000)
-        if preferences.of(number)[0].key.name == "k0"
+        if first_of(preferences, number).key.name == "k0"
     )
     assert second["k1"] == pytest.approx(2000, rel=0.1)
 
@@ -97,15 +101,15 @@ def test_a_removed_key_moves_only_its_own_conversations():
     every = entries(*[1] * 40)
     before = Preferences(every)
     after = Preferences(each for each in every if each.key.name != "k7")
-    moved = [n for n in range(4000) if before.of(n)[0] is not after.of(n)[0]]
-    own = [n for n in range(4000) if before.of(n)[0].key.name == "k7"]
+    moved = [n for n in range(4000) if first_of(before, n) is not first_of(after, n)]
+    own = [n for n in range(4000) if first_of(before, n).key.name == "k7"]
     assert set(own) <= set(moved)
     assert len(moved) < 4000 / 40 + 4000 * 2 / CANDIDATES
 
 
 def test_a_large_pool_uses_all_its_keys():
     preferences = Preferences(entries(*[1] * 300))
-    first = Counter(preferences.of(number)[0].key.name for number in range(30_000))
+    first = Counter(first_of(preferences, number).key.name for number in range(30_000))
     assert len(first) == 300
     assert max(first.values()) < 300
 
@@ -164,6 +168,16 @@ def test_in_a_minute_no_key_gets_more_than_its_share_and_what_is_allowed(
         assert names[f"k{n}"] <= most
         less = sum(max(FREE, share * number * w / total) + 2 for w in weights) * weight / total
         assert names[f"k{n}"] >= part - less - 2
+
+
+def test_a_weight_that_the_operator_sets_moves_conversations():
+    pool = pool_of(1, 1)
+    served = [serve(pool, number, NOW + 60 * number) for number in range(200)]
+    pool.set_weight("k0", 9)
+    later = [serve(pool, number, NOW + 60 * (200 + number)) for number in range(200)]
+    assert served.count("k0") == pytest.approx(100, abs=25)
+    assert later.count("k0") > 160
+    assert all(after == "k0" for before, after in zip(served, later, strict=True) if before == "k0")
 
 
 def test_after_a_minute_nothing_is_owed():
