@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import lru_cache
+from types import SimpleNamespace
 from typing import NoReturn, TypeAlias
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
@@ -69,8 +70,6 @@ class RequestHead(Struct, gc=False):
     length: int | None = 0
     persistent: bool = False
     expects_continue: bool = False
-    #: Whether a header came more than once.
-    repeats: bool = False
 
     def __repr__(self) -> str:
         return "<RequestHead>"  # The default repr of a Struct would contain the client's token.
@@ -78,24 +77,10 @@ class RequestHead(Struct, gc=False):
     @property
     def fields(self) -> list[tuple[bytes, bytes]]:
         """All headers in order, with names and values as the client wrote them."""
-        collected = _Fields([])
-        _parse_headers(collected, self.headers)
-        return collected.fields
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Called by llhttp."""
-        name = name.lower()
-        if name in self.values:
-            self.repeats = True
-        self.values[name] = value.rstrip()
-
-
-class _Fields(Struct):
-    fields: list[tuple[bytes, bytes]]
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Called by llhttp, which does not strip spaces at the end of a value."""
-        self.fields.append((name, value.rstrip()))
+        fields: list[tuple[bytes, bytes]] = []
+        # llhttp does not strip spaces at the end of a value.
+        _parse_headers(lambda name, value: fields.append((name, value.rstrip())), self.headers)
+        return fields
 
 
 def read_head(data: bytes) -> RequestHead:
@@ -103,11 +88,15 @@ def read_head(data: bytes) -> RequestHead:
     if len(data) > MAX_HEAD_BYTES:
         raise MalformedRequest("head too large")
     line, _, headers = data.partition(_LINE_END)
-    head = RequestHead(*_parse_request_line(line), headers, {})
-    _parse_headers(head, headers)
-    if head.repeats:
+    found: dict[bytes, bytes] = {}
+    # A method of the dict itself: llhttp's calls enter no Python code.
+    _parse_headers(found.__setitem__, headers)
+    values = {name.lower(): value.rstrip() for name, value in found.items()}
+    head = RequestHead(*_parse_request_line(line), headers, values)
+    # Each header ends its line, and the empty line follows; another number means that one repeats.
+    if len(values) != headers.count(b"\n") - 1:
         head.values = _merge_repeated(head.fields)
-    elif len(head.values) > MAX_HEADERS:
+    elif len(values) > MAX_HEADERS:
         raise MalformedRequest("too many headers")
     _interpret(head)
     return head
@@ -137,10 +126,12 @@ def _parse_request_line(line: bytes) -> tuple[bytes, bytes, bytes, bytes, bytes 
     return method, target, target.partition(b"?")[0], version, authority
 
 
-def _parse_headers(listener: RequestHead | _Fields, headers: bytes) -> None:
-    """Let llhttp parse ``headers`` and call ``listener.on_header`` for each."""
+def _parse_headers(on_header: Callable[[bytes, bytes], None], headers: bytes) -> None:
+    """Let llhttp parse ``headers`` and call ``on_header`` for each."""
     try:
-        HttpRequestParser(listener).feed_data(_ANY_REQUEST_LINE + headers)
+        HttpRequestParser(SimpleNamespace(on_header=on_header)).feed_data(
+            _ANY_REQUEST_LINE + headers
+        )
     except HttpParserUpgrade:
         pass  # A server may ignore Upgrade (RFC 9110 section 7.8).
     except HttpParserError as error:

@@ -66,4 +66,4 @@ def test_a_defect_ends_its_connection_and_is_logged_and_others_go_on(serving):
         assert other.recv(100) == b"HELLO"
     assert client.recv(100) == b""
     failures = [str(event["log_failure"].value) for event in events if "log_failure" in event]
-    assert failures == ["a defect at the end"]
+    assert failures == ["a defect", "a defect at the end"]
