@@ -18,7 +18,7 @@ NODE_CLIENTS = $(if $(shell command -v npm),$(patsubst %/package-lock.json, \
 # Programs that are tried as well; they are large, so none by default.
 PROGRAMS ?=
 
-.PHONY: demo run test test-versions coverage kill-test usage-test reloads chaos systemd-test clients lint
+.PHONY: demo run test test-versions coverage kill-test usage-test records-test reloads chaos systemd-test clients lint
 .PHONY: bench bench-quick screenshots lock clean
 
 demo: $(VENV)/run.stamp      ## try it: no key and no internet needed
@@ -46,6 +46,9 @@ kill-test: $(VENV)/dev.stamp ## fifty kills in a row of the real daemon
 
 usage-test: $(VENV)/dev.stamp ## ten thousand mixed requests with restarts and a kill: counted exactly
 	GEMPROXY_USAGE_REQUESTS=10000 $(BIN)/python -m pytest tests/integration/test_usage.py -k handed_out
+
+records-test: $(VENV)/dev.stamp ## three million recorded requests: searches under 200 ms, the file within its bound
+	$(BIN)/python benchmarks/records.py
 
 reloads: $(VENV)/dev.stamp   ## a thousand reloads under load: no request lost, memory flat
 	GEMPROXY_RELOADS=1000 $(BIN)/python -m pytest tests/integration/test_reload.py -k under_load

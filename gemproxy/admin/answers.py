@@ -23,7 +23,6 @@ from gemproxy.core.errors import InvalidRequest
 from gemproxy.core.sentences import first_sentence
 from gemproxy.pool.outcome import Outcome, Verdict
 from gemproxy.pool.pool import KeyStatus, PoolCounts
-from gemproxy.telemetry.history import RequestRecord
 from gemproxy.telemetry.recent import WINDOW
 
 
@@ -157,12 +156,6 @@ class ReloadAnswer(_Answer, frozen=True):
     success: bool
     timestamp: datetime
     changes: ChangesAnswer
-
-
-class RequestsAnswer(_Answer, frozen=True):
-    """The latest requests, newest first."""
-
-    requests: list[RequestRecord]
 
 
 class MinuteAnswer(_Answer, frozen=True):

@@ -31,6 +31,7 @@ from gemproxy.admin.key_changes import (
     selected,
     selection,
 )
+from gemproxy.admin.requests import record_query
 from gemproxy.admin.series import LastHour
 from gemproxy.admin.usage import answer_usage
 from gemproxy.api.base import Route
@@ -53,7 +54,7 @@ from gemproxy.pool.models import ModelBreakers
 from gemproxy.pool.outcome import Outcome, Verdict
 from gemproxy.pool.pool import KeyPool, KeyStatus, UnknownKey
 from gemproxy.state.model import MetricsRow
-from gemproxy.telemetry.history import RequestHistory
+from gemproxy.telemetry.records import RequestRecords
 from gemproxy.telemetry.usage_reports import UsageReports
 
 if TYPE_CHECKING:
@@ -69,13 +70,10 @@ _KEYS_AT_ONCE = 100
 #: Rows that are summed in one turn of the reactor; takes about one millisecond.
 _ROWS_AT_ONCE = 1000
 _PIECE_BYTES = 64 * 1024
-_LIMIT = re.compile(rb"[0-9]{1,3}")
-_DEFAULT_LIMIT = 100
 _KEYS_LIMIT = re.compile(rb"[0-9]{1,6}")
 _MOST_KEYS = 999_999
 #: Keys that an answer names, of those that were changed.
 _NAMES_TOLD = 20
-_MOST_REQUESTS = 500
 
 
 class Reloaded(Protocol):
@@ -98,17 +96,18 @@ class Reloaded(Protocol):
 class AdminParts:
     """What the admin API shows and changes, each as a value or a callable.
 
-    ``usage`` answers questions about usage. ``service`` returns the status of the parts other than
-    the pool. ``render_metrics`` gets the header ``Accept`` and returns content type and body.
-    ``reload`` raises :class:`~gemproxy.core.errors.ConfigError` if nothing was applied. ``audit``
-    is called for every change. ``test_key`` asks Google about a key. ``minute_rows`` returns the
-    metrics of the last hour. ``seconds`` returns monotonic time, ``wall`` epoch time (by default
-    the same). ``pause`` lets other requests run in the middle of long work.
+    ``records`` searches requests, ``usage`` answers questions about usage. ``service`` returns the
+    status of the parts other than the pool. ``render_metrics`` gets the header ``Accept`` and
+    returns content type and body. ``reload`` raises
+    :class:`~gemproxy.core.errors.ConfigError` if nothing was applied. ``audit`` is called for every
+    change. ``test_key`` asks Google about a key. ``minute_rows`` returns the metrics of the last
+    hour. ``seconds`` returns monotonic time, ``wall`` epoch time (by default the same). ``pause``
+    lets other requests run in the middle of long work.
     """
 
     pool: KeyPool
     models: ModelBreakers
-    history: RequestHistory
+    records: RequestRecords
     usage: UsageReports
     service: Callable[[], ServiceStatus]
     render_metrics: Callable[[str], Awaitable[tuple[str, bytes]]]
@@ -259,13 +258,14 @@ class AdminAPI:
         return await answer_usage(self._parts.usage, query, accept.decode("latin-1"))
 
     async def _requests(self, request: AdminRequest) -> Page:
-        return _page(answers.RequestsAnswer(self._parts.history.latest(_limit(request.http))))
+        query = record_query(request.http.args or {}, self._parts.usage)
+        return _page(await self._parts.records.search(query))
 
     async def _explain(self, request: AdminRequest) -> Page:
-        found = self._parts.history.find(request.value)
+        found = await self._parts.records.find(request.value)
         if found is None:
             raise NotFound(
-                "No request with this id is remembered; only the latest ones are.",
+                "No request with this id is recorded: it may be too old, or was not kept.",
                 reason="request_not_found",
             )
         return _page(found)
@@ -443,15 +443,6 @@ def _wanted_keys(request: ProxyRequest) -> tuple[Selection, int]:
         None if project is None else project.decode("utf-8", "replace"),
     )
     return wanted, int(limit)
-
-
-def _limit(request: ProxyRequest) -> int:
-    given = (request.args or {}).get(b"limit", [b"%d" % _DEFAULT_LIMIT])[-1]
-    if not _LIMIT.fullmatch(given) or not 1 <= int(given) <= _MOST_REQUESTS:
-        raise InvalidRequest(
-            f"limit: expected a whole number from 1 to {_MOST_REQUESTS}.", param="limit"
-        )
-    return int(given)
 
 
 def _page(answer: msgspec.Struct) -> Page:

@@ -51,7 +51,11 @@ async def answer_usage(
     reports: UsageReports, query: Mapping[bytes, list[bytes]], accept: str
 ) -> Page:
     """The answer to a query. Raises :class:`InvalidRequest`."""
-    asked = _question(reports, _texts(query), accept)
+    given = text_values(query)
+    for name in given:
+        if name not in _NAMES:
+            raise InvalidRequest(f"{name[:100]}: unknown parameter.", param=name[:100])
+    asked = _question(reports, given, accept)
     try:
         report = await reports.report(asked.range, asked.by, asked.filters)
     except TooManyRows:
@@ -63,7 +67,7 @@ async def answer_usage(
     return Page(tuple(_csv(report)), _CSV) if asked.csv else Page(tuple(_json(report)))
 
 
-def moment_of(text: str, now: datetime) -> tuple[datetime, bool]:
+def read_moment(text: str, now: datetime) -> tuple[datetime, bool]:
     """The time in ``text``, and whether it is a whole day.
 
     ``now`` is in the time zone of days. Raises :class:`ValueError`.
@@ -81,9 +85,9 @@ def moment_of(text: str, now: datetime) -> tuple[datetime, bool]:
 def time_range(reports: UsageReports, given: Mapping[str, str]) -> UsageRange:
     """The range of ``from`` and ``to``: today, if they are left out."""
     now = reports.now()
-    begin, begins_day = _moment(given, "from", now) or (now, True)
+    begin, begins_day = moment_of(given, "from", now) or (now, True)
     # The present second is included.
-    end, ends_day = _moment(given, "to", now) or (now + timedelta(seconds=1), begins_day)
+    end, ends_day = moment_of(given, "to", now) or (now + timedelta(seconds=1), begins_day)
     whole_days = begins_day and ends_day
     first = reports.days(begin, begin).begin if begins_day else begin.timestamp()
     last = reports.days(end, end).end if ends_day else end.timestamp()
@@ -92,11 +96,15 @@ def time_range(reports: UsageReports, given: Mapping[str, str]) -> UsageRange:
     return UsageRange(first, last, whole_days)
 
 
-def _moment(given: Mapping[str, str], name: str, now: datetime) -> tuple[datetime, bool] | None:
+def moment_of(given: Mapping[str, str], name: str, now: datetime) -> tuple[datetime, bool] | None:
+    """The time of a parameter, and whether it is a whole day; ``None`` if it is left out.
+
+    Raises :class:`InvalidRequest`.
+    """
     if name not in given:
         return None
     try:
-        found = moment_of(given[name], now)
+        found = read_moment(given[name], now)
     except (ValueError, OverflowError):
         found = None
     if found is None or not _FIRST_YEAR < found[0].year < _LAST_YEAR:
@@ -108,16 +116,12 @@ def _moment(given: Mapping[str, str], name: str, now: datetime) -> tuple[datetim
     return found
 
 
-def _texts(query: Mapping[bytes, list[bytes]]) -> dict[str, str]:
-    """The last value of each name. Raises :class:`InvalidRequest` for an unknown name."""
-    given = {
+def text_values(query: Mapping[bytes, list[bytes]]) -> dict[str, str]:
+    """The last value of each name."""
+    return {
         name.decode("utf-8", "replace"): values[-1].decode("utf-8", "replace")
         for name, values in query.items()
     }
-    for name in given:
-        if name not in _NAMES:
-            raise InvalidRequest(f"{name[:100]}: unknown parameter.", param=name[:100])
-    return given
 
 
 def _question(reports: UsageReports, given: Mapping[str, str], accept: str) -> UsageQuestion:

@@ -61,6 +61,11 @@ COMMANDS = {
         "explain one request: attempts, keys, outcomes, who was charged",
         ("config", "json"),
     ),
+    "requests": Command(
+        "gemproxy.cli.requests",
+        "show the latest requests, or older ones with --since and filters",
+        ("config", "json"),
+    ),
     "usage": Command(
         "gemproxy.cli.usage",
         "show who used what, and what it cost",

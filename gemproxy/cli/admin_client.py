@@ -21,7 +21,6 @@ from gemproxy.admin.answers import (
     KeyOperationAnswer,
     KeyTestAnswer,
     ReloadAnswer,
-    RequestsAnswer,
     WeightBody,
 )
 from gemproxy.cli.admin_address import find_access
@@ -29,6 +28,7 @@ from gemproxy.cli.exits import Refused
 from gemproxy.cli.tables import printable
 from gemproxy.pool.status import KeyStatus
 from gemproxy.telemetry.history import RequestExplanation
+from gemproxy.telemetry.records import FoundRequests
 from gemproxy.telemetry.usage_reports import Usage
 
 if TYPE_CHECKING:
@@ -136,6 +136,10 @@ class AdminClient:
         """
         return self._ask("POST", "/admin/config/reload", ReloadAnswer)
 
+    def requests(self, asked: Mapping[str, str]) -> FoundRequests:
+        """Recorded requests, newest first; ``asked`` are the parameters of the query."""
+        return self._ask("GET", f"/admin/requests?{urlencode(asked)}", FoundRequests)
+
     def usage(self, asked: Mapping[str, str]) -> UsageAnswer:
         """Usage; ``asked`` are the parameters of the query."""
         return self._ask("GET", f"/admin/usage?{urlencode(asked)}", UsageAnswer)
@@ -153,10 +157,10 @@ class AdminClient:
         except AdminError as error:
             if error.code != "request_not_found":
                 raise
-            latest = self._ask("GET", "/admin/requests?limit=500", RequestsAnswer)
+            latest = self._ask("GET", "/admin/requests?limit=500", FoundRequests)
             known = (request.id for request in latest.requests)
             raise Refused(
-                f"the daemon remembers no request {_quoted(request_id)}, only the latest ones"
+                f"the daemon has no record of a request {_quoted(request_id)}"
                 f"{_nearest(request_id, known)}"
             ) from None
 

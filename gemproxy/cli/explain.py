@@ -58,8 +58,8 @@ _NUMBERS = ("#", "STATUS", "MS")
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the request's id and the options of the daemon's address."""
     parser.epilog = (
-        "The id is in the answer's header x-request-id and on each line of the log. The daemon"
-        " remembers the latest requests only. Times are in UTC."
+        "The id is in the answer's header x-request-id and on each line of the log. Requests are"
+        " found as long as their records are kept. Times are in UTC."
     )
     parser.add_argument("request_id", metavar="REQUEST-ID")
     add_url_argument(parser)

@@ -515,6 +515,29 @@ class ResponsesSettings:
 
 
 @dataclass(frozen=True)
+class RecordSettings:
+    """Records of finished requests in the state, without their contents."""
+
+    success_share: float = setting(
+        1.0,
+        Number(0, 1, noun="a number"),
+        "part of the successful requests that is recorded; all others are recorded",
+        "0 to 1",
+    )
+    retention_days: float = setting(
+        14.0,
+        Number(most=3650, above=True, noun="a number of days"),
+        "how long records are kept",
+        "days",
+    )
+    max_rows: int = setting(
+        1_000_000,
+        IntRange(0, 100_000_000),
+        "records that are kept, the latest; a record takes about 600 bytes",
+    )
+
+
+@dataclass(frozen=True)
 class Settings:
     """Both files, validated. Immutable: a reload makes a new one."""
 
@@ -530,6 +553,7 @@ class Settings:
     streaming: StreamingSettings = StreamingSettings()
     responses: ResponsesSettings = ResponsesSettings()
     pricing: PricingSettings = PricingSettings()
+    records: RecordSettings = RecordSettings()
     #: The operator's prices and then the shipped ones.
     prices: tuple[Price, ...] = ()
 
@@ -560,6 +584,7 @@ SECTIONS: dict[str, type[Any]] = {
     "models": ModelSettings,
     "streaming": StreamingSettings,
     "pricing": PricingSettings,
+    "records": RecordSettings,
     "responses": ResponsesSettings,
 }
 

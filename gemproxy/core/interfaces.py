@@ -15,7 +15,8 @@ from msgspec import Struct
 from gemproxy.buffer_list import BufferList
 from gemproxy.core.errors import ProxyError
 from gemproxy.secret import Secret
-from gemproxy.state.model import CountedRows, State, UsageRow
+from gemproxy.state.model import CountedRows, RecordRow, State, UsageRow
+from gemproxy.state.record_query import FoundRecords, RecordQuery
 from gemproxy.state.usage_query import UsageQuery
 
 
@@ -219,6 +220,12 @@ class ResilientStateStore(StateStore, Protocol):
 
         ``present`` are all rows of some hours and days; nothing stored of these is added.
         """
+
+    def search(self, query: RecordQuery) -> FoundRecords:
+        """The stored records that ``query`` asks for, newest first."""
+
+    def find(self, digest: int) -> list[RecordRow]:
+        """The stored records whose id has ``digest``, newest first."""
 
     def recovered(self) -> State | None:
         """A state that could not be loaded at the start and was readable later; returned once."""

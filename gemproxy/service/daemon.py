@@ -55,7 +55,7 @@ from gemproxy.api.visible_models import VisibleModels
 from gemproxy.clock import wall_clock
 from gemproxy.config import endpoints, rules
 from gemproxy.config.changes import SettingsChange
-from gemproxy.config.settings import PersistenceSettings, ProxySettings, ResponsesSettings, Settings
+from gemproxy.config.settings import ProxySettings, ResponsesSettings, Settings
 from gemproxy.core.admission import AdmissionLimits
 from gemproxy.core.affinity import ResourceLocator
 from gemproxy.core.catalogue import ModelCatalogue
@@ -106,6 +106,7 @@ from gemproxy.telemetry.history import RequestHistory
 from gemproxy.telemetry.ledger import MetricsLedger
 from gemproxy.telemetry.metrics import Metrics
 from gemproxy.telemetry.recent import RecentOutcomes
+from gemproxy.telemetry.records import RecordBuffer, RequestRecords, StoredRecords
 from gemproxy.telemetry.request_log import RequestLog
 from gemproxy.telemetry.scrubbing import Scrubber
 from gemproxy.telemetry.telemetry import PoolListeners, log_failure
@@ -173,6 +174,7 @@ class Daemon:
         self._models.configure(settings.monitoring.failure_threshold)
         self._dispatcher.settings = retry_settings(settings)
         self._usage.prices, self._usage.projects = PriceList(settings.prices), projects(settings)
+        self._record_buffer.success_share = settings.records.success_share
         self._usage.zone = ZoneInfo(settings.proxy.timezone)
         self._catalogue.cache_seconds = settings.models.cache_seconds
         self._catalogue.request_timeout = settings.upstream.request_timeout_seconds
@@ -192,7 +194,7 @@ class Daemon:
         self._checkpoint.interval = settings.persistence.checkpoint_seconds
         self._health.interval = settings.monitoring.health_check_interval
         if isinstance(self._store, FallbackStateStore):
-            self._store.configure(retention(settings.persistence))
+            self._store.configure(retention(settings))
         self._sink.apply(settings.logging)
         self._frozen.freeze_again()
         self._warn(settings)
@@ -220,7 +222,8 @@ class Daemon:
             sink.apply(settings.logging)
         self._sink, self._scrubber = sink, sink.scrubber
         self._request_log = RequestLog(self._sink)
-        self._history = RequestHistory()
+        self._record_buffer = RecordBuffer(self._scrubber.scrub, settings.records.success_share)
+        self._history = RequestHistory(keep=self._record_buffer.keep)
         self._recent = RecentOutcomes()
         self._metrics = Metrics(CollectorRegistry(), self._knows_model)
         self._metrics.watch_log(lambda: self._sink.lost)
@@ -298,9 +301,7 @@ class Daemon:
     def _make_state(self, settings: Settings) -> None:
         self._trail = AuditTrail()
         persistence = settings.persistence
-        self._store = state_store(
-            persistence.path, persistence.fallback_path, retention(persistence)
-        )
+        self._store = state_store(persistence.path, persistence.fallback_path, retention(settings))
         self._checkpoint = Checkpoint(
             self._reactor,
             persistence.checkpoint_seconds,
@@ -310,6 +311,7 @@ class Daemon:
                 self._ledger,
                 self._trail,
                 self._usage,
+                self._record_buffer,
                 self._wall,
                 self._resources,
                 self._answers,
@@ -318,6 +320,9 @@ class Daemon:
             self._metrics.checkpoint_finished,
         )
 
+        self._records = RequestRecords(
+            self._history, StoredRecords(self._checkpoint.in_store_thread, self._store)
+        )
         self._usage_reports = UsageReports(
             self._usage, partial(self._checkpoint.in_store_thread, self._store.usage), self._wall
         )
@@ -461,7 +466,7 @@ class Daemon:
         return AdminParts(
             pool=self._pool,
             models=self._models,
-            history=self._history,
+            records=self._records,
             usage=self._usage_reports,
             service=self._service_status,
             render_metrics=lambda accept: self._metrics.render_in_turns(accept, self._pause),
@@ -758,11 +763,13 @@ def model_names(settings: Settings) -> ModelNames:
     return ModelNames(settings.models.aliases, settings.models.allow)
 
 
-def retention(persistence: PersistenceSettings) -> Retention:
+def retention(settings: Settings) -> Retention:
     """How long the store keeps rows."""
     return Retention(
-        days=persistence.metrics_retention_days,
-        usage_days=persistence.usage_retention_days,
+        days=settings.persistence.metrics_retention_days,
+        usage_days=settings.persistence.usage_retention_days,
+        record_days=settings.records.retention_days,
+        records=settings.records.max_rows,
         settle=SETTLE_SECONDS,
     )
 

@@ -13,6 +13,7 @@ from gemproxy.pool.resources import ResourceRegistry
 from gemproxy.pool.snapshot import Override
 from gemproxy.state.model import AuditTrail, CountedRows, State
 from gemproxy.telemetry.ledger import MetricsLedger
+from gemproxy.telemetry.records import RecordBuffer
 from gemproxy.telemetry.usage import UsageLedger
 from gemproxy.translate.shared.signatures import RememberedCall, SignatureStore
 
@@ -32,6 +33,7 @@ class StateCollector:
     metrics: MetricsLedger
     audit: AuditTrail
     usage: UsageLedger
+    records: RecordBuffer
     wall: Callable[[], float] | None = None
     resources: ResourceRegistry = field(default_factory=ResourceRegistry)
     answers: AnswerStore = field(default_factory=AnswerStore)
@@ -43,6 +45,7 @@ class StateCollector:
         # Changed rows are built and cached here; take() finds them ready.
         self.metrics.rows()
         yield from self.usage.prepare()
+        yield from self.records.prepare()
         yield from self.pool.prepare_snapshot(_BATCH)
 
     def take(self, now: float) -> State:
@@ -55,8 +58,9 @@ class StateCollector:
             self.audit.events(),
             self.resources.resources(self._wall(now)),
             self.usage.rows(),
-            answers,
-            texts,
+            answers=answers,
+            answer_texts=texts,
+            records=self.records.take(),
         )
         self.metrics.forget(self._wall(now))
         self.usage.forget(self._wall(now))

@@ -18,19 +18,24 @@ from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from gemproxy.core.errors import SchemaTooNew, StorageCorrupt, StorageError
 from gemproxy.core.interfaces import ResilientStateStore, StateStore, StoreStatus
 from gemproxy.state.json.store import JSONStateStore
-from gemproxy.state.kinds import METRICS, USAGE, Retention, merge_states
-from gemproxy.state.model import MINUTE, USAGE_HOUR, CountedRows, State, UsageRow
+from gemproxy.state.kinds import METRICS, RECORDS, USAGE, Retention, merge_states
+from gemproxy.state.model import MINUTE, USAGE_HOUR, CountedRows, RecordRow, State, UsageRow
+from gemproxy.state.record_query import FoundRecords, RecordQuery
 from gemproxy.state.sqlite.store import SQLiteStateStore
 from gemproxy.state.usage_query import UsageQuery, merged, selected, starts_of, summed
+
+_T = TypeVar("_T")
 
 #: Rows of metrics, and of usage, that are kept in memory for the primary store; above it the oldest
 #: are dropped.
 MAX_WAITING_ROWS = 100_000
+#: The same for the records of requests.
+MAX_WAITING_RECORDS = 20_000
 
 
 def state_store(
@@ -61,6 +66,14 @@ class NullStateStore(ResilientStateStore):
         """The sums of ``present``."""
         return summed(query, selected(query, present))
 
+    def search(self, query: RecordQuery) -> FoundRecords:  # noqa: ARG002
+        """Return nothing."""
+        return FoundRecords(())
+
+    def find(self, digest: int) -> list[RecordRow]:  # noqa: ARG002
+        """Return nothing."""
+        return []
+
     def recovered(self) -> State | None:
         """Return ``None``."""
         return None
@@ -86,6 +99,12 @@ class PrimaryStore(StateStore, Protocol):
 
     def usage(self, query: UsageQuery, excluded: Iterable[tuple[int, int]]) -> list[UsageRow]:
         """The sums for ``query``, without the ``excluded`` hours and days."""
+
+    def search(self, query: RecordQuery) -> FoundRecords:
+        """The records that ``query`` asks for, newest first."""
+
+    def find(self, digest: int) -> list[RecordRow]:
+        """The records whose id has ``digest``, newest first."""
 
     def move_aside(self, now: float) -> Path:
         """Move a damaged file away and return its new path."""
@@ -183,12 +202,36 @@ class FallbackStateStore(ResilientStateStore):
         """See :class:`~gemproxy.core.interfaces.ResilientStateStore`."""
         waiting = self._waiting.usage if self._waiting is not None else ()
         rows = merged(present, waiting)
+        none: list[UsageRow] = []
+        stored = self._read(lambda: self._primary.usage(query, starts_of(rows)), none)
+        return summed(query, chain(stored, selected(query, rows)))
+
+    def search(self, query: RecordQuery) -> FoundRecords:
+        """See :class:`~gemproxy.core.interfaces.ResilientStateStore`."""
+        found = self._read(lambda: self._primary.search(query), FoundRecords(()))
+        waiting = filter(query.admits, self._waiting_records)
+        rows = _newest_first(found.rows, waiting)
+        if len(rows) <= query.limit:
+            return FoundRecords(rows, found.rest)
+        return FoundRecords(rows[: query.limit])
+
+    def find(self, digest: int) -> list[RecordRow]:
+        """See :class:`~gemproxy.core.interfaces.ResilientStateStore`."""
+        none: list[RecordRow] = []
+        found = self._read(lambda: self._primary.find(digest), none)
+        return _newest_first(found, (r for r in self._waiting_records if r.digest == digest))
+
+    @property
+    def _waiting_records(self) -> Sequence[RecordRow]:
+        return self._waiting.records if self._waiting is not None else ()
+
+    def _read(self, read: Callable[[], _T], otherwise: _T) -> _T:
+        """What the primary store has, or ``otherwise`` while it fails."""
         try:
-            stored = self._primary.usage(query, starts_of(rows))
+            return read()
         except Exception as error:  # noqa: BLE001 - the next save finds a way
             self._failed(self._primary.name, error, self._status.last_checkpoint or 0.0)
-            stored = []
-        return summed(query, chain(stored, selected(query, rows)))
+            return otherwise
 
     def recovered(self) -> State | None:
         """See :class:`~gemproxy.core.interfaces.ResilientStateStore`."""
@@ -308,6 +351,10 @@ def _text(error: Exception | str) -> str:
     return f"{type(error).__name__}: {error}"
 
 
+def _newest_first(stored: Iterable[RecordRow], waiting: Iterable[RecordRow]) -> list[RecordRow]:
+    return list(reversed(RECORDS.merge(stored, waiting)))
+
+
 def _bounded(state: State) -> State:
     """``state`` without the oldest rows beyond :data:`MAX_WAITING_ROWS` of each kind."""
     if len(state.metrics) > MAX_WAITING_ROWS:
@@ -316,4 +363,6 @@ def _bounded(state: State) -> State:
     if len(state.usage) > MAX_WAITING_ROWS:
         by_worth = sorted(state.usage, key=lambda row: (row.period != USAGE_HOUR, row.start))
         state = replace(state, usage=tuple(by_worth[-MAX_WAITING_ROWS:]))
+    if len(state.records) > MAX_WAITING_RECORDS:
+        state = replace(state, records=state.records[-MAX_WAITING_RECORDS:])
     return state

@@ -32,6 +32,7 @@ from gemproxy.state.model import (
     PERIODS,
     USAGE_REMEMBERED,
     MetricsRow,
+    RecordRow,
     State,
     UsageRow,
     event_identity,
@@ -58,7 +59,11 @@ class Retention:
     #: Of usage by hour, and by day.
     usage_hour_days: float = 35.0
     usage_days: float = 400.0
-    #: Beyond this size the oldest metrics and hours of usage are deleted whatever their age.
+    #: Of the records of requests.
+    record_days: float = 14.0
+    records: int = 1_000_000
+    #: Beyond this size, without what the records may take, records, the oldest metrics and hours of
+    #: usage are deleted whatever their age.
     bytes: int = 256 * 1024 * 1024
     event_days: float = 365.0
     events: int = 10_000
@@ -74,6 +79,7 @@ class Kept(Enum):
     UNTIL_LEFT_LONG_AGO = "``Retention.days`` after ``left_at``"
     AS_METRICS = "``Retention.days``, fewer while the database is crowded"
     AS_USAGE = "hours ``Retention.usage_hour_days``, days ``usage_days``"
+    AS_RECORDS = "``Retention.record_days``, and the latest ``Retention.records``"
     AS_EVENTS = "``Retention.event_days``, and the latest ``Retention.events``"
 
 
@@ -137,6 +143,11 @@ class Kind(Generic[_V]):
         found: Any = getattr(state.pool if self.pooled else state, self.name)
         rows: Any = tuple(found.items()) if isinstance(found, Mapping) else found
         return cast("Sequence[_V]", rows)
+
+    def row(self, by_column: dict[str, Any]) -> _V:
+        """A row of the table. Raises what a damaged one raises."""
+        row: _V = msgspec.convert(self.table.decode(by_column), self.type)
+        return row
 
     def merge(self, older: Iterable[_V], newer: Iterable[_V]) -> tuple[_V, ...]:
         """The rows in a store that held ``older`` and saves ``newer``."""
@@ -522,6 +533,40 @@ ANSWERS: Kind[AnswerRow] = Kind(
     optional=True,
 )
 
+# -- finished requests ---------------------------------------------------------------------------
+
+#: Records in an export, the latest.
+_MOST_EXPORTED = 100_000
+_RECORD_COLUMNS = tuple(field.name for field in fields(RecordRow))
+
+
+def _select_records(now: float | None) -> Sequence[Selection]:
+    """Nothing at a start: records are read when somebody asks for them."""
+    if now is not None:
+        return ()
+    latest = "SELECT number FROM request_records ORDER BY number DESC LIMIT 1 OFFSET ?"
+    clauses = f"WHERE number >= ifnull(({latest}), 0) ORDER BY number"
+    return (Selection(clauses, (_MOST_EXPORTED - 1,)),)
+
+
+RECORDS: Kind[RecordRow] = Kind(
+    "records",
+    RecordRow,
+    Table(
+        "request_records",
+        _RECORD_COLUMNS,
+        ("number",),
+        attrgetter(*_RECORD_COLUMNS),
+        kept=Kept.AS_RECORDS,
+        select=_select_records,
+    ),
+    Absent.STAYS,
+    attrgetter("number"),
+    plausibility.judge_record,
+    order=attrgetter("number"),
+    optional=True,
+)
+
 #: In the order of writing. Keys come first, since they mark the rows of keys that have left.
 KINDS: tuple[Kind[Any], ...] = (
     KEYS,
@@ -535,4 +580,5 @@ KINDS: tuple[Kind[Any], ...] = (
     USAGE,
     ANSWER_TEXTS,
     ANSWERS,
+    RECORDS,
 )

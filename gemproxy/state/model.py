@@ -170,6 +170,8 @@ class State:
     events: tuple[AuditEvent, ...] = ()
     resources: tuple[Resource, ...] = ()
     usage: tuple[UsageRow, ...] = ()
+    #: Those of the requests that ended since the state before.
+    records: tuple[RecordRow, ...] = ()
     #: Answers that clients may name, oldest first, and the texts of their histories by digest.
     answers: tuple[AnswerRow, ...] = ()
     answer_texts: Mapping[str, bytes] = field(default_factory=dict)
@@ -178,6 +180,26 @@ class State:
     def taken_at(self) -> float:
         """When the state was taken."""
         return self.pool.taken_at
+
+
+@dataclass(frozen=True, slots=True)
+class RecordRow:
+    """A finished request. ``data`` is the rest of it, as :mod:`gemproxy.telemetry.records` has it.
+
+    ``key`` is the name of the last attempt's key; texts are empty without a value.
+    """
+
+    #: When it ended, in microseconds since the epoch; unique.
+    number: int
+    #: See :func:`gemproxy.state.record_query.digest_of`.
+    digest: int
+    client: str
+    endpoint: str
+    model: str
+    key: str
+    status: int
+    outcome: str
+    data: str
 
 
 class CountedRows(NamedTuple):

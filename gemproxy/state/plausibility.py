@@ -15,7 +15,7 @@ from gemproxy.pool.cooldowns import Cooldown
 from gemproxy.pool.limits import LedgerSnapshot
 from gemproxy.pool.resources import Resource
 from gemproxy.pool.snapshot import KeySnapshot, Override
-from gemproxy.state.model import MetricsRow, UsageRow, usage_counts
+from gemproxy.state.model import MetricsRow, RecordRow, UsageRow, usage_counts
 
 #: Epoch seconds of the years 1 and 9999, the limits of a datetime.
 _FIRST, _LAST = -62_135_596_800.0, 253_402_300_799.0
@@ -113,6 +113,12 @@ def judge_usage_row(row: UsageRow) -> Judgements:
     yield "the time of a row of usage", abs(row.start) <= _MOST and _is_count(row.period)
     yield "a count in a row of usage", _are_counts(usage_counts(row))
     yield "a cost in a row of usage", _is_duration(row.cost)
+
+
+def judge_record(row: RecordRow) -> Judgements:
+    """Check the record of a request."""
+    yield "the time of a request", _is_count(row.number) and _is_count(row.digest)
+    yield "the status of a request", _is_count(row.status)
 
 
 def is_time(value: float) -> bool:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import chain, islice
+from operator import attrgetter
+from typing import NamedTuple
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType, field
 
 from gemproxy.core.context import Attempt, Refusal, RequestContext
+from gemproxy.core.endpoint_names import endpoint_name
 from gemproxy.core.events import RequestListener
 from gemproxy.core.sentences import first_sentence
 from gemproxy.pool.outcome import Charge
 from gemproxy.pool.status import SkippedKey
+from gemproxy.state.record_query import MICROSECONDS
 
 
 class RequestRecord(Struct, frozen=True):
@@ -37,6 +41,15 @@ class RequestRecord(Struct, frozen=True):
     prompt_tokens: int | None
     completion_tokens: int | None
     retries: int = 0
+    client: str | None = None
+    #: Its short name (:mod:`gemproxy.core.endpoint_names`).
+    endpoint: str = ""
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    #: An estimate; ``None`` if a price is unknown.
+    cost_usd: float | None = 0.0
+    #: How long it waited for a key; there is no queue yet.
+    queue_ms: float = 0.0
 
 
 class AttemptExplanation(Struct, frozen=True):
@@ -44,7 +57,8 @@ class AttemptExplanation(Struct, frozen=True):
 
     ``status`` is the upstream's. ``reason`` is this program's word for the failure; the next three
     are Google's. ``message`` is Google's first sentence, or why there was no answer. Each is
-    ``None`` if absent. ``passed_over`` are the skipped keys, at most 20.
+    ``None`` if absent. ``passed_over`` are the skipped keys, at most 20, and of older requests the
+    first three; ``passed_over_counts`` counts them by reason.
     """
 
     key: str | None
@@ -58,6 +72,7 @@ class AttemptExplanation(Struct, frozen=True):
     google_reason: str | None = None
     quota_id: str | None = None
     message: str | None = None
+    passed_over_counts: dict[str, int] = field(default_factory=dict)
     #: Why the key was chosen out of turn: ``conversation``, or the resource that only keys of its
     #: project can read. Omitted if it was in turn.
     chosen_for: str | UnsetType = UNSET
@@ -70,8 +85,21 @@ class RequestExplanation(Struct, frozen=True):
     attempts: tuple[AttemptExplanation, ...]
 
 
-#: The request, the status that the client got, how many seconds it took.
-_Finished = tuple[RequestContext, int, float]
+class Finished(NamedTuple):
+    """A request that has ended; ``number`` is unique, and the time in microseconds."""
+
+    number: int
+    context: RequestContext
+    status: int
+    seconds: float
+
+    def record(self) -> RequestRecord:
+        """The record of the request."""
+        return _record(self.context, self.status, self.seconds)
+
+    def explanation(self) -> RequestExplanation:
+        """The record with the decisions."""
+        return RequestExplanation(self.record(), tuple(_attempts(self.context)))
 
 
 class RequestHistory(RequestListener):
@@ -79,43 +107,64 @@ class RequestHistory(RequestListener):
 
     Requests that were refused by their heads are kept separately, at most ``turned_away`` of them:
     anybody can send them at any rate and with any id, and they must not evict other requests.
-    Records are kept as they are and converted when they are read.
+    Records are kept as they are and converted when they are read. ``keep`` gets each request.
     """
 
-    def __init__(self, capacity: int = 500, turned_away: int = 100) -> None:
-        self._finished: deque[_Finished] = deque(maxlen=capacity)
-        self._turned_away: deque[_Finished] = deque(maxlen=turned_away)
+    def __init__(
+        self,
+        capacity: int = 500,
+        turned_away: int = 100,
+        keep: Callable[[Finished], None] | None = None,
+    ) -> None:
+        self._finished: deque[Finished] = deque(maxlen=capacity)
+        self._turned_away: deque[Finished] = deque(maxlen=turned_away)
+        self._keep = keep
+        self._number = 0
 
     def request_ended(self, context: RequestContext, status: int, seconds: float) -> None:
         """See :meth:`gemproxy.core.events.RequestListener.request_ended`."""
+        number = int((context.started + context.epoch_offset + seconds) * MICROSECONDS)
+        # Also if the clock was set back by a little; by more, another number is hardly the same.
+        if self._number - MICROSECONDS < number <= self._number:
+            number = self._number + 1
+        self._number = number
+        finished = Finished(number, context, status, seconds)
         kept = self._turned_away if context.turned_away else self._finished
-        kept.append((context, status, seconds))
+        kept.append(finished)
+        if self._keep is not None:
+            self._keep(finished)
 
-    def latest(self, limit: int = 100) -> list[RequestRecord]:
-        """At most ``limit`` requests, newest first, at most a fifth refused by their heads."""
-        served = list(islice(reversed(self._finished), limit))
-        refused = list(islice(reversed(self._turned_away), limit // 5))
-        every = sorted(served + refused, key=_end, reverse=True)[:limit] if refused else served
-        return [_record(*finished) for finished in every]
+    @property
+    def first_number(self) -> int | None:
+        """The number of the oldest request here that was not refused by its head."""
+        return self._finished[0].number if self._finished else None
 
-    def find(self, request_id: str) -> RequestExplanation | None:
+    def latest(
+        self, limit: int = 100, admits: Callable[[Finished], bool] | None = None
+    ) -> list[Finished]:
+        """At most ``limit`` requests, newest first.
+
+        Without ``admits``, at most a fifth of them were refused by their heads.
+        """
+        served = list(islice(filter(admits, reversed(self._finished)), limit))
+        most = limit // 5 if admits is None else limit
+        refused = list(islice(filter(admits, reversed(self._turned_away)), most))
+        if not refused:
+            return served
+        return sorted(served + refused, key=_number, reverse=True)[:limit]
+
+    def find(self, request_id: str) -> Finished | None:
         """The newest request with this id, since clients may use one twice.
 
         A request that was refused by its head is returned only if there is no other.
         """
-        for context, status, seconds in chain(
-            reversed(self._finished), reversed(self._turned_away)
-        ):
-            if context.id == request_id:
-                return RequestExplanation(
-                    _record(context, status, seconds), tuple(_attempts(context))
-                )
+        for finished in chain(reversed(self._finished), reversed(self._turned_away)):
+            if finished.context.id == request_id:
+                return finished
         return None
 
 
-def _end(finished: _Finished) -> float:
-    context, _, seconds = finished
-    return context.started + seconds
+_number = attrgetter("number")
 
 
 def _record(context: RequestContext, status: int, seconds: float) -> RequestRecord:
@@ -135,6 +184,11 @@ def _record(context: RequestContext, status: int, seconds: float) -> RequestReco
         prompt_tokens=usage.input if usage else None,
         completion_tokens=usage.output if usage else None,
         retries=len(context.retried),
+        client=context.client,
+        endpoint=endpoint_name(context.route),
+        cached_tokens=usage.cached if usage else None,
+        reasoning_tokens=usage.reasoning if usage else None,
+        cost_usd=None if context.cost is None else round(context.cost, 9),
     )
 
 
@@ -161,6 +215,7 @@ def _attempt(attempt: Attempt, resource: str | None) -> AttemptExplanation:
         quota_id=outcome.quota_id or None,
         message=first_sentence(outcome.message) or None,
         chosen_for=resource or ("conversation" if attempt.sticky else UNSET),
+        passed_over_counts=_counts(attempt.skipped_keys),
     )
 
 
@@ -172,7 +227,12 @@ def _refusal(refused: Refusal) -> AttemptExplanation:
         charged_to=Charge.NOBODY,
         duration_ms=0.0,
         passed_over=tuple(refused.skipped_keys),
+        passed_over_counts=_counts(refused.skipped_keys),
     )
+
+
+def _counts(skipped_keys: Sequence[SkippedKey]) -> dict[str, int]:
+    return dict(Counter(skipped.reason.value for skipped in skipped_keys)) if skipped_keys else {}
 
 
 def _ms(seconds: float) -> float:

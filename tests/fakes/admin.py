@@ -32,9 +32,12 @@ from gemproxy.pool.pool import KeyPool, PoolSettings, Reason, SkippedKey
 from gemproxy.pricing.prices import PriceList
 from gemproxy.secret import Secret
 from gemproxy.service.reload import Reloaded, ReloadStatus
-from gemproxy.state.model import MetricsRow, UsageRow
+from gemproxy.state.kinds import RECORDS
+from gemproxy.state.model import MetricsRow, RecordRow, UsageRow
+from gemproxy.state.record_query import FoundRecords
 from gemproxy.state.usage_query import selected, summed
 from gemproxy.telemetry.history import RequestHistory
+from gemproxy.telemetry.records import RequestRecords, StoredRecords
 from gemproxy.telemetry.scrubbing import Scrubber
 from gemproxy.telemetry.usage import UsageLedger
 from gemproxy.telemetry.usage_reports import UsageReports
@@ -123,6 +126,7 @@ class AdminStage:
         self.history.request_ended(context(), 200, 0.8125)
         self.usage = UsageLedger(PriceList(), {})
         self.stored_usage: list[UsageRow] = []
+        self.stored_records: list[RecordRow] = []
         self.service = ServiceStatus(
             version="1.2.3",
             started_at=NOON - 3600,
@@ -173,7 +177,7 @@ class AdminStage:
         return AdminParts(
             pool=self.pool,
             models=self.models,
-            history=self.history,
+            records=RequestRecords(self.history, StoredRecords(self._at_once, self)),
             usage=UsageReports(self.usage, self._read_usage, wall_clock(self.clock)),
             service=lambda: self.service,
             render_metrics=self._render_metrics,
@@ -185,6 +189,18 @@ class AdminStage:
             pause=self._pause,
             wall=wall_clock(self.clock),
         )
+
+    async def _at_once(self, operation, *arguments):
+        return operation(*arguments)
+
+    def search(self, query):
+        """The stored records that are asked for."""
+        rows = sorted(filter(query.admits, self.stored_records), reverse=True, key=RECORDS.order)
+        return FoundRecords(rows[: query.limit])
+
+    def find(self, digest):
+        """The stored records of an id."""
+        return [row for row in self.stored_records if row.digest == digest]
 
     async def _read_usage(self, query, present):
         return summed(query, selected(query, [*present, *self.stored_usage]))

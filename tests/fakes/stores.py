@@ -15,7 +15,7 @@ from gemproxy.pool.limits import LedgerSnapshot
 from gemproxy.pool.resources import Resource
 from gemproxy.pool.snapshot import KeySnapshot, LastError, Override, PoolSnapshot
 from gemproxy.state.kinds import merge_states
-from gemproxy.state.model import PERIODS, CountedRows, MetricsRow, State, UsageRow
+from gemproxy.state.model import PERIODS, CountedRows, MetricsRow, RecordRow, State, UsageRow
 from gemproxy.translate.shared.signatures import RememberedCall
 
 #: 2026-08-01 12:00 UTC.
@@ -176,6 +176,21 @@ def used(**options) -> UsageRow:
     return UsageRow(**(series | values | options))
 
 
+def recorded(number: int = 1, **options) -> RecordRow:
+    """The record of a request that ended so many microseconds after noon."""
+    values = {
+        "digest": 7,
+        "client": "ci",
+        "endpoint": "chat",
+        "model": "gemini-3.8-flash",
+        "key": "primary",
+        "status": 200,
+        "outcome": "success",
+        "data": '[["req_1"],[]]',
+    }
+    return RecordRow(int(NOON) * 1_000_000 + number, **(values | options))
+
+
 def full_state(taken_at: float = NOON, **options) -> State:
     """A state with something in every corner."""
     fields = {
@@ -199,6 +214,7 @@ def full_state(taken_at: float = NOON, **options) -> State:
             Resource("files/one", "team-a", NOON + 3600.0),
             Resource("cachedContents/two", "spare", NOON + 60.0),
         ),
+        "records": (recorded(), recorded(2, client="", outcome="service", status=503)),
         "usage": (used(), used(period=86400, start=int(NOON) - 43200, cost=0.3)),
         "answers": (
             AnswerRow("resp_1", "a", NOON, b'{"output":', b"[]", b"}", ("d1",)),
@@ -209,7 +225,7 @@ def full_state(taken_at: float = NOON, **options) -> State:
     return State(**(fields | options))
 
 
-def comparable(state: State | None) -> object:
+def comparable(state: State | None, *, records: bool = False) -> object:
     """The state without the order of what has none."""
     if state is None:
         return None
@@ -225,6 +241,7 @@ def comparable(state: State | None) -> object:
         state.events,
         set(state.resources),
         {row.identity: row for row in state.usage},
+        *((set(state.records),) if records else ()),
         state.answers,
         state.answer_texts,
     )

@@ -153,6 +153,13 @@ def test_usage_is_what_the_upstream_handed_out(simulator, start, tmp_path):
         assert row["cost_usd"] > 0
         assert row["failures"]["theirs"] > 0
         assert row["failures"]["upstream"] > 0
+    # Requests of before the kill are found and explained, whichever process served them.
+    listed = daemon.admin("GET", "requests?failed=true&client=web&limit=500").json["requests"]
+    assert all(each["client"] == "web" and each["outcome"] != "success" for each in listed)
+    oldest = listed[-1]
+    explained = daemon.admin("GET", f"requests/{oldest['id']}").json
+    assert explained["request"] == oldest
+    assert len(explained["attempts"]) >= oldest["attempts"]
     daemon.stop()
     # Prompts are nowhere.
     for place in (tmp_path / "state").iterdir():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections.abc import Callable
+from typing import Final
 
 from gemproxy.state.kinds import KINDS, Kept, Retention
 from gemproxy.state.model import (
@@ -15,6 +16,7 @@ from gemproxy.state.model import (
     USAGE_REMEMBERED,
     Period,
 )
+from gemproxy.state.record_query import LAST, MICROSECONDS
 
 #: Seconds after a start, or after the clock was set, in which the clock is not trusted.
 SETTLE_SECONDS = 3600.0
@@ -22,6 +24,10 @@ SETTLE_SECONDS = 3600.0
 _DAY = 86400.0
 #: A difference of this many seconds to the monotonic clock means that the clock was set.
 _STEP = 3600.0
+#: Records that one step deletes; twice as many as a save may add.
+_RECORDS_AT_ONCE: Final = 20_000
+#: Counting a million records takes some ten milliseconds.
+_SAVES_BETWEEN_COUNTS: Final = 50
 _USAGE_HOURS, _USAGE_DAYS = (Period(each, USAGE_REMEMBERED[each]) for each in USAGE_REMEMBERED)
 #: Minutes, hours or days that one step deletes.
 _SPANS = 5
@@ -93,6 +99,13 @@ def _prune_old(connection: sqlite3.Connection, now: float, retention: Retention)
         ):
             _prune_before(connection, table, period, now - days * _DAY)
             _prune_after(connection, table, period, now + days * _DAY)
+    first_record, last_record = (
+        max(0, min(int((now + days * _DAY) * MICROSECONDS), LAST))
+        for days in (-retention.record_days, retention.record_days)
+    )
+    for table in _tables(Kept.AS_RECORDS):
+        _delete_records(connection, table, "number < ?", first_record)
+        _delete_records(connection, table, "number > ?", last_record)
     oldest = now - retention.event_days * _DAY
     for table in _tables(Kept.AS_EVENTS):
         connection.execute(f"DELETE FROM {table} WHERE at < ?", (oldest,))  # noqa: S608
@@ -132,4 +145,42 @@ def _prune_surplus(connection: sqlite3.Connection, table: str, most: int) -> Non
         f"DELETE FROM {table} WHERE at <="  # noqa: S608
         f" (SELECT at FROM {table} ORDER BY at DESC LIMIT 1 OFFSET ?)",
         (most,),
+    )
+
+
+class RecordCounter:
+    """Deletes the oldest records beyond a number of them, which is counted now and then only."""
+
+    def __init__(self) -> None:
+        self._surplus = 0
+        #: Saves until the records are counted again.
+        self._countdown = 0
+
+    def prune(self, connection: sqlite3.Connection, most: int) -> None:
+        """Call this at every save."""
+        for table in _tables(Kept.AS_RECORDS):
+            if self._countdown == 0:
+                (number,) = connection.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608
+                self._surplus = max(0, number - most)
+                self._countdown = _SAVES_BETWEEN_COUNTS
+            self._countdown -= 1
+            if self._surplus:
+                step = min(self._surplus, _RECORDS_AT_ONCE)
+                self._surplus -= step
+                _delete_records(connection, table, "number >= ?", 0, step)
+
+
+def _delete_records(
+    connection: sqlite3.Connection,
+    table: str,
+    condition: str,
+    limit: int,
+    most: int | None = None,
+) -> None:
+    """Delete the oldest records for which ``condition`` holds, at most ``most``."""
+    step = _RECORDS_AT_ONCE if most is None else most
+    connection.execute(
+        f"DELETE FROM {table} WHERE number IN"  # noqa: S608
+        f" (SELECT number FROM {table} WHERE {condition} ORDER BY number LIMIT ?)",
+        (limit, step),
     )

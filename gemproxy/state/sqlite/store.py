@@ -16,7 +16,8 @@ from typing import TypeVar
 
 from gemproxy.state.files import move_aside, storage_errors
 from gemproxy.state.kinds import Retention
-from gemproxy.state.model import State, UsageRow
+from gemproxy.state.model import RecordRow, State, UsageRow
+from gemproxy.state.record_query import FoundRecords, RecordQuery
 from gemproxy.state.sqlite.database import (
     Database,
     is_about_schema,
@@ -24,10 +25,14 @@ from gemproxy.state.sqlite.database import (
 )
 from gemproxy.state.sqlite.instance_lock import InstanceLock
 from gemproxy.state.sqlite.migrations import migrations, refuse_foreign
-from gemproxy.state.sqlite.retention import SettledClock, prune
+from gemproxy.state.sqlite.records import find_records, search_records
+from gemproxy.state.sqlite.retention import RecordCounter, SettledClock, prune
 from gemproxy.state.sqlite.tables import check_tables, clear, read_state, write_state
 from gemproxy.state.sqlite.usage import read_usage
 from gemproxy.state.usage_query import UsageQuery
+
+#: Bytes that a record takes with its indices, unless it failed several times.
+RECORD_BYTES = 600
 
 _T = TypeVar("_T")
 
@@ -58,6 +63,7 @@ class SQLiteStateStore:
         #: The state that is known to be in the database; ``None`` if unknown.
         self._saved: State | None = None
         self._checked = False
+        self._records = RecordCounter()
 
     def load(self, now: float | None = None) -> State | None:
         """See :class:`~gemproxy.core.interfaces.StateStore`. The first load checks the file."""
@@ -111,6 +117,14 @@ class SQLiteStateStore:
     def usage(self, query: UsageQuery, excluded: Iterable[tuple[int, int]]) -> list[UsageRow]:
         """See :func:`gemproxy.state.sqlite.usage.read_usage`. Raises :class:`StorageError`."""
         return self._query(lambda connection: read_usage(connection, query, excluded))
+
+    def search(self, query: RecordQuery) -> FoundRecords:
+        """Search the recorded requests. Raises :class:`StorageError`."""
+        return self._query(lambda connection: search_records(connection, query))
+
+    def find(self, digest: int) -> list[RecordRow]:
+        """The recorded requests of an id. Raises :class:`StorageError`."""
+        return self._query(lambda connection: find_records(connection, digest))
 
     def replace(self, state: State) -> None:
         """Save ``state`` and remove everything else."""
@@ -181,9 +195,12 @@ class SQLiteStateStore:
 
     def _tidy_up(self, database: Database, now: float) -> None:
         settled = self._clock.is_settled(now, self.retention.settle)
-        crowded = database.used_bytes() > self.retention.bytes
+        retention = self.retention
+        crowded = database.used_bytes() > retention.bytes + retention.records * RECORD_BYTES
         with database.transaction() as connection:
-            prune(connection, self.retention, now, crowded=crowded, settled=settled)
+            prune(connection, retention, now, crowded=crowded, settled=settled)
+            # While there is no room, records go first.
+            self._records.prune(connection, 0 if crowded else retention.records)
         database.give_back_space()
 
 

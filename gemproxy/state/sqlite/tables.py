@@ -80,7 +80,7 @@ def _read(connection: sqlite3.Connection, kind: Kind[Any], now: float | None) ->
         )
         for row in found:
             by_column = dict(zip(table.columns, row, strict=True))
-            yield msgspec.convert(table.decode(by_column), kind.type)
+            yield kind.row(by_column)
 
 
 def _write(

@@ -780,6 +780,12 @@ def test_the_latest_requests(stage):
         "prompt_tokens": 12,
         "completion_tokens": 34,
         "retries": 1,
+        "client": None,
+        "endpoint": "chat",
+        "cached_tokens": 0,
+        "reasoning_tokens": 0,
+        "cost_usd": 0.0,
+        "queue_ms": 0.0,
     }
 
 
@@ -822,6 +828,7 @@ def test_one_request_is_explained(stage):
             "google_reason": None,
             "quota_id": "GenerateRequestsPerMinutePerProjectPerModel-FreeTier",
             "message": "You exceeded your current quota.",
+            "passed_over_counts": {},
         },
         {
             "key": "beta",
@@ -838,8 +845,36 @@ def test_one_request_is_explained(stage):
             "google_reason": None,
             "quota_id": None,
             "message": None,
+            "passed_over_counts": {"cooling_down": 1, "disabled": 1},
         },
     ]
+
+
+def test_requests_are_filtered_and_told_in_pages(stage):
+    for n in range(9):
+        failed = n % 3 == 0
+        request = context(f"r{n}")
+        request.outcome = "service" if failed else "success"
+        stage.history.request_ended(request, 503 if failed else 200, n / 10)
+    page = stage.ask("GET", "/admin/requests?failed=true&limit=2").json
+    assert [each["id"] for each in page["requests"]] == ["r6", "r3"]
+    rest = stage.ask("GET", f"/admin/requests?failed=true&cursor={page['next_cursor']}").json
+    assert [each["id"] for each in rest["requests"]] == ["r0"]
+    assert rest["next_cursor"] is None
+    for query, number in [
+        ("status=5xx", 3),
+        ("status=200,503&from=today", 10),
+        ("outcome=service&key=beta", 3),
+        ("client=nobody", 0),
+        ("model=gemini-3.8-flash&endpoint=chat&to=2026-11-21", 0),
+    ]:
+        assert len(stage.ask("GET", f"/admin/requests?{query}").json["requests"]) == number, query
+
+
+@pytest.mark.parametrize("query", ["status=700", "from=soon", "cursor=x", "failed=yes"])
+def test_a_question_about_requests_that_makes_no_sense_is_refused(stage, query):
+    answer = stage.ask("GET", f"/admin/requests?{query}")
+    assert (answer.status, answer.error["param"]) == (400, query.split("=")[0])
 
 
 def test_a_request_that_nobody_remembers_is_404(stage):

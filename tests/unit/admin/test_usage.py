@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
-from gemproxy.admin.usage import moment_of
+from gemproxy.admin.usage import read_moment
 from gemproxy.state.fallback import FallbackStateStore
 from gemproxy.state.json.store import JSONStateStore
 from gemproxy.state.model import USAGE_DAY, USAGE_HOUR
@@ -152,7 +152,7 @@ class TestAnswer:
 
     def test_days_begin_at_midnight_of_the_zone(self):
         now = datetime(2026, 3, 30, 1, tzinfo=ZoneInfo("Europe/Berlin"))
-        yesterday, whole = moment_of("yesterday", now)
+        yesterday, whole = read_moment("yesterday", now)
         assert (yesterday.date().isoformat(), whole) == ("2026-03-29", True)
 
 

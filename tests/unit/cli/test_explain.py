@@ -147,6 +147,4 @@ def test_scripts_get_what_the_daemon_says(daemon, gemproxy):
 def test_a_request_that_is_not_remembered(daemon, gemproxy, given, advice):
     status, out, err = gemproxy("explain", given)
     assert (status, out) == (1, "")
-    assert err == (
-        f"gemproxy: the daemon remembers no request '{given}', only the latest ones{advice}\n"
-    )
+    assert err == (f"gemproxy: the daemon has no record of a request '{given}'{advice}\n")

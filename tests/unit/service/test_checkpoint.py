@@ -34,6 +34,7 @@ from gemproxy.state.json.store import JSONStateStore
 from gemproxy.state.model import AuditTrail, State
 from gemproxy.state.sqlite.store import SQLiteStateStore
 from gemproxy.telemetry.ledger import MetricsLedger
+from gemproxy.telemetry.records import RecordBuffer
 from gemproxy.telemetry.usage import UsageLedger
 from gemproxy.translate.shared.signatures import RememberedCall, SignatureStore
 
@@ -68,6 +69,7 @@ class Running:
             MetricsLedger(),
             AuditTrail(),
             UsageLedger(PriceList(), {}),
+            RecordBuffer(str),
             wall_clock(self.clock),
         )
         self.observed = []

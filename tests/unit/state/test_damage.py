@@ -29,6 +29,7 @@ from gemproxy.state.json.store import JSONStateStore, encode_state
 from gemproxy.state.model import AuditTrail
 from gemproxy.state.sqlite.store import SQLiteStateStore
 from gemproxy.telemetry.ledger import MetricsLedger
+from gemproxy.telemetry.records import RecordBuffer
 from gemproxy.telemetry.usage import UsageLedger
 from gemproxy.translate.shared.signatures import SignatureStore
 
@@ -69,6 +70,7 @@ class Start:
             self.ledger,
             AuditTrail(),
             UsageLedger(PriceList(), {}),
+            RecordBuffer(str),
             self.clock.wall,
         )
         self.state = self.store.load(now)

@@ -29,7 +29,7 @@ def attempt(name, verdict, status=200, charge=Charge.KEY, seconds=0.5, skipped_k
 
 
 def ids(history, *limit):
-    return [record.id for record in history.latest(*limit)]
+    return [finished.context.id for finished in history.latest(*limit)]
 
 
 def turned_away(request_id, outcome="invalid_api_key"):
@@ -42,8 +42,8 @@ def test_who_is_turned_away_pushes_nobody_else_out():
         history.request_ended(context(f"real-{number}"), 200, 1.0)
     for number in range(600):
         history.request_ended(turned_away(f"anonymous-{number}"), 401, 0.0)
-    assert [history.find(f"real-{number}").request.status for number in range(5)] == [200] * 5
-    assert history.find("anonymous-599").request.outcome == "invalid_api_key"
+    assert [history.find(f"real-{number}").record().status for number in range(5)] == [200] * 5
+    assert history.find("anonymous-599").record().outcome == "invalid_api_key"
     assert history.find("anonymous-0") is None
 
 
@@ -52,7 +52,7 @@ def test_nor_does_it_take_anothers_id():
     history.request_ended(turned_away("same"), 401, 0.0)
     history.request_ended(context("same", outcome="success"), 200, 1.0)
     history.request_ended(turned_away("same"), 401, 0.0)
-    assert history.find("same").request.status == 200
+    assert history.find("same").record().status == 200
 
 
 def test_the_list_has_them_in_their_order_but_few():
@@ -82,7 +82,7 @@ def test_a_request_is_told_in_plain_values():
         usage=TokenUsage(input=7, output=3, total=10),
     )
     history.request_ended(served, 200, 1.23456)
-    assert history.latest() == [
+    assert [finished.record() for finished in history.latest()] == [
         RequestRecord(
             id="r",
             time=date(NOW),
@@ -98,6 +98,9 @@ def test_a_request_is_told_in_plain_values():
             prompt_tokens=7,
             completion_tokens=3,
             retries=1,
+            endpoint="chat",
+            cached_tokens=0,
+            reasoning_tokens=0,
         )
     ]
 
@@ -106,14 +109,16 @@ def test_the_jobs_of_one_request_are_no_retries():
     history = RequestHistory()
     attempts = [attempt("alpha", Verdict.SUCCESS), attempt("beta", Verdict.SUCCESS)]
     history.request_ended(context(attempts=attempts, outcome="success"), 200, 1.0)
-    (record,) = history.latest()
+    (finished,) = history.latest()
+    record = finished.record()
     assert (record.attempts, record.retries) == (2, 0)
 
 
 def test_what_is_not_known_is_none():
     history = RequestHistory()
     history.request_ended(context(outcome="invalid_api_key"), 401, 0.001)
-    (record,) = history.latest()
+    (finished,) = history.latest()
+    record = finished.record()
     assert (record.model, record.key, record.attempts) == (None, None, 0)
     assert (record.first_byte_ms, record.prompt_tokens, record.completion_tokens) == (None,) * 3
 
@@ -146,14 +151,17 @@ def test_every_decision_is_explained():
         refused=Refusal("rate_limit_exceeded", [COOLING, TRIED]),
     )
     history.request_ended(failed, 502, 1.0)
-    assert history.find("r") == RequestExplanation(
-        request=history.latest()[0],
-        attempts=(
-            AttemptExplanation("beta", "quota_day", 429, Charge.KEY, 500.0, (COOLING,)),
-            AttemptExplanation("gamma", "network", None, Charge.MODEL, 500.0, (COOLING, TRIED)),
-            AttemptExplanation(
-                None, "rate_limit_exceeded", None, Charge.NOBODY, 0.0, (COOLING, TRIED)
-            ),
+    one, two = {"cooling_down": 1}, {"cooling_down": 1, "already_tried": 1}
+    passed = (COOLING, TRIED)
+    assert history.find("r").explanation() == RequestExplanation(
+        request=history.latest()[0].record(),
+        attempts=tuple(
+            AttemptExplanation(*told, passed_over_counts=counts)
+            for told, counts in (
+                (("beta", "quota_day", 429, Charge.KEY, 500.0, (COOLING,)), one),
+                (("gamma", "network", None, Charge.MODEL, 500.0, passed), two),
+                ((None, "rate_limit_exceeded", None, Charge.NOBODY, 0.0, passed), two),
+            )
         ),
     )
 
@@ -162,5 +170,5 @@ def test_of_two_requests_with_one_id_the_newer_is_found():
     history = RequestHistory()
     history.request_ended(context("same"), 500, 1.0)
     history.request_ended(context("same"), 200, 2.0)
-    assert history.find("same").request.status == 200
+    assert history.find("same").record().status == 200
     assert history.find("another") is None
