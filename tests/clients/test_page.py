@@ -23,6 +23,7 @@ from fakes.pages import Block, Page
 from fakes.running import RunningDaemon, eventually, keys_of
 
 PAGE = Page("docs/clients.md")
+NATIVE = "/{version}/models/{model}:{verb}"
 PLACE, TOKEN = "127.0.0.1:4806", "an-access-token"
 CHAT, EMBEDDINGS, MESSAGES = "/v1/chat/completions", "/v1/embeddings", "/v1/messages"
 #: Real seconds for one example on a loaded machine; some frameworks take many for their imports.
@@ -43,6 +44,7 @@ ENVIRONMENTS = {
     "Haystack": "haystack",
     "LiteLLM": "litellm",
     "Anthropic SDK for Python": "anthropic",
+    "Google Gen AI SDK for Python": "google-genai",
 }
 
 
@@ -138,6 +140,8 @@ def test_an_example_runs_and_is_answered(example, tmp_path, request):
     route = EMBEDDINGS if "gemini-embedding" in example.block.text else CHAT
     if "anthropic" in example.block.text:
         route = MESSAGES
+    elif "genai" in example.block.text:
+        route = NATIVE
     assert {(line["route"], line["status"]) for line in finished} == {(route, 200)}
     # A tool that is offered is called, and its result told.
     if "get_weather" in example.block.text:

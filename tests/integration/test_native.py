@@ -3,6 +3,8 @@
 import json
 import socket
 import threading
+from functools import partial
+from itertools import product
 
 import pytest
 from fakes.running import eventually, keys_of, secret_of
@@ -41,6 +43,33 @@ def answered(body, status=b"200 OK", kind=b"application/json; charset=UTF-8", mo
     )
 
 
+CALLS = (
+    ("POST", GENERATE),
+    ("POST", STREAM),
+    ("POST", STREAM + "?alt=sse"),
+    ("GET", "/v1beta/files"),
+    ("GET", "/v1beta/files/x:download?alt=media"),
+    ("POST", "/upload/v1beta/files"),
+)
+START = {"x_goog_upload_protocol": "resumable", "x_goog_upload_command": "start"}
+
+
+def echoed(status, head):
+    """An answer that repeats the request's headers, the key among them, wherever it can."""
+    fields = head.partition(b"\r\n")[2]
+    secret = fields.partition(b"X-Goog-Api-Key: ")[2].partition(b"\r\n")[0]
+    assert secret
+    text = b'{"error":{"code":%d,"message":"%b","status":"%b"}}' % (status, secret, secret)
+    body = ANSWER if status == 200 else text
+    more = b"%b\r\nLocation: /download/%b\r\nX-Goog-Upload-Status: %b\r\n" % (
+        fields.replace(b"Content-Length", b"X-Length").replace(b"Host", b"X-Host"),
+        secret,
+        secret,
+    )
+    more += b"X-Goog-Upload-URL: http://x/upload/v1/files?upload_id=a&k=%b\r\n" % secret
+    return answered(body, b"%d Said" % status, more=more)
+
+
 class Upstream:
     """Answers the first request of each connection with given bytes; keeps what came."""
 
@@ -70,7 +99,8 @@ class Upstream:
                 while len(body) < sum(lengths):
                     body += connection.recv(65536)
                 self.seen.append((head, body))
-                connection.sendall(self.answers.pop(0))
+                answer = self.answers.pop(0)
+                connection.sendall(answer(head) if callable(answer) else answer)
 
     def close(self):
         self._listener.close()
@@ -205,6 +235,21 @@ class TestErrors:
         assert secret_of("alpha").encode() not in got.body
         assert got.body.startswith(said.partition(b"%b")[0])
         assert ask(exact, "POST", STREAM, BODY).body == b"[%b]" % (said % b"nobody")
+
+    def test_no_key_leaves_however_it_is_echoed(self, echo, start_daemon):
+        names = [f"key{number}" for number in range(100)]
+        daemon = start_daemon(keys_of(*names, project="one"), base_url=echo.url)
+        secrets = [secret_of(name).encode() for name in names]
+        # The last one ends the quota of the project.
+        for status, (method, path) in product((200, 302, 400, 404, 500, 403, 401, 429), CALLS):
+            echo.answers[:] = [partial(echoed, status)] * 12
+            with Wire(daemon) as wire:
+                body = BODY if method == "POST" else None
+                wire.send(request(method, path, body, connection="close", **START))
+                raw = wire.rest()
+            assert raw.startswith(b"HTTP/1.1 ")
+            assert not any(secret in raw for secret in secrets)
+        assert len(echo.seen) > 50
 
     @pytest.mark.parametrize(
         ("method", "path", "status", "word"),
