@@ -147,6 +147,11 @@ class AnswerStore:
         with self._lock:
             return iter(list(self._answers.values()))
 
+    def evict(self, now: float) -> None:
+        """Drop what is too old; reading and storing does it too."""
+        with self._lock:
+            self._evict(now)
+
     def rows(self) -> tuple[tuple[AnswerRow, ...], Mapping[str, bytes]]:
         """All answers for the state, the oldest first, and the texts of their histories.
 

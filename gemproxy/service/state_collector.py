@@ -50,6 +50,7 @@ class StateCollector:
 
     def take(self, now: float) -> State:
         """The state at ``now``."""
+        self.answers.evict(self._wall(now))
         answers, texts = self.answers.rows() if self.answers.persists else ((), {})
         state = State(
             self.pool.snapshot(now),

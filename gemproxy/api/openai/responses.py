@@ -44,7 +44,7 @@ from gemproxy.translate.openai_responses__gemini.response import ResponseParts
 from gemproxy.translate.openai_responses__gemini.stream import ResponseStream, failed_stream
 from gemproxy.translate.shared.conversations import conversation_named, session_of
 from gemproxy.translate.shared.model_names import ModelNames
-from gemproxy.translate.shared.schema_budget import SchemaBudget
+from gemproxy.translate.shared.schema_budget import OutOfSteps, SchemaBudget
 from gemproxy.translate.shared.signatures import SignatureStore
 
 RESPONSES: Final = "/v1/responses"
@@ -57,6 +57,8 @@ _REPLACED_SIGNATURES: Final = Revision("thought_signature", is_attempt=True, nee
 #: another request.
 _NO_LOGPROBS: Final = Revision("logprobs", is_attempt=False, needs_same_key=False)
 _RESPONSE: Final = "resp_"
+#: Bytes. Reading a longer conversation takes more than some milliseconds.
+_LONG_HISTORY: Final = 256 * 1024
 #: Digits at the end of an item's id that count the items of a response.
 _COUNTING: Final = 4
 
@@ -96,7 +98,9 @@ class ResponsesEndpoint:
         self, body: bytes, head: Head, context: RequestContext, *, brief: bool
     ) -> ResponsesJob:
         """See :meth:`gemproxy.api.base.Endpoint.decode`."""
-        conversation = Conversation(decode_responses(body), self.answers, context, self.wall())
+        conversation = Conversation(
+            decode_responses(body), self.answers, context, self.wall(), brief=brief
+        )
         request = conversation.decoded.request
         model = context.model = self.names.generating(request.model)
         stream = context.stream = request.stream is True
@@ -126,7 +130,7 @@ class InputTokensEndpoint:
         del head
         responses = self._responses
         conversation = Conversation(
-            decode_responses(body), responses.answers, context, responses.wall()
+            decode_responses(body), responses.answers, context, responses.wall(), brief=brief
         )
         decoded = conversation.decoded
         model = context.model = responses.names.generating(decoded.request.model)
@@ -143,13 +147,22 @@ class InputTokensEndpoint:
 class Conversation:
     """A decoded request with the items of its whole conversation.
 
-    Raises :class:`InvalidRequest` for an unknown ``previous_response_id`` or item.
+    Raises :class:`InvalidRequest` for an unknown ``previous_response_id`` or item, and with
+    ``brief`` :class:`~gemproxy.translate.shared.schema_budget.OutOfSteps` if the conversation so
+    far is too long for the reactor.
     """
 
     def __init__(
-        self, decoded: DecodedRequest, answers: AnswerStore, context: RequestContext, now: float
+        self,
+        decoded: DecodedRequest,
+        answers: AnswerStore,
+        context: RequestContext,
+        now: float,
+        *,
+        brief: bool,
     ) -> None:
         request = decoded.request
+        self._brief = brief
         self.decoded = decoded
         self.stores = answers.enabled and request.store is not False
         self._answers = answers
@@ -188,6 +201,8 @@ class Conversation:
                 reason="previous_response_not_found",
             )
         self.history = (*answer.history, answer.output)
+        if self._brief and sum(map(len, self.history)) > _LONG_HISTORY:
+            raise OutOfSteps("the conversation so far is long")
         for text in self.history:
             self.items += [PlacedItem(item, "previous_response_id") for item in decode_items(text)]
 

@@ -16,6 +16,7 @@ from gemproxy.api.openai.schema.response_objects import (
     ItemList,
     encode_object,
 )
+from gemproxy.api.openai.schema.responses import raw_items
 from gemproxy.core.context import RequestContext
 from gemproxy.core.errors import InvalidRequest, NotFound
 from gemproxy.core.stored_answers import AnswerStore, StoredAnswer
@@ -65,27 +66,28 @@ class StoredResponses:
 
     def _list_input(self, head: Head, context: RequestContext) -> bytes:
         answer = self._find(head, context)
-        items = _input_items(answer)
         query = _query(head)
         order = query.get("order", "desc")
         if order not in {"asc", "desc"}:
             raise InvalidRequest("order: expected asc or desc.", param="order")
+        items = _Input(answer)
+        places = list(range(len(items)))
         if order == "desc":
-            items.reverse()
+            places.reverse()
         after = query.get("after")
         if after:
-            places = [place for place, item in enumerate(items) if item.get("id") == after]
-            if not places:
+            found = [number for number, place in enumerate(places) if items.id(place) == after]
+            if not found:
                 raise InvalidRequest(f"after: no item '{after[:80]}'.", param="after")
-            items = items[places[0] + 1 :]
+            places = places[found[0] + 1 :]
         limit = _limit(query.get("limit"))
-        page = items[:limit]
+        page = [items.item(place) for place in places[:limit]]
         return encode_object(
             ItemList(
                 data=page,
                 first_id=page[0]["id"] if page else None,
                 last_id=page[-1]["id"] if page else None,
-                has_more=len(items) > limit,
+                has_more=len(places) > limit,
             )
         )
 
@@ -123,17 +125,32 @@ class _Endpoint:
         return self._serve(head, context)
 
 
-def _input_items(answer: StoredAnswer) -> list[dict[str, Any]]:
-    """The items before the answer; those without an id get one."""
-    items: list[dict[str, Any]] = []
-    for text in answer.history:
-        items += _decode(text)
-    base = answer.id.partition("_")[2]
-    for number, item in enumerate(items):
-        item.setdefault("type", "message")
-        if not item.get("id"):
-            item["id"] = f"{_PREFIXES.get(item['type'], 'item')}_{base}i{number}"
-    return items
+class _Input:
+    """The items before an answer; those without an id get one.
+
+    A conversation may be long, so only the items of a page are decoded as a whole.
+    """
+
+    def __init__(self, answer: StoredAnswer) -> None:
+        self._texts = [text for each in answer.history for text in raw_items(each)]
+        self._base = answer.id.partition("_")[2]
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def id(self, place: int) -> str:
+        found = _decode_id(self._texts[place])
+        kind = found.type or "message"
+        return found.id or f"{_PREFIXES.get(kind, 'item')}_{self._base}i{place}"
+
+    def item(self, place: int) -> dict[str, Any]:
+        item = {"type": "message", **_decode(self._texts[place])}
+        return {**item, "id": self.id(place)}
+
+
+class _Identified(msgspec.Struct):
+    id: str | None = None
+    type: str | None = None
 
 
 _PREFIXES: Final = {
@@ -160,4 +177,5 @@ def _limit(text: str | None) -> int:
     return int(text)
 
 
-_decode = msgspec.json.Decoder(list[dict[str, Any]]).decode
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+_decode_id = msgspec.json.Decoder(_Identified).decode
