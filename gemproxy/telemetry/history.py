@@ -128,7 +128,8 @@ class RequestHistory(RequestListener):
         if self._number - MICROSECONDS < number <= self._number:
             number = self._number + 1
         self._number = number
-        finished = Finished(number, context, status, seconds)
+        # Without the Python code of a named tuple: every request passes this.
+        finished = tuple.__new__(Finished, (number, context, status, seconds))
         kept = self._turned_away if context.turned_away else self._finished
         kept.append(finished)
         if self._keep is not None:

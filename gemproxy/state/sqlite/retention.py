@@ -24,7 +24,7 @@ SETTLE_SECONDS = 3600.0
 _DAY = 86400.0
 #: A difference of this many seconds to the monotonic clock means that the clock was set.
 _STEP = 3600.0
-#: Records that one step deletes; twice as many as a save may add.
+#: Records that one step deletes; more than a save may add.
 _RECORDS_AT_ONCE: Final = 20_000
 #: Counting a million records takes some ten milliseconds.
 _SAVES_BETWEEN_COUNTS: Final = 50

@@ -146,7 +146,7 @@ class TestKeeping:
     def test_a_checkpoint_has_a_bounded_number(self):
         buffer = RecordBuffer(str)
         history = RequestHistory(keep=buffer.keep)
-        for n in range(MOST_SUCCESSES + 10):
+        for n in range(MOST_FAILURES + 10):
             history.request_ended(context(f"good-{n}"), 200, 1.0)
             history.request_ended(context(f"bad-{n}", outcome="service"), 503, 1.0)
         assert len(buffer.take()) == MOST_SUCCESSES + MOST_FAILURES
