@@ -124,6 +124,9 @@ class ProxyRequest(Request):
         self._body: bytes | BytesIO = b""
         self._on_disconnect: Callable[[], None] | None = None
 
+    def __repr__(self) -> str:
+        return f"<ProxyRequest {self.route}>"  # Twisted's would contain the query with a token.
+
     # -- what came -------------------------------------------------------------------------------
 
     @property

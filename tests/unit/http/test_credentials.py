@@ -70,3 +70,7 @@ def test_a_query_without_credentials():
     )
     assert without_credentials(b"access_token=T&%6bey=T&%24access_token=T") == b""
     assert without_credentials(b"") == b""
+
+
+def test_what_a_log_would_show_of_a_request():
+    assert repr(request(b"/v1/models?key=T", BEARER)) == "<ProxyRequest refused>"
