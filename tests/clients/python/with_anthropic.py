@@ -239,6 +239,16 @@ def test_count_tokens(client, proxy, simulator):
     assert simulator.generations() == []
 
 
+def test_models(client, proxy):
+    names = [model.id for model in client.models.list(limit=3)]
+    assert proxy.model in names
+    assert len(names) == len(set(names)) > 3
+    assert client.models.retrieve(proxy.model).max_input_tokens > 0
+    with pytest.raises(anthropic.NotFoundError) as caught:
+        client.models.retrieve("none")
+    assert caught.value.body["request_id"] == caught.value.request_id
+
+
 def test_errors_have_the_right_class(client, proxy, simulator):
     once = client.with_options(max_retries=0)
     with pytest.raises(anthropic.AuthenticationError) as unauthorized:

@@ -155,7 +155,8 @@ def test_counting_embedding_and_models(client, proxy, simulator):
         model="gemini-embedding-001", contents=texts, config={"output_dimensionality": 64}
     )
     assert [len(each.values) for each in made.embeddings] == [64] * 3
-    names = [model.name for model in client.models.list()]
+    names = [model.name for model in client.models.list(config={"page_size": 5})]
+    assert len(names) == len(set(names)) > 5
     assert f"models/{proxy.model}" in names
     assert client.models.get(model=proxy.model).input_token_limit > 0
 
