@@ -14,10 +14,7 @@ import pytest
 import pytest_twisted
 import treq
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.error import ConnectionLost
-from twisted.internet.protocol import Protocol
 from twisted.internet.task import deferLater
 from twisted.web.client import Agent, HTTPConnectionPool, ResponseFailed
 from twisted.web.http import PotentialDataLoss
@@ -106,66 +103,6 @@ async def test_a_reset_is_a_reset_on_the_wire(served):
     await deferLater(reactor, 0.3)
     with loop, pytest.raises(ConnectionResetError):
         loop.recv(100)
-
-
-class Stalling(Protocol):
-    """Sends a request and reads nothing of the answer until told to."""
-
-    def __init__(self, request):
-        self.request = request
-        self.received = 0
-        self.closed = Deferred()
-
-    def connectionMade(self):
-        self.transport.setTcpKeepAlive(1)
-        self.transport.write(self.request)
-        self.transport.pauseProducing()
-
-    def dataReceived(self, data):
-        self.received += len(data)
-
-    def connectionLost(self, reason):
-        self.closed.callback(None)
-
-
-def request_bytes(text):
-    body = json.dumps({"contents": [{"parts": [{"text": text}]}]}).encode()
-    return (
-        f"POST /v1beta/models/{STREAM} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
-        f"x-goog-api-key: {KEY}\r\nContent-Length: {len(body)}\r\n\r\n"
-    ).encode() + body
-
-
-async def until(condition):
-    for _ in range(200):
-        if condition():
-            return
-        await deferLater(reactor, 0.02)
-    raise AssertionError("it did not come to pass within four seconds")
-
-
-@pytest_twisted.ensureDeferred
-async def test_a_reader_that_stalls_holds_the_stream_up(served):
-    text = "[simulate:words n=120000] [simulate:chunks n=60000]"
-    endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", served.port.getHost().port)
-    peer = await connectProtocol(endpoint, Stalling(request_bytes(text)))
-    await until(lambda: served.simulator.in_flight == 1)
-    await deferLater(reactor, 0.5)
-    assert served.simulator.in_flight == 1
-    peer.transport.resumeProducing()
-    await until(lambda: served.simulator.in_flight == 0)
-    await peer.closed
-    assert peer.received > 10_000_000
-
-
-@pytest_twisted.ensureDeferred
-async def test_a_client_that_leaves_is_noticed(served):
-    endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", served.port.getHost().port)
-    peer = await connectProtocol(endpoint, Stalling(request_bytes("[simulate:stall chunks=1]")))
-    await until(lambda: served.simulator.in_flight == 1)
-    peer.transport.abortConnection()
-    await until(lambda: served.simulator.in_flight == 0)
-    assert served.simulator.requests[-1].closed_early
 
 
 @pytest_twisted.ensureDeferred

@@ -171,12 +171,6 @@ def daemon_for(start_daemon, url, **upstream):
     )
 
 
-def assert_network_failure(daemon, answer):
-    assert answer.status == 502
-    assert answer.error["code"] == "upstream_error"
-    assert daemon.request_line(answer.headers["x-request-id"])["outcome"] == "network"
-
-
 def test_an_upstream_of_a_private_authority_is_trusted_by_its_ca_file(
     authority, ca_file, start_daemon
 ):
@@ -186,27 +180,6 @@ def test_an_upstream_of_a_private_authority_is_trusted_by_its_ca_file(
         assert answer.status == 200
         assert "Hello over TLS." in answer.body.decode()
         assert b"x-goog-api-key" in server.heads[0].lower()
-
-
-def test_an_upstream_that_nobody_vouches_for_is_a_network_failure(authority, start_daemon):
-    with tls_upstream(server_context(authority, "localhost")) as server:
-        daemon = daemon_for(start_daemon, f"https://localhost:{server.server_port}")
-        assert_network_failure(daemon, chat(daemon))
-        assert server.heads == []
-
-
-def test_an_upstream_under_another_name_is_a_network_failure(authority, ca_file, start_daemon):
-    with tls_upstream(server_context(authority, "elsewhere.example")) as server:
-        url = f"https://localhost:{server.server_port}"
-        daemon = daemon_for(start_daemon, url, caFile=ca_file)
-        assert_network_failure(daemon, chat(daemon))
-        assert server.heads == []
-
-
-def test_an_upstream_that_begins_no_tls_is_a_timeout(start_daemon, simulator):
-    url = simulator.url.replace("http://", "https://")
-    answer = chat(daemon_for(start_daemon, url, connectTimeoutSeconds=0.3))
-    assert (answer.status, answer.error["code"]) == (504, "upstream_timeout")
 
 
 # -- through an HTTP proxy -------------------------------------------------------------------------
@@ -227,35 +200,3 @@ def test_a_connect_proxy_carries_tls_to_the_upstream(authority, ca_file, start_d
         # The tunnel is kept and used again.
         assert proxy.targets == [place]
         assert daemon.stop() == 0
-
-
-@pytest.mark.parametrize(
-    "refusal",
-    [
-        b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n",
-        b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n",
-        b"rubbish\r\n\r\n",
-        b"",
-    ],
-)
-def test_a_proxy_that_opens_no_tunnel_is_a_network_failure(start_daemon, refusal):
-    with http_proxy(refusal) as proxy:
-        daemon = daemon_for(
-            start_daemon,
-            "https://localhost:9",
-            httpProxy=f"http://127.0.0.1:{proxy.server_address[1]}",
-        )
-        assert_network_failure(daemon, chat(daemon))
-        assert proxy.targets == ["localhost:9"]
-
-
-def test_a_silent_proxy_is_a_timeout(start_daemon):
-    with http_proxy(None) as proxy:
-        daemon = daemon_for(
-            start_daemon,
-            "https://localhost:9",
-            connectTimeoutSeconds=0.3,
-            httpProxy=f"http://127.0.0.1:{proxy.server_address[1]}",
-        )
-        answer = chat(daemon)
-        assert (answer.status, answer.error["code"]) == (504, "upstream_timeout")

@@ -4,7 +4,6 @@ import gc
 import socket
 import ssl
 import weakref
-from contextlib import suppress
 
 import pytest
 import pytest_twisted
@@ -329,20 +328,6 @@ async def test_a_handshake_that_never_ends_is_cut_off(tmp_path, begun, drips):
 
 
 @pytest_twisted.ensureDeferred
-@pytest.mark.parametrize("kind", ["tcp", "unix", "tls"])
-async def test_a_connection_on_which_nobody_says_anything_is_closed(tmp_path, kind):
-    server = Server(kind, tmp_path)
-    client = await server.connect()
-    await turns(20)
-    await server.pass_time(int(IDLE_SECONDS) - 2)
-    assert len(server.site.channels) == 1
-    await server.pass_time(int(CLOSE_SECONDS) + 6)
-    assert not server.site.channels
-    client.close()
-    await server.close()
-
-
-@pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
 async def test_a_client_that_closes_its_half_after_the_request_has_left(tmp_path, kind):
     """A client that only stops sending looks the same as one that went."""
@@ -357,20 +342,6 @@ async def test_a_client_that_closes_its_half_after_the_request_has_left(tmp_path
     assert cancelled == [True]
     assert server.told == [(499, "client_gone")]
     assert not server.site.channels
-    client.close()
-    await server.close()
-
-
-@pytest_twisted.ensureDeferred
-@pytest.mark.parametrize("kind", ["tcp", "tls"])
-async def test_a_connection_too_many_is_closed_at_once(tmp_path, kind):
-    server = Server(kind, tmp_path)
-    server.site.connections.apply(ConnectionLimits(max_connections=0))
-    client = socket.create_connection(("127.0.0.1", server.port.getHost().port))
-    client.settimeout(5)
-    with suppress(ConnectionResetError):
-        assert await deferToThread(client.recv, 100) == b""
-    assert server.site.connections.refused["limit"] == 1
     client.close()
     await server.close()
 

@@ -304,26 +304,6 @@ def test_sqlite_brings_any_state_back_as_it_was(state):
     assert comparable(loaded, records=True) == comparable(state, records=True)
 
 
-@pytest.mark.parametrize(
-    "document",
-    [
-        b"",
-        b"{",
-        b"[]",
-        b"null",
-        b'{"format": "something else", "version": 1}',
-        b'{"format": "gemproxy-state", "version": 0}',
-        b'{"format": "gemproxy-state", "version": 1}',
-        b"\xff\xfe\x00",
-    ],
-)
-def test_json_that_is_no_state_is_refused(document, tmp_path):
-    path = tmp_path / "gemproxy.json"
-    path.write_bytes(document)
-    with pytest.raises(StorageCorrupt, match=r"gemproxy\.json: not a state of gemproxy"):
-        JSONStateStore(path).load(NOON)
-
-
 def test_json_weight_that_would_stop_the_pool_is_refused(tmp_path):
     path = tmp_path / "gemproxy.json"
     JSONStateStore(path).save(full_state())

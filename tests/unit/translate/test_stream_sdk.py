@@ -130,31 +130,9 @@ def test_accumulated_stream_equals_the_unary_answer(name):
     assert comparable(streamed) == comparable(whole)
 
 
-def test_sdk_sees_calls_with_their_signatures():
-    message = accumulate(STREAMS["parallel calls"]).choices[0].message
-    assert message.role == "assistant"
-    assert [call.function.name for call in message.tool_calls] == ["f", "g", "h"]
-    assert [call.id for call in message.tool_calls] == ["call_1", "call_2", "theirs"]
-    assert message.tool_calls[0].function.arguments == '{"a":1.0}'
-    assert message.tool_calls[0].extra_content == {"google": {"thought_signature": "sig"}}
-
-
 def test_sdk_sees_thoughts_sources_and_usage():
     completion = accumulate(STREAMS["text with thoughts and sources"])
     message = completion.choices[0].message
     assert (message.content, message.reasoning_content) == ("Käse!", "Hm")
     assert [each.url_citation.end_index for each in message.annotations] == [4, 5]
     assert completion.usage.total_tokens == 10
-
-
-def test_block_reaches_the_sdk_as_content_filter():
-    stream = ChatStreamTranslator(
-        CONTEXT, created=1, new_id=fresh_ids(), signatures=SignatureStore()
-    )
-    sent = stream.receive(b'{"promptFeedback": {"blockReason": "SAFETY"}}') + stream.finish()
-    state = ChatCompletionStreamState()
-    for event in sent.decode().split("\n\n")[:-2]:
-        state.handle_chunk(ChatCompletionChunk.model_validate_json(event.removeprefix("data: ")))
-    choice = state.current_completion_snapshot.choices[0]
-    assert choice.finish_reason == "content_filter"
-    assert "SAFETY" in choice.message.refusal

@@ -158,121 +158,11 @@ async def test_refused_connections_are_told_as_such(stage):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_connection_closed_before_the_answer_is_a_reset(stage):
-    here = stage(lambda connection, _: connection.transport.loseConnection())
-    assert (await failure_of(here.client.send(POST))).kind is FailureKind.RESET
-
-
-@pytest_twisted.ensureDeferred
-@pytest.mark.parametrize(
-    "answer", [b"\x16\x03\x01garbage\r\n\r\n", b"HELLO\r\n\r\n", b"HTTP/1.1 abc OK\r\n\r\n"]
-)
-async def test_what_is_not_http_is_garbage(stage, answer):
-    here = stage(always(answer))
-    assert (await failure_of(here.client.send(POST))).kind is FailureKind.GARBAGE
-
-
-@pytest_twisted.ensureDeferred
 async def test_an_answer_that_does_not_begin_times_out_by_name(stage):
     here = stage(lambda *_: None, first_byte_timeout_seconds=0.1)
     failure = await failure_of(here.client.send(POST))
     assert failure.kind is FailureKind.FIRST_BYTE_TIMEOUT
     assert failure.setting == "firstByteTimeoutSeconds"
-    await here.server.connections[0].closed
-
-
-@pytest_twisted.ensureDeferred
-async def test_the_requests_deadline_beats_the_first_bytes(stage):
-    from twisted.internet import reactor
-
-    here = stage(lambda *_: None)
-    late = UpstreamRequest(b"POST", b"/x", KEY, b"{}", deadline=reactor.seconds() + 0.1)
-    assert (await failure_of(here.client.send(late))).kind is FailureKind.DEADLINE
-
-
-@pytest_twisted.ensureDeferred
-async def test_a_body_that_stalls_times_out_and_closes(stage):
-    here = stage(always(chunked(b"one", end=False)), idle_timeout_seconds=0.1)
-    response = await here.client.send(POST)
-    failure = await failure_of(response.stream(lambda _: None))
-    assert failure.kind is FailureKind.IDLE_TIMEOUT
-    await here.server.connections[0].closed
-
-
-@pytest_twisted.ensureDeferred
-async def test_a_paused_body_is_not_called_stalled(stage):
-    from twisted.internet import reactor
-
-    here = stage(always(chunked(b"one", end=False)), idle_timeout_seconds=0.1)
-    response = await here.client.send(POST)
-    got = []
-    ended = response.stream(got.append)
-    response.pause()
-    await deferLater(reactor, 0.3)
-    assert not ended.called
-    here.server.connections[0].transport.write(b"0\r\n\r\n")
-    response.resume()
-    await ended
-
-
-@pytest_twisted.ensureDeferred
-async def test_the_deadline_also_ends_a_body(stage):
-    from twisted.internet import reactor
-
-    here = stage(always(chunked(b"one", end=False)))
-    request = UpstreamRequest(b"POST", b"/x", KEY, b"{}", deadline=reactor.seconds() + 0.15)
-    response = await here.client.send(request)
-    assert (await failure_of(response.read(100))).kind is FailureKind.DEADLINE
-
-
-@pytest_twisted.ensureDeferred
-@pytest.mark.parametrize(
-    "answer",
-    [
-        b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfour",
-        chunked(b"one", end=False),
-    ],
-)
-async def test_a_body_cut_short_is_truncated(stage, answer):
-    def script(connection, _):
-        connection.transport.write(answer)
-        connection.transport.loseConnection()
-
-    here = stage(script)
-    response = await here.client.send(POST)
-    assert (await failure_of(response.read(100))).kind is FailureKind.TRUNCATED
-
-
-@pytest_twisted.ensureDeferred
-async def test_a_body_over_the_limit_is_too_large_and_read_no_further(stage):
-    here = stage(always(ok(b"x" * 1000)))
-    response = await here.client.send(POST)
-    assert (await failure_of(response.read(999))).kind is FailureKind.TOO_LARGE
-    await here.server.connections[0].closed
-
-
-@pytest_twisted.ensureDeferred
-async def test_what_the_receiver_raises_ends_the_stream_and_the_connection(stage):
-    here = stage(always(chunked(b"one", end=False)))
-    response = await here.client.send(POST)
-
-    def receive(_):
-        raise LookupError("no such thing")
-
-    with pytest.raises(LookupError):
-        await response.stream(receive)
-    await here.server.connections[0].closed
-
-
-@pytest_twisted.ensureDeferred
-async def test_cancelling_before_the_headers_closes_the_connection(stage):
-    arrived = Deferred()
-    here = stage(lambda *_: arrived.callback(None))
-    sent = here.client.send(POST)
-    await arrived
-    sent.cancel()
-    with pytest.raises(CancelledError):
-        await sent
     await here.server.connections[0].closed
 
 
@@ -304,13 +194,6 @@ async def test_a_kept_connection_that_was_closed_meanwhile_is_replaced_once(stag
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_new_connection_that_closes_is_not_tried_again(stage):
-    here = stage(lambda connection, _: connection.transport.loseConnection())
-    await failure_of(here.client.send(POST))
-    assert len(here.server.connections) == 1
-
-
-@pytest_twisted.ensureDeferred
 async def test_redirects_are_answers_not_followed(stage):
     here = stage(
         always(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n")
@@ -318,17 +201,6 @@ async def test_redirects_are_answers_not_followed(stage):
     response = await here.client.send(POST)
     assert response.status == 302
     assert len(here.server.connections[0].requests) == 1
-
-
-@pytest_twisted.ensureDeferred
-async def test_more_connections_than_are_kept_still_all_serve(stage):
-    from twisted.internet.defer import gatherResults
-
-    here = stage(always(ok(b"{}")), max_connections_per_host=1)
-    responses = await gatherResults([here.client.send(POST) for _ in range(3)])
-    for response in responses:
-        assert await response.read(10) == b"{}"
-    assert len(here.server.connections) == 3
 
 
 # -- what is written leaves at the end of the reactor's turn ---------------------------------------
