@@ -25,7 +25,7 @@ from gemproxy.admin.dashboard import Dashboard
 from gemproxy.admin.health import ServiceStatus, diagnose
 from gemproxy.admin.key_changes import (
     BULK_WORDS,
-    Selection,
+    KeySelection,
     change_many,
     decode_selection,
     selected,
@@ -429,7 +429,7 @@ def _method(request: ProxyRequest) -> str:
     return request.method.decode("latin-1")[:20]
 
 
-def _wanted_keys(request: ProxyRequest) -> tuple[Selection, int]:
+def _wanted_keys(request: ProxyRequest) -> tuple[KeySelection, int]:
     """The selection in the query, and the maximum number of keys."""
     given = {name: values[-1] for name, values in (request.args or {}).items()}
     limit = given.get(b"limit", b"%d" % _MOST_KEYS)

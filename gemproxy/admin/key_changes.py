@@ -22,7 +22,7 @@ _AT_ONCE: Final = 100
 _UNKNOWN_FIELD = re.compile(r"unknown field `(?P<field>.*?)`", re.DOTALL)
 
 
-class Selection(msgspec.Struct, frozen=True):
+class KeySelection(msgspec.Struct, frozen=True):
     """The keys in ``state`` and of ``project``; ``None`` selects all."""
 
     state: str | None = None
@@ -47,7 +47,7 @@ class _BulkBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     project: str | None = None
 
 
-def decode_selection(body: bytes) -> Selection:
+def decode_selection(body: bytes) -> KeySelection:
     """Decode the body of a change of many keys: ``{"all": true}``, perhaps with conditions.
 
     Raises :class:`~gemproxy.core.errors.InvalidRequest`, also without ``all``: an empty body must
@@ -67,18 +67,18 @@ def decode_selection(body: bytes) -> Selection:
     return selection(asked.state, asked.project)
 
 
-def selection(state: str | None, project: str | None) -> Selection:
+def selection(state: str | None, project: str | None) -> KeySelection:
     """The selection of keys in ``state`` and of ``project``. Raises :class:`InvalidRequest`."""
     if state is None:
-        return Selection(None, project)
+        return KeySelection(None, project)
     known = state_named(state)
     if known is None:
         raise InvalidRequest(f"state: expected one of {', '.join(STATES)}.", param="state")
-    return Selection(known, project)
+    return KeySelection(known, project)
 
 
 async def selected(
-    pool: KeyPool, wanted: Selection, now: float, pause: Callable[[], Awaitable[None]]
+    pool: KeyPool, wanted: KeySelection, now: float, pause: Callable[[], Awaitable[None]]
 ) -> list[KeyStatus]:
     """The selected keys, in the file's order."""
     found: list[KeyStatus] = []

@@ -31,7 +31,7 @@ class InvalidValue(Exception):
     """The value is invalid; the message says what was expected."""
 
 
-class Kind(Protocol):
+class SettingKind(Protocol):
     """How one setting's value is read."""
 
     def read(self, node: yaml.Node) -> object:
@@ -320,7 +320,7 @@ class TimeZone:
 class Nullable:
     """Another kind, or ``null``."""
 
-    kind: Kind
+    kind: SettingKind
 
     def read(self, node: yaml.Node) -> object:
         """``None``, or the other kind's value."""
@@ -331,17 +331,17 @@ class Nullable:
 class ListOf:
     """A list of values of one kind."""
 
-    item: Kind
+    item: SettingKind
 
 
 @dataclass(frozen=True)
 class StrMap:
     """A mapping of names to values, both of one kind."""
 
-    item: Kind
+    item: SettingKind
 
 
-Shape = Kind | ListOf | StrMap
+Shape = SettingKind | ListOf | StrMap
 
 
 def _scalar(node: yaml.Node) -> object:

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 from gemproxy.config import yaml_nodes
 from gemproxy.config.faults import Faults, shown_text, suggestion
 from gemproxy.config.files import read_regular
-from gemproxy.config.kinds import ExistingFile, InvalidValue, Kind, ListOf, Nullable, Shape, StrMap
+from gemproxy.config.kinds import (
+    ExistingFile,
+    InvalidValue,
+    ListOf,
+    Nullable,
+    SettingKind,
+    Shape,
+    StrMap,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -151,7 +159,7 @@ class FileReader:
         """A variable of the environment."""
         return self._environ.get(name)
 
-    def _located(self, shape: Kind, path: Path) -> Path:
+    def _located(self, shape: SettingKind, path: Path) -> Path:
         kind = shape.kind if isinstance(shape, Nullable) else shape
         if not isinstance(kind, ExistingFile):
             return self._expanded(path)
@@ -176,7 +184,7 @@ class FileReader:
         self.faults.add(line, path, message, fixed=fixed)
         self._unusable.add(path)
 
-    def _list(self, kind: Kind, node: yaml.Node, path: str, default: Any) -> Any:
+    def _list(self, kind: SettingKind, node: yaml.Node, path: str, default: Any) -> Any:
         nodes = yaml_nodes.items(node)
         if nodes is None:
             self.refuse(node, path, "a list")
@@ -184,7 +192,7 @@ class FileReader:
         values = [self.value(kind, item, f"{path}[{i}]", None) for i, item in enumerate(nodes)]
         return tuple(value for value in values if value is not None)
 
-    def _names(self, kind: Kind, node: yaml.Node, path: str, default: Any) -> Any:
+    def _names(self, kind: SettingKind, node: yaml.Node, path: str, default: Any) -> Any:
         found = yaml_nodes.entries(node, path, self.faults)
         if found is None:
             self.refuse(node, path, "a mapping of names")

@@ -15,10 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from msgspec import Struct
 
+from gemproxy.core.attribution import PastAttempt
 from gemproxy.pool.outcome import Outcome, Verdict
 
 #: HTTP 200 without an answer: a second one is final.
@@ -90,14 +91,6 @@ class OtherKey(Struct, frozen=True):
     """
 
     or_same_after: float | None
-
-
-class PastAttempt(Protocol):
-    """An attempt that has ended."""
-
-    @property
-    def outcome(self) -> Outcome:
-        """The outcome of the attempt."""
 
 
 STOP: Final = Stop()

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 
-class State(Enum):
+class BreakerState(Enum):
     """The states of a breaker."""
 
     CLOSED = "closed"
@@ -28,7 +28,7 @@ class State(Enum):
 
 
 #: Looking up a member of an Enum costs more than a call, and every request needs the state.
-_CLOSED, _OPEN, _HALF_OPEN = State
+_CLOSED, _OPEN, _HALF_OPEN = BreakerState
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class CircuitBreaker:
     def __init__(
         self,
         settings: BreakerSettings,
-        on_transition: Callable[[State, State], None] | None = None,
+        on_transition: Callable[[BreakerState, BreakerState], None] | None = None,
         *,
         generation: int = 0,
     ) -> None:
@@ -97,7 +97,7 @@ class CircuitBreaker:
         #: When a trial that has not ended is given up.
         self._trial_expires = 0.0
 
-    def state_at(self, now: float) -> State:
+    def state_at(self, now: float) -> BreakerState:
         """The state as it is at ``now``: an open breaker whose cooldown is over is half-open."""
         if self.state is _OPEN and now >= self._until:
             return _HALF_OPEN
@@ -205,7 +205,7 @@ class CircuitBreaker:
     def _open_for(self, now: float, cooldown: float) -> None:
         self.open(now, now + min(cooldown, self.settings.recovery_time))
 
-    def _enter(self, state: State, *, report: bool = True) -> None:
+    def _enter(self, state: BreakerState, *, report: bool = True) -> None:
         """Change the state and begin a new generation. Nothing else sets the state."""
         previous, self.state = self.state, state
         self._generation += 1

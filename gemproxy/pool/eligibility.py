@@ -28,7 +28,7 @@ from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
 
-from gemproxy.pool.breaker import State
+from gemproxy.pool.breaker import BreakerState
 from gemproxy.pool.cooldowns import Calendar, Cooldown, Cooldowns
 from gemproxy.pool.limits import Shortage
 from gemproxy.pool.state import KeyState, PoolSettings
@@ -185,7 +185,7 @@ class Marks(Generic[M]):
 
 
 #: Constants, because access to a member of an Enum costs more than a call.
-_CLOSED, _OPEN = State.CLOSED, State.OPEN
+_CLOSED, _OPEN = BreakerState.CLOSED, BreakerState.OPEN
 _CIRCUIT_OPEN = Reason.CIRCUIT_OPEN
 _MODEL_NOT_ALLOWED = Reason.MODEL_NOT_ALLOWED
 _COOLING_DOWN = Reason.COOLING_DOWN

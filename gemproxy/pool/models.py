@@ -20,7 +20,7 @@ from itertools import count
 from msgspec import Struct
 
 from gemproxy.core.errors import ModelUnavailable
-from gemproxy.pool.breaker import BreakerSettings, CircuitBreaker, Permit, State
+from gemproxy.pool.breaker import BreakerSettings, BreakerState, CircuitBreaker, Permit
 
 _COOLDOWN = 1.0
 _LONGEST_COOLDOWN = 10.0
@@ -146,9 +146,9 @@ class ModelBreakers:
         breaker = failing.breaker
         if permit.permit is not None:
             breaker.record_success(permit.permit)
-        elif breaker.state is State.CLOSED:
+        elif breaker.state is BreakerState.CLOSED:
             breaker.consecutive_failures = 0
-        if breaker.state is State.CLOSED and not breaker.consecutive_failures:
+        if breaker.state is BreakerState.CLOSED and not breaker.consecutive_failures:
             del self._failing[permit.model]
 
     def release(self, permit: ModelPermit, now: float) -> None:  # noqa: ARG002 - as the pool's
@@ -168,7 +168,8 @@ class ModelBreakers:
         return [
             (model, failing.breaker.until)
             for model, failing in self._failing.items()
-            if failing.breaker.until is not None and failing.breaker.state_at(now) is State.OPEN
+            if failing.breaker.until is not None
+            and failing.breaker.state_at(now) is BreakerState.OPEN
         ]
 
     def __len__(self) -> int:
@@ -182,7 +183,7 @@ class ModelBreakers:
     def _failed(self, permit: ModelPermit, now: float, body: bytes | None) -> None:
         failing = self._failing.get(permit.model) or self._new(permit.model)
         breaker, new = failing.breaker, failing.is_new(body)
-        if breaker.state is State.CLOSED:
+        if breaker.state is BreakerState.CLOSED:
             self._count(permit, breaker, now, new=new)
         elif permit.permit is not None:
             # A body that failed before may itself be at fault, so the next trial comes soon.

@@ -13,7 +13,7 @@ from dataclasses import replace
 from itertools import count, islice
 
 from gemproxy.core.errors import ModelNotFound, ProxyError, Unavailable
-from gemproxy.pool.breaker import Permit, State
+from gemproxy.pool.breaker import BreakerState, Permit
 from gemproxy.pool.cooldowns import FORBIDDEN, Cooldown
 from gemproxy.pool.eligibility import Eligibility, Ineligible, Reason
 from gemproxy.pool.key import Affinity, Key
@@ -334,9 +334,9 @@ class KeyPool:
         return any(
             entry.enabled
             and (
-                entry.breaker.state is State.CLOSED
+                entry.breaker.state is BreakerState.CLOSED
                 or (
-                    entry.breaker.state_at(now) is State.HALF_OPEN
+                    entry.breaker.state_at(now) is BreakerState.HALF_OPEN
                     and not entry.waits_for_probe(self._settings)
                 )
             )
@@ -346,7 +346,7 @@ class KeyPool:
     def healthy_keys(self, now: float) -> Iterator[Key]:
         """The keys that are enabled and whose breaker is closed, in the file's order."""
         for entry in self._entries.values():
-            if entry.enabled and entry.breaker.state_at(now) is State.CLOSED:
+            if entry.enabled and entry.breaker.state_at(now) is BreakerState.CLOSED:
                 yield entry.key
 
     def half_open_keys(self, now: float) -> Iterator[Key]:
@@ -370,7 +370,7 @@ class KeyPool:
     def keys_to_ask(self, project: str, now: float, number: int) -> list[Key]:
         """Keys of ``project`` for calls that use no model's quota: those that work come first."""
         enabled = [entry for entry in self._scheduler.of_project(project) if entry.enabled]
-        enabled.sort(key=lambda entry: entry.breaker.state_at(now) is not State.CLOSED)
+        enabled.sort(key=lambda entry: entry.breaker.state_at(now) is not BreakerState.CLOSED)
         return [entry.key for entry in enabled[:number]]
 
     def has_one_project(self) -> bool:
@@ -390,7 +390,11 @@ class KeyPool:
     def healthy_key(self, key_id: str, now: float) -> Key | None:
         """The key with this id, if it is one of :meth:`healthy_keys`."""
         entry = self._entries.get(key_id)
-        if entry is None or not entry.enabled or entry.breaker.state_at(now) is not State.CLOSED:
+        if (
+            entry is None
+            or not entry.enabled
+            or entry.breaker.state_at(now) is not BreakerState.CLOSED
+        ):
             return None
         return entry.key
 
@@ -618,11 +622,11 @@ class KeyPool:
             summary.add(Ineligible(Reason.COOLING_DOWN))
         return project_unavailable(affinity, summary, model, now, self._settings.cooldown)
 
-    def _breaker_changed(self, entry: KeyState, before: State, after: State) -> None:
+    def _breaker_changed(self, entry: KeyState, before: BreakerState, after: BreakerState) -> None:
         entry.stored = None
         self._scheduler.mark_eligible(entry)
         change = Transition(entry.key.name, before, after)
-        if after is State.OPEN:
+        if after is BreakerState.OPEN:
             attention, error = entry.needs_attention, entry.last_error
             change = replace(change, needs_attention=attention, last_error=error)
         self._listener.breaker_changed(change)
@@ -654,6 +658,6 @@ class KeyPool:
 
 def _awaits_trial(entry: KeyState, now: float) -> bool:
     breaker = entry.breaker
-    if breaker.state is State.CLOSED or not entry.enabled or breaker.trial_running:
+    if breaker.state is BreakerState.CLOSED or not entry.enabled or breaker.trial_running:
         return False
-    return breaker.state_at(now) is State.HALF_OPEN
+    return breaker.state_at(now) is BreakerState.HALF_OPEN

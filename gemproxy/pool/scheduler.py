@@ -16,7 +16,7 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain, islice
 
-from gemproxy.pool.breaker import State
+from gemproxy.pool.breaker import BreakerState
 from gemproxy.pool.cooldowns import ALL_MODELS
 from gemproxy.pool.eligibility import DISABLED, Eligibility, Ineligible, Reason
 from gemproxy.pool.key import NO_MODEL
@@ -29,7 +29,7 @@ from gemproxy.pool.unavailable import AvailabilitySummary
 
 _COOLS_DOWN = QUOTA | {Verdict.MODEL_DENIED}
 _FORBIDDEN = Verdict.FORBIDDEN
-_OPEN = State.OPEN
+_OPEN = BreakerState.OPEN
 _TRIED = Ineligible(Reason.ALREADY_TRIED)
 _CAPACITY = 64
 # The bounds of what one call may check, so that it stays short in a large pool.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from msgspec import Struct
 
 from gemproxy.core.sentences import first_sentence
-from gemproxy.pool.breaker import BreakerSettings, CircuitBreaker, Permit, State
+from gemproxy.pool.breaker import BreakerSettings, BreakerState, CircuitBreaker, Permit
 from gemproxy.pool.cooldowns import Calendar
 from gemproxy.pool.key import NO_MODEL, Key, Limits
 from gemproxy.pool.limits import Ledger, Use
@@ -154,7 +154,7 @@ class KeyState:
         settings: PoolSettings,
         override: Override,
         order: int,
-        on_transition: Callable[[KeyState, State, State], None],
+        on_transition: Callable[[KeyState, BreakerState, BreakerState], None],
         calendar: Calendar | None = None,
     ) -> None:
         self._calendar = calendar or Calendar()

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from msgspec import Struct
 
-from gemproxy.pool.breaker import State
+from gemproxy.pool.breaker import BreakerState
 from gemproxy.pool.cooldowns import Cooldown
 from gemproxy.pool.eligibility import Eligibility, Reason
 from gemproxy.pool.snapshot import LastError, Override
@@ -112,8 +112,8 @@ class Transition:
     """
 
     key: str
-    before: State
-    after: State
+    before: BreakerState
+    after: BreakerState
     needs_attention: str | None = None
     last_error: LastError | None = None
 
@@ -135,9 +135,9 @@ class PoolListener:
 
 
 _STATUS = {
-    State.CLOSED: "active",
-    State.OPEN: "circuit_open",
-    State.HALF_OPEN: "circuit_half_open",
+    BreakerState.CLOSED: "active",
+    BreakerState.OPEN: "circuit_open",
+    BreakerState.HALF_OPEN: "circuit_half_open",
 }
 
 
@@ -170,7 +170,9 @@ def key_status(entry: KeyState, eligibility: Eligibility, now: float) -> KeyStat
         last_error=None
         if error is None
         else LastErrorStatus(calendar.date(error.at), error.outcome, error.status, error.message),
-        next_retry=calendar.optional_date(entry.breaker.until) if state is State.OPEN else None,
+        next_retry=calendar.optional_date(entry.breaker.until)
+        if state is BreakerState.OPEN
+        else None,
         cooldowns=tuple(
             CooldownStatus(cooldown.model, calendar.date(cooldown.until), cooldown.reason)
             for cooldown in eligibility.cooldowns.of_project(project, now)
@@ -190,10 +192,10 @@ def pool_counts(entries: Iterable[KeyState], now: float) -> PoolCounts:
             disabled += 1
             continue
         # state_at() is only needed for a breaker that is not closed.
-        if entry.breaker.state is State.CLOSED:
+        if entry.breaker.state is BreakerState.CLOSED:
             healthy += 1
         else:
-            recovering += entry.breaker.state_at(now) is State.HALF_OPEN
+            recovering += entry.breaker.state_at(now) is BreakerState.HALF_OPEN
         if entry.needs_attention is not None:
             attention[entry.needs_attention] += 1
     unhealthy = total - healthy - disabled

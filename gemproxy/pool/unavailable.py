@@ -22,7 +22,7 @@ from gemproxy.core.errors import (
     QuotaExhausted,
     Unavailable,
 )
-from gemproxy.pool.breaker import State
+from gemproxy.pool.breaker import BreakerState
 from gemproxy.pool.eligibility import Eligibility, Group, Ineligible, Marks, Reason
 from gemproxy.pool.key import Affinity
 from gemproxy.pool.outcome import QUOTA, Outcome, Verdict, quota_returns
@@ -219,10 +219,10 @@ def models_unavailable(
             summary.add_lasting(_after(entry, outcome, now, eligibility))
         elif not entry.enabled:
             summary.add_lasting(Ineligible(Reason.DISABLED))
-        elif entry.breaker.state_at(now) is State.OPEN:
+        elif entry.breaker.state_at(now) is BreakerState.OPEN:
             rejected, until = entry.needs_attention is not None, entry.breaker.until
             summary.add_lasting(Ineligible(Reason.CIRCUIT_OPEN, until, rejected=rejected))
-        elif entry.breaker.state_at(now) is State.HALF_OPEN:
+        elif entry.breaker.state_at(now) is BreakerState.HALF_OPEN:
             summary.add_lasting(Ineligible(Reason.HALF_OPEN_BUSY))
         else:
             untried += 1

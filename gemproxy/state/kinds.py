@@ -84,7 +84,7 @@ class Kept(Enum):
 
 
 @dataclass(frozen=True)
-class Selection:
+class RowSelection:
     """A part of a table: the clauses after ``FROM table`` in a query, and their parameters."""
 
     clauses: str = ""
@@ -108,7 +108,7 @@ class Table(Generic[_V]):
     constant: tuple[str, str] | None = None
     kept: Kept = Kept.WHILE_PRESENT
     #: The rows to load: all with ``None``, else those that are needed at that epoch time.
-    select: Callable[[float | None], Sequence[Selection]] = lambda _now: (Selection(),)
+    select: Callable[[float | None], Sequence[RowSelection]] = lambda _now: (RowSelection(),)
     #: The column with a key's id, if rows belong to keys that may leave the file.
     key_id: str | None = None
     #: Whether other columns of an existing row are kept when it is written again.
@@ -343,7 +343,7 @@ SIGNATURES: Kind[_Signature] = Kind(
         ("call_id",),
         lambda row: (row[0], row[1].signature, row[1].issued_upstream),
         _decode_signature,
-        select=lambda _now: (Selection("ORDER BY number"),),
+        select=lambda _now: (RowSelection("ORDER BY number"),),
     ),
     Absent.GOES,
     itemgetter(0),
@@ -364,7 +364,7 @@ RESOURCES: Kind[Resource] = Kind(
         _RESOURCE_COLUMNS,
         ("name",),
         attrgetter(*_RESOURCE_COLUMNS),
-        select=lambda _now: (Selection("ORDER BY expires"),),
+        select=lambda _now: (RowSelection("ORDER BY expires"),),
     ),
     Absent.GOES,
     attrgetter("name"),
@@ -378,10 +378,10 @@ RESOURCES: Kind[Resource] = Kind(
 _METRICS_COLUMNS = tuple(field.name for field in fields(MetricsRow))
 
 
-def _select_metrics(now: float | None) -> Sequence[Selection]:
+def _select_metrics(now: float | None) -> Sequence[RowSelection]:
     """With ``now``, the rows that a ledger keeps in memory at that time."""
     return tuple(
-        Selection(
+        RowSelection(
             "WHERE period = ? AND start > ? ORDER BY start",
             (period.seconds, -1.0 if now is None else now - period.remembered),
         )
@@ -426,12 +426,12 @@ def _decode_event(row: dict[str, Any]) -> object:
     return _from_json(row, "before", "after")
 
 
-def _select_events(now: float | None) -> Sequence[Selection]:
+def _select_events(now: float | None) -> Sequence[RowSelection]:
     """With ``now``, the events that the daemon keeps in memory."""
     if now is None:
-        return (Selection("ORDER BY at"),)
+        return (RowSelection("ORDER BY at"),)
     latest = "SELECT at FROM audit_events ORDER BY at DESC LIMIT 1 OFFSET ?"
-    return (Selection(f"WHERE at >= ifnull(({latest}), -1e999) ORDER BY at", (MAX_EVENTS - 1,)),)
+    return (RowSelection(f"WHERE at >= ifnull(({latest}), -1e999) ORDER BY at", (MAX_EVENTS - 1,)),)
 
 
 EVENTS: Kind[AuditEvent] = Kind(
@@ -458,10 +458,10 @@ EVENTS: Kind[AuditEvent] = Kind(
 _USAGE_COLUMNS = tuple(field.name for field in fields(UsageRow))
 
 
-def _select_usage(now: float | None) -> Sequence[Selection]:
+def _select_usage(now: float | None) -> Sequence[RowSelection]:
     """With ``now``, the rows that a ledger keeps in memory at that time."""
     return tuple(
-        Selection(
+        RowSelection(
             "WHERE period = ? AND start > ? ORDER BY start",
             (period, -1.0 if now is None else now - remembered),
         )
@@ -525,7 +525,7 @@ ANSWERS: Kind[AnswerRow] = Kind(
             _json(row.history),
         ),
         lambda row: _from_json(row | {"end": row.pop("tail")}, "history"),
-        select=lambda _now: (Selection("ORDER BY number"),),
+        select=lambda _now: (RowSelection("ORDER BY number"),),
     ),
     Absent.GOES,
     attrgetter("id"),

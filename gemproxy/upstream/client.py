@@ -17,7 +17,7 @@ from gemproxy.deadlines import Deadlines
 from gemproxy.upstream.agent import RequestBody, UpstreamAgent
 from gemproxy.upstream.endpoint import UpstreamEndpoint
 from gemproxy.upstream.pool import ConnectionPool
-from gemproxy.upstream.pooled_response import Collected, Limits, PooledResponse
+from gemproxy.upstream.pooled_response import Collected, PooledResponse, ResponseLimits
 from gemproxy.upstream.resolver import Resolver
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class UpstreamClient:
         )
         self._heads: dict[bytes, bytes] = {}
 
-    def send(self, request: UpstreamRequest, limits: Limits) -> Deferred[PooledResponse]:
+    def send(self, request: UpstreamRequest, limits: ResponseLimits) -> Deferred[PooledResponse]:
         """POST ``request`` over the prepared path; wait for status and headers of the response."""
         body = request.body or b""
         head = b"%b%b\r\n%bContent-Length: %d\r\n\r\n" % (
@@ -73,7 +73,9 @@ class UpstreamClient:
         )
         return self._exchange(head, body, limits, request.deadline).send()
 
-    async def fetch(self, request: UpstreamRequest, limits: Limits, limit: int) -> WholeResponse:
+    async def fetch(
+        self, request: UpstreamRequest, limits: ResponseLimits, limit: int
+    ) -> WholeResponse:
         """Send ``request`` with treq and read the whole response, at most ``limit`` bytes."""
         agent = self.agent(limits, request.deadline)
         response = await self._request(agent, request)
@@ -92,7 +94,7 @@ class UpstreamClient:
         }
         return WholeResponse(response.code, headers, body.whole())
 
-    async def call(self, request: UpstreamRequest, limits: Limits) -> PooledResponse:
+    async def call(self, request: UpstreamRequest, limits: ResponseLimits) -> PooledResponse:
         """Send ``request`` with treq; wait for status and headers of the response."""
         agent = self.agent(limits, request.deadline)
         await self._request(agent, request)
@@ -122,7 +124,7 @@ class UpstreamClient:
         )
         return requested
 
-    def agent(self, limits: Limits, deadline: float) -> UpstreamAgent:
+    def agent(self, limits: ResponseLimits, deadline: float) -> UpstreamAgent:
         """An agent for one call, which has its ``deadline``: treq's timeout ends at the head."""
         return UpstreamAgent(
             self._origin, lambda head, body: self._exchange(head, body, limits, deadline)
@@ -132,7 +134,7 @@ class UpstreamClient:
         self,
         head: bytes,
         body: bytes | BufferList | BodySource,
-        limits: Limits,
+        limits: ResponseLimits,
         deadline: float,
     ) -> PooledResponse:
         return PooledResponse(
@@ -165,8 +167,8 @@ def _connection_settings(settings: UpstreamSettings) -> tuple[object, ...]:
     )
 
 
-def _limits(settings: UpstreamSettings) -> Limits:
-    return Limits(settings.first_byte_timeout_seconds, settings.idle_timeout_seconds)
+def _limits(settings: UpstreamSettings) -> ResponseLimits:
+    return ResponseLimits(settings.first_byte_timeout_seconds, settings.idle_timeout_seconds)
 
 
 class GeminiUpstream:

@@ -44,8 +44,8 @@ _REQUEST_TIMEOUT = 408
 _SMALL_BODY = 64 * 1024
 
 
-class Limits(Struct, frozen=True):
-    """Limits of the upstream's silence, in seconds."""
+class ResponseLimits(Struct, frozen=True):
+    """ResponseLimits of the upstream's silence, in seconds."""
 
     #: From the request to the first byte of the body.
     first_byte: float
@@ -82,7 +82,7 @@ class PooledResponse(UpstreamExchange):
         deadlines: Deadlines,
         head: bytes,
         body: bytes | BufferList | BodySource,
-        limits: Limits,
+        limits: ResponseLimits,
         deadline: float,
     ) -> None:
         # Called by name, since super() costs as much as two further calls.

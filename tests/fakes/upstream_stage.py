@@ -12,7 +12,7 @@ from gemproxy.deadlines import Deadlines
 from gemproxy.secret import Secret
 from gemproxy.upstream.client import UpstreamClient
 from gemproxy.upstream.pool import ConnectionPool
-from gemproxy.upstream.pooled_response import Limits
+from gemproxy.upstream.pooled_response import ResponseLimits
 
 KEY = Secret("test-key-0123456789abcdef")
 
@@ -30,7 +30,7 @@ class Stage:
 
     def send(self, body=b"{}", first_byte=10.0, idle=5.0, deadline=100.0):
         request = UpstreamRequest(b"POST", b"/x", KEY, body, self.clock.seconds() + deadline)
-        return Told(self.client.send(request, Limits(first_byte, idle)))
+        return Told(self.client.send(request, ResponseLimits(first_byte, idle)))
 
     @property
     def wires(self):

@@ -47,11 +47,11 @@ class EmbeddingsEndpoint:
         translated = to_gemini(request, model=model.name)
         context.model = model.name
         base64 = translated.base64
-        jobs = [BatchJob(model.name, batch, base64=base64) for batch in translated.batches]
+        jobs = [EmbeddingsJob(model.name, batch, base64=base64) for batch in translated.batches]
         return Batches(jobs, partial(to_openai, translated.model))
 
 
-class BatchJob:
+class EmbeddingsJob:
     """One batch of texts; see :class:`gemproxy.api.base.BatchJob`."""
 
     operation = Operation.EMBED
@@ -68,10 +68,10 @@ class BatchJob:
         self._batch = batch
         self._base64 = base64
 
-    def split(self) -> list[BatchJob]:
+    def split(self) -> list[EmbeddingsJob]:
         """See :meth:`gemproxy.api.base.BatchJob.split`."""
         halves = split_batch(self._batch)
-        return [BatchJob(self.model, half, base64=self._base64) for half in halves]
+        return [EmbeddingsJob(self.model, half, base64=self._base64) for half in halves]
 
     def revision(self, failed: Outcome) -> Revision | None:
         """``None``: there is no other form."""

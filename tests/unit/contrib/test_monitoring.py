@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from gemproxy.config.settings import ProxySettings
 from gemproxy.core.context import Attempt, RequestContext
 from gemproxy.core.interfaces import StoreStatus
-from gemproxy.pool.breaker import State
+from gemproxy.pool.breaker import BreakerState
 from gemproxy.pool.key import Key
 from gemproxy.pool.outcome import Outcome, Verdict
 from gemproxy.pool.pool import KeyPool, PoolSettings
@@ -96,8 +96,8 @@ def series():
 #: Values beyond those of one scrape. Labels whose values anybody may invent are not here.
 VALUES = {
     "outcome": {verdict.value for verdict in Verdict},
-    "from": {state.value for state in State},
-    "to": {state.value for state in State},
+    "from": {state.value for state in BreakerState},
+    "to": {state.value for state in BreakerState},
     "route": {"/v1/chat/completions", "/v1/models", "/v1/models/{model}"},
     "status": {"200", "400", "401", "404", "429", "499", "500", "502", "503", "504"},
 }

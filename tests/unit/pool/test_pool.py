@@ -12,7 +12,7 @@ import pytest
 from fakes.pools import date, ineligible_keys
 
 from gemproxy.core.errors import ModelNotFound, NoHealthyKeys, QuotaExhausted
-from gemproxy.pool.breaker import State
+from gemproxy.pool.breaker import BreakerState
 from gemproxy.pool.cooldowns import Cooldown
 from gemproxy.pool.key import Key, Limits
 from gemproxy.pool.outcome import Outcome, Verdict
@@ -419,9 +419,9 @@ class TestBreaker:
         serve(pool, now=NOON + 30)
         error = LastError(NOON, "service", 503, "Overloaded.")
         assert listener.heard == [
-            Transition("a", State.CLOSED, State.OPEN, None, error),
-            Transition("a", State.OPEN, State.HALF_OPEN),
-            Transition("a", State.HALF_OPEN, State.CLOSED),
+            Transition("a", BreakerState.CLOSED, BreakerState.OPEN, None, error),
+            Transition("a", BreakerState.OPEN, BreakerState.HALF_OPEN),
+            Transition("a", BreakerState.HALF_OPEN, BreakerState.CLOSED),
         ]
 
     def test_probed_pool_keeps_half_open_keys_from_clients(self):

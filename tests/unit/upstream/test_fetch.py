@@ -19,7 +19,7 @@ from gemproxy.config.settings import UpstreamSettings
 from gemproxy.core.errors import FailureKind, UpstreamFailed
 from gemproxy.core.interfaces import UpstreamRequest
 from gemproxy.upstream.client import GeminiUpstream
-from gemproxy.upstream.pooled_response import Limits
+from gemproxy.upstream.pooled_response import ResponseLimits
 
 PATH = b"/v1beta/models?pageSize=1000&pageToken=a%2Bb%2F%3D%25%20c"
 GET = UpstreamRequest(b"GET", PATH, KEY)
@@ -139,7 +139,7 @@ def stage():
 def fetch(stage, limit=1000, deadline=100.0, first_byte=10.0, idle=5.0):
     request = UpstreamRequest(b"GET", b"/x?y=z", KEY, None, stage.clock.seconds() + deadline)
     return Told(
-        Deferred.fromCoroutine(stage.client.fetch(request, Limits(first_byte, idle), limit))
+        Deferred.fromCoroutine(stage.client.fetch(request, ResponseLimits(first_byte, idle), limit))
     )
 
 
@@ -161,7 +161,7 @@ def test_a_call_is_sent_with_its_method_headers_and_body(stage):
     until = stage.clock.seconds() + 10
     lines = b"x-goog-api-client: sdk/1\r\nX-Goog-Upload-Command: start\r\n"
     request = UpstreamRequest(b"PATCH", b"/x?y=%2F", KEY, b'{"a":1}', until, lines, False)
-    got = Told(Deferred.fromCoroutine(stage.client.call(request, Limits(5, 5))))
+    got = Told(Deferred.fromCoroutine(stage.client.call(request, ResponseLimits(5, 5))))
     head, _, body = stage.wires[0].value().partition(b"\r\n\r\n")
     line, *headers = head.split(b"\r\n")
     assert (line, body) == (b"PATCH /v1/x?y=%2F HTTP/1.1", b'{"a":1}')
@@ -273,7 +273,7 @@ def test_a_stale_connection_is_replaced_once(stage, answer):
 
 
 def agent(stage):
-    return stage.client.agent(Limits(10.0, 5.0), 100.0)
+    return stage.client.agent(ResponseLimits(10.0, 5.0), 100.0)
 
 
 def test_the_agent_and_its_responses_are_what_twisted_asks_for(stage):
