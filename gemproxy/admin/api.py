@@ -73,7 +73,7 @@ _PIECE_BYTES = 64 * 1024
 _KEYS_LIMIT = re.compile(rb"[0-9]{1,6}")
 _MOST_KEYS = 999_999
 #: Keys that an answer names, of those that were changed.
-_NAMES_TOLD = 20
+_NAMES_SHOWN = 20
 
 
 class Reloaded(Protocol):
@@ -297,7 +297,7 @@ class AdminAPI:
         wanted = decode_selection(request.body)
         keys = await selected(parts.pool, wanted, parts.seconds(), parts.pause)
         await change_many(parts.pool, action, [key.id for key in keys], parts.pause)
-        names = tuple(key.name for key in keys[:_NAMES_TOLD])
+        names = tuple(key.name for key in keys[:_NAMES_SHOWN])
         parts.audit(
             AuditEvent(
                 at=self._wall(),
@@ -323,7 +323,7 @@ class AdminAPI:
         recorded = outcome.verdict is Verdict.KEY and parts.pool.reject(key.id, outcome, now)
         if recorded:
             after = self._status(key.id, now)
-            self._tell(request.actor, "key.test", before, after)
+            self._record(request.actor, "key.test", before, after)
         return _page(answers.key_test(before, outcome, now - began, recorded=recorded))
 
     async def _set_weight(self, request: AdminRequest) -> Page:
@@ -341,7 +341,7 @@ class AdminAPI:
                 f"The configuration has mistakes and was not applied:\n{error}",
                 reason="invalid_configuration",
             ) from None
-        self._tell_of_reload(request.actor, before, reloaded)
+        self._record_reload(request.actor, before, reloaded)
         return _page(answers.reload(reloaded.changes, reloaded.at))
 
     def _change(self, request: AdminRequest, action: str, act: Callable[[str], None]) -> Page:
@@ -350,7 +350,7 @@ class AdminAPI:
         before = self._status(request.value, now)
         act(before.id)
         after = self._status(before.id, now)
-        self._tell(request.actor, action, before, after)
+        self._record(request.actor, action, before, after)
         return _page(answers.key_operation(_WORDS[action].format(key=after), after))
 
     def _status(self, id_or_name: str, now: float) -> KeyStatus:
@@ -359,8 +359,8 @@ class AdminAPI:
         except UnknownKey:
             raise NotFound("No key has this id or name.", reason="key_not_found") from None
 
-    def _tell(self, actor: Actor, action: str, before: KeyStatus, after: KeyStatus) -> None:
-        told = _TOLD[action]
+    def _record(self, actor: Actor, action: str, before: KeyStatus, after: KeyStatus) -> None:
+        values = _AUDITED[action]
         self._parts.audit(
             AuditEvent(
                 at=self._wall(),
@@ -368,12 +368,12 @@ class AdminAPI:
                 action=action,
                 target=after.name,
                 target_id=after.id,
-                before=told(before),
-                after=told(after),
+                before=values(before),
+                after=values(after),
             )
         )
 
-    def _tell_of_reload(self, actor: Actor, before: int, reloaded: Reloaded) -> None:
+    def _record_reload(self, actor: Actor, before: int, reloaded: Reloaded) -> None:
         changes = reloaded.changes
         self._parts.audit(
             AuditEvent(
@@ -404,7 +404,7 @@ _WORDS = {
 }
 
 
-def _told_of_reset(status: KeyStatus) -> dict[str, Value]:
+def _reset_values(status: KeyStatus) -> dict[str, Value]:
     return {
         "status": status.status,
         "needs_attention": status.needs_attention,
@@ -414,10 +414,10 @@ def _told_of_reset(status: KeyStatus) -> dict[str, Value]:
 
 
 #: The values that each action changes, for its audit event.
-_TOLD: Mapping[str, Callable[[KeyStatus], Mapping[str, Value]]] = {
+_AUDITED: Mapping[str, Callable[[KeyStatus], Mapping[str, Value]]] = {
     "key.enable": lambda key: {"enabled": key.enabled, "status": key.status},
     "key.disable": lambda key: {"enabled": key.enabled, "status": key.status},
-    "key.reset": _told_of_reset,
+    "key.reset": _reset_values,
     "key.weight": lambda key: {"weight": key.weight},
     "key.test": lambda key: {"status": key.status, "needs_attention": key.needs_attention},
 }

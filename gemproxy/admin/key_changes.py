@@ -37,8 +37,8 @@ class KeySelection(msgspec.Struct, frozen=True):
     @property
     def words(self) -> dict[str, str]:
         """The conditions, for the audit event."""
-        told = {"state": self.state, "project": self.project}
-        return {name: value for name, value in told.items() if value is not None}
+        fields = {"state": self.state, "project": self.project}
+        return {name: value for name, value in fields.items() if value is not None}
 
 
 class _BulkBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

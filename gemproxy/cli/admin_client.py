@@ -44,12 +44,12 @@ _T = TypeVar("_T")
 
 
 class AdminError(Refused):
-    """The daemon answered with an error; ``code`` and ``told`` (its message) are the envelope's."""
+    """The daemon answered with an error; ``code`` and ``daemon_message`` are the envelope's."""
 
-    def __init__(self, message: str, *, code: str | None = None, told: str = "") -> None:
+    def __init__(self, message: str, *, code: str | None = None, daemon_message: str = "") -> None:
         super().__init__(message)
         self.code = code
-        self.told = told
+        self.daemon_message = daemon_message
 
 
 class KeysAnswer(msgspec.Struct, frozen=True):
@@ -237,8 +237,9 @@ class AdminClient:
             return Refused(
                 f"what answers at {where} is no admin API of gemproxy: status {response.status}"
             )
-        told = printable(error.message)
-        return AdminError(f"the daemon at {where} says: {told}", code=error.code, told=told)
+        words = printable(error.message)
+        message = f"the daemon at {where} says: {words}"
+        return AdminError(message, code=error.code, daemon_message=words)
 
     def _why(self, error: OSError | http.client.HTTPException) -> str:
         where = self.address

@@ -100,7 +100,7 @@ def _sentence(attempt: AttemptExplanation, request: RequestRecord) -> str:
     words = _words(attempt.outcome)
     return (
         f"The key {attempt.key} {words} ({_seen(attempt)}) after {attempt.duration_ms:.0f} ms; "
-        f"charged to {_payer(attempt, request)}.{_said(attempt)}"
+        f"charged to {_payer(attempt, request)}.{_message(attempt)}"
     )
 
 
@@ -115,7 +115,7 @@ def _seen(attempt: AttemptExplanation) -> str:
     return ", ".join(seen)
 
 
-def _said(attempt: AttemptExplanation) -> str:
+def _message(attempt: AttemptExplanation) -> str:
     """Google's message, or the reason why there is none."""
     if not attempt.message:
         return ""

@@ -118,7 +118,7 @@ def run(arguments: Namespace) -> int:
             chosen = _sorted(_filtered(listing.keys, arguments), arguments)
             show(msgspec.json.encode({"keys": chosen}).decode())
         else:
-            show(_told(listing.keys, arguments))
+            show(_report(listing.keys, arguments))
         return ExitStatus.OK
     done = client.set_weight(arguments.name, arguments.weight)
     show(msgspec.json.encode(done).decode() if arguments.json else printable(done.message))
@@ -183,10 +183,10 @@ def _verdict(test: KeyTestAnswer) -> str:
     """``primary-key: rejected (expired, 400 INVALID_ARGUMENT API_KEY_INVALID): API key …``."""
     google = [str(test.status or ""), test.google_status, test.google_reason]
     words = " ".join(word for word in google if word)
-    told = ", ".join(word for word in (test.reason, words) if word)
+    parts = ", ".join(word for word in (test.reason, words) if word)
     if test.verdict == "ok":
         return f"{test.name}: ok"
-    why = f" ({told})" if told else ""
+    why = f" ({parts})" if parts else ""
     return f"{test.name}: {test.verdict}{why}" + (f": {test.message}" if test.message else "")
 
 
@@ -210,7 +210,7 @@ def _sorted(keys: list[KeyStatus], arguments: Namespace) -> list[KeyStatus]:
     return sorted(keys, key=_SORTS[arguments.sort])
 
 
-def _told(keys: Sequence[KeyStatus], arguments: Namespace) -> str:
+def _report(keys: Sequence[KeyStatus], arguments: Namespace) -> str:
     """Counts first, then the keys."""
     chosen = _sorted(_filtered(keys, arguments), arguments)
     shown = chosen[: arguments.limit or None]
@@ -231,12 +231,12 @@ def _counts(keys: Sequence[KeyStatus]) -> str:
     """``500 keys: 40 active, 455 attention (452 expired, 3 leaked), 5 disabled``."""
     conditions = Counter(map(condition_of, keys))
     reasons = Counter(key.needs_attention for key in keys if condition_of(key) == "attention")
-    told = []
+    parts = []
     for state in STATES:
         if number := conditions[state]:
             why = ", ".join(f"{n} {reason}" for reason, n in reasons.most_common())
-            told.append(f"{number} {state}" + (f" ({why})" if state == "attention" else ""))
-    return counted(len(keys), "key") + (f": {', '.join(told)}" if told else "")
+            parts.append(f"{number} {state}" + (f" ({why})" if state == "attention" else ""))
+    return counted(len(keys), "key") + (f": {', '.join(parts)}" if parts else "")
 
 
 def _narrow_rows(keys: Sequence[KeyStatus], width: int) -> list[tuple[str, ...]]:

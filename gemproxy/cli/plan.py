@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _COMPARED = ("name", "project", "weight", "enabled")
 #: Those that an operator may have overridden; a reload keeps overrides.
 _BY_HAND = ("weight", "enabled")
-_NOT_TOLD = ("cooldownSeconds", "models", "limits")
+_NOT_COMPARED = ("cooldownSeconds", "models", "limits")
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def run(arguments: Namespace) -> int:
         return ExitStatus.OK
     print(f"{paths[0]} and {paths[1]} are good.")
     show(f"The daemon at {client.address} runs {_generation(config)}.")
-    for line in (*_told_of_keys(plan), *_told_of_settings(config, paths[0])):
+    for line in (*_key_lines(plan), *_setting_lines(config, paths[0])):
         show(printable(line))
     return ExitStatus.OK
 
@@ -119,7 +119,7 @@ def _differences(live: KeyStatus, key: Key) -> Iterator[Difference]:
             yield Difference(live.name, setting, running, file, setting in _BY_HAND)
 
 
-def _told_of_keys(plan: KeyPlan) -> Iterator[str]:
+def _key_lines(plan: KeyPlan) -> Iterator[str]:
     if plan == KeyPlan((), (), ()):
         yield "Its keys are those of the file."
         return
@@ -133,7 +133,7 @@ def _told_of_keys(plan: KeyPlan) -> Iterator[str]:
         yield change
 
 
-def _told_of_settings(config: ConfigAnswer, path: Path) -> Iterator[str]:
+def _setting_lines(config: ConfigAnswer, path: Path) -> Iterator[str]:
     if config.last_error:
         yield f"The last reload failed: {config.last_error}"
     written = _written(path)
@@ -141,7 +141,7 @@ def _told_of_settings(config: ConfigAnswer, path: Path) -> Iterator[str]:
     yield (
         f"The daemon does not show its other settings: {path} was last written at "
         f"{moment(written)}, {when} it was loaded. Nor does it show a key's "
-        f"{', '.join(_NOT_TOLD[:-1])} and {_NOT_TOLD[-1]}."
+        f"{', '.join(_NOT_COMPARED[:-1])} and {_NOT_COMPARED[-1]}."
     )
 
 
@@ -155,7 +155,7 @@ def _as_json(plan: KeyPlan, config: ConfigAnswer, path: Path) -> dict[str, objec
         "keys_added": plan.added,
         "keys_removed": plan.removed,
         "keys_updated": [dataclasses.asdict(each) for each in plan.updated],
-        "not_compared": ["proxy.yaml", *(f"keys[].{setting}" for setting in _NOT_TOLD)],
+        "not_compared": ["proxy.yaml", *(f"keys[].{setting}" for setting in _NOT_COMPARED)],
     }
 
 

@@ -37,21 +37,21 @@ def run(arguments: Namespace) -> int:
     except AdminError as error:
         if error.code != "invalid_configuration":
             raise
-        return _tell_faults(error.told, as_json=arguments.json)
+        return _show_faults(error.daemon_message, as_json=arguments.json)
     config = client.health().config
     if arguments.json:
         answer = {**msgspec.to_builtins(reloaded), "generation": config.generation}
         print(json.dumps(answer))
         return ExitStatus.OK
-    for line in _told(reloaded.changes):
+    for line in _change_lines(reloaded.changes):
         show(printable(line))
     print(f"the daemon runs generation {config.generation}")
     return ExitStatus.OK
 
 
-def _tell_faults(told: str, *, as_json: bool) -> int:
-    """``told`` is the daemon's message: a sentence, then a line for each mistake."""
-    faults = told.splitlines()[1:] or [told]
+def _show_faults(message: str, *, as_json: bool) -> int:
+    """``message`` is the daemon's: a sentence, then a line for each mistake."""
+    faults = message.splitlines()[1:] or [message]
     if as_json:
         print(json.dumps({"success": False, "faults": faults}))
     else:
@@ -59,7 +59,7 @@ def _tell_faults(told: str, *, as_json: bool) -> int:
     return ExitStatus.CONFIG
 
 
-def _told(changes: ChangesAnswer) -> Iterator[str]:
+def _change_lines(changes: ChangesAnswer) -> Iterator[str]:
     numbers = {
         "added": changes.keys_added,
         "removed": changes.keys_removed,

@@ -120,6 +120,6 @@ def _asked(*command: str) -> str:
     except OSError as error:
         raise Refused(f"{command[0]} cannot be run: {error.strerror}", ExitStatus.FAILED) from None
     if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
-        raise Refused(f"{' '.join(command)}: {said[-1]}", ExitStatus.FAILED)
+        lines = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
+        raise Refused(f"{' '.join(command)}: {lines[-1]}", ExitStatus.FAILED)
     return done.stdout

@@ -49,7 +49,7 @@ def client_address(
                 forwarded.append(value.decode("latin-1"))
             case b"x-forwarded-for":
                 for_header.append(value.decode("latin-1"))
-    said = {
+    addresses = {
         _first_untrusted(nodes, trusted)
         for nodes in (
             [node for value in forwarded for node in _nodes(value)],
@@ -57,9 +57,9 @@ def client_address(
         )
         if nodes
     }
-    if len(said) != 1:
+    if len(addresses) != 1:
         return name
-    (client,) = said
+    (client,) = addresses
     return name if client is None else str(client)
 
 

@@ -187,7 +187,7 @@ class _Maintenance:
         self._begin_daemon = begin_daemon
         self._site = maintenance_site(reactor, DIALECTS)
         self._ports: list[IListeningPort] = []
-        self._told: tuple[str, ...] = ()
+        self._logged: tuple[str, ...] = ()
         self._retry_at = float("inf")
         self._running = True
         self._lock = DeferredLock()
@@ -241,7 +241,7 @@ class _Maintenance:
             Deferred.fromCoroutine(self._try_asked())
 
     async def _try_asked(self) -> None:
-        self._told = ()  # The operator asked again, so log the mistakes again.
+        self._logged = ()  # The operator asked again, so log the mistakes again.
         self._notifier.reloading()
         with suppress(Exception):
             await self._try(await self._in_thread(self._files.fingerprint))
@@ -271,14 +271,14 @@ class _Maintenance:
 
     def _failed(self, reason: ConfigError | StartRefused, proxy: ProxySettings) -> None:
         if isinstance(reason, ConfigError):
-            told = tuple(fault.told() for fault in reason.faults)
+            mistakes = tuple(fault.told() for fault in reason.faults)
             self._retry_at = float("inf")
         else:
-            told = (reason.reason,)
+            mistakes = (reason.reason,)
             self._retry_at = self._reactor.seconds() + _RETRY_SECONDS
-        if told != self._told:
-            self._told = told
-            self._log_mistakes(told)
+        if mistakes != self._logged:
+            self._logged = mistakes
+            self._log_mistakes(mistakes)
         self._listen(proxy)
 
     # -- answering -------------------------------------------------------------------------------
@@ -318,10 +318,10 @@ class _Maintenance:
 
     # -- telling ---------------------------------------------------------------------------------
 
-    def _log_mistakes(self, told: Sequence[str]) -> None:
-        for line in told[:_OWN_LINES]:
+    def _log_mistakes(self, mistakes: Sequence[str]) -> None:
+        for line in mistakes[:_OWN_LINES]:
             self._log.error("this keeps the daemon from starting", mistake=line)
-        rest = told[_OWN_LINES:]
+        rest = mistakes[_OWN_LINES:]
         for begin in range(0, min(len(rest), _IN_A_LINE * _MORE_LINES), _IN_A_LINE):
             self._log.error(
                 "these keep the daemon from starting as well",
@@ -332,9 +332,9 @@ class _Maintenance:
             self._log.error("there are more mistakes than the log lists", count=untold)
 
     def _status(self) -> str:
-        number = len(self._told)
+        number = len(self._logged)
         line = f"Maintenance: {number} {'mistake' if number == 1 else 'mistakes'}"
-        for done, mistake in enumerate(self._told):
+        for done, mistake in enumerate(self._logged):
             if len(line) + len(mistake) > _LONGEST_STATUS:
                 return f"{line}; and {number - done} more in the log"
             line += f"; {mistake}"

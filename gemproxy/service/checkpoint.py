@@ -72,7 +72,7 @@ class Checkpoint(Service):
         self._observe = observe
         self._threads = StorageThread() if threads is None else threads
         self._rounds = PeriodicService(reactor, interval, self.save, "checkpoint")
-        self._told: tuple[str, str | None] = ("", None)
+        self._last_logged: tuple[str, str | None] = ("", None)
         self._offset = epoch_offset(reactor.seconds, self._wall)
 
     @property
@@ -177,7 +177,7 @@ class Checkpoint(Service):
         """Log one line when the backend or the latest failure has changed."""
         status = self._store.status()
         now = (status.backend, status.last_error)
-        before, self._told = self._told, now
+        before, self._last_logged = self._last_logged, now
         if now == before:
             return
         if status.degraded_since is not None:

@@ -32,16 +32,16 @@ class ClockWatch(PeriodicService):
         self._seconds: Callable[[], float] = reactor.seconds
         self._wall = wall_clock(reactor)
         self._changed = changed
-        self._tell(epoch_offset(self._seconds, self._wall))
+        self._report(epoch_offset(self._seconds, self._wall))
 
     async def _look(self) -> None:
         offset = epoch_offset(self._seconds, self._wall)
         step = offset - self._known
         if abs(step) >= _SMALLEST_STEP:
-            self._tell(offset)
+            self._report(offset)
             self._log.warn("the wall clock was set", seconds=round(step, 1))
 
-    def _tell(self, offset: float) -> None:
+    def _report(self, offset: float) -> None:
         self._known = offset
         now = self._seconds()
         self._changed(now, now + offset)

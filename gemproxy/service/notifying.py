@@ -95,7 +95,7 @@ class SystemdNotifier(Service):
         self._drain_seconds = drain_seconds
         self._monotonic_ns = monotonic_ns
         self._phase = _Phase.STARTING
-        self._told = ""
+        self._last_status = ""
         self._stops_by = 0.0
         self._loop = LoopingCall(self._pulse)
         self._loop.clock = reactor
@@ -152,9 +152,9 @@ class SystemdNotifier(Service):
     def _news(self) -> list[str]:
         """The status line, if it has changed."""
         line = " ".join(self._status().split())
-        if line == self._told:
+        if line == self._last_status:
             return []
-        self._told = line
+        self._last_status = line
         return [f"STATUS={line}"]
 
 

@@ -115,7 +115,7 @@ class ActiveHealthCheck:
         self._seconds = seconds
         #: Useless probes in a row, by key id.
         self._vain: dict[str, int] = {}
-        self._told = False
+        self._warned = False
 
     async def round(self) -> None:
         """Probe every half-open key."""
@@ -144,7 +144,7 @@ class ActiveHealthCheck:
             raise
         self._log.info("key probed", key=key.name, outcome=outcome.verdict.value)
         if outcome.verdict in _TELLING:
-            self._told = False
+            self._warned = False
             self._pool.record(lease, outcome, self._seconds())
             return
         vain = self._vain[key.id] = self._vain.get(key.id, 0) + 1
@@ -155,8 +155,8 @@ class ActiveHealthCheck:
 
     def _leave_to_clients(self, lease: Lease, outcome: Outcome) -> None:
         self._pool.waive_probe(lease)
-        if not self._told:
-            self._told = True
+        if not self._warned:
+            self._warned = True
             self._log.warn(
                 "probes say nothing of the keys: clients' requests try half-open keys instead",
                 key=lease.key.name,

@@ -259,7 +259,7 @@ class Api:
         document: Mapping[str, Any],
         operation: _Operation,
         model: Model,
-        told: tuple[Behaviour, ...],
+        behaviours: tuple[Behaviour, ...],
         now: float,
     ) -> Iterable[Step]:
         if single := operation.method == "embedContent":
@@ -270,7 +270,7 @@ class Api:
         text = embeddings.objection(requests, operation.name, model)
         if text is not None:
             raise Refused(errors.invalid_argument(text))
-        fault = told[0]
+        fault = behaviours[0]
         if fault.kind is Kind.ERROR:
             raise Refused(errors.for_behaviour(fault.name, operation.about(fault)))
         if fault.kind is Kind.TRANSPORT:
@@ -279,7 +279,7 @@ class Api:
         counted = min(sum(embeddings.tokens(requests).values()), len(requests) * model.input_limit)
         self._take(operation, model, counted, now)
         self.served += 1
-        shapes = {b.name: b for b in told if b.kind is Kind.SHAPE}
+        shapes = {b.name: b for b in behaviours if b.kind is Kind.SHAPE}
         body = embeddings.answer(requests, model, self.config.seed)
         if "fewer-vectors" in shapes:
             body["embeddings"].pop()

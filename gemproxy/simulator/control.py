@@ -50,10 +50,10 @@ class Controlled(Protocol):
     def describe_keys(self) -> list[Any]:
         """The state of every key, without secrets."""
 
-    def assign(self, key: str, told: Assignment) -> None:
+    def assign(self, key: str, assignment: Assignment) -> None:
         """Assign a behaviour to ``key``. Raises KeyError for an unknown one."""
 
-    def set_default(self, told: Assignment) -> None:
+    def set_default(self, assignment: Assignment) -> None:
         """Set the behaviour of keys without one of their own."""
 
     def reset(self) -> None:
@@ -87,7 +87,7 @@ class ControlResource(Resource):
             case b"GET", ["keys"]:
                 return {"keys": self._simulator.describe_keys()}
             case b"PUT", ["keys", name]:
-                return self._tell(name, _assignment(request))
+                return self._assign(name, _assignment(request))
             case b"PUT", ["default"]:
                 self._simulator.set_default(_assignment(request))
                 return {"keys": self._simulator.describe_keys()}
@@ -102,9 +102,9 @@ class ControlResource(Resource):
                 return {"behaviours": _catalogue()}
         raise _Wrong(404, "no such control call; see docs/simulator.md")
 
-    def _tell(self, name: str, told: Assignment) -> Any:
+    def _assign(self, name: str, assignment: Assignment) -> Any:
         try:
-            self._simulator.assign(name, told)
+            self._simulator.assign(name, assignment)
         except KeyError:
             known = ", ".join(key["name"] for key in self._simulator.describe_keys())
             raise _Wrong(404, f"no such key; the keys are: {known}") from None

@@ -45,10 +45,10 @@ def objection(requests: list[dict[str, Any]], name: str, model: Model) -> str | 
 
 def _faults(request: Request, at: int, name: str, model: Model) -> Iterator[str]:
     where = f"* BatchEmbedContentsRequest.requests[{at}]"
-    told = request.get("model", "")
-    if not told:
+    named = request.get("model", "")
+    if not named:
         yield f"{where}.model: model is not specified\n"
-    elif told.removeprefix("models/") != name:
+    elif named.removeprefix("models/") != name:
         yield f"{where}.model: model must be models/{name}, as in the path\n"
     parts = request.get("content", {}).get("parts", ())
     if not parts:

@@ -38,37 +38,37 @@ class KeyState:
 
     def draw(self, call: Call, model: str, seed: int) -> Behaviour:
         """Choose the behaviour for one request; uses up one of ``times``."""
-        told = self.assignment
-        if told.times is not None and self.applied >= told.times:
+        assignment = self.assignment
+        if assignment.times is not None and self.applied >= assignment.times:
             return OK
-        if call not in told.calls or (told.models and model not in told.models):
+        if call not in assignment.calls or (assignment.models and model not in assignment.models):
             return OK
         self.seen += 1
-        if not self._hits(told, seed):
+        if not self._hits(assignment, seed):
             return OK
         self.applied += 1
-        return told.behaviour
+        return assignment.behaviour
 
-    def _hits(self, told: Assignment, seed: int) -> bool:
-        if told.every_nth:
-            return self.seen % told.every_nth == 0
-        if told.probability >= 1:
+    def _hits(self, assignment: Assignment, seed: int) -> bool:
+        if assignment.every_nth:
+            return self.seen % assignment.every_nth == 0
+        if assignment.probability >= 1:
             return True
         dice = words.dice_for(seed, "flaky", self.config.name, self.seen)
-        return dice.random() < told.probability
+        return dice.random() < assignment.probability
 
     def describe(self) -> dict[str, Any]:
         """The state for the control API; never the key itself."""
-        told = self.assignment
-        left = None if told.times is None else max(0, told.times - self.applied)
+        assignment = self.assignment
+        left = None if assignment.times is None else max(0, assignment.times - self.applied)
         return {
             "name": self.config.name,
             "project": self.project,
-            "behaviour": OK.name if left == 0 else told.behaviour.name,
-            "parameters": dict(told.behaviour.parameters),
+            "behaviour": OK.name if left == 0 else assignment.behaviour.name,
+            "parameters": dict(assignment.behaviour.parameters),
             "timesLeft": left,
-            "probability": told.probability,
-            "everyNth": told.every_nth,
+            "probability": assignment.probability,
+            "everyNth": assignment.every_nth,
             "applied": self.applied,
         }
 

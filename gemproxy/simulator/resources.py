@@ -237,13 +237,13 @@ class Resources:
             made = f"upload-{self._number}-of-{key.config.name}"
             self._uploads[made] = upload
             url = f"http://{headers.get('host', '')}{exchange.path}?upload_id={made}"
-            told = {
+            headers = {
                 "x-goog-upload-status": "active",
                 "x-goog-upload-url": f"{url}&upload_protocol=resumable",
                 "x-goog-upload-control-url": f"{url}&upload_protocol=resumable",
                 "x-goog-upload-chunk-granularity": str(_GRANULARITY),
             }
-            return [Head(200, "text/plain; charset=utf-8", 0, told), End.FINISH]
+            return [Head(200, "text/plain; charset=utf-8", 0, headers), End.FINISH]
         if protocol == "multipart":
             document, mime_type, content = _multipart(body, headers.get("content-type", ""))
         else:
@@ -254,8 +254,8 @@ class Resources:
         commands = re.split(r"\s*,\s*", exchange.headers.get("x-goog-upload-command", ""))
         received = {"x-goog-upload-size-received": str(len(upload.content))}
         if "query" in commands:
-            told = {"x-goog-upload-status": "active", **received}
-            return [Head(200, "text/plain; charset=utf-8", 0, told), End.FINISH]
+            headers = {"x-goog-upload-status": "active", **received}
+            return [Head(200, "text/plain; charset=utf-8", 0, headers), End.FINISH]
         if "upload" in commands:
             if int(exchange.headers.get("x-goog-upload-offset", 0)) != len(upload.content):
                 raise _Denied(errors.error(400, "Upload offset does not match."))
@@ -263,8 +263,8 @@ class Resources:
         if "finalize" in commands:
             self._uploads.pop(exchange.query["upload_id"], None)
             return self._uploaded(upload)
-        told = {"x-goog-upload-status": "active", **received}
-        return [Head(200, "text/plain; charset=utf-8", 0, told), End.FINISH]
+        headers = {"x-goog-upload-status": "active", **received}
+        return [Head(200, "text/plain; charset=utf-8", 0, headers), End.FINISH]
 
     def _uploaded(self, upload: _Upload) -> Iterable[Step]:
         name = self._new_name("files")
@@ -286,15 +286,15 @@ class Resources:
         shown = given.get("displayName") or given.get("display_name")
         if shown:
             document["displayName"] = shown
-        told = {"x-goog-upload-status": "final"}
+        headers = {"x-goog-upload-status": "final"}
         if upload.store is not None:
             self._find(upload.store, upload.key)
             name = f"{upload.store}/upload/operations/{self._number}"
             operation = {"name": name, "done": True}
             self._made[name] = Resource(upload.key.project, operation)
-            return script.json_reply(operation, headers=told)
+            return script.json_reply(operation, headers=headers)
         self._made[name] = Resource(upload.key.project, document, content)
-        return script.json_reply({"file": document}, headers=told)
+        return script.json_reply({"file": document}, headers=headers)
 
     def _new_name(self, collection: str) -> str:
         self._number += 1

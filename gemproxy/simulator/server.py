@@ -86,13 +86,13 @@ class Simulator:
         """
         self.assign(key, assignment(behaviour(name, parameters), times=times))
 
-    def assign(self, key: str, told: Assignment) -> None:
+    def assign(self, key: str, assignment: Assignment) -> None:
         """Like :meth:`set_behaviour`, with every field of an assignment."""
-        self._keyring.by_name(key).assign(told, own=True)
+        self._keyring.by_name(key).assign(assignment, own=True)
 
-    def set_default(self, told: Assignment) -> None:
+    def set_default(self, assignment: Assignment) -> None:
         """Set the behaviour of keys without one of their own."""
-        self._keyring.set_default(told)
+        self._keyring.set_default(assignment)
 
     def describe_keys(self) -> list[Any]:
         """The state of every key, without secrets."""

@@ -120,7 +120,7 @@ def _failures(attempts: Sequence[Attempt]) -> list[dict[str, str | int]]:
 
 def _failure(attempt: Attempt) -> dict[str, str | int]:
     outcome = attempt.outcome
-    said: dict[str, str | int | None] = {
+    fields: dict[str, str | int | None] = {
         "key": attempt.key_name,
         "outcome": outcome.verdict.value,
         "status": outcome.status,
@@ -131,7 +131,7 @@ def _failure(attempt: Attempt) -> dict[str, str | int]:
         "message": first_sentence(outcome.message),
         "charged_to": attempt.charge.value,
     }
-    return {name: value for name, value in said.items() if value}
+    return {name: value for name, value in fields.items() if value}
 
 
 class PreparedLines:

@@ -102,5 +102,5 @@ def _cause(error: LastError | None) -> dict[str, str | int]:
     """The cause of an open breaker, as fields of a line."""
     if error is None:
         return {}
-    said = {"outcome": error.outcome, "status": error.status, "message": error.message}
-    return {name: value for name, value in said.items() if value}
+    fields = {"outcome": error.outcome, "status": error.status, "message": error.message}
+    return {name: value for name, value in fields.items() if value}

@@ -44,18 +44,18 @@ def _words(transport: Any, error: BaseException) -> str:
             ", ".join(sorted(names)) or "this host"
         )
     if isinstance(error, SSL.Error):
-        told = _told(error)
-        if "certificate verify failed" in told:
-            return _verification(transport) or told
-        if any(each in told for each in _NO_TLS):
-            return f"the other side does not speak TLS ({told})"
-        return f"TLS handshake failed: {told or type(error).__name__}"
+        message = _message_of(error)
+        if "certificate verify failed" in message:
+            return _verification(transport) or message
+        if any(each in message for each in _NO_TLS):
+            return f"the other side does not speak TLS ({message})"
+        return f"TLS handshake failed: {message or type(error).__name__}"
     if isinstance(error, ConnectionClosed):
         return "connection closed during the TLS handshake"
     return ""
 
 
-def _told(error: SSL.Error) -> str:
+def _message_of(error: SSL.Error) -> str:
     """The reasons in OpenSSL's error queue, which has triples of library, function and reason."""
     queue = error.args[0] if error.args else ()
     if not isinstance(queue, list | tuple):

@@ -71,8 +71,8 @@ class FinishState(msgspec.Struct, frozen=True, gc=False):
         if not self.is_block:
             return None
         what = "the prompt" if self.of_prompt else "the answer"
-        told = f"Gemini blocked {what}: {self.reason}"
-        return f"{told} ({self.message})" if self.message else told
+        sentence = f"Gemini blocked {what}: {self.reason}"
+        return f"{sentence} ({self.message})" if self.message else sentence
 
     def reject(self) -> None:
         """Raise :exc:`UpstreamRejected` if the request's history is at fault."""

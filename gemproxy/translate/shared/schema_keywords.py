@@ -15,7 +15,7 @@ from gemproxy.translate.shared.schema_budget import SchemaBudget
 Schema = dict[str, Any]
 
 #: Keywords that Gemini does not enforce, but that a model can follow in the description.
-_TOLD = (
+_DESCRIBED = (
     "pattern",
     "minLength",
     "maxLength",
@@ -83,14 +83,14 @@ def clean_words(clean: Schema, node: Schema, budget: SchemaBudget) -> None:
     for key in _ANNOTATIONS:
         if not isinstance(clean.get(key, ""), str):
             del clean[key]
-    told = []
-    for key in _TOLD:
+    notes = []
+    for key in _DESCRIBED:
         value = node.get(key)
         if value is not None and value is not False:
             budget.copies(value)
-            told.append(f"{key}: {_shown(value)}")
-    if told:
-        clean["description"] = f"{clean.get('description', '')} ({', '.join(told)})".lstrip()
+            notes.append(f"{key}: {_shown(value)}")
+    if notes:
+        clean["description"] = f"{clean.get('description', '')} ({', '.join(notes)})".lstrip()
 
 
 def _clean_type(clean: Schema, budget: SchemaBudget) -> None:

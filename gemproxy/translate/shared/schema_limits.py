@@ -53,8 +53,8 @@ class ItemLimits:
                 continue
             left -= _items(node) * times
             limit = node.pop("maxItems")
-            told = f"(maxItems: {int(limit) if limit == int(limit) else limit})"
-            node["description"] = f"{node.get('description', '')} {told}".lstrip()
+            note = f"(maxItems: {int(limit) if limit == int(limit) else limit})"
+            node["description"] = f"{node.get('description', '')} {note}".lstrip()
             if left <= MOST_ITEMS:
                 return
 

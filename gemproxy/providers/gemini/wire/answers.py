@@ -430,8 +430,8 @@ def _merge_candidates(pieces: list[Candidate]) -> Candidate:
 
 def _last(words: Iterable[str | None]) -> str | None:
     """The last value that is not empty."""
-    said = [word for word in words if word]
-    return said[-1] if said else None
+    known = [word for word in words if word]
+    return known[-1] if known else None
 
 
 def _merge(kind: Callable[..., Any], pieces: list[Any]) -> Any:

@@ -65,9 +65,9 @@ def expiry_of(name: str, body: bytes, now: float) -> float:
         return default
     if isinstance(dates, _Wrapped) and dates.file is not None:
         dates = dates.file
-    told = dates.expiration_time or dates.expire_time
+    expiry = dates.expiration_time or dates.expire_time
     try:
-        moment = datetime.fromisoformat(_FRACTION.sub("", told)).timestamp()
+        moment = datetime.fromisoformat(_FRACTION.sub("", expiry)).timestamp()
     except (ValueError, OverflowError):
         return default
     return min(moment, now + _LONGEST)
