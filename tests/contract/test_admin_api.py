@@ -64,14 +64,6 @@ async def test_every_route_of_the_contract_is_served(admin, contract, fits):
 
 
 @pytest_twisted.ensureDeferred
-async def test_no_other_route_is_served(admin):
-    for path in ("/admin/page", "/admin/config", "/admin/keys/alpha", "/admin/metrics/", "/v1"):
-        answer = await admin.ask("GET", path)
-        assert answer.status == 404
-        assert answer.error["code"] == "unknown_url"
-
-
-@pytest_twisted.ensureDeferred
 async def test_the_health_of_a_service_in_trouble(admin, fits):
     stage = admin.stage
     stage.break_key("alpha")

@@ -1,6 +1,5 @@
 """Answers that were reported to be lost or misread, from a simulated Google to a socket."""
 
-import http.client
 import json
 
 import pytest
@@ -55,22 +54,6 @@ def generations(simulator):
 # ---- parts of new kinds ------------------------------------------------------------------------
 
 
-@both_ways
-def test_a_part_of_an_unknown_kind_is_not_asked_for_again(daemon, simulator, stream):
-    text, reason, *_ = ask(daemon, "[simulate:unknown-part]", LITE, stream=stream)
-    assert (text, reason) == ("", "stop")
-    assert len(generations(simulator)) == 1
-
-
-@both_ways
-def test_the_text_of_a_transcription_is_content(daemon, simulator, stream):
-    prompt = "[simulate:transcription] good day"
-    text, reason, *_ = ask(daemon, prompt, LITE, stream=stream)
-    assert text.startswith('You said: "good day".')
-    assert reason == "stop"
-    assert len(generations(simulator)) == 1
-
-
 # ---- long answers ------------------------------------------------------------------------------
 
 
@@ -86,22 +69,6 @@ def test_a_long_answer_has_the_prompt_of_its_first_hop(daemon, simulator, stream
 
 
 @both_ways
-def test_a_failed_hop_is_asked_for_again_by_itself(start_daemon, simulator, stream):
-    daemon = start_daemon(keys_of("alpha"))
-    prompt = "A novel [simulate:long hops=2]"
-    whole = ask(daemon, prompt, ARGON, stream=stream)[0]
-    sent = len(generations(simulator))
-    simulator.behave("alpha", "flaky", parameters={"failure": "overloaded", "everyNth": 2})
-    text, reason, _, _, line = ask(daemon, prompt, ARGON, stream=stream)
-    assert (text, reason, line["outcome"]) == (whole, "stop", "success")
-    # The first hop once, the two others twice.
-    hops = [request["body"].get("continuationToken") for request in generations(simulator)[sent:]]
-    assert len(hops) == 5
-    assert [bool(hop) for hop in hops] == [False, True, True, True, True]
-    assert (hops[1], hops[3]) == (hops[2], hops[4])
-
-
-@both_ways
 def test_another_key_serves_a_later_hop(start_daemon, simulator, stream):
     daemon = start_daemon(keys_of("alpha", "beta"))
     simulator.behave_all("flaky", parameters={"failure": "rate-limited-minute", "everyNth": 2})
@@ -112,41 +79,6 @@ def test_another_key_serves_a_later_hop(start_daemon, simulator, stream):
     assert text.count("Part 2 of 2.") == 1
     first, second, third = (request["key"] for request in generations(simulator))
     assert first == second != third
-
-
-@both_ways
-@pytest.mark.parametrize(
-    ("failure", "reason"), [("overloaded", "unavailable"), ("bad-request", "invalid_argument")]
-)
-def test_a_hop_that_fails_for_good_ends_at_its_length(
-    start_daemon, simulator, stream, failure, reason
-):
-    daemon = start_daemon(keys_of("alpha"), retry={"maxAttempts": 1})
-    simulator.behave("alpha", "flaky", parameters={"failure": failure, "everyNth": 2})
-    prompt = "A novel [simulate:long hops=1]"
-    text, finish, usage, _, line = ask(daemon, prompt, ARGON, stream=stream)
-    assert (text.count("Part 1 of 2."), text.count("Part 2"), finish) == (1, 0, "length")
-    assert usage["completion_tokens"]
-    assert line["status"] == 200
-    assert line["outcome"] != "success"
-    assert [each["reason"] for each in line["failures"]] == [reason]
-
-
-@pytest.mark.parametrize(
-    "failure", ["truncated", "cut", "reset-mid-stream", "error-mid-stream", "error-mid-stream-raw"]
-)
-def test_a_hop_that_breaks_off_within_ends_the_stream_at_its_length(
-    start_daemon, simulator, failure
-):
-    """What the client has of the hop cannot be sent twice, and what there is is no error."""
-    daemon = start_daemon(keys_of("alpha", "beta"))
-    simulator.behave_all("flaky", parameters={"failure": failure, "everyNth": 2})
-    prompt = "A novel [simulate:long hops=1]"
-    text, finish, _, _, line = ask(daemon, prompt, ARGON, stream=True)
-    assert (text.count("Part 1 of 2."), text.count("Part 2 of 2."), finish) == (1, 1, "length")
-    assert line["outcome"] == "broken_off"
-    assert len(line["failures"]) == 1
-    assert len(generations(simulator)) == 2
 
 
 # ---- log probabilities -------------------------------------------------------------------------
@@ -232,17 +164,6 @@ def headers_of(answer):
     return answer.headers.get("retry-after"), answer.headers.get("x-should-retry")
 
 
-def models_of(daemon):
-    connection = http.client.HTTPConnection(daemon.host, daemon.port, timeout=60)
-    try:
-        connection.request("GET", "/v1/models")
-        response = connection.getresponse()
-        given = {name.lower(): value for name, value in response.getheaders()}
-        return response.status, given, json.loads(response.read())["error"]
-    finally:
-        connection.close()
-
-
 def test_bad_keys_are_not_to_be_tried_again(start_daemon, simulator):
     daemon = start_daemon()
     simulator.behave_all("invalid")
@@ -251,42 +172,6 @@ def test_bad_keys_are_not_to_be_tried_again(start_daemon, simulator):
         assert answer.status == 503
         assert headers_of(answer)[1] == "false"
         assert 290 <= int(headers_of(answer)[0]) <= 300
-
-
-def test_nor_are_those_that_are_tried_again_within_a_minute(start_daemon, simulator):
-    daemon = start_daemon(monitoring={"recoveryTime": 20})
-    simulator.behave_all("invalid")
-    for stream in (False, True):
-        answer = post(daemon, said("Hello", LITE, stream=stream))
-        assert answer.status == 503
-        assert headers_of(answer)[1] == "false"
-        assert int(headers_of(answer)[0]) <= 20
-    status, given, _ = models_of(daemon)
-    assert (status, given["x-should-retry"]) == (503, "false")
-
-
-def test_a_spend_limit_is_not_to_be_tried_again(start_daemon, simulator):
-    daemon = start_daemon()
-    simulator.behave_all("spend-limited")
-    answer = post(daemon, said("Hello", LITE))
-    assert answer.status == 429
-    assert headers_of(answer)[1] == "false"
-    assert 590 <= int(headers_of(answer)[0]) <= 600
-
-
-@pytest.mark.parametrize(
-    "behaviour", ["invalid", "expired", "rate-limited-minute", "rate-limited-day", "spend-limited"]
-)
-def test_the_cold_list_of_models_says_what_a_chat_says(start_daemon, simulator, behaviour):
-    simulator.behave_all(behaviour, calls=["models", "generate", "stream"])
-    status, given, error = models_of(start_daemon())
-    chat = post(start_daemon(), said("Hello", LITE))
-    of_chat = chat.json["error"]
-    assert (status, error["code"], error["type"]) == (chat.status, of_chat["code"], of_chat["type"])
-    same = of_chat["message"].replace(f"the model '{LITE}'", "the list of models")
-    assert error["message"] == same
-    assert given.get("x-should-retry") == chat.headers.get("x-should-retry")
-    assert abs(int(given["retry-after"]) - int(chat.headers["retry-after"])) <= 60
 
 
 # ---- headers -----------------------------------------------------------------------------------
