@@ -7,7 +7,7 @@ from collections.abc import Callable
 from gemproxy.core.catalogue import ModelCatalogue
 from gemproxy.core.context import RequestContext
 from gemproxy.core.errors import ModelNotFound
-from gemproxy.providers.base import ListedModel
+from gemproxy.translate.shared.listed_model import ListedModel
 from gemproxy.translate.shared.listed_names import listed_names
 from gemproxy.translate.shared.model_names import ModelNames
 

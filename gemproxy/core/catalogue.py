@@ -16,7 +16,8 @@ from gemproxy.core.retry import KEYS_FAULT
 from gemproxy.pool.key import Key
 from gemproxy.pool.outcome import Outcome, Verdict
 from gemproxy.pool.pool import KeyPool
-from gemproxy.providers.base import ListedModel, ModelPage, Provider, classify_failure
+from gemproxy.providers.base import ModelPage, Provider, classify_failure
+from gemproxy.translate.shared.listed_model import ListedModel
 
 #: A page of 1,000 models is about 500 KB.
 MAX_PAGE_BYTES = 8 * 1024 * 1024

@@ -21,6 +21,7 @@ from gemproxy.core.interfaces import BodySource, UpstreamRequest
 from gemproxy.pool.key import Affinity
 from gemproxy.pool.outcome import Outcome, Verdict
 from gemproxy.secret import Secret
+from gemproxy.translate.shared.listed_model import ListedModel
 
 #: The ``param`` of an outcome about the prompt; each dialect has its own name for it.
 PROMPT: Final = "prompt"
@@ -75,38 +76,6 @@ class StreamDecoder(Protocol):
 
     def close(self) -> list[bytes]:
         """The payloads that the body's end completes. Raises :class:`UnusableAnswer`."""
-
-
-class ListedModel(Protocol):
-    """An entry of the provider's list of models."""
-
-    @property
-    def id(self) -> str:
-        """The name by which it is asked for."""
-
-    @property
-    def is_served(self) -> bool:
-        """Whether this program supports an operation of the model, according to the list."""
-
-    @property
-    def generates(self) -> bool:
-        """Whether it generates content, according to the list."""
-
-    @property
-    def display_name(self) -> str | None:
-        """Its name for people."""
-
-    @property
-    def input_token_limit(self) -> int | None:
-        """The greatest number of tokens of a prompt."""
-
-    @property
-    def output_token_limit(self) -> int | None:
-        """The greatest number of tokens of an answer."""
-
-    @property
-    def raw(self) -> bytes:
-        """The whole entry, as the provider encodes it."""
 
 
 class ModelPage(Struct, frozen=True):

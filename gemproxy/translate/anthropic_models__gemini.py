@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
 
 from gemproxy.api.anthropic.schema.models import ModelInfo, ModelPage
 from gemproxy.core.errors import InvalidRequest
+from gemproxy.translate.shared.listed_model import ListedModel
 
 #: Gemini reports no time of creation; this is the day on which its API opened.
 CREATED_AT = "2023-12-13T00:00:00Z"
 #: Models on a page if the client names no number, and the most that it may name.
 PAGE_SIZE = 20
 MOST_ON_A_PAGE = 1000
-
-
-class ListedModel(Protocol):
-    """An entry of the provider's list."""
-
-    @property
-    def display_name(self) -> str | None:
-        """Its name for people."""
-
-    @property
-    def input_token_limit(self) -> int | None:
-        """The greatest number of tokens of a prompt."""
-
-    @property
-    def output_token_limit(self) -> int | None:
-        """The greatest number of tokens of an answer."""
 
 
 def to_anthropic_model(name: str, model: ListedModel) -> ModelInfo:

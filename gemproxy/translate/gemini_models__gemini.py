@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 import msgspec
 
 from gemproxy.core.errors import InvalidRequest
+from gemproxy.translate.shared.listed_model import ListedModel
 
 #: Models on a page if the client names no number, and the most that it may name (ai.google.dev
 #: ``api/models``); a greater number is taken as the most.
 PAGE_SIZE = 50
 MOST_ON_A_PAGE = 1000
-
-
-class ListedModel(Protocol):
-    """An entry of the provider's list."""
-
-    @property
-    def id(self) -> str:
-        """The name without ``models/``."""
-
-    @property
-    def raw(self) -> bytes:
-        """The whole entry in JSON."""
 
 
 def to_gemini_model(name: str, model: ListedModel) -> bytes:
