@@ -540,13 +540,13 @@ _MOST_EXPORTED = 100_000
 _RECORD_COLUMNS = tuple(field.name for field in fields(RecordRow))
 
 
-def _select_records(now: float | None) -> Sequence[Selection]:
+def _select_records(now: float | None) -> Sequence[RowSelection]:
     """Nothing at a start: records are read when somebody asks for them."""
     if now is not None:
         return ()
     latest = "SELECT number FROM request_records ORDER BY number DESC LIMIT 1 OFFSET ?"
     clauses = f"WHERE number >= ifnull(({latest}), 0) ORDER BY number"
-    return (Selection(clauses, (_MOST_EXPORTED - 1,)),)
+    return (RowSelection(clauses, (_MOST_EXPORTED - 1,)),)
 
 
 RECORDS: Kind[RecordRow] = Kind(
