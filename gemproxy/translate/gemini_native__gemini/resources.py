@@ -49,6 +49,8 @@ class _Event(msgspec.Struct, frozen=True, gc=False):
     """An event of the stream of an interaction."""
 
     event_type: str = ""
+    #: Of an update of the interaction's status.
+    status: str = ""
     interaction: _Described | None = None
     error: msgspec.Raw = _NOTHING
 
@@ -65,6 +67,8 @@ _EVENT = msgspec.json.Decoder(_Event).decode
 _PAGE = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _ITEMS = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _ENDS = ("interaction.complete", "interaction.completed", "done")
+#: After one of these nothing more happens to an interaction by itself.
+_FINAL = frozenset({"completed", "failed", "cancelled", "incomplete", "requires_action"})
 
 
 class WholeResource:
@@ -142,7 +146,10 @@ class StreamedInteraction:
         except (msgspec.DecodeError, RecursionError) as error:
             raise MalformedUpstreamResponse(f"not an event: {error}") from error
         if bytes(event.error or _NULL) != _NULL:
-            raise ErrorInAnswer(payload)
+            if not self.started:
+                raise ErrorInAnswer(payload)
+            # Google's own event says it as the clients of interactions expect it.
+            self._finished = True
         self.started = True
         interaction = event.interaction
         if interaction is not None:
@@ -151,7 +158,8 @@ class StreamedInteraction:
                 self._learn(name, b"")
             if interaction.usage is not None:
                 self.usage = _usage(interaction.usage)
-        self._finished = self._finished or event.event_type in _ENDS
+        if event.event_type in _ENDS or event.status in _FINAL:
+            self._finished = True
 
 
 def name_of(described: _Described) -> str:
