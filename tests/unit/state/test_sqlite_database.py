@@ -276,7 +276,7 @@ class TestRetention:
         assert query(path, "SELECT start FROM request_metrics") == [(int(NOON),)]
 
     def test_contents_have_a_bound_in_bytes(self, store, path):
-        store.retention = Retention(bytes=200_000)
+        store.retention = Retention(bytes=200_000, records=0)
         wide = tuple(
             minute(NOON - 7200 - 60 * n, key=f"key-{k}") for n in range(60) for k in range(40)
         )
