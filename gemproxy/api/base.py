@@ -81,8 +81,11 @@ class ConvertedAnswer(Protocol):
     """What the core needs to know of an answer in the client's dialect."""
 
     @property
-    def usage(self) -> TokenUsage:
-        """The tokens of the answer, as far as it has come."""
+    def usage(self) -> TokenUsage | None:
+        """The tokens of the answer, as far as it has come; ``None`` if it costs nothing.
+
+        An answer that takes tokens and does not say how many has zeros: its cost is not known.
+        """
 
     @property
     def blocked(self) -> bool:

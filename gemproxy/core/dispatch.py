@@ -188,9 +188,10 @@ class Dispatcher:
                 context.attempts += part.attempts
                 context.refused, context.outcome = part.refused, part.outcome
             answers.append(answer.body)
-            usage += part.usage or TokenUsage()
-            # Now, because what the jobs so far have used is used also if a later one fails.
-            context.usage = usage
+            if part.usage is not None:
+                usage += part.usage
+                # Now, because what the jobs so far have used is used also if a later one fails.
+                context.usage = usage
         context.first_byte = self._seconds()
         if self._events is not None:
             self._events.first_byte(context)

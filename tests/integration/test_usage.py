@@ -47,7 +47,7 @@ def simulator(tmp_path):
 def start(simulator, tmp_path):
     started = []
 
-    def start():
+    def start(**more):
         started.append(
             RunningDaemon(
                 tmp_path,
@@ -56,6 +56,7 @@ def start(simulator, tmp_path):
                 proxy={"accessTokens": [{"name": n, "token": t} for n, t in CLIENTS.items()]},
                 persistence={"checkpointSeconds": 0.2},
                 monitoring={"failureThreshold": 10_000},
+                **more,
             )
         )
         return started[-1]
@@ -190,3 +191,26 @@ def test_a_client_asks_what_it_used_itself(start):
     assert own("ci") == answer
     with Wire(daemon) as wire:
         assert wire.ask("GET", "/v1/usage/me").status == 401
+
+
+def test_counting_tokens_and_looking_at_resources_cost_nothing(start):
+    daemon = start(models={"countTokens": "exact"})
+    contents = [{"role": "user", "parts": [{"text": "How long?"}]}]
+    messages = {"model": MODEL, "messages": [{"role": "user", "content": "How long?"}]}
+    ask(daemon, "ci", "", False, stream=False)
+    paths = {
+        f"/v1beta/models/{MODEL}:countTokens": {"contents": contents},
+        "/v1/responses/input_tokens": {"model": MODEL, "input": "How long?"},
+        "/v1/messages/count_tokens": messages,
+        "/v1beta/files": None,
+    }
+    with Wire(daemon) as wire:
+        authorization = f"Bearer {CLIENTS['ci']}"
+        for path, body in paths.items():
+            method = "GET" if body is None else "POST"
+            answer = wire.ask(method, path, body, authorization=authorization)
+            assert answer.status == 200, answer.body
+            daemon.request_line(answer.headers["x-request-id"])
+        today = wire.ask("GET", "/v1/usage/me", authorization=authorization).json["today"]
+    assert today["requests"] == 1 + len(paths)
+    assert today["cost_usd"] > 0

@@ -113,6 +113,7 @@ class NativeJob:
         self.resources = named_resources(body)
         self.conversation = conversation_of(body, self.tokens) if verb in _GENERATE else None
         self._generates = verb in _GENERATE
+        self._counts = verb == _COUNT
         self._partial = partial
 
     def revision(self, failed: Outcome) -> Revision | None:
@@ -131,7 +132,7 @@ class NativeJob:
         del created
         if self._generates:
             return WholeGeneration(partial=self._partial)
-        return WholeCount(self.tokens)
+        return WholeCount(None if self._counts else self.tokens)
 
     def streamed_answer(self, created: int) -> StreamedAnswer:
         """See :meth:`gemproxy.api.base.Job.streamed_answer`."""

@@ -98,7 +98,8 @@ class ResourceJob:
     def whole_answer(self, created: int) -> WholeAnswer:
         """See :meth:`gemproxy.api.base.Job.whole_answer`."""
         del created
-        return WholeResource(self._learn)
+        # What is started with a model is charged later; only an interaction reports its tokens.
+        return WholeResource(self._learn, free=not self.model)
 
     def streamed_answer(self, created: int) -> StreamedAnswer:
         """See :meth:`gemproxy.api.base.Job.streamed_answer`."""

@@ -90,7 +90,7 @@ class PassedAnswer(msgspec.Struct, frozen=True, gc=False):
     """An answer as it came; see :class:`gemproxy.api.base.EncodedAnswer`."""
 
     body: bytes
-    usage: TokenUsage
+    usage: TokenUsage | None
     blocked: bool = False
     empty: bool = False
 
@@ -142,12 +142,13 @@ class WholeGeneration:
 class WholeCount:
     """Looks at vectors or a number of tokens; see :class:`gemproxy.api.base.WholeAnswer`.
 
-    ``tokens`` are counted if the answer does not say how many it took.
+    If the answer does not say how many tokens it took, ``tokens`` are counted; with ``None`` it
+    costs nothing.
     """
 
     is_large = False
 
-    def __init__(self, tokens: int = 0) -> None:
+    def __init__(self, tokens: int | None = None) -> None:
         self._tokens = tokens
         self._body = b""
         self._usage: UsageMetadata | None = None
@@ -168,6 +169,8 @@ class WholeCount:
         self._body = b""
         if usage is not None and usage.counts:
             return PassedAnswer(body, TokenUsage.from_gemini(usage))
+        if tokens is None:
+            return PassedAnswer(body, None)
         return PassedAnswer(body, TokenUsage(input=tokens, total=tokens))
 
 

@@ -75,12 +75,14 @@ class WholeResource:
     """Looks at an answer about a resource; see :class:`gemproxy.api.base.WholeAnswer`.
 
     ``learn`` is called with the name of the resource that the answer describes, and the answer.
+    With ``free`` the call costs nothing, unless the answer has tokens.
     """
 
     is_large = False
 
-    def __init__(self, learn: Callable[[str, bytes], None]) -> None:
+    def __init__(self, learn: Callable[[str, bytes], None], *, free: bool = False) -> None:
         self._learn = learn
+        self._free = free
         self._body = b""
         self._described = _Described()
 
@@ -97,7 +99,8 @@ class WholeResource:
         name = name_of(self._described)
         if name:
             self._learn(name, self._body)
-        return PassedAnswer(self._body, _usage(self._described.usage))
+        usage = self._described.usage
+        return PassedAnswer(self._body, None if usage is None and self._free else _usage(usage))
 
 
 class StreamedInteraction:

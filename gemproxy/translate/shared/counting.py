@@ -16,7 +16,6 @@ from gemproxy.providers.gemini.wire.requests import (
     GenerateContentRequest,
     encode_count_tokens,
 )
-from gemproxy.translate.shared.usage import TokenUsage
 
 
 def counting_body(
@@ -37,7 +36,8 @@ class EncodedCount(msgspec.Struct, frozen=True, gc=False):
     """See :class:`gemproxy.api.base.EncodedAnswer`."""
 
     body: bytes
-    usage: TokenUsage
+    #: A count costs nothing.
+    usage: None = None
     blocked: bool = False
     empty: bool = False
 
@@ -64,4 +64,4 @@ class WholeCount:
 
     def encode(self) -> EncodedCount:
         """See :meth:`gemproxy.api.base.WholeAnswer.encode`."""
-        return EncodedCount(self._encode_count(self._tokens), TokenUsage())
+        return EncodedCount(self._encode_count(self._tokens))
