@@ -217,6 +217,15 @@ def dialect_by_headers(query: bytes, headers: Mapping[bytes, bytes]) -> str:
 
 def is_array(path: bytes, query: bytes) -> bool:
     """Whether a native request asks for a stream in the form of one JSON array."""
-    return path.endswith(b"streamGenerateContent") and not any(
-        each in (b"alt=sse", b"$alt=sse", b"%24alt=sse") for each in query.split(b"&")
+    return path.endswith(b"streamGenerateContent") and not asks_for_events(query)
+
+
+def asks_for_events(query: bytes) -> bool:
+    """Whether the query of a native request asks for server-sent events.
+
+    ``$alt`` does not: no system parameter is passed on.
+    """
+    parameters = query.split(b"&")
+    return b"alt=sse" in parameters or any(
+        each.endswith(b"=sse") and unquote_to_bytes(each) == b"alt=sse" for each in parameters
     )

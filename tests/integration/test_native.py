@@ -156,9 +156,11 @@ class TestBytes:
         ("query", "body", "kind"),
         [
             ("?alt=sse", SSE, "text/event-stream; charset=utf-8"),
+            ("?%61lt=sse", SSE, "text/event-stream; charset=utf-8"),
             ("", ARRAY, "application/json; charset=UTF-8"),
+            ("?$alt=sse", ARRAY, "application/json; charset=UTF-8"),
         ],
-        ids=["events", "array"],
+        ids=["events", "encoded", "array", "system parameter"],
     )
     def test_a_stream(self, echo, exact, query, body, kind):
         echo.answers.append(answered(body))

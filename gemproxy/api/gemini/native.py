@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from gemproxy.api.base import Head, Route, StreamedAnswer, WholeAnswer
+from gemproxy.api.dialects import asks_for_events
 from gemproxy.api.gemini.errors import GEMINI
 from gemproxy.api.gemini.passing import passed_headers, passed_query
 from gemproxy.core.context import RequestContext
@@ -88,7 +89,7 @@ class NativeEndpoint:
             return known
         kept = passed_query(query)
         path = b"%b?%b" % (f"/{version}/models/{model}:{verb}".encode("ascii"), kept)
-        array = verb == _STREAM and b"alt=sse" not in kept.split(b"&")
+        array = verb == _STREAM and not asks_for_events(kept)
         target = _Target(path.removesuffix(b"?"), array)
         if len(self._targets) >= _MOST_PATHS:
             self._targets.clear()

@@ -52,6 +52,9 @@ GEMINI_CLI = {**GENAI, **BEARER}
         ("/v1/models/gemini-x:streamGenerateContent?alt=sse&key=t", {}, GEMINI),
         ("/v1/models/gemini-x:streamGenerateContent", {}, GEMINI_ARRAY),
         ("/v1beta/models/gemini-x:streamGenerateContent?key=t", BEARER, GEMINI_ARRAY),
+        ("/v1beta/models/gemini-x:streamGenerateContent?%61lt=sse", BEARER, GEMINI),
+        # A system parameter, which is not passed on.
+        ("/v1beta/models/gemini-x:streamGenerateContent?$alt=sse", BEARER, GEMINI_ARRAY),
         ("/v1/files/abc:download?alt=media", OLD_ANTHROPIC, GEMINI),
         ("/v1/batches/abc:cancel", BEARER, GEMINI),
         ("/v1/cachedContents", BEARER, GEMINI),
