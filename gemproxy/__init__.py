@@ -1,4 +1,4 @@
-"""gemproxy: an OpenAI-compatible gateway in front of a pool of Gemini API keys.
+"""gemproxy: a gateway for OpenAI, Anthropic and Gemini clients, with a pool of Gemini API keys.
 
 ``docs/architecture.md`` is the map; ``gemproxy.core.dispatch`` is the story of one request.
 """

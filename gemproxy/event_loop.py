@@ -1,8 +1,8 @@
 """A cheaper way from the kernel's events to Twisted's transports.
 
-Twisted's reactors call each ready transport within a context that names it, in case that something
-is logged with ``twisted.python.log``. Here nothing is, but in a defect, and making the context
-costs 8 % of a request. Most events only say that there is something to read, and these also skip
+Twisted's reactors call each ready transport within a context that names it, so that the old log
+(``twisted.python.log``) can name it. gemproxy does not use that log, and making the context costs
+8 % of a request. Most events only say that there is something to read, and these also skip
 Twisted's look at what an event says. Other reactors than Linux's are left as they are.
 """
 

@@ -70,7 +70,9 @@ class Options(usage.Options):
     optFlags = (
         ["demo", None, "Try it without a key: proxy to a simulated Gemini API on this machine"],
     )
-    longdesc = "An OpenAI-compatible gateway in front of a pool of Gemini API keys."
+    longdesc = (
+        "A gateway for OpenAI, Anthropic and Gemini clients in front of a pool of Gemini API keys."
+    )
 
     def __init__(self) -> None:
         super().__init__()

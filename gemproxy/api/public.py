@@ -1,4 +1,15 @@
-"""The public API: connects the endpoints of all dialects to the table of routes."""
+"""The public API: connects the endpoints of all dialects to the table of routes.
+
+Theory of operation. An endpoint decodes a request to a job, and the dispatcher serves the job. Most
+bodies are decoded in the reactor's thread, with a small budget of steps for schemas. A body of
+:data:`LARGE_BODY` or more, and one that exceeds the small budget, is decoded in a worker thread
+with the full budget, so that no request keeps the others waiting. Local endpoints answer without
+the dispatcher.
+
+The body of an upload is not collected. Its head is checked first: the size of the file, the client
+that began the upload, the limits. Then the body goes to the upstream as it arrives, and the reactor
+reads more from the client only while the upstream accepts it.
+"""
 
 from __future__ import annotations
 

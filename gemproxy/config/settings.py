@@ -137,8 +137,8 @@ class ProxySettings:
     access_tokens: tuple[AccessToken, ...] = setting(
         (),
         Special(),
-        "tokens that clients must send as Authorization: Bearer; each a string, or "
-        "{name:, token: | tokenEnv: | tokenFile:, debug: false}",
+        "tokens of clients, sent as Authorization: Bearer, x-api-key, x-goog-api-key or ?key=; "
+        "each a string, or {name:, token: | tokenEnv: | tokenFile:, debug: false}",
     )
     allow_anonymous: bool | None = setting(
         None,

@@ -8,11 +8,8 @@ _BY_BEGINNING = (
     ("/v1/responses", "responses"),
     ("/v1/messages", "messages"),
     ("/v1/embeddings", "embeddings"),
-    ("/v1/images/", "images"),
-    ("/v1/audio/", "audio"),
-    ("/v1/batches", "batches"),
+    ("/v1/models", "models"),
 )
-_BY_FOLDER = {"/v1/files": "files", "/v1/models": "models"}
 _NAMES: dict[str, str] = {}
 #: Routes are templates, so there are few; this bounds them all the same.
 _MOST_NAMES = 1024
@@ -29,10 +26,7 @@ def endpoint_name(route: str) -> str:
 
 
 def _name(route: str) -> str:
-    for beginning, name in _BY_BEGINNING:
-        if route.startswith(beginning):
-            return name
-    # Native paths are /v1beta/…, /upload/… and those of both versions with a colon.
-    if ":" in route or not route.startswith("/v1/"):
+    # Native templates begin with /{version}/ or /upload/.
+    if not route.startswith("/v1/"):
         return "native" if route.startswith("/") else "other"
-    return _BY_FOLDER.get("/".join(route.split("/")[:3]), "other")
+    return next((name for begin, name in _BY_BEGINNING if route.startswith(begin)), "other")

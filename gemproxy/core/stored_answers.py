@@ -18,7 +18,7 @@ from threading import Lock
 
 import msgspec
 
-#: Bytes of an answer beside its texts, of a text beside its characters, and of a reference to one.
+#: Estimated overhead per answer and per text; bytes per reference.
 _OVERHEAD = 200
 _REFERENCE = 8
 

@@ -254,7 +254,8 @@ class RequestLifecycle(Lifecycle):
                 self._refuse_token(request)
             raise
         if request.caller is UNKNOWN_CLIENT:
-            # The request is served, but counts as a guess: admin tokens can be guessed here.
+            # An unknown token is served here, but counts as a failed login: it may be a guess at
+            # the admin token.
             self._failures.count(request, self._reactor.seconds())
         request.max_body_bytes = limits.max_body
         if length > limits.max_body:

@@ -108,7 +108,8 @@ def _greet(
     url = f"{origin}/v1"
     show(
         f"""
-gemproxy demo: an OpenAI API at {url}, answered by a simulated Gemini API.
+gemproxy demo: OpenAI's API at {url}, Anthropic's and Gemini's at {origin},
+answered by a simulated Gemini API.
 Three made-up keys: one steady, one rate limited, one flaky. Try it a few times:
 
   curl {url}/chat/completions -H 'Content-Type: application/json' \\

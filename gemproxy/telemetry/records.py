@@ -5,6 +5,15 @@ them, in short steps, when a checkpoint begins. What is kept is bounded: at most
 :data:`MOST_SUCCESSES` and :data:`MOST_FAILURES` for each checkpoint, and of those that were refused
 by their heads :data:`MOST_REFUSED` a minute for each client. No row holds contents, and each passes
 the scrubber.
+
+Theory of operation of a search. A record's number is the time of its end in microseconds, unique,
+and the same in memory and in the store. Memory has the latest requests, the store those of the
+checkpoints so far, so some are in both. :class:`RequestRecords` reads memory first. If that does
+not fill the page, it asks the store for numbers below the oldest one in memory, and joins both by
+number. The cursor is the number of the last record of the page; the next page ends before it, so
+new requests do not shift the pages. Memory keeps the requests that were refused by their heads
+apart, and they do not count as the oldest. The store looks at a bounded number of records for each
+question: a page may be short although others follow.
 """
 
 from __future__ import annotations
@@ -42,11 +51,11 @@ _MOST_PASSED_OVER = 3
 
 
 class _StoredRecord(RequestRecord, frozen=True, array_like=True):
-    """A record without the names of its fields. What has a column is empty."""
+    """A record, encoded as an array. Fields with a column of their own are blanked."""
 
 
 class _StoredAttempt(AttemptExplanation, frozen=True, array_like=True):
-    """An attempt without the names of its fields. An array has no place for what is omitted."""
+    """An attempt, encoded as an array. An omitted field is stored as null."""
 
     chosen_for: str | None = None  # type: ignore[assignment]
 
@@ -169,7 +178,7 @@ def _attempt(stored: _StoredAttempt) -> AttemptExplanation:
     return AttemptExplanation(**values)
 
 
-#: Empty values of what has a column.
+#: The blanked fields with their empty values.
 _IN_COLUMNS: dict[str, Any] = {
     "model": None,
     "status": 0,

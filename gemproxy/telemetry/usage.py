@@ -310,7 +310,7 @@ class UsageLedger(RequestListener):
         _count_failure(cell, whose_failure(context, status))
 
     def _cell(self, context: RequestContext, project: str, *, served: bool) -> UsageCounts:
-        """The cell of the request. One under a model's own name exists only if that is known."""
+        """The cell of the request. A model has its own cell only after its first success."""
         model = context.model
         if model and model not in self._models:
             if served and len(self._models) < MAX_MODELS:
@@ -382,9 +382,9 @@ class UsageLedger(RequestListener):
         self._whole = frozenset(self._spans)
 
     def recall(self, rows: Iterable[UsageRow], now: float) -> None:
-        """The clock was set to ``now``: continue the forgotten counts of that time from ``rows``.
+        """Load the stored ``rows`` of the time around ``now`` after the clock was set to it.
 
-        They come from the store. Otherwise newer, smaller counts would overwrite them there.
+        Otherwise the smaller counts since then would overwrite these rows in the store.
         """
         self.restore((row for row in rows if (row.period, row.start) not in self._whole), now)
 

@@ -112,6 +112,16 @@ def test_a_known_route_that_is_not_offered_says_why(guarded, path):
     assert "/v1/" in answer.error["message"]
 
 
+@pytest.mark.parametrize(
+    ("path", "native"),
+    [("/v1/files", "/upload/v1beta/files"), ("/v1/batches", "/v1beta/batches")],
+)
+def test_a_route_that_is_not_offered_names_geminis_own(guarded, path, native):
+    answer = ask(guarded, "POST", path, {"input": "hi"}, **RIGHT)
+    assert (answer.status, answer.error["code"]) == (404, "unsupported_endpoint")
+    assert native in answer.error["message"]
+
+
 WAYS = {
     "bearer": ("", {"authorization": "Bearer {}"}),
     "anthropic": ("", {"x_api_key": "{}"}),

@@ -22,6 +22,6 @@ class _Gemproxy(ServiceMaker):
 gemproxy = _Gemproxy(
     "gemproxy",
     "gemproxy.tap",
-    "An OpenAI-compatible gateway in front of a pool of Gemini API keys",
+    "A gateway for OpenAI, Anthropic and Gemini clients in front of a pool of Gemini API keys",
     "gemproxy",
 )

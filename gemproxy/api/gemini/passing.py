@@ -1,7 +1,7 @@
-"""What of a client's request is passed on beside its body, and of Google's answer.
+"""Allow-lists for headers and query parameters, to Google and back.
 
-Both ways by lists of what is allowed: a header or a parameter that nobody thought of could carry a
-credential, or ask Google for something on behalf of the key's project.
+A header or a parameter that is not on a list is dropped: it could carry a credential, or ask Google
+for something on behalf of the key's project.
 """
 
 from __future__ import annotations

@@ -1,4 +1,11 @@
-"""Routes of stored responses: ``/v1/responses/{id}`` and what is below it."""
+"""Routes of stored responses: ``/v1/responses/{id}`` and what is below it.
+
+Theory of operation. These endpoints answer from the :class:`AnswerStore` alone and ask no upstream.
+A stored response holds its encoded body, which ``GET`` returns as it is, and the conversation
+before it as a tuple of JSON texts. ``input_items`` lists that conversation. An item that the client
+sent without an id gets one made of the response's id and the item's place, so it has the same id on
+each page. Only the items of the requested page are decoded as a whole.
+"""
 
 from __future__ import annotations
 

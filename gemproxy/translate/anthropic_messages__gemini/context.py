@@ -22,6 +22,6 @@ class AnswerContext(msgspec.Struct, frozen=True, gc=False):
     single_call: bool = False
     #: The web search is among the tools.
     searches: bool = False
-    #: Takes secrets out of what Google says of a block, which may echo a key, and tells whether one
-    #: is in the id or the signature of a call, which are kept for the next turn.
+    #: Removes secrets from block messages; also used to detect a secret in a call's id or
+    #: signature.
     scrub: Callable[[str], str] = str

@@ -80,7 +80,7 @@ class MessageStreamTranslator(StreamedHops):
         self._reader = MessageReader(context, new_id, signatures)
         #: The kind of the open block.
         self._open: str | None = None
-        #: The number of blocks that were begun before the open one, or at all if none is open.
+        #: Index of the open block; if none is open, of the next.
         self._index = 0
         #: The texts of the open block, and the characters of the texts before it; only for the
         #: citations of a web search.

@@ -2,8 +2,8 @@
 
 The bytes pass as they came. From a copy of them only those facts are read that the rest of the
 program needs: tokens, whether there is any content, whether the answer was blocked, and whether it
-is complete. A field of a type that nobody expects costs these facts and not the answer; only what
-is no JSON object at all is no answer.
+is complete. An unexpected type hides facts from us; the answer passes. Only a body that is not a
+JSON object fails.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _SIDE_FIELDS = frozenset({"text", "thought", "thoughtSignature"})
 _FINISH, _BLOCK = b'"finishReason"', b'"blockReason"'
 #: The length of an empty string in JSON.
 _EMPTY_TEXT = 2
-#: An answer without content that ends in one of these ways may have some the next time.
+#: Finish reasons with which an empty answer is worth one retry.
 _WORTH_ANOTHER = frozenset({"STOP", UNSPECIFIED, "MALFORMED_FUNCTION_CALL", "MALFORMED_RESPONSE"})
 
 

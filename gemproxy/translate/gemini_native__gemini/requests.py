@@ -131,8 +131,8 @@ def resource_name(text: str) -> str | None:
 def conversation_of(body: bytes, tokens: int) -> int | None:
     """The number of the conversation of a body of about ``tokens`` tokens.
 
-    See :mod:`gemproxy.translate.shared.conversations`. Another form of the same beginning is
-    another conversation, which costs a cache and nothing else.
+    See :mod:`gemproxy.translate.shared.conversations`. The same beginning spelled differently
+    counts as another conversation; only a cache hit is lost.
     """
     if tokens < SHORTEST_PROMPT and _MODELS_TURN not in body:
         return None
@@ -170,8 +170,9 @@ def with_models(body: bytes, rename: Callable[[str], str]) -> bytes:
 
 def _models(body: bytes) -> Iterator[tuple[int, int]]:
     """The places of the strings that are names of models."""
-    #: The field that each open object or array is in, and the present field of the innermost.
+    #: The stack: for each open object or array the field that holds it.
     fields: list[str | None] = []
+    #: The current field of the innermost object.
     field: str | None = None
     last: re.Match[bytes] | None = None
     for token in _TOKEN.finditer(body):

@@ -3,6 +3,13 @@
 ``response.created`` and ``response.in_progress`` are sent with the first event that has content,
 because another key may be tried until then. The last event is ``response.completed``,
 ``response.incomplete`` or, if the stream breaks, ``response.failed``.
+
+Theory of operation. An :class:`OutputReader` turns Gemini's parts into output items and writes
+their events to an :class:`EventWriter`, which numbers and encodes them. Most events of a stream are
+one plain text within an open message. These are sent at once. The reader gets such texts later,
+several together and before any other part, because the last events repeat the whole items. A
+reasoning item stays open until the next part is known, because it carries that part's signature.
+The reader outlives a hop of a long answer: the next hop continues the same response.
 """
 
 from __future__ import annotations

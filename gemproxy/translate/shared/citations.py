@@ -205,7 +205,7 @@ class Citations:
         self._ranges.append(cited)
 
     def _part_start(self, index: int) -> int:
-        # Models that think first still count from the first part with text: part 0 is a thought
-        # then, and the segment says nothing of parts.
+        # Some models omit partIndex although part 0 is a thought; their offsets start at the first
+        # text part.
         start = self._parts[index] if 0 <= index < len(self._parts) else None
         return self._hop_start if start is None else start

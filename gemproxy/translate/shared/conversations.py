@@ -54,7 +54,8 @@ def conversation_in(
     """The number of the conversation that a prompt of about ``tokens`` tokens is a part of."""
     if tokens < SHORTEST_PROMPT and len(contents) < 2:
         return None
-    # Of both the first part only: others may be added in the middle of a conversation.
+    # Only the first part of the instructions and of the first turn: others may be added in the
+    # middle of a conversation.
     first = contents[0].parts[0].text or "" if contents else ""
     instructions = instruction.parts[0].text or "" if instruction is not None else ""
     beginning = f"{instructions[:COMPARED]}\0{first[:COMPARED]}"
