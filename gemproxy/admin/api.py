@@ -41,13 +41,11 @@ from gemproxy.core.audit import Actor, AuditEvent, Value
 from gemproxy.core.errors import (
     ConfigError,
     InvalidRequest,
-    MethodNotAllowed,
     NotFound,
     ProxyError,
-    UnknownURL,
 )
 from gemproxy.http.coroutine_runner import CoroutineRunner
-from gemproxy.http.lifecycle import check_size
+from gemproxy.http.lifecycle import check_size, not_allowed, unknown_url
 from gemproxy.http.routes import READING, Row
 from gemproxy.pool.key import Key
 from gemproxy.pool.models import ModelBreakers
@@ -174,16 +172,13 @@ class AdminAPI:
         self._authenticate(request, route.template)
         if request.method not in route.methods:
             allow = tuple(each.decode("ascii") for each in route.methods)
-            raise MethodNotAllowed(
-                f"Not allowed to {_method(request)} on {route.template}.", allow=allow
-            )
+            raise not_allowed(request, allow)
         check_size(request, request.length or 0)
 
     def check_unknown(self, request: ProxyRequest) -> None:
         """See :class:`~gemproxy.http.routed_site.AdminGate`: authenticate first."""
         self._authenticate(request, UNKNOWN)
-        path = request.path.decode("latin-1")
-        raise UnknownURL(f"Unknown request URL: {_method(request)} {path[:200]}.")
+        raise unknown_url(request)
 
     def reject(self, request: ProxyRequest, error: ProxyError) -> None:
         """See :class:`~gemproxy.http.routed_site.AdminGate`."""
@@ -423,10 +418,6 @@ _AUDITED: Mapping[str, Callable[[KeyStatus], Mapping[str, Value]]] = {
 }
 
 _Action = Callable[[AdminRequest], Awaitable[Page]]
-
-
-def _method(request: ProxyRequest) -> str:
-    return request.method.decode("latin-1")[:20]
 
 
 def _wanted_keys(request: ProxyRequest) -> tuple[KeySelection, int]:

@@ -414,11 +414,26 @@ def _disconnected(request: ProxyRequest, context: RequestContext) -> int:
 
 
 def _not_served(request: ProxyRequest, route: Route) -> ProxyError:
-    method = request.method.decode("latin-1")[:20]
     if route.methods:
-        return MethodNotAllowed(f"Not allowed to {method} on {route.template}.", allow=route.allow)
-    path = request.path.decode("latin-1")
-    return UnknownURL(f"Unknown request URL: {method} {path[:200]}.")
+        return not_allowed(request, route.allow)
+    return unknown_url(request)
+
+
+def not_allowed(request: ProxyRequest, allow: tuple[str, ...]) -> MethodNotAllowed:
+    """Return the error for a request whose path has only the methods ``allow``."""
+    method, path = _shown(request)
+    return MethodNotAllowed(f"Not allowed to {method} on {path}.", allow=allow)
+
+
+def unknown_url(request: ProxyRequest) -> UnknownURL:
+    """Return the error for a request whose path has no route."""
+    method, path = _shown(request)
+    return UnknownURL(f"Unknown request URL: {method} {path}.")
+
+
+def _shown(request: ProxyRequest) -> tuple[str, str]:
+    """Return the method and the path for a message, cut to a sensible length."""
+    return request.method.decode("latin-1")[:20], request.path.decode("latin-1")[:200]
 
 
 def _asked_headers(request: ProxyRequest) -> bytes:

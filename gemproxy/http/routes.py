@@ -121,6 +121,9 @@ class RouteTable:
             match = pattern.fullmatch(decoded if row.route.whole else segments)
             if match is not None:
                 matches.append((row, match.groupdict()))
+        if any("verb" in row.route.values for row, _ in matches):
+            # The path of a known call is not the name of a model, whatever the method.
+            matches = [each for each in matches if "{verb}" in each[0].route.template]
         if matches and len(path) <= _LONGEST_KNOWN:
             if len(self._known) >= _MOST_KNOWN:
                 self._known.clear()

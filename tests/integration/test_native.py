@@ -275,6 +275,23 @@ class TestErrors:
         assert (got.status, error["code"], error["status"]) == (status, status, word)
         assert error["message"]
 
+    @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
+    def test_a_call_has_one_method(self, daemon, method):
+        got = ask(daemon, method, f"{GENERATE}?name=secret")
+        assert (got.status, got.headers["allow"]) == (405, "POST")
+        if method != "HEAD":
+            error = got.json["error"]
+            assert error["status"] == "UNIMPLEMENTED"
+            assert error["message"] == f"Not allowed to {method} on {GENERATE}."
+
+    @pytest.mark.parametrize(
+        ("path", "status"),
+        [("/v1alpha/auth_tokens", 403), (f"/v1beta/models/{MODEL}:unheardOf", 404)],
+    )
+    def test_what_is_not_offered_is_so_whatever_its_body(self, daemon, path, status):
+        got = ask(daemon, "POST", path, b"x=1", content_type="text/plain")
+        assert got.status == status
+
     def test_a_model_that_is_not_allowed_is_unknown(self, start_daemon):
         daemon = start_daemon(models={"allow": ["gemini-3.6-flash"]})
         got = ask(daemon, "POST", GENERATE, {"contents": []})
