@@ -50,6 +50,8 @@ SYSTEM_FOLDER = Path("/etc/gemproxy")
 LOCAL_FOLDER = Path("config")
 
 _NAME = Text("a name", 64)
+#: Clients without a token, the operator, and the rest of a long list have these names.
+_RESERVED_NAMES = frozenset({"admin", "anonymous", "other"})
 #: The plain settings of a key: name in the file -> field, shape and default.
 _KEY_FIELDS: dict[str, tuple[str, Shape, object]] = {
     "name": ("name", _NAME, None),
@@ -199,6 +201,8 @@ def _read_access_token(
     name, debug = f"token-{number}", False
     if "name" in entries:
         name = reader.value(_NAME, entries["name"].value, f"{path}.name", name)
+        if name.lower() in _RESERVED_NAMES:
+            reader.fault(f"{path}.name", f"'{name}' is reserved; choose another name")
     if "debug" in entries:
         debug = reader.value(Flag(), entries["debug"].value, f"{path}.debug", debug)
     reader.claim(name, path[: path.rindex("[")], path)

@@ -13,6 +13,7 @@ from math import inf
 
 from msgspec import Struct, field
 
+from gemproxy.core.owner import NOBODY, Owner
 from gemproxy.pool.key import Affinity
 from gemproxy.pool.models import ModelPermit
 from gemproxy.pool.outcome import SERVED, Charge, Outcome, Verdict
@@ -105,6 +106,8 @@ class RequestContext(Struct):
     is_part: bool = False
     #: Set if only the keys of one project can serve it, because of a resource that it names.
     affinity: Affinity | None = None
+    #: Whose the things are that are kept for the client.
+    owner: Owner = NOBODY
 
     @property
     def started_at(self) -> float:

@@ -18,6 +18,8 @@ from threading import Lock
 
 import msgspec
 
+from gemproxy.core.owner import Owner
+
 #: Estimated overhead per answer and per text; bytes per reference.
 _OVERHEAD = 200
 _REFERENCE = 8
@@ -27,8 +29,8 @@ class StoredAnswer(msgspec.Struct, frozen=True, gc=False):
     """A complete answer.
 
     Its body is ``start``, ``output`` and ``end``: ``output`` is the text of a JSON array, as are
-    the texts of ``history``, which are the conversation before it. ``client`` is the name of the
-    client's token, "" without one. ``created`` is in epoch seconds.
+    the texts of ``history``, which are the conversation before it. ``client`` is the label of its
+    :class:`~gemproxy.core.owner.Owner`. ``created`` is in epoch seconds.
     """
 
     id: str
@@ -127,16 +129,16 @@ class AnswerStore:
                     self._bytes += len(text) + _OVERHEAD
             self._evict(now)
 
-    def get(self, identity: str, client: str | None, now: float) -> StoredAnswer | None:
-        """The client's answer; ``None`` if it is another client's, gone or unknown."""
+    def get(self, identity: str, owner: Owner, now: float) -> StoredAnswer | None:
+        """The answer of ``owner``; ``None`` if it is another client's, gone or unknown."""
         with self._lock:
             self._evict(now)
             answer = self._answers.get(identity)
-        return answer if answer is not None and answer.client == (client or "") else None
+        return answer if answer is not None and owner.owns(answer.client) else None
 
-    def delete(self, identity: str, client: str | None, now: float) -> bool:
-        """Drop the client's answer. Whether there was one."""
-        if self.get(identity, client, now) is None:
+    def delete(self, identity: str, owner: Owner, now: float) -> bool:
+        """Drop the answer of ``owner``. Whether there was one."""
+        if self.get(identity, owner, now) is None:
             return False
         with self._lock:
             self._drop(identity)

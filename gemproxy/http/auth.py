@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2s
+from secrets import token_bytes
 from typing import TYPE_CHECKING
 
 from gemproxy.core.errors import Unauthorized
+from gemproxy.core.owner import ADMIN, NOBODY, TOKEN, Owner
 from gemproxy.http.credentials import SEVERAL, bearer_token
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ class Client:
     name: str | None = None
     debug: bool = False
     admin: bool = False
+    owner: Owner = field(default=NOBODY, compare=False)
 
 
 _ANONYMOUS = Client()
@@ -63,13 +66,15 @@ class TokenAuth:
         self.open = anonymous
         #: Whether the admin API asks for no token.
         self.admin_open = admin_open
-        self._clients: dict[bytes, tuple[Secret, Client]] = {
-            _digest(token.token.reveal().encode()): (token.token, Client(token.name, token.debug))
-            for token in tokens
-        }
+        self._clients: dict[bytes, tuple[Secret, Client]] = {}
+        for token in tokens:
+            digest = _digest(token.token.reveal().encode())
+            client = Client(token.name, token.debug, owner=_owner(TOKEN, digest))
+            self._clients[digest] = token.token, client
         if admin is not None:
-            entry = (admin, Client("admin", debug=True, admin=True))
-            self._clients[_digest(admin.reveal().encode())] = entry
+            digest = _digest(admin.reveal().encode())
+            client = Client("admin", debug=True, admin=True, owner=_owner(ADMIN, digest))
+            self._clients[digest] = admin, client
 
     def client(self, token: bytes | None) -> Client:
         """Return the client of a token. Raises :class:`Unauthorized`.
@@ -117,6 +122,10 @@ class TokenAuth:
 def has_bearer_token(authorization: bytes | None) -> bool:
     """Whether the header holds a bearer token, right or wrong."""
     return authorization is not None and bearer_token(authorization) is not None
+
+
+def _owner(kind: str, digest: bytes) -> Owner:
+    return Owner(kind, digest, token_bytes(16))
 
 
 def _digest(token: bytes) -> bytes:

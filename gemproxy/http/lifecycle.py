@@ -134,7 +134,7 @@ class Lifecycle:
         )
         caller = request.caller
         if caller is not None:
-            context.client = caller.name
+            context.client, context.owner = caller.name, caller.owner
             if caller.debug:
                 writer.tells_key = True
         return context, writer

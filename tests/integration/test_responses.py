@@ -266,6 +266,31 @@ class TestStored:
         assert ask(daemon, {"model": MODEL, "input": [item]}, token=bert).status == 400
         assert ask(daemon, None, "GET", path, token=anna).json == made
 
+    def test_it_belongs_to_the_token_and_not_to_its_place_in_the_list(
+        self, start_daemon, simulator
+    ):
+        keys, store = keys_of("alpha", "beta"), {"store": "state"}
+        alice, bob, carol = (
+            f"the-token-of-{name}-0123456789" for name in ("alice", "bob", "carol")
+        )
+        daemon = start_daemon(proxy={"accessTokens": [alice, bob]}, responses=store)
+        made = ask(daemon, {"model": MODEL, "input": "secret"}, token=alice).json
+        own = ask(daemon, {"model": MODEL, "input": "mine"}, token=bob).json
+        path, of_bob = f"{RESPONSES}/{made['id']}", f"{RESPONSES}/{own['id']}"
+        proxy = {"accessTokens": [bob, carol]}
+        daemon.configure(keys, proxy=proxy, responses=store)
+        assert daemon.reload().status == 200
+        assert ask(daemon, None, "GET", path, token=bob).status == 404
+        assert ask(daemon, None, "GET", of_bob, token=bob).status == 200
+        daemon.stop()
+        again = type(daemon)(daemon.folder, simulator.url, keys, proxy=proxy, responses=store)
+        try:
+            assert ask(again, None, "GET", path, token=bob).status == 404
+            assert ask(again, None, "GET", of_bob, token=carol).status == 404
+            assert ask(again, None, "GET", of_bob, token=bob).json == own
+        finally:
+            again.stop()
+
     def test_it_may_outlive_a_restart(self, start_daemon, simulator):
         daemon = start_daemon(responses={"store": "state"})
         first = ask(daemon, {"model": MODEL, "input": "One"}).json

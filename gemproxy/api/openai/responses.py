@@ -166,7 +166,7 @@ class Conversation:
         self.decoded = decoded
         self.stores = answers.enabled and request.store is not False
         self._answers = answers
-        self._client = context.client
+        self._owner = context.owner
         self._now = now
         #: The texts of the items before the answer; kept only to be stored.
         self.history: tuple[bytes, ...] = ()
@@ -188,12 +188,12 @@ class Conversation:
     def keep(self, identity: str, start: bytes, output: bytes, end: bytes) -> None:
         """Store the complete response. Thread-safe."""
         answer = StoredAnswer(
-            identity, self._client or "", self._now, start, output, end, self.history
+            identity, self._owner.label, self._now, start, output, end, self.history
         )
         self._answers.put(answer, self._now)
 
     def _go_on_from(self, identity: str) -> None:
-        answer = self._answers.get(identity, self._client, self._now)
+        answer = self._answers.get(identity, self._owner, self._now)
         if answer is None:
             raise InvalidRequest(
                 f"Previous response with id '{identity[:80]}' not found.",
@@ -237,7 +237,7 @@ class Conversation:
         An item's id consists of its response's and a number.
         """
         prefix, _, rest = identity.partition("_")
-        answer = self._answers.get(_RESPONSE + rest[:-_COUNTING], self._client, self._now)
+        answer = self._answers.get(_RESPONSE + rest[:-_COUNTING], self._owner, self._now)
         if answer is not None:
             for text in raw_items(answer.output):
                 if _id_decoder.decode(text).id == identity:

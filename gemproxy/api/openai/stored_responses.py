@@ -68,7 +68,7 @@ class StoredResponses:
 
     def _delete(self, head: Head, context: RequestContext) -> bytes:
         answer = self._find(head, context)
-        self._answers.delete(answer.id, context.client, self._wall())
+        self._answers.delete(answer.id, context.owner, self._wall())
         return encode_object(DeletedResponse(id=answer.id))
 
     def _list_input(self, head: Head, context: RequestContext) -> bytes:
@@ -113,7 +113,7 @@ class StoredResponses:
 
     def _find(self, head: Head, context: RequestContext) -> StoredAnswer:
         identity = head.parameters["id"]
-        answer = self._answers.get(identity, context.client, self._wall())
+        answer = self._answers.get(identity, context.owner, self._wall())
         if answer is None:
             raise NotFound(f"Response with id '{identity[:80]}' not found.")
         return answer

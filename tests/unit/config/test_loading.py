@@ -200,6 +200,10 @@ PROXY_MISTAKES = [
         "3: proxy.accessTokens[1].name: the same name as proxy.accessTokens[0]",
     ),
     (
+        "  accessTokens: [{name: Admin, token: t-one}]\n",
+        "3: proxy.accessTokens[0].name: 'Admin' is reserved; choose another name",
+    ),
+    (
         "  accessTokens: [{name: a}]\n",
         (
             "3: proxy.accessTokens[0].token: expected exactly one of token, tokenEnv and tokenFile, "
