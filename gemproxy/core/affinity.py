@@ -28,7 +28,7 @@ from gemproxy.pool.resources import ResourceRegistry
 from gemproxy.pool.unavailable import project_without_keys
 from gemproxy.providers.base import Provider
 
-#: Projects that are asked for one unknown name.
+#: Projects that are asked for one unknown name or for a list; a pool may have thousands.
 MAX_PROJECTS: Final = 32
 #: Keys of one project that are asked, since the first one may be rejected.
 MAX_KEYS: Final = 2

@@ -48,6 +48,15 @@ _MINUTE = 60.0
 _MOST_CLIENTS = 1_000
 #: Passed-over keys of an attempt that are kept by name.
 _MOST_PASSED_OVER = 3
+#: The blanked fields with their empty values.
+_IN_COLUMNS: dict[str, Any] = {
+    "model": None,
+    "status": 0,
+    "outcome": "",
+    "key": None,
+    "client": None,
+    "endpoint": "",
+}
 
 
 class _StoredRecord(RequestRecord, frozen=True, array_like=True):
@@ -134,17 +143,7 @@ class RecordBuffer:
         model = request.model and scrub(request.model)
         stored = _Stored(
             _StoredRecord(
-                *msgspec.structs.astuple(
-                    msgspec.structs.replace(
-                        request,
-                        model=None,
-                        status=0,
-                        outcome="",
-                        key=None,
-                        client=None,
-                        endpoint="",
-                    )
-                )
+                *msgspec.structs.astuple(msgspec.structs.replace(request, **_IN_COLUMNS))
             ),
             tuple(map(_stored_attempt, explained.attempts)),
         )
@@ -178,15 +177,6 @@ def _attempt(stored: _StoredAttempt) -> AttemptExplanation:
     return AttemptExplanation(**values)
 
 
-#: The blanked fields with their empty values.
-_IN_COLUMNS: dict[str, Any] = {
-    "model": None,
-    "status": 0,
-    "outcome": "",
-    "key": None,
-    "client": None,
-    "endpoint": "",
-}
 _decode = msgspec.json.Decoder(_Stored).decode
 
 

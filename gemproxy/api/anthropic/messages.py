@@ -23,7 +23,6 @@ from gemproxy.translate.shared.schema_budget import SchemaBudget
 from gemproxy.translate.shared.signatures import SignatureStore
 
 MESSAGES: Final = "/v1/messages"
-#: Names the session of Claude Code.
 #: Constants, because access to a member of an Enum is slow.
 _GENERATE: Final = Operation.GENERATE
 _GENERATE_STREAM: Final = Operation.GENERATE_STREAM

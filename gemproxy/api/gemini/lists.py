@@ -24,6 +24,7 @@ from gemproxy.api.base import Head, Route
 from gemproxy.api.gemini.errors import GEMINI
 from gemproxy.api.gemini.passing import passed_query
 from gemproxy.api.gemini.resources import Learns
+from gemproxy.core.affinity import MAX_KEYS, MAX_PROJECTS
 from gemproxy.core.client_errors import error_for
 from gemproxy.core.context import Attempt, RequestContext
 from gemproxy.core.errors import InvalidRequest, NoHealthyKeys, UpstreamFailed
@@ -51,10 +52,6 @@ _DEFAULT_SIZE: Final = 50
 _MAX_SIZE: Final = 1000
 #: A page of 1,000 descriptions is about 1 MB; batches may have their results in them.
 _MAX_PAGE_BYTES: Final = 64 * 1024 * 1024
-#: Projects that are listed; a pool may have thousands.
-MAX_PROJECTS: Final = 32
-#: Keys of a project that are asked, since the first one may be rejected.
-_MAX_KEYS: Final = 2
 _GONE: Final = frozenset({Verdict.KEY, Verdict.FORBIDDEN})
 
 
@@ -145,7 +142,7 @@ class ListEndpoint:
     ) -> WholeResponse | None:
         """The successful answer of a key of ``project``; ``None`` if none of its keys works."""
         failed: Outcome | None = None
-        for key in self._pool.keys_to_ask(project, self._seconds(), _MAX_KEYS):
+        for key in self._pool.keys_to_ask(project, self._seconds(), MAX_KEYS):
             attempt = Attempt(key.id, key.name, self._seconds())
             context.attempts.append(attempt)
             try:

@@ -7,7 +7,7 @@ for something on behalf of the key's project.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -69,10 +69,10 @@ def passed_query(query: bytes) -> bytes:
     return b"&".join(kept)
 
 
-def passed_headers(head: Head) -> bytes:
-    """The lines of the headers that Google gets, apart from those of the body."""
+def passed_headers(head: Head, names: Iterable[bytes] = _HEADERS) -> bytes:
+    """The lines of the headers that Google gets, by default those of every call."""
     lines = b""
-    for name in _HEADERS:
+    for name in names:
         value = head.header(name)
         if value is not None:
             lines += b"%b: %b\r\n" % (name, value)

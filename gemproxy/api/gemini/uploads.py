@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from gemproxy.api.base import Head, Route
 from gemproxy.api.gemini.errors import GEMINI
-from gemproxy.api.gemini.passing import passed_answer_headers
+from gemproxy.api.gemini.passing import passed_answer_headers, passed_headers
 from gemproxy.api.gemini.resources import Learns, ResourceJob, native_call
 from gemproxy.core.context import RequestContext
 from gemproxy.core.errors import Forbidden, InvalidRequest
@@ -141,7 +141,7 @@ class UploadEndpoint:
         call = replace(
             call,
             path=b"/upload%b" % call.path,
-            headers=_passed(head) + call.headers,
+            headers=passed_headers(head, _HEADERS) + call.headers,
             raw=lambda headers: _answer_headers(headers, head.origin),
             tap=tap,
             source=source,
@@ -163,15 +163,6 @@ def _begins(head: Head) -> bool:
 
 def _upload_id(query: str) -> str | None:
     return parse_qs(query).get("upload_id", [None])[-1]
-
-
-def _passed(head: Head) -> bytes:
-    lines = b""
-    for name in _HEADERS:
-        value = head.header(name)
-        if value is not None:
-            lines += b"%b: %b\r\n" % (name, value)
-    return lines
 
 
 def _answer_headers(headers: Mapping[str, str], origin: str) -> bytes:

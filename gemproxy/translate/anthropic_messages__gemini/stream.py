@@ -86,7 +86,6 @@ class MessageStreamTranslator(StreamedHops):
         #: citations of a web search.
         self._texts: list[str] = []
         self._text_start = 0
-        self._seen = False
         self._empty_events = 0
         #: Whether anything was returned for the client.
         self.started = False
@@ -112,7 +111,6 @@ class MessageStreamTranslator(StreamedHops):
         candidates = answer.candidates
         if not candidates:
             return self._receive_feedback(answer)
-        self._seen = True
         # Nearly every event ends here, so no further calls.
         if self._open is _TEXT and (text := sole_text(candidates)) and not candidates[0].index:
             reader = self._reader
