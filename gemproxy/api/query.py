@@ -13,3 +13,11 @@ def parameters_of(query: bytes) -> dict[str, list[str]]:
         return parse_qs(query.decode("ascii", "replace"), True, max_num_fields=100)
     except ValueError as error:
         raise InvalidRequest("The query has too many parameters.") from error
+
+
+def whole_number(text: str) -> int | None:
+    """The number that ``text`` writes in one to nine ASCII digits; else ``None``.
+
+    ``int`` reads digits of all scripts, spaces and signs, and raises for 5,000 digits.
+    """
+    return int(text) if len(text) <= 9 and text.isascii() and text.isdecimal() else None

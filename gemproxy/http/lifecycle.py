@@ -44,7 +44,8 @@ if TYPE_CHECKING:
 #: Response headers that pages of other origins may read: those that SDKs use.
 _EXPOSED = (
     b"x-request-id, request-id, retry-after, x-should-retry, openai-processing-ms,"
-    b" x-gemproxy-attempts"
+    b" x-gemproxy-attempts, x-goog-upload-url, x-goog-upload-control-url, x-goog-upload-status,"
+    b" x-goog-upload-size-received, x-goog-upload-chunk-granularity"
 )
 #: Request headers that a preflight allows if it names none: those that SDKs send.
 _ALLOWED = b"authorization, content-type, x-api-key, x-goog-api-key, anthropic-version"

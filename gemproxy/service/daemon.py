@@ -455,6 +455,7 @@ class Daemon:
             seconds=self._reactor.seconds,
             wall=self._wall,
             scrub=self._scrubber.scrub,
+            token_key=secrets.token_bytes(16),
         )
 
     def _guard(self, proxy: ProxySettings) -> OriginGuard:

@@ -50,6 +50,6 @@ def page_size_of(given: Sequence[str]) -> int:
     """
     if not given:
         return PAGE_SIZE
-    if not given[-1].isdecimal() or len(given[-1]) > 9:
+    if not (given[-1].isascii() and given[-1].isdecimal()) or len(given[-1]) > 9:
         raise InvalidRequest("pageSize: must be a whole number.", param="pageSize")
     return min(int(given[-1]), MOST_ON_A_PAGE) or PAGE_SIZE

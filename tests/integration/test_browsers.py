@@ -212,6 +212,9 @@ def test_pages_that_the_operator_named_may_call(start_daemon):
     assert answer.status == 200
     exposed = answer.headers["access-control-expose-headers"].split(", ")
     assert {"x-request-id", "retry-after", "x-should-retry"} <= set(exposed)
+    # The SDK of Gemini reads these in its uploads.
+    for name in ("url", "control-url", "status", "size-received", "chunk-granularity"):
+        assert f"x-goog-upload-{name}" in exposed
     foreign = ask(daemon, "OPTIONS", CHAT, **CROSS_SITE, **asked)
     assert "access-control-allow-origin" not in foreign.headers
 

@@ -1,5 +1,6 @@
 """Files, caches, batches, stores and interactions at the daemon, over keys of several projects."""
 
+import base64
 import json
 
 import pytest
@@ -160,9 +161,33 @@ class TestLists:
         assert ask(daemon, "GET", "/v1beta/cachedContents").json == {"cachedContents": []}
         assert {each["key"] for each in simulator.requests()} == set(PROJECTS)
 
-    def test_a_strange_token(self, daemon):
-        got = ask(daemon, "GET", "/v1beta/files?pageToken=abc")
+    @pytest.mark.parametrize(
+        "query",
+        [
+            "pageToken=abc",
+            "pageToken=%C3%A9",
+            "pageToken=" + base64.urlsafe_b64encode(b'["beta","1"]').decode(),
+            "pageToken=" + base64.urlsafe_b64encode(b'["pa","t",' + b"[" * 3000).decode(),
+            "pageSize=" + "0" * 5000,
+            "pageSize=-1",
+            "pageSize=%D9%A3",
+            "alt=proto",
+        ],
+    )
+    def test_strange_parameters(self, daemon, query):
+        got = ask(daemon, "GET", f"/v1beta/files?{query}")
         assert (got.status, got.json["error"]["status"]) == (400, "INVALID_ARGUMENT")
+
+    def test_a_token_shows_no_project_and_fits_its_own_list_only(self, daemon, simulator):
+        for _ in range(2):
+            upstream_file(simulator, "alpha")
+        token = ask(daemon, "GET", "/v1beta/files?pageSize=1").json["nextPageToken"]
+        assert b"alpha" not in base64.urlsafe_b64decode(token)
+        for path in ("files", "batches"):
+            got = ask(daemon, "GET", f"/v1beta/{path}?pageSize=1&pageToken={token}")
+            assert got.status == (200 if path == "files" else 400)
+        changed = base64.urlsafe_b64encode(base64.urlsafe_b64decode(token) + b"1").decode()
+        assert ask(daemon, "GET", f"/v1beta/files?pageToken={changed}").status == 400
 
     def test_a_rejected_key_hides_no_other_project(self, start_daemon, simulator):
         daemon = start_daemon(keys_of(*PROJECTS))

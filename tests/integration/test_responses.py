@@ -291,6 +291,13 @@ class TestStored:
         finally:
             again.stop()
 
+    @pytest.mark.parametrize("limit", ["0001" + "0" * 5000, "0", "101", "-1", "+1", "%D9%A1", "x"])
+    def test_the_limit_of_a_page_is_a_number_from_1_to_100(self, shared_daemon, limit):
+        made = ask(shared_daemon, {"model": MODEL, "input": "x"}).json
+        path = f"{RESPONSES}/{made['id']}/input_items?limit={limit}"
+        got = ask(shared_daemon, None, "GET", path)
+        assert (got.status, got.error["param"]) == (400, "limit")
+
     def test_it_may_outlive_a_restart(self, start_daemon, simulator):
         daemon = start_daemon(responses={"store": "state"})
         first = ask(daemon, {"model": MODEL, "input": "One"}).json

@@ -7,7 +7,7 @@ from typing import Final
 from gemproxy.api.anthropic.errors import ANTHROPIC
 from gemproxy.api.anthropic.schema.models import encode
 from gemproxy.api.base import Head, Route
-from gemproxy.api.query import parameters_of
+from gemproxy.api.query import parameters_of, whole_number
 from gemproxy.api.visible_models import VisibleModels, generates
 from gemproxy.core.context import RequestContext
 from gemproxy.core.errors import InvalidRequest
@@ -53,6 +53,7 @@ class ModelEndpoint:
 
 
 def _limit(text: str) -> int:
-    if not (text.isdecimal() and len(text) <= 9 and 1 <= int(text) <= MOST_ON_A_PAGE):
+    limit = whole_number(text)
+    if not limit or limit > MOST_ON_A_PAGE:
         raise InvalidRequest(f"limit: must be between 1 and {MOST_ON_A_PAGE}.", param="limit")
-    return int(text)
+    return limit

@@ -1,9 +1,12 @@
 """``GET /{version}/{collection}``: one list of what the keys of all projects can see.
 
 A list at Google shows the resources of the key's project. Here one key of each project is asked,
-one project after the other, and a page ends where the client's page size is reached. The token of
-the next page names the project and Google's own token there. It is given only if something follows,
-because some clients fail at an empty page that a token has led to.
+one project after the other, and a page ends where the client's page size is reached. A token is
+given only if something follows, because some clients fail at an empty page that a token has led to.
+
+The token of the next page holds Google's own token in a project. The project may have the name of a
+key, so it is not in the token: a digest of both, keyed with a secret of this process, says which
+project it is, and that the token was given here. After a restart a client begins its list again.
 
 With keys of one project Google's answer passes as it came.
 """
@@ -11,12 +14,13 @@ With keys of one project Google's answer passes as it came.
 from __future__ import annotations
 
 import base64
-import binascii
+import hmac
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from hashlib import blake2s
 from itertools import islice
 from typing import Final
-from urllib.parse import parse_qs, quote
+from urllib.parse import quote
 
 import msgspec
 
@@ -24,6 +28,7 @@ from gemproxy.api.base import Head, Route
 from gemproxy.api.gemini.errors import GEMINI
 from gemproxy.api.gemini.passing import passed_query
 from gemproxy.api.gemini.resources import Learns
+from gemproxy.api.query import parameters_of, whole_number
 from gemproxy.core.affinity import MAX_KEYS, MAX_PROJECTS
 from gemproxy.core.client_errors import error_for
 from gemproxy.core.context import Attempt, RequestContext
@@ -52,10 +57,13 @@ _DEFAULT_SIZE: Final = 50
 _MAX_SIZE: Final = 1000
 #: A page of 1,000 descriptions is about 1 MB; batches may have their results in them.
 _MAX_PAGE_BYTES: Final = 64 * 1024 * 1024
+#: Bytes of the digest in a token.
+_SEAL: Final = 16
 _GONE: Final = frozenset({Verdict.KEY, Verdict.FORBIDDEN})
 
 
-class _Place(msgspec.Struct, frozen=True, array_like=True):
+@dataclass(frozen=True, slots=True)
+class _Place:
     """Where a list goes on: in which project, and with which token of Google's."""
 
     project: str
@@ -66,6 +74,7 @@ class ListEndpoint:
     """See the module and :class:`gemproxy.api.base.LocalEndpoint`.
 
     ``seconds`` gives monotonic time, ``wall`` epoch time; ``timeout`` is in seconds.
+    ``token_key``, 16 random bytes, is the key of page tokens.
     """
 
     route: Final = Route(
@@ -82,6 +91,7 @@ class ListEndpoint:
         seconds: Callable[[], float],
         wall: Callable[[], float],
         scrub: Callable[[str], str],
+        token_key: bytes,
         timeout: float = 60.0,
     ) -> None:
         self._provider = provider
@@ -92,6 +102,7 @@ class ListEndpoint:
         self._wall = wall
         self._scrub = scrub
         self._timeout = timeout
+        self._token_key = token_key
 
     def answer(self, body: bytes, head: Head, context: RequestContext) -> Awaitable[bytes]:
         """See :meth:`gemproxy.api.base.LocalEndpoint.answer`."""
@@ -101,8 +112,8 @@ class ListEndpoint:
     async def _list(self, head: Head, context: RequestContext) -> bytes:
         version, collection = head.parameters["version"], head.parameters["collection"]
         projects = list(islice(self._pool.projects(), MAX_PROJECTS))
+        query = passed_query(head.query)
         if len(projects) <= 1:
-            query = passed_query(head.query)
             path = f"/{version}/{collection}".encode("ascii") + (b"?%b" % query if query else b"")
             for project in projects:
                 response = await self._ask(project, path, context)
@@ -110,12 +121,35 @@ class ListEndpoint:
                     self._note(read_page(response.body, _FIELDS[collection]), project)
                     return response.body
             raise _no_keys()
-        asked = parse_qs(head.query.decode("latin-1"))
+        asked = parameters_of(head.query)
         size = _size(asked.get("pageSize") or asked.get("page_size") or [""])
-        place = _place(asked.get("pageToken") or asked.get("page_token") or [""])
+        token = (asked.get("pageToken") or asked.get("page_token") or [""])[-1]
+        place = self._place(token, collection, projects) if token else None
         pages = _Pages(self, f"/{version}/{collection}", _FIELDS[collection], context)
         items, following = await pages.read(projects, place, size)
-        return write_page(_FIELDS[collection], items, _token(following))
+        following_token = self._token(collection, following) if following is not None else ""
+        return write_page(_FIELDS[collection], items, following_token)
+
+    def _place(self, token: str, collection: str, projects: list[str]) -> _Place:
+        """The place that ``token`` names. Raises :class:`InvalidRequest`."""
+        try:
+            sealed = base64.b64decode(token, b"-_", validate=True)
+            rest = sealed[_SEAL:].decode()
+        except ValueError:
+            sealed, rest = b"", ""
+        for project in projects:
+            place = _Place(project, rest)
+            if hmac.compare_digest(self._seal(collection, place), sealed[:_SEAL]):
+                return place
+        raise InvalidRequest("pageToken: it is not one that this proxy has given.")
+
+    def _token(self, collection: str, place: _Place) -> str:
+        sealed = self._seal(collection, place) + place.token.encode()
+        return base64.urlsafe_b64encode(sealed).decode("ascii")
+
+    def _seal(self, collection: str, place: _Place) -> bytes:
+        text = msgspec.json.encode((collection, place.project, place.token))
+        return blake2s(text, digest_size=_SEAL, key=self._token_key).digest()
 
     async def page(
         self, project: str, path: str, field: str, size: int, token: str, context: RequestContext
@@ -194,8 +228,6 @@ class _Pages:
         self, projects: list[str], place: _Place | None, size: int
     ) -> tuple[list[msgspec.Raw], _Place | None]:
         """At most ``size`` items from ``place`` on, and where the list goes on, if it does."""
-        if place is not None and place.project not in projects:
-            raise InvalidRequest("pageToken: its project is not served any more.")
         begin = projects.index(place.project) if place is not None else 0
         token = place.token if place is not None else ""
         items: list[msgspec.Raw] = []
@@ -229,27 +261,10 @@ class _Pages:
 
 
 def _size(given: list[str]) -> int:
-    try:
-        size = int(given[-1] or 0)
-    except ValueError:
-        size = -1
-    if size < 0:
+    size = whole_number(given[-1] or "0")
+    if size is None:
         raise InvalidRequest("pageSize: expected a number that is not negative.")
     return min(size or _DEFAULT_SIZE, _MAX_SIZE)
-
-
-def _place(given: list[str]) -> _Place | None:
-    token = given[-1]
-    if not token:
-        return None
-    try:
-        return msgspec.json.decode(base64.urlsafe_b64decode(token), type=_Place)
-    except (msgspec.DecodeError, binascii.Error, ValueError):
-        raise InvalidRequest("pageToken: it is not one that this proxy has given.") from None
-
-
-def _token(place: _Place | None) -> str:
-    return base64.urlsafe_b64encode(msgspec.json.encode(place)).decode() if place else ""
 
 
 def _no_keys() -> NoHealthyKeys:

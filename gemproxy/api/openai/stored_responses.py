@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Final
-from urllib.parse import parse_qs
 
 import msgspec
 
@@ -24,6 +23,7 @@ from gemproxy.api.openai.schema.response_objects import (
     encode_object,
 )
 from gemproxy.api.openai.schema.responses import raw_items
+from gemproxy.api.query import parameters_of, whole_number
 from gemproxy.core.context import RequestContext
 from gemproxy.core.errors import InvalidRequest, NotFound
 from gemproxy.core.stored_answers import AnswerStore, StoredAnswer
@@ -172,16 +172,16 @@ _PREFIXES: Final = {
 
 def _query(head: Head) -> dict[str, str]:
     """The parameters of the query, the last value of each."""
-    parsed = parse_qs(head.query.decode("utf-8", "replace"))
-    return {name: values[-1] for name, values in parsed.items()}
+    return {name: values[-1] for name, values in parameters_of(head.query).items() if values[-1]}
 
 
 def _limit(text: str | None) -> int:
     if text is None:
         return _USUAL_PAGE
-    if not text.isdecimal() or not 1 <= int(text[:4]) <= _LONGEST_PAGE:
+    limit = whole_number(text)
+    if not limit or limit > _LONGEST_PAGE:
         raise InvalidRequest(f"limit: expected a number from 1 to {_LONGEST_PAGE}.", param="limit")
-    return int(text)
+    return limit
 
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
