@@ -57,7 +57,11 @@ class Learns(Protocol):
 
 
 class ResourceJob:
-    """A call about a resource; see :class:`gemproxy.api.base.Job`."""
+    """A call about a resource; see :class:`gemproxy.api.base.Job`.
+
+    It is ``free`` if it costs nothing by itself. What is started with a model or an agent costs,
+    and only an interaction reports its tokens.
+    """
 
     conversation = None
     is_brief = True
@@ -73,6 +77,7 @@ class ResourceJob:
         model: str = NO_MODEL,
         resources: Sequence[str] = (),
         stream: bool = False,
+        free: bool = True,
     ) -> None:
         self.operation = call
         self.model = model
@@ -83,6 +88,7 @@ class ResourceJob:
         context.model = model or None
         self._context = context
         self._learns = learns
+        self._free = free
 
     def revision(self, failed: Outcome) -> Revision | None:
         """``None``: the call is the client's."""
@@ -98,13 +104,12 @@ class ResourceJob:
     def whole_answer(self, created: int) -> WholeAnswer:
         """See :meth:`gemproxy.api.base.Job.whole_answer`."""
         del created
-        # What is started with a model is charged later; only an interaction reports its tokens.
-        return WholeResource(self._learn, free=not self.model)
+        return WholeResource(self._learn, free=self._free)
 
     def streamed_answer(self, created: int) -> StreamedAnswer:
         """See :meth:`gemproxy.api.base.Job.streamed_answer`."""
         del created
-        return StreamedInteraction(self._learn)
+        return StreamedInteraction(self._learn, free=self._free)
 
     def _learn(self, name: str, description: bytes) -> None:
         lease = self._context.attempts[-1].lease
@@ -248,6 +253,7 @@ class CreateEndpoint:
             model=model,
             resources=interaction_resources(body) if is_interaction else named_resources(body),
             stream=is_interaction and streams(body),
+            free=not model and not is_interaction,
         )
 
 
@@ -284,6 +290,7 @@ class BatchEndpoint:
             self._learns,
             model=model,
             resources=named_resources(body),
+            free=False,
         )
 
 

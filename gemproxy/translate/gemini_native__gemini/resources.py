@@ -75,7 +75,7 @@ class WholeResource:
     """Looks at an answer about a resource; see :class:`gemproxy.api.base.WholeAnswer`.
 
     ``learn`` is called with the name of the resource that the answer describes, and the answer.
-    With ``free`` the call costs nothing, unless the answer has tokens.
+    A ``free`` call costs nothing: tokens in its answer were counted before.
     """
 
     is_large = False
@@ -99,21 +99,23 @@ class WholeResource:
         name = name_of(self._described)
         if name:
             self._learn(name, self._body)
-        usage = self._described.usage
-        return PassedAnswer(self._body, None if usage is None and self._free else _usage(usage))
+        return PassedAnswer(self._body, None if self._free else _usage(self._described.usage))
 
 
 class StreamedInteraction:
-    """Looks at the events of an interaction; see :class:`gemproxy.api.base.StreamedAnswer`."""
+    """Looks at the events of an interaction; see :class:`gemproxy.api.base.StreamedAnswer`.
+
+    ``learn`` and ``free`` are as in :class:`WholeResource`.
+    """
 
     malformed = False
     blocked = False
     empty = False
 
-    def __init__(self, learn: Callable[[str, bytes], None]) -> None:
+    def __init__(self, learn: Callable[[str, bytes], None], *, free: bool = False) -> None:
         self._learn = learn
         self._finished = False
-        self.usage = TokenUsage()
+        self.usage = None if free else TokenUsage()
         self.started = False
 
     def receive(self, event: bytes) -> bytes:
@@ -159,7 +161,7 @@ class StreamedInteraction:
             name = name_of(interaction)
             if name:
                 self._learn(name, b"")
-            if interaction.usage is not None:
+            if interaction.usage is not None and self.usage is not None:
                 self.usage = _usage(interaction.usage)
         if event.event_type in _ENDS or event.status in _FINAL:
             self._finished = True
