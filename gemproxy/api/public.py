@@ -58,10 +58,11 @@ class UploadEndpoint(Protocol):
     def route(self) -> Route:
         """Path, methods, and how errors are encoded."""
 
-    def owner_of(self, head: Head) -> object | None:
-        """The client that began the upload that the request belongs to; ``None`` if it begins one.
+    def progress_of(self, head: Head) -> tuple[object, int] | None:
+        """The client that began the upload of the request, and the bytes before it.
 
-        Raises :class:`~gemproxy.core.errors.Forbidden` for an upload that is not known.
+        ``None`` if it begins one. Raises :class:`~gemproxy.core.errors.Forbidden` for an upload
+        that is not known, :class:`InvalidRequest` for a request that is no part of it.
         """
 
     def is_streamed(self, head: Head) -> bool:
@@ -140,14 +141,15 @@ class PublicAPI:
     def _check_upload(self, endpoint: UploadEndpoint, request: ProxyRequest, route: Route) -> None:
         size = request.header(_SIZE_OF_UPLOAD) or b""
         largest = self._lifecycle.settings.limits.max_upload
-        if size.isdigit() and int(size[:20]) > largest:
+        if size.isdigit() and int(size.lstrip(b"0")[:20] or 0) > largest:
             raise RequestTooLarge(f"The file is larger than the limit of {largest} bytes.")
-        owner = endpoint.owner_of(request)
+        owner, before = endpoint.progress_of(request) or (None, 0)
         self._lifecycle.check_upload(
             request,
             route,
             owner if isinstance(owner, Client) else None,
             streamed=endpoint.is_streamed(request),
+            before=before,
         )
 
     def _serve_upload(self, endpoint: UploadEndpoint, request: ProxyRequest) -> CoroutineRunner:

@@ -28,6 +28,10 @@ class BodySource(Protocol):
         """Its length in bytes; ``None`` if it is not known."""
 
     @property
+    def received(self) -> int:
+        """The bytes that the client has sent."""
+
+    @property
     def begun(self) -> bool:
         """Whether some of it was taken."""
 

@@ -8,7 +8,7 @@ from hashlib import blake2s
 from secrets import token_bytes
 from typing import TYPE_CHECKING
 
-from gemproxy.core.errors import Unauthorized
+from gemproxy.core.errors import Forbidden, Unauthorized
 from gemproxy.core.owner import ADMIN, NOBODY, TOKEN, Owner
 from gemproxy.http.credentials import SEVERAL, bearer_token
 
@@ -94,6 +94,18 @@ class TokenAuth:
         if self.open:
             return _ANONYMOUS if self._is_known(digest) else UNKNOWN_CLIENT
         raise Unauthorized(_WRONG)
+
+    def current(self, earlier: Client) -> Client:
+        """The client as the present settings say. Raises :class:`Forbidden` if it has none."""
+        if earlier.owner is NOBODY and self.open:
+            return _ANONYMOUS
+        _, client = self._clients.get(earlier.owner.digest, (None, None))
+        if client is None or client.owner.kind != earlier.owner.kind:
+            raise Forbidden(
+                "The access token that began this upload is not valid any more.",
+                reason="unknown_upload",
+            )
+        return client
 
     def _is_known(self, wrong: bytes) -> bool:
         """Whether the token of this digest was seen before. SDKs repeat their dummy token."""

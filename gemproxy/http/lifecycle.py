@@ -267,12 +267,19 @@ class RequestLifecycle(Lifecycle):
         request.has_place, request.buffered_bytes = True, length
 
     def check_upload(
-        self, request: ProxyRequest, route: Route, owner: Client | None, *, streamed: bool
+        self,
+        request: ProxyRequest,
+        route: Route,
+        owner: Client | None,
+        *,
+        streamed: bool,
+        before: int = 0,
     ) -> None:
         """As :meth:`check_head`, for a part of an upload.
 
         ``owner`` is the client that has begun the upload, whose other requests for it need no
-        token. With ``streamed`` the body is passed on as it comes and takes no room here.
+        token as long as its own is valid. With ``streamed`` the body is passed on as it comes and
+        takes no room here; ``before`` are the bytes of the file that came in other requests.
         """
         limits, length = self.settings.limits, request.length or 0
         request.route, request.dialect = route.template, request.dialect or route.dialect
@@ -280,8 +287,10 @@ class RequestLifecycle(Lifecycle):
             request.channel.persistent = False
             raise Draining("The proxy is about to stop. Try again.", retry_after=1)
         token = take_token(request._head)
-        request.caller = self._client_of(request, token) if owner is None else owner
-        request.max_body_bytes = limits.max_upload if streamed else limits.max_body
+        request.caller = (
+            self._client_of(request, token) if owner is None else self.auth.current(owner)
+        )
+        request.max_body_bytes = max(0, limits.max_upload - before) if streamed else limits.max_body
         check_size(request, length)
         if request.method not in route.methods:
             raise _not_served(request, route)

@@ -23,6 +23,7 @@ class StreamedBody:
         self.length = length
         #: Whether the upstream's side has begun to take it; it cannot be sent twice.
         self.begun = False
+        self.received = 0
         self._wake = wake
         self._paused = False
         self._write: Callable[[bytes], None] | None = None
@@ -40,6 +41,7 @@ class StreamedBody:
 
     def receive(self, data: bytes) -> None:
         """Pass ``data`` on, or keep it if the upstream's side has not begun."""
+        self.received += len(data)
         if self._write is not None:
             self._write(data)
         elif not self.begun:

@@ -260,6 +260,10 @@ class Resources:
             if int(exchange.headers.get("x-goog-upload-offset", 0)) != len(upload.content):
                 raise _Denied(errors.error(400, "Upload offset does not match."))
             upload.content += body
+        if "cancel" in commands:
+            self._uploads.pop(exchange.query["upload_id"], None)
+            headers = {"x-goog-upload-status": "cancelled"}
+            return [Head(200, "text/plain; charset=utf-8", 0, headers), End.FINISH]
         if "finalize" in commands:
             self._uploads.pop(exchange.query["upload_id"], None)
             return self._uploaded(upload)

@@ -18,6 +18,7 @@ START = {
     "x_goog_upload_command": "start",
     "x_goog_upload_header_content_type": "text/plain",
 }
+UPLOAD = {"x_goog_upload_command": "upload, finalize"}
 MEGABYTE = 1024 * 1024
 
 
@@ -75,6 +76,71 @@ def test_a_resumable_upload_needs_its_token_once(daemon, simulator):
     assert [each["key"] for each in simulator.requests()[seen:]] == [key]
     down = ask(daemon, "GET", f"/v1beta/{file['name']}:download", x_goog_api_key=TOKEN)
     assert hashlib.sha256(down.body).digest() == hashlib.sha256(text).digest()
+
+
+@pytest.mark.parametrize("command", ["upload, finalize", "cancel"])
+def test_an_upload_that_is_over_is_unknown(daemon, command):
+    path = begun(daemon)
+    assert part(daemon, path, b"" if command == "cancel" else b"x", command).status == 200
+    for token in ({}, {"x_goog_api_key": TOKEN}):
+        got = part(daemon, path, b"", "query", **token)
+        assert (got.status, got.json["error"]["status"]) == (403, "PERMISSION_DENIED")
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("{0}", {"x_goog_upload_command": "start"}, 400),
+        ("{0}", {"x_goog_upload_command": "upload, start"}, 400),
+        ("{0}", {"x_goog_upload_command": ""}, 400),
+        ("{0}", {"x_goog_upload_protocol": "raw"}, 400),
+        ("{0}", {"x_goog_upload_protocol": "multipart"}, 400),
+        ("{0}", {"x_goog_upload_offset": "-1"}, 400),
+        ("{0}&uploadType=multipart", {}, 400),
+        ("{0}&upload%5Fprotocol=raw", {}, 400),
+        ("{0}&upload_id=another", {}, 400),
+        ("{0}&upload%5Fid=another", {}, 400),
+        ("/upload/v1/files?{1}", {}, 403),
+        ("/upload/v1beta/fileSearchStores/a:uploadToFileSearchStore?{1}", {}, 403),
+    ],
+)
+def test_an_upload_id_admits_only_its_own_upload(daemon, simulator, path, headers, status):
+    own = begun(daemon)
+    seen = len(simulator.requests())
+    target = path.format(own, own.partition("?")[2])
+    given = {"x_goog_upload_command": "upload", "x_goog_upload_offset": "0", **headers}
+    got = ask(daemon, "POST", target, b"x", **given)
+    assert (got.status, got.json["error"]["code"]) == (status, status)
+    assert len(simulator.requests()) == seen
+    assert part(daemon, own, b"x").status == 200
+
+
+def test_the_size_of_a_file_is_limited_over_all_requests(start_daemon, simulator):
+    daemon = start_daemon(proxy={"accessTokens": [TOKEN], "maxUploadSize": MEGABYTE})
+    path = begun(daemon)
+    assert part(daemon, path, b"x" * 600_000, "upload").status == 200
+    seen = len(simulator.requests())
+    for offset in (0, 600_000, MEGABYTE):
+        assert part(daemon, path, b"x" * 500_000, "upload", offset).status == 413
+    assert len(simulator.requests()) == seen
+    with Wire(daemon) as wire:
+        head = request(
+            "POST", path, transfer_encoding="chunked", x_goog_upload_offset="600000", **UPLOAD
+        )
+        wire.send(head + b"7a120\r\n" + b"x" * 500_000 + b"\r\n0\r\n\r\n")
+        assert wire.receive().status == 413
+    assert part(daemon, path, b"x" * 400_000, offset=600_000).status == 200
+
+
+def test_a_token_that_is_revoked_loses_its_uploads(start_daemon):
+    daemon = start_daemon(keys_of(*PROJECTS), proxy={"accessTokens": [TOKEN, "another-token"]})
+    path = begun(daemon)
+    daemon.configure(keys_of(*PROJECTS), proxy={"accessTokens": ["another-token", TOKEN]})
+    assert daemon.reload().status == 200
+    assert part(daemon, path, b"x", "upload").status == 200
+    daemon.configure(keys_of(*PROJECTS), proxy={"accessTokens": ["another-token"]})
+    assert daemon.reload().status == 200
+    assert part(daemon, path, b"x", offset=1).status == 403
 
 
 def test_an_upload_in_one_request(daemon):
@@ -149,10 +215,10 @@ class TestRefused:
     def test_a_file_over_the_limit(self, daemon):
         path = begun(daemon)
         with Wire(daemon) as wire:
-            wire.send(request("POST", path, content_length=str(65 * MEGABYTE)))
+            wire.send(request("POST", path, content_length=str(65 * MEGABYTE), **UPLOAD))
             assert wire.receive().status == 413
         with Wire(daemon) as wire:
-            wire.send(request("POST", path, transfer_encoding="chunked"))
+            wire.send(request("POST", path, transfer_encoding="chunked", **UPLOAD))
             piece = b"100000\r\n" + b"x" * MEGABYTE + b"\r\n"
             try:
                 for _ in range(66):
@@ -198,7 +264,7 @@ def test_a_large_file_is_not_held_in_memory(daemon):
 def test_a_client_that_leaves_ends_the_upload(daemon, simulator):
     path = begun(daemon)
     with Wire(daemon) as wire:
-        wire.send(request("POST", path, content_length="100000") + b"x" * 50_000)
+        wire.send(request("POST", path, content_length="100000", **UPLOAD) + b"x" * 50_000)
         time.sleep(0)
         wire.socket.shutdown(socket.SHUT_RDWR)
     health = eventually(lambda: daemon.metric("gemproxy_requests_in_flight") == 0)
