@@ -18,6 +18,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple, Protocol
 from urllib.parse import unquote_to_bytes
 
+from gemproxy.api.query import pairs_of
 from gemproxy.core.errors import ProxyError
 
 OPENAI_NAME: Final = "openai"
@@ -210,13 +211,15 @@ def dialect_by_headers(query: bytes, headers: Mapping[bytes, bytes]) -> str:
         return ANTHROPIC_NAME
     if b"x-goog-api-key" in headers or b"x-goog-api-client" in headers:
         return GEMINI_NAME
-    if any(each.startswith(b"key=") for each in query.split(b"&")):
+    if query and any(name == b"key" for name, _, _ in pairs_of(query)):
         return GEMINI_NAME
     return OPENAI_NAME
 
 
 def is_array(path: bytes, query: bytes) -> bool:
     """Whether a native request asks for a stream in the form of one JSON array."""
+    if b"%" in path:
+        path = unquote_to_bytes(path)
     return path.endswith(b"streamGenerateContent") and not asks_for_events(query)
 
 
@@ -225,7 +228,4 @@ def asks_for_events(query: bytes) -> bool:
 
     ``$alt`` does not: no system parameter is passed on.
     """
-    parameters = query.split(b"&")
-    return b"alt=sse" in parameters or any(
-        each.endswith(b"=sse") and unquote_to_bytes(each) == b"alt=sse" for each in parameters
-    )
+    return any(name == b"alt" and value == b"sse" for name, value, _ in pairs_of(query))

@@ -8,8 +8,8 @@ endpoint can pass them on.
 from __future__ import annotations
 
 from typing import Final
-from urllib.parse import unquote_to_bytes
 
+from gemproxy.api.query import pairs_of
 from gemproxy.http.http1 import RequestHead
 
 #: What :func:`take_token` returns for two different tokens. No token is empty.
@@ -31,9 +31,9 @@ def take_token(head: RequestHead) -> bytes | None:
     if by_anthropic is None and by_google is None and head.target == head.path:
         return token  # Nearly every request.
     tokens = {token or b"", (by_anthropic or b"").strip(), (by_google or b"").strip()}
-    for name, _, value in _pairs(head.target.partition(b"?")[2]):
+    for name, value, _ in pairs_of(head.target.partition(b"?")[2]):
         if name == b"key":
-            tokens.add(unquote_to_bytes(value.replace(b"+", b" ")))
+            tokens.add(value)
     tokens.discard(b"")
     if len(tokens) > 1:
         return SEVERAL
@@ -48,17 +48,4 @@ def bearer_token(authorization: bytes) -> bytes | None:
 
 def without_credentials(query: bytes) -> bytes:
     """Return ``query`` without the parameters that hold a credential."""
-    kept = [b"%b%b%b" % pair for pair in _pairs(query) if pair[0] not in _PARAMETERS]
-    return b"&".join(kept)
-
-
-def _pairs(query: bytes) -> list[tuple[bytes, bytes, bytes]]:
-    """Return name, ``=`` and value of each parameter; only the name is decoded if that is needed.
-
-    A name that is encoded (``%6Bey``) is the same name to a server.
-    """
-    pairs = []
-    for parameter in query.split(b"&") if query else ():
-        name, equals, value = parameter.partition(b"=")
-        pairs.append((unquote_to_bytes(name) if b"%" in name else name, equals, value))
-    return pairs
+    return b"&".join(pair.written for pair in pairs_of(query) if pair.name not in _PARAMETERS)

@@ -156,7 +156,7 @@ class TestBytes:
         ("query", "body", "kind"),
         [
             ("?alt=sse", SSE, "text/event-stream; charset=utf-8"),
-            ("?%61lt=sse", SSE, "text/event-stream; charset=utf-8"),
+            ("?%61lt=%73se", SSE, "text/event-stream; charset=utf-8"),
             ("", ARRAY, "application/json; charset=UTF-8"),
             ("?$alt=sse", ARRAY, "application/json; charset=UTF-8"),
         ],

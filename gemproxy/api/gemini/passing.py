@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from typing import Final
-from urllib.parse import unquote_to_bytes
 
 from gemproxy.api.base import Head
+from gemproxy.api.query import pairs_of
 from gemproxy.core.errors import InvalidRequest
 
 #: Parameters that are passed on. Google's system parameters begin with ``$`` and are not.
@@ -57,15 +57,13 @@ def passed_query(query: bytes) -> bytes:
     Raises :class:`InvalidRequest` for a form of the answer that is not supported.
     """
     kept = []
-    for parameter in query.split(b"&") if query else ():
-        name, _, value = parameter.partition(b"=")
-        name = unquote_to_bytes(name)
+    for name, value, written in pairs_of(query):
         if name not in _PARAMETERS:
             continue
         if name == b"alt" and value not in _FORMS:
             shown = value.decode("latin-1")[:40]
             raise InvalidRequest(f"alt: {shown!r} is not supported; use json, sse or media.")
-        kept.append(parameter)
+        kept.append(written)
     return b"&".join(kept)
 
 

@@ -53,6 +53,9 @@ GEMINI_CLI = {**GENAI, **BEARER}
         ("/v1/models/gemini-x:streamGenerateContent", {}, GEMINI_ARRAY),
         ("/v1beta/models/gemini-x:streamGenerateContent?key=t", BEARER, GEMINI_ARRAY),
         ("/v1beta/models/gemini-x:streamGenerateContent?%61lt=sse", BEARER, GEMINI),
+        ("/v1beta/models/gemini-x:streamGenerateContent?alt=%73se", BEARER, GEMINI),
+        ("/v1beta/models/gemini-x:stream%47enerateContent", BEARER, GEMINI_ARRAY),
+        ("/v1/models?%6Bey=t", {}, GEMINI),
         # A system parameter, which is not passed on.
         ("/v1beta/models/gemini-x:streamGenerateContent?$alt=sse", BEARER, GEMINI_ARRAY),
         ("/v1/files/abc:download?alt=media", OLD_ANTHROPIC, GEMINI),
