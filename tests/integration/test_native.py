@@ -381,3 +381,32 @@ def test_metrics_and_explanation_know_native_calls(daemon):
         dict(labels).get("route") == "/{version}/models/{model}:{verb}" and value > 0
         for (_, labels), value in samples.items()
     )
+
+
+def test_a_body_that_cannot_be_judged_is_not_sent(start_daemon, simulator):
+    models = {"aliases": {"mine": MODEL}, "allow": [MODEL]}
+    daemon = start_daemon(models=models)
+    seen = len(simulator.requests())
+    escapes = b'"model"' + rb"\"" * 20_000
+    answers = []
+    for path, body in (
+        (GENERATE, b'{"contents": ['),
+        (GENERATE.replace("models/", "models/models%2F"), escapes),
+        (f"/v1beta/models/{MODEL}:batchGenerateContent", b'"fileSearchStoreNames":[' * 4166),
+        ("/v1beta/models/mine:generateContent", b'{"model":"\xff"}'),
+        ("/v1beta/cachedContents", b'{"model":"\xff"}'),
+        ("/v1beta/interactions", b'{"model":"\xff"}'),
+        ("/v1beta/interactions", b'{"model":"%b","agent":[]}' % MODEL.encode()),
+        ("/v1beta/files/a", b'{"fileName":"\xff"}'),
+    ):
+        method = "PATCH" if path.endswith("/a") else "POST"
+        answers.append(ask(daemon, method, path, body))
+    assert [(got.status, got.json["error"]["status"]) for got in answers] == [
+        (400, "INVALID_ARGUMENT")
+    ] * len(answers)
+    assert "agent: expected a string" in answers[-2].json["error"]["message"]
+    other = {"model": "gemini-2.5-pro", "input": "hi", "stream": "true"}
+    for collection in ("interactions", "cachedContents"):
+        assert ask(daemon, "POST", f"/v1beta/{collection}", other).status == 404
+    assert len(simulator.requests()) == seen
+    assert "critical" not in daemon.output

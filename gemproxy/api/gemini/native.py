@@ -28,6 +28,7 @@ from gemproxy.translate.gemini_native__gemini.requests import (
     conversation_of,
     estimated_tokens,
     named_resources,
+    read_body,
     with_models,
 )
 from gemproxy.translate.shared.conversations import conversation_named, session_of
@@ -71,16 +72,22 @@ class NativeEndpoint:
         model = self.names.resolve(asked)
         if not (model.generates if verb in _GENERATE else model.embeds or verb == _COUNT):
             raise InvalidRequest(_wrong_ability(asked, verb, model), param="model")
-        if model.name != asked and b'"model"' in body:
-            body = with_models(body, lambda name: self.names.resolve(name).name)
+        said = read_body(body)
+        body = with_models(
+            body,
+            said,
+            lambda name: self.names.named_in_body(name, model, may_differ=verb == _COUNT),
+        )
         target = self._target(parameters["version"], model.name, verb, head.query)
         context.model = model.name
         context.stream = verb == _STREAM
         call = NativeCall(b"POST", target.path, passed_headers(head), target.array)
         job = NativeJob(call, model.name, verb, body, partial=head.header(_MASK) is not None)
-        session = session_of(head.header)
-        if session and verb in _GENERATE:
-            job.conversation = conversation_named(session)
+        if verb in _GENERATE:
+            session = session_of(head.header)
+            job.conversation = (
+                conversation_named(session) if session else conversation_of(said, job.tokens)
+            )
         return job
 
     def _target(self, version: str, model: str, verb: str, query: bytes) -> _Target:
@@ -112,7 +119,7 @@ class NativeJob:
         self.stream = verb == _STREAM
         self.tokens = 0 if verb == _COUNT else estimated_tokens(body)
         self.resources = named_resources(body)
-        self.conversation = conversation_of(body, self.tokens) if verb in _GENERATE else None
+        self.conversation: int | None = None
         self._generates = verb in _GENERATE
         self._counts = verb == _COUNT
         self._partial = partial

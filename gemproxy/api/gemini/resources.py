@@ -24,11 +24,12 @@ from gemproxy.pool.key import NO_MODEL
 from gemproxy.pool.outcome import Outcome
 from gemproxy.providers.base import NativeCall
 from gemproxy.translate.gemini_native__gemini.requests import (
+    NativeBody,
+    check_object,
     estimated_tokens,
     interaction_resources,
-    model_in,
     named_resources,
-    streams,
+    read_body,
     with_models,
 )
 from gemproxy.translate.gemini_native__gemini.resources import StreamedInteraction, WholeResource
@@ -157,6 +158,8 @@ class NamedEndpoint:
         if (head.method == b"POST") != acts or (colon and not acts):
             shown = f"{head.method.decode('latin-1')} {collection}/{name[:80]}"
             raise UnknownURL(f"Unknown request URL: {shown}.")
+        if body:
+            check_object(body)
         owner = f"{collection}/{path.removesuffix('/cancel')}"
         return (DeletingJob if head.method == b"DELETE" else ResourceJob)(
             native_call(head, f"{collection}/{path}{colon}{verb}"),
@@ -240,10 +243,10 @@ class CreateEndpoint:
         """See :meth:`gemproxy.api.base.Endpoint.decode`; ``brief`` makes no difference."""
         del brief
         collection = head.parameters["collection"]
-        asked = model_in(body)
+        said = read_body(body) if body else NativeBody()
+        asked = said.main_model
         model = self.names.resolve(asked).name if asked else NO_MODEL
-        if asked and model != asked:
-            body = with_models(body, lambda name: self.names.resolve(name).name)
+        body = with_models(body, said, lambda name: self.names.resolve(name).name)
         is_interaction = collection == _INTERACTIONS
         return ResourceJob(
             native_call(head, collection),
@@ -252,7 +255,7 @@ class CreateEndpoint:
             self._learns,
             model=model,
             resources=interaction_resources(body) if is_interaction else named_resources(body),
-            stream=is_interaction and streams(body),
+            stream=is_interaction and said.streams,
             free=not model and not is_interaction,
         )
 
@@ -280,9 +283,11 @@ class BatchEndpoint:
         """See :meth:`gemproxy.api.base.Endpoint.decode`; ``brief`` makes no difference."""
         del brief
         asked, verb = head.parameters["model"], head.parameters["verb"]
-        model = self.names.resolve(asked).name
-        if model != asked:
-            body = with_models(body, lambda name: self.names.resolve(name).name)
+        named = self.names.resolve(asked)
+        model = named.name
+        body = with_models(
+            body, read_body(body), lambda name: self.names.named_in_body(name, named)
+        )
         return ResourceJob(
             native_call(head, f"models/{model}:{verb}"),
             body,

@@ -2,16 +2,25 @@
 
 A body goes upstream as it came. Only a model's name that the operator has given an alias is
 replaced, in place, so that every other byte stays: numbers, unknown fields and their order.
+
+Clients choose these bodies, so each step takes time in proportion to the length. The JSON decoder
+reads the structure. The patterns find single fields, never give back what they have matched, and
+begin at strings only: in valid JSON a quote opens a string if no backslash is before it and a
+field's name follows.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from zlib import crc32
 
 import msgspec
 
+from gemproxy.core.decode_errors import malformed
+from gemproxy.core.decoding import DECODE_ERRORS, decode_json
+from gemproxy.core.errors import InvalidRequest
 from gemproxy.media_bypass import MIN_BYTES, extract
 from gemproxy.translate.shared.conversations import COMPARED, SHORTEST_PROMPT
 from gemproxy.translate.shared.media import resource_of
@@ -20,19 +29,6 @@ _CHARACTERS_PER_TOKEN = 4
 #: Tokens of an image for third-generation models; other media is not estimated.
 _TOKENS_PER_MEDIUM = 1100
 
-#: Strings and the characters of the structure. Strings are matched whole or not at all.
-_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[{}\[\],:]', re.DOTALL)
-#: Where the body of a call names its model, as the names of the fields around it.
-_PLACES_OF_MODELS = frozenset(
-    {
-        ("model",),
-        ("requests", "model"),
-        ("generateContentRequest", "model"),
-        ("generate_content_request", "model"),
-        ("batch", "inputConfig", "requests", "requests", "request", "model"),
-        ("batch", "input_config", "requests", "requests", "request", "model"),
-    }
-)
 _PREFIX = "models/"
 _NAMES_OF_RESOURCES = (
     (b"ileUri", b"ile_uri"),
@@ -40,38 +36,144 @@ _NAMES_OF_RESOURCES = (
     (b"ileSearchStoreNames", b"ile_search_store_names"),
     (b"ileName", b"ile_name"),
 )
+_STRING = rb'"(?:[^"\\]++|\\.)*+"'
+_FIELD = rb'"(?<!\\")(?:%b)"\s*+:\s*+'
+_RESOURCE_FIELDS = (
+    b"file(?:Uri|_uri|Name|_name|SearchStoreNames|_search_store_names)|cached(?:Content|_content)"
+)
 _RESOURCES = re.compile(
-    rb'"(?:fileUri|file_uri|fileName|file_name|cachedContent|cached_content)"\s*:'
-    rb'\s*("(?:[^"\\]++|\\.)*+")'
-    rb'|"(?:fileSearchStoreNames|file_search_store_names)"\s*:\s*(\[[^\]]*\])',
+    _FIELD % _RESOURCE_FIELDS + rb"(%b|\[\s*+(?:%b\s*+,?\s*+)*+\])" % (_STRING, _STRING),
     re.DOTALL,
 )
-_NOTHING = msgspec.Raw(b"")
 _COLLECTIONS = ("cachedContents/", "fileSearchStores/", "files/")
-#: What an interaction names: files by their addresses, and the interaction that it continues.
-_OF_INTERACTIONS = re.compile(
-    rb'"(uri|previous_interaction_id|previousInteractionId)"\s*:\s*("(?:[^"\\]++|\\.)*+")',
+#: What an interaction names: files by their addresses, and the interactions that it continues.
+_URIS = re.compile(_FIELD % b"uri" + b"(%b)" % _STRING, re.DOTALL)
+_PREVIOUS = re.compile(
+    _FIELD % b"previous(?:_interaction_id|InteractionId)" + b"(%b)" % _STRING, re.DOTALL
+)
+#: More than Gemini takes files in one prompt. Each name costs time here and in the choice of a key.
+_MOST_RESOURCES = 4000
+
+
+def _escaped(name: str) -> bytes:
+    """A pattern for ``name`` in JSON, where any letter may be an escape."""
+    letters = (rb"(?:%b|\\u00(?i:%02x))" % (each.encode(), ord(each)) for each in name)
+    return b"".join(letters)
+
+
+#: A field that may name a model, with its value if that is a string or null.
+_MODEL_FIELD = re.compile(
+    b"(" + _FIELD % (_escaped("model") + b"|" + _escaped("agent")) + b")(%b|null)" % _STRING,
     re.DOTALL,
 )
+#: One of these is in each body with such a field.
+_HINTS = (b'model"', b'agent"', rb"\u00")
+#: A call has one model, which a client may write in a few ways.
+_MOST_NAMES = 16
+#: A budget of time and memory: some 50 ms.
+_MOST_FIELDS = 20_000
+
+_ABSENT = msgspec.Raw(b"")
 
 
-_MODELS_TURN = b'"model"'
+class _Generation(msgspec.Struct, frozen=True, gc=False):
+    model: str | None = None
 
 
-class _Prompt(msgspec.Struct, frozen=True, gc=False):
-    contents: list[msgspec.Raw] | None = None
-    system_instruction: msgspec.Raw = msgspec.field(default=_NOTHING, name="systemInstruction")
-    snake_instruction: msgspec.Raw = msgspec.field(default=_NOTHING, name="system_instruction")
+class _BatchedCall(msgspec.Struct, frozen=True, gc=False):
+    request: _Generation | None = None
+
+
+class _BatchedCalls(msgspec.Struct, frozen=True, gc=False):
+    requests: list[_BatchedCall | None] | None = None
+
+
+class _BatchInput(msgspec.Struct, frozen=True, gc=False):
+    requests: _BatchedCalls | None = None
+
+
+class _Batch(msgspec.Struct, frozen=True, gc=False):
+    input_config: _BatchInput | None = msgspec.field(default=None, name="inputConfig")
+    snake_input_config: _BatchInput | None = msgspec.field(default=None, name="input_config")
 
 
 class _Named(msgspec.Struct, frozen=True, gc=False):
+    """Where the body of a call names models. They have to be readable; Google checks the rest."""
+
     model: str | None = None
     agent: str | None = None
-    stream: bool | None = None
+    requests: list[_Generation | None] | None = None
+    counted: _Generation | None = msgspec.field(default=None, name="generateContentRequest")
+    snake_counted: _Generation | None = msgspec.field(default=None, name="generate_content_request")
+    batch: _Batch | None = None
+    system_instruction: msgspec.Raw = msgspec.field(default=_ABSENT, name="systemInstruction")
+    snake_instruction: msgspec.Raw = msgspec.field(default=_ABSENT, name="system_instruction")
+    stream: msgspec.Raw = _ABSENT
+
+    def models(self) -> Iterator[str]:
+        """The names as they stand."""
+        calls = [self.counted, self.snake_counted, *(self.requests or ())]
+        if self.batch is not None:
+            for inputs in (self.batch.input_config, self.batch.snake_input_config):
+                if inputs is not None and inputs.requests is not None:
+                    calls += [each and each.request for each in inputs.requests.requests or ()]
+        for name in (self.model, self.agent, *[each and each.model for each in calls]):
+            if name:
+                yield name
 
 
-_PROMPT = msgspec.json.Decoder(_Prompt).decode
-_NAMED = msgspec.json.Decoder(_Named).decode
+class NativeBody(_Named, frozen=True, gc=False):
+    """What the body of a call says about it."""
+
+    contents: list[msgspec.Raw] | None = None
+
+    @property
+    def streams(self) -> bool:
+        """Whether it asks for a stream, as the body of a request for an interaction can."""
+        return bytes(self.stream) == b"true"
+
+    @property
+    def main_model(self) -> str:
+        """The model, or else the agent, that it names itself; empty if it names none."""
+        return (self.model or self.agent or "").removeprefix(_PREFIX)
+
+
+class _Object(msgspec.Struct, frozen=True, gc=False):
+    """Any object."""
+
+
+_BODY = msgspec.json.Decoder(NativeBody)
+_NAMED = msgspec.json.Decoder(_Named)
+_OBJECT = msgspec.json.Decoder(_Object)
+_TEXTS: msgspec.json.Decoder[str | list[str]] = msgspec.json.Decoder(str | list[str])
+
+
+def read_body(body: bytes) -> NativeBody:
+    """What ``body`` says about its call.
+
+    Raises :class:`InvalidRequest` if it is no JSON object in UTF-8, or if what stands where models
+    are named is no name.
+    """
+    try:
+        return decode_json(_BODY, body)
+    except msgspec.ValidationError:
+        # Google says what is wrong with a prompt; the names of models have to be readable.
+        pass
+    except DECODE_ERRORS as error:
+        raise malformed(error) from error
+    try:
+        named = _NAMED.decode(body)
+    except DECODE_ERRORS as error:
+        raise malformed(error) from error
+    return NativeBody(**msgspec.structs.asdict(named))
+
+
+def check_object(body: bytes) -> None:
+    """Raise :class:`InvalidRequest` if ``body`` is no JSON object in UTF-8."""
+    try:
+        decode_json(_OBJECT, body)
+    except DECODE_ERRORS as error:
+        raise malformed(error) from error
 
 
 def estimated_tokens(body: bytes) -> int:
@@ -86,41 +188,36 @@ def named_resources(body: bytes) -> list[str]:
     """The resources that a body names and that belong to one project: ``files/x`` and others."""
     if not any(name in body for names in _NAMES_OF_RESOURCES for name in names):
         return []
-    found = []
-    for match in _RESOURCES.finditer(body):
-        for text in _texts(match[1] or match[2]):
-            name = resource_name(text)
-            if name is not None:
-                found.append(name)
-    return found
+    return _resources(_RESOURCES.findall(body), resource_name)
 
 
 def interaction_resources(body: bytes) -> list[str]:
     """The resources that the request for an interaction names."""
     found = named_resources(body)
-    for match in _OF_INTERACTIONS.finditer(body):
-        text = _text(match[2])
-        name = resource_of(text) if match[1] == b"uri" else f"interactions/{text}"
-        if text and name is not None:
-            found.append(name)
+    if b'"uri"' in body:
+        found += _resources(_URIS.findall(body), resource_of)
+    if b'"previous' in body:
+        found += _resources(_PREVIOUS.findall(body), _interaction)
     return found
 
 
-def model_in(body: bytes) -> str:
-    """The model or agent that the body of a call names; empty if it names none."""
-    try:
-        named = _NAMED(body)
-    except (msgspec.DecodeError, RecursionError):
-        return ""
-    return (named.model or named.agent or "").removeprefix(_PREFIX)
+def _interaction(text: str) -> str | None:
+    return f"interactions/{text}" if text else None
 
 
-def streams(body: bytes) -> bool:
-    """Whether the body of a request for an interaction asks for a stream."""
-    try:
-        return _NAMED(body).stream is True
-    except (msgspec.DecodeError, RecursionError):
-        return False
+def _resources(values: Iterable[bytes], name_of: Callable[[str], str | None]) -> list[str]:
+    """The resources in ``values``, which are strings or arrays of strings, as JSON."""
+    found: dict[str, None] = {}
+    for value in dict.fromkeys(values):
+        for text in _texts(value):
+            name = name_of(text)
+            if name is not None:
+                found[name] = None
+        if len(found) > _MOST_RESOURCES:
+            raise InvalidRequest(
+                f"The request names more than {_MOST_RESOURCES:,} files and other resources."
+            )
+    return list(found)
 
 
 def resource_name(text: str) -> str | None:
@@ -128,86 +225,91 @@ def resource_name(text: str) -> str | None:
     return text if text.startswith(_COLLECTIONS) else resource_of(text)
 
 
-def conversation_of(body: bytes, tokens: int) -> int | None:
+def conversation_of(body: NativeBody, tokens: int) -> int | None:
     """The number of the conversation of a body of about ``tokens`` tokens.
 
     See :mod:`gemproxy.translate.shared.conversations`. The same beginning spelled differently
     counts as another conversation; only a cache hit is lost.
     """
-    if tokens < SHORTEST_PROMPT and _MODELS_TURN not in body:
+    contents = body.contents
+    if not contents or (tokens < SHORTEST_PROMPT and len(contents) < 2):
         return None
-    try:
-        prompt = _PROMPT(body)
-    except (msgspec.DecodeError, RecursionError):
-        return None
-    if not prompt.contents or (tokens < SHORTEST_PROMPT and len(prompt.contents) < 2):
-        return None
-    instructions = prompt.system_instruction or prompt.snake_instruction
-    return crc32(
-        memoryview(prompt.contents[0])[:COMPARED], crc32(memoryview(instructions)[:COMPARED])
-    )
+    instructions = body.system_instruction or body.snake_instruction
+    return crc32(memoryview(contents[0])[:COMPARED], crc32(memoryview(instructions)[:COMPARED]))
 
 
-def with_models(body: bytes, rename: Callable[[str], str]) -> bytes:
+def with_models(body: bytes, said: NativeBody, rename: Callable[[str], str]) -> bytes:
     """``body`` with the names of its models replaced by what ``rename`` returns for them.
 
-    Names are passed without ``models/``. Raises what ``rename`` raises.
+    ``said`` is what :func:`read_body` found in it. Names are passed without ``models/``, each
+    once. Raises what ``rename`` raises, and :class:`InvalidRequest` for more than a few names.
     """
+    if not any(each in body for each in _HINTS):
+        return body
+    renamed: dict[bytes, bytes] = {}
     parts: list[bytes] = []
     done = 0
-    for begin, end in _models(body):
-        name = _text(body[begin:end])
-        bare = name.removeprefix(_PREFIX)
-        other = rename(bare)
-        if other != bare:
-            prefix = name[: len(name) - len(bare)]
-            parts += (body[done:begin], msgspec.json.encode(prefix + other))
-            done = end
+    for field in _models(body, said):
+        string = field[2]
+        if string not in renamed:
+            if len(renamed) >= _MOST_NAMES:
+                raise InvalidRequest("The request names too many models.", param="model")
+            renamed[string] = _renamed(string, rename)
+        other = renamed[string]
+        if other != string:
+            parts += (body[done : field.start(2)], other)
+            done = field.end(2)
     if not parts:
         return body
     return b"".join((*parts, body[done:]))
 
 
-def _models(body: bytes) -> Iterator[tuple[int, int]]:
-    """The places of the strings that are names of models."""
-    #: The stack: for each open object or array the field that holds it.
-    fields: list[str | None] = []
-    #: The current field of the innermost object.
-    field: str | None = None
-    last: re.Match[bytes] | None = None
-    for token in _TOKEN.finditer(body):
-        character = token[0]
-        if character == b":":
-            field = _text(last[0]) if last is not None else None
-            last = None
-            continue
-        if character[0] == _QUOTE:
-            last = token
-            continue
-        if last is not None and character in b",}]":
-            if (*filter(None, fields[1:]), field) in _PLACES_OF_MODELS:
-                yield last.span()
-            last = None
-        if character in b"{[":
-            fields.append(field)
-            field = None
-        elif character in b"}]" and fields:
-            field = fields.pop()
+def _renamed(string: bytes, rename: Callable[[str], str]) -> bytes:
+    """``string`` itself if the name in it stays."""
+    name = "".join(_texts(string))
+    bare = name.removeprefix(_PREFIX)
+    other = rename(bare) if bare else bare
+    if other == bare:
+        return string
+    return msgspec.json.encode(name[: len(name) - len(bare)] + other)
 
 
-_QUOTE = b'"'[0]
+def _models(body: bytes, said: NativeBody) -> list[re.Match[bytes]]:
+    """The fields that name models.
+
+    A field of the same name may stand elsewhere, in the arguments of a function. So each value is
+    replaced by its number, and the decoder tells which numbers stand where models are named.
+    """
+    fields = list(islice(_MODEL_FIELD.finditer(body), _MOST_FIELDS + 1))
+    if len(fields) > _MOST_FIELDS:
+        raise InvalidRequest(
+            f"The request has more than {_MOST_FIELDS:,} fields 'model' or 'agent'.", param="model"
+        )
+    if len(fields) == sum(1 for _ in said.models()):
+        return fields
+    found = _numbers(body, frozenset())
+    # The decoder sees the last of two fields of one object. Google may see the first.
+    if found and _numbers(body, found):
+        raise InvalidRequest("The request names a model twice in one object.", param="model")
+    return [fields[number] for number in sorted(found)]
 
 
-def _text(string: bytes) -> str:
-    try:
-        return msgspec.json.decode(string, type=str)
-    except msgspec.DecodeError:
-        return ""
+def _numbers(body: bytes, removed: frozenset[int]) -> frozenset[int]:
+    """The numbers of the fields that name models, without those that are ``removed``."""
+    number = -1
+
+    def numbered(field: re.Match[bytes]) -> bytes:
+        nonlocal number
+        number += 1
+        return b'"":0' if number in removed else b'%b"%d"' % (field[1], number)
+
+    names = _NAMED.decode(_MODEL_FIELD.sub(numbered, body)).models()
+    return frozenset(map(int, names))
 
 
 def _texts(value: bytes) -> list[str]:
     try:
-        decoded = msgspec.json.decode(value, type=str | list[str])
-    except msgspec.DecodeError:
+        decoded = _TEXTS.decode(value)
+    except DECODE_ERRORS:
         return []
     return [decoded] if isinstance(decoded, str) else decoded

@@ -70,6 +70,20 @@ class ModelNames:
             )
         return known
 
+    def named_in_body(self, name: str, model: NamedModel, *, may_differ: bool = False) -> str:
+        """The upstream's name of a model that the body of a call of ``model`` names.
+
+        Raises as :meth:`resolve`, and :class:`InvalidRequest` for another model, unless it
+        ``may_differ``: the limits and the prices of the call are those of ``model``.
+        """
+        named = self.resolve(name)
+        if named.name != model.name and not may_differ:
+            raise InvalidRequest(
+                f"model: '{name[:80]}' is not the model of the path, '{model.name}'.",
+                param="model",
+            )
+        return named.name
+
     def generating(self, name: str) -> str:
         """The upstream's name of the model that the client calls ``name``.
 
