@@ -23,9 +23,9 @@ def test_every_pinned_client_is_tried():
     assert pinned == tried | {"openai"}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def guarded(simulator, tmp_path_factory):
-    """A daemon that asks its clients for a token."""
+    """A daemon that asks for a token, one for each framework: wrong tokens lock an address out."""
     folder = tmp_path_factory.mktemp("daemon")
     proxy = {"accessTokens": [TOKEN]}
     running = RunningDaemon(folder, simulator.url, keys_of("alpha", "beta"), proxy=proxy)

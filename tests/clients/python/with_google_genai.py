@@ -194,16 +194,15 @@ def test_a_cache_and_a_batch(client, proxy, simulator):
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "code", "kind"),
+    ("behaviour", "model", "code", "kind"),
     [
-        ("overloaded", 503, errors.ServerError),
-        ("internal-error", 500, errors.ServerError),
-        ("rate-limited", 429, errors.ClientError),
+        ("overloaded", "gemini-3.5-flash-lite", 503, errors.ServerError),
+        ("internal-error", "gemini-3.1-flash-lite", 500, errors.ServerError),
+        ("rate-limited", "gemini-4-hydrogen", 429, errors.ClientError),
     ],
 )
-def test_errors_are_of_the_right_class(client, simulator, behaviour, code, kind):
-    # In this order, since the last one leaves the keys without quota for the model.
-    model = "gemini-3.5-flash-lite" if MAJOR >= 3 else "gemini-3.1-flash-lite"
+def test_errors_are_of_the_right_class(client, simulator, behaviour, model, code, kind):
+    # Each has a model of its own, whose breaker it may open.
     asked = {"model": model, "contents": f"[simulate:{behaviour}] Hello"}
     with pytest.raises(kind) as caught:
         client.models.generate_content(**asked)
