@@ -18,18 +18,11 @@ from msgspec.structs import replace
 from gemproxy.api.anthropic.schema import answers as schema
 from gemproxy.buffer_list import BufferList
 from gemproxy.core.errors import (
-    ErrorInAnswer,
-    MalformedUpstreamResponse,
     ProxyError,
     StreamIncomplete,
     UnusableAnswer,
 )
 from gemproxy.providers.gemini.wire.answers import (
-    DECODE_ERRORS,
-    NO_ERROR,
-    GenerateContentResponse,
-    decode_chunk,
-    decode_usual,
     with_unknown_kinds,
 )
 from gemproxy.translate.anthropic_messages__gemini.answer import (
@@ -52,9 +45,6 @@ from gemproxy.translate.shared.calls import AnsweredCall
 from gemproxy.translate.shared.continuation import StreamedHops
 from gemproxy.translate.shared.plain_answers import sole_text
 from gemproxy.translate.shared.signatures import SignatureStore
-
-#: Events without content; a model that thinks for an hour sends some thousands.
-MAX_EMPTY_EVENTS = 100_000
 
 _TEXT, _THINKING = "text", "thinking"
 
@@ -86,7 +76,6 @@ class MessageStreamTranslator(StreamedHops):
         #: citations of a web search.
         self._texts: list[str] = []
         self._text_start = 0
-        self._empty_events = 0
         #: Whether anything was returned for the client.
         self.started = False
 
@@ -97,20 +86,11 @@ class MessageStreamTranslator(StreamedHops):
         is not an answer at all or was cut off.
         """
         if payload == b"[DONE]":  # Not sent by Google, but by gateways with its dialect.
-            self._count_empty()
-            return b""
-        try:
-            answer = decode_usual(payload)
-        except DECODE_ERRORS:
-            answer = decode_chunk(payload)
-        if answer.error is not NO_ERROR and answer.is_error:
-            raise ErrorInAnswer(payload)
-        usage = answer.usage_metadata
-        if usage is not None and (usage.prompt_token_count is not None or usage.counts):
-            self.latest_usage = usage
+            return self.count_empty()
+        answer = self.decode(payload)
         candidates = answer.candidates
         if not candidates:
-            return self._receive_feedback(answer)
+            return self.receive_feedback(answer)
         # Nearly every event ends here, so no further calls.
         if self._open is _TEXT and (text := sole_text(candidates)) and not candidates[0].index:
             reader = self._reader
@@ -125,8 +105,7 @@ class MessageStreamTranslator(StreamedHops):
             if not candidate.index:
                 pieces += self._reader.read(candidate)
         if not pieces and not self._reader.is_blocked:
-            self._count_empty()
-            return b""
+            return self.count_empty()
         return self._give(pieces)
 
     def finish(self) -> bytes:
@@ -192,18 +171,10 @@ class MessageStreamTranslator(StreamedHops):
         """The token that requests the next hop, if there is to be one."""
         return self._reader.continuation
 
-    def _receive_feedback(self, answer: GenerateContentResponse) -> bytes:
-        feedback, reason = answer.prompt_feedback, answer.block
-        if feedback is None or reason is None:
-            self._count_empty()
-            return b""
-        self._reader.block(reason, feedback.block_reason_message)
+    def block(self, reason: str, message: str | None) -> bytes:
+        """See :meth:`StreamedHops.block`."""
+        self._reader.block(reason, message)
         return self._give(())
-
-    def _count_empty(self) -> None:
-        if self._empty_events == MAX_EMPTY_EVENTS:
-            raise MalformedUpstreamResponse(f"more than {MAX_EMPTY_EVENTS} events without content")
-        self._empty_events += 1
 
     # -- the blocks ------------------------------------------------------------------------------
 

@@ -20,21 +20,15 @@ from gemproxy.api.openai.schema.answers import (
 )
 from gemproxy.buffer_list import BufferList
 from gemproxy.core.errors import (
-    ErrorInAnswer,
     MalformedUpstreamResponse,
     ProxyError,
     StreamIncomplete,
     UnusableAnswer,
 )
 from gemproxy.providers.gemini.wire.answers import (
-    DECODE_ERRORS,
     MAX_CANDIDATES,
-    NO_ERROR,
     Blob,
     Candidate,
-    GenerateContentResponse,
-    decode_chunk,
-    decode_usual,
     with_unknown_kinds,
 )
 from gemproxy.translate.openai_chat__gemini.choice import (
@@ -50,8 +44,6 @@ from gemproxy.translate.shared.plain_answers import sole_text
 from gemproxy.translate.shared.signatures import SignatureStore
 from gemproxy.translate.shared.usage import service_tier
 
-#: Events without content; a model that thinks for an hour sends some thousands.
-MAX_EMPTY_EVENTS = 100_000
 #: Plain texts that are collected before they are read together.
 _MOST_TEXTS = 32
 
@@ -84,7 +76,6 @@ class ChatStreamTranslator(StreamedHops):
         self._response_id: str | None = None
         self._encoder: ChunkEncoder | None = None
         self._completion_id = ""
-        self._empty_events = 0
 
     def receive(self, payload: bytes) -> bytes:
         """The chunks for one event of the upstream; empty if there is nothing to send.
@@ -93,22 +84,13 @@ class ChatStreamTranslator(StreamedHops):
         is not an answer at all or was cut off.
         """
         if payload == b"[DONE]":  # Not sent by Google, but by gateways with its dialect.
-            self._count_empty()
-            return b""
-        try:
-            answer = decode_usual(payload)
-        except DECODE_ERRORS:
-            answer = decode_chunk(payload)
-        if answer.error is not NO_ERROR and answer.is_error:
-            raise ErrorInAnswer(payload)
+            return self.count_empty()
+        answer = self.decode(payload)
         if self._response_id is None:
             self._response_id = answer.response_id
-        usage = answer.usage_metadata
-        if usage is not None and (usage.prompt_token_count is not None or usage.counts):
-            self.latest_usage = usage
         candidates = answer.candidates
         if not candidates:
-            return self._receive_feedback(answer)
+            return self.receive_feedback(answer)
         # Nearly every event ends here, so no further calls.
         text = sole_text(candidates)
         if text and self._encoder is not None:
@@ -123,7 +105,7 @@ class ChatStreamTranslator(StreamedHops):
         marked = with_unknown_kinds(answer, payload).candidates or ()
         chunks = b"".join(map(self._receive_candidate, marked))
         if not chunks:
-            self._count_empty()
+            self.count_empty()
         return chunks
 
     def finish(self) -> bytes:
@@ -194,19 +176,11 @@ class ChatStreamTranslator(StreamedHops):
         tokens = (choice.reader.continuation for choice in self._choices.values())
         return next(filter(None, tokens), None)
 
-    def _receive_feedback(self, answer: GenerateContentResponse) -> bytes:
-        feedback, reason = answer.prompt_feedback, answer.block
-        if feedback is None or reason is None:
-            self._count_empty()
-            return b""
+    def block(self, reason: str, message: str | None) -> bytes:
+        """See :meth:`StreamedHops.block`."""
         choice = self._choice_at(0)
-        choice.reader.block(reason, feedback.block_reason_message)
+        choice.reader.block(reason, message)
         return self._begin(0, choice)
-
-    def _count_empty(self) -> None:
-        if self._empty_events == MAX_EMPTY_EVENTS:
-            raise MalformedUpstreamResponse(f"more than {MAX_EMPTY_EVENTS} events without content")
-        self._empty_events += 1
 
     def _receive_candidate(self, candidate: Candidate) -> bytes:
         index = candidate.index or 0

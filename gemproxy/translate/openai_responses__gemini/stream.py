@@ -17,19 +17,13 @@ from __future__ import annotations
 from gemproxy.api.openai.schema.response_objects import ResponseFrame, encode_echo
 from gemproxy.api.openai.schema.responses import RawRequest, ResponsesRequest
 from gemproxy.core.errors import (
-    ErrorInAnswer,
-    MalformedUpstreamResponse,
     ProxyError,
     StreamIncomplete,
     UnusableAnswer,
 )
 from gemproxy.providers.gemini.wire.answers import (
-    DECODE_ERRORS,
-    NO_ERROR,
     Candidate,
     GenerateContentResponse,
-    decode_chunk,
-    decode_usual,
     with_unknown_kinds,
 )
 from gemproxy.translate.openai_responses__gemini.events import EventWriter
@@ -43,8 +37,6 @@ from gemproxy.translate.shared.continuation import StreamedHops
 from gemproxy.translate.shared.plain_answers import sole_text
 from gemproxy.translate.shared.usage import service_tier
 
-#: Events without content; a model that thinks for an hour sends some thousands.
-MAX_EMPTY_EVENTS = 100_000
 #: Plain texts that are collected before they are read together.
 _MOST_TEXTS = 32
 
@@ -58,26 +50,17 @@ class ResponseStream(StreamedHops):
         self._events = EventWriter()
         self._texts: list[str] = []  # sent, but not yet read by the reader
         self._output: OutputReader | None = None
-        self._empty_events = 0
         #: Whether anything was returned for the client.
         self.started = False
 
     def receive(self, payload: bytes) -> bytes:
         """See :meth:`gemproxy.api.base.StreamedAnswer.receive`."""
         if payload == b"[DONE]":  # Not sent by Google, but by gateways with its dialect.
-            return self._count_empty()
-        try:
-            answer = decode_usual(payload)
-        except DECODE_ERRORS:
-            answer = decode_chunk(payload)
-        if answer.error is not NO_ERROR and answer.is_error:
-            raise ErrorInAnswer(payload)
-        usage = answer.usage_metadata
-        if usage is not None and (usage.prompt_token_count is not None or usage.counts):
-            self.latest_usage = usage
+            return self.count_empty()
+        answer = self.decode(payload)
         candidates = answer.candidates
         if not candidates:
-            return self._receive_feedback(answer)
+            return self.receive_feedback(answer)
         # Nearly every event ends here, so no further calls.
         output = self._output
         if output is not None and output.in_text:
@@ -171,20 +154,18 @@ class ResponseStream(StreamedHops):
         marked = with_unknown_kinds(answer, payload).candidates or ()
         first = next((each for each in marked if not each.index), None)
         if first is None:
-            return self._count_empty()
+            return self.count_empty()
         # The first two events are held back until there is another one.
         begin = b"" if _shows_nothing(first) else self._begin()
         reader.read(first)
         if reader.is_blocked:
             begin += self._begin()
-        return begin + self._events.take() or self._count_empty()
+        return begin + self._events.take() or self.count_empty()
 
-    def _receive_feedback(self, answer: GenerateContentResponse) -> bytes:
-        feedback, reason = answer.prompt_feedback, answer.block
-        if feedback is None or reason is None:
-            return self._count_empty()
+    def block(self, reason: str, message: str | None) -> bytes:
+        """See :meth:`StreamedHops.block`."""
         reader = self._reader or self._begin_output()
-        reader.block(reason, feedback.block_reason_message)
+        reader.block(reason, message)
         return self._begin()
 
     def _begin_output(self) -> OutputReader:
@@ -203,12 +184,6 @@ class ResponseStream(StreamedHops):
         self._events.write_encoded(b"response.created", fields)
         self._events.write_encoded(b"response.in_progress", fields)
         return self._events.take()
-
-    def _count_empty(self) -> bytes:
-        if self._empty_events == MAX_EMPTY_EVENTS:
-            raise MalformedUpstreamResponse(f"more than {MAX_EMPTY_EVENTS} events without content")
-        self._empty_events += 1
-        return b""
 
 
 def failed_stream(error: ProxyError, request_id: str) -> bytes:

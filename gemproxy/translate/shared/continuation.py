@@ -12,12 +12,15 @@ from functools import reduce
 import msgspec
 
 from gemproxy.buffer_list import BufferList
-from gemproxy.core.errors import ErrorInAnswer, UnusableAnswer
+from gemproxy.core.errors import ErrorInAnswer, MalformedUpstreamResponse, UnusableAnswer
 from gemproxy.providers.gemini.wire.answers import (
+    DECODE_ERRORS,
     NO_ERROR,
     GenerateContentResponse,
     UsageMetadata,
     decode_answer,
+    decode_chunk,
+    decode_usual,
 )
 from gemproxy.translate.shared.candidate import CandidateState
 from gemproxy.translate.shared.finish import CONTINUATION, UNSPECIFIED, FinishState
@@ -25,6 +28,8 @@ from gemproxy.translate.shared.usage import TokenUsage
 
 #: A Gemini 4 answer of 1,048,576 tokens comes in 32 unary hops.
 MAX_HOPS = 40
+#: Events without content; a model that thinks for an hour sends some thousands.
+MAX_EMPTY_EVENTS = 100_000
 #: A longer answer is encoded in a thread.
 LARGE_ANSWER_BYTES = 1024 * 1024
 
@@ -64,7 +69,7 @@ class HopReader:
 class StreamedHops:
     """The hops of one streamed answer and their tokens, of a request with this ``body``.
 
-    A dialect's stream inherits from it, sets :attr:`latest_usage`, and gives
+    A dialect's stream inherits from it, reads each event with :meth:`decode`, and gives
     :attr:`continuation`.
     """
 
@@ -74,6 +79,45 @@ class StreamedHops:
         #: The latest counts of this hop.
         self.latest_usage: UsageMetadata | None = None
         self._earlier_usage: TokenUsage | None = None  # of the hops before
+        self._empty_events = 0
+
+    def decode(self, payload: bytes) -> GenerateContentResponse:
+        """Decode one event and keep its counts.
+
+        Raises :exc:`ErrorInAnswer` if the event is an error, and :exc:`UnusableAnswer` if it is not
+        an answer at all.
+        """
+        try:
+            answer = decode_usual(payload)
+        except DECODE_ERRORS:
+            answer = decode_chunk(payload)
+        if answer.error is not NO_ERROR and answer.is_error:
+            raise ErrorInAnswer(payload)
+        usage = answer.usage_metadata
+        if usage is not None and (usage.prompt_token_count is not None or usage.counts):
+            self.latest_usage = usage
+        return answer
+
+    def receive_feedback(self, answer: GenerateContentResponse) -> bytes:
+        """The client's events for an event without candidates."""
+        feedback, reason = answer.prompt_feedback, answer.block
+        if feedback is None or reason is None:
+            return self.count_empty()
+        return self.block(reason, feedback.block_reason_message)
+
+    def block(self, reason: str, message: str | None) -> bytes:
+        """The client's events for a prompt that Gemini blocked."""
+        raise NotImplementedError
+
+    def count_empty(self) -> bytes:
+        """Count an event without content, for which the client gets nothing.
+
+        Raises :exc:`MalformedUpstreamResponse` after :data:`MAX_EMPTY_EVENTS`.
+        """
+        if self._empty_events == MAX_EMPTY_EVENTS:
+            raise MalformedUpstreamResponse(f"more than {MAX_EMPTY_EVENTS} events without content")
+        self._empty_events += 1
+        return b""
 
     @property
     def continuation(self) -> str | None:

@@ -20,8 +20,9 @@ from gemproxy.providers.gemini.wire.answers import (
 )
 from gemproxy.translate.openai_chat__gemini.answer import to_openai
 from gemproxy.translate.openai_chat__gemini.context import AnswerContext
-from gemproxy.translate.openai_chat__gemini.stream import MAX_EMPTY_EVENTS, ChatStreamTranslator
+from gemproxy.translate.openai_chat__gemini.stream import ChatStreamTranslator
 from gemproxy.translate.shared.calls import MAX_CALLS
+from gemproxy.translate.shared.continuation import MAX_EMPTY_EVENTS
 from gemproxy.translate.shared.signatures import SignatureStore
 
 
