@@ -8,6 +8,7 @@ from typing import Final
 from gemproxy.api.anthropic.errors import ANTHROPIC
 from gemproxy.api.anthropic.schema.requests import MessagesRequest, decode_messages
 from gemproxy.api.base import Head, Route, StreamedAnswer, WholeAnswer
+from gemproxy.api.revisions import revision_for
 from gemproxy.core.context import RequestContext
 from gemproxy.core.retry import Revision
 from gemproxy.media_bypass import ExtractedMedia
@@ -17,7 +18,6 @@ from gemproxy.translate.anthropic_messages__gemini.answer import WholeMessage
 from gemproxy.translate.anthropic_messages__gemini.request import Options, to_gemini
 from gemproxy.translate.anthropic_messages__gemini.stream import MessageStreamTranslator
 from gemproxy.translate.shared.conversations import conversation_named, session_of
-from gemproxy.translate.shared.finish import SIGNATURE_REFUSED
 from gemproxy.translate.shared.model_names import ModelNames
 from gemproxy.translate.shared.schema_budget import SchemaBudget
 from gemproxy.translate.shared.signatures import SignatureStore
@@ -26,8 +26,6 @@ MESSAGES: Final = "/v1/messages"
 #: Constants, because access to a member of an Enum is slow.
 _GENERATE: Final = Operation.GENERATE
 _GENERATE_STREAM: Final = Operation.GENERATE_STREAM
-#: Replace every thought signature by the documented dummy.
-_REPLACED_SIGNATURES: Final = Revision(SIGNATURE_REFUSED, is_attempt=True, needs_same_key=True)
 
 
 class MessagesEndpoint:
@@ -112,9 +110,10 @@ class MessagesJob:
 
     def revision(self, failed: Outcome) -> Revision | None:
         """See :meth:`gemproxy.api.base.Job.revision`."""
-        if self._request is None or failed.reason != _REPLACED_SIGNATURES.reason:
+        if self._request is None:
             return None
-        return None if self._replaces_signatures else _REPLACED_SIGNATURES
+        has_signatures = not self._replaces_signatures
+        return revision_for(failed, has_signatures=has_signatures, has_logprobs=False)
 
     def revise(self, revision: Revision) -> None:
         """See :meth:`gemproxy.api.base.Job.revise`."""

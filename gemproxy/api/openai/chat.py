@@ -11,6 +11,7 @@ from gemproxy.api.base import Head, Route, StreamedAnswer, WholeAnswer
 from gemproxy.api.openai.errors import OPENAI
 from gemproxy.api.openai.refused_options import RefusedLogprobs
 from gemproxy.api.openai.schema.requests import ChatCompletionRequest, decode_chat_completion
+from gemproxy.api.revisions import REPLACED_SIGNATURES, revision_for
 from gemproxy.core.context import RequestContext
 from gemproxy.core.retry import Revision
 from gemproxy.pool.outcome import Outcome
@@ -27,11 +28,6 @@ CHAT: Final = "/v1/chat/completions"
 #: Constants, because access to a member of an Enum is slow.
 _GENERATE: Final = Operation.GENERATE
 _GENERATE_STREAM: Final = Operation.GENERATE_STREAM
-#: Replace every thought signature by the documented dummy.
-_REPLACED_SIGNATURES: Final = Revision("thought_signature", is_attempt=True, needs_same_key=True)
-#: Ask without log probabilities. It does not count towards the allowed attempts, because it is
-#: another request.
-_NO_LOGPROBS: Final = Revision("logprobs", is_attempt=False, needs_same_key=False)
 
 
 class ChatEndpoint:
@@ -118,19 +114,19 @@ class ChatJob:
         """See :meth:`gemproxy.api.base.Job.revision`."""
         if self._request is None:
             return None
-        if failed.reason == _REPLACED_SIGNATURES.reason:
-            possible = self._translated.signed and not self._replaces_signatures
-            return _REPLACED_SIGNATURES if possible else None
-        if failed.reason == _NO_LOGPROBS.reason and self._translated.context.logprobs:
-            return _NO_LOGPROBS
-        return None
+        translated = self._translated
+        return revision_for(
+            failed,
+            has_signatures=translated.signed and not self._replaces_signatures,
+            has_logprobs=translated.context.logprobs,
+        )
 
     def revise(self, revision: Revision) -> None:
         """See :meth:`gemproxy.api.base.Job.revise`."""
         if self._request is None:
             return
         request, budget = self._request
-        if revision is _REPLACED_SIGNATURES:
+        if revision is REPLACED_SIGNATURES:
             self._replaces_signatures = True
         else:
             request = _without_logprobs(request)

@@ -31,6 +31,7 @@ from gemproxy.api.openai.schema.responses import (
     decode_responses,
     raw_items,
 )
+from gemproxy.api.revisions import REPLACED_SIGNATURES, revision_for
 from gemproxy.core.context import RequestContext
 from gemproxy.core.errors import InvalidRequest
 from gemproxy.core.retry import Revision
@@ -51,11 +52,6 @@ RESPONSES: Final = "/v1/responses"
 #: Constants, because access to a member of an Enum is slow.
 _GENERATE: Final = Operation.GENERATE
 _GENERATE_STREAM: Final = Operation.GENERATE_STREAM
-#: Replace every thought signature by the documented dummy.
-_REPLACED_SIGNATURES: Final = Revision("thought_signature", is_attempt=True, needs_same_key=True)
-#: Ask without log probabilities. It does not count towards the allowed attempts, because it is
-#: another request.
-_NO_LOGPROBS: Final = Revision("logprobs", is_attempt=False, needs_same_key=False)
 _RESPONSE: Final = "resp_"
 #: Bytes. Reading a longer conversation takes more than some milliseconds.
 _LONG_HISTORY: Final = 256 * 1024
@@ -304,18 +300,18 @@ class ResponsesJob:
         """See :meth:`gemproxy.api.base.Job.revision`."""
         if self._request is None:
             return None
-        if failed.reason == _REPLACED_SIGNATURES.reason:
-            possible = self._translated.signed and not self._replaces_signatures
-            return _REPLACED_SIGNATURES if possible else None
-        if failed.reason == _NO_LOGPROBS.reason and self._translated.context.logprobs:
-            return _NO_LOGPROBS
-        return None
+        translated = self._translated
+        return revision_for(
+            failed,
+            has_signatures=translated.signed and not self._replaces_signatures,
+            has_logprobs=translated.context.logprobs,
+        )
 
     def revise(self, revision: Revision) -> None:
         """See :meth:`gemproxy.api.base.Job.revise`."""
         if self._request is None:
             return
-        if revision is _REPLACED_SIGNATURES:
+        if revision is REPLACED_SIGNATURES:
             self._replaces_signatures = True
         else:
             self._logprobs = False
