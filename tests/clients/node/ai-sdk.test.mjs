@@ -4,9 +4,10 @@ import { beforeEach, describe, test } from "node:test";
 
 import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
-import { APICallError, Output, embedMany, generateText, stepCountIs, streamText, tool } from "ai";
+import { APICallError, Output, embedMany, generateText, stepCountIs, streamText } from "ai";
 import { z } from "zod";
 
+import { tools } from "./ai-sdk-tools.mjs";
 import * as proxy from "./gemproxy.mjs";
 
 globalThis.AI_SDK_LOG_WARNINGS = false;
@@ -37,27 +38,6 @@ test("embeddings of more texts than Google takes in a call", async () => {
 
 const WEATHER = 'Please call get_weather with {"city": "Oslo"}';
 const BOTH = `${WEATHER} and call get_time with {"zone": "Europe/Oslo"}`;
-
-/** Two tools, and the calls of them in the order in which they ran. */
-function tools() {
-  const ran = [];
-  const made = (name, parameters, answer) =>
-    tool({
-      description: `The function ${name}.`,
-      inputSchema: z.object(parameters),
-      execute: (given) => {
-        ran.push([name, given]);
-        return answer;
-      },
-    });
-  return {
-    ran,
-    tools: {
-      get_weather: made("get_weather", { city: z.string() }, { celsius: 4 }),
-      get_time: made("get_time", { zone: z.string() }, "12:30"),
-    },
-  };
-}
 
 /** Both ways to ask, with one shape of answer. */
 const WAYS = {

@@ -5,9 +5,10 @@ import { afterEach, beforeEach, describe, test } from "node:test";
 
 import { createGoogleGenerativeAI } from "@ai-sdk/google";
 import { ApiError, GoogleGenAI } from "@google/genai";
-import { APICallError, Output, embedMany, generateText, stepCountIs, streamText, tool } from "ai";
+import { APICallError, Output, embedMany, generateText, stepCountIs, streamText } from "ai";
 import { z } from "zod";
 
+import { tools } from "./ai-sdk-tools.mjs";
 import * as proxy from "./gemproxy.mjs";
 
 globalThis.AI_SDK_LOG_WARNINGS = false;
@@ -131,26 +132,6 @@ describe("@google/genai", () => {
 
 describe("@ai-sdk/google", () => {
   const model = google(proxy.MODEL);
-
-  function tools() {
-    const ran = [];
-    const made = (name, parameters, answer) =>
-      tool({
-        description: `The function ${name}.`,
-        inputSchema: z.object(parameters),
-        execute: (given) => {
-          ran.push([name, given]);
-          return answer;
-        },
-      });
-    return {
-      ran,
-      tools: {
-        get_weather: made("get_weather", { city: z.string() }, { celsius: 4 }),
-        get_time: made("get_time", { zone: z.string() }, "12:30"),
-      },
-    };
-  }
 
   test("text, whole and streamed", async () => {
     const prompt = "How are rivers made? [simulate:words n=60]";

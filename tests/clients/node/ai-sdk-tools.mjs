@@ -1,0 +1,24 @@
+// Tools for the AI SDK, whatever its provider.
+import { tool } from "ai";
+import { z } from "zod";
+
+/** Two tools, and the calls of them in the order in which they ran. */
+export function tools() {
+  const ran = [];
+  const made = (name, parameters, answer) =>
+    tool({
+      description: `The function ${name}.`,
+      inputSchema: z.object(parameters),
+      execute: (given) => {
+        ran.push([name, given]);
+        return answer;
+      },
+    });
+  return {
+    ran,
+    tools: {
+      get_weather: made("get_weather", { city: z.string() }, { celsius: 4 }),
+      get_time: made("get_time", { zone: z.string() }, "12:30"),
+    },
+  };
+}
