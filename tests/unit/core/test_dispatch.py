@@ -659,20 +659,22 @@ def test_a_long_stream_is_followed_hop_by_hop():
     assert len(writer.flows) == 2
 
 
+SIGNATURE_REFUSED = error(
+    400,
+    "Function call is missing a thought_signature in functionCall parts.",
+    "INVALID_ARGUMENT",
+)
+SIGNED = (
+    b'{"model":"gemini-3-flash-preview","messages":[{"role":"user","content":"Hi"},'
+    b'{"role":"assistant","tool_calls":[{"id":"c1","type":"function","function":'
+    b'{"name":"f","arguments":"{}"},"extra_content":{"google":{"thought_signature":"b2xk"}}}]},'
+    b'{"role":"tool","tool_call_id":"c1","content":"1"}]}'
+)
+
+
 def test_a_refused_signature_is_replaced_once_on_the_same_key():
-    missing = error(
-        400,
-        "Function call is missing a thought_signature in functionCall parts.",
-        "INVALID_ARGUMENT",
-    )
-    body = (
-        b'{"model":"gemini-3-flash-preview","messages":[{"role":"user","content":"Hi"},'
-        b'{"role":"assistant","tool_calls":[{"id":"c1","type":"function","function":'
-        b'{"name":"f","arguments":"{}"},"extra_content":{"google":{"thought_signature":"b2xk"}}}]},'
-        b'{"role":"tool","tool_call_id":"c1","content":"1"}]}'
-    )
-    proxy = Proxy(FakeGemini(a=[missing, whole()], b=[whole()]))
-    proxy.ask(body=body)
+    proxy = Proxy(FakeGemini(a=[SIGNATURE_REFUSED, whole()], b=[whole()]))
+    proxy.ask(body=SIGNED)
     assert proxy.upstream.keys_used == ["a", "a"]
     signatures = [
         part["thoughtSignature"]
@@ -684,6 +686,13 @@ def test_a_refused_signature_is_replaced_once_on_the_same_key():
     assert signatures == ["b2xk", "skip_thought_signature_validator"]
     # What a thread has translated, a thread translates again.
     assert proxy.in_threads == 1
+
+
+def test_a_refused_dummy_signature_is_not_replaced_again():
+    proxy = Proxy(FakeGemini(a=[SIGNATURE_REFUSED, SIGNATURE_REFUSED, whole()]), max_attempts=5)
+    with pytest.raises(UpstreamRejected):
+        proxy.ask(body=SIGNED)
+    assert len(proxy.upstream.keys_used) == 2
 
 
 def test_a_client_that_leaves_costs_no_key_anything():
