@@ -19,11 +19,11 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from gemproxy.api.base import Batches, Endpoint, Head, Job, LocalEndpoint, Route
+from gemproxy.core.clients import Client
 from gemproxy.core.context import RequestContext
 from gemproxy.core.dispatch import Dispatcher
 from gemproxy.core.errors import InvalidRequest, RequestTooLarge
 from gemproxy.core.interfaces import BodySource
-from gemproxy.http.auth import Client
 from gemproxy.http.coroutine_runner import CoroutineRunner
 from gemproxy.http.lifecycle import RequestLifecycle
 from gemproxy.http.request import ProxyRequest

@@ -13,7 +13,8 @@ from math import inf
 
 from msgspec import Struct, field
 
-from gemproxy.core.owner import NOBODY, Owner
+from gemproxy.core.clients import ANONYMOUS, Client
+from gemproxy.core.owner import Owner
 from gemproxy.pool.key import Affinity
 from gemproxy.pool.models import ModelPermit
 from gemproxy.pool.outcome import SERVED, Charge, Outcome, Verdict
@@ -80,7 +81,7 @@ class RequestContext(Struct):
     #: The upstream's name of the model; ``None`` until the request is decoded.
     model: str | None = None
     stream: bool = False
-    #: The name of the client's token.
+    #: The name of the client, for logs and usage; ``None`` without a token.
     client: str | None = None
     #: When the request times out; for a later step of a long answer, when that step does.
     deadline: float = inf
@@ -106,8 +107,13 @@ class RequestContext(Struct):
     is_part: bool = False
     #: Set if only the keys of one project can serve it, because of a resource that it names.
     affinity: Affinity | None = None
-    #: Whose the things are that are kept for the client.
-    owner: Owner = NOBODY
+    #: The client as it was when the request came.
+    caller: Client = ANONYMOUS
+
+    @property
+    def owner(self) -> Owner:
+        """Whose the things are that are kept for the client."""
+        return self.caller.owner
 
     @property
     def started_at(self) -> float:

@@ -174,6 +174,7 @@ class Dispatcher:
                 client=context.client,
                 epoch_offset=context.epoch_offset,
                 is_part=True,
+                caller=context.caller,
             )
             answer = CollectedAnswer()
             try:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from hashlib import blake2s
 from secrets import token_bytes
 from typing import TYPE_CHECKING
 
+from gemproxy.core.clients import ANONYMOUS, Client
 from gemproxy.core.errors import Forbidden, Unauthorized
 from gemproxy.core.owner import ADMIN, NOBODY, TOKEN, Owner
 from gemproxy.http.credentials import SEVERAL, bearer_token
@@ -17,18 +17,7 @@ if TYPE_CHECKING:
     from gemproxy.secret import Secret
 
 
-@dataclass(frozen=True)
-class Client:
-    """The sender of a request. ``debug`` clients are told which key served them."""
-
-    name: str | None = None
-    debug: bool = False
-    admin: bool = False
-    owner: Owner = field(default=NOBODY, compare=False)
-
-
-_ANONYMOUS = Client()
-#: The same, but the token was not seen before: it may be a guess.
+#: A client without a valid token, whose token was not seen before: it may be a guess.
 UNKNOWN_CLIENT = Client()
 #: The number of unknown tokens that are remembered, by their digests.
 _MOST_KNOWN = 1024
@@ -83,22 +72,22 @@ class TokenAuth:
         """
         if token is None:
             if self.open:
-                return _ANONYMOUS
+                return ANONYMOUS
             raise Unauthorized(_MISSING)
         digest = _digest(token)
-        secret, client = self._clients.get(digest, (None, _ANONYMOUS))
+        secret, client = self._clients.get(digest, (None, ANONYMOUS))
         if secret is not None and secret.matches(token):
             return client
         if token == SEVERAL:
             raise Unauthorized(_SEVERAL)
         if self.open:
-            return _ANONYMOUS if self._is_known(digest) else UNKNOWN_CLIENT
+            return ANONYMOUS if self._is_known(digest) else UNKNOWN_CLIENT
         raise Unauthorized(_WRONG)
 
     def current(self, earlier: Client) -> Client:
         """The client as the present settings say. Raises :class:`Forbidden` if it has none."""
         if earlier.owner is NOBODY and self.open:
-            return _ANONYMOUS
+            return ANONYMOUS
         _, client = self._clients.get(earlier.owner.digest, (None, None))
         if client is None or client.owner.kind != earlier.owner.kind:
             raise Forbidden(
@@ -123,7 +112,7 @@ class TokenAuth:
         try:
             client = self.client(None if authorization is None else bearer_token(authorization))
         except Unauthorized:
-            client = _ANONYMOUS
+            client = ANONYMOUS
         if not client.admin:
             raise Unauthorized(
                 "The admin API asks for the admin token: Authorization: Bearer TOKEN."

@@ -39,7 +39,8 @@ from gemproxy.http.response_writer import RequestWriter, lines, write_whole
 from gemproxy.http.site import CLIENT_CLOSED_REQUEST, ProxyRequest, request_id_of
 
 if TYPE_CHECKING:
-    from gemproxy.http.auth import Client, TokenAuth
+    from gemproxy.core.clients import Client
+    from gemproxy.http.auth import TokenAuth
 
 #: Response headers that pages of other origins may read: those that SDKs use.
 _EXPOSED = (
@@ -135,7 +136,7 @@ class Lifecycle:
         )
         caller = request.caller
         if caller is not None:
-            context.client, context.owner = caller.name, caller.owner
+            context.caller, context.client = caller, caller.name
             if caller.debug:
                 writer.tells_key = True
         return context, writer

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from gemproxy.api.dialects import Dialect
     from gemproxy.core.audit import Actor
+    from gemproxy.core.clients import Client
     from gemproxy.core.context import RequestContext
-    from gemproxy.http.auth import Client
     from gemproxy.http.http1 import RequestHead
     from gemproxy.http.interfaces import Channel
     from gemproxy.http.streamed_body import StreamedBody

@@ -4,8 +4,9 @@ import pytest
 from fakes.openai_errors import seen
 
 from gemproxy.config.settings import AccessToken
+from gemproxy.core.clients import Client
 from gemproxy.core.errors import Unauthorized
-from gemproxy.http.auth import UNKNOWN_CLIENT, Client, TokenAuth
+from gemproxy.http.auth import UNKNOWN_CLIENT, TokenAuth
 from gemproxy.http.credentials import bearer_token
 from gemproxy.secret import Secret
 
