@@ -32,8 +32,9 @@ from gemproxy.admin.key_changes import (
     selection,
 )
 from gemproxy.admin.requests import record_query
+from gemproxy.admin.revisions import Revisions
 from gemproxy.admin.series import LastHour
-from gemproxy.admin.usage import answer_usage
+from gemproxy.admin.usage import answer_usage, moment_of, text_values
 from gemproxy.api.base import Route
 from gemproxy.api.public import check_content_type
 from gemproxy.config.changes import SettingsChange
@@ -137,6 +138,8 @@ class AdminAPI:
         self._parts = parts
         self._wall = parts.wall or parts.seconds
         self._dashboard = Dashboard()
+        #: The time of the start distinguishes one process from the next.
+        self._key_revisions = Revisions(f"{int(self._wall() * 1000):x}")
 
     # -- the table of routes ---------------------------------------------------------------------
 
@@ -223,6 +226,9 @@ class AdminAPI:
         return _page(answers.health(service, counts, unavailable, diagnosis, now, self._wall()))
 
     async def _keys(self, request: AdminRequest) -> Page:
+        given = text_values(request.http.args or {})
+        if "since" in given:
+            return await self._keys_since(given)
         wanted, limit = _wanted_keys(request.http)
         statuses = self._parts.pool.each_status(self._parts.seconds())
         pieces = []
@@ -234,14 +240,39 @@ class AdminAPI:
             await self._parts.pause()
         return Page(_joined(b'{"keys":[', pieces, b"]}"))
 
+    async def _keys_since(self, given: Mapping[str, str]) -> Page:
+        """The keys that have changed since a version."""
+        for name in ("state", "project", "limit"):
+            if name in given:
+                raise InvalidRequest(f"{name}: not together with since.", param=name)
+        statuses = self._parts.pool.each_status(self._parts.seconds())
+        present: list[str] = []
+        while some := list(islice(statuses, _KEYS_AT_ONCE)):
+            for status in some:
+                self._key_revisions.note(status.id, msgspec.json.encode(status))
+                present.append(status.id)
+            await self._parts.pause()
+        found = self._key_revisions.since(given["since"], present)
+        start = b'{"version":"%b","complete":%b,"keys":[' % (
+            found.version.encode(),
+            b"true" if found.complete else b"false",
+        )
+        groups = [
+            b",".join(found.rows[place : place + _KEYS_AT_ONCE])
+            for place in range(0, len(found.rows), _KEYS_AT_ONCE)
+        ]
+        return Page(_joined(start, groups, b"]}"))
+
     async def _metrics(self, request: AdminRequest) -> Page:
         accept = request.http.requestHeaders.getRawHeaders("accept") or []
         content_type, body = await self._parts.render_metrics(", ".join(accept))
         return Page(tuple(_lines(body)), content_type.encode("ascii"))
 
-    async def _series(self, _: AdminRequest) -> Page:
-        now = self._wall()
-        hour, rows = LastHour(now), iter(self._parts.minute_rows())
+    async def _series(self, request: AdminRequest) -> Page:
+        now, usage = self._wall(), self._parts.usage
+        since = moment_of(text_values(request.http.args or {}), "since", usage.now())
+        hour = LastHour(now, 0.0 if since is None else since[0].timestamp())
+        rows = iter(self._parts.minute_rows())
         while some := list(islice(rows, _ROWS_AT_ONCE)):
             hour.add(some)
             await self._parts.pause()

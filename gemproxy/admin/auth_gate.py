@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
 
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 
-from gemproxy.admin.dashboard import Document
+from gemproxy.admin.dashboard import Document, is_known
 from gemproxy.core.audit import Actor
 from gemproxy.core.context import RequestContext
 from gemproxy.core.errors import Unauthorized
@@ -25,6 +26,7 @@ from gemproxy.http.coroutine_runner import CoroutineRunner
 from gemproxy.http.lifecycle import Lifecycle, LifecycleSettings
 from gemproxy.http.request import ProxyRequest
 from gemproxy.http.response_writer import JSON, RequestWriter, lines, write_whole
+from gemproxy.http.routes import READING
 
 if TYPE_CHECKING:
     from gemproxy.api.dialects import Dialect
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 #: Bytes that are scrubbed in one turn of the reactor; more would take milliseconds.
 _LARGE = 16 * 1024
+_OK, _NOT_MODIFIED = 200, 304
 #: Answers must not be cached, nor read by pages of other sites.
 _HEADERS = (
     (b"Cache-Control", b"no-store"),
@@ -120,13 +123,21 @@ class AdminAuthGate(Lifecycle):
         if actor is None:
             raise RuntimeError("a request is served whose head was not checked")
 
-        async def answer(context: RequestContext, writer: RequestWriter) -> None:
+        async def answer(context: RequestContext, writer: RequestWriter) -> int:
             page = await serve(actor)
-            body = await self._scrubbed(page)
+            body, etag = await self._scrubbed(page)
             if request._disconnected:
                 raise CancelledError
             context.outcome = "success"
-            writer.answer(body, page.content_type)
+            if request.method not in READING or page.content_type != JSON:
+                writer.answer(body, page.content_type)
+                return _OK
+            status = _NOT_MODIFIED if is_known(etag, request.header(b"if-none-match")) else _OK
+            writer.started = writer.opened = True
+            now = self._reactor.seconds()
+            headers = writer.headers(now) + lines([(b"ETag", etag)])
+            write_whole(request, status, headers, body, now)
+            return status
 
         context, writer = self._begin(request, request.route, request.context)
         return CoroutineRunner(self._serve(request, context, writer, answer))
@@ -136,7 +147,8 @@ class AdminAuthGate(Lifecycle):
         headers = lines([(b"ETag", document.etag), *document.headers])
         context, writer = self._begin(request, route, headers=headers)
         context.outcome = "success"
-        status = 304 if document.is_in(request.header(b"if-none-match")) else document.status
+        known = document.is_in(request.header(b"if-none-match"))
+        status = _NOT_MODIFIED if known else document.status
         now = self._reactor.seconds()
         write_whole(request, status, writer.headers(now), document.body, now, document.content_type)
         self._report(context, status)
@@ -153,10 +165,12 @@ class AdminAuthGate(Lifecycle):
             )
             self._failures.count(request, context.started)
 
-    async def _scrubbed(self, page: Page) -> bytes:
-        clean = []
+    async def _scrubbed(self, page: Page) -> tuple[bytes, bytes]:
+        """The body without secrets, and its ETag."""
+        clean, digest = [], blake2b(digest_size=16)
         for piece in page.pieces:
             clean.append(self._scrub(piece))
+            digest.update(clean[-1])
             if len(piece) > _LARGE:
                 await self._pause()
-        return b"".join(clean)
+        return b"".join(clean), b'"%b"' % digest.hexdigest().encode("ascii")

@@ -55,9 +55,14 @@ class Document:
         object.__setattr__(self, "etag", b'"%b"' % digest.encode("ascii"))
 
     def is_in(self, if_none_match: bytes | None) -> bool:
-        """Whether a browser with this If-None-Match has the file already (RFC 9110, 13.1.2)."""
-        known = {tag.strip().removeprefix(b"W/") for tag in (if_none_match or b"").split(b",")}
-        return self.status == 200 and bool(known & {self.etag, b"*"})
+        """Whether a browser with this If-None-Match has the file already."""
+        return self.status == 200 and is_known(self.etag, if_none_match)
+
+
+def is_known(etag: bytes, if_none_match: bytes | None) -> bool:
+    """Whether ``etag`` is in an If-None-Match (RFC 9110, 13.1.2)."""
+    known = {tag.strip().removeprefix(b"W/") for tag in (if_none_match or b"").split(b",")}
+    return bool(known & {etag, b"*"})
 
 
 class Dashboard:

@@ -39,14 +39,15 @@ class Minute(Counts):
 class LastHour:
     """The minutes of the hour before ``now``, oldest first, also those without requests.
 
-    Rows may be added in several steps: there can be thirty thousand of them.
+    Only those that begin at ``since`` (epoch seconds) or later. Rows may be added in several steps:
+    there can be thirty thousand of them.
     """
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, since: float = 0.0) -> None:
         self._now = now
         current = int(now // MINUTE.seconds) * MINUTE.seconds
         starts = range(current - (MINUTES - 1) * MINUTE.seconds, current + 1, MINUTE.seconds)
-        self._minutes = {start: self._minute(start) for start in starts}
+        self._minutes = {start: self._minute(start) for start in starts if start >= since}
 
     def add(self, rows: Iterable[MetricsRow]) -> None:
         """Add rows; those outside the hour are ignored."""

@@ -26,6 +26,7 @@ from gemproxy.telemetry.usage_reports import (
 
 _CSV = b"text/csv; charset=utf-8"
 _DURATION = re.compile(r"([0-9]{1,6})([hdw])")
+_DAYS_AGO = re.compile(r"today-([0-9]{1,5})d")
 _UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 #: Times outside of these are mistakes, and some are in no calendar.
@@ -74,6 +75,8 @@ def read_moment(text: str, now: datetime) -> tuple[datetime, bool]:
     """
     if text in ("today", "yesterday"):
         return now - timedelta(days=text == "yesterday"), True
+    if days := _DAYS_AGO.fullmatch(text):
+        return now - timedelta(days=int(days[1])), True
     if ago := _DURATION.fullmatch(text):
         return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])}), False
     if _DATE.fullmatch(text):
@@ -110,7 +113,7 @@ def moment_of(given: Mapping[str, str], name: str, now: datetime) -> tuple[datet
     if found is None or not _FIRST_YEAR < found[0].year < _LAST_YEAR:
         raise InvalidRequest(
             f"{name}: expected a date such as 2026-11-30, a time such as 2026-11-30T09:00:00Z,"
-            " today, yesterday, or 3h, 7d or 2w for so long ago.",
+            " today, yesterday, today-6d, or 3h, 7d or 2w for so long ago.",
             param=name,
         )
     return found

@@ -146,12 +146,15 @@ class Lifecycle:
         request: ProxyRequest,
         context: RequestContext,
         writer: RequestWriter,
-        serve: Callable[[RequestContext, RequestWriter], Awaitable[None]],
+        serve: Callable[[RequestContext, RequestWriter], Awaitable[int | None]],
     ) -> None:
-        """Run ``serve``, answer with its error if it raises, and report the request."""
+        """Run ``serve``, answer with its error if it raises, and report the request.
+
+        ``serve`` returns the status of its answer, ``None`` for 200.
+        """
         status = 200
         try:
-            await serve(context, writer)
+            status = await serve(context, writer) or status
         except ProxyError as error:
             status = self._fail(request, context, writer, error)
         except CancelledError:

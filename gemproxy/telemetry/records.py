@@ -258,9 +258,9 @@ class RequestRecords:
         recent = self._history.latest(limit + 1, None if query.is_everything else _admission(query))
         found: dict[int, RequestRecord] = {each.number: each.record() for each in recent}
         rest = None
-        if len(found) <= limit:
-            first = self._history.first_number
-            end = query.end if first is None else min(query.end, first)
+        first = self._history.first_number
+        end = query.end if first is None else min(query.end, first)
+        if len(found) <= limit and query.first < end:
             stored, rest = await self._store.search(_until(query, end, limit + 1))
             found = dict(stored) | found
         ordered = sorted(found.items(), reverse=True)

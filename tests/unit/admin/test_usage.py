@@ -96,6 +96,14 @@ class TestAnswer:
     def test_by_time(self, stage, by, words):
         assert [row[by] for row in rows(stage, f"?from=yesterday&by={by}")] == words
 
+    def test_whole_days_are_counted_back_from_today(self, stage):
+        asked = "?from=today-6d&by=day"
+        assert rows(stage, asked) == rows(stage, "?from=2026-11-16&by=day")
+        assert [row["day"] for row in rows(stage, "?from=today-1d&to=today-1d&by=day")] == [
+            "2026-11-21"
+        ]
+        assert stage.ask("GET", "/admin/usage?from=today-99999d").status == 400
+
     def test_filters(self, stage):
         assert [row["requests"] for row in rows(stage, "?client=web,nobody")] == [3]
         assert rows(stage, "?client=nobody") == []
