@@ -354,7 +354,13 @@ class UpstreamRejected(ProxyError):
 
 
 class Unavailable(ProxyError):
-    """No key can serve the request now."""
+    """No key can serve the request now.
+
+    ``free_at`` is the first moment at which one can, in monotonic seconds; ``None`` if that is not
+    known.
+    """
+
+    free_at: float | None = None
 
 
 class QuotaExhausted(Unavailable):

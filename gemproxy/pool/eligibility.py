@@ -245,15 +245,18 @@ class Eligibility:
         tokens: int = 0,
         last_resort: bool = False,
         probe: bool = False,
+        reserve: float = 0.0,
     ) -> Ineligible | None:
         """Why ``key`` may not serve ``model`` at ``now``; ``None`` if it may.
 
         Of several reasons it is the one that lasts longest. ``last_resort`` admits low health,
-        ``probe`` a half-open key that waits for its probe.
+        ``probe`` a half-open key that waits for its probe. ``reserve`` is the part of the key's
+        limits of a minute that the request may not use.
         """
         if self.trivially_eligible(key, model):
             return None
-        shortage = key.ledger.shortage(now, tokens) if key.ledger is not None else None
+        ledger = key.ledger
+        shortage = None if ledger is None else ledger.shortage(now, tokens, reserve)
         found = self._lasting(key, model, now, shortage, probe)
         if found:
             return found[0] if len(found) == 1 else _longest(found)

@@ -62,14 +62,19 @@ class Ledger:
         self._today = 0
         self._day_ends = -math.inf
 
-    def shortage(self, now: float, tokens: int = 0) -> Shortage | None:
-        """The limit for which a request of about ``tokens`` tokens must wait, if there is one."""
+    def shortage(self, now: float, tokens: int = 0, reserve: float = 0.0) -> Shortage | None:
+        """The limit for which a request of about ``tokens`` tokens must wait, if there is one.
+
+        The request leaves the last ``reserve`` of the minute's limits (0 to 1) to others.
+        """
         self._forget(now)
         day = self._day_ends if _reached(self.limits.rpd, self._today) else now
         minute = max(self._requests_fit_at(now), self._tokens_fit_at(now, 1))
         if max(day, minute) > now:
             return Shortage(max(day, minute), for_the_day=day > now)
-        fits = self._tokens_fit_at(now, tokens)
+        fits = self._tokens_fit_at(now, tokens, reserve)
+        if reserve:
+            fits = max(fits, self._requests_fit_at(now, reserve))
         return Shortage(fits, momentary=True) if fits > now else None
 
     def reserve(self, now: float, tokens: int) -> Use:
@@ -123,15 +128,15 @@ class Ledger:
         if now >= self._day_ends:
             self._today, self._day_ends = 0, self._calendar.next_midnight(now)
 
-    def _requests_fit_at(self, now: float) -> float:
-        limit = self.limits.rpm
+    def _requests_fit_at(self, now: float, reserve: float = 0.0) -> float:
+        limit = _without(self.limits.rpm, reserve)
         if limit is None or not _reached(limit, len(self._uses)):
             return now
         return self._uses[len(self._uses) - limit].time + _MINUTE
 
-    def _tokens_fit_at(self, now: float, tokens: int) -> float:
+    def _tokens_fit_at(self, now: float, tokens: int, reserve: float = 0.0) -> float:
         """When ``tokens`` more fit under ``tpm``; ``now`` if they fit already."""
-        limit = self.limits.tpm
+        limit = _without(self.limits.tpm, reserve)
         if limit is None:
             return now
         excess = self._tokens + min(tokens, limit) - limit
@@ -142,6 +147,11 @@ class Ledger:
             if excess <= 0:
                 return use.time + _MINUTE
         return now
+
+
+def _without(limit: int | None, reserve: float) -> int | None:
+    """``limit`` without the last ``reserve`` of it; at least 1, so that it can be used at all."""
+    return limit if limit is None or not reserve else max(1, int(limit * (1.0 - reserve)))
 
 
 def _reached(limit: int | None, used: int) -> bool:

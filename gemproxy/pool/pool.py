@@ -8,7 +8,7 @@ or stored has epoch seconds (see :class:`~gemproxy.pool.cooldowns.Calendar`).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import count, islice
 
@@ -85,6 +85,13 @@ class KeyPool:
         self._eligibility = Eligibility(self._settings, self._cooldown_set)
         self._entries = {key.id: self._new_entry(key) for key in keys}
         self._scheduler = KeyScheduler(self._entries, self._eligibility)
+        #: Called when a key may be eligible before the time that was known. It may be called within
+        #: any call of the pool, so it must not call the pool.
+        self.more_eligible: Callable[[], None] = _nothing
+        #: Whether an enabled key has limits of its own of a minute, and the sum of their ``rpm``.
+        self.has_limits = False
+        self.requests_per_minute = 0
+        self._count_limits()
 
     # -- leases ----------------------------------------------------------------------------------
 
@@ -97,12 +104,14 @@ class KeyPool:
         tokens: int = 0,
         affinity: Affinity | None = None,
         conversation: int | None = None,
+        reserve: float = 0.0,
     ) -> Lease:
         """Lease the next key for ``model``, for a request of about ``tokens`` tokens.
 
         ``tried`` are ids of keys that this request has used already. With ``affinity`` only the
         keys of its project are considered. ``conversation`` is a number that the requests of one
-        conversation share: they prefer the same key, as long as the balance allows it. Raises
+        conversation share: they prefer the same key, as long as the balance allows it. The last
+        ``reserve`` (0 to 1) of a key's own limits of a minute is left to other requests. Raises
         :class:`~gemproxy.core.errors.QuotaExhausted`,
         :class:`~gemproxy.core.errors.NoHealthyKeys` or
         :class:`~gemproxy.core.errors.ModelNotFound`, as if the tried keys did not exist; with
@@ -110,24 +119,33 @@ class KeyPool:
         :class:`~gemproxy.core.errors.Conflict` if they are all disabled.
         """
         if affinity is not None:
-            return self._acquire_of_project(affinity, model, now, tried, tokens)
+            return self._acquire_of_project(affinity, model, now, tried, tokens, reserve)
         if conversation is not None:
-            entry = self._scheduler.choose_preferred(conversation, model, now, tried, tokens)
+            entry = self._scheduler.choose_preferred(
+                conversation, model, now, tried, tokens, reserve
+            )
             if entry is not None:
                 lease = self._lease(entry, model, now, tokens)
                 lease.sticky = True
                 return lease
-        entry = self._scheduler.choose(model, now, tried, tokens)
+        entry = self._scheduler.choose(model, now, tried, tokens, reserve)
         if entry is None:
-            raise self._unavailable(model, now, tokens)
+            raise self._unavailable(model, now, tokens, reserve)
         return self._lease(entry, model, now, tokens)
 
     def _acquire_of_project(
-        self, affinity: Affinity, model: str, now: float, tried: Collection[str], tokens: int
+        self,
+        affinity: Affinity,
+        model: str,
+        now: float,
+        tried: Collection[str],
+        tokens: int,
+        reserve: float,
     ) -> Lease:
-        entry = self._scheduler.choose_of_project(affinity.project, model, now, tried, tokens)
+        project = affinity.project
+        entry = self._scheduler.choose_of_project(project, model, now, tried, tokens, reserve)
         if entry is None:
-            raise self._project_unavailable(affinity, model, now, tokens)
+            raise self._project_unavailable(affinity, model, now, tokens, reserve=reserve)
         return self._lease(entry, model, now, tokens)
 
     def acquire_again(
@@ -175,6 +193,7 @@ class KeyPool:
         if lease.permit.generation == entry.breaker.generation:
             entry.probe_waived = entry.breaker.generation
             self._scheduler.mark_eligible(entry)
+            self.more_eligible()
 
     def record(
         self,
@@ -208,6 +227,9 @@ class KeyPool:
             self._scheduler.served(lease, now)
         else:
             self._scheduler.failed(lease, outcome, now)
+        if lease.use is not None or lease.permit.trial:
+            # Fewer tokens than were reserved, or another trial.
+            self.more_eligible()
 
     def _record_late(self, lease: Lease, outcome: Outcome, now: float) -> None:
         """A removed key: its project, which other keys may share, can still be out of quota."""
@@ -272,6 +294,7 @@ class KeyPool:
         chosen: str | None = None,
         affinity: Affinity | None = None,
         limit: int = 20,
+        reserve: float = 0.0,
     ) -> list[SkippedKey]:
         """At most ``limit`` keys that were ineligible for a request, at a bounded cost.
 
@@ -297,7 +320,7 @@ class KeyPool:
             keys = self._scheduler.suspects(model, now, tried, limit)
         candidates = index.candidates(keys, model, tried)
         others = (entry for entry in candidates if entry.id != chosen)
-        found = skipped_keys(others, index, model, now, tried=tried, tokens=tokens)
+        found = skipped_keys(others, index, model, now, tried=tried, tokens=tokens, reserve=reserve)
         return list(islice(found, limit))
 
     def statuses(self, now: float) -> list[KeyStatus]:
@@ -429,6 +452,7 @@ class KeyPool:
         entry.forbidden_model = None
         self._eligibility.forget(entry)
         self._scheduler.mark_project_eligible(entry)
+        self.more_eligible()
 
     def reset_many(self, key_ids: Collection[str], batch: int) -> Iterator[None]:
         """As :meth:`reset` for each of these keys, in steps of about ``batch`` keys.
@@ -451,6 +475,7 @@ class KeyPool:
                 self._scheduler.mark_eligible(entry)
             if number % batch == 0:
                 yield
+        self.more_eligible()
 
     def reject(self, key_id: str, outcome: Outcome, now: float) -> bool:
         """Record that Google rejected a key outside of any lease.
@@ -490,6 +515,8 @@ class KeyPool:
             self._scheduler = KeyScheduler(self._entries, self._eligibility)
         else:
             self._scheduler.update(self._entries, diff)
+        self._count_limits()
+        self.more_eligible()
         return diff.names()
 
     def set_wall_clock(self, now: float, wall: float) -> None:
@@ -505,6 +532,7 @@ class KeyPool:
             entry.wall_clock_set(now)
         # Marks that end at the earlier midnight are wrong now.
         self._scheduler = KeyScheduler(self._entries, self._eligibility)
+        self.more_eligible()
 
     def prepare_snapshot(self, batch: int) -> Iterator[None]:
         """Do the work of :meth:`snapshot` in advance, in steps of ``batch`` changed keys.
@@ -604,10 +632,11 @@ class KeyPool:
         self._scheduler.mark_if_ineligible(entry, now)
         return Lease(entry, entry.key, model, permit, use)
 
-    def _unavailable(self, model: str, now: float, tokens: int) -> Unavailable | ModelNotFound:
-        return unavailable(
-            self._scheduler.summary(model, now, tokens), model, now, self._settings.cooldown
-        )
+    def _unavailable(
+        self, model: str, now: float, tokens: int, reserve: float = 0.0
+    ) -> Unavailable | ModelNotFound:
+        summary = self._scheduler.summary(model, now, tokens, reserve)
+        return unavailable(summary, model, now, self._settings.cooldown)
 
     def _project_unavailable(
         self,
@@ -616,8 +645,9 @@ class KeyPool:
         now: float,
         tokens: int,
         outcome: Outcome | None = None,
+        reserve: float = 0.0,
     ) -> ProxyError:
-        summary = self._scheduler.summary_of_project(affinity.project, model, now, tokens)
+        summary = self._scheduler.summary_of_project(affinity.project, model, now, tokens, reserve)
         if outcome is not None and outcome.verdict in QUOTA and not summary.out_of_quota:
             summary.add(Ineligible(Reason.COOLING_DOWN))
         return project_unavailable(affinity, summary, model, now, self._settings.cooldown)
@@ -629,6 +659,8 @@ class KeyPool:
         if after is BreakerState.OPEN:
             attention, error = entry.needs_attention, entry.last_error
             change = replace(change, needs_attention=attention, last_error=error)
+        else:
+            self.more_eligible()
         self._listener.breaker_changed(change)
 
     def _cooldown_set(self, cooldown: Cooldown) -> None:
@@ -650,10 +682,21 @@ class KeyPool:
         self._overrides[entry.id] = override
         entry.configure(entry.key, self._settings, override)
         self._scheduler.reconfigured(entry)
+        self._count_limits()
+        self.more_eligible()
         self._listener.override_changed(entry.key.name, override)
+
+    def _count_limits(self) -> None:
+        limits = [entry.key.limits for entry in self._entries.values() if entry.enabled]
+        self.requests_per_minute = sum(each.rpm or 0 for each in limits)
+        self.has_limits = any(each.rpm is not None or each.tpm is not None for each in limits)
 
     def _override_of(self, key_id: str) -> Override:
         return self._overrides.get(key_id, _NO_OVERRIDE)
+
+
+def _nothing() -> None:
+    """Does nothing."""
 
 
 def _awaits_trial(entry: KeyState, now: float) -> bool:

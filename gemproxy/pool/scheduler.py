@@ -132,12 +132,12 @@ class KeyScheduler:
     # -- choose ----------------------------------------------------------------------------------
 
     def choose(
-        self, model: str, now: float, tried: Collection[str], tokens: int
+        self, model: str, now: float, tried: Collection[str], tokens: int, reserve: float = 0.0
     ) -> KeyState | None:
         """Choose the next eligible key for ``model``; ``None`` if there is none.
 
         ``tried`` are ids of keys that are excluded, ``tokens`` is the estimated size of the
-        request.
+        request, ``reserve`` the part of a key's limits that it may not use.
         """
         scheduler = self._scheduler_of(model, now)
         entry = scheduler.next(now)
@@ -146,11 +146,20 @@ class KeyScheduler:
             return entry
         minimum = self._eligibility.settings.minimum_requests
         return scheduler.choose(
-            now, self._check(model, now, tokens), lambda entry: entry.stride(now, minimum), tried
+            now,
+            self._check(model, now, tokens, reserve),
+            lambda entry: entry.stride(now, minimum),
+            tried,
         )
 
     def choose_preferred(
-        self, conversation: int, model: str, now: float, tried: Collection[str], tokens: int
+        self,
+        conversation: int,
+        model: str,
+        now: float,
+        tried: Collection[str],
+        tokens: int,
+        reserve: float = 0.0,
     ) -> KeyState | None:
         """Choose a key that ``conversation`` prefers, out of turn.
 
@@ -164,7 +173,7 @@ class KeyScheduler:
         if self._preferences is None:
             self._preferences = Preferences(self._entries.values())
         scheduler = self._scheduler_of(model, now)
-        check = self._check(model, now, tokens)
+        check = self._check(model, now, tokens, reserve)
         scheduler.wake(now, check)
         for entry in self._preferences.of(conversation):
             if entry.id in tried or check(entry, False) is not None:
@@ -177,14 +186,20 @@ class KeyScheduler:
         return None
 
     def choose_of_project(
-        self, project: str, model: str, now: float, tried: Collection[str], tokens: int
+        self,
+        project: str,
+        model: str,
+        now: float,
+        tried: Collection[str],
+        tokens: int,
+        reserve: float = 0.0,
     ) -> KeyState | None:
         """Choose a key of ``project``, out of turn; ``None`` if none of them is eligible.
 
         Of several it is the one that owes least for such choices, so that they alternate.
         """
         scheduler = self._scheduler_of(model, now)
-        check = self._check(model, now, tokens)
+        check = self._check(model, now, tokens, reserve)
         scheduler.wake(now, check)
         for last_resort in (False, True):
             eligible = [
@@ -303,13 +318,13 @@ class KeyScheduler:
         return dict.fromkeys(entry for entry in found if entry is not None)
 
     def summary_of_project(
-        self, project: str, model: str, now: float, tokens: int
+        self, project: str, model: str, now: float, tokens: int, reserve: float = 0.0
     ) -> AvailabilitySummary:
         """The keys of ``project``, after :meth:`choose_of_project` has found none."""
         summary = AvailabilitySummary()
         check = self._eligibility.check
         for entry in self.of_project(project)[:_MAX_CHECKED]:
-            ineligible = check(entry, model, now, tokens=tokens, last_resort=True)
+            ineligible = check(entry, model, now, tokens=tokens, last_resort=True, reserve=reserve)
             summary.add_lasting(ineligible or _TRIED)
         return summary
 
@@ -330,11 +345,13 @@ class KeyScheduler:
                 summary.add(ineligible)
         return summary, untried
 
-    def summary(self, model: str, now: float, tokens: int) -> AvailabilitySummary:
+    def summary(
+        self, model: str, now: float, tokens: int, reserve: float = 0.0
+    ) -> AvailabilitySummary:
         """Every key, after :meth:`choose` has found none for a request of ``tokens`` tokens."""
         scheduler = self._scheduler_of(model, now)
         summary = AvailabilitySummary.of(scheduler.marks)
-        check = self._check(model, now, tokens)
+        check = self._check(model, now, tokens, reserve)
         # A key without a mark that was not chosen is ineligible for this request only.
         for entry in scheduler.ready():
             summary.add(check(entry, False) or _TRIED)
@@ -365,10 +382,10 @@ class KeyScheduler:
                     scheduler.mark_ineligible(entry, ineligible)
         return scheduler
 
-    def _check(self, model: str, now: float, tokens: int) -> Check[KeyState]:
+    def _check(self, model: str, now: float, tokens: int, reserve: float = 0.0) -> Check[KeyState]:
         check = self._eligibility.check
         return lambda entry, last_resort: check(
-            entry, model, now, tokens=tokens, last_resort=last_resort
+            entry, model, now, tokens=tokens, last_resort=last_resort, reserve=reserve
         )
 
     def _begin_marks(self, entry: KeyState) -> None:

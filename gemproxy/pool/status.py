@@ -211,10 +211,11 @@ def skipped_keys(
     *,
     tried: Collection[str],
     tokens: int = 0,
+    reserve: float = 0.0,
 ) -> Iterator[SkippedKey]:
     """Those of ``entries`` that are ineligible now; ``tried`` are ids."""
     for entry in entries:
-        ineligible = eligibility.check(entry, model, now, tokens=tokens)
+        ineligible = eligibility.check(entry, model, now, tokens=tokens, reserve=reserve)
         if ineligible is not None:
             until = eligibility.calendar.optional_date(ineligible.until)
             yield SkippedKey(entry.key.name, ineligible.reason, until)

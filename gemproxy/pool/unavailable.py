@@ -110,7 +110,9 @@ def unavailable(
     if out_of_order := summary.number(_OUT_OF_ORDER):
         should_retry = False if summary.rejected == out_of_order else None
         delay = _delay(summary.soonest_health, now)
-        return no_healthy_keys(summary, delay, should_retry=should_retry)
+        error = no_healthy_keys(summary, delay, should_retry=should_retry)
+        error.free_at = summary.soonest_health
+        return error
     if summary.counts[Reason.MODEL_NOT_ALLOWED]:
         return ModelNotFound(
             f"The model '{model}' is not available to any of the configured keys.", param="model"
@@ -166,16 +168,20 @@ def quota_exhausted(summary: AvailabilitySummary, model: str, now: float) -> Quo
     """
     quota = summary.out_of_quota
     soonest = _soonest(summary.soonest_quota, summary.soonest_health)
+    error: QuotaExhausted
     if summary.out_for_the_day == quota and not summary.number(_OUT_OF_ORDER):
-        return DailyQuotaExhausted(
+        error = DailyQuotaExhausted(
             f"The daily quota for {_named(model)} is used up on every key.",
             retry_after=_delay(soonest, now),
             should_retry=False,
         )
-    return QuotaExhausted(
-        f"The rate limit for {_named(model)} is reached on every key.",
-        retry_after=_delay(soonest, now),
-    )
+    else:
+        error = QuotaExhausted(
+            f"The rate limit for {_named(model)} is reached on every key.",
+            retry_after=_delay(soonest, now),
+        )
+    error.free_at = soonest
+    return error
 
 
 def no_healthy_keys(

@@ -14,7 +14,7 @@ from fakes.pools import date, ineligible_keys
 from gemproxy.core.errors import ModelNotFound, NoHealthyKeys, QuotaExhausted
 from gemproxy.pool.breaker import BreakerState
 from gemproxy.pool.cooldowns import Cooldown
-from gemproxy.pool.key import Key, Limits
+from gemproxy.pool.key import Affinity, Key, Limits
 from gemproxy.pool.outcome import Outcome, Verdict
 from gemproxy.pool.pool import KeyPool, PoolSettings, Reason, Transition, UnknownKey
 from gemproxy.pool.snapshot import LastError, Override
@@ -551,6 +551,52 @@ class TestForbidden:
         assert again.snapshot(NOON).denials == pool.snapshot(NOON).denials
 
 
+class TestMoment:
+    """When a key is free again, for requests that wait for it."""
+
+    def test_is_the_exact_end_of_the_first_cooldown(self):
+        pool = pool_of("a", "b")
+        fail_key(pool, "a", BUSY)
+        fail_key(pool, "b", replace(BUSY, retry_after=0.4))
+        with pytest.raises(QuotaExhausted) as refused:
+            pool.acquire("m", NOON)
+        assert (refused.value.free_at, refused.value.retry_after) == (NOON + 0.4, 1.0)
+
+    def test_is_a_breakers_trial_and_unknown_while_that_is_running(self):
+        pool = pool_of("a", failure_threshold=1, cooldown=2.0)
+        serve(pool, outcome=OVERLOADED)
+        with pytest.raises(NoHealthyKeys) as refused:
+            pool.acquire("m", NOON + 1)
+        assert refused.value.free_at == NOON + 2
+        pool.acquire("m", NOON + 2)
+        with pytest.raises(NoHealthyKeys) as refused:
+            pool.acquire("m", NOON + 3)
+        assert refused.value.free_at is None
+
+    def test_may_come_before_it_was_known(self):
+        """Whatever can make a key eligible early is reported."""
+        pool = pool_of("a", key("b", limits=Limits(tpm=10)), failure_threshold=1, cooldown=2.0)
+        reported = []
+        pool.more_eligible = lambda: reported.append(True)
+
+        def reports(call, *args, **options):
+            reported.clear()
+            call(*args, **options)
+            return bool(reported)
+
+        assert not reports(serve, pool)
+        lease = pool.acquire("m", NOON)
+        assert reports(pool.record, lease, SUCCESS, NOON, tokens=1)
+        assert reports(pool.reset, "a")
+        assert reports(lambda: list(pool.reset_many([pool.status("a", NOON).id], 1)))
+        assert reports(pool.enable, "a")
+        assert reports(pool.apply, [key("a"), key("c")], PoolSettings(), NOON)
+        assert reports(pool.set_wall_clock, NOON, NOON + 9000)
+        fail_key(pool, "a", INVALID)
+        trial = pool.acquire_again(pool.status("a", NOON).id, "m", NOON + 400)
+        assert reports(pool.release, trial, NOON + 401)
+
+
 class TestLimits:
     def test_requests_a_minute(self):
         pool = pool_of(key("a", limits=Limits(rpm=2)), "b")
@@ -590,6 +636,39 @@ class TestLimits:
         pool.record(pool.acquire("m", NOON, tokens=600), SUCCESS, NOON)
         assert {serve(pool, tokens=900) for _ in range(5)} == {"b"}
         assert {serve(pool, tokens=10) for _ in range(5)} == {"a", "b"}
+
+    @pytest.mark.parametrize("way", [{}, {"affinity": Affinity("a", "files/x")}, {"tokens": 1}])
+    def test_the_last_part_of_a_minute_is_left_to_others(self, way):
+        pool = pool_of(key("a", limits=Limits(rpm=10, tpm=1000)))
+        for second in range(8):
+            serve(pool, now=NOON + second, reserve=0.2, **way)
+        with pytest.raises(QuotaExhausted) as refused:
+            pool.acquire("m", NOON + 20, reserve=0.2, **way)
+        assert (refused.value.free_at, refused.value.retry_after) == (NOON + 60, 40.0)
+        (skipped,) = pool.skipped_keys("m", NOON + 20, reserve=0.2)
+        assert skipped.reason is Reason.OVER_LIMIT
+        assert [serve(pool, now=NOON + 20) for _ in range(2)] == ["a", "a"]
+        # Nine and ten places are free then, of which two are not for this request.
+        with pytest.raises(QuotaExhausted):
+            pool.acquire("m", NOON + 61, reserve=0.2, **way)
+        assert serve(pool, now=NOON + 62, reserve=0.2, **way) == "a"
+
+    def test_so_are_the_last_tokens_and_never_all_of_a_small_limit(self):
+        pool = pool_of(key("a", limits=Limits(tpm=1000)))
+        pool.release(pool.acquire("m", NOON, tokens=700, reserve=0.2), NOON)
+        with pytest.raises(QuotaExhausted):
+            pool.acquire("m", NOON, tokens=200, reserve=0.2)
+        pool.acquire("m", NOON, tokens=200)
+        assert serve(pool_of(key("a", limits=Limits(rpm=1))), reserve=0.2) == "a"
+
+    def test_sums_follow_keys_that_come_and_go(self):
+        limited = key("a", limits=Limits(rpm=10))
+        pool = pool_of(limited, key("b", limits=Limits(tpm=5)), "c")
+        assert (pool.has_limits, pool.requests_per_minute) == (True, 10)
+        pool.disable("a")
+        assert (pool.has_limits, pool.requests_per_minute) == (True, 0)
+        pool.apply([key("c"), key("d")], PoolSettings(), NOON)
+        assert not pool.has_limits
 
     def test_requests_a_day(self):
         pool = pool_of(key("a", limits=Limits(rpd=1)))
