@@ -35,6 +35,7 @@ class Route:
     colon: ``/{version}/models/{model}:{verb}``. ``values`` names the only values that a parameter
     may have; ``{version}`` is one of Gemini's versions anyway. ``whole`` tells that the path is
     decoded before it is matched, so that a parameter may hold slashes as the names of models do.
+    ``is_limited`` tells whether a request counts against the client's own limits.
     Several routes may have the same path in different dialects.
     """
 
@@ -43,6 +44,7 @@ class Route:
     dialect: Dialect
     values: Mapping[str, frozenset[str]] = field(default_factory=dict)
     whole: bool = True
+    is_limited: bool = True
 
     @property
     def allow(self) -> tuple[str, ...]:

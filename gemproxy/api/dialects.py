@@ -19,6 +19,7 @@ from typing import Final, NamedTuple, Protocol
 from urllib.parse import unquote_to_bytes
 
 from gemproxy.api.query import pairs_of
+from gemproxy.api.rate_limits import LimitHeaders, openai_limit_headers
 from gemproxy.core.errors import ProxyError
 
 OPENAI_NAME: Final = "openai"
@@ -130,7 +131,8 @@ class Dialect:
     stream that had begun; if it is empty, the connection is closed before the stream is complete.
     ``heartbeat`` is sent while a stream is silent; if it is empty, nothing is. ``media_type`` is
     the Content-Type of streams. ``id_header`` is the name of a further header with the request's
-    id, beside ``x-request-id``; empty for none.
+    id, beside ``x-request-id``; empty for none. ``limit_headers`` encode what is left of the
+    client's own limits.
     """
 
     name: str
@@ -139,6 +141,7 @@ class Dialect:
     heartbeat: bytes = b": heartbeat\n\n"
     media_type: bytes = b"text/event-stream; charset=utf-8"
     id_header: bytes = b""
+    limit_headers: LimitHeaders = openai_limit_headers
 
     def of(self, target: bytes, headers: Mapping[bytes, bytes]) -> Dialect:
         """Return itself: a listener of one dialect uses it as its :class:`DialectChoice`."""

@@ -32,6 +32,8 @@ STATUSES: Final[dict[type[ProxyError], int]] = {
     errors.ModelNotFound: 404,
     errors.TooManyInFlight: 429,
     errors.Overloaded: 503,
+    errors.ClientLimitReached: 429,
+    errors.BudgetSpent: 429,
     # Used if the upstream's answer had no error status.
     errors.UpstreamRejected: 400,
     errors.Unavailable: 503,

@@ -1,20 +1,23 @@
 """``GET /v1/usage/me``: what the client that asks has used today and this month.
 
 It counts against no limit, and is in no usage itself (:data:`gemproxy.telemetry.usage.MY_USAGE`).
-Limits and budgets of clients do not exist yet: they are ``null``.
+What is not limited is ``null``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
 from gemproxy.api.base import Head, Route
 from gemproxy.api.openai.errors import OPENAI
+from gemproxy.core.clients import Client, Limits
 from gemproxy.core.context import RequestContext
+from gemproxy.core.limits import ANONYMOUS, Used
 
+_N = TypeVar("_N", int, float)
 #: Name of the client -> its usage today and this month, as values that JSON can encode.
 ReadUsage = Callable[[str], Awaitable["OwnUsage"]]
 
@@ -26,23 +29,25 @@ class OwnUsage(NamedTuple):
     month: object
 
 
-class _Limits(msgspec.Struct, frozen=True):
-    rpm: int | None = None
-    tpm: int | None = None
-    rpd: int | None = None
-    tpd: int | None = None
-    concurrent: int | None = None
+class _Remaining(msgspec.Struct, frozen=True):
+    rpm: int | None
+    tpm: int | None
+    rpd: int | None
+    tpd: int | None
+    concurrent: int | None
+    usd_per_day: float | None = msgspec.field(name="usdPerDay")
+    usd_per_month: float | None = msgspec.field(name="usdPerMonth")
 
 
 class _Budget(msgspec.Struct, frozen=True):
-    usd_per_day: float | None = msgspec.field(default=None, name="usdPerDay")
-    usd_per_month: float | None = msgspec.field(default=None, name="usdPerMonth")
+    usd_per_day: float | None = msgspec.field(name="usdPerDay")
+    usd_per_month: float | None = msgspec.field(name="usdPerMonth")
 
 
 class _Answer(msgspec.Struct, frozen=True):
     client: str
-    limits: _Limits
-    remaining: _Limits
+    limits: Limits
+    remaining: _Remaining
     budget: _Budget
     today: object
     month: object
@@ -51,17 +56,36 @@ class _Answer(msgspec.Struct, frozen=True):
 class MyUsageEndpoint:
     """See the module and :class:`gemproxy.api.base.LocalEndpoint`.
 
-    ``anonymous`` is the name of clients without a token.
+    ``used`` returns what a client has used of its own limits.
     """
 
-    route: Final = Route("/v1/usage/me", (b"GET", b"HEAD"), OPENAI)
+    route: Final = Route("/v1/usage/me", (b"GET", b"HEAD"), OPENAI, is_limited=False)
 
-    def __init__(self, read: ReadUsage, anonymous: str) -> None:
+    def __init__(self, read: ReadUsage, used: Callable[[Client], Used]) -> None:
         self._read = read
-        self._anonymous = anonymous
+        self._used = used
 
     async def answer(self, body: bytes, head: Head, context: RequestContext) -> bytes:  # noqa: ARG002
         """See :meth:`gemproxy.api.base.LocalEndpoint.answer`."""
-        client = context.client or self._anonymous
-        own = await self._read(client)
-        return msgspec.json.encode(_Answer(client, _Limits(), _Limits(), _Budget(), *own))
+        caller = context.caller
+        name, limits, budget = caller.name or ANONYMOUS, caller.limits, caller.budget
+        own = await self._read(name)
+        used = self._used(caller)
+        left = _Remaining(
+            _left(limits.rpm, used.requests_minute),
+            _left(limits.tpm, used.tokens_minute),
+            _left(limits.rpd, used.requests_day),
+            _left(limits.tpd, used.tokens_day),
+            _left(limits.concurrent, used.concurrent),
+            _left(budget.usd_per_day, used.usd_day),
+            _left(budget.usd_per_month, used.usd_month),
+        )
+        shown = _Budget(budget.usd_per_day, budget.usd_per_month)
+        return msgspec.json.encode(_Answer(name, limits, left, shown, *own))
+
+
+def _left(limit: _N | None, used: _N) -> _N | None:
+    """What is left of a limit."""
+    if limit is None:
+        return None
+    return round(max(limit - used, 0), 9)

@@ -495,6 +495,18 @@ class PricingSettings:
 
 
 @dataclass(frozen=True)
+class BudgetSettings:
+    """The budgets of clients."""
+
+    unpriced: str = setting(
+        "allow",
+        OneOf(("allow", "refuse")),
+        "requests of clients with a budget in US dollars to a model whose price is not known: "
+        "allow, without counting them, or refuse",
+    )
+
+
+@dataclass(frozen=True)
 class ResponsesSettings:
     """Answers of the Responses API that later requests may name."""
 
@@ -553,6 +565,7 @@ class Settings:
     streaming: StreamingSettings = StreamingSettings()
     responses: ResponsesSettings = ResponsesSettings()
     pricing: PricingSettings = PricingSettings()
+    budget: BudgetSettings = BudgetSettings()
     records: RecordSettings = RecordSettings()
     #: The operator's prices and then the shipped ones.
     prices: tuple[Price, ...] = ()
@@ -584,6 +597,7 @@ SECTIONS: dict[str, type[Any]] = {
     "models": ModelSettings,
     "streaming": StreamingSettings,
     "pricing": PricingSettings,
+    "budget": BudgetSettings,
     "records": RecordSettings,
     "responses": ResponsesSettings,
 }

@@ -14,6 +14,7 @@ from math import inf
 from msgspec import Struct, field
 
 from gemproxy.core.clients import ANONYMOUS, Client
+from gemproxy.core.limits import Reservation
 from gemproxy.core.owner import Owner
 from gemproxy.pool.key import Affinity
 from gemproxy.pool.models import ModelPermit
@@ -99,8 +100,12 @@ class RequestContext(Struct):
     usage: TokenUsage | None = None
     #: The estimated cost in US dollars; ``None`` if a price is unknown. Set at the end.
     cost: float | None = 0.0
-    #: Whether it was refused by its head: its body was not read.
+    #: Whether it was refused before any work was done for it, mostly by its head.
     turned_away: bool = False
+    #: Whether the client's own limits refused it.
+    over_limit: bool = False
+    #: Its part of the client's own limits, until its end; ``None`` if the client has none.
+    reservation: Reservation | None = None
     #: Add this to the times here to get epoch seconds; measured when the request came.
     epoch_offset: float = 0.0
     #: Whether this is about one of several jobs of the request, whose attempts alone it has.

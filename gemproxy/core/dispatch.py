@@ -52,6 +52,7 @@ from gemproxy.core.errors import (
 )
 from gemproxy.core.events import RequestListener
 from gemproxy.core.interfaces import ReplyWriter, Upstream, UpstreamResponse
+from gemproxy.core.limits import Reservation
 from gemproxy.core.relay import StreamRelay
 from gemproxy.core.retry import (
     KEYS_FAULT,
@@ -164,6 +165,9 @@ class Dispatcher:
         """Serve all jobs of ``batches`` and write one answer. Raises :class:`ProxyError`."""
         usage, answers = TokenUsage(), []
         jobs = deque(batches.jobs)
+        if context.reservation is not None:
+            # It is one request, and so the jobs are dispatched without the reservation.
+            self._reserve(context.reservation, jobs[0].model, sum(job.tokens for job in jobs))
         while jobs:
             job = jobs.popleft()
             part = RequestContext(
@@ -205,6 +209,8 @@ class Dispatcher:
         started, a failure becomes the last event of the stream.
         """
         settings = self.settings
+        if context.reservation is not None:
+            self._reserve(context.reservation, job.model, job.tokens)
         context.deadline = context.started + settings.request_timeout
         delivery = _Delivery(job, context, writer, settings, job.body)
         if job.resources and self._resources is not None:
@@ -243,6 +249,10 @@ class Dispatcher:
             self._settle(delivery)
             raise
         self._settle(delivery)
+
+    def _reserve(self, reservation: Reservation, model: str, tokens: int) -> None:
+        """Reserve the estimated tokens of the prompt. Raises :class:`ProxyError`."""
+        reservation.reserve(model, tokens, self._seconds(), self._wall())
 
     # -- choose ----------------------------------------------------------------------------------
 

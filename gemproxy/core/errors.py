@@ -27,6 +27,8 @@
         ├── ModelNotFound       the model does not exist, or no key may use it
         ├── TooManyInFlight     this proxy's concurrency limit
         ├── Overloaded          this proxy's limit for the bytes of all request bodies
+        ├── ClientLimitReached  a limit that the operator set for this client
+        │   └── BudgetSpent     the same, for the money that its requests may cost
         ├── UpstreamRejected    the upstream refused this request
         ├── Unavailable         no key can serve the request now
         │   ├── QuotaExhausted  every key that could serve is out of quota
@@ -331,6 +333,29 @@ class Overloaded(ProxyError):
     """``proxy.maxBufferedBytes`` is reached."""
 
     kind = "overloaded"
+
+
+class ClientLimitReached(ProxyError):
+    """A limit that the operator set for this client; ``limit`` is its name in the settings."""
+
+    kind = "rate_limit_exceeded"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        limit: str = "",
+        retry_after: float | None = None,
+        should_retry: bool | None = None,
+    ) -> None:
+        super().__init__(message, retry_after=retry_after, should_retry=should_retry)
+        self.limit = limit
+
+
+class BudgetSpent(ClientLimitReached):
+    """The client's budget for the day or the month is spent."""
+
+    kind = "insufficient_quota"
 
 
 class UpstreamRejected(ProxyError):

@@ -22,6 +22,7 @@ from gemproxy.clock import wall_clock
 from gemproxy.core.admission import Admission, AdmissionLimits
 from gemproxy.core.context import RequestContext
 from gemproxy.core.errors import (
+    ClientLimitReached,
     Draining,
     InternalError,
     MethodNotAllowed,
@@ -31,6 +32,7 @@ from gemproxy.core.errors import (
     UnknownURL,
 )
 from gemproxy.core.events import RequestListener
+from gemproxy.core.limits import ClientLimits, Reservation
 from gemproxy.http.auth import UNKNOWN_CLIENT
 from gemproxy.http.auth_failures import AuthFailures
 from gemproxy.http.coroutine_runner import CoroutineRunner
@@ -45,6 +47,11 @@ if TYPE_CHECKING:
 #: Response headers that pages of other origins may read: those that SDKs use.
 _EXPOSED = (
     b"x-request-id, request-id, retry-after, x-should-retry, openai-processing-ms,"
+    b" x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests,"
+    b" x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens,"
+    b" anthropic-ratelimit-requests-limit, anthropic-ratelimit-requests-remaining,"
+    b" anthropic-ratelimit-requests-reset, anthropic-ratelimit-tokens-limit,"
+    b" anthropic-ratelimit-tokens-remaining, anthropic-ratelimit-tokens-reset,"
     b" x-gemproxy-attempts, x-goog-upload-url, x-goog-upload-control-url, x-goog-upload-status,"
     b" x-goog-upload-size-received, x-goog-upload-chunk-granularity"
 )
@@ -107,6 +114,9 @@ class Lifecycle:
         context, writer = self._begin(request, request.route, request.context)
         context.turned_away = True
         context.outcome = error.word
+        if request.reservation is not None:
+            request.reservation.cancel()
+            context.over_limit = isinstance(error, ClientLimitReached)
         self._report(context, writer.fail(error))
 
     def _begin(
@@ -139,6 +149,8 @@ class Lifecycle:
             context.caller, context.client = caller, caller.name
             if caller.debug:
                 writer.tells_key = True
+            if caller.is_limited:
+                context.reservation = request.reservation
         return context, writer
 
     async def _serve(
@@ -185,6 +197,8 @@ class Lifecycle:
             return _disconnected(request, context)
         if not context.outcome:
             context.outcome = error.word
+        if isinstance(error, ClientLimitReached):
+            context.turned_away = context.over_limit = True
         return writer.fail(error)
 
     def _cut_off(
@@ -201,6 +215,8 @@ class Lifecycle:
         # Measured again: the wall clock may have been set since the request came.
         context.epoch_offset = self._wall() - now
         self._events.request_ended(context, status, now - context.started)
+        if context.reservation is not None:
+            _settle(context, context.reservation, now)
 
 
 class RequestLifecycle(Lifecycle):
@@ -220,9 +236,11 @@ class RequestLifecycle(Lifecycle):
         dialects: DialectChoice,
         scrub: Callable[[bytes], bytes] = bytes,
         failures: AuthFailures | None = None,
+        client_limits: ClientLimits | None = None,
     ) -> None:
         super().__init__(reactor, settings, events, new_request_id, dialects, scrub)
         self.auth = auth
+        self.client_limits = client_limits or ClientLimits()
         self.admission = Admission()
         self.draining = False
         #: Whether a drain will follow; requests are still served (lame duck).
@@ -267,6 +285,8 @@ class RequestLifecycle(Lifecycle):
             check_size(request, length)
         if request.method not in route.methods:
             raise _not_served(request, route)
+        if request.caller.is_limited:
+            self._check_limits(request, route, request.caller)
         self.admission.admit(limits, length)
         request.has_place, request.buffered_bytes = True, length
 
@@ -298,10 +318,22 @@ class RequestLifecycle(Lifecycle):
         check_size(request, length)
         if request.method not in route.methods:
             raise _not_served(request, route)
+        if request.caller.is_limited:
+            self._check_limits(request, route, request.caller)
         room = 0 if streamed else length
         self.admission.admit(limits, room)
         request.has_place, request.buffered_bytes = True, room
         request.streams_body = streamed
+
+    def _check_limits(self, request: ProxyRequest, route: Route, caller: Client) -> None:
+        """Count the request against its client's own limits. Raises :class:`ClientLimitReached`.
+
+        If it is not served after all, :meth:`reject` or :meth:`release` cancels that.
+        """
+        now, wall = self._reactor.seconds(), self._wall()
+        request.reservation = self.client_limits.reservation(caller, now, wall)
+        if route.is_limited:
+            request.reservation.admit(now, wall)
 
     def check_body_size(self, request: ProxyRequest, size: int) -> None:
         """See :class:`gemproxy.http.gate.RequestGate`."""
@@ -332,6 +364,8 @@ class RequestLifecycle(Lifecycle):
     def release(self, request: ProxyRequest) -> None:
         """See :class:`gemproxy.http.gate.RequestGate`."""
         leaves = request.has_place and not request.is_undelivered
+        if request.reservation is not None and not request.is_working:
+            request.reservation.cancel()
         self.admission.release(request.buffered_bytes, place=leaves)
         request.buffered_bytes = 0
         if leaves:
@@ -406,6 +440,22 @@ class RequestLifecycle(Lifecycle):
         idle, self._idle = self._idle, []
         for waiting in idle:
             waiting.callback(None)
+
+
+def _settle(context: RequestContext, reservation: Reservation, now: float) -> None:
+    """Count what the request has used; its cost is known by now."""
+    context.reservation = None
+    # An answer that was thrown away is in its attempt only.
+    used = [attempt.usage for attempt in context.attempts if attempt.usage is not None]
+    if not used and context.usage is not None:
+        used.append(context.usage)
+    reservation.settle(
+        sum(usage.input for usage in used),
+        sum(usage.output for usage in used),
+        context.cost,
+        now,
+        now + context.epoch_offset,
+    )
 
 
 def check_size(request: ProxyRequest, size: int) -> None:

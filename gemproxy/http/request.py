@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from gemproxy.core.audit import Actor
     from gemproxy.core.clients import Client
     from gemproxy.core.context import RequestContext
+    from gemproxy.core.limits import Reservation
     from gemproxy.http.http1 import RequestHead
     from gemproxy.http.interfaces import Channel
     from gemproxy.http.streamed_body import StreamedBody
@@ -94,6 +95,8 @@ class ProxyRequest(Request):
     stream: StreamedBody | None = None
     #: The client of the public API, or the operator of the admin API.
     caller: Client | None = None
+    #: What it takes of the client's own limits; ``None`` if the client has none.
+    reservation: Reservation | None = None
     actor: Actor | None = None
     #: The context, if the gate has created one.
     context: RequestContext | None = None
@@ -200,6 +203,9 @@ class ProxyRequest(Request):
     def end(self) -> None:
         """Note that the whole answer is written."""
         self.finished = 1
+        if self.reservation is not None:
+            # Before the next request of the connection is read.
+            self.reservation.leave()
         self._cleanup()
 
     def connectionLost(self, reason: Failure) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gemproxy.api.dialects import Dialect
     from gemproxy.core.context import RequestContext
     from gemproxy.core.interfaces import Flow
+    from gemproxy.core.limits import Reservation
     from gemproxy.deadlines import Deadlines
     from gemproxy.http.request import ProxyRequest
 
@@ -158,7 +159,17 @@ class RequestWriter:
             headers += b"%b: %b\r\n" % (id_header, context.id.encode("ascii"))
         if self.tells_key and context.key_name is not None:
             headers += lines([(b"x-gemproxy-key", _header_text(context.key_name))])
+        if context.reservation is not None:
+            headers += self._limit_headers(context.reservation, now)
         return headers
+
+    def _limit_headers(self, reservation: Reservation, now: float) -> bytes:
+        """Return what is left of the client's own limits."""
+        context = self._context
+        wall = now + context.epoch_offset
+        if context.usage is not None:
+            reservation.correct(context.usage.input, context.usage.output, now, wall)
+        return lines(self._dialect.limit_headers(reservation.standing(now, wall), wall))
 
     def answer(self, body: bytes | BufferList, content_type: bytes = JSON) -> None:
         """See :class:`gemproxy.core.interfaces.ReplyWriter`."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import Final, Literal
 
 from msgspec import Struct
 
@@ -21,6 +21,7 @@ from gemproxy.translate.shared.usage import TokenUsage
 MILLION = 1_000_000
 #: The tier of a request for which Google names none.
 STANDARD = "standard"
+_ONE_TOKEN: Final = TokenUsage(input=1)
 #: Models and tiers whose price is remembered.
 _MOST_KNOWN = 1024
 
@@ -117,6 +118,10 @@ class PriceList:
                 return None
             cost += tariff.grounding * (1 if tariff.grounding_per_request else usage.searches)
         return cost * tariff.batch_factor if batch else cost
+
+    def knows(self, model: str) -> bool:
+        """Whether the usual requests for ``model`` have a price."""
+        return self.cost(model, _ONE_TOKEN) is not None
 
     def _remember(self, key: tuple[str, str]) -> _Tariff | None:
         if len(self._known) >= _MOST_KNOWN:

@@ -59,10 +59,12 @@ from gemproxy.config.settings import ProxySettings, ResponsesSettings, Settings
 from gemproxy.core.admission import AdmissionLimits
 from gemproxy.core.affinity import ResourceLocator
 from gemproxy.core.catalogue import ModelCatalogue
+from gemproxy.core.clients import Client
 from gemproxy.core.context import RequestContext
 from gemproxy.core.dispatch import Dispatcher
 from gemproxy.core.errors import ConfigError, Fault
 from gemproxy.core.events import RequestEvents
+from gemproxy.core.limits import ClientLimits, Used
 from gemproxy.core.retry import RetrySettings
 from gemproxy.core.stored_answers import AnswerStore
 from gemproxy.http.auth import TokenAuth
@@ -110,7 +112,7 @@ from gemproxy.telemetry.records import RecordBuffer, RequestRecords, StoredRecor
 from gemproxy.telemetry.request_log import RequestLog
 from gemproxy.telemetry.scrubbing import Scrubber
 from gemproxy.telemetry.telemetry import PoolListeners, log_failure
-from gemproxy.telemetry.usage import ANONYMOUS, UsageLedger
+from gemproxy.telemetry.usage import UsageLedger
 from gemproxy.telemetry.usage_reports import UsageReports
 from gemproxy.translate.shared.model_names import ModelNames
 from gemproxy.translate.shared.signatures import SignatureStore
@@ -175,7 +177,8 @@ class Daemon:
         self._dispatcher.settings = retry_settings(settings)
         self._usage.prices, self._usage.projects = PriceList(settings.prices), projects(settings)
         self._record_buffer.success_share = settings.records.success_share
-        self._usage.zone = ZoneInfo(settings.proxy.timezone)
+        self._usage.zone = self._client_limits.days.zone = ZoneInfo(settings.proxy.timezone)
+        self._client_limits.is_unpriced = unpriced_check(settings, self._usage.prices)
         self._catalogue.cache_seconds = settings.models.cache_seconds
         self._catalogue.request_timeout = settings.upstream.request_timeout_seconds
         self._lifecycle.settings = lifecycle_settings(settings)
@@ -232,6 +235,9 @@ class Daemon:
             PriceList(settings.prices), projects(settings), ZoneInfo(settings.proxy.timezone)
         )
         self._metrics.clients.totals = self._usage.totals
+        self._client_limits = ClientLimits(
+            ZoneInfo(settings.proxy.timezone), unpriced_check(settings, self._usage.prices)
+        )
         self._events = RequestEvents(
             (
                 # First, because it prices the request.
@@ -315,6 +321,7 @@ class Daemon:
                 self._wall,
                 self._resources,
                 self._answers,
+                self._client_limits,
             ),
             self._store,
             self._metrics.checkpoint_finished,
@@ -341,6 +348,7 @@ class Daemon:
             DIALECTS,
             self._scrubber.scrub_bytes,
             self._auth_failures,
+            self._client_limits,
         )
         self._notifier = SystemdNotifier(
             reactor,
@@ -421,7 +429,7 @@ class Daemon:
                 *model_endpoints(self._model_list),
                 *stored.endpoints(),
                 self._resource_lists(),
-                MyUsageEndpoint(self._usage_of, ANONYMOUS),
+                MyUsageEndpoint(self._usage_of, self._limits_used),
                 *refused_endpoints(),
                 *not_offered_endpoints(),
             ],
@@ -632,6 +640,10 @@ class Daemon:
         month = await reports.total(reports.days(now.replace(day=1), now), client)
         return OwnUsage(today, month)
 
+    def _limits_used(self, client: Client) -> Used:
+        """What a client has used of its own limits."""
+        return self._client_limits.used(client, self._reactor.seconds(), self._wall())
+
     async def _refresh_models(self) -> None:
         """Refresh the list of models before a client has to wait for it."""
         context = RequestContext("health", "health", self._reactor.seconds())
@@ -773,6 +785,13 @@ def retention(settings: Settings) -> Retention:
         records=settings.records.max_rows,
         settle=SETTLE_SECONDS,
     )
+
+
+def unpriced_check(settings: Settings, prices: PriceList) -> Callable[[str], bool] | None:
+    """What tells the models that clients with a budget may not ask; ``None``: they may ask all."""
+    if settings.budget.unpriced == "allow":
+        return None
+    return lambda model: not prices.knows(model)
 
 
 def projects(settings: Settings) -> dict[str, str]:

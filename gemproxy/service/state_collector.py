@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from twisted.logger import Logger
 
+from gemproxy.core.limits import ClientLimits
 from gemproxy.core.stored_answers import AnswerStore
 from gemproxy.pool.pool import KeyPool, UnknownKey
 from gemproxy.pool.resources import ResourceRegistry
@@ -37,6 +38,7 @@ class StateCollector:
     wall: Callable[[], float] | None = None
     resources: ResourceRegistry = field(default_factory=ResourceRegistry)
     answers: AnswerStore = field(default_factory=AnswerStore)
+    limits: ClientLimits = field(default_factory=ClientLimits)
 
     _log = Logger()
 
@@ -61,6 +63,7 @@ class StateCollector:
             self.usage.rows(),
             answers=answers,
             answer_texts=texts,
+            client_limits=self.limits.rows(),
             records=self.records.take(),
         )
         self.metrics.forget(self._wall(now))
@@ -77,6 +80,7 @@ class StateCollector:
             lambda: self.resources.restore(state.resources),
             lambda: self.usage.restore(state.usage, self._wall(now)),
             lambda: self._restore_answers(state, now),
+            lambda: self.limits.restore(state.client_limits),
         )
 
     def recall(self, counted: CountedRows, now: float) -> None:
@@ -100,6 +104,7 @@ class StateCollector:
             lambda: self.resources.restore(state.resources),
             lambda: self.usage.restore(state.usage, self._wall(now)),
             lambda: self._restore_answers(state, now),
+            lambda: self.limits.restore(state.client_limits),
         )
 
     def _restore_answers(self, state: State, now: float) -> None:

@@ -22,6 +22,7 @@ import msgspec
 
 from gemproxy.core.audit import AuditEvent
 from gemproxy.core.errors import StorageCorrupt
+from gemproxy.core.limits import LimitCount
 from gemproxy.core.stored_answers import AnswerRow
 from gemproxy.pool.cooldowns import Cooldown
 from gemproxy.pool.resources import Resource
@@ -533,6 +534,25 @@ ANSWERS: Kind[AnswerRow] = Kind(
     optional=True,
 )
 
+# -- what clients used of their own limits ---------------------------------------------------------
+
+_LIMIT_COLUMNS = tuple(field.name for field in fields(LimitCount))
+
+CLIENT_LIMITS: Kind[LimitCount] = Kind(
+    "client_limits",
+    LimitCount,
+    Table(
+        "client_limits",
+        _LIMIT_COLUMNS,
+        ("client", "period", "start"),
+        attrgetter(*_LIMIT_COLUMNS),
+    ),
+    Absent.GOES,
+    attrgetter("identity"),
+    plausibility.judge_limit_count,
+    optional=True,
+)
+
 # -- finished requests ---------------------------------------------------------------------------
 
 #: Records in an export, the latest.
@@ -580,5 +600,6 @@ KINDS: tuple[Kind[Any], ...] = (
     USAGE,
     ANSWER_TEXTS,
     ANSWERS,
+    CLIENT_LIMITS,
     RECORDS,
 )

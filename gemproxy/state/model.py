@@ -17,6 +17,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from gemproxy.core.audit import AuditEvent
+from gemproxy.core.limits import LimitCount
 from gemproxy.core.stored_answers import AnswerRow
 from gemproxy.pool.resources import Resource
 from gemproxy.pool.snapshot import PoolSnapshot
@@ -66,7 +67,7 @@ class MetricsRow:
     status_class: str
     key: str
     requests: int = 0
-    #: Failures that are not the client's fault: 429, 5xx, a broken stream.
+    #: Failures that are not the client's fault: 429 but for its own limits, 5xx, a broken stream.
     failures: int = 0
     #: Attempts beyond the first.
     retries: int = 0
@@ -175,6 +176,8 @@ class State:
     #: Answers that clients may name, oldest first, and the texts of their histories by digest.
     answers: tuple[AnswerRow, ...] = ()
     answer_texts: Mapping[str, bytes] = field(default_factory=dict)
+    #: What clients have used of their own limits.
+    client_limits: tuple[LimitCount, ...] = ()
 
     @property
     def taken_at(self) -> float:

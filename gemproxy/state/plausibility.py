@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Iterator
 
 from gemproxy.core.audit import AuditEvent
+from gemproxy.core.limits import LimitCount
 from gemproxy.core.stored_answers import AnswerRow
 from gemproxy.pool.cooldowns import Cooldown
 from gemproxy.pool.limits import LedgerSnapshot
@@ -113,6 +114,13 @@ def judge_usage_row(row: UsageRow) -> Judgements:
     yield "the time of a row of usage", abs(row.start) <= _MOST and _is_count(row.period)
     yield "a count in a row of usage", _are_counts(usage_counts(row))
     yield "a cost in a row of usage", _is_duration(row.cost)
+
+
+def judge_limit_count(row: LimitCount) -> Judgements:
+    """Check what a client has used of its limits."""
+    yield "a count of a client's limits", _are_counts((row.requests, row.tokens))
+    yield "a day of a client's limits", abs(row.start) <= _MOST
+    yield "a cost of a client", _is_duration(row.cost)
 
 
 def judge_record(row: RecordRow) -> Judgements:

@@ -314,7 +314,7 @@ def _is_remembered(period: Period, start: int, now: float) -> bool:
 def _is_failure(context: RequestContext, status: int) -> bool:
     if status < 400:
         return context.outcome not in _SERVED
-    return status == 429 or status >= 500
+    return (status == 429 and not context.over_limit) or status >= 500
 
 
 def _believable(usage: TokenUsage) -> TokenUsage:

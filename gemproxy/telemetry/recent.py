@@ -2,7 +2,8 @@
 
 A request has failed if its client would say so and it is not the client's fault: a 5xx, a 429, a
 stream that broke off. Not counted at all are client errors (other 4xx), requests whose client left,
-and those that a drain refused. Each failure has a short cause, such as ``upstream 503``.
+and those that a drain or the client's own limits refused. Each failure has a short cause, such as
+``upstream 503``.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class RecentOutcomes(RequestListener):
                 if not slot.start <= now < slot.start + _SLOT:
                     slot = self._slot_at(now)
                 slot.served += 1
-        elif context.outcome == _DRAINING:
+        elif context.outcome == _DRAINING or context.over_limit:
             return
         elif status >= 500 or status == 429 or (status < 400 and context.model is not None):
             slot = self._slot_at(context.started + seconds)

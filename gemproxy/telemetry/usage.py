@@ -17,7 +17,7 @@ Days are those of the operator's time zone; hours are those of UTC. Times are ep
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import UTC, date, timedelta, tzinfo
 from itertools import islice
 from operator import attrgetter
 from typing import Final
@@ -27,6 +27,8 @@ from msgspec import Struct
 from gemproxy.core.context import RequestContext
 from gemproxy.core.endpoint_names import endpoint_name
 from gemproxy.core.events import RequestListener
+from gemproxy.core.limits import ANONYMOUS
+from gemproxy.core.local_days import begin_of_day, local_date
 from gemproxy.pool.outcome import Verdict
 from gemproxy.pricing.prices import PriceList
 from gemproxy.state.model import (
@@ -41,8 +43,6 @@ from gemproxy.translate.shared.usage import TokenUsage
 
 #: Label used once the limit of distinct names is reached.
 OTHER: Final = "other"
-#: The client of requests without a token of their own.
-ANONYMOUS: Final = "anonymous"
 #: The route of a client's question about its own usage, which is not counted.
 MY_USAGE: Final = "/v1/usage/me"
 #: Models with a label of their own; a model gets it with its first success.
@@ -93,6 +93,8 @@ _NO_FAILURE: Final = frozenset({"", _SUCCESS, Verdict.BLOCKED.value, Verdict.CLI
 def whose_failure(context: RequestContext, status: int) -> str:
     """``theirs``, ``ours`` or ``upstream``; ``""`` for an answer, or if the client left."""
     outcome = context.outcome
+    if context.over_limit:
+        return "theirs"
     if status == _CLIENT_GONE or (status < 400 and outcome in _NO_FAILURE):
         return ""
     if outcome in _UPSTREAMS or (context.refused is not None and outcome in _QUOTA_REFUSALS):
@@ -289,7 +291,8 @@ class UsageLedger(RequestListener):
     def _count_unusual(self, context: RequestContext, status: int) -> None:
         """Count a request that had no attempt, or several."""
         attempts = context.attempts
-        if context.route == MY_USAGE or (context.turned_away and context.client is None):
+        is_unknown = context.turned_away and context.client is None and not context.over_limit
+        if context.route == MY_USAGE or is_unknown:
             return
         served = status < 400 and bool(attempts)
         project = ""
@@ -345,9 +348,7 @@ class UsageLedger(RequestListener):
     @property
     def unpriced_models(self) -> tuple[str, ...]:
         """Models that were asked and have no price, oldest first."""
-        return tuple(
-            model for model in self._unpriced if self.prices.cost(model, _ONE_TOKEN) is None
-        )
+        return tuple(model for model in self._unpriced if not self.prices.knows(model))
 
     def totals(self) -> Mapping[tuple[str, str], UsageCounts]:
         """The counts since the start, by client and endpoint."""
@@ -433,16 +434,6 @@ class UsageLedger(RequestListener):
         return span
 
 
-def local_date(now: float, zone: tzinfo) -> date:
-    """The calendar day of ``now``."""
-    return datetime.fromtimestamp(now, zone).date()
-
-
-def begin_of_day(day: date, zone: tzinfo) -> float:
-    """When ``day`` begins."""
-    return datetime(day.year, day.month, day.day, tzinfo=zone).timestamp()
-
-
 def day_label(day: date) -> int:
     """``UsageRow.start`` of ``day``."""
     return (day - _EPOCH).days * USAGE_DAY
@@ -473,4 +464,3 @@ def _believable(usage: TokenUsage) -> TokenUsage:
 
 
 _EPOCH: Final = date(1970, 1, 1)
-_ONE_TOKEN: Final = TokenUsage(input=1)

@@ -14,15 +14,14 @@ from math import ceil
 
 import msgspec
 
+from gemproxy.core.local_days import begin_of_day, local_date
 from gemproxy.state.model import USAGE_DAY, USAGE_HOUR, UsageRow
 from gemproxy.state.usage_query import DIMENSIONS, MAX_ROWS, UsageQuery
 from gemproxy.telemetry.usage import (
     UsageCounts,
     UsageLedger,
-    begin_of_day,
     date_of_label,
     day_label,
-    local_date,
 )
 
 #: Dimensions of time; at most one of them is asked for.

@@ -8,6 +8,7 @@ from twisted.python.failure import Failure
 
 from gemproxy.core.audit import Actor, AuditEvent
 from gemproxy.core.interfaces import ResilientStateStore, StoreStatus
+from gemproxy.core.limits import LimitCount
 from gemproxy.core.stored_answers import AnswerRow
 from gemproxy.pool.breaker import BreakerSnapshot
 from gemproxy.pool.cooldowns import Cooldown
@@ -221,6 +222,10 @@ def full_state(taken_at: float = NOON, **options) -> State:
             AnswerRow("resp_2", "", NOON, b'{"output":', b"[1]", b"}", ("d1", "d2")),
         ),
         "answer_texts": {"d1": b'[{"role":"user"}]', "d2": b"[]"},
+        "client_limits": (
+            LimitCount("ci", "day", 20_667, 7, 1200, 0.3),
+            LimitCount("ci", "month", 20_638, 0, 0, 4.5),
+        ),
     }
     return State(**(fields | options))
 
@@ -244,4 +249,5 @@ def comparable(state: State | None, *, records: bool = False) -> object:
         *((set(state.records),) if records else ()),
         state.answers,
         state.answer_texts,
+        set(state.client_limits),
     )

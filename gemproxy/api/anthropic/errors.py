@@ -14,6 +14,7 @@ from msgspec import UNSET, UnsetType
 from gemproxy.api.anthropic.schema.requests import THREAD_UNSUPPORTED
 from gemproxy.api.dialects import ANTHROPIC_NAME, Dialect, EncodedError
 from gemproxy.api.errors import headers_of, status_of
+from gemproxy.api.rate_limits import anthropic_limit_headers
 from gemproxy.core.errors import ProxyError, UpstreamTrouble, UpstreamUnavailable
 
 #: Anthropic's status for a service without capacity, where others have 503.
@@ -71,6 +72,7 @@ ANTHROPIC: Final = Dialect(
     encode_error_event,
     heartbeat=b'event: ping\ndata: {"type":"ping"}\n\n',
     id_header=b"request-id",
+    limit_headers=anthropic_limit_headers,
 )
 
 

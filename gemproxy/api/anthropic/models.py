@@ -22,7 +22,7 @@ from gemproxy.translate.anthropic_models__gemini import (
 class ModelListEndpoint:
     """All models that generate content, page by page."""
 
-    route: Final = Route("/v1/models", (b"GET", b"HEAD"), ANTHROPIC)
+    route: Final = Route("/v1/models", (b"GET", b"HEAD"), ANTHROPIC, is_limited=False)
 
     def __init__(self, models: VisibleModels) -> None:
         self._models = models
@@ -40,7 +40,7 @@ class ModelListEndpoint:
 class ModelEndpoint:
     """One of them."""
 
-    route: Final = Route("/v1/models/{id}", (b"GET", b"HEAD"), ANTHROPIC)
+    route: Final = Route("/v1/models/{id}", (b"GET", b"HEAD"), ANTHROPIC, is_limited=False)
 
     def __init__(self, models: VisibleModels) -> None:
         self._models = models

@@ -15,7 +15,7 @@ from gemproxy.translate.gemini_models__gemini import page_size_of, to_gemini_mod
 class ModelListEndpoint:
     """All models with Google's own fields, page by page."""
 
-    route: Final = Route("/{version}/models", (b"GET", b"HEAD"), GEMINI)
+    route: Final = Route("/{version}/models", (b"GET", b"HEAD"), GEMINI, is_limited=False)
 
     def __init__(self, models: VisibleModels) -> None:
         self._models = models
@@ -32,7 +32,7 @@ class ModelListEndpoint:
 class ModelEndpoint:
     """One of them."""
 
-    route: Final = Route("/{version}/models/{model}", (b"GET", b"HEAD"), GEMINI)
+    route: Final = Route("/{version}/models/{model}", (b"GET", b"HEAD"), GEMINI, is_limited=False)
 
     def __init__(self, models: VisibleModels) -> None:
         self._models = models

@@ -43,6 +43,8 @@ _FORMS: Final[dict[type[ProxyError], _Form]] = {
     errors.ModelNotFound: _Form(_REQUEST, "model_not_found"),
     errors.TooManyInFlight: _Form(_RATE, "rate_limit_exceeded"),
     errors.Overloaded: _Form(_SERVER, "overloaded"),
+    errors.ClientLimitReached: _Form(_RATE, "rate_limit_exceeded"),
+    errors.BudgetSpent: _Form(_RATE, "insufficient_quota"),
     errors.UpstreamRejected: _Form(_REQUEST),
     errors.Unavailable: _Form(_SERVER),
     errors.QuotaExhausted: _Form(_RATE, "rate_limit_exceeded"),

@@ -15,7 +15,7 @@ from gemproxy.translate.openai_models__gemini import to_openai_models
 class ModelListEndpoint:
     """All models that can chat or embed."""
 
-    route: Final = Route("/v1/models", (b"GET", b"HEAD"), OPENAI)
+    route: Final = Route("/v1/models", (b"GET", b"HEAD"), OPENAI, is_limited=False)
 
     def __init__(self, models: VisibleModels) -> None:
         self._models = models
@@ -29,7 +29,7 @@ class ModelListEndpoint:
 class ModelEndpoint:
     """One of them."""
 
-    route: Final = Route("/v1/models/{id}", (b"GET", b"HEAD"), OPENAI)
+    route: Final = Route("/v1/models/{id}", (b"GET", b"HEAD"), OPENAI, is_limited=False)
 
     def __init__(self, models: VisibleModels) -> None:
         self._models = models

@@ -1,0 +1,567 @@
+"""What clients have used of their own limits and budgets, and whether another request fits.
+
+Theory of operation. Each client that has a limit or a budget has an :class:`Account` under its
+name. A request takes its part of it in three steps, through a :class:`Reservation`: with its head
+it counts as a request and as one in flight (:meth:`Reservation.admit`), after decoding the estimate
+of its prompt is reserved (:meth:`Reservation.reserve`), and at its end the estimate is replaced by
+what Gemini has reported (:meth:`Reservation.settle`). A request that is refused before it is served
+takes nothing (:meth:`Reservation.cancel`).
+
+``rpm`` and ``tpm`` hold in every 60 seconds: a :class:`SlidingWindow` keeps each event until it is
+60 seconds old. A prompt counts from the admission of its request, an answer from its end. Events
+that are at most :data:`SLOT_SECONDS` apart share a slot and expire with the latest of them, so that
+the memory is bounded at any rate. The error is on the safe side: an event may count that much
+longer, never shorter. A request whose estimate is larger than ``tpm`` or ``tpd`` is admitted if
+nothing else is counted: it is an estimate.
+
+Days and months are calendar ones (:mod:`gemproxy.core.local_days`). Their counts are rows of
+absolute counts (:class:`LimitCount`), which are kept with each checkpoint. An account keeps those
+of its latest three days and months, so that a clock that was set and is set back finds its counts.
+The cost is counted when it is known; nothing of it is reserved.
+
+``now`` is monotonic time; ``wall`` is epoch time. Both may step in either direction.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, date, tzinfo
+from typing import Final, NamedTuple
+
+from gemproxy.core.clients import Budget, Client
+from gemproxy.core.errors import BudgetSpent, ClientLimitReached, Forbidden
+from gemproxy.core.local_days import LocalDays, Today
+
+#: The name under which everybody without a token is counted.
+ANONYMOUS: Final = "anonymous"
+WINDOW_SECONDS: Final = 60.0
+#: Events that are closer to each other may expire together; a window has at most 961 slots.
+SLOT_SECONDS: Final = 0.0625
+#: ``LimitCount.period``.
+DAY: Final = "day"
+MONTH: Final = "month"
+
+#: Seconds after which a client with too many requests in flight may ask again.
+_SOON: Final = 1.0
+#: Days, and months, whose counts an account keeps.
+_MOST_PERIODS: Final = 3
+#: Beyond this many accounts those are dropped whose counts are of no use now.
+_MOST_ACCOUNTS: Final = 4096
+#: Largest count of one request, whatever the upstream says, so that sums fit 64 bits.
+_MOST_TOKENS: Final = 10**12
+_EPOCH: Final = date(1970, 1, 1)
+
+_MEANINGS: Final = {
+    "rpm": "requests a minute",
+    "tpm": "tokens a minute",
+    "rpd": "requests a day",
+    "tpd": "tokens a day",
+    "concurrent": "requests at a time",
+    "usdPerDay": "US dollars a day",
+    "usdPerMonth": "US dollars a month",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LimitCount:
+    """What a client has used on a calendar day, or in a calendar month.
+
+    ``start`` is the number of the first day, counted from 1970-01-01. ``cost`` is in US dollars.
+    """
+
+    client: str
+    period: str
+    start: int
+    requests: int = 0
+    tokens: int = 0
+    cost: float = 0.0
+
+    @property
+    def identity(self) -> tuple[str, str, int]:
+        """Unique among the rows of a store."""
+        return self.client, self.period, self.start
+
+
+class Used(NamedTuple):
+    """What a client has used: in the last 60 seconds, today and this month, and in flight."""
+
+    requests_minute: int = 0
+    tokens_minute: int = 0
+    requests_day: int = 0
+    tokens_day: int = 0
+    usd_day: float = 0.0
+    usd_month: float = 0.0
+    concurrent: int = 0
+
+
+class WindowState(NamedTuple):
+    """A limit, what is left of it, and the seconds until nothing in its window counts."""
+
+    limit: int
+    remaining: int
+    reset: float
+
+
+class Standing(NamedTuple):
+    """The limits that the headers of an answer tell; ``None`` for those that are not set."""
+
+    requests: WindowState | None
+    tokens: WindowState | None
+
+
+class _Slot:
+    __slots__ = ("first", "requests", "tokens", "until")
+
+    def __init__(self, now: float) -> None:
+        self.first = now
+        #: When it expires; infinitely long ago for a slot that has expired.
+        self.until = now + WINDOW_SECONDS
+        self.requests = 0
+        self.tokens = 0
+
+
+class SlidingWindow:
+    """The requests and tokens of the last 60 seconds."""
+
+    __slots__ = ("_slots", "requests", "tokens")
+
+    def __init__(self) -> None:
+        self._slots: deque[_Slot] = deque()
+        self.requests = 0
+        self.tokens = 0
+
+    def forget(self, now: float) -> None:
+        """Drop what is 60 seconds old. Call it before each other method."""
+        slots = self._slots
+        while slots and slots[0].until <= now:
+            slot = slots.popleft()
+            slot.until = -math.inf
+            self.requests -= slot.requests
+            self.tokens -= slot.tokens
+        if slots and slots[-1].until > now + WINDOW_SECONDS:
+            # The clock was set back.
+            for slot in slots:
+                slot.first = min(slot.first, now)
+                slot.until = min(slot.until, now + WINDOW_SECONDS)
+
+    def add(self, now: float, requests: int, tokens: int) -> _Slot:
+        """Count an event of this moment, and return the slot that holds it."""
+        slots = self._slots
+        slot = slots[-1] if slots else None
+        if slot is None or now >= slot.first + SLOT_SECONDS:
+            slot = _Slot(now)
+            slots.append(slot)
+        slot.until = now + WINDOW_SECONDS
+        self.change(slot, requests, tokens)
+        return slot
+
+    def change(self, slot: _Slot, requests: int, tokens: int) -> None:
+        """Add to what ``slot`` counts, if it still counts."""
+        if slot.until > -math.inf:
+            slot.requests += requests
+            slot.tokens += tokens
+            self.requests += requests
+            self.tokens += tokens
+
+    def requests_fit_after(self, now: float, limit: int) -> float:
+        """The seconds until another request fits; 0 if it does."""
+        excess = self.requests + 1 - limit
+        if excess <= 0:
+            return 0.0
+        for slot in self._slots:
+            excess -= slot.requests
+            if excess <= 0:
+                return slot.until - now
+        return WINDOW_SECONDS
+
+    def tokens_fit_after(self, now: float, limit: int, needed: int) -> float:
+        """The seconds until ``needed`` more tokens fit; 0 if they do."""
+        excess = self.tokens + needed - limit
+        if excess <= 0:
+            return 0.0
+        for slot in self._slots:
+            excess -= slot.tokens
+            if excess <= 0:
+                return slot.until - now
+        return WINDOW_SECONDS
+
+    def requests_left_after(self, now: float) -> float:
+        """The seconds until no request counts."""
+        return next((each.until - now for each in reversed(self._slots) if each.requests), 0.0)
+
+    def tokens_left_after(self, now: float) -> float:
+        """The seconds until no token counts."""
+        return next((each.until - now for each in reversed(self._slots) if each.tokens), 0.0)
+
+
+class _Counts:
+    """The counts of one day or month."""
+
+    __slots__ = ("cost", "requests", "row", "tokens")
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.tokens = 0
+        self.cost = 0.0
+        #: The row, until something is added.
+        self.row: LimitCount | None = None
+
+    def add(self, requests: int, tokens: int, cost: float) -> None:
+        self.requests += requests
+        self.tokens += tokens
+        self.cost += cost
+        self.row = None
+
+    def as_row(self, client: str, period: str, start: int) -> LimitCount:
+        """The row; the same object until something is added."""
+        if self.row is None:
+            self.row = LimitCount(client, period, start, self.requests, self.tokens, self.cost)
+        return self.row
+
+
+class Account:
+    """What one client has used."""
+
+    __slots__ = ("_day", "_days", "_month", "_months", "_today", "in_flight", "reserved", "window")
+
+    def __init__(self) -> None:
+        self.window = SlidingWindow()
+        #: Requests that were admitted and have not ended, and the tokens reserved for them.
+        self.in_flight = 0
+        self.reserved = 0
+        self._days: dict[int, _Counts] = {}
+        self._months: dict[int, _Counts] = {}
+        self._today: Today | None = None
+        self._day = self._month = _Counts()
+
+    def at(self, today: Today) -> tuple[_Counts, _Counts]:
+        """The counts of the day ``today`` and of its month."""
+        if today is not self._today:
+            self._today = today
+            self._day = _counts_of(self._days, _number(today.day))
+            self._month = _counts_of(self._months, _number(today.day.replace(day=1)))
+        return self._day, self._month
+
+    def is_idle(self, today: Today, now: float) -> bool:
+        """Whether nothing in it counts at present."""
+        self.window.forget(now)
+        return not (
+            self.in_flight
+            or self.window.requests
+            or _number(today.day) in self._days
+            or _number(today.day.replace(day=1)) in self._months
+        )
+
+    def restore(self, row: LimitCount) -> None:
+        """Add the counts of ``row``, unless enough days or months are known."""
+        periods = self._days if row.period == DAY else self._months
+        if row.start in periods or len(periods) < _MOST_PERIODS:
+            counts = periods.setdefault(row.start, _Counts())
+            counts.add(row.requests, row.tokens, row.cost)
+
+    def rows(self, client: str) -> Iterable[LimitCount]:
+        """The rows of all days and months that it knows."""
+        for period, known in ((DAY, self._days), (MONTH, self._months)):
+            for start, counts in known.items():
+                if counts.requests or counts.tokens or counts.cost:
+                    yield counts.as_row(client, period, start)
+
+
+class ClientLimits:
+    """The accounts of all clients that have limits or budgets, by the client's name.
+
+    A client that is removed and made again under its name goes on with what it has used, and so
+    does one whose token or limits change. All without a token are one client. ``is_unpriced``
+    tells that a request for a model has no known cost; it is asked for clients with a budget, and
+    their requests for such models are refused. ``None``: they are admitted.
+    """
+
+    def __init__(
+        self, zone: tzinfo = UTC, is_unpriced: Callable[[str], bool] | None = None
+    ) -> None:
+        self.is_unpriced = is_unpriced
+        self.days = LocalDays(zone)
+        self._accounts: dict[str, Account] = {}
+
+    def reservation(self, client: Client, now: float, wall: float) -> Reservation:
+        """What a request of ``client`` takes; nothing yet."""
+        name = client.name or ANONYMOUS
+        account = self._accounts.get(name)
+        if account is None:
+            account = self._make(name, now, wall)
+        return Reservation(self, account, client)
+
+    def used(self, client: Client, now: float, wall: float) -> Used:
+        """What ``client`` has used of its limits and budgets."""
+        account = self._accounts.get(client.name or ANONYMOUS)
+        if account is None:
+            return Used()
+        account.window.forget(now)
+        day, month = account.at(self.days.at(wall))
+        return Used(
+            account.window.requests,
+            account.window.tokens,
+            day.requests,
+            day.tokens + account.reserved,
+            day.cost,
+            month.cost,
+            account.in_flight,
+        )
+
+    def rows(self) -> tuple[LimitCount, ...]:
+        """All rows; unchanged ones are the same objects again."""
+        return tuple(row for name, account in self._accounts.items() for row in account.rows(name))
+
+    def restore(self, rows: Iterable[LimitCount]) -> None:
+        """Take back what :meth:`rows` gave; counts of the same day or month are added up."""
+        for row in sorted(rows, key=_start, reverse=True):
+            self._accounts.setdefault(row.client, Account()).restore(row)
+
+    def _make(self, name: str, now: float, wall: float) -> Account:
+        if len(self._accounts) >= _MOST_ACCOUNTS:
+            today = self.days.at(wall)
+            for each in [name for name, own in self._accounts.items() if own.is_idle(today, now)]:
+                del self._accounts[each]
+        account = self._accounts[name] = Account()
+        return account
+
+
+class Reservation:
+    """What one request takes of its client's account; see the module.
+
+    Each method may be called at any time; what was settled or cancelled stays so.
+    """
+
+    __slots__ = (
+        "_account",
+        "_client",
+        "_day",
+        "_estimate",
+        "_input",
+        "_is_open",
+        "_ledger",
+        "_output",
+        "_prompt",
+        "_slot",
+    )
+
+    def __init__(self, ledger: ClientLimits, account: Account, client: Client) -> None:
+        self._ledger = ledger
+        self._account = account
+        self._client = client
+        #: Whether the request is admitted and in flight.
+        self._is_open = False
+        #: Where the request counts, until it is settled or cancelled, and where its prompt does.
+        self._slot: _Slot | None = None
+        self._prompt: _Slot | None = None
+        self._day: _Counts | None = None
+        #: Tokens that are reserved, and those that are counted in their place.
+        self._estimate = 0
+        self._input = 0
+        self._output = 0
+
+    def admit(self, now: float, wall: float) -> None:
+        """Count the request. Raises :class:`ClientLimitReached`; then it does not count."""
+        account, limits = self._account, self._client.limits
+        window = account.window
+        window.forget(now)
+        today = self._ledger.days.at(wall)
+        day, month = account.at(today)
+        self._check_budget(day, month, today, wall)
+        shortages = []
+        if limits.concurrent is not None and account.in_flight >= limits.concurrent:
+            shortages.append((_SOON, "concurrent"))
+        if limits.rpm is not None and window.requests >= limits.rpm:
+            shortages.append((window.requests_fit_after(now, limits.rpm), "rpm"))
+        if limits.rpd is not None and day.requests >= limits.rpd:
+            shortages.append((today.ends - wall, "rpd"))
+        if shortages:
+            # It must fit as a whole when the client asks again.
+            raise self._reached(*max(shortages + self._token_shortages(1, now, wall)))
+        self._slot, self._day = window.add(now, 1, 0), day
+        day.add(1, 0, 0.0)
+        account.in_flight += 1
+        self._is_open = True
+
+    def reserve(self, model: str, tokens: int, now: float, wall: float) -> None:
+        """Reserve the estimated ``tokens`` of the prompt.
+
+        Raises :class:`ClientLimitReached`; then the request does not count either. Raises
+        :class:`Forbidden` for a model whose cost is not known, if such are refused.
+        """
+        is_unpriced, budget = self._ledger.is_unpriced, self._client.budget
+        if is_unpriced is not None and model and _has_money(budget) and is_unpriced(model):
+            raise Forbidden(
+                f"The price of the model {model!r} is not known, and this client has a budget in"
+                " US dollars (budget.unpriced: refuse).",
+                reason="model_not_allowed",
+            )
+        if self._slot is None or self._prompt is not None:
+            return
+        account = self._account
+        account.window.forget(now)
+        shortages = self._token_shortages(tokens, now, wall)
+        if shortages:
+            self.cancel()
+            raise self._reached(*max(shortages))
+        self._estimate = tokens
+        account.reserved += tokens
+        self._prompt = account.window.add(now, 0, tokens)
+
+    def _token_shortages(self, tokens: int, now: float, wall: float) -> list[tuple[float, str]]:
+        """The limits under which ``tokens`` more do not fit, each with the seconds until they do.
+
+        Of a request without an estimate it is supposed that it takes some.
+        """
+        account, limits = self._account, self._client.limits
+        shortages = []
+        if limits.tpm is not None:
+            needed = max(1, min(tokens, limits.tpm))
+            delay = account.window.tokens_fit_after(now, limits.tpm, needed)
+            if delay > 0:
+                shortages.append((delay, "tpm"))
+        if limits.tpd is not None:
+            today = self._ledger.days.at(wall)
+            used = account.at(today)[0].tokens + account.reserved
+            if used + max(1, min(tokens, limits.tpd)) > limits.tpd:
+                shortages.append((today.ends - wall, "tpd"))
+        return shortages
+
+    def correct(self, input_tokens: int, output_tokens: int, now: float, wall: float) -> None:
+        """Count the tokens that Gemini has reported so far, in place of the estimate."""
+        if self._slot is None:
+            return
+        input_tokens = min(input_tokens, _MOST_TOKENS)
+        output_tokens = min(output_tokens, _MOST_TOKENS)
+        account = self._account
+        window = account.window
+        window.forget(now)
+        account.reserved -= self._estimate
+        more_input, more_output = input_tokens - self._input, output_tokens - self._output
+        if self._prompt is not None:
+            window.change(self._prompt, 0, more_input - self._estimate)
+        elif more_input > 0:
+            window.add(now, 0, more_input)
+        self._estimate = 0
+        if more_output > 0:
+            window.add(now, 0, more_output)
+        if more_input or more_output:
+            account.at(self._ledger.days.at(wall))[0].add(0, more_input + more_output, 0.0)
+        self._input, self._output = input_tokens, output_tokens
+
+    def leave(self) -> None:
+        """The answer is complete: the request is not in flight any more."""
+        if self._is_open:
+            self._is_open = False
+            self._account.in_flight -= 1
+
+    def settle(
+        self, input_tokens: int, output_tokens: int, cost: float | None, now: float, wall: float
+    ) -> None:
+        """The request has ended; ``cost`` is ``None`` if it is not known."""
+        if self._slot is None:
+            return
+        self.leave()
+        self.correct(input_tokens, output_tokens, now, wall)
+        self._slot = None
+        if cost:
+            for counts in self._account.at(self._ledger.days.at(wall)):
+                counts.add(0, 0, cost)
+
+    def cancel(self) -> None:
+        """The request is not served: it counts against nothing."""
+        slot, day = self._slot, self._day
+        if slot is None or day is None:
+            return
+        self.leave()
+        account = self._account
+        account.reserved -= self._estimate
+        if self._prompt is not None:
+            account.window.change(self._prompt, 0, -self._estimate)
+        account.window.change(slot, -1, 0)
+        day.add(-1, 0, 0.0)
+        self._slot, self._estimate = None, 0
+
+    def standing(self, now: float, wall: float) -> Standing:
+        """What the headers of an answer tell: of the minute, or where only it is limited, the day.
+
+        The requests and tokens of the request itself are included.
+        """
+        limits, account = self._client.limits, self._account
+        window = account.window
+        window.forget(now)
+        today = self._ledger.days.at(wall)
+        day, _ = account.at(today)
+        requests = tokens = None
+        if limits.rpm is not None:
+            requests = _state(limits.rpm, window.requests, window.requests_left_after(now))
+        elif limits.rpd is not None:
+            requests = _state(limits.rpd, day.requests, today.ends - wall)
+        if limits.tpm is not None:
+            tokens = _state(limits.tpm, window.tokens, window.tokens_left_after(now))
+        elif limits.tpd is not None:
+            tokens = _state(limits.tpd, day.tokens + account.reserved, today.ends - wall)
+        return Standing(requests, tokens)
+
+    def _check_budget(self, day: _Counts, month: _Counts, today: Today, wall: float) -> None:
+        budget = self._client.budget
+        if budget.usd_per_month is not None and month.cost >= budget.usd_per_month:
+            raise self._spent(
+                "usdPerMonth", budget.usd_per_month, today.next_month, today.month_ends - wall
+            )
+        if budget.usd_per_day is not None and day.cost >= budget.usd_per_day:
+            raise self._spent("usdPerDay", budget.usd_per_day, today.next_day, today.ends - wall)
+
+    def _reached(self, delay: float, limit: str) -> ClientLimitReached:
+        value = getattr(self._client.limits, limit)
+        return ClientLimitReached(
+            f"{_subject(self._client)} reached a limit that this proxy sets for it, not one of"
+            f" Google's: {limit} {value} ({_MEANINGS[limit]}). Try again in"
+            f" {max(1, math.ceil(delay))} s.",
+            limit=limit,
+            retry_after=delay,
+        )
+
+    def _spent(self, budget: str, amount: float, begins: date, delay: float) -> BudgetSpent:
+        return BudgetSpent(
+            f"{_subject(self._client)} spent the budget that this proxy sets for it: {budget}"
+            f" {amount:g} ({_MEANINGS[budget]}, as estimated). It begins anew on"
+            f" {begins.isoformat()}.",
+            limit=budget,
+            retry_after=delay,
+            should_retry=False,
+        )
+
+
+def _counts_of(periods: dict[int, _Counts], start: int) -> _Counts:
+    """The counts of the period that begins at ``start``, which is used now."""
+    counts = periods.pop(start, None) or _Counts()
+    while len(periods) >= _MOST_PERIODS:
+        del periods[next(iter(periods))]
+    periods[start] = counts
+    return counts
+
+
+def _state(limit: int, used: int, reset: float) -> WindowState:
+    return WindowState(limit, max(0, limit - used), reset)
+
+
+def _has_money(budget: Budget) -> bool:
+    return budget.usd_per_day is not None or budget.usd_per_month is not None
+
+
+def _subject(client: Client) -> str:
+    if client.name is None:
+        return "The requests without a token"
+    return f"The client {client.name!r}"
+
+
+def _number(day: date) -> int:
+    return (day - _EPOCH).days
+
+
+def _start(row: LimitCount) -> int:
+    return row.start
