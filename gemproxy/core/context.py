@@ -102,8 +102,8 @@ class RequestContext(Struct):
     cost: float | None = 0.0
     #: Whether it was refused before any work was done for it, mostly by its head.
     turned_away: bool = False
-    #: Whether the client's own limits refused it.
-    over_limit: bool = False
+    #: The client's own limit that refused it, as in the settings; "" if none did.
+    over_limit: str = ""
     #: Its part of the client's own limits, until its end; ``None`` if the client has none.
     reservation: Reservation | None = None
     #: Add this to the times here to get epoch seconds; measured when the request came.

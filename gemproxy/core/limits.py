@@ -26,10 +26,12 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, tzinfo
 from typing import Final, NamedTuple
+
+from msgspec import Struct
 
 from gemproxy.core.clients import Budget, Client
 from gemproxy.core.errors import BudgetSpent, ClientLimitReached, Forbidden
@@ -85,7 +87,7 @@ class LimitCount:
         return self.client, self.period, self.start
 
 
-class Used(NamedTuple):
+class Used(Struct, frozen=True):
     """What a client has used: in the last 60 seconds, today and this month, and in flight."""
 
     requests_minute: int = 0
@@ -95,6 +97,15 @@ class Used(NamedTuple):
     usd_day: float = 0.0
     usd_month: float = 0.0
     concurrent: int = 0
+
+
+class LimitShare(NamedTuple):
+    """The part of one limit or budget that its client has used: 1 if nothing is left."""
+
+    client: str
+    #: As in the settings: ``rpm``, ``usdPerDay``.
+    limit: str
+    used: float
 
 
 class WindowState(NamedTuple):
@@ -225,9 +236,21 @@ class _Counts:
 class Account:
     """What one client has used."""
 
-    __slots__ = ("_day", "_days", "_month", "_months", "_today", "in_flight", "reserved", "window")
+    __slots__ = (
+        "_day",
+        "_days",
+        "_month",
+        "_months",
+        "_today",
+        "client",
+        "in_flight",
+        "reserved",
+        "window",
+    )
 
     def __init__(self) -> None:
+        #: The client as its latest request had it.
+        self.client: Client | None = None
         self.window = SlidingWindow()
         #: Requests that were admitted and have not ended, and the tokens reserved for them.
         self.in_flight = 0
@@ -292,13 +315,34 @@ class ClientLimits:
         account = self._accounts.get(name)
         if account is None:
             account = self._make(name, now, wall)
+        account.client = client
         return Reservation(self, account, client)
 
     def used(self, client: Client, now: float, wall: float) -> Used:
         """What ``client`` has used of its limits and budgets."""
         account = self._accounts.get(client.name or ANONYMOUS)
-        if account is None:
-            return Used()
+        return Used() if account is None else self._used(account, now, wall)
+
+    def shares(self, now: float, wall: float) -> Iterator[LimitShare]:
+        """The used parts of all limits of clients that have asked since the start."""
+        for name, account in self._accounts.items():
+            client = account.client
+            if client is None:
+                continue
+            used, limits, budget = self._used(account, now, wall), client.limits, client.budget
+            for limit, most, taken in (
+                ("rpm", limits.rpm, used.requests_minute),
+                ("tpm", limits.tpm, used.tokens_minute),
+                ("rpd", limits.rpd, used.requests_day),
+                ("tpd", limits.tpd, used.tokens_day),
+                ("concurrent", limits.concurrent, used.concurrent),
+                ("usdPerDay", budget.usd_per_day, used.usd_day),
+                ("usdPerMonth", budget.usd_per_month, used.usd_month),
+            ):
+                if most is not None:
+                    yield LimitShare(name, limit, taken / most if most else 1.0)
+
+    def _used(self, account: Account, now: float, wall: float) -> Used:
         account.window.forget(now)
         day, month = account.at(self.days.at(wall))
         return Used(

@@ -116,7 +116,8 @@ class Lifecycle:
         context.outcome = error.word
         if request.reservation is not None:
             request.reservation.cancel()
-            context.over_limit = isinstance(error, ClientLimitReached)
+            if isinstance(error, ClientLimitReached):
+                context.over_limit = error.limit
         self._report(context, writer.fail(error))
 
     def _begin(
@@ -198,7 +199,7 @@ class Lifecycle:
         if not context.outcome:
             context.outcome = error.word
         if isinstance(error, ClientLimitReached):
-            context.turned_away = context.over_limit = True
+            context.turned_away, context.over_limit = True, error.limit
         return writer.fail(error)
 
     def _cut_off(

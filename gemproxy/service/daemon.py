@@ -238,6 +238,10 @@ class Daemon:
         self._client_limits = ClientLimits(
             ZoneInfo(settings.proxy.timezone), unpriced_check(settings, self._usage.prices)
         )
+        self._metrics.clients.refusals = lambda: self._usage.limit_refusals
+        self._metrics.clients.shares = lambda: self._client_limits.shares(
+            self._reactor.seconds(), self._wall()
+        )
         self._events = RequestEvents(
             (
                 # First, because it prices the request.

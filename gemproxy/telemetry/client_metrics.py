@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from gemproxy.core.limits import LimitShare
 from gemproxy.telemetry.usage import OTHER, UsageCounts
 
 #: Clients with a label of their own.
 MAX_CLIENTS = 200
 
 _Totals = Callable[[], Mapping[tuple[str, str], UsageCounts]]
+_Refusals = Callable[[], Mapping[tuple[str, str, str], int]]
+_Shares = Callable[[], Iterable[LimitShare]]
 _FAILURES = ("theirs", "ours", "upstream")
 _DIRECTIONS = ("input", "cached", "output", "reasoning")
 
@@ -21,11 +25,14 @@ _DIRECTIONS = ("input", "cached", "output", "reasoning")
 class ClientMetrics(Collector):
     """Counters by client; ``totals`` is :meth:`gemproxy.telemetry.usage.UsageLedger.totals`.
 
-    The first 200 clients have labels of their own.
+    ``refusals`` are those by the clients' own limits, ``shares`` the used parts of these. The first
+    200 clients have labels of their own.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.totals: _Totals = dict
+        self.refusals: _Refusals = Counter
+        self.shares: _Shares = tuple
         self._named: set[str] = set()
         registry.register(self)
 
@@ -34,8 +41,8 @@ class ClientMetrics(Collector):
         return _families()
 
     def collect(self) -> Iterator[Metric]:
-        """The three counters."""
-        requests, tokens, costs = _families()
+        """All metrics of clients."""
+        requests, tokens, costs, refused, used = _families()
         summed: dict[tuple[str, str], UsageCounts] = {}
         of_client: dict[str, UsageCounts] = {}
         for (client, endpoint), counts in self.totals().items():
@@ -51,7 +58,18 @@ class ClientMetrics(Collector):
             for direction in _DIRECTIONS:
                 tokens.add_metric((client, direction), getattr(counts, direction))
             costs.add_metric((client,), counts.cost)
-        yield from (requests, tokens, costs)
+        refusals: Counter[tuple[str, str, str]] = Counter()
+        for (client, endpoint, limit), number in self.refusals().items():
+            refusals[self._label(client), endpoint, limit] += number
+        for labels, number in refusals.items():
+            refused.add_metric(labels, number)
+        shares: dict[tuple[str, str], float] = {}
+        for share in self.shares():
+            labels_of_share = (self._label(share.client), share.limit)
+            shares[labels_of_share] = max(share.used, shares.get(labels_of_share, 0.0))
+        for labels_of_share, part in shares.items():
+            used.add_metric(labels_of_share, part)
+        yield from (requests, tokens, costs, refused, used)
 
     def _label(self, client: str) -> str:
         if client not in self._named:
@@ -61,7 +79,13 @@ class ClientMetrics(Collector):
         return client
 
 
-def _families() -> tuple[CounterMetricFamily, CounterMetricFamily, CounterMetricFamily]:
+def _families() -> tuple[
+    CounterMetricFamily,
+    CounterMetricFamily,
+    CounterMetricFamily,
+    CounterMetricFamily,
+    GaugeMetricFamily,
+]:
     return (
         CounterMetricFamily(
             "gemproxy_client_requests_total",
@@ -77,5 +101,15 @@ def _families() -> tuple[CounterMetricFamily, CounterMetricFamily, CounterMetric
             "gemproxy_client_cost_usd_total",
             "Estimated cost in US dollars, of the requests whose price is known",
             labels=("client",),
+        ),
+        CounterMetricFamily(
+            "gemproxy_client_limit_refusals_total",
+            "Requests that a limit or budget of the client itself refused",
+            labels=("client", "endpoint", "limit"),
+        ),
+        GaugeMetricFamily(
+            "gemproxy_client_limit_used_ratio",
+            "Part of a client's own limit or budget that is used; 1: nothing is left",
+            labels=("client", "limit"),
         ),
     )

@@ -16,6 +16,7 @@ Days are those of the operator's time zone; hours are those of UTC. Times are ep
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, timedelta, tzinfo
 from itertools import islice
@@ -245,6 +246,8 @@ class UsageLedger(RequestListener):
         self._whole: frozenset[tuple[int, int]] = frozenset()
         #: Since the start, by client and endpoint.
         self._totals: dict[tuple[str, str], UsageCounts] = {}
+        #: Requests that clients' own limits refused, by client, endpoint and limit.
+        self.limit_refusals: Counter[tuple[str, str, str]] = Counter()
         #: Models without a price; the values are not used.
         self._unpriced: dict[str, None] = {}
 
@@ -291,6 +294,9 @@ class UsageLedger(RequestListener):
     def _count_unusual(self, context: RequestContext, status: int) -> None:
         """Count a request that had no attempt, or several."""
         attempts = context.attempts
+        if context.over_limit:
+            endpoint = endpoint_name(context.route)
+            self.limit_refusals[context.client or ANONYMOUS, endpoint, context.over_limit] += 1
         is_unknown = context.turned_away and context.client is None and not context.over_limit
         if context.route == MY_USAGE or is_unknown:
             return

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import astuple
 
 from gemproxy.core.clients import Budget, Client, Limits
 from gemproxy.core.errors import BudgetSpent, ClientLimitReached, Forbidden
@@ -17,6 +18,7 @@ from gemproxy.core.limits import (
     ClientLimits,
     LimitCount,
     SlidingWindow,
+    Used,
     WindowState,
 )
 
@@ -62,6 +64,17 @@ class Desk:
     def used(self):
         return self.ledger.used(self.client, self.now, self.wall)
 
+    def counts(self):
+        """Requests and tokens of the minute, and of the day."""
+        return astuple(self.used())[:4]
+
+    def shares(self):
+        return {
+            share.limit: share.used
+            for share in self.ledger.shares(self.now, self.wall)
+            if share.client == "ci"
+        }
+
     def standing(self):
         asked = self.ledger.reservation(self.client, self.now, self.wall)
         return asked.standing(self.now, self.wall)
@@ -100,14 +113,14 @@ class TestRequestsAMinute:
         desk.ask()
         desk.pass_time(60)
         assert desk.refused().limit == "rpd"
-        assert desk.used()[:2] == (0, 0)
+        assert desk.counts()[:2] == (0, 0)
         assert desk.used().requests_day == 2
         assert desk.used().concurrent == 0
 
     def test_a_request_that_is_not_served_counts_against_nothing(self):
         desk = Desk(limits=Limits(rpm=1, tpm=10))
         desk.begin(7).cancel()
-        assert desk.used() == (0, 0, 0, 0, 0.0, 0.0, 0)
+        assert desk.used() == Used()
         desk.begin(10)
 
     def test_the_wall_clock_does_not_matter(self):
@@ -167,14 +180,14 @@ class TestTokens:
         desk = Desk(limits=Limits(tpm=100, tpd=1000))
         stream = desk.begin(40)
         desk.pass_time(600)
-        assert desk.used()[1:4] == (0, 1, 40)
+        assert desk.counts()[1:] == (0, 1, 40)
         desk.end(stream, 50, 100)
-        assert desk.used()[1:4] == (100, 1, 150)
+        assert desk.counts()[1:] == (100, 1, 150)
 
     def test_a_broken_request_counts_what_was_reported(self):
         desk = Desk(limits=Limits(tpm=100, tpd=100))
         desk.end(desk.begin(90))
-        assert desk.used()[1:4] == (0, 1, 0)
+        assert desk.counts()[1:] == (0, 1, 0)
 
     def test_a_report_may_come_before_the_end_and_grow(self):
         desk = Desk(limits=Limits(tpm=100))
@@ -185,7 +198,7 @@ class TestTokens:
         desk.end(asked, 12, 8)
         desk.end(asked, 12, 8)
         asked.cancel()
-        assert desk.used()[:4] == (1, 20, 1, 20)
+        assert desk.counts() == (1, 20, 1, 20)
 
     def test_an_estimate_above_the_limit_needs_an_empty_window(self):
         desk = Desk(limits=Limits(tpm=100))
@@ -256,7 +269,7 @@ class TestDays:
             ("day", 3, 10, 0.5),
             ("month", 0, 0, 0.5),
         }
-        assert desk.used() == (0, 0, 3, 10, 0.5, 0.5, 0)
+        assert desk.used() == Used(0, 0, 3, 10, 0.5, 0.5, 0)
         assert desk.refused().limit == "rpd"
 
     def test_rows_that_did_not_change_are_the_same(self):
@@ -386,6 +399,20 @@ class TestHeaders:
         assert desk.standing().tokens.remaining == 0
 
 
+class TestShares:
+    def test_the_used_parts_of_what_is_limited(self):
+        desk = Desk(limits=Limits(rpm=4, tpd=10, rpd=0), budget=Budget(2.0, 0.0))
+        asked = desk.ledger.reservation(desk.client, desk.now, desk.wall)
+        assert desk.shares() == {"rpm": 0, "tpd": 0, "rpd": 1, "usdPerDay": 0, "usdPerMonth": 1}
+        desk.client = Client("ci", limits=Limits(rpm=4, tpd=10, concurrent=2), budget=Budget(2.0))
+        asked = desk.begin()
+        desk.ask(5, 10, cost=0.5)
+        assert desk.shares() == {"rpm": 0.5, "tpd": 1.5, "concurrent": 0.5, "usdPerDay": 0.25}
+        desk.end(asked)
+        desk.restart()
+        assert desk.shares() == {}
+
+
 # -- against a list of all events ----------------------------------------------------------------
 
 STEPS = st.lists(
@@ -453,7 +480,7 @@ def test_nothing_is_counted_twice_or_lost(steps):
     assert sum(row.tokens for row in days) == tokens
     assert desk.used().concurrent == 0
     desk.pass_time(60 + SLOT_SECONDS)
-    assert desk.used()[:2] == (0, 0)
+    assert desk.counts()[:2] == (0, 0)
 
 
 def test_a_windows_memory_is_bounded_at_any_rate():

@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime
 
 import pytest
+from msgspec.structs import astuple
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
@@ -123,6 +124,10 @@ class Stage:
     def used(self, client=None):
         now = self.clock.seconds()
         return self.limits.used(client or self.asker, now, now)
+
+    def counts(self):
+        """Requests and tokens of the minute, and of the day."""
+        return astuple(self.used())[:4]
 
     def send(self, request):
         self.path, self.body = request.path, request.body
@@ -332,7 +337,7 @@ class TestWhatCounts:
         refused = stage.ask(MESSAGES)
         assert (refused.status, refused.headers["retry-after"]) == (429, "60")
         assert "tpm 400000" in refused.json["error"]["message"]
-        assert stage.used()[:4] == (2, 400_000, 2, 400_000)
+        assert stage.counts() == (2, 400_000, 2, 400_000)
 
     def test_a_bad_request_counts_as_a_request(self):
         stage = Stage(limits=Limits(rpm=2))
@@ -348,7 +353,7 @@ class TestWhatCounts:
         assert stage.ask(length=10**9).status == 413
         stage.ask(length=1000)
         stage.leave()
-        assert stage.used()[:3] == (1, 200_000, 1)
+        assert stage.counts() == (1, 200_000, 1, 200_000)
         assert stage.used().concurrent == 0
 
     def test_a_client_that_leaves_gives_back_what_was_reserved(self):
@@ -359,7 +364,7 @@ class TestWhatCounts:
         assert 0 < stage.used().tokens_minute == stage.used().tokens_day
         assert stage.ask().headers["retry-after"] == "1"
         asked.connectionLost(Failure(ConnectionDone()))
-        assert stage.used()[:4] == (1, 0, 1, 0)
+        assert stage.counts() == (1, 0, 1, 0)
         assert stage.used().concurrent == 0
 
     def test_a_place_is_free_as_soon_as_the_answer_is_sent(self):
@@ -389,7 +394,7 @@ class TestWhatCounts:
         answer = stage.ask()
         stage.answer({"error": {"code": 400, "message": "No.", "status": "INVALID_ARGUMENT"}}, 400)
         assert answer.status == 400
-        assert stage.used()[:2] == (1, 0)
+        assert stage.counts() == (1, 0, 1, 0)
 
     def test_questions_about_the_own_usage_count_against_nothing(self):
         stage = Stage(limits=Limits(rpm=2, tpd=10**6, concurrent=4), budget=Budget(usd_per_month=1))
@@ -427,6 +432,7 @@ class TestWhoseFault:
         assert sum(row.theirs for row in rows) == 101
         assert sum(row.requests for row in rows) == 102
         assert not any(row.ours or row.upstream for row in rows)
+        assert stage.usage.limit_refusals == {(name or "anonymous", "chat", "tpd"): 101}
         assert stage.recent.summary(stage.clock.seconds()).failed == 0
         assert not any(row.failures for row in stage.ledger.rows())
         recorded = [row for row in stage.records.take() if row.outcome == "rate_limit_exceeded"]

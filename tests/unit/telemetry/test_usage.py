@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from gemproxy.core.context import Attempt, Refusal, RequestContext
+from gemproxy.core.limits import LimitShare
 from gemproxy.pricing.prices import Price, PriceList
 from gemproxy.state.kinds import USAGE
 from gemproxy.state.model import USAGE_DAY, USAGE_HOUR, UsageRow
@@ -302,3 +303,15 @@ class TestMetrics:
         assert value("gemproxy_client_cost_usd_total", {"client": "client-200"}) is None
         others = {"client": "other", "direction": "input"}
         assert value("gemproxy_client_tokens_total", others) == 500
+
+    def test_limits_of_clients(self, monkeypatch):
+        monkeypatch.setattr("gemproxy.telemetry.client_metrics.MAX_CLIENTS", 1)
+        registry = CollectorRegistry()
+        metrics = ClientMetrics(registry)
+        metrics.refusals = lambda: {("ci", "chat", "rpm"): 3, ("b", "chat", "rpm"): 1}
+        metrics.shares = lambda: [LimitShare(name, "rpd", 0.5) for name in ("ci", "b", "c")]
+        value, name = registry.get_sample_value, "gemproxy_client_limit_refusals_total"
+        assert value(name, {"client": "ci", "endpoint": "chat", "limit": "rpm"}) == 3
+        assert value(name, {"client": "other", "endpoint": "chat", "limit": "rpm"}) == 1
+        used = {"client": "other", "limit": "rpd"}
+        assert value("gemproxy_client_limit_used_ratio", used) == 0.5
