@@ -20,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from gemproxy.config.settings import ProxySettings
 from gemproxy.core.context import Attempt, RequestContext
 from gemproxy.core.interfaces import StoreStatus
+from gemproxy.core.limits import LimitShare
 from gemproxy.pool.breaker import BreakerState
 from gemproxy.pool.key import Key
 from gemproxy.pool.outcome import Outcome, Verdict
@@ -69,6 +70,8 @@ def exposition():
         finished.stream, finished.first_byte = True, NOW + 0.5
         finished.usage = TokenUsage(input=10, cached=4, output=20, reasoning=5, total=30)
         metrics.request_ended(finished, 200, 2.0)
+    metrics.clients.refusals = lambda: {("ci", "chat", "rpm"): 1, ("ci", "native", "rpm"): 1}
+    metrics.clients.shares = lambda: [LimitShare("ci", "rpm", 1.0)]
     metrics.checkpoint_finished(StoreStatus("sqlite"), 0.01)
     return metrics.render("")[1].decode()
 

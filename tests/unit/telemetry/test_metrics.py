@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from gemproxy.core.context import Attempt, RequestContext
 from gemproxy.core.interfaces import StoreStatus
+from gemproxy.core.limits import LimitShare
 from gemproxy.pool.key import Key
 from gemproxy.pool.outcome import Outcome, Verdict
 from gemproxy.pool.pool import KeyPool, PoolSettings
@@ -112,7 +113,10 @@ def busy_proxy():
         lambda: {"active": 1, "idle": 2}, lambda: {"limit": 3}, lambda: 4096
     )
     proxy.metrics.checkpoint_finished(StoreStatus("sqlite"), 0.01)
-    proxy.metrics.clients.totals = lambda: {("ci", "chat"): UsageCounts(requests=1)}
+    clients = proxy.metrics.clients
+    clients.totals = lambda: {("ci", "chat"): UsageCounts(requests=1)}
+    clients.refusals = lambda: {("ci", "chat", "rpm"): 1}
+    clients.shares = lambda: [LimitShare("ci", "rpm", 0.5)]
     return proxy
 
 
