@@ -47,6 +47,7 @@ _REASONS = {
     Reason.HALF_OPEN_BUSY: "on trial with another request",
     Reason.COOLING_DOWN: "cooling down",
     Reason.OVER_LIMIT: "over its own limits",
+    Reason.QUOTA_REACHED: "at a known quota of its project",
     Reason.MODEL_NOT_ALLOWED: "not for this model",
     Reason.LOW_HEALTH: "in poor health",
     Reason.ALREADY_TRIED: "tried already",

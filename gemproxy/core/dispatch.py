@@ -488,6 +488,7 @@ class Dispatcher:
             if following is None:
                 break
             delivery.begin_step(following, now)
+            self._pool.count_step(lease, now)
             response = await self._send(delivery, lease)
             if response.status != 200:
                 return await self._classify(delivery, response)
@@ -571,6 +572,7 @@ class Dispatcher:
                 if following is None:
                     break
                 delivery.begin_step(following, now)
+                self._pool.count_step(lease, now)
                 relay.close_step()
                 response = await self._send(delivery, lease)
                 if response.status != 200:
@@ -628,7 +630,7 @@ class Dispatcher:
         if context.permit is not None:
             self._models.record(context.permit, success=True, now=self._seconds())
         if lease is not None:
-            self._pool.mark_serving(lease)
+            self._pool.mark_serving(lease, self._seconds())
 
     def _final_error(self, delivery: _Delivery, outcome: Outcome) -> ProxyError:
         """The client's error for the last outcome, when there is no further attempt."""
@@ -658,9 +660,14 @@ class Dispatcher:
                 continue
             if charge is _KEY:
                 # The usage belongs to the last attempt, which gave the answer or its beginning.
-                tokens = context.usage.total if context.usage and place == last else None
+                usage = context.usage if place == last else None
                 self._pool.record(
-                    lease, attempt.outcome, now, latency=attempt.seconds, tokens=tokens
+                    lease,
+                    attempt.outcome,
+                    now,
+                    latency=attempt.seconds,
+                    tokens=usage.total if usage else None,
+                    prompt_tokens=usage.input if usage else 0,
                 )
             else:
                 self._pool.release(lease, now)

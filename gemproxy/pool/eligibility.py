@@ -31,6 +31,7 @@ from msgspec import Struct
 from gemproxy.pool.breaker import BreakerState
 from gemproxy.pool.cooldowns import Calendar, Cooldown, Cooldowns
 from gemproxy.pool.limits import Shortage
+from gemproxy.pool.quotas import LearnedQuotas
 from gemproxy.pool.state import KeyState, PoolSettings
 
 #: Outdated items that may stay in a heap before it is swept.
@@ -45,6 +46,7 @@ class Reason(Enum):
     HALF_OPEN_BUSY = "half_open_busy"
     COOLING_DOWN = "cooling_down"
     OVER_LIMIT = "over_limit"
+    QUOTA_REACHED = "quota_reached"
     MODEL_NOT_ALLOWED = "model_not_allowed"
     LOW_HEALTH = "low_health"
     ALREADY_TRIED = "already_tried"
@@ -76,6 +78,7 @@ class Group(Enum):
 _GROUPS = {
     Reason.COOLING_DOWN: Group.QUOTA,
     Reason.OVER_LIMIT: Group.QUOTA,
+    Reason.QUOTA_REACHED: Group.QUOTA,
     Reason.CIRCUIT_OPEN: Group.HEALTH,
     Reason.HALF_OPEN_BUSY: Group.HEALTH,
     Reason.LOW_HEALTH: Group.WEAK,
@@ -190,6 +193,7 @@ _CIRCUIT_OPEN = Reason.CIRCUIT_OPEN
 _MODEL_NOT_ALLOWED = Reason.MODEL_NOT_ALLOWED
 _COOLING_DOWN = Reason.COOLING_DOWN
 _OVER_LIMIT = Reason.OVER_LIMIT
+_QUOTA_REACHED = Reason.QUOTA_REACHED
 _LOW_HEALTH = Reason.LOW_HEALTH
 
 DISABLED = Ineligible(Reason.DISABLED)
@@ -204,6 +208,7 @@ class Eligibility:
 
     ``cooldowns`` are projects whose quota for a model is used up, ``denials`` are projects that
     Google refuses a model, ``key_denials`` are single keys, by their ids, to which it does.
+    ``quotas`` are those of projects that Google has named, with what is used of them.
     ``calendar`` relates the pool's time to the wall clock's.
 
     ``restricted`` are the keys that something of their own may make ineligible, whatever the model:
@@ -221,6 +226,7 @@ class Eligibility:
         self.cooldowns = Cooldowns()
         self.denials = Cooldowns()
         self.key_denials = Cooldowns()
+        self.quotas = LearnedQuotas(self.calendar)
         self.restricted: set[KeyState] = set()
 
     def update(self, key: KeyState) -> None:
@@ -257,11 +263,18 @@ class Eligibility:
             return None
         ledger = key.ledger
         shortage = None if ledger is None else ledger.shortage(now, tokens, reserve)
+        known = (
+            self.quotas.shortage(key.key.project, model, now, tokens) if self.quotas.size else None
+        )
         found = self._lasting(key, model, now, shortage, probe)
+        if known is not None and not known.momentary:
+            found.append(Ineligible(_QUOTA_REACHED, known.until, known.for_the_day))
         if found:
             return found[0] if len(found) == 1 else _longest(found)
         if shortage is not None:
             return Ineligible(_OVER_LIMIT, shortage.until, momentary=True)
+        if known is not None:
+            return Ineligible(_QUOTA_REACHED, known.until, momentary=True)
         if not last_resort and key.window.failures:
             if self._is_weak(key, now):
                 return Ineligible(_LOW_HEALTH, key.window.next_change(now))
@@ -280,6 +293,7 @@ class Eligibility:
             (cooldowns.size > 0 and cooldowns.may_find(key.key.project, model))
             or (denials.size > 0 and denials.may_find(key.key.project, model))
             or (key_denials.size > 0 and key_denials.may_find(key.id, model))
+            or (self.quotas.size > 0 and bool(self.quotas.find(key.key.project, model)))
         )
 
     def concern(self, model: str) -> bool:
@@ -288,13 +302,15 @@ class Eligibility:
             self.cooldowns.concern(model)
             or self.denials.concern(model)
             or self.key_denials.concern(model)
+            or self.quotas.concern(model)
         )
 
     def forget(self, key: KeyState) -> None:
-        """End every cooldown and denial of a key and of its project."""
+        """End every cooldown and denial of a key and of its project, and forget its quotas."""
         for cooldowns in (self.cooldowns, self.denials):
             cooldowns.forget_project(key.key.project)
         self.key_denials.forget_project(key.id)
+        self.quotas.forget_project(key.key.project)
 
     def denied_models(self, key: KeyState, now: float) -> tuple[str, ...]:
         """The models that Google refuses to a key or to its project, sorted."""

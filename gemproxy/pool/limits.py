@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gemproxy.pool.cooldowns import Calendar
 from gemproxy.pool.key import Limits
+from gemproxy.pool.pace import Pace
 
 _MINUTE = 60.0
 
@@ -37,6 +39,21 @@ class Shortage:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitUse:
+    """How much of one limit is used. ``rate`` is that of the last hour, in uses a second.
+
+    ``ends`` is when the present use does not count any more, ``horizon`` how far a forecast goes.
+    """
+
+    dimension: str
+    limit: int
+    used: int
+    rate: float
+    ends: float | None
+    horizon: float
+
+
+@dataclass(frozen=True, slots=True)
 class LedgerSnapshot:
     """The state to keep over a restart: (time, tokens) of a minute, the day's count and end."""
 
@@ -52,7 +69,7 @@ class Ledger:
     is an estimate, and Google decides. ``calendar`` gives the end of a day.
     """
 
-    __slots__ = ("_calendar", "_day_ends", "_today", "_tokens", "_uses", "limits")
+    __slots__ = ("_calendar", "_day_ends", "_today", "_tokens", "_uses", "limits", "pace")
 
     def __init__(self, limits: Limits, calendar: Calendar | None = None) -> None:
         self.limits = limits
@@ -61,6 +78,7 @@ class Ledger:
         self._tokens = 0
         self._today = 0
         self._day_ends = -math.inf
+        self.pace = Pace()
 
     def shortage(self, now: float, tokens: int = 0, reserve: float = 0.0) -> Shortage | None:
         """The limit for which a request of about ``tokens`` tokens must wait, if there is one.
@@ -84,11 +102,13 @@ class Ledger:
         self._uses.append(use)
         self._tokens += tokens
         self._today += 1
+        self.pace.add(now, 1, tokens)
         return use
 
     def correct(self, use: Use, tokens: int, now: float) -> None:
         """The request took ``tokens``, in place of the estimate that was reserved."""
         self._forget(now)
+        self.pace.add(now, 0, tokens - use.tokens)
         if use.counts:
             self._tokens += tokens - use.tokens
             use.tokens = tokens
@@ -102,6 +122,20 @@ class Ledger:
         """Adapt to a change of the wall clock: the day ends at another time, the counts stay."""
         self._forget(now)
         self._day_ends = self._calendar.next_midnight(now)
+
+    def status(self, now: float) -> Iterator[LimitUse]:
+        """How much of each limit is used."""
+        self._forget(now)
+        ends = self._uses[-1].time + _MINUTE if self._uses else None
+        limits, minute = self.limits, now + _MINUTE
+        requests, tokens = (self.pace.rate(now, tokens=each) for each in (False, True))
+        if limits.rpm is not None:
+            yield LimitUse("rpm", limits.rpm, len(self._uses), requests, ends, minute)
+        if limits.tpm is not None:
+            yield LimitUse("tpm", limits.tpm, self._tokens, tokens, ends, minute)
+        if limits.rpd is not None:
+            day = self._day_ends
+            yield LimitUse("rpd", limits.rpd, self._today, requests, day, day)
 
     def snapshot(self) -> LedgerSnapshot:
         """The state to keep over a restart."""

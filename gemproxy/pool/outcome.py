@@ -15,6 +15,7 @@ from gemproxy.core.sentences import first_sentence
 from gemproxy.pool.breaker import Permit
 from gemproxy.pool.cooldowns import ALL_MODELS, FORBIDDEN, Cooldown
 from gemproxy.pool.eligibility import Eligibility
+from gemproxy.pool.quota_ledger import ExceededQuota
 from gemproxy.pool.snapshot import LastError
 from gemproxy.pool.state import KeyState
 
@@ -84,6 +85,8 @@ class Outcome:
     all_models: bool = False
     #: The token quota that was exceeded, if it is known: a prompt may be larger than it.
     token_quota: int | None = None
+    #: The exceeded quotas whose values are known.
+    quotas: tuple[ExceededQuota, ...] = ()
     #: The failure was a timeout.
     timed_out: bool = False
     #: The key is not at fault, though another one may serve: the upstream was not reached, or

@@ -18,6 +18,7 @@ from gemproxy.pool.cooldowns import FORBIDDEN, Cooldown
 from gemproxy.pool.eligibility import Eligibility, Ineligible, Reason
 from gemproxy.pool.key import Affinity, Key
 from gemproxy.pool.outcome import QUOTA, SERVED, Outcome, Verdict, apply_outcome
+from gemproxy.pool.quotas import QuotaStatus, configured_quotas
 from gemproxy.pool.reload import KeyDiff, compare_keys, move_cooldowns
 from gemproxy.pool.scheduler import KeyScheduler
 from gemproxy.pool.snapshot import KeySnapshot, Override, PoolSnapshot
@@ -83,6 +84,7 @@ class KeyPool:
         #: The history of removed keys, in the pool's time: they may return to the file.
         self._removed: dict[str, KeySnapshot] = {}
         self._eligibility = Eligibility(self._settings, self._cooldown_set)
+        self._quotas = self._eligibility.quotas
         self._entries = {key.id: self._new_entry(key) for key in keys}
         self._scheduler = KeyScheduler(self._entries, self._eligibility)
         #: Called when a key may be eligible before the time that was known. It may be called within
@@ -203,17 +205,21 @@ class KeyPool:
         *,
         latency: float | None = None,
         tokens: int | None = None,
+        prompt_tokens: int = 0,
     ) -> None:
         """Settle a lease with the outcome of its attempt; a settled lease stays as it is.
 
-        ``latency`` is in seconds, ``tokens`` what the request really took. A failure of the service
-        or of the network is recorded only if it is charged to the key (see
-        :mod:`gemproxy.core.attribution`), else the lease is released.
+        ``latency`` is in seconds, ``tokens`` what the request really took, ``prompt_tokens`` those
+        of its input, 0 if they are not known. A failure of the service or of the network is
+        recorded only if it is charged to the key (see :mod:`gemproxy.core.attribution`), else the
+        lease is released.
         """
         if lease.settled:
             return
         lease.settled = True
         entry = lease.entry
+        if lease.quota_uses or outcome.quotas:
+            self._settle_quotas(lease, outcome, now, prompt_tokens)
         if entry.removed:
             self._record_late(lease, outcome, now)
             return
@@ -227,9 +233,36 @@ class KeyPool:
             self._scheduler.served(lease, now)
         else:
             self._scheduler.failed(lease, outcome, now)
-        if lease.use is not None or lease.permit.trial:
-            # Fewer tokens than were reserved, or another trial.
+        if lease.use is not None or lease.permit.trial or lease.quota_uses:
+            # Fewer tokens than were reserved, or another trial or probe.
             self.more_eligible()
+
+    def _settle_quotas(
+        self, lease: Lease, outcome: Outcome, now: float, prompt_tokens: int
+    ) -> None:
+        """Correct what is counted against known quotas, and learn those that a 429 names."""
+        uses, project = lease.quota_uses, lease.key.project
+        if outcome.verdict in SERVED:
+            for use in uses:
+                use.ledger.accept(use, now)
+                if prompt_tokens:
+                    use.ledger.correct(use, prompt_tokens, now)
+        elif outcome.verdict in QUOTA:
+            for use in uses:
+                use.ledger.refuse(use, now)
+            delay = outcome.retry_after or 0.0
+            self._quotas.learn(project, lease.model, outcome.quotas, now, delay=delay, uses=uses)
+        for use in uses:
+            use.ledger.end(use, now)
+        self._scheduler.quota_settled(lease, now)
+
+    def count_step(self, lease: Lease, now: float) -> None:
+        """Count a further request of a long answer, which is sent with the same key."""
+        if lease.entry.ledger is not None:
+            lease.entry.ledger.reserve(now, 0)
+        if self._quotas.size:
+            for use in self._quotas.reserve(lease.key.project, lease.model, now, 0):
+                use.ledger.end(use, now)
 
     def _record_late(self, lease: Lease, outcome: Outcome, now: float) -> None:
         """A removed key: its project, which other keys may share, can still be out of quota."""
@@ -237,11 +270,18 @@ class KeyPool:
         if not entry.key.has_own_project:
             apply_outcome(entry, lease.permit, lease.model, outcome, now, self._eligibility)
 
-    def mark_serving(self, lease: Lease) -> None:
+    def mark_serving(self, lease: Lease, now: float) -> None:
         """The key has begun to answer. If this attempt was its trial, the breaker closes now.
 
         It does not wait for the end of a long stream.
         """
+        for use in lease.quota_uses:
+            probes = use.probes
+            use.ledger.accept(use, now)
+            if use.probes != probes:
+                # The next probe need not wait for the end of this stream.
+                self._scheduler.quota_settled(lease, now)
+                self.more_eligible()
         if lease.permit.trial and not lease.settled:
             entry = lease.entry
             if lease.permit.generation == entry.breaker.generation:
@@ -311,6 +351,7 @@ class KeyPool:
             or index.cooldowns.size
             or index.denials.size
             or index.key_denials.size
+            or index.quotas.size
         ):
             return []
         keys: Iterable[KeyState] = self._entries.values()
@@ -346,11 +387,18 @@ class KeyPool:
     def cooling(self, now: float) -> int:
         """How many enabled keys are out of quota for some model."""
         projects = {cooldown.project for cooldown in self._eligibility.cooldowns.all(now)}
+        projects |= self._quotas.used_up_today(now)
         if not projects:
             return 0
         return sum(
             entry.enabled and entry.key.project in projects for entry in self._entries.values()
         )
+
+    def each_quota(self, now: float) -> Iterator[QuotaStatus]:
+        """Every quota that is known: learned ones, then the configured limits of keys."""
+        yield from self._quotas.each(now)
+        for entry in list(self._entries.values()):
+            yield from configured_quotas(entry, self._eligibility.calendar, now)
 
     def can_serve(self, now: float) -> bool:
         """Whether the breaker of some enabled key admits requests."""
@@ -528,18 +576,22 @@ class KeyPool:
         calendar.epoch_offset = wall - now
         for cooldowns in (self._eligibility.cooldowns, self._eligibility.denials):
             cooldowns.end_days(now, calendar.next_midnight)
+        self._quotas.wall_clock_set(now)
         for entry in self._entries.values():
             entry.wall_clock_set(now)
         # Marks that end at the earlier midnight are wrong now.
         self._scheduler = KeyScheduler(self._entries, self._eligibility)
         self.more_eligible()
 
-    def prepare_snapshot(self, batch: int) -> Iterator[None]:
+    def prepare_snapshot(self, batch: int, now: float) -> Iterator[None]:
         """Do the work of :meth:`snapshot` in advance, in steps of ``batch`` changed keys.
 
         A key takes some 15 us. Other calls may be made between two steps; a key that changes then
-        is left to :meth:`snapshot` itself.
+        is left to :meth:`snapshot` itself. Quotas are in it as well.
         """
+        for number, _ in enumerate(self._quotas.prepare(now), 1):
+            if number % batch == 0:
+                yield
         changed = 0
         for entry in list(self._entries.values()):
             if entry.stored is None:
@@ -560,6 +612,7 @@ class KeyPool:
                 *self._eligibility.key_denials.stored(now, epoch_offset),
             ),
             overrides=tuple(self._overrides.items()),
+            quotas=self._quotas.stored(now),
         )
 
     def restore(self, snapshot: PoolSnapshot, now: float) -> None:
@@ -572,6 +625,7 @@ class KeyPool:
         """
         to_pool_time = now - max(self._eligibility.calendar.epoch(now), snapshot.taken_at)
         self._overrides = dict(snapshot.overrides)
+        self._quotas.restore(snapshot.quotas, to_pool_time, now)
         for stored in snapshot.keys:
             kept = stored.shifted(to_pool_time)
             entry = self._entries.get(kept.id)
@@ -610,7 +664,7 @@ class KeyPool:
         """Configure updated keys, restore returned ones, and store the history of removed ones."""
         settings = self._settings
         tables = (self._eligibility.cooldowns, self._eligibility.denials)
-        move_cooldowns(diff, self._entries.values(), tables, now)
+        move_cooldowns(diff, self._entries.values(), tables, self._quotas, now)
         for entry, _, key in diff.updated:
             entry.configure(key, settings, self._override_of(entry.id))
         for entry in diff.added:
@@ -627,10 +681,16 @@ class KeyPool:
             raise AssertionError("a key was chosen whose breaker admits nothing")
         entry.count_request(now)
         if entry.ledger is None:
-            return Lease(entry, entry.key, model, permit, None)
-        use = entry.ledger.reserve(now, tokens)
-        self._scheduler.mark_if_ineligible(entry, now)
-        return Lease(entry, entry.key, model, permit, use)
+            lease = Lease(entry, entry.key, model, permit, None)
+        else:
+            use = entry.ledger.reserve(now, tokens)
+            self._scheduler.mark_if_ineligible(entry, now)
+            lease = Lease(entry, entry.key, model, permit, use)
+        if self._quotas.size:
+            lease.quota_uses = self._quotas.reserve(entry.key.project, model, now, tokens)
+            if lease.quota_uses:
+                self._scheduler.quota_used(entry, model, now)
+        return lease
 
     def _unavailable(
         self, model: str, now: float, tokens: int, reserve: float = 0.0

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from gemproxy.pool.cooldowns import Cooldowns
 from gemproxy.pool.key import Key
+from gemproxy.pool.quotas import LearnedQuotas
 from gemproxy.pool.state import KeyState
 from gemproxy.pool.status import PoolChange
 
@@ -71,9 +72,13 @@ def compare_keys(
 
 
 def move_cooldowns(
-    diff: KeyDiff, entries: Iterable[KeyState], tables: Iterable[Cooldowns], now: float
+    diff: KeyDiff,
+    entries: Iterable[KeyState],
+    tables: Iterable[Cooldowns],
+    quotas: LearnedQuotas,
+    now: float,
 ) -> None:
-    """Move the cooldowns of keys that are renamed, if the project is only the key's name.
+    """Move cooldowns and quotas of keys that are renamed, if the project is only the key's name.
 
     ``entries`` are the new keys; those whose file entry changed still have the old one. A renamed
     key keeps its cooldowns, and a new secret under its old name begins without them.
@@ -84,12 +89,17 @@ def move_cooldowns(
     if left:
         # Only now, since it looks at every key.
         left -= {entry.key.project for entry in diff.staying(entries)}
+    renamed = [
+        (old.project, new.project)
+        for old, new in moves
+        if old.has_own_project and new.has_own_project
+    ]
+    quotas.move(renamed, left)
     for cooldowns in tables:
         moved = [
-            replace(cooldown, project=new.project)
-            for old, new in moves
-            if old.has_own_project and new.has_own_project
-            for cooldown in cooldowns.of_project(old.project, now)
+            replace(cooldown, project=new)
+            for old, new in renamed
+            for cooldown in cooldowns.of_project(old, now)
         ]
         for project in left:
             cooldowns.forget_project(project)

@@ -257,6 +257,30 @@ class KeyScheduler:
         if outcome.verdict is _FORBIDDEN:
             self._mark(entry, now, lease.model)
 
+    def quota_used(self, entry: KeyState, model: str, now: float) -> None:
+        """Note that a lease counts against a known quota: mark the project's keys if it is full."""
+        for ledger in self._eligibility.quotas.find(entry.key.project, model):
+            if ledger.shortage(now) is not None:
+                ledger.marked = True
+                for key in self.of_project(entry.key.project)[:_MAX_SIBLINGS]:
+                    self._mark(key, now, ledger.model if ledger.model == ALL_MODELS else model)
+
+    def quota_settled(self, lease: Lease, now: float) -> None:
+        """Note that a lease which counts against known quotas has ended: there may be room again.
+
+        A key is checked when it is next.
+        """
+        project = lease.key.project
+        for use in lease.quota_uses:
+            ledger = use.ledger
+            if not ledger.marked or ledger.shortage(now) is not None:
+                continue
+            ledger.marked = False
+            for key in self.of_project(project)[:_MAX_SIBLINGS]:
+                for model, scheduler in self._schedulers.all():
+                    if model in ledger.names or ALL_MODELS in ledger.names:
+                        scheduler.mark_eligible(key)
+
     def rejected(self, entry: KeyState, now: float) -> None:
         """Note that Google has rejected a key outside of any lease."""
         self._eligibility.update(entry)

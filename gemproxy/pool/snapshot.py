@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from gemproxy.pool.breaker import BreakerSnapshot
 from gemproxy.pool.cooldowns import Cooldown
 from gemproxy.pool.limits import LedgerSnapshot
+from gemproxy.pool.quota_ledger import QuotaSnapshot
 
 Bucket = tuple[float, int, int]
 """Middle of a slice of the health window (a time), its successes, its failures."""
@@ -101,3 +102,4 @@ class PoolSnapshot:
     denials: tuple[Cooldown, ...] = ()
     #: By key id; also of keys that are not in the file.
     overrides: tuple[tuple[str, Override], ...] = ()
+    quotas: tuple[QuotaSnapshot, ...] = ()

@@ -14,6 +14,7 @@ from gemproxy.pool.breaker import BreakerSettings, BreakerState, CircuitBreaker,
 from gemproxy.pool.cooldowns import Calendar
 from gemproxy.pool.key import NO_MODEL, Key, Limits
 from gemproxy.pool.limits import Ledger, Use
+from gemproxy.pool.quota_ledger import QuotaUse
 from gemproxy.pool.snapshot import Bucket, KeySnapshot, LastError, Override
 
 STRIDE = 720_720 * 1_000_000
@@ -315,7 +316,7 @@ class KeyState:
 class Lease(Struct, eq=False):
     """The right to use a key for one attempt at ``model``, settled once by the pool.
 
-    ``entry`` and ``use`` are for the pool only.
+    ``entry``, ``use`` and ``quota_uses`` are for the pool only.
     """
 
     entry: KeyState
@@ -326,3 +327,5 @@ class Lease(Struct, eq=False):
     #: Whether the key was chosen because it has served the conversation before.
     sticky: bool = False
     settled: bool = False
+    #: Where the request counts against quotas that Google has named.
+    quota_uses: tuple[QuotaUse, ...] = ()

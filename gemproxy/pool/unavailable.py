@@ -35,10 +35,11 @@ _WORDS = {
     Reason.LOW_HEALTH: "in low health",
     Reason.COOLING_DOWN: "out of quota",
     Reason.OVER_LIMIT: "at their own limits",
+    Reason.QUOTA_REACHED: "at a known quota of their project",
     Reason.MODEL_NOT_ALLOWED: "not allowed to use the model",
     Reason.ALREADY_TRIED: "already tried",
 }
-_QUOTA_REASONS = (Reason.COOLING_DOWN, Reason.OVER_LIMIT)
+_QUOTA_REASONS = (Reason.COOLING_DOWN, Reason.OVER_LIMIT, Reason.QUOTA_REACHED)
 _OUT_OF_ORDER = (
     Reason.CIRCUIT_OPEN,
     Reason.HALF_OPEN_BUSY,

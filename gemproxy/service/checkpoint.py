@@ -124,7 +124,7 @@ class Checkpoint(Service):
 
     async def _save_once(self) -> None:
         await self._follow_clock()
-        for _ in self._live.prepare():
+        for _ in self._live.prepare(self._reactor.seconds()):
             await deferLater(self._reactor, 0)
         state = self._live.take(self._reactor.seconds())
         seconds = await self._in_thread(self._save_timed, state)

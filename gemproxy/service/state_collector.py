@@ -42,13 +42,13 @@ class StateCollector:
 
     _log = Logger()
 
-    def prepare(self) -> Iterator[None]:
+    def prepare(self, now: float) -> Iterator[None]:
         """Do most of the work of :meth:`take` in advance, in short steps."""
         # Changed rows are built and cached here; take() finds them ready.
         self.metrics.rows()
         yield from self.usage.prepare()
         yield from self.records.prepare()
-        yield from self.pool.prepare_snapshot(_BATCH)
+        yield from self.pool.prepare_snapshot(_BATCH, now)
 
     def take(self, now: float) -> State:
         """The state at ``now``."""

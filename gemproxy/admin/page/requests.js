@@ -38,6 +38,7 @@ const REASONS = {
   half_open_busy: "on trial with another request",
   cooling_down: "out of quota",
   over_limit: "over its own limits",
+  quota_reached: "at a known quota of its project",
   model_not_allowed: "not for this model",
   low_health: "in poor health",
   already_tried: "tried already",

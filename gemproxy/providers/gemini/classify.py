@@ -18,7 +18,8 @@ from email.utils import parsedate_to_datetime
 
 from gemproxy.pool.cooldowns import next_pacific_midnight
 from gemproxy.pool.outcome import Outcome, Verdict
-from gemproxy.providers.gemini.quota import read_quota
+from gemproxy.pool.quota_ledger import ExceededQuota
+from gemproxy.providers.gemini.quota import QuotaEvidence, read_quota
 from gemproxy.providers.gemini.wire.errors import GeminiError, decode_error
 
 _LONGEST_MESSAGE = 2000
@@ -76,14 +77,20 @@ def classify_response(
         evidence.text or f"The upstream answered with HTTP status {status} and no explanation."
     )
     said = evidence.error
+    quota = read_quota(said) if status == 429 else None
     return replace(
         outcome,
         status=status,
         message=message[:_LONGEST_MESSAGE],
         google_status=_word(said.status),
         google_reason=_word(next(iter(said.reasons), "")),
-        quota_id=_word(read_quota(said).id) if status == 429 else "",
+        quota_id=_word(quota.id) if quota is not None else "",
+        quotas=_exceeded(quota) if quota is not None else (),
     )
+
+
+def _exceeded(quota: QuotaEvidence) -> tuple[ExceededQuota, ...]:
+    return tuple(ExceededQuota(*limit) for limit in quota.known)
 
 
 def _word(text: str) -> str:

@@ -13,6 +13,7 @@ from gemproxy.core import errors
 from gemproxy.core.client_errors import error_for
 from gemproxy.core.errors import FailureKind, UpstreamFailed
 from gemproxy.pool.outcome import Outcome, Verdict
+from gemproxy.pool.quota_ledger import ExceededQuota
 from gemproxy.providers.base import PROMPT, classify_failure
 from gemproxy.providers.gemini.classify import (
     classify_error_event,
@@ -258,6 +259,55 @@ class TestQuota:
         large = {"quotaMetric": "g/input_token_count", "quotaValue": "5000"}
         assert classify_429(quota(large, small, MINUTE)).token_quota == 1000
         assert classify_429(quota(MINUTE)).token_quota is None
+
+    def test_values_of_all_exceeded_quotas_are_told(self):
+        tokens = {
+            "quotaMetric": "g/generate_content_paid_tier_input_token_count",
+            "quotaId": "GenerateContentPaidTierInputTokensPerModelPerMinute",
+            "quotaDimensions": {"model": "gemini-3.8-flash", "location": "global"},
+            "quotaValue": "250000",
+        }
+        outcome = classify_429(quota(MINUTE, DAY, tokens))
+        assert outcome.verdict is Verdict.QUOTA_DAY
+        assert outcome.quotas == (
+            ExceededQuota("rpm", 5, MINUTE["quotaId"]),
+            ExceededQuota("rpd", 20, DAY["quotaId"]),
+            ExceededQuota("tpm", 250_000, tokens["quotaId"], "gemini-3.8-flash"),
+        )
+
+    def test_quota_that_is_not_for_each_model_is_for_all(self):
+        of_all = {**MINUTE, "quotaId": "GenerateRequestsPerMinutePerProject"}
+        (told,) = classify_429(quota(of_all)).quotas
+        assert told.model == "*"
+
+    def test_value_may_be_in_the_text(self):
+        metric = "g/generate_content_free_tier_requests"
+        nameless = {"quotaMetric": metric, "quotaId": DAY["quotaId"]}
+        text = f"* Quota exceeded for metric: {metric}, limit: 0, model: gemini-3-pro"
+        (told,) = classify_429(quota(nameless), message=text).quotas
+        assert (told.dimension, told.limit) == ("rpd", 0)
+
+    @pytest.mark.parametrize("value", ["-5", "1e300", "NaN", "many", "", None, True, [], "9" * 40])
+    def test_absurd_value_is_not_told(self, value):
+        assert classify_429(quota({**MINUTE, "quotaValue": value})).quotas == ()
+
+    @pytest.mark.parametrize(
+        "quota_id",
+        [
+            "",
+            "SomethingNew",
+            "GenerateRequestsPerHourPerProject",
+            "GenerateRequestsPerMinutePerProjectPerRegion",
+            "CountTokensRequestsPerMinutePerProject",
+            "GenerateImagesPerDayPerProjectPerModel",
+            "OutputTokensPerMinutePerModel",
+            "BatchEnqueuedTokensPerModelPerDay",
+            "RequestsPerMinute" + "x" * 300,
+            "RequestsPerMinute\n",
+        ],
+    )
+    def test_value_of_what_is_not_counted_here_is_not_told(self, quota_id):
+        assert classify_429(quota({**MINUTE, "quotaId": quota_id})).quotas == ()
 
     @pytest.mark.parametrize(
         "text",

@@ -413,7 +413,7 @@ def _longest_step():
         running.live.signatures.remember(f"call_{n}", RememberedCall("c2ln", issued_upstream=True))
         running.serve()
     longest = 0.0
-    steps = running.live.prepare()
+    steps = running.live.prepare(now)
     while True:
         began = thread_time()
         more = next(steps, 1)
