@@ -102,24 +102,29 @@ class RequestWriter:
     ``opened`` tells whether the head is written, ``started`` whether anything of the answer is.
     """
 
-    # Class attributes, since most requests need none of them, or only at their end.
-    started = False
-    opened = False
-    #: Whether this client may see the key's name.
-    tells_key = False
-    _opens_at = 0.0
-    _flow: Flow | None = None
-    _paused = False
-    _pending = b""
-    _chunked = False
-    _written_at = 0.0
-    #: Set while a deadline is watched.
-    _deadlines: Deadlines | None = None
-    _streaming = False
-    #: Gives the last events after an error, if the endpoint has its own.
-    _failed: Callable[[ProxyError], bytes | None] | None = None
-    #: Whether the stream ends here without being complete.
-    _is_broken = False
+    __slots__ = (
+        "_chunked",
+        "_context",
+        "_deadlines",
+        "_dialect",
+        "_failed",
+        "_flow",
+        "_headers",
+        "_headers_after",
+        "_heartbeat",
+        "_is_broken",
+        "_opens_at",
+        "_paused",
+        "_pending",
+        "_reactor",
+        "_request",
+        "_scrub",
+        "_streaming",
+        "_written_at",
+        "opened",
+        "started",
+        "tells_key",
+    )
 
     def __init__(
         self,
@@ -140,6 +145,19 @@ class RequestWriter:
         self._dialect = dialect
         self._scrub = scrub
         self._headers_after = headers_after if dialect.heartbeat else None
+        self.started = self.opened = False
+        #: Whether this client may see the key's name.
+        self.tells_key = False
+        self._opens_at = self._written_at = 0.0
+        self._flow: Flow | None = None
+        self._pending = b""
+        self._paused = self._chunked = self._streaming = False
+        #: Set while a deadline is watched.
+        self._deadlines: Deadlines | None = None
+        #: Gives the last events after an error, if the endpoint has its own.
+        self._failed: Callable[[ProxyError], bytes | None] | None = None
+        #: Whether the stream ends here without being complete.
+        self._is_broken = False
 
     def headers(self, now: float) -> bytes:
         """Return the headers of this answer, with the attempts so far."""

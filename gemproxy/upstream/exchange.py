@@ -22,20 +22,30 @@ from gemproxy.upstream.response_parser import ResponseParser
 class UpstreamExchange(ABC):
     """A request and its response. Subclasses write the request and handle the response."""
 
-    # Class attributes, since most exchanges change few of them.
-    connection: UpstreamConnection | None = None
-    #: Whether the connection was idle before, so that it may be stale.
-    reused = False
-    #: Whether the whole request was sent.
-    sent = False
-    #: Whether it can be sent once more, on another connection.
-    is_repeatable = True
-    _connecting: Deferred[Any] | None = None
-    _abandoned = False
+    __slots__ = (
+        "__weakref__",
+        "_abandoned",
+        "_connecting",
+        "_pool",
+        "connection",
+        "is_repeatable",
+        "parser",
+        "reused",
+        "sent",
+    )
 
     def __init__(self, pool: ConnectionPool) -> None:
         self.parser = ResponseParser()
+        self.connection: UpstreamConnection | None = None
+        #: Whether the connection was idle before, so that it may be stale.
+        self.reused = False
+        #: Whether the whole request was sent.
+        self.sent = False
+        #: Whether it can be sent once more, on another connection.
+        self.is_repeatable = True
         self._pool = pool
+        self._connecting: Deferred[Any] | None = None
+        self._abandoned = False
 
     def begin(self) -> None:
         """Send the request over the connection that was used last, or over a new one."""

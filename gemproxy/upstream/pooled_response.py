@@ -60,20 +60,25 @@ class PooledResponse(UpstreamExchange):
     ``deadline`` refers to. While the reader is paused, the upstream's silence is not counted.
     """
 
-    #: The HTTP status; 0 until the headers are complete.
-    status = 0
-    # Whether any byte of the body was received.
-    _body_began = False
-    _answered: Deferred[PooledResponse] | None = None
-    _done: Deferred[None] | None = None
-    _receive: Callable[[bytes], None] | None = None
-    _failure: UpstreamFailed | None = None
-    # Set if the body has a content coding.
-    _decoder: Decoder | None = None
-    # Set while decoding continues in the reactor's next turn.
-    _turn: IDelayedCall | None = None
-    _paused = False
-    _settled = False
+    __slots__ = (
+        "_answered",
+        "_body",
+        "_body_began",
+        "_deadline",
+        "_deadlines",
+        "_decoder",
+        "_done",
+        "_failure",
+        "_head",
+        "_limits",
+        "_paused",
+        "_receive",
+        "_seconds",
+        "_settled",
+        "_silent_at",
+        "_turn",
+        "status",
+    )
 
     def __init__(
         self,
@@ -95,6 +100,20 @@ class PooledResponse(UpstreamExchange):
         self._limits = limits
         # When the limit of silence is reached.
         self._silent_at = seconds() + limits.first_byte
+        #: The HTTP status; 0 until the headers are complete.
+        self.status = 0
+        # Whether any byte of the body was received.
+        self._body_began = False
+        self._answered: Deferred[PooledResponse] | None = None
+        self._done: Deferred[None] | None = None
+        self._receive: Callable[[bytes], None] | None = None
+        self._failure: UpstreamFailed | None = None
+        # Set if the body has a content coding.
+        self._decoder: Decoder | None = None
+        # Set while decoding continues in the reactor's next turn.
+        self._turn: IDelayedCall | None = None
+        self._paused = False
+        self._settled = False
 
     def send(self) -> Deferred[PooledResponse]:
         """Send the request. Fires with this object when the headers are complete. Call it once."""

@@ -49,21 +49,37 @@ class NotHttp(ParseError):
 class ResponseParser:
     """The received part of one response. The connection calls ``feed``, the reader ``take``."""
 
-    #: Whether any byte has been received, also of an interim response.
-    begun = False
-    #: The status of the final response; 0 until its headers are complete.
-    status = 0
-    #: The value of Content-Encoding, if there is one.
-    coding: bytes | None = None
-    complete = False
-    #: Whether another request may follow on the same connection.
-    keep_alive = False
-    _overhead = 0
-    # The raw head, perhaps with bytes of the body behind it.
-    _head_bytes = b""
-    _head: Head | None = None
+    __slots__ = (
+        "_head",
+        "_head_bytes",
+        "_messages",
+        "_overhead",
+        "_parser",
+        "begun",
+        "coding",
+        "complete",
+        "keep_alive",
+        "on_body",
+        "on_message_begin",
+        "on_message_complete",
+        "pieces",
+        "status",
+    )
 
     def __init__(self) -> None:
+        #: Whether any byte has been received, also of an interim response.
+        self.begun = False
+        #: The status of the final response; 0 until its headers are complete.
+        self.status = 0
+        #: The value of Content-Encoding, if there is one.
+        self.coding: bytes | None = None
+        self.complete = False
+        #: Whether another request may follow on the same connection.
+        self.keep_alive = False
+        self._overhead = 0
+        # The raw head, perhaps with bytes of the body behind it.
+        self._head_bytes = b""
+        self._head: Head | None = None
         #: Pieces of the body that were not taken yet.
         self.pieces: list[bytes] = []
         #: llhttp's callback with a piece of the body.
