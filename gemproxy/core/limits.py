@@ -306,6 +306,8 @@ class ClientLimits:
         self, zone: tzinfo = UTC, is_unpriced: Callable[[str], bool] | None = None
     ) -> None:
         self.is_unpriced = is_unpriced
+        #: Called with the name of a client whose account begins.
+        self.began: Callable[[str], object] = _ignore
         self.days = LocalDays(zone)
         self._accounts: dict[str, Account] = {}
 
@@ -355,6 +357,14 @@ class ClientLimits:
             account.in_flight,
         )
 
+    def add_earlier(self, name: str, used: Used, wall: float) -> None:
+        """Count also what a client had ``used`` today and this month when its account began."""
+        account = self._accounts.get(name)
+        if account is not None:
+            day, month = account.at(self.days.at(wall))
+            day.add(used.requests_day, used.tokens_day, used.usd_day)
+            month.add(0, 0, used.usd_month)
+
     def rows(self) -> tuple[LimitCount, ...]:
         """All rows; unchanged ones are the same objects again."""
         return tuple(row for name, account in self._accounts.items() for row in account.rows(name))
@@ -370,6 +380,7 @@ class ClientLimits:
             for each in [name for name, own in self._accounts.items() if own.is_idle(today, now)]:
                 del self._accounts[each]
         account = self._accounts[name] = Account()
+        self.began(name)
         return account
 
 
@@ -578,6 +589,10 @@ class Reservation:
             retry_after=delay,
             should_retry=False,
         )
+
+
+def _ignore(_name: str) -> None:
+    """The default of :attr:`ClientLimits.began`."""
 
 
 def _counts_of(periods: dict[int, _Counts], start: int) -> _Counts:

@@ -83,6 +83,7 @@ from gemproxy.pricing.prices import PriceList
 from gemproxy.providers.gemini.provider import GeminiProvider
 from gemproxy.service.accepting import AcceptGuard
 from gemproxy.service.checkpoint import Checkpoint
+from gemproxy.service.client_use import SAMPLE_SECONDS, ClientUse
 from gemproxy.service.clock_watch import ClockWatch
 from gemproxy.service.config_files import ConfigFiles
 from gemproxy.service.handed_over import HandedOver
@@ -337,6 +338,13 @@ class Daemon:
         self._usage_reports = UsageReports(
             self._usage, partial(self._checkpoint.in_store_thread, self._store.usage), self._wall
         )
+        self._client_use = ClientUse(
+            self._client_limits,
+            self._usage,
+            self._usage_reports,
+            self._reactor.seconds,
+            self._wall,
+        )
 
     def _make_web(self, settings: Settings, source: ConfigFiles, seen: bytes) -> None:
         reactor = self._reactor
@@ -530,6 +538,7 @@ class Daemon:
             self._health,
             ReactorLag(reactor, self._metrics.reactor_lagged),
             PeriodicService(reactor, _SUPPRESSED_SECONDS, self._tell_suppressed, "log"),
+            PeriodicService(reactor, SAMPLE_SECONDS, self._client_use.sample, "use of clients"),
             # Outlives the drain: the operator needs the admin API most when something is wrong.
             *self._admin_listener(settings.proxy),
             Draining(

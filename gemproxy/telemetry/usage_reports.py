@@ -135,6 +135,13 @@ class UsageReports:
         self, asked: UsageRange, by: tuple[str, ...], filters: Mapping[str, tuple[str, ...]]
     ) -> UsageReport:
         """The usage, sorted by the dimensions. Raises :class:`TooManyRows`."""
+        ordered = sorted((await self.counts(asked, by, filters)).items())
+        return UsageReport(asked, by, tuple((key, usage_of(counts)) for key, counts in ordered))
+
+    async def counts(
+        self, asked: UsageRange, by: tuple[str, ...], filters: Mapping[str, tuple[str, ...]]
+    ) -> dict[tuple[str, ...], UsageCounts]:
+        """The counts by the values of the dimensions. Raises :class:`TooManyRows`."""
         zone = self._ledger.zone
         by_hour = "hour" in by or not asked.whole_days
         if by_hour:
@@ -157,8 +164,7 @@ class UsageReports:
             if present is None:
                 present = sums[key] = UsageCounts()
             present.add(row)
-        ordered = sorted(sums.items())
-        return UsageReport(asked, by, tuple((key, usage_of(counts)) for key, counts in ordered))
+        return sums
 
     async def total(self, asked: UsageRange, client: str) -> Usage:
         """What one client used."""

@@ -1,0 +1,129 @@
+"""What clients have used of limits that they have not, or did not have so far.
+
+The accounts of :mod:`gemproxy.core.limits` begin with the first request of a client that has a
+limit. A day and a month begin earlier. So when an account begins, what the client has used until
+then is taken over from the usage, in the background: a budget that is set in the middle of a month
+holds for the whole month. A request that comes in the same moment may pass before.
+
+Of clients without limits the usage tells what they have used. It has no minutes: for these the sums
+since the start are noted every :data:`SAMPLE_SECONDS`, and the last minute is the difference.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from gemproxy.core.clients import Client
+from gemproxy.core.limits import ANONYMOUS, WINDOW_SECONDS, ClientLimits, Used
+from gemproxy.telemetry.usage import UsageCounts, UsageLedger
+from gemproxy.telemetry.usage_reports import UsageReports
+
+SAMPLE_SECONDS: Final = 5.0
+#: Endpoints that count against no limit.
+_UNLIMITED: Final = frozenset({"models", "other"})
+
+_NOTHING: Final = (0, 0)
+#: Requests and tokens by client.
+_Sums = dict[str, tuple[int, int]]
+
+
+class ClientUse:
+    """See the module. Call :meth:`sample` every :data:`SAMPLE_SECONDS`.
+
+    ``seconds`` gives monotonic time, ``wall`` epoch time.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        limits: ClientLimits,
+        ledger: UsageLedger,
+        reports: UsageReports,
+        seconds: Callable[[], float],
+        wall: Callable[[], float],
+    ) -> None:
+        self._limits = limits
+        self._ledger = ledger
+        self._reports = reports
+        self._seconds = seconds
+        self._wall = wall
+        self._samples: deque[tuple[float, _Sums]] = deque()
+        limits.began = self._begin
+
+    async def sample(self) -> None:
+        """Note the present sums."""
+        now = self._seconds()
+        self._samples.append((now, self._sums()))
+        # The oldest one is a minute old, so that the difference is never of less than a minute.
+        while len(self._samples) > 1 and self._samples[1][0] <= now - WINDOW_SECONDS:
+            self._samples.popleft()
+
+    async def used(self, clients: Iterable[Client]) -> dict[str, Used]:
+        """What each of ``clients`` has used, by name."""
+        now, wall = self._seconds(), self._wall()
+        used = {each.name or ANONYMOUS: self._limits.used(each, now, wall) for each in clients}
+        others = [each.name or ANONYMOUS for each in clients if not each.is_limited]
+        if others:
+            used |= await self._from_usage(others)
+        return used
+
+    async def _from_usage(self, names: list[str]) -> dict[str, Used]:
+        now = self._reports.now()
+        month = self._reports.days(now.replace(day=1), now)
+        by = ("client", "endpoint", "day")
+        sums, before = self._sums(), self._samples[0][1] if self._samples else {}
+        of_day = {name: UsageCounts() for name in names}
+        of_month = {name: UsageCounts() for name in names}
+        today = now.date().isoformat()
+        # One question, so that day and month are of the same moment.
+        counted = await self._reports.counts(month, by, {"client": tuple(names)})
+        for (client, endpoint, day), counts in counted.items():
+            limited = _limited(endpoint, counts)
+            of_month[client].add(limited)
+            if day == today:
+                of_day[client].add(limited)
+        return {
+            name: Used(
+                *_difference(sums.get(name, _NOTHING), before.get(name, _NOTHING)),
+                of_day[name].requests,
+                of_day[name].input + of_day[name].output,
+                of_day[name].cost,
+                of_month[name].cost,
+            )
+            for name in names
+        }
+
+    def _begin(self, name: str) -> None:
+        taking_over = Deferred.fromCoroutine(self._take_over(name))
+        taking_over.addErrback(
+            lambda failure: self._log.failure("the usage of a client is not known", failure)
+        )
+
+    async def _take_over(self, name: str) -> None:
+        used = (await self._from_usage([name]))[name]
+        self._limits.add_earlier(name, used, self._wall())
+
+    def _sums(self) -> _Sums:
+        totals: Mapping[tuple[str, str], UsageCounts] = self._ledger.totals()
+        sums: _Sums = {}
+        for (client, endpoint), counts in totals.items():
+            requests, tokens = sums.get(client, (0, 0))
+            requests += _limited(endpoint, counts).requests
+            sums[client] = requests, tokens + counts.input + counts.output
+        return sums
+
+
+def _difference(present: tuple[int, int], past: tuple[int, int]) -> tuple[int, int]:
+    return present[0] - past[0], present[1] - past[1]
+
+
+def _limited(endpoint: str, counts: UsageCounts) -> UsageCounts:
+    """``counts`` with those requests only that count against limits, as far as can be told."""
+    requests = 0 if endpoint in _UNLIMITED else counts.requests - counts.theirs
+    return UsageCounts(requests, input=counts.input, output=counts.output, cost=counts.cost)
