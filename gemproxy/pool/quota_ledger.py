@@ -589,7 +589,7 @@ class QuotaLedger:
         for part in self._slices:
             if part.first >= begun + _STORED_SLICE:
                 if requests or tokens:
-                    yield time, requests, tokens
+                    yield time, requests, max(0, tokens)
                 begun, requests, tokens = part.first, 0, 0
             time = part.latest
             requests += part.requests

@@ -25,6 +25,7 @@ from gemproxy.core.errors import StorageCorrupt
 from gemproxy.core.limits import LimitCount
 from gemproxy.core.stored_answers import AnswerRow
 from gemproxy.pool.cooldowns import Cooldown
+from gemproxy.pool.quota_ledger import QuotaSnapshot
 from gemproxy.pool.resources import Resource
 from gemproxy.pool.snapshot import KeySnapshot, Override, PoolSnapshot
 from gemproxy.state import plausibility
@@ -323,6 +324,35 @@ def _cooldowns(name: str, constant: str) -> Kind[Cooldown]:
 COOLDOWNS = _cooldowns("cooldowns", "cooldown")
 DENIALS = _cooldowns("denials", "denial")
 
+# -- quotas that the upstream has named -----------------------------------------------------------
+
+_QUOTA_COLUMNS = tuple(field.name for field in fields(QuotaSnapshot))
+
+
+def _encode_quota(kept: QuotaSnapshot) -> tuple[Any, ...]:
+    return tuple(
+        _json(value) if isinstance(value, tuple) else value
+        for value in (getattr(kept, name) for name in _QUOTA_COLUMNS)
+    )
+
+
+QUOTAS: Kind[QuotaSnapshot] = Kind(
+    "quotas",
+    QuotaSnapshot,
+    Table(
+        "known_quotas",
+        _QUOTA_COLUMNS,
+        ("project", "model"),
+        _encode_quota,
+        lambda row: _from_json(row, "names", "limits", "uses"),
+    ),
+    Absent.GOES,
+    attrgetter("project", "model"),
+    plausibility.judge_quota,
+    pooled=True,
+    optional=True,
+)
+
 # -- thought signatures --------------------------------------------------------------------------
 
 _Signature = tuple[str, RememberedCall]
@@ -593,6 +623,7 @@ KINDS: tuple[Kind[Any], ...] = (
     OVERRIDES,
     COOLDOWNS,
     DENIALS,
+    QUOTAS,
     SIGNATURES,
     RESOURCES,
     METRICS,

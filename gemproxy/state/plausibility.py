@@ -14,6 +14,7 @@ from gemproxy.core.limits import LimitCount
 from gemproxy.core.stored_answers import AnswerRow
 from gemproxy.pool.cooldowns import Cooldown
 from gemproxy.pool.limits import LedgerSnapshot
+from gemproxy.pool.quota_ledger import QuotaSnapshot
 from gemproxy.pool.resources import Resource
 from gemproxy.pool.snapshot import KeySnapshot, Override
 from gemproxy.state.model import MetricsRow, RecordRow, UsageRow, usage_counts
@@ -40,6 +41,21 @@ def judge_nothing(_row: object) -> Judgements:
 def judge_cooldown(cooldown: Cooldown) -> Judgements:
     """Check a cooldown or a denial."""
     yield "the end of a cooldown", is_time(cooldown.until)
+
+
+def judge_quota(kept: QuotaSnapshot) -> Judgements:
+    """Check the quotas of a project and what is used of them."""
+    yield "when a quota was seen", all(map(is_time, (kept.seen, kept.day_ends)))
+    yield "a count of a quota", _are_counts((kept.requests_today, kept.served_today))
+    yield "the tokens of a quota", abs(kept.tokens_today) <= _MOST
+    for limit in kept.limits:
+        yield (
+            "the value of a quota",
+            is_time(limit.seen) and _are_counts((limit.limit, limit.since)),
+        )
+        yield "the probes of a quota", _is_count(limit.confirmed)
+    uses = kept.uses
+    yield "the uses of a quota", all(is_time(at) and _are_counts(n) for at, *n in uses)
 
 
 def judge_resource(resource: Resource) -> Judgements:

@@ -13,6 +13,7 @@ from gemproxy.core.stored_answers import AnswerRow
 from gemproxy.pool.breaker import BreakerSnapshot
 from gemproxy.pool.cooldowns import Cooldown
 from gemproxy.pool.limits import LedgerSnapshot
+from gemproxy.pool.quota_ledger import LearnedLimit, QuotaSnapshot
 from gemproxy.pool.resources import Resource
 from gemproxy.pool.snapshot import KeySnapshot, LastError, Override, PoolSnapshot
 from gemproxy.state.kinds import merge_states
@@ -204,6 +205,21 @@ def full_state(taken_at: float = NOON, **options) -> State:
                 ("primary-fingerprint", Override(enabled=False)),
                 ("absent-fingerprint", Override(weight=7)),
             ),
+            (
+                QuotaSnapshot(
+                    "team-a",
+                    "gemini-3.8-flash",
+                    ("gemini-3.8-flash", "gemini-flash-latest"),
+                    (LearnedLimit("rpm", 60, "PerMinute", NOON - 5, 2, 17),),
+                    NOON - 5,
+                    20,
+                    3000,
+                    19,
+                    NOON + 7 * 3600,
+                    ((NOON - 4, 3, 120), (NOON - 1, 1, 80)),
+                ),
+                QuotaSnapshot("team-b", "*", (), (), NOON),
+            ),
         ),
         "signatures": {
             "call_1": RememberedCall("c2lnbmF0dXJl", issued_upstream=True),
@@ -241,6 +257,7 @@ def comparable(state: State | None, *, records: bool = False) -> object:
         set(pool.cooldowns),
         set(pool.denials),
         dict(pool.overrides),
+        set(pool.quotas),
         list(state.signatures.items()),
         {row.identity: row for row in state.metrics},
         state.events,
