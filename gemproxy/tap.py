@@ -59,6 +59,7 @@ class Options(usage.Options):
     optParameters = (
         ["config", "c", None, "Settings of the proxy [GEMPROXY_CONFIG, config/proxy.yaml]"],
         ["keys", "k", None, "The API keys [GEMPROXY_KEYS, config/keys.yaml]"],
+        ["clients", None, None, "Who may ask [GEMPROXY_CLIENTS, clients.yaml beside proxy.yaml]"],
         [
             "port",
             "p",
@@ -122,10 +123,12 @@ def _make(reactor: Any, options: Options, destination: Destination) -> logs.Logg
     # Twisted removes two of the variables from the environment when it loads its plugins.
     handed = HandedOver.take(os.environ, os.getpid())
     if handed:
-        start = StartFiles(options["config"], options["keys"], os.environ)
+        start = StartFiles(
+            options["config"], options["keys"], os.environ, clients=options["clients"]
+        )
         return Activation(reactor, handed, start, sink, os.environ).in_log()
     places = locate_files(options["config"], options["keys"], os.environ)
-    files = ConfigFiles(*places, os.environ, port=options["port"])
+    files = ConfigFiles(*places, os.environ, port=options["port"], clients=options["clients"])
     # Taken before the files are read, so that a later change is noticed.
     seen = files.fingerprint()
     return Daemon(reactor, files.read(), files, seen, sink=sink).service

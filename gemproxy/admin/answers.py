@@ -141,13 +141,16 @@ class KeyTestAnswer(_Answer, frozen=True):
 
 
 class ChangesAnswer(_Answer, frozen=True):
-    """The changes of a reload: numbers of keys, paths of settings."""
+    """The changes of a reload: numbers of keys and clients, paths of settings."""
 
     keys_added: int
     keys_removed: int
     keys_updated: int
     settings: tuple[str, ...]
     restart_required: tuple[str, ...]
+    clients_added: int = 0
+    clients_removed: int = 0
+    clients_updated: int = 0
 
 
 class ReloadAnswer(_Answer, frozen=True):
@@ -264,6 +267,9 @@ def reload(change: SettingsChange, now: float) -> ReloadAnswer:
         "keys_updated": len(change.keys_updated),
         "settings": change.settings,
         "restart_required": change.restart_required,
+        "clients_added": len(change.clients_added),
+        "clients_removed": len(change.clients_removed),
+        "clients_updated": len(change.clients_updated),
     }
     return _convert({"success": True, "timestamp": now, "changes": changes}, ReloadAnswer)
 

@@ -416,6 +416,9 @@ class AdminAPI:
                     "keys_updated": tuple(update.name for update in changes.keys_updated),
                     "settings": changes.settings,
                     "restart_required": changes.restart_required,
+                    "clients_added": changes.clients_added,
+                    "clients_removed": changes.clients_removed,
+                    "clients_updated": changes.clients_updated,
                 },
             )
         )

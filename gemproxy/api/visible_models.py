@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gemproxy.core.catalogue import ModelCatalogue
+from gemproxy.core.clients import may_ask
 from gemproxy.core.context import RequestContext
 from gemproxy.core.errors import ModelNotFound
 from gemproxy.translate.shared.listed_model import ListedModel
@@ -32,7 +33,10 @@ class VisibleModels:
     async def list_all(
         self, context: RequestContext, is_shown: Callable[[ListedModel], bool]
     ) -> dict[str, ListedModel]:
-        """The models for which ``is_shown``, by name. Raises :class:`ProxyError`."""
+        """The models for which ``is_shown`` that the client may ask, by name.
+
+        Raises :class:`ProxyError`.
+        """
         upstream = await self._catalogue.models(context)
         allowed = self._key_models()
         shown = [
@@ -40,7 +44,13 @@ class VisibleModels:
             for model in upstream
             if (allowed is None or model.id in allowed) and is_shown(model)
         ]
-        return listed_names(shown, self.names.aliases, self.names.allow)
+        named = listed_names(shown, self.names.aliases, self.names.allow)
+        patterns = context.caller.models
+        if not patterns:
+            return named
+        return {
+            name: model for name, model in named.items() if may_ask(patterns, name, model.id or "")
+        }
 
     async def get(
         self, name: str, context: RequestContext, is_shown: Callable[[ListedModel], bool]

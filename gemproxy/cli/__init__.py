@@ -37,8 +37,8 @@ class Command:
 COMMANDS = {
     "check": Command(
         "gemproxy.cli.check",
-        "validate both files and say where each mistake is",
-        ("config", "keys", "json"),
+        "validate the files and say where each mistake is",
+        ("config", "keys", "clients", "json"),
     ),
     "init": Command(
         "gemproxy.cli.init",
@@ -48,7 +48,7 @@ COMMANDS = {
     "plan": Command(
         "gemproxy.cli.plan",
         "show what a reload would change, without doing it",
-        ("config", "keys", "json"),
+        ("config", "keys", "clients", "json"),
     ),
     "keys": Command(
         "gemproxy.cli.keys",
@@ -79,7 +79,7 @@ COMMANDS = {
     "serve": Command(
         "gemproxy.cli.serve",
         "run the daemon here, until Ctrl-C; --demo needs neither key nor files",
-        ("config", "keys"),
+        ("config", "keys", "clients"),
     ),
     "simulate": Command("gemproxy.simulator.main", "run the simulator of the Gemini API alone"),
     "state": Command(
@@ -93,6 +93,7 @@ COMMANDS = {
 _OPTIONS = {
     "config": ("FILE", "proxy.yaml; also GEMPROXY_CONFIG"),
     "keys": ("FILE", "keys.yaml; also GEMPROXY_KEYS"),
+    "clients": ("FILE", "clients.yaml; also GEMPROXY_CLIENTS, or beside proxy.yaml"),
     "json": (None, "print JSON, for scripts"),
 }
 

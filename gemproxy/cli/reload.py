@@ -66,6 +66,12 @@ def _change_lines(changes: ChangesAnswer) -> Iterator[str]:
         "updated": changes.keys_updated,
     }
     keys = [f"{counted(number, 'key')} {verb}" for verb, number in numbers.items() if number]
+    numbers = {
+        "added": changes.clients_added,
+        "removed": changes.clients_removed,
+        "updated": changes.clients_updated,
+    }
+    keys += [f"{counted(number, 'client')} {verb}" for verb, number in numbers.items() if number]
     taken = [path for path in changes.settings if path not in changes.restart_required]
     if not keys and not changes.settings:
         yield "nothing has changed"

@@ -39,7 +39,7 @@ def run(arguments: Namespace) -> int:
 def _options(arguments: Namespace) -> list[str]:
     given = [
         f"--{name}={value}"
-        for name in ("config", "keys", "port")
+        for name in ("config", "keys", "clients", "port")
         if (value := getattr(arguments, name)) is not None
     ]
     return [*given, "--demo"] if arguments.demo else given

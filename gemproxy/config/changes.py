@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gemproxy.config.settings import Settings
+    from gemproxy.core.client_registry import FileClient
+    from gemproxy.core.clients import ClientSettings
     from gemproxy.pool.key import Key
 
 
@@ -26,8 +28,10 @@ class KeyUpdate:
 class SettingsChange:
     """The changed settings by name, without values, so it may be shown.
 
-    ``settings`` are paths of proxy.yaml (``retry.maxAttempts``); ``restart_required`` are those of
-    them that a running process cannot take over.
+    A client is identified by its name.
+
+    ``settings`` are paths of proxy.yaml (``retry.maxAttempts``) and ``clients.defaults``;
+    ``restart_required`` are those of them that a running process cannot take over.
     """
 
     keys_added: tuple[str, ...] = ()
@@ -35,6 +39,9 @@ class SettingsChange:
     keys_updated: tuple[KeyUpdate, ...] = ()
     settings: tuple[str, ...] = ()
     restart_required: tuple[str, ...] = ()
+    clients_added: tuple[str, ...] = ()
+    clients_removed: tuple[str, ...] = ()
+    clients_updated: tuple[str, ...] = ()
 
     @property
     def is_empty(self) -> bool:
@@ -47,13 +54,30 @@ def compare(old: Settings, new: Settings) -> SettingsChange:
     before = {key.id: key for key in old.keys}
     after = {key.id: key for key in new.keys}
     changed = tuple(_changed_settings(old, new))
+    clients_before = {client.name: client for client in _clients(old)}
+    clients_after = {client.name: client for client in _clients(new)}
     return SettingsChange(
         keys_added=tuple(key.name for key in new.keys if key.id not in before),
         keys_removed=tuple(key.name for key in old.keys if key.id not in after),
         keys_updated=tuple(_updates(before, new.keys)),
         settings=tuple(path for path, _ in changed),
         restart_required=tuple(path for path, restart in changed if restart),
+        clients_added=tuple(name for name in clients_after if name not in clients_before),
+        clients_removed=tuple(name for name in clients_before if name not in clients_after),
+        clients_updated=tuple(
+            name
+            for name, client in clients_after.items()
+            if name in clients_before and clients_before[name] != client
+        ),
     )
+
+
+def _clients(settings: Settings) -> tuple[FileClient, ...]:
+    return settings.clients.clients if settings.clients is not None else ()
+
+
+def _defaults(settings: Settings) -> ClientSettings | None:
+    return settings.clients.defaults if settings.clients is not None else None
 
 
 def with_kept_keys(new: Settings, running: Settings) -> Settings:
@@ -75,6 +99,9 @@ def _changed_settings(old: Settings, new: Settings) -> Iterator[tuple[str, bool]
                 yield f"{section}.{camel(field.name)}", description.restart
     if old.prices != new.prices and old.pricing == new.pricing:
         yield "pricing.file", False
+    # Also if the file has appeared.
+    if _defaults(old) != _defaults(new):
+        yield "clients.defaults", False
 
 
 def _updates(before: dict[str, Key], keys: tuple[Key, ...]) -> Iterator[KeyUpdate]:

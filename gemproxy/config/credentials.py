@@ -69,9 +69,9 @@ class KnownSecrets:
         """Whether ``value`` was given as a secret."""
         return value in self._values
 
-    def place_of_twin(self, secret: Secret, place: str) -> str | None:
-        """The place of an equal secret; ``None`` if there is none."""
-        first = self._places.setdefault(secret.id, place)
+    def place_of_twin(self, identity: str, place: str) -> str | None:
+        """The place of the secret with the same id; ``None`` if there is none."""
+        first = self._places.setdefault(identity, place)
         return None if first == place else first
 
 
@@ -114,9 +114,9 @@ def is_given(entries: Mapping[str, Entry], name: str) -> bool:
     )
 
 
-def needed(name: str) -> str:
-    """The message for a missing secret."""
-    return f"expected exactly one of {_listed(source_names(name))}, got none"
+def needed(name: str, *others: str) -> str:
+    """The message for a missing secret; ``others`` can give it as well."""
+    return f"expected exactly one of {_listed((*source_names(name), *others))}, got none"
 
 
 def read_bare(
@@ -148,7 +148,7 @@ def accept(
         reader.fault(place, reason, fixed=fixed)
         return None
     secret = Secret(value)
-    twin = known.place_of_twin(secret, place)
+    twin = known.place_of_twin(secret.id, place)
     if twin is not None:
         reader.fault(place, f"the same secret as {twin}")
         return None

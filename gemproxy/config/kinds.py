@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from datetime import UTC
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -17,6 +18,7 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from gemproxy.config import endpoints, yaml_nodes
+from gemproxy.core.clients import expiry_of
 
 if TYPE_CHECKING:
     import yaml
@@ -198,6 +200,31 @@ class AddressRange:
                 whole = ip_network(value, strict=False)
                 raise InvalidValue(f"a network without host bits, such as {whole}") from None
             raise InvalidValue("a network such as 10.0.0.0/8, or an address") from None
+
+
+@dataclass(frozen=True)
+class NetworkText(AddressRange):
+    """As :class:`AddressRange`, but the value is the text of the network."""
+
+    def read(self, node: yaml.Node) -> str:  # type: ignore[override]
+        """The network in its shortest form."""
+        return str(super().read(node))
+
+
+@dataclass(frozen=True)
+class Expires:
+    """A date, or a time with its zone."""
+
+    def read(self, node: yaml.Node) -> str:
+        """The text, as it was given."""
+        value = str(_scalar(node))
+        try:
+            expiry_of(value, UTC)
+        except (ValueError, OverflowError):
+            raise InvalidValue(
+                "a date such as 2027-06-30, or a time such as 2027-06-30T12:00:00Z"
+            ) from None
+        return value
 
 
 @dataclass(frozen=True)

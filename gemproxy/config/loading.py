@@ -7,11 +7,13 @@ in all of them. Reading blocks; the daemon calls it in a thread.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from gemproxy.config import credentials, rules, yaml_nodes
+from gemproxy.config.client_file import RESERVED_NAMES, read_clients
 from gemproxy.config.kinds import (
     ExistingFile,
     Flag,
@@ -44,14 +46,14 @@ if TYPE_CHECKING:
     from gemproxy.config.credentials import KnownSecrets
     from gemproxy.config.kinds import Shape
     from gemproxy.config.yaml_nodes import Entry
+    from gemproxy.core.client_registry import ClientsFile
     from gemproxy.secret import Secret
 
 SYSTEM_FOLDER = Path("/etc/gemproxy")
+CLIENTS_FILE = "clients.yaml"
 LOCAL_FOLDER = Path("config")
 
 _NAME = Text("a name", 64)
-#: Clients without a token, the operator, and the rest of a long list have these names.
-_RESERVED_NAMES = frozenset({"admin", "anonymous", "other"})
 #: The plain settings of a key: name in the file -> field, shape and default.
 _KEY_FIELDS: dict[str, tuple[str, Shape, object]] = {
     "name": ("name", _NAME, None),
@@ -66,8 +68,16 @@ _LIMITS = ("rpm", "tpm", "rpd")
 _TOKEN_SETTINGS = ("name", "debug", *credentials.source_names("token"))
 
 
-def load(config_path: Path, keys_path: Path, environ: Mapping[str, str]) -> Settings:
-    """Read and validate both files. Raises :class:`ConfigError` with all mistakes of both."""
+def load(
+    config_path: Path,
+    keys_path: Path,
+    environ: Mapping[str, str],
+    clients_path: Path | None = None,
+) -> Settings:
+    """Read and validate the files. Raises :class:`ConfigError` with all mistakes of them.
+
+    Without ``clients_path`` there is no ``clients.yaml``.
+    """
     known = credentials.KnownSecrets()
     proxy, keys = FileReader(config_path, environ), FileReader(keys_path, environ)
     sections = read_sections(proxy, known)
@@ -76,12 +86,43 @@ def load(config_path: Path, keys_path: Path, environ: Mapping[str, str]) -> Sett
     if (price_file := sections["pricing"].file) is not None:
         readers.append(FileReader(price_file, environ))
         prices = (*read_prices(readers[-1]), *prices)
-    settings = Settings(keys=_read_keys(keys, known), prices=prices, **sections)
+    clients = None
+    read_keys = _read_keys(keys, known)
+    if clients_path is not None:
+        readers.append(FileReader(clients_path, environ))
+        clients = read_clients(readers[-1], str(clients_path), known)
+        _refuse_names_of_tokens(readers[-1], clients, sections["proxy"].access_tokens)
+    settings = Settings(keys=read_keys, prices=prices, clients=clients, **sections)
     rules.check(settings, proxy)
     faults = [fault for reader in readers for fault in reader.faults.found(known.values())]
     if faults:
         raise ConfigError(tuple(faults))
     return settings
+
+
+def _refuse_names_of_tokens(
+    reader: FileReader, clients: ClientsFile, tokens: Sequence[AccessToken]
+) -> None:
+    """Usage and limits are those of a name, so no access token may have the name of a client."""
+    places = {token.name: place for place, token in enumerate(tokens)}
+    for client in clients.clients:
+        if client.name in places:
+            message = f"the same name as proxy.accessTokens[{places[client.name]}]"
+            reader.fault(client.place.path, message)
+
+
+def locate_clients(option: str | None, config: Path, environ: Mapping[str, str]) -> Path | None:
+    """Find ``clients.yaml``; the arguments are the option ``--clients`` and the path of proxy.yaml.
+
+    A file that the option or ``GEMPROXY_CLIENTS`` names may be missing: reading it reports that.
+    Without these it is beside proxy.yaml, else in ``/etc/gemproxy``, else there is none.
+    """
+    named = option or environ.get("GEMPROXY_CLIENTS")
+    if named:
+        return Path(named)
+    places = (config.parent / CLIENTS_FILE, SYSTEM_FOLDER / CLIENTS_FILE)
+    # A broken link is a mistake, which reading it reports.
+    return next((place for place in places if os.path.lexists(place)), None)
 
 
 def locate_files(
@@ -201,7 +242,7 @@ def _read_access_token(
     name, debug = f"token-{number}", False
     if "name" in entries:
         name = reader.value(_NAME, entries["name"].value, f"{path}.name", name)
-        if name.lower() in _RESERVED_NAMES:
+        if name.lower() in RESERVED_NAMES:
             reader.fault(f"{path}.name", f"'{name}' is reserved; choose another name")
     if "debug" in entries:
         debug = reader.value(Flag(), entries["debug"].value, f"{path}.debug", debug)

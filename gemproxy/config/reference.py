@@ -1,4 +1,4 @@
-"""Render the list of settings for people: the table of the documentation, both example files.
+"""Render the list of settings for people: the table of the documentation, the example files.
 
 ``python -m gemproxy.config.reference`` writes ``docs/configuration.md``'s table and the files in
 ``config/`` again; a test compares them with ``settings``.
@@ -49,6 +49,42 @@ keys:
   #   project: team-a
 """
 
+_CLIENTS_EXAMPLE = """\
+# clients.yaml: who may ask, and how much. Leave the file out to have the tokens of
+# proxy.accessTokens only. Keep it readable by its owner alone (chmod 600) if it holds tokens.
+# Clients can also be made while the daemon runs: `gemproxy clients add NAME`.
+
+clients:
+  - name: example-service     # unique; shown in logs, metrics and usage
+    # Exactly one of token, tokenEnv (a variable's name), tokenFile (its content is the token; a
+    # path from this file's folder, or $CREDENTIALS_DIRECTORY/NAME for systemd's credentials) and
+    # tokenSha256 (the SHA-256 of the token in hex digits: printf %s TOKEN | sha256sum).
+    tokenEnv: EXAMPLE_SERVICE_TOKEN
+    enabled: true
+    expires: null             # a date, through which it is valid in proxy.timezone, or an RFC 3339
+                              # time such as 2027-06-30T12:00:00Z; null: never
+    models: []                # shell-style patterns such as gemini-3*; empty: all
+    endpoints: []             # some of chat, responses, messages, embeddings, images, audio, files,
+                              # batches, native; empty: all
+    addresses: []             # networks that it is valid from, such as 10.0.0.0/8; empty: all
+    limits:                   # null: unlimited, whatever defaults says
+      rpm: null               # requests in 60 seconds
+      tpm: null               # tokens in 60 seconds
+      rpd: null               # requests on a calendar day of proxy.timezone
+      tpd: null               # tokens on a calendar day
+      concurrent: null        # requests in flight
+    budget:                   # estimated cost in US dollars; null: unlimited, as above
+      usdPerDay: null
+      usdPerMonth: null
+    priority: normal          # high, normal or low: who is served first while keys are short
+    debug: false              # true: answers name the key that served them
+  # - name: second-service
+  #   tokenFile: second-service.txt
+
+# For every client, access token and anonymous request that does not say otherwise, field by field.
+defaults: {}
+"""
+
 #: name -> default, unit, meaning; a test compares it with what ``loading`` reads.
 _KEYS_TABLE = (
     ("name", "", "", "unique name of 1 to 64 printable characters; shown in logs and metrics"),
@@ -71,11 +107,82 @@ _KEYS_TABLE = (
 )
 
 
+_UNLIMITED = "null: unlimited"
+#: The same for clients.
+_CLIENTS_TABLE = (
+    (
+        "name",
+        "",
+        "",
+        (
+            "unique name of 1 to 64 printable characters, not other, anonymous or admin; shown in"
+            " logs, metrics and usage"
+        ),
+    ),
+    ("token", "", "", "the token itself; exactly one of token, tokenEnv, tokenFile, tokenSha256"),
+    ("tokenEnv", "", "", "name of the environment variable that holds the token"),
+    ("tokenFile", "", "", "path of the file that holds the token, from the folder of clients.yaml"),
+    ("tokenSha256", "", "", "SHA-256 of the token in 64 hex digits"),
+    ("enabled", "true", "", "false: the token is refused"),
+    (
+        "expires",
+        "null",
+        "",
+        (
+            "a date, through which the token is valid in proxy.timezone, or an RFC 3339 time from"
+            " which it is not; null: never"
+        ),
+    ),
+    (
+        "models",
+        "[]",
+        "",
+        (
+            "shell-style patterns; a model is allowed if its asked or its upstream name matches"
+            " one; empty: all"
+        ),
+    ),
+    (
+        "endpoints",
+        "[]",
+        "",
+        (
+            "some of chat, responses, messages, embeddings, images, audio, files, batches, native;"
+            " empty: all"
+        ),
+    ),
+    (
+        "addresses",
+        "[]",
+        "",
+        (
+            "networks in CIDR notation that the token is valid from: the peer's address, or the one"
+            " that proxy.trustedProxies name; empty: all"
+        ),
+    ),
+    ("limits.rpm", "null", "requests", f"requests in 60 seconds; {_UNLIMITED}"),
+    ("limits.tpm", "null", "tokens", f"input and output tokens in 60 seconds; {_UNLIMITED}"),
+    ("limits.rpd", "null", "requests", f"requests on a day of proxy.timezone; {_UNLIMITED}"),
+    ("limits.tpd", "null", "tokens", f"tokens on a day of proxy.timezone; {_UNLIMITED}"),
+    ("limits.concurrent", "null", "requests", f"requests in flight; {_UNLIMITED}"),
+    ("budget.usdPerDay", "null", "US dollars", f"estimated cost on a day; {_UNLIMITED}"),
+    ("budget.usdPerMonth", "null", "US dollars", f"estimated cost in a month; {_UNLIMITED}"),
+    ("priority", "normal", "", "high, normal or low: who is served first while keys are short"),
+    ("debug", "false", "", "true: answers name the key that served them"),
+)
+
+
 def table() -> str:
     """The table of all settings in Markdown."""
     rows = ["| setting | default | unit | meaning |", "| --- | --- | --- | --- |"]
     rows += [_row(*row) for row in _proxy_rows()]
     rows += [_row(f"keys[].{name}", *rest) for name, *rest in _KEYS_TABLE]
+    rows += [_row(f"clients[].{name}", *rest) for name, *rest in _CLIENTS_TABLE]
+    meaning = (
+        "the settings of a client but name, token and enabled, for every client, access token and"
+        " anonymous request that does not say otherwise, field by field"
+    )
+    rows.append(_row("defaults", "{}", "", meaning))
     return "\n".join(rows) + "\n"
 
 
@@ -99,6 +206,11 @@ def proxy_example(admin_token: str = SAMPLE_ADMIN_TOKEN) -> str:
 def keys_example() -> str:
     """A complete keys.yaml with a placeholder for the key."""
     return _KEYS_EXAMPLE
+
+
+def clients_example() -> str:
+    """A complete clients.yaml with a placeholder for the token."""
+    return _CLIENTS_EXAMPLE
 
 
 def with_table(page: str) -> str:
@@ -152,6 +264,7 @@ def _rewrite(root: Path) -> None:
     page.write_text(with_table(page.read_text("utf-8")), "utf-8")
     (root / "config" / "proxy.example.yaml").write_text(proxy_example(), "utf-8")
     (root / "config" / "keys.example.yaml").write_text(keys_example(), "utf-8")
+    (root / "config" / "clients.example.yaml").write_text(clients_example(), "utf-8")
 
 
 if __name__ == "__main__":

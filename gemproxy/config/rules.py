@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gemproxy.config.reading import FileReader
-    from gemproxy.config.settings import ProxySettings, Settings
+    from gemproxy.config.settings import Settings
 
 #: Path and message of a fault.
 Finding = tuple[str, str]
@@ -62,17 +62,18 @@ def _admin_api_is_guarded(settings: Settings) -> Iterator[Finding]:
 
 def _clients_are_known(settings: Settings) -> Iterator[Finding]:
     proxy = settings.proxy
-    if proxy.access_tokens:
+    # A file without clients may wait for those that are made at run time.
+    if proxy.access_tokens or settings.clients is not None:
         return
     if proxy.allow_anonymous is False:
         yield (
             "proxy.allowAnonymous",
-            "false leaves nobody who may call, since there are no accessTokens",
+            "false leaves nobody who may call, since there are no accessTokens and no clients.yaml",
         )
     elif proxy.allow_anonymous is None and not proxy.is_local:
         message = (
-            "others can reach the listener, so clients need tokens: give accessTokens, or say "
-            "allowAnonymous: true on purpose"
+            "others can reach the listener, so clients need tokens: give accessTokens or a "
+            "clients.yaml, or say allowAnonymous: true on purpose"
         )
         yield "proxy.accessTokens", message
 
@@ -151,18 +152,19 @@ def _warnings(settings: Settings) -> Iterator[str]:
             "proxy.maxPayloadSize is larger than proxy.maxBufferedBytes, so that the largest"
             " requests always get 503"
         )
-    yield from _doors(settings.proxy)
+    yield from _doors(settings)
     if settings.models.allow:
         for alias, model in settings.models.aliases.items():
             if model not in settings.models.allow and alias not in settings.models.allow:
                 yield f"the alias {alias} stands for a model that models.allow does not hold"
 
 
-def _doors(proxy: ProxySettings) -> Iterator[str]:
+def _doors(settings: Settings) -> Iterator[str]:
     """Listeners that more clients can reach than it seems."""
-    if not proxy.is_local and proxy.anonymous_allowed:
+    proxy, anonymous = settings.proxy, settings.anonymous_allowed
+    if not proxy.is_local and anonymous:
         yield "others can reach the listener, and clients need no token (allowAnonymous: true)"
-    if proxy.anonymous_allowed and "*" in proxy.cors_origins:
+    if anonymous and "*" in proxy.cors_origins:
         yield (
             "every web page that a browser shows here may spend quota: clients need no token, and"
             " proxy.corsOrigins names every origin"
@@ -176,6 +178,11 @@ def _doors(proxy: ProxySettings) -> Iterator[str]:
             " admin token can be read on the way"
         )
     tokens = [(f"the access token {token.name}", token.token) for token in proxy.access_tokens]
+    tokens += [
+        (f"the token of the client {client.name}", client.token)
+        for client in (settings.clients.clients if settings.clients is not None else ())
+        if client.token is not None
+    ]
     if proxy.admin_token is not None:
         tokens.insert(0, ("the admin token", proxy.admin_token))
     for name, token in tokens:

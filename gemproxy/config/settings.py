@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from gemproxy.config.kinds import Network
+    from gemproxy.core.client_registry import ClientsFile
     from gemproxy.pool.key import Key
     from gemproxy.pricing.prices import Price
 
@@ -143,8 +144,8 @@ class ProxySettings:
     allow_anonymous: bool | None = setting(
         None,
         Nullable(Flag()),
-        "whether clients need no token; null: only where the listener is on loopback and "
-        "accessTokens is empty",
+        "whether clients need no token; null: only where the listener is on loopback, accessTokens "
+        "is empty, and there is no clients.yaml and no client that was made at run time",
     )
     max_payload_size: int = setting(
         10 * _MEGABYTE, IntRange(1, 1024 * _MEGABYTE), "largest body of a request", "bytes"
@@ -201,7 +202,8 @@ class ProxySettings:
         (),
         ListOf(AddressRange()),
         "networks, such as 10.0.0.0/8, of reverse proxies whose Forwarded or X-Forwarded-For "
-        "header names the client's address",
+        "header names the client's address, for the addresses of clients.yaml, the log and wrong "
+        "tokens",
     )
     drain_seconds: float = setting(
         30.0, Number(most=86400), "how long a stop waits for requests in flight", "seconds"
@@ -217,7 +219,9 @@ class ProxySettings:
         (), ListOf(Origin()), "origins whose pages may call from a browser; '*' is every origin"
     )
     timezone: str = setting(
-        "UTC", TimeZone(), "time zone of calendar days and months in usage, such as Europe/Berlin"
+        "UTC",
+        TimeZone(),
+        "time zone of calendar days and months in usage, limits and expires, such as Europe/Berlin",
     )
 
     @property
@@ -240,13 +244,6 @@ class ProxySettings:
         if self.admin_endpoint is not None:
             return endpoints.is_local(self.admin_endpoint)
         return self.is_local
-
-    @property
-    def anonymous_allowed(self) -> bool:
-        """Whether a client without a token is let in; ``allowAnonymous`` with its default."""
-        if self.allow_anonymous is not None:
-            return self.allow_anonymous
-        return self.is_local and not self.access_tokens
 
 
 @dataclass(frozen=True)
@@ -569,6 +566,20 @@ class Settings:
     records: RecordSettings = RecordSettings()
     #: The operator's prices and then the shipped ones.
     prices: tuple[Price, ...] = ()
+    #: ``clients.yaml``; ``None`` if there is no such file.
+    clients: ClientsFile | None = None
+
+    @property
+    def anonymous_allowed(self) -> bool:
+        """Whether a client without a token is admitted; ``allowAnonymous`` with its default.
+
+        It is not admitted all the same once a client was made at run time, unless
+        ``allowAnonymous`` is true.
+        """
+        proxy = self.proxy
+        if proxy.allow_anonymous is not None:
+            return proxy.allow_anonymous
+        return proxy.is_local and not proxy.access_tokens and self.clients is None
 
     def secrets(self) -> Iterator[Secret]:
         """Every secret of the configuration, for the scrubber."""
@@ -583,6 +594,9 @@ class Settings:
             yield Secret(base64.b64encode(both.encode()).decode())
         for token in self.proxy.access_tokens:
             yield token.token
+        for client in self.clients.clients if self.clients is not None else ():
+            if client.token is not None:
+                yield client.token
 
 
 #: The sections of proxy.yaml in its order.

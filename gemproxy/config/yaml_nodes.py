@@ -34,6 +34,8 @@ LARGEST = 16 * 1024 * 1024
 _MOST_EVENTS = 500_000
 #: The most settings that merge keys may add to one mapping.
 _MOST_MERGED = 10_000
+#: Above every setting.
+_LARGEST_FLOAT = 1e12
 #: Numbers that mean the same to everybody. YAML 1.1, by which PyYAML reads, has more of them: 010
 #: is 8 there and 10 in YAML 1.2, 1:30 is 90 there and text in YAML 1.2, and so is 1_000.
 _NUMBERS = {
@@ -79,6 +81,26 @@ def compose(data: bytes) -> yaml.Node | None:
         raise Unreadable(line, "not valid YAML: a control character stands here") from None
     except (yaml.YAMLError, RecursionError):
         raise Unreadable(0, "not valid YAML") from None
+
+
+def node_of(value: object) -> yaml.Node:
+    """The node of a value of JSON, so that it is read as a file is. It has no line."""
+    if isinstance(value, dict):
+        pairs = [(node_of(name), node_of(each)) for name, each in value.items()]
+        return yaml.MappingNode(_TAG + "map", pairs)
+    if isinstance(value, list):
+        return yaml.SequenceNode(_TAG + "seq", [node_of(each) for each in value])
+    if value is None:
+        return yaml.ScalarNode(_TAG + "null", "null")
+    if isinstance(value, bool):
+        return yaml.ScalarNode(_TAG + "bool", str(value).lower())
+    if isinstance(value, int):
+        return yaml.ScalarNode(_TAG + "int", str(value))
+    if isinstance(value, float):
+        # Without an exponent, which few programs read alike.
+        written = f"{value:.12f}".rstrip("0") if abs(value) < _LARGEST_FLOAT else ".inf"
+        return yaml.ScalarNode(_TAG + "float", written)
+    return yaml.ScalarNode(_TAG + "str", str(value))
 
 
 def line_of(node: yaml.Node) -> int:

@@ -11,11 +11,26 @@ limits and budgets.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from enum import Enum
-from typing import NamedTuple
+from fnmatch import translate
+from functools import lru_cache
+from math import inf
+from typing import Any, Final, NamedTuple
 
+from gemproxy.core.errors import Forbidden
 from gemproxy.core.owner import NOBODY, Owner
+
+#: The value of one setting of a client.
+ClientValue = str | int | float | bool | None | tuple[str, ...]
+ClientSettings = Mapping[str, ClientValue]
+"""The settings of a client that somebody has given, by their names in the file.
+
+A nested one has both names: ``limits.rpm``. What is left out is that of ``defaults``.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +61,25 @@ class Priority(Enum):
     HIGH = "high"
     NORMAL = "normal"
     LOW = "low"
+
+
+#: What holds where neither a client nor ``defaults`` says anything.
+CLIENT_DEFAULTS: Final[ClientSettings] = {
+    "enabled": True,
+    "expires": None,
+    "models": (),
+    "endpoints": (),
+    "addresses": (),
+    "limits.rpm": None,
+    "limits.tpm": None,
+    "limits.rpd": None,
+    "limits.tpd": None,
+    "limits.concurrent": None,
+    "budget.usdPerDay": None,
+    "budget.usdPerMonth": None,
+    "priority": Priority.NORMAL.value,
+    "debug": False,
+}
 
 
 class Expiry(NamedTuple):
@@ -104,3 +138,91 @@ class Client:
 
 #: Everybody without a token, where no limits were set for them.
 ANONYMOUS = Client()
+
+
+def make_client(
+    name: str | None,
+    source: str | None,
+    settings: ClientSettings,
+    owner: Owner,
+    zone: tzinfo,
+    *,
+    debug: bool | None = None,
+) -> Client:
+    """The client with all these ``settings``, its missing ones from :data:`CLIENT_DEFAULTS`.
+
+    Dates end in ``zone``. Raises :class:`ValueError` and :class:`TypeError` for settings that no
+    file and no request can have given.
+    """
+    whole: dict[str, Any] = {**CLIENT_DEFAULTS, **settings}
+    expires = whole["expires"]
+    return Client(
+        name,
+        whole["debug"] if debug is None else debug,
+        owner=owner,
+        source=source,
+        enabled=whole["enabled"],
+        expires=None if expires is None else expiry_of(expires, zone),
+        models=whole["models"],
+        endpoints=whole["endpoints"],
+        addresses=whole["addresses"],
+        limits=Limits(*(whole[f"limits.{each.name}"] for each in fields(Limits))),
+        budget=Budget(whole["budget.usdPerDay"], whole["budget.usdPerMonth"]),
+        priority=Priority(whole["priority"]),
+    )
+
+
+def expiry_of(text: str, zone: tzinfo) -> Expiry:
+    """When a token with this ``expires`` ends: a date at its end in ``zone``, or an RFC 3339 time.
+
+    Raises :class:`ValueError` for any other text.
+    """
+    if _DATE.fullmatch(text):
+        day = date.fromisoformat(text)
+        if day == date.max:
+            return Expiry(text, inf)
+        # A day may begin later than at midnight, where the clocks are put forward at that time.
+        return Expiry(text, datetime.combine(day + timedelta(days=1), time(), zone).timestamp())
+    if not _TIME.fullmatch(text):
+        raise ValueError(text)
+    # Python has no leap seconds.
+    moment = datetime.fromisoformat(_LEAP_SECOND.sub(":59", text.upper()))
+    return Expiry(text, (moment - _EPOCH).total_seconds())
+
+
+def require_model(client: Client, asked: str, model: str) -> None:
+    """Raise :class:`Forbidden` unless ``client`` may ask the model.
+
+    ``asked`` is the name that the client has used, ``model`` the upstream's. Call this only if the
+    client has ``models``.
+    """
+    if not may_ask(client.models, asked, model):
+        raise Forbidden(
+            f"The client '{client.name or 'anonymous'}' may not use the model '{asked[:200]}'.",
+            param="model",
+            reason="model_not_allowed",
+        )
+
+
+def may_ask(patterns: Sequence[str], *names: str) -> bool:
+    """Whether one of ``names`` matches one of the shell-style ``patterns``, or there are none.
+
+    ``models/`` in front of a name makes no difference.
+    """
+    matches = _matcher(tuple(patterns)) if patterns else None
+    return matches is None or any(matches(name.removeprefix("models/")) for name in names)
+
+
+@lru_cache(maxsize=1024)
+def _matcher(patterns: tuple[str, ...]) -> Callable[[str], object]:
+    bare = (pattern.removeprefix("models/") for pattern in patterns)
+    return re.compile("|".join(map(translate, bare))).match
+
+
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_TIME = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?"
+    r"([Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
+_LEAP_SECOND = re.compile(r"(?<=T[0-9]{2}:[0-9]{2}):60")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

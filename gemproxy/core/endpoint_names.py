@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+#: The name of refused routes.
+NOT_OFFERED = "other"
 #: By the beginning of the route; the first that fits counts.
 _BY_BEGINNING = (
     ("/v1/chat/", "chat"),
@@ -28,5 +30,5 @@ def endpoint_name(route: str) -> str:
 def _name(route: str) -> str:
     # Native templates begin with /{version}/ or /upload/.
     if not route.startswith("/v1/"):
-        return "native" if route.startswith("/") else "other"
-    return next((name for begin, name in _BY_BEGINNING if route.startswith(begin)), "other")
+        return "native" if route.startswith("/") else NOT_OFFERED
+    return next((name for begin, name in _BY_BEGINNING if route.startswith(begin)), NOT_OFFERED)

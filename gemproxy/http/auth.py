@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from hashlib import blake2s
+from dataclasses import replace
+from hashlib import sha256
 from secrets import token_bytes
 from typing import TYPE_CHECKING
 
-from gemproxy.core.clients import ANONYMOUS, Client
+from gemproxy.core.client_registry import ClientRegistry, token_digest
+from gemproxy.core.clients import Client, make_client
 from gemproxy.core.errors import Forbidden, Unauthorized
 from gemproxy.core.owner import ADMIN, NOBODY, TOKEN, Owner
 from gemproxy.http.credentials import SEVERAL, bearer_token
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
     from gemproxy.secret import Secret
 
 
-#: A client without a valid token, whose token was not seen before: it may be a guess.
-UNKNOWN_CLIENT = Client()
 #: The number of unknown tokens that are remembered, by their digests.
 _MOST_KNOWN = 1024
 _MISSING = (
@@ -34,12 +34,13 @@ _WRONG = (
 class TokenAuth:
     """Authenticates clients and the operator.
 
-    ``anonymous`` admits clients without a token, or with an unknown one, because SDKs always send
-    one; a client whose unknown token is new is :data:`UNKNOWN_CLIENT`. ``admin_open`` admits
-    everybody to the admin API.
+    ``anonymous`` admits clients without a token. As long as there are no tokens it also admits
+    those with an unknown one, because SDKs always send one; a client whose unknown token is new is
+    :attr:`unknown`. ``admin_open`` admits everybody to the admin API. ``registry`` has the clients
+    that are not in ``tokens``.
 
     A token is found by its digest, so that the time of the look-up tells nothing about the token,
-    and then compared in constant time.
+    and then compared in constant time. Of clients whose digest alone is known it is the SHA-256.
     """
 
     def __init__(
@@ -49,19 +50,34 @@ class TokenAuth:
         *,
         anonymous: bool,
         admin_open: bool = False,
+        registry: ClientRegistry | None = None,
     ) -> None:
+        self._registry = registry or ClientRegistry(_new_salt, lambda: 0.0)
+        self._by_digest = self._registry.by_digest
+        #: Everybody without a token.
+        self._anonymous = self._registry.anonymous
+        #: A client without a valid token, whose token was not seen before: it may be a guess.
+        self.unknown = replace(self._anonymous)
+        self._has_tokens = bool(tokens)
         self._wrong: set[bytes] = set()
         #: Whether clients need no token.
         self.open = anonymous
         #: Whether the admin API asks for no token.
         self.admin_open = admin_open
         self._clients: dict[bytes, tuple[Secret, Client]] = {}
+        defaults = self._registry.defaults
         for token in tokens:
-            digest = _digest(token.token.reveal().encode())
-            client = Client(token.name, token.debug, owner=_owner(TOKEN, digest))
+            digest = token_digest(token.token.reveal().encode())
+            settings = {**defaults, "debug": token.debug or bool(defaults.get("debug"))}
+            owner = _owner(TOKEN, digest)
+            client = make_client(token.name, None, settings, owner, self._registry.zone)
             self._clients[digest] = token.token, client
+        for each in self._registry.file.clients if self._registry.file is not None else ():
+            if each.token is not None:
+                digest = token_digest(each.token.reveal().encode())
+                self._clients[digest] = each.token, self._registry.client(each.name)
         if admin is not None:
-            digest = _digest(admin.reveal().encode())
+            digest = token_digest(admin.reveal().encode())
             client = Client("admin", debug=True, admin=True, owner=_owner(ADMIN, digest))
             self._clients[digest] = admin, client
 
@@ -72,23 +88,31 @@ class TokenAuth:
         """
         if token is None:
             if self.open:
-                return ANONYMOUS
+                return self._anonymous
             raise Unauthorized(_MISSING)
-        digest = _digest(token)
-        secret, client = self._clients.get(digest, (None, ANONYMOUS))
+        digest = token_digest(token)
+        secret, client = self._clients.get(digest, (None, self._anonymous))
         if secret is not None and secret.matches(token):
             return client
         if token == SEVERAL:
             raise Unauthorized(_SEVERAL)
-        if self.open:
-            return ANONYMOUS if self._is_known(digest) else UNKNOWN_CLIENT
+        if self._by_digest:
+            # Equal digests are equal tokens, and who looks for a similar digest finds no token.
+            found = self._by_digest.get(sha256(token).digest())
+            if found is not None:
+                return found
+        if self.open and not self._has_tokens and not self._registry.any_known:
+            return self._anonymous if self._is_known(digest) else self.unknown
         raise Unauthorized(_WRONG)
 
     def current(self, earlier: Client) -> Client:
         """The client as the present settings say. Raises :class:`Forbidden` if it has none."""
         if earlier.owner is NOBODY and self.open:
-            return ANONYMOUS
-        _, client = self._clients.get(earlier.owner.digest, (None, None))
+            return self._anonymous
+        if earlier.source is not None:
+            client = self._registry.current(earlier)
+        else:
+            _, client = self._clients.get(earlier.owner.digest, (None, None))
         if client is None or client.owner.kind != earlier.owner.kind:
             raise Forbidden(
                 "The access token that began this upload is not valid any more.",
@@ -112,7 +136,7 @@ class TokenAuth:
         try:
             client = self.client(None if authorization is None else bearer_token(authorization))
         except Unauthorized:
-            client = ANONYMOUS
+            client = self._anonymous
         if not client.admin:
             raise Unauthorized(
                 "The admin API asks for the admin token: Authorization: Bearer TOKEN."
@@ -126,9 +150,8 @@ def has_bearer_token(authorization: bytes | None) -> bool:
 
 
 def _owner(kind: str, digest: bytes) -> Owner:
-    return Owner(kind, digest, token_bytes(16))
+    return Owner(kind, digest, _new_salt())
 
 
-def _digest(token: bytes) -> bytes:
-    # As strong as SHA-256, and faster, because hashlib implements it without OpenSSL.
-    return blake2s(token).digest()
+def _new_salt() -> bytes:
+    return token_bytes(16)

@@ -33,8 +33,8 @@ from gemproxy.core.errors import (
 )
 from gemproxy.core.events import RequestListener
 from gemproxy.core.limits import ClientLimits, Reservation
-from gemproxy.http.auth import UNKNOWN_CLIENT
 from gemproxy.http.auth_failures import AuthFailures
+from gemproxy.http.client_checks import check_client
 from gemproxy.http.coroutine_runner import CoroutineRunner
 from gemproxy.http.credentials import bearer_token, take_token
 from gemproxy.http.response_writer import RequestWriter, lines, write_whole
@@ -271,16 +271,19 @@ class RequestLifecycle(Lifecycle):
         else:  # Nearly every request, without a call.
             authorization = values.pop(b"authorization", None)
             token = None if authorization is None else bearer_token(authorization)
+        auth = self.auth
         try:
-            request.caller = self.auth.client(token)
+            request.caller = caller = auth.client(token)
         except Unauthorized:
             if token is not None:
                 self._refuse_token(request)
             raise
-        if request.caller is UNKNOWN_CLIENT:
+        if caller is auth.unknown:
             # An unknown token is served here, but counts as a failed login: it may be a guess at
             # the admin token.
             self._failures.count(request, self._reactor.seconds())
+        if caller.is_restricted:
+            self._check_client(request, route, caller)
         request.max_body_bytes = limits.max_body
         if length > limits.max_body:
             check_size(request, length)
@@ -315,6 +318,8 @@ class RequestLifecycle(Lifecycle):
         request.caller = (
             self._client_of(request, token) if owner is None else self.auth.current(owner)
         )
+        if request.caller.is_restricted:
+            self._check_client(request, route, request.caller)
         request.max_body_bytes = max(0, limits.max_upload - before) if streamed else limits.max_body
         check_size(request, length)
         if request.method not in route.methods:
@@ -352,9 +357,18 @@ class RequestLifecycle(Lifecycle):
             if token is not None:
                 self._refuse_token(request)
             raise
-        if client is UNKNOWN_CLIENT:
+        if client is self.auth.unknown:
             self._failures.count(request, self._reactor.seconds())
         return client
+
+    def _check_client(self, request: ProxyRequest, route: Route, client: Client) -> None:
+        """Refuse a client that may not ask now, from there, or for this."""
+        check_client(
+            client,
+            route.template,
+            self._wall(),
+            self._failures.address_of(request) if client.addresses else "",
+        )
 
     def _refuse_token(self, request: ProxyRequest) -> None:
         """Count a wrong token, and raise :class:`LockedOut` after too many of them."""

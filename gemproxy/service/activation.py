@@ -50,13 +50,20 @@ _LONGEST_STATUS = 1500
 
 
 class StartFiles:
-    """The files as a start needs them: ``config`` and ``keys`` are the options. All of it blocks.
+    """The files as a start needs them; the arguments are the options. All of it blocks.
 
     :meth:`fingerprint` differs when anything does that may make a start succeed.
     """
 
-    def __init__(self, config: str | None, keys: str | None, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        config: str | None,
+        keys: str | None,
+        environ: Mapping[str, str],
+        clients: str | None = None,
+    ) -> None:
         self._options = (config, keys)
+        self._clients = clients
         self._environ = environ
         self._watched: tuple[object, ConfigFiles] | None = None
 
@@ -65,7 +72,8 @@ class StartFiles:
 
         Raises :class:`ConfigError`.
         """
-        files = ConfigFiles(*locate_files(*self._options, self._environ), self._environ)
+        paths = locate_files(*self._options, self._environ)
+        files = ConfigFiles(*paths, self._environ, clients=self._clients)
         seen = files.fingerprint()
         return files.read(), files, seen
 
@@ -76,7 +84,8 @@ class StartFiles:
         except ConfigError:
             return b""
         if self._watched is None or self._watched[0] != paths:
-            self._watched = paths, ConfigFiles(*paths, self._environ, FILES_OF_A_START)
+            files = ConfigFiles(*paths, self._environ, FILES_OF_A_START, clients=self._clients)
+            self._watched = paths, files
         return self._watched[1].fingerprint()
 
     def proxy(self) -> ProxySettings:

@@ -10,7 +10,7 @@ from time import perf_counter
 from typing import Any, NoReturn, TypeVar
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from gemproxy.clock import epoch_offset, wall_clock
-from gemproxy.core.errors import SchemaTooNew, StartRefused
+from gemproxy.core.errors import ConfigError, SchemaTooNew, StartRefused
 from gemproxy.core.interfaces import ResilientStateStore, StoreStatus
 from gemproxy.service.periodic import PeriodicService
 from gemproxy.service.state_collector import StateCollector
@@ -51,7 +51,8 @@ class Checkpoint(Service):
     """Restores ``live`` at the start, saves it every ``interval`` seconds, and at the stop.
 
     Start it before whatever serves requests, and stop it after. ``threads`` is a pool of one
-    thread, which is started and stopped here, with the store.
+    thread, which is started and stopped here, with the store. ``restored`` is called after the
+    restore; it may raise :class:`~gemproxy.core.errors.ConfigError` to refuse the start.
     """
 
     _log = Logger()
@@ -64,12 +65,18 @@ class Checkpoint(Service):
         store: ResilientStateStore,
         observe: Observer | None = None,
         threads: Any = None,
+        *,
+        restored: Callable[[], None] = lambda: None,
     ) -> None:
         self._reactor = reactor
         self._wall = wall_clock(reactor)
         self._live = live
         self._store = store
         self._observe = observe
+        self._restored = restored
+        self._lock = DeferredLock()
+        #: Whether the latest checkpoint is on the disk, or no store is configured.
+        self._is_kept = True
         self._threads = StorageThread() if threads is None else threads
         self._rounds = PeriodicService(reactor, interval, self.save, "checkpoint")
         self._last_logged: tuple[str, str | None] = ("", None)
@@ -101,6 +108,11 @@ class Checkpoint(Service):
             self._log.info(
                 "state of {keys} keys restored", keys=len(state.pool.keys), taken_at=state.taken_at
             )
+        try:
+            self._restored()
+        except ConfigError as error:
+            self._wait_for(self._store.close)
+            self._refuse(error)
         self._tell_changes()
         self._rounds.startService()
 
@@ -115,11 +127,23 @@ class Checkpoint(Service):
 
     async def save(self) -> None:
         """Write a checkpoint now."""
+        await self._lock.run(lambda: Deferred.fromCoroutine(self._save()))
+
+    async def save_durably(self) -> bool:
+        """Write a checkpoint now; return whether the state of now is where it is to be kept."""
+        await self.save()
+        return self._is_kept
+
+    async def _save(self) -> None:
         await self._save_once()
         late = self._store.recovered()
         if late is not None:
             self._log.info("the state of an earlier run can be read now, and is restored")
             self._live.restore_late(late, self._reactor.seconds())
+            try:
+                self._restored()
+            except ConfigError as error:
+                self._log.error("the restored state does not fit the files", mistakes=str(error))
             await self._save_once()
 
     async def _save_once(self) -> None:
@@ -129,8 +153,10 @@ class Checkpoint(Service):
         state = self._live.take(self._reactor.seconds())
         seconds = await self._in_thread(self._save_timed, state)
         self._tell_changes()
+        status = self._store.status()
+        self._is_kept = status.backend != "none" or status.degraded_since is None
         if self._observe is not None:
-            self._observe(self._store.status(), seconds)
+            self._observe(status, seconds)
 
     async def _follow_clock(self) -> None:
         """Load the counts of the time that the wall clock was set to."""
@@ -168,7 +194,7 @@ class Checkpoint(Service):
         value: _T = result
         return value
 
-    def _refuse(self, refusal: SchemaTooNew) -> NoReturn:
+    def _refuse(self, refusal: SchemaTooNew | ConfigError) -> NoReturn:
         self._threads.stop()
         # A restart would not help; the systemd unit does not try one after this status.
         raise StartRefused(os.EX_CONFIG, str(refusal)) from None

@@ -1,4 +1,4 @@
-"""Read the two configuration files again, and notice when their content changes.
+"""Read the configuration files again, and notice when their content changes.
 
 Everything here blocks; call it in a thread.
 """
@@ -16,7 +16,7 @@ import yaml
 from gemproxy.config import credentials, rules, yaml_nodes
 from gemproxy.config.files import read_regular
 from gemproxy.config.kinds import InvalidValue
-from gemproxy.config.loading import load
+from gemproxy.config.loading import load, locate_clients
 from gemproxy.config.reading import FileReader
 from gemproxy.config.settings import SECTIONS, Settings, described_fields
 from gemproxy.core.errors import ConfigError, Fault
@@ -33,12 +33,14 @@ FILES_OF_A_START = _FILE_SETTINGS | {"certFile", "caFile"}
 #: Bytes. A larger file cannot be a configuration or a secret.
 _LOOKED_AT = 16 * 1024 * 1024
 _MISSING = b"missing"
+_GONE = "is gone; put it back, if only with `clients: []`, or restart to run without it"
 
 
 class ConfigFiles:
-    """``proxy.yaml`` and ``keys.yaml``, and the files that their ``watched`` settings name.
+    """``proxy.yaml``, ``keys.yaml``, ``clients.yaml``, and what their ``watched`` settings name.
 
     ``port`` stands in the place of ``proxy.port``: the command line is stronger than the file.
+    ``clients`` is the option ``--clients``: without it the file is looked for at each reading.
     """
 
     def __init__(
@@ -49,18 +51,20 @@ class ConfigFiles:
         watched: frozenset[str] = _FILE_SETTINGS,
         *,
         port: int | None = None,
+        clients: str | None = None,
     ) -> None:
         self._config = config
         self._keys = keys
         self._environ = environ
         self._watched = watched
         self._port = port
+        self._clients = clients
         self._named: dict[Path, _Named] = {}
         self._secrets: dict[Path, _Seen] = {}
 
     def read(self) -> Settings:
-        """Both files, checked whole. Raises :class:`ConfigError` with every mistake."""
-        settings = load(self._config, self._keys, self._environ)
+        """The files, checked whole. Raises :class:`ConfigError` with every mistake."""
+        settings = load(self._config, self._keys, self._environ, self._clients_path())
         if self._port is None:
             return settings
         if settings.proxy.endpoint is not None:
@@ -70,17 +74,24 @@ class ConfigFiles:
 
     @property
     def places(self) -> tuple[str, str]:
-        """Where both files are."""
+        """Where ``proxy.yaml`` and ``keys.yaml`` are."""
         return str(self._config), str(self._keys)
 
+    def _clients_path(self) -> Path | None:
+        return locate_clients(self._clients, self._config, self._environ)
+
     def read_over(self, running: Settings) -> tuple[Settings, Settings]:
-        """Both files as they are, and as a process with ``running`` settings can take them over.
+        """The files as they are, and as a process with ``running`` settings can take them over.
 
         The second value keeps the running value of every setting that needs a restart. Raises
         :class:`ConfigError`, also where this combination breaks a rule that each of the two keeps:
-        a listener that stays public must not lose its tokens because the file makes it local.
+        a listener that stays public must not lose its tokens because the file makes it local. A
+        ``clients.yaml`` that is gone is a mistake too: it may be lost, and nobody would need a
+        token without it.
         """
         written = self.read()
+        if running.clients is not None and written.clients is None:
+            raise ConfigError((Fault(running.clients.path, 0, "", _GONE),))
         applicable = keep_fixed(running, written)
         reader = FileReader(self._config, self._environ)
         rules.check(applicable, reader)
@@ -96,9 +107,12 @@ class ConfigFiles:
         """Changes exactly when the content of one of the files changes."""
         digest = sha256()
         secrets: list[Path] = []
-        for path in (self._config, self._keys):
+        for path in (self._config, self._keys, self._clients_path()):
+            if path is None:
+                continue
             content = _content(path)
-            digest.update(sha256(content).digest())
+            # With its path: the file of clients may appear in another place.
+            digest.update(sha256(bytes(path) + b"\0" + content).digest())
             secrets += self._files_named_in(path, content)
         self._secrets = {path: self._look_at(path) for path in secrets}
         for seen in self._secrets.values():

@@ -59,6 +59,7 @@ from gemproxy.config.settings import ProxySettings, ResponsesSettings, Settings
 from gemproxy.core.admission import AdmissionLimits
 from gemproxy.core.affinity import ResourceLocator
 from gemproxy.core.catalogue import ModelCatalogue
+from gemproxy.core.client_registry import ClientRegistry
 from gemproxy.core.clients import Client
 from gemproxy.core.context import RequestContext
 from gemproxy.core.dispatch import Dispatcher
@@ -169,9 +170,13 @@ class Daemon:
     def apply(self, settings: Settings, _changes: SettingsChange) -> None:
         """Apply new settings, all of them between two requests.
 
-        Raises :class:`~gemproxy.core.errors.ConfigError` for a trust root that cannot be used. This
-        is checked first, so nothing has changed then.
+        Raises :class:`~gemproxy.core.errors.ConfigError` for a trust root that cannot be used, and
+        for a client that was made at run time already. This is checked first, so nothing has
+        changed then.
         """
+        conflicts = tuple(self._clients.conflicts(settings.clients))
+        if conflicts:
+            raise ConfigError(conflicts)
         self._upstream.apply(settings.upstream)
         self._pool.apply(settings.keys, pool_settings(settings), self._reactor.seconds())
         self._models.configure(settings.monitoring.failure_threshold)
@@ -183,11 +188,10 @@ class Daemon:
         self._catalogue.cache_seconds = settings.models.cache_seconds
         self._catalogue.request_timeout = settings.upstream.request_timeout_seconds
         self._lifecycle.settings = lifecycle_settings(settings)
-        self._lifecycle.auth = self._gate.auth = token_auth(settings.proxy)
+        self._clients.configure(settings.clients, ZoneInfo(settings.proxy.timezone))
+        self._admit_clients(settings)
         self._auth_failures.trusted_proxies = settings.proxy.trusted_proxies
         self._site.connections.apply(connection_limits(settings))
-        for guard in self._guards:
-            guard.apply(origin_settings(settings.proxy))
         names = model_names(settings)
         self._chat.names = self._responses.names = self._embeddings.names = names
         self._native.names = self._model_list.names = names
@@ -257,6 +261,8 @@ class Daemon:
         )
 
     def _make_core(self, settings: Settings) -> None:
+        self._clients = ClientRegistry(lambda: secrets.token_bytes(16), self._wall)
+        self._clients.configure(settings.clients, ZoneInfo(settings.proxy.timezone))
         reactor, scrub = self._reactor, self._scrubber.scrub
         self._pool = KeyPool(
             settings.keys,
@@ -327,9 +333,11 @@ class Daemon:
                 self._resources,
                 self._answers,
                 self._client_limits,
+                self._clients,
             ),
             self._store,
             self._metrics.checkpoint_finished,
+            restored=self._clients_restored,
         )
 
         self._records = RequestRecords(
@@ -350,7 +358,7 @@ class Daemon:
         reactor = self._reactor
         self._guards: list[OriginGuard] = []
         self._auth_failures = AuthFailures(settings.proxy.trusted_proxies)
-        auth = token_auth(settings.proxy)
+        auth = self._token_auth(settings)
         self._lifecycle = RequestLifecycle(
             reactor,
             lifecycle_settings(settings),
@@ -456,7 +464,7 @@ class Daemon:
             self._lifecycle,
             admin,
             DIALECTS,
-            self._guard(settings.proxy),
+            self._guard(settings),
             connection_limits(settings),
         )
         self._site.malformed = self._metrics.request_malformed
@@ -478,10 +486,51 @@ class Daemon:
             token_key=secrets.token_bytes(16),
         )
 
-    def _guard(self, proxy: ProxySettings) -> OriginGuard:
-        guard = OriginGuard(origin_settings(proxy))
+    def _guard(self, settings: Settings) -> OriginGuard:
+        guard = OriginGuard(self._origin_settings(settings))
         self._guards.append(guard)
         return guard
+
+    def _admit_clients(self, settings: Settings) -> None:
+        """Let those clients in that there are now; others may need a token from now on."""
+        self._lifecycle.auth = self._gate.auth = self._token_auth(settings)
+        for guard in self._guards:
+            guard.apply(self._origin_settings(settings))
+
+    def _token_auth(self, settings: Settings) -> TokenAuth:
+        return TokenAuth(
+            settings.proxy.access_tokens,
+            settings.proxy.admin_token,
+            anonymous=self._is_open(settings),
+            admin_open=settings.proxy.admin_auth == "disabled",
+            registry=self._clients,
+        )
+
+    def _origin_settings(self, settings: Settings) -> OriginSettings:
+        """Which hosts the listener answers for, and which web pages may call."""
+        proxy = settings.proxy
+        return OriginSettings(
+            allowed_hosts=frozenset(proxy.allowed_hosts),
+            cors_origins=frozenset(proxy.cors_origins),
+            anonymous=self._is_open(settings),
+            admin_open=proxy.admin_auth == "disabled",
+        )
+
+    def _is_open(self, settings: Settings) -> bool:
+        """Whether clients need no token."""
+        by_default = settings.proxy.allow_anonymous is None
+        return settings.anonymous_allowed and not (by_default and self._clients.were_made)
+
+    def _clients_restored(self) -> None:
+        """After a restore: admit the clients in it, and refuse those of the file that they are.
+
+        Raises :class:`ConfigError`.
+        """
+        settings = self._reload.settings
+        self._admit_clients(settings)
+        conflicts = tuple(self._clients.conflicts(settings.clients))
+        if conflicts:
+            raise ConfigError(conflicts)
 
     def _admin_parts(self) -> AdminParts:
         return AdminParts(
@@ -540,7 +589,7 @@ class Daemon:
             PeriodicService(reactor, _SUPPRESSED_SECONDS, self._tell_suppressed, "log"),
             PeriodicService(reactor, SAMPLE_SECONDS, self._client_use.sample, "use of clients"),
             # Outlives the drain: the operator needs the admin API most when something is wrong.
-            *self._admin_listener(settings.proxy),
+            *self._admin_listener(settings),
             Draining(
                 reactor,
                 self._lifecycle,
@@ -559,7 +608,8 @@ class Daemon:
             child.setServiceParent(sequence)
         return sequence
 
-    def _admin_listener(self, proxy: ProxySettings) -> list[Service]:
+    def _admin_listener(self, settings: Settings) -> list[Service]:
+        proxy = settings.proxy
         if proxy.admin_endpoint is None:
             return []
         site = routed_site(
@@ -568,7 +618,7 @@ class Daemon:
             None,
             self._admin,
             OPENAI,
-            self._guard(proxy),
+            self._guard(settings),
             ConnectionLimits(max_connections=_OPERATORS),
         )
         site.malformed = self._metrics.request_malformed
@@ -745,26 +795,6 @@ def connection_limits(settings: Settings) -> ConnectionLimits:
         minimum_upload_rate=proxy.minimum_upload_rate,
         slow_reader_seconds=proxy.slow_reader_seconds,
         keepalive_seconds=upstream.keepalive_seconds,
-    )
-
-
-def token_auth(proxy: ProxySettings) -> TokenAuth:
-    """The access tokens."""
-    return TokenAuth(
-        proxy.access_tokens,
-        proxy.admin_token,
-        anonymous=proxy.anonymous_allowed,
-        admin_open=proxy.admin_auth == "disabled",
-    )
-
-
-def origin_settings(proxy: ProxySettings) -> OriginSettings:
-    """Which hosts the listener answers for, and which web pages may call."""
-    return OriginSettings(
-        allowed_hosts=frozenset(proxy.allowed_hosts),
-        cors_origins=frozenset(proxy.cors_origins),
-        anonymous=proxy.anonymous_allowed,
-        admin_open=proxy.admin_auth == "disabled",
     )
 
 

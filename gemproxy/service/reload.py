@@ -1,7 +1,7 @@
 """Apply a changed configuration between two requests.
 
-A changed file, SIGHUP or the operator asks for a reload. Both files are read and checked whole in a
-thread. All changes are applied in one turn of the reactor; a mistake in either file changes
+A changed file, SIGHUP or the operator asks for a reload. All files are read and checked whole in a
+thread. All changes are applied in one turn of the reactor; a mistake in any file changes
 nothing. Reloads never overlap.
 
 A changed file is tried once its content has been stable for a second, so a half-written file is not
@@ -212,6 +212,9 @@ class ConfigReload(Service):
                 keys_removed=changes.keys_removed,
                 keys_updated=[update.name for update in changes.keys_updated],
                 settings=changes.settings,
+                clients_added=changes.clients_added,
+                clients_removed=changes.clients_removed,
+                clients_updated=changes.clients_updated,
             )
         else:
             self._log.info("configuration read again, nothing to apply")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from twisted.logger import Logger
 
+from gemproxy.core.client_registry import ClientRegistry
 from gemproxy.core.limits import ClientLimits
 from gemproxy.core.stored_answers import AnswerStore
 from gemproxy.pool.pool import KeyPool, UnknownKey
@@ -39,6 +40,7 @@ class StateCollector:
     resources: ResourceRegistry = field(default_factory=ResourceRegistry)
     answers: AnswerStore = field(default_factory=AnswerStore)
     limits: ClientLimits = field(default_factory=ClientLimits)
+    clients: ClientRegistry = field(default_factory=lambda: ClientRegistry(bytes, float))
 
     _log = Logger()
 
@@ -65,6 +67,7 @@ class StateCollector:
             answer_texts=texts,
             client_limits=self.limits.rows(),
             records=self.records.take(),
+            clients=self.clients.rows(),
         )
         self.metrics.forget(self._wall(now))
         self.usage.forget(self._wall(now))
@@ -81,6 +84,7 @@ class StateCollector:
             lambda: self.usage.restore(state.usage, self._wall(now)),
             lambda: self._restore_answers(state, now),
             lambda: self.limits.restore(state.client_limits),
+            lambda: self.clients.restore(state.clients),
         )
 
     def recall(self, counted: CountedRows, now: float) -> None:
@@ -93,8 +97,9 @@ class StateCollector:
     def restore_late(self, state: State, now: float) -> None:
         """Restore from an older state what does not conflict with what has happened since.
 
-        These are overrides of keys without a newer override, signatures, counts, events and
-        resources. The histories of keys are not restored: they have newer ones by now.
+        These are overrides of keys without a newer override, signatures, counts, events, resources
+        and clients that have not been made or deleted since. The histories of keys are not
+        restored: they have newer ones by now.
         """
         self._each(
             lambda: self._apply_overrides(state.pool.overrides, now),
@@ -105,6 +110,7 @@ class StateCollector:
             lambda: self.usage.restore(state.usage, self._wall(now)),
             lambda: self._restore_answers(state, now),
             lambda: self.limits.restore(state.client_limits),
+            lambda: self.clients.restore(state.clients),
         )
 
     def _restore_answers(self, state: State, now: float) -> None:

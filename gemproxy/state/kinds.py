@@ -21,6 +21,7 @@ from typing import Any, Generic, TypeVar, cast
 import msgspec
 
 from gemproxy.core.audit import AuditEvent
+from gemproxy.core.client_registry import ClientRow
 from gemproxy.core.errors import StorageCorrupt
 from gemproxy.core.limits import LimitCount
 from gemproxy.core.stored_answers import AnswerRow
@@ -83,6 +84,7 @@ class Kept(Enum):
     AS_USAGE = "hours ``Retention.usage_hour_days``, days ``usage_days``"
     AS_RECORDS = "``Retention.record_days``, and the latest ``Retention.records``"
     AS_EVENTS = "``Retention.event_days``, and the latest ``Retention.events``"
+    AS_CLIENTS = "of deleted ones those of ``Retention.event_days``, and at least the latest"
 
 
 @dataclass(frozen=True)
@@ -617,6 +619,37 @@ RECORDS: Kind[RecordRow] = Kind(
     optional=True,
 )
 
+# -- clients that were made at run time -----------------------------------------------------------
+
+CLIENTS: Kind[ClientRow] = Kind(
+    "clients",
+    ClientRow,
+    Table(
+        "clients",
+        ("name", "id", "created", "changed", "digest", "former", "settings"),
+        ("name",),
+        lambda row: (
+            row.name,
+            row.id,
+            row.created,
+            row.changed,
+            row.digest,
+            _json(row.former),
+            _json(dict(row.settings)),
+        ),
+        lambda row: _from_json(row, "former", "settings"),
+        kept=Kept.AS_CLIENTS,
+        select=lambda _now: (RowSelection("ORDER BY created"),),
+    ),
+    # A deleted client has a row without token, which overwrites the one with it.
+    Absent.STAYS,
+    attrgetter("name"),
+    plausibility.judge_client,
+    plain=lambda row: replace(row, settings=dict(row.settings)),
+    order=attrgetter("created"),
+    optional=True,
+)
+
 #: In the order of writing. Keys come first, since they mark the rows of keys that have left.
 KINDS: tuple[Kind[Any], ...] = (
     KEYS,
@@ -633,4 +666,5 @@ KINDS: tuple[Kind[Any], ...] = (
     ANSWERS,
     CLIENT_LIMITS,
     RECORDS,
+    CLIENTS,
 )

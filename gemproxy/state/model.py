@@ -17,6 +17,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from gemproxy.core.audit import AuditEvent
+from gemproxy.core.client_registry import ClientRow
 from gemproxy.core.limits import LimitCount
 from gemproxy.core.stored_answers import AnswerRow
 from gemproxy.pool.resources import Resource
@@ -178,6 +179,8 @@ class State:
     answer_texts: Mapping[str, bytes] = field(default_factory=dict)
     #: What clients have used of their own limits.
     client_limits: tuple[LimitCount, ...] = ()
+    #: Clients that were made at run time, deleted ones included.
+    clients: tuple[ClientRow, ...] = ()
 
     @property
     def taken_at(self) -> float:

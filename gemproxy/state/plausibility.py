@@ -7,9 +7,14 @@ count too large for its column. The code that uses them would fail later.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator
+from datetime import UTC
+from typing import cast
 
 from gemproxy.core.audit import AuditEvent
+from gemproxy.core.client_registry import ClientRow
+from gemproxy.core.clients import CLIENT_DEFAULTS, ClientValue, Priority, expiry_of
 from gemproxy.core.limits import LimitCount
 from gemproxy.core.stored_answers import AnswerRow
 from gemproxy.pool.cooldowns import Cooldown
@@ -27,6 +32,8 @@ _LONGEST = 1e12
 _MOST = 2**62
 #: The maximum that the admin API accepts.
 _HEAVIEST = 1000
+#: Of clients: 16 random bytes, and a SHA-256.
+_ID, _DIGEST = re.compile("[0-9a-f]{32}"), re.compile("[0-9a-f]{64}")
 
 
 Judgements = Iterator[tuple[str, bool]]
@@ -145,9 +152,39 @@ def judge_record(row: RecordRow) -> Judgements:
     yield "the status of a request", _is_count(row.status)
 
 
+def judge_client(row: ClientRow) -> Judgements:
+    """Check a client that was made at run time."""
+    yield "the times of a client", is_time(row.created) and is_time(row.changed)
+    yield "the id of a client", _ID.fullmatch(row.id) is not None
+    yield "the token of a client", row.is_deleted or _DIGEST.fullmatch(row.digest) is not None
+    for former in row.former:
+        sound = is_time(former.until) and _DIGEST.fullmatch(former.digest) is not None
+        yield "a former token of a client", sound
+    settings = row.settings.items()
+    yield "the settings of a client", all(_is_setting(name, value) for name, value in settings)
+
+
 def is_time(value: float) -> bool:
     """Whether it can be a datetime."""
     return _FIRST <= value <= _LAST
+
+
+def _is_setting(name: str, value: ClientValue) -> bool:
+    """Whether a setting of a client has a value of the right type, if it is known."""
+    default = CLIENT_DEFAULTS.get(name, value)
+    if name.startswith("limits."):
+        return value is None or (type(value) is int and _is_count(value))
+    if name.startswith("budget."):
+        return value is None or (type(value) in (int, float) and _is_duration(cast("float", value)))
+    if name == "expires" and value is not None:
+        try:
+            expiry_of(str(value), UTC)
+        except (ValueError, OverflowError):
+            return False
+        return True
+    if name == "priority":
+        return value in {each.value for each in Priority}
+    return type(value) is type(default)
 
 
 def _is_duration(value: float) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from twisted.python.failure import Failure
 
 from gemproxy.core.audit import Actor, AuditEvent
+from gemproxy.core.client_registry import ClientRow, FormerToken
 from gemproxy.core.interfaces import ResilientStateStore, StoreStatus
 from gemproxy.core.limits import LimitCount
 from gemproxy.core.stored_answers import AnswerRow
@@ -237,6 +238,19 @@ def full_state(taken_at: float = NOON, **options) -> State:
             AnswerRow("resp_1", "a", NOON, b'{"output":', b"[]", b"}", ("d1",)),
             AnswerRow("resp_2", "", NOON, b'{"output":', b"[1]", b"}", ("d1", "d2")),
         ),
+        "clients": (
+            ClientRow("app", "0a" * 16, NOON, NOON, "0b" * 32, settings={"limits.rpm": 7}),
+            ClientRow(
+                "rotated",
+                "1a" * 16,
+                NOON,
+                NOON + 1,
+                "1b" * 32,
+                (FormerToken("1c" * 32, NOON + 60),),
+                {"models": ("gemini-3*",), "budget.usdPerDay": 0.5, "debug": True},
+            ),
+            ClientRow("deleted", "2a" * 16, NOON, NOON + 2, ""),
+        ),
         "answer_texts": {"d1": b'[{"role":"user"}]', "d2": b"[]"},
         "client_limits": (
             LimitCount("ci", "day", 20_667, 7, 1200, 0.3),
@@ -267,4 +281,5 @@ def comparable(state: State | None, *, records: bool = False) -> object:
         state.answers,
         state.answer_texts,
         set(state.client_limits),
+        {row.name: row for row in state.clients},
     )

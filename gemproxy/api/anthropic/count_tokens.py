@@ -14,6 +14,7 @@ from gemproxy.api.anthropic.schema.requests import decode_count_tokens
 from gemproxy.api.base import Batches, Head, Route
 from gemproxy.api.counting import CountJob
 from gemproxy.buffer_list import BufferList
+from gemproxy.core.clients import require_model
 from gemproxy.core.context import RequestContext
 from gemproxy.translate.anthropic_messages__gemini.counting import count
 from gemproxy.translate.anthropic_messages__gemini.request import Options
@@ -45,6 +46,8 @@ class CountTokensEndpoint:
         del head
         request, aside = decode_count_tokens(body)
         model = context.model = self.names.generating(request.model)
+        if context.caller.models:
+            require_model(context.caller, request.model, model)
         budget = SchemaBudget(brief=brief)
         prompt = count(request, Options(model, self._signatures, budget, aside=aside))
         if self.exact:

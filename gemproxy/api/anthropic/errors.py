@@ -29,8 +29,11 @@ _TYPES: Final = {
     504: "timeout_error",
     OVERLOADED: "overloaded_error",
 }
-#: Anthropic's codes among the reasons of errors. The others are of no use to its clients.
-_ERROR_CODES: Final = frozenset({THREAD_UNSUPPORTED})
+#: Anthropic's codes among the reasons of errors, and those by which a program can tell what a
+#: client may not do. The others are of no use to its clients.
+_ERROR_CODES: Final = frozenset(
+    {THREAD_UNSUPPORTED, "address_not_allowed", "endpoint_not_allowed", "model_not_allowed"}
+)
 
 
 class ErrorDetails(msgspec.Struct, frozen=True):

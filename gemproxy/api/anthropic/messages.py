@@ -9,6 +9,7 @@ from gemproxy.api.anthropic.errors import ANTHROPIC
 from gemproxy.api.anthropic.schema.requests import MessagesRequest, decode_messages
 from gemproxy.api.base import Head, Route, StreamedAnswer, WholeAnswer
 from gemproxy.api.revisions import revision_for
+from gemproxy.core.clients import require_model
 from gemproxy.core.context import RequestContext
 from gemproxy.core.retry import Revision
 from gemproxy.media_bypass import ExtractedMedia
@@ -58,6 +59,8 @@ class MessagesEndpoint:
         """See :meth:`gemproxy.api.base.Endpoint.decode`."""
         request, aside = decode_messages(body)
         model = context.model = self.names.generating(request.model)
+        if context.caller.models:
+            require_model(context.caller, request.model, model)
         job = MessagesJob(self, request, model, aside, SchemaBudget(brief=brief))
         session = conversation_named(session_of(head.header))
         if session is not None:

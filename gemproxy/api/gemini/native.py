@@ -14,6 +14,7 @@ from gemproxy.api.base import Head, Route, StreamedAnswer, WholeAnswer
 from gemproxy.api.dialects import asks_for_events
 from gemproxy.api.gemini.errors import GEMINI
 from gemproxy.api.gemini.passing import passed_headers, passed_query
+from gemproxy.core.clients import require_model
 from gemproxy.core.context import RequestContext
 from gemproxy.core.errors import InvalidRequest
 from gemproxy.core.retry import Revision
@@ -70,14 +71,19 @@ class NativeEndpoint:
         parameters = head.parameters
         asked, verb = parameters["model"], parameters["verb"]
         model = self.names.resolve(asked)
+        if context.caller.models:
+            require_model(context.caller, asked, model.name)
         if not (model.generates if verb in _GENERATE else model.embeds or verb == _COUNT):
             raise InvalidRequest(_wrong_ability(asked, verb, model), param="model")
         said = read_body(body)
-        body = with_models(
-            body,
-            said,
-            lambda name: self.names.named_in_body(name, model, may_differ=verb == _COUNT),
-        )
+
+        def named_in_body(name: str) -> str:
+            named = self.names.named_in_body(name, model, may_differ=verb == _COUNT)
+            if context.caller.models:
+                require_model(context.caller, name, named)
+            return named
+
+        body = with_models(body, said, named_in_body)
         target = self._target(parameters["version"], model.name, verb, head.query)
         context.model = model.name
         context.stream = verb == _STREAM

@@ -17,6 +17,7 @@ from urllib.parse import parse_qs
 from gemproxy.api.base import Head, Route, StreamedAnswer, WholeAnswer
 from gemproxy.api.gemini.errors import GEMINI
 from gemproxy.api.gemini.passing import passed_answer_headers, passed_headers, passed_query
+from gemproxy.core.clients import require_model
 from gemproxy.core.context import RequestContext
 from gemproxy.core.errors import Forbidden, InvalidRequest, UnknownURL
 from gemproxy.core.retry import Revision
@@ -245,8 +246,8 @@ class CreateEndpoint:
         collection = head.parameters["collection"]
         said = read_body(body) if body else NativeBody()
         asked = said.main_model
-        model = self.names.resolve(asked).name if asked else NO_MODEL
-        body = with_models(body, said, lambda name: self.names.resolve(name).name)
+        model = self._resolve(asked, context) if asked else NO_MODEL
+        body = with_models(body, said, lambda name: self._resolve(name, context))
         is_interaction = collection == _INTERACTIONS
         return ResourceJob(
             native_call(head, collection),
@@ -258,6 +259,12 @@ class CreateEndpoint:
             stream=is_interaction and said.streams,
             free=not model and not is_interaction,
         )
+
+    def _resolve(self, asked: str, context: RequestContext) -> str:
+        model = self.names.resolve(asked).name
+        if context.caller.models:
+            require_model(context.caller, asked, model)
+        return model
 
 
 class BatchEndpoint:
@@ -285,6 +292,8 @@ class BatchEndpoint:
         asked, verb = head.parameters["model"], head.parameters["verb"]
         named = self.names.resolve(asked)
         model = named.name
+        if context.caller.models:
+            require_model(context.caller, asked, model)
         body = with_models(
             body, read_body(body), lambda name: self.names.named_in_body(name, named)
         )

@@ -12,6 +12,7 @@ from gemproxy.api.openai.errors import OPENAI
 from gemproxy.api.openai.refused_options import RefusedLogprobs
 from gemproxy.api.openai.schema.requests import ChatCompletionRequest, decode_chat_completion
 from gemproxy.api.revisions import REPLACED_SIGNATURES, revision_for
+from gemproxy.core.clients import require_model
 from gemproxy.core.context import RequestContext
 from gemproxy.core.retry import Revision
 from gemproxy.pool.outcome import Outcome
@@ -56,6 +57,8 @@ class ChatEndpoint:
         """See :meth:`gemproxy.api.base.Endpoint.decode`."""
         request = decode_chat_completion(body)
         model = context.model = self.names.generating(request.model)
+        if context.caller.models:
+            require_model(context.caller, request.model, model)
         if request.logprobs:
             stream = request.stream is True
             if self.refused_logprobs.has(model, context.started, stream=stream):

@@ -8,6 +8,7 @@ from typing import Final
 from gemproxy.api.base import Batches, Head, Route, StreamedAnswer, WholeAnswer
 from gemproxy.api.openai.errors import OPENAI
 from gemproxy.api.openai.schema.embeddings import decode_embeddings
+from gemproxy.core.clients import require_model
 from gemproxy.core.context import RequestContext
 from gemproxy.core.errors import InvalidRequest
 from gemproxy.core.retry import Revision
@@ -41,6 +42,8 @@ class EmbeddingsEndpoint:
         del head, brief
         request = decode_embeddings(body)
         model = self.names.resolve(request.model)
+        if context.caller.models:
+            require_model(context.caller, request.model, model.name)
         if not model.embeds:
             use = model.elsewhere or "makes no embeddings; use POST /v1/chat/completions"
             raise InvalidRequest(f"model: '{request.model[:80]}' {use}.", param="model")

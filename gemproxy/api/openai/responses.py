@@ -32,6 +32,7 @@ from gemproxy.api.openai.schema.responses import (
     raw_items,
 )
 from gemproxy.api.revisions import REPLACED_SIGNATURES, revision_for
+from gemproxy.core.clients import require_model
 from gemproxy.core.context import RequestContext
 from gemproxy.core.errors import InvalidRequest
 from gemproxy.core.retry import Revision
@@ -99,6 +100,8 @@ class ResponsesEndpoint:
         )
         request = conversation.decoded.request
         model = context.model = self.names.generating(request.model)
+        if context.caller.models:
+            require_model(context.caller, request.model, model)
         stream = context.stream = request.stream is True
         logprobs = not (
             request.logprobs and self.refused_logprobs.has(model, context.started, stream=stream)
@@ -130,6 +133,8 @@ class InputTokensEndpoint:
         )
         decoded = conversation.decoded
         model = context.model = responses.names.generating(decoded.request.model)
+        if context.caller.models:
+            require_model(context.caller, decoded.request.model, model)
         counted, resources = to_count(
             decoded,
             conversation.items,

@@ -2,7 +2,7 @@
 
 Write-ahead log and ``synchronous=NORMAL``: a process that is killed loses nothing that was
 committed, a power cut at most the latest commits, and neither damages the file (sqlite.org,
-"Write-Ahead Logging").
+"Write-Ahead Logging"). A durable transaction is synced to the disk by itself.
 """
 
 from __future__ import annotations
@@ -56,9 +56,16 @@ class Database:
             raise
 
     @contextmanager
-    def transaction(self, *, reading: bool = False) -> Iterator[sqlite3.Connection]:
-        """Run a transaction; with ``reading``, it does not wait for a writer."""
+    def transaction(
+        self, *, reading: bool = False, durable: bool = False
+    ) -> Iterator[sqlite3.Connection]:
+        """Run a transaction; with ``reading``, it does not wait for a writer.
+
+        A ``durable`` one survives a power cut as well.
+        """
         connection = self._connected()
+        if durable:
+            connection.execute("PRAGMA synchronous = FULL").fetchall()
         connection.execute("BEGIN" if reading else "BEGIN IMMEDIATE")
         try:
             yield connection
@@ -69,6 +76,10 @@ class Database:
                 with suppress(sqlite3.Error):
                     connection.execute("ROLLBACK")
             raise
+        finally:
+            if durable:
+                with suppress(sqlite3.Error):
+                    connection.execute("PRAGMA synchronous = NORMAL").fetchall()
 
     def is_in_place(self) -> bool:
         """Whether the path still leads to the open file: it may have been removed or replaced."""

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import Final
 
+from gemproxy.core.client_registry import MAX_DELETED
 from gemproxy.state.kinds import KINDS, Kept, Retention
 from gemproxy.state.model import (
     HOUR,
@@ -74,6 +75,13 @@ def prune(
         _prune_old(connection, now, retention)
     for table in _tables(Kept.AS_EVENTS):
         _prune_surplus(connection, table, retention.events)
+    for table in _tables(Kept.AS_CLIENTS):
+        connection.execute(
+            f"DELETE FROM {table} WHERE digest = '' AND changed <="  # noqa: S608
+            f" (SELECT changed FROM {table} WHERE digest = '' ORDER BY changed DESC"
+            " LIMIT 1 OFFSET ?)",
+            (MAX_DELETED,),
+        )
 
 
 def _tables(kept: Kept) -> list[str]:
@@ -109,6 +117,13 @@ def _prune_old(connection: sqlite3.Connection, now: float, retention: Retention)
     oldest = now - retention.event_days * _DAY
     for table in _tables(Kept.AS_EVENTS):
         connection.execute(f"DELETE FROM {table} WHERE at < ?", (oldest,))  # noqa: S608
+    for table in _tables(Kept.AS_CLIENTS):
+        # The latest one shows that clients were made.
+        connection.execute(
+            f"DELETE FROM {table} WHERE digest = '' AND changed < ?"  # noqa: S608
+            f" AND changed < (SELECT max(changed) FROM {table})",
+            (oldest,),
+        )
 
 
 def _prune_before(connection: sqlite3.Connection, table: str, period: Period, limit: float) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from gemproxy.state.files import move_aside, storage_errors
-from gemproxy.state.kinds import Retention
+from gemproxy.state.kinds import CLIENTS, Retention
 from gemproxy.state.model import RecordRow, State, UsageRow
 from gemproxy.state.record_query import FoundRecords, RecordQuery
 from gemproxy.state.sqlite.database import (
@@ -103,7 +103,10 @@ class SQLiteStateStore:
             try:
                 database = self._open_checked()
                 database.bound_log()
-                with database.transaction() as connection:
+                saved = () if self._saved is None else self._saved.clients
+                # No power cut may bring a revoked token back.
+                durable = bool(CLIENTS.changed(saved, state.clients))
+                with database.transaction(durable=durable) as connection:
                     write_state(connection, self._saved, state)
                 self._saved = state
                 self._tidy_up(database, state.taken_at)

@@ -170,14 +170,14 @@ PROXY_MISTAKES = [
         "  host: '::'\n",
         (
             "1: proxy.accessTokens: others can reach the listener, so clients need tokens: give "
-            "accessTokens, or say allowAnonymous: true on purpose"
+            "accessTokens or a clients.yaml, or say allowAnonymous: true on purpose"
         ),
     ),
     (
         "  allowAnonymous: false\n",
         (
             "3: proxy.allowAnonymous: false leaves nobody who may call, since there are no "
-            "accessTokens"
+            "accessTokens and no clients.yaml"
         ),
     ),
     (
@@ -369,7 +369,7 @@ def test_the_admin_token_may_be_left_out_on_purpose_on_loopback(folder):
 def test_clients_need_tokens_where_others_can_reach_the_listener(folder, listener, local):
     text = f"proxy: {{adminToken: {ADMIN}, {listener.removeprefix('{')}}}\n"
     if local:
-        assert read(text).proxy.anonymous_allowed
+        assert read(text).anonymous_allowed
     else:
         assert any("proxy.accessTokens" in fault for fault in faults(text))
 

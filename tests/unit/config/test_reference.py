@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from gemproxy.config import reference
+from gemproxy.config.client_file import CLIENT_SETTINGS
 from gemproxy.config.loading import KEY_SETTINGS, load
 from gemproxy.config.settings import Settings
+from gemproxy.core.clients import CLIENT_DEFAULTS
 from gemproxy.core.errors import ConfigError
 
 ROOT = Path(__file__).parents[3]
@@ -27,9 +29,28 @@ def test_the_table_names_every_setting_of_a_key():
     assert named == set(KEY_SETTINGS)
 
 
+def test_the_table_names_every_setting_of_a_client():
+    named = set(re.findall(r"`clients\[\]\.(\w+)", reference.table()))
+    assert named == set(CLIENT_SETTINGS)
+
+
+def test_the_example_of_clients_says_what_holds_without_it(tmp_path):
+    (tmp_path / "proxy.yaml").write_text(reference.proxy_example(TOKEN), "utf-8")
+    (tmp_path / "keys.yaml").write_text(reference.keys_example(), "utf-8")
+    (tmp_path / "clients.yaml").write_text(reference.clients_example(), "utf-8")
+    environ = {"GEMINI_API_KEY": "test-key-one-0123456789", "EXAMPLE_SERVICE_TOKEN": "test-token-1"}
+    places = tmp_path / "proxy.yaml", tmp_path / "keys.yaml"
+    found = load(*places, environ, tmp_path / "clients.yaml").clients
+    (client,) = found.clients
+    assert client.settings == CLIENT_DEFAULTS
+    assert found.defaults == {}
+
+
 def test_the_example_files_are_those_of_this_version():
     assert (ROOT / "config/proxy.example.yaml").read_text("utf-8") == reference.proxy_example()
     assert (ROOT / "config/keys.example.yaml").read_text("utf-8") == reference.keys_example()
+    clients = (ROOT / "config/clients.example.yaml").read_text("utf-8")
+    assert clients == reference.clients_example()
 
 
 def test_the_examples_hold_every_setting_with_its_default(tmp_path):

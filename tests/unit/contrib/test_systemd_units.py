@@ -136,7 +136,7 @@ def test_the_files_of_the_page_are_read_with_the_credentials_of_the_unit(tmp_pat
     settings = load(tmp_path / "proxy.yaml", tmp_path / "keys.yaml", environ)
     assert settings.proxy.endpoint == "systemd:domain=INET:name=gemproxy"
     assert {secret.reveal() for secret in settings.secrets()} == set(secrets.values())
-    assert not settings.proxy.anonymous_allowed
+    assert not settings.anonymous_allowed
 
 
 def test_the_page_makes_every_file_that_the_units_need(service):

@@ -6,7 +6,7 @@ from fakes.openai_errors import seen
 from gemproxy.config.settings import AccessToken
 from gemproxy.core.clients import Client
 from gemproxy.core.errors import Unauthorized
-from gemproxy.http.auth import UNKNOWN_CLIENT, TokenAuth
+from gemproxy.http.auth import TokenAuth
 from gemproxy.http.credentials import bearer_token
 from gemproxy.secret import Secret
 
@@ -64,14 +64,14 @@ def test_everybody_else_stays_out(header):
     assert seen(refused.value).headers["WWW-Authenticate"] == "Bearer"
 
 
-def test_where_all_are_let_in_a_token_that_was_not_seen_before_may_be_a_guess():
-    open_auth = auth(anonymous=True)
-    assert client(open_auth, bearer("unused")) is UNKNOWN_CLIENT
-    assert client(open_auth, bearer("unused")) is not UNKNOWN_CLIENT
-    assert client(open_auth, bearer("another")) is UNKNOWN_CLIENT
-    for header in (None, b"Basic dTpw", bearer("token-of-the-app-0123")):
-        assert client(open_auth, header) is not UNKNOWN_CLIENT
-    assert not UNKNOWN_CLIENT.debug
+def test_where_nobody_needs_a_token_one_that_was_not_seen_before_may_be_a_guess():
+    open_auth = TokenAuth([], ADMIN, anonymous=True)
+    assert client(open_auth, bearer("unused")) is open_auth.unknown
+    assert client(open_auth, bearer("unused")) is not open_auth.unknown
+    assert client(open_auth, bearer("another")) is open_auth.unknown
+    for header in (None, b"Basic dTpw", bearer(ADMIN.reveal())):
+        assert client(open_auth, header) is not open_auth.unknown
+    assert not open_auth.unknown.debug
     for number in range(5000):
         client(open_auth, bearer(f"guess-{number}"))
     assert len(open_auth._wrong) <= 1024
@@ -91,9 +91,19 @@ def test_the_message_says_whether_the_token_is_missing_or_wrong():
         client(auth(), b"Bearer wrong")
 
 
-@pytest.mark.parametrize("header", [None, b"Bearer whatever-an-sdk-sends", b"Basic x"])
+@pytest.mark.parametrize("header", [None, b"Basic x"])
 def test_anonymous_clients_come_in_where_that_is_allowed(header):
     assert client(auth(anonymous=True), header) == Client()
+
+
+def test_the_tokens_that_sdks_make_up_do_no_harm_where_there_are_no_tokens():
+    open_auth = TokenAuth([], ADMIN, anonymous=True)
+    assert client(open_auth, b"Bearer whatever-an-sdk-sends") == Client()
+
+
+def test_an_unknown_token_is_refused_once_there_are_tokens():
+    with pytest.raises(Unauthorized, match="Incorrect"):
+        client(auth(anonymous=True), b"Bearer whatever-an-sdk-sends")
 
 
 def test_a_known_token_is_known_where_anonymous_clients_are_allowed():

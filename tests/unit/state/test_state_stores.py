@@ -98,6 +98,8 @@ def test_the_latest_save_counts(store):
         (minute(requests=6), *first.metrics[1:]),
         first.events,
         usage=(used(requests=4), *first.usage[1:]),
+        # The first one was deleted: its row without token takes the place of the one with it.
+        clients=(replace(first.clients[0], digest="", settings={}), *first.clients[1:]),
     )
     store.save(second)
     assert comparable(store.load(NOON)) == comparable(second)
