@@ -8,3 +8,8 @@ CREATE TABLE clients (
     former   TEXT NOT NULL,                 -- tokens before rotations, and until when each is valid
     settings TEXT NOT NULL                  -- what was said; defaults hold for the rest
 ) WITHOUT ROWID;
+-- When each client was seen last, by name.
+CREATE TABLE client_seen (
+    client TEXT PRIMARY KEY,
+    at     REAL NOT NULL
+) WITHOUT ROWID;
