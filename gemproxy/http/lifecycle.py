@@ -289,8 +289,8 @@ class RequestLifecycle(Lifecycle):
             check_size(request, length)
         if request.method not in route.methods:
             raise _not_served(request, route)
-        if request.caller.is_limited:
-            self._check_limits(request, route, request.caller)
+        if caller.is_limited:
+            self._check_limits(request, route, caller)
         self.admission.admit(limits, length)
         request.has_place, request.buffered_bytes = True, length
 

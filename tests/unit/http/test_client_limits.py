@@ -68,6 +68,7 @@ class Stage:
     def __init__(self, *, limits=None, budget=None, name="ci", most=100, **options):
         self.clock = Clock()
         self.clock.advance(START)
+        self.unknown = None
         self.asker = Client(name, limits=limits or Limits(), budget=budget or Budget())
         self.pool = KeyPool([Key("alpha", Secret("secret-of-alpha"), project="p")], PoolSettings())
         self.limits = ClientLimits(**options)
