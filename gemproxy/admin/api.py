@@ -66,6 +66,9 @@ UNKNOWN = "/admin/*"
 
 #: Keys that are encoded in one turn of the reactor; takes about three milliseconds.
 _KEYS_AT_ONCE = 100
+#: The same for quotas.
+_QUOTAS_AT_ONCE = 200
+_QUOTA_FILTERS = ("project", "model", "dimension", "source")
 #: Rows that are summed in one turn of the reactor; takes about one millisecond.
 _ROWS_AT_ONCE = 1000
 _PIECE_BYTES = 64 * 1024
@@ -163,6 +166,7 @@ class AdminAPI:
             ("/admin/metrics/series", b"GET", self._series),
             ("/admin/config/reload", b"POST", self._reload),
             ("/admin/usage", b"GET", self._usage),
+            ("/admin/quotas", b"GET", self._quotas),
             ("/admin/requests", b"GET", self._requests),
             ("/admin/requests/{requestId}", b"GET", self._explain),
         ):
@@ -282,6 +286,21 @@ class AdminAPI:
         query = request.http.args or {}
         accept = request.http.header(b"accept") or b""
         return await answer_usage(self._parts.usage, query, accept.decode("latin-1"))
+
+    async def _quotas(self, request: AdminRequest) -> Page:
+        wanted = _wanted_quotas(request.http)
+        quotas = self._parts.pool.each_quota(self._parts.seconds())
+        pieces = []
+        while some := list(islice(quotas, _QUOTAS_AT_ONCE)):
+            shown = [
+                quota
+                for quota in some
+                if all(getattr(quota, name) == value for name, value in wanted.items())
+            ]
+            if shown:
+                pieces.append(msgspec.json.encode(shown)[1:-1])
+            await self._parts.pause()
+        return Page(_joined(b"[", pieces, b"]"))
 
     async def _requests(self, request: AdminRequest) -> Page:
         query = record_query(request.http.args or {}, self._parts.usage)
@@ -468,6 +487,15 @@ def _wanted_keys(request: ProxyRequest) -> tuple[KeySelection, int]:
         None if project is None else project.decode("utf-8", "replace"),
     )
     return wanted, int(limit)
+
+
+def _wanted_quotas(request: ProxyRequest) -> dict[str, str]:
+    """The values in the query that fields of a quota must have."""
+    given = text_values(request.args or {})
+    for name in given:
+        if name not in _QUOTA_FILTERS:
+            raise InvalidRequest(f"{name[:100]}: unknown parameter.", param=name[:100])
+    return given
 
 
 def _page(answer: msgspec.Struct) -> Page:

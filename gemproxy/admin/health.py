@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from gemproxy.core.interfaces import StoreStatus
+from gemproxy.pool.quotas import QuotaStatus
 from gemproxy.pool.status import PoolCounts
 from gemproxy.telemetry.recent import WINDOW, RecentRequests
 
@@ -60,6 +61,8 @@ class ServiceStatus:
     requests: RecentRequests = NO_REQUESTS
     #: Models that were asked, and whose price is not known.
     unpriced_models: tuple[str, ...] = ()
+    #: Daily quotas that will be used up before the day ends, the first one first.
+    ending_quotas: Sequence[QuotaStatus] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +114,27 @@ def diagnose(
 
 def warnings(service: ServiceStatus) -> tuple[str, ...]:
     """Sentences about what the operator should know, and what leaves the status as it is."""
-    models = service.unpriced_models
+    return (*_unpriced(service.unpriced_models), *_ending(service.ending_quotas))
+
+
+def _ending(quotas: Sequence[QuotaStatus]) -> Iterator[str]:
+    if not quotas:
+        return
+    first = quotas[0]
+    more = f", and {len(quotas) - 1} more" if len(quotas) > 1 else ""
+    yield (
+        "At the pace of the last hour daily quotas will be used up before midnight in Los Angeles:"
+        f" {first.dimension} of {first.model} in the project {first.project} at"
+        f" {first.exhausted_at:%H:%M} UTC{more}."
+    )
+
+
+def _unpriced(models: Sequence[str]) -> Iterator[str]:
     if not models:
-        return ()
+        return
     noun = "the model" if len(models) == 1 else "the models"
     sentence = f"No price is known for {noun} {', '.join(models)}: such requests have no cost."
-    return (f"{sentence} Add prices with pricing.file.",)
+    yield f"{sentence} Add prices with pricing.file."
 
 
 def _failing(requests: RecentRequests) -> Status | None:

@@ -71,6 +71,11 @@ COMMANDS = {
         "show who used what, and what it cost",
         ("config", "json"),
     ),
+    "quotas": Command(
+        "gemproxy.cli.quotas",
+        "show the quotas that are known, what is used of them, and when they are used up",
+        ("config", "json"),
+    ),
     "reload": Command(
         "gemproxy.cli.reload",
         "make the running daemon read its files again",

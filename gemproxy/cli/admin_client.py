@@ -26,6 +26,7 @@ from gemproxy.admin.answers import (
 from gemproxy.cli.admin_address import find_access
 from gemproxy.cli.exits import Refused
 from gemproxy.cli.tables import printable
+from gemproxy.pool.quotas import QuotaStatus
 from gemproxy.pool.status import KeyStatus
 from gemproxy.telemetry.history import RequestExplanation
 from gemproxy.telemetry.records import FoundRequests
@@ -143,6 +144,10 @@ class AdminClient:
     def usage(self, asked: Mapping[str, str]) -> UsageAnswer:
         """Usage; ``asked`` are the parameters of the query."""
         return self._ask("GET", f"/admin/usage?{urlencode(asked)}", UsageAnswer)
+
+    def quotas(self, asked: Mapping[str, str]) -> tuple[QuotaStatus, ...]:
+        """The known quotas; ``asked`` are the parameters of the query."""
+        return self._ask("GET", f"/admin/quotas?{urlencode(asked)}", tuple[QuotaStatus, ...])
 
     def usage_csv(self, asked: Mapping[str, str]) -> str:
         """The same as CSV."""

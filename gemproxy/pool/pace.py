@@ -15,8 +15,9 @@ class Pace:
 
     __slots__ = ("_began", "_slices")
 
-    def __init__(self) -> None:
-        self._began: float | None = None
+    def __init__(self, began: float | None = None) -> None:
+        """It is measured from ``began`` on, by default from the first request."""
+        self._began = began
         self._slices: deque[list[float]] = deque()  # begin, requests, tokens
 
     def add(self, now: float, requests: int, tokens: int) -> None:

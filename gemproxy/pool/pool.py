@@ -400,6 +400,10 @@ class KeyPool:
         for entry in list(self._entries.values()):
             yield from configured_quotas(entry, self._eligibility.calendar, now)
 
+    def quotas_ending_today(self, now: float) -> list[QuotaStatus]:
+        """Learned daily quotas that will be used up before the day ends, the first one first."""
+        return self._quotas.ending_today(now)
+
     def can_serve(self, now: float) -> bool:
         """Whether the breaker of some enabled key admits requests."""
         return any(

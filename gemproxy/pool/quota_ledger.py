@@ -226,7 +226,7 @@ class QuotaLedger:
         self.quotas: dict[str, LearnedQuota] = {}
         #: When a 429 named a quota last.
         self.seen = now
-        self.pace = Pace()
+        self.pace = Pace(now)
         #: Whether keys were marked ineligible because of a quota; for the scheduler.
         self.marked = False
         self._calendar = calendar

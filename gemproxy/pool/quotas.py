@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime
+from itertools import islice
+from operator import itemgetter
 
 from msgspec import Struct
 
@@ -33,6 +35,8 @@ from gemproxy.pool.state import KeyState
 
 #: Names of requests for one model of Google's; there are two or three.
 _MOST_NAMES = 16
+#: Ledgers that one call looks at.
+_MOST_CHECKED = 500
 
 _Ledgers = tuple[QuotaLedger, ...]
 
@@ -154,6 +158,19 @@ class LearnedQuotas:
             ledger.shortage(now)
             for quota in list(ledger.quotas.values()):
                 yield self._status(ledger, quota, now)
+
+    def ending_today(self, now: float) -> list[QuotaStatus]:
+        """Daily quotas that will be used up before the day ends, the first one first.
+
+        Of many ledgers only those are looked at that were seen last.
+        """
+        ending: list[tuple[datetime, QuotaStatus]] = []
+        for ledger in islice(reversed(self._ledgers.values()), _MOST_CHECKED):
+            for quota in [each for each in ledger.quotas.values() if each.is_daily]:
+                status = self._status(ledger, quota, now)
+                if status.exhausted_at is not None and status.remaining > 0:
+                    ending.append((status.exhausted_at, status))
+        return [status for _, status in sorted(ending, key=itemgetter(0))]
 
     # -- the state -------------------------------------------------------------------------------
 

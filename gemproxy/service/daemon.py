@@ -388,6 +388,7 @@ class Daemon:
             ended=self._reloaded,
         )
         self._metrics.watch_keys(self._pool.each_status, reactor.seconds, self._wall)
+        self._metrics.quotas.watch(self._pool.each_quota, reactor.seconds, self._wall)
         self._metrics.watch_service(
             lambda: self._lifecycle.in_flight, lambda: self._reload.status, self._store.status
         )
@@ -736,6 +737,7 @@ class Daemon:
             self._reload.status,
             self._recent.summary(self._reactor.seconds()),
             self._usage.unpriced_models,
+            self._pool.quotas_ending_today(self._reactor.seconds()),
         )
 
 

@@ -33,6 +33,7 @@ from gemproxy.telemetry.metric_families import (
     HistogramFamily,
 )
 from gemproxy.telemetry.process_gauges import ProcessGauges
+from gemproxy.telemetry.quota_gauges import QuotaGauges
 from gemproxy.telemetry.service_gauges import ConfigurationStatus, ServiceGauges
 
 #: Seconds. A thinking model is silent for minutes, so long durations need buckets too.
@@ -75,6 +76,8 @@ class Metrics(RequestListener, PoolListener):
         self._known_attempts: dict[tuple[str, str, Verdict], _AttemptSeries] = {}
         #: Its ``totals`` are to be set.
         self.clients = ClientMetrics(registry)
+        #: Watches nothing until it is asked to.
+        self.quotas = QuotaGauges(registry, lambda model: self._models.of(model, served=True))
         self._attempts.dropped = self._upstream.dropped = self._known_attempts.clear
         ProcessGauges(registry)
         GCCollector(registry=registry)

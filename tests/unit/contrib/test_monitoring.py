@@ -25,6 +25,7 @@ from gemproxy.pool.breaker import BreakerState
 from gemproxy.pool.key import Key
 from gemproxy.pool.outcome import Outcome, Verdict
 from gemproxy.pool.pool import KeyPool, PoolSettings
+from gemproxy.pool.quota_ledger import ExceededQuota
 from gemproxy.secret import Secret
 from gemproxy.service.reload import ReloadStatus
 from gemproxy.telemetry.metrics import Metrics
@@ -61,7 +62,10 @@ def exposition():
     metrics.watch_keys(pool.statuses, lambda: NOW)
     metrics.watch_service(lambda: 1, lambda: ReloadStatus(loaded_at=NOW))
     for verdict in (Verdict.KEY, Verdict.QUOTA_MINUTE):
-        pool.record(pool.acquire("gemini-3.8-flash", NOW), Outcome(verdict), NOW)
+        quotas = (ExceededQuota("rpm", 5, "PerMinute"), ExceededQuota("rpd", 50, "PerDay"))
+        outcome = Outcome(verdict, quotas=quotas if verdict is Verdict.QUOTA_MINUTE else ())
+        pool.record(pool.acquire("gemini-3.8-flash", NOW), outcome, NOW)
+    metrics.quotas.watch(pool.each_quota, lambda: NOW)
     for last in (Verdict.SUCCESS, Verdict.BROKEN_OFF):
         attempts = [Attempt("a", "alpha", NOW, Outcome(v)) for v in (Verdict.KEY, last)]
         finished = RequestContext(

@@ -19,6 +19,7 @@ from gemproxy.core.limits import LimitShare
 from gemproxy.pool.key import Key
 from gemproxy.pool.outcome import Outcome, Verdict
 from gemproxy.pool.pool import KeyPool, PoolSettings
+from gemproxy.pool.quota_ledger import ExceededQuota
 from gemproxy.secret import Secret
 from gemproxy.telemetry.metrics import Metrics
 from gemproxy.telemetry.usage import UsageCounts
@@ -99,7 +100,9 @@ def busy_proxy():
     """One of which every metric has something to say."""
     proxy = Proxy("alpha", "beta", "gamma")
     proxy.use(Verdict.KEY, reason="invalid")
-    proxy.use(Verdict.QUOTA_MINUTE, retry_after=30.0)
+    quotas = (ExceededQuota("rpm", 5, "PerMinute"),)
+    proxy.use(Verdict.QUOTA_MINUTE, retry_after=30.0, quotas=quotas)
+    proxy.metrics.quotas.watch(proxy.pool.each_quota, lambda: NOW)
     proxy.finish(
         ("alpha", Verdict.KEY, 0.2),
         ("gamma", Verdict.SUCCESS, 1.5),
