@@ -11,7 +11,7 @@ setup(
     package_data={
         "gemproxy": ["py.typed"],
         "gemproxy.state.sqlite": ["schema/*.sql"],
-        "gemproxy.admin": ["page/*"],
+        "gemproxy.admin": ["page/*", "page/vendor/*"],
         "gemproxy.pricing": ["prices.yaml"],
     },
     zip_safe=False,

@@ -8,9 +8,11 @@ Addresses within the page are relative, so that it works behind a proxy that add
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
+from html import escape
+from importlib.metadata import PackageNotFoundError, metadata
 from importlib.resources import files
 
 #: Allows only these files and the API of the same origin; scripts may not create markup from text.
@@ -37,6 +39,9 @@ _CONTENT_TYPES = {
 _INDEX = "index.html"
 _TOKEN_REQUIRED = b'data-token="required"'
 _TOKEN_NEEDLESS = b'data-token="needless"'
+_NO_DOCS = b'data-docs=""'
+#: The label of the documentation's address in the metadata of the package.
+_DOCUMENTATION = "Documentation"
 
 
 @dataclass(frozen=True)
@@ -69,8 +74,10 @@ class Dashboard:
     """The files by their paths."""
 
     def __init__(self) -> None:
-        page = _read_page()
+        page = dict(_read_page())
         index = page.pop(_INDEX)
+        docs = b'data-docs="%b"' % escape(_docs_address()).encode()
+        index = Document(index.body.replace(_NO_DOCS, docs), index.content_type)
         shared = {f"/admin/page/{name}": document for name, document in page.items()}
         shared["/admin"] = Document(status=308, headers=((b"Location", b"admin/"), *_HEADERS))
         open_index = Document(
@@ -89,11 +96,21 @@ class Dashboard:
         return (self._open if admin_open else self._closed)[path]
 
 
-def _read_page() -> dict[str, Document]:
-    """The files of the package, by name."""
-    return {
-        file.name: Document(file.read_bytes(), content_type)
-        for file in (files("gemproxy.admin") / "page").iterdir()
-        for suffix, content_type in _CONTENT_TYPES.items()
-        if file.name.endswith(suffix)
-    }
+def _read_page() -> Iterator[tuple[str, Document]]:
+    """The files of the package by name, those of other authors with their folder."""
+    page = files("gemproxy.admin") / "page"
+    for folder, prefix in ((page, ""), (page / "vendor", "vendor/")):
+        for file in folder.iterdir():
+            for suffix, content_type in _CONTENT_TYPES.items():
+                if file.name.endswith(suffix):
+                    yield prefix + file.name, Document(file.read_bytes(), content_type)
+
+
+def _docs_address() -> str:
+    """Where the documentation is, as the package says; ``""`` if it does not say it."""
+    try:
+        addresses = metadata("gemproxy").get_all("Project-URL") or []
+    except PackageNotFoundError:
+        return ""
+    by_label = dict(address.split(", ", 1) for address in addresses)
+    return by_label.get(_DOCUMENTATION, "")

@@ -1,6 +1,10 @@
 // The admin API of the daemon that served this page.
 
 const PATIENCE_MS = 15_000;
+const NO_CONTENT = 204;
+const NOT_MODIFIED = 304;
+/** Answers that are kept for the next time they are asked for. */
+const MOST_ANSWERS = 12;
 
 /** The daemon refused a request; `message` is its message. */
 export class Refused extends Error {
@@ -17,6 +21,8 @@ export class Unreachable extends Error {}
 /** A client of the API. An empty `token` is not sent. */
 export class Api {
   #authorization;
+  /** The latest answers to repeated questions, with their ETags, by path. */
+  #answers = new Map();
 
   constructor(token) {
     // A header holds bytes: encode the token as the daemon compares it, in UTF-8.
@@ -29,6 +35,33 @@ export class Api {
     return this.#ask("GET", path);
   }
 
+  /** The same for a question that is asked again and again: the same object if nothing changed. */
+  async poll(path) {
+    const known = this.#answers.get(path);
+    const headers = known === undefined ? {} : { "If-None-Match": known.etag };
+    const { response, text } = await this.#fetch("GET", path, headers);
+    if (response.status === NOT_MODIFIED && known !== undefined) {
+      return known.answer;
+    }
+    const answer = read(response, text);
+    const etag = response.headers.get("ETag");
+    if (etag !== null) {
+      this.#answers.delete(path);
+      this.#answers.set(path, { etag, answer });
+      const [oldest] = this.#answers.keys();
+      if (this.#answers.size > MOST_ANSWERS) {
+        this.#answers.delete(oldest);
+      }
+    }
+    return answer;
+  }
+
+  /** The answer to GET as text of this type. */
+  async text(path, type) {
+    const { response, text } = await this.#fetch("GET", path, { Accept: type });
+    return response.ok ? text : read(response, text);
+  }
+
   /** The answer to a POST, with or without a body. */
   post(path, body) {
     return this.#ask("POST", path, body);
@@ -39,27 +72,37 @@ export class Api {
     return this.#ask("PUT", path, body);
   }
 
+  /** The answer to a PATCH with a body. */
+  patch(path, body) {
+    return this.#ask("PATCH", path, body);
+  }
+
+  /** The answer to a DELETE. */
+  delete(path) {
+    return this.#ask("DELETE", path);
+  }
+
   async #ask(method, path, body) {
-    const headers = { ...this.#authorization };
-    if (body !== undefined) {
-      headers["Content-Type"] = "application/json";
-    }
-    let response;
-    let answer;
+    const headers = body === undefined ? {} : { "Content-Type": "application/json" };
+    const encoded = body === undefined ? undefined : JSON.stringify(body);
+    const { response, text } = await this.#fetch(method, path, headers, encoded);
+    return response.status === NO_CONTENT ? null : read(response, text);
+  }
+
+  async #fetch(method, path, headers, body) {
     try {
-      response = await fetch(path, {
+      const response = await fetch(path, {
         method,
-        headers,
-        body: body === undefined ? undefined : JSON.stringify(body),
+        headers: { ...this.#authorization, ...headers },
+        body,
         cache: "no-store",
         redirect: "error",
         signal: AbortSignal.timeout(PATIENCE_MS),
       });
-      answer = await response.text();
+      return { response, text: await response.text() };
     } catch (error) {
       throw new Unreachable("The daemon does not answer.", { cause: error });
     }
-    return read(response, answer);
   }
 }
 

@@ -27,6 +27,38 @@ const TROUBLES = {
 };
 const QUOTAS = { quota_minute: "this minute's quota", quota_day: "today's quota" };
 
+/** The words of the table, for who reads it for the first time. */
+export const WORDS = [
+  ["Serving", "The key gets requests. “In part”: Google does not let it use some models."],
+  [
+    "Out of quota",
+    "Google said that the quota of its project for a model is used up. The project is not asked " +
+      "for this model until the time that is shown; for other models it serves.",
+  ],
+  [
+    "On trial",
+    "It was taken out, and the time is over: one request shows whether it serves again.",
+  ],
+  [
+    "Taken out",
+    "It failed several times in a row, so its breaker is open: it gets no requests until the time " +
+      "that is shown.",
+  ],
+  [
+    "Needs a person",
+    "Google rejects the key itself, for example as expired or leaked. Replace or repair it.",
+  ],
+  ["Disabled", "Somebody has switched it off. It stays so until somebody enables it."],
+  ["Project", "The Google Cloud project of the key. Quota is counted for the project."],
+  ["Health", "The share of the requests of the latest time that the key served."],
+  [
+    "Weight",
+    "A key with twice the weight gets twice the requests. “Acts as”: poor health reduces it.",
+  ],
+  ["Latency, p95", "How long the latest answers took; 95 % of them took no longer than p95."],
+  ["Reset", "Closes the breaker and forgets the times of used-up quota: it gets requests at once."],
+];
+
 /** The name of a key's condition, as in `CONDITIONS`. */
 export function conditionOf(key) {
   if (!key.enabled || key.status === "disabled") {
@@ -61,6 +93,27 @@ const STATES = {
 export function isIn(key, state) {
   return state === "" || STATES[state](key);
 }
+
+/** Why the key does not serve, in one word of the API; empty if it does. */
+export function reasonOf(key) {
+  return REASONS[conditionOf(key)]?.(key) ?? "";
+}
+
+/** The heading of the keys that do not serve for the same reason. */
+export function groupOf(key) {
+  const condition = conditionOf(key);
+  const reason = reasonOf(key);
+  const { word } = CONDITIONS[condition];
+  return reason === "" ? word : `${word}: ${GROUPS[reason] ?? reason}`;
+}
+
+const REASONS = {
+  attention: (key) => key.needs_attention,
+  open: (key) => key.last_error?.outcome,
+  trial: (key) => key.last_error?.outcome,
+  cooling: (key) => key.cooldowns[0].reason,
+};
+const GROUPS = { ...QUOTAS, service_disabled: "API switched off" };
 
 /** The cause and the end of the condition, as nodes of a sentence. */
 export function explanationOf(key) {

@@ -1,30 +1,43 @@
-// Charts of the last hour: a card for each curve, and a table with all values.
+// Charts of the last hour, day, week or month: a card for each curve, and a table with all values.
 
-import { byId, drawing, element, setText, show } from "./elements.js";
-import { count, milliseconds, percent, rate, short } from "./figures.js";
-import { fullTime, minuteOfDay } from "./times.js";
+import { Curve, Reading } from "./charts.js";
+import { byId, element, setText, show } from "./elements.js";
+import { count, counted, dollars, milliseconds, percent, rate, short } from "./figures.js";
+import { daysOf, hoursOf } from "./spans.js";
+import { dateOf, dayAndHour, dayOf, fullTime, minuteOfDay } from "./times.js";
 
-const WIDTH = 300;
-const HEIGHT = 80;
 const MINUTE = 60;
+/** The usage of long ranges changes slowly, and is large. */
+const USAGE_PAUSE_MS = 30_000;
 
-/** The charts. Each of `lines` returns a minute's value, or `null` if there is none. */
+/**
+ * The ranges. The last hour is that of `metrics/series`; the others are the usage by hour or by day,
+ * which is kept for longer, and does not have the time to the first chunk.
+ */
+const RANGES = {
+  "1h": { words: "the last hour", unit: "minute", time: minuteOfDay },
+  "24h": { words: "the last 24 hours", unit: "hour", from: "23h", number: 24, time: dayAndHour },
+  "7d": { words: "the last 7 days", unit: "hour", from: "167h", number: 168, time: dayAndHour },
+  "30d": { words: "the last 30 days", unit: "day", from: "today-29d", number: 30, time: dayOf },
+};
+const UNITS = {
+  minute: { seconds: MINUTE },
+  hour: { seconds: 3600, starts: hoursOf, at: (start) => start },
+  day: { seconds: 86_400, starts: daysOf, at: (date) => `${date}T00:00:00` },
+};
+
+/** The charts. Each of `lines` returns the value of a span of time, or `null` if there is none. */
 const CURVES = [
   {
     title: "Requests per second",
-    lines: [{ name: "requests", of: (minute) => minute.requests / MINUTE }],
+    lines: [{ name: "requests", of: (span) => span.requests / span.length }],
     least: 0.1,
     figure: rate,
     unit: "/s",
   },
   {
     title: "Failed requests",
-    lines: [
-      {
-        name: "failed",
-        of: (minute) => (minute.requests ? minute.failures / minute.requests : null),
-      },
-    ],
+    lines: [{ name: "failed", of: (span) => (span.requests ? span.failures / span.requests : null) }],
     least: 0.05,
     most: 1,
     figure: percent,
@@ -32,37 +45,85 @@ const CURVES = [
   },
   {
     title: "Time to first chunk",
-    lines: [{ name: "first chunk", of: (minute) => minute.avg_first_chunk_ms }],
+    lines: [{ name: "first chunk", of: (span) => span.avg_first_chunk_ms }],
     least: 100,
     figure: milliseconds,
+    only: (range) => range === "1h",
   },
   {
-    title: "Tokens per minute",
+    title: "Cost (estimate)",
+    lines: [{ name: "cost", of: (span) => span.cost }],
+    least: 0.01,
+    figure: dollars,
+    only: (range) => range !== "1h",
+  },
+  {
+    title: "Tokens",
     lines: [
-      { name: "in", of: (minute) => minute.prompt_tokens },
-      { name: "out", of: (minute) => minute.completion_tokens },
+      { name: "in", of: (span) => span.prompt_tokens },
+      { name: "out", of: (span) => span.completion_tokens },
     ],
     least: 100,
     figure: short,
+    each: true,
   },
 ];
 
-/** The four cards, updated with each new series. */
+/** The cards and the table, updated with each answer. */
 export class Curves {
   #cards = CURVES.map((curve) => new Card(curve));
+  #range = byId("range");
   #minutes = [];
+  #spans = [];
+  #asked = null;
 
-  constructor() {
+  /** `asked` is called when another range is chosen. */
+  constructor(asked) {
     byId("curves").append(...this.#cards.map((card) => card.node));
     byId("figures").addEventListener("toggle", () => this.#showFigures());
+    this.#range.addEventListener("change", () => {
+      this.#minutes = [];
+      this.#asked = null;
+      asked();
+    });
   }
 
-  /** Show minutes, oldest first; the last one is incomplete. */
-  update(minutes) {
-    this.#minutes = minutes;
-    const whole = completed(minutes);
+  /** Ask the API for the range; resolves with a function that shows the answer. */
+  async poll(api) {
+    const range = this.#range.value;
+    if (range === "1h") {
+      const latest = this.#minutes.at(-1);
+      const since = latest === undefined ? "" : `?since=${latest.start}`;
+      const { minutes } = await api.get(`metrics/series${since}`);
+      return () => this.#addMinutes(minutes, range);
+    }
+    if (this.#asked !== null && performance.now() - this.#asked < USAGE_PAUSE_MS) {
+      return () => {};
+    }
+    const { from, unit } = RANGES[range];
+    const answer = await api.poll(`usage?from=${from}&by=${unit}`);
+    return () => {
+      this.#asked = performance.now();
+      this.#show(spansOf(answer, range), range);
+    };
+  }
+
+  /** Only the minutes since the latest one are asked for: those before do not change any more. */
+  #addMinutes(minutes, range) {
+    const first = minutes[0]?.start ?? "";
+    const kept = this.#minutes.filter(({ start }) => start < first);
+    this.#minutes = [...kept, ...minutes].slice(-61);
+    const spans = completed(this.#minutes).map((minute) => ({ ...minute, length: MINUTE }));
+    this.#show(spans, range);
+  }
+
+  #show(spans, range) {
+    if (range !== this.#range.value) {
+      return;
+    }
+    this.#spans = spans;
     for (const card of this.#cards) {
-      card.update(whole);
+      card.update(spans, range);
     }
     this.#showFigures();
   }
@@ -70,7 +131,9 @@ export class Curves {
   #showFigures() {
     const figures = byId("figures");
     if (figures.open) {
-      show(figures.querySelector(".scroll"), this.#minutes, table);
+      const range = this.#range.value;
+      const spans = range === "1h" ? this.#minutes : this.#spans;
+      show(figures.querySelector(".scroll"), [range, spans], () => table(spans, range));
     }
   }
 }
@@ -78,114 +141,129 @@ export class Curves {
 /** One curve, with the value under the pointer or the latest one. */
 class Card {
   #curve;
-  #minutes = [];
+  #spans = [];
+  #range = "1h";
   #values = [];
   #pointed = null;
-  #now = element("span", { class: "now" });
-  #when = element("span", { class: "small" });
-  #top = element("span", { class: "top", "aria-hidden": "true" });
-  #paths;
-  #area = drawing("path", { class: "area" });
-  #dots;
-  #guide = drawing("path", { class: "guide" });
-  #plot;
+  #reading = new Reading();
+  #title = element("span", {});
+  #chart;
 
   constructor(curve) {
     this.#curve = curve;
-    this.#paths = curve.lines.map((_, index) => drawing("path", { class: `line line-${index}` }));
-    this.#dots = curve.lines.map((_, at) => drawing("path", { class: `dots dots-${at}` }));
-    this.#plot = drawing(
-      "svg",
-      {
-        viewBox: `0 0 ${WIDTH} ${HEIGHT}`,
-        preserveAspectRatio: "none",
-        role: "img",
-        class: "plot",
-      },
-      drawing("path", { class: "grid", d: `M0 ${HEIGHT / 2}H${WIDTH}` }),
-      this.#area,
-      ...this.#paths,
-      ...this.#dots,
-      this.#guide,
+    const { lines, alarming, least, most = Infinity } = curve;
+    this.#chart = new Curve({
+      lines: lines.length,
+      figure: curve.figure,
+      least,
+      most,
+      tone: alarming ? "bad" : "accent",
+      times: (seconds) => this.#tick(seconds),
+      moved: (at) => this.#pointTo(at),
+    });
+    const names = lines.map(({ name }, at) => element("span", { class: `legend-${at}` }, name));
+    const legend = lines.length === 1 ? null : element("span", { class: "legend" }, ...names);
+    this.node = element(
+      "figure",
+      { class: "card curve" },
+      element("figcaption", {}, this.#title, legend),
+      this.#reading.node,
+      this.#chart.node,
     );
-    this.#plot.addEventListener("pointermove", (event) => this.#pointTo(event));
-    this.#plot.addEventListener("pointerleave", () => this.#pointTo(null));
-    this.node = this.#build();
   }
 
-  update(minutes) {
-    this.#minutes = minutes;
-    this.#values = this.#curve.lines.map((line) => minutes.map(line.of));
-    this.#draw();
+  update(spans, range) {
+    const { lines, only = () => true } = this.#curve;
+    this.node.hidden = !only(range);
+    if (this.node.hidden) {
+      return;
+    }
+    this.#spans = spans;
+    this.#range = range;
+    this.#values = lines.map((line) => spans.map(line.of));
+    setText(this.#title, this.#titled());
+    const { at = (start) => start } = UNITS[RANGES[range].unit];
+    const times = spans.map(({ start }) => Date.parse(at(start)) / 1000);
+    this.#chart.draw([times, ...this.#values], this.#summary());
     this.#tell();
   }
 
-  #build() {
-    const { title, lines } = this.#curve;
-    const names = lines.map(({ name }, at) => element("span", { class: `legend-${at}` }, name));
-    const legend = lines.length === 1 ? null : element("span", { class: "legend" }, ...names);
-    const ends = ["1 h ago", "now"].map((end) => element("span", {}, end));
-    return element(
-      "figure",
-      { class: "card curve" },
-      element("figcaption", {}, element("span", {}, title), legend),
-      element("p", { class: "reading" }, this.#now, this.#when),
-      element("div", { class: "frame" }, this.#top, this.#plot),
-      element("p", { class: "axis", "aria-hidden": "true" }, ...ends),
-    );
+  #titled() {
+    const { title, each } = this.#curve;
+    return each ? `${title} per ${RANGES[this.#range].unit}` : title;
   }
 
-  #draw() {
-    const { least, most = Infinity, alarming = false } = this.#curve;
-    const highest = Math.max(...this.#values.flat().filter((value) => value !== null), 0);
-    this.node.classList.toggle("bad", alarming && highest > 0);
-    const top = Math.min(most, roundUp(Math.max(least, highest)));
-    this.#values.forEach((values, at) => {
-      this.#paths[at].setAttribute("d", line(values, top));
-      this.#dots[at].setAttribute("d", dots(values, top));
+  #summary() {
+    const words = this.#curve.lines.map(({ name }, at) => {
+      const known = this.#values[at].filter((value) => value !== null);
+      return known.length === 0
+        ? `no ${name}`
+        : `${name} now ${this.#figure(this.#values[at].at(-1))}, highest ${this.#figure(Math.max(...known))}`;
     });
-    this.#area.setAttribute("d", area(this.#values[0], top));
-    setText(this.#top, this.#figure(top));
-    const words = this.#curve.lines.map(({ name }, at) => this.#summary(name, this.#values[at]));
-    const label = `${this.#curve.title}, the last hour: ${words.join("; ")}`;
-    this.#plot.setAttribute("aria-label", label);
+    return `${this.#titled()}, ${RANGES[this.#range].words}: ${words.join("; ")}`;
   }
 
-  #summary(name, values) {
-    const known = values.filter((value) => value !== null);
-    if (known.length === 0) {
-      return `no ${name}`;
+  #tick(seconds) {
+    const time = seconds * 1000;
+    return ["1h", "24h"].includes(this.#range) ? minuteOfDay(time) : dateOf(time);
+  }
+
+  #pointTo(at) {
+    if (at !== this.#pointed) {
+      this.#pointed = at;
+      this.#tell();
     }
-    const now = this.#figure(values[values.length - 1]);
-    return `${name} now ${now}, highest ${this.#figure(Math.max(...known))}`;
   }
 
   #tell() {
-    const at = this.#pointed ?? this.#minutes.length - 1;
-    const minute = this.#minutes[at];
-    setText(this.#now, this.#values.map((values) => this.#figure(values[at])).join(" / "));
-    setText(this.#when, minute === undefined ? "" : this.#time(minute));
-    const x = xOf(at, this.#minutes.length);
-    this.#guide.setAttribute("d", this.#pointed === null ? "" : `M${x} 0V${HEIGHT}`);
+    const at = Math.min(this.#pointed ?? Infinity, this.#spans.length - 1);
+    const span = this.#spans[at];
+    const words = this.#values.map((values) => this.#figure(values[at])).join(" / ");
+    this.#reading.show(words, span === undefined ? "" : this.#time(span, at));
   }
 
-  #time(minute) {
-    const isOver = minute !== this.#minutes[this.#minutes.length - 1];
-    return isOver ? `at ${minuteOfDay(minute.start)}` : "the last 60 s";
-  }
-
-  #pointTo(event) {
-    const { left, width } = this.#plot.getBoundingClientRect();
-    const last = this.#minutes.length - 1;
-    const at = event && Math.round(((event.clientX - left) / width) * last);
-    this.#pointed = event === null || last < 0 ? null : Math.max(0, Math.min(last, at));
-    this.#tell();
+  #time({ start }, at) {
+    const isOver = at < this.#spans.length - 1;
+    if (this.#range === "1h") {
+      return isOver ? `at ${minuteOfDay(start)}` : "the last 60 s";
+    }
+    const { unit, time } = RANGES[this.#range];
+    return isOver ? time(start) : `this ${unit}`;
   }
 
   #figure(value) {
     const { figure, unit = "" } = this.#curve;
     return value === null || value === undefined ? "–" : `${figure(value)}${unit && ` ${unit}`}`;
   }
+}
+
+/** The hours or days of an answer about usage, also those without requests, oldest first. */
+function spansOf(answer, range) {
+  const { unit, number } = RANGES[range];
+  const { seconds, starts, at } = UNITS[unit];
+  const known = new Map(answer.usage.map((row) => [row[unit], row]));
+  const end = Date.parse(answer.to);
+  return starts(answer, number).map((start, index) => {
+    // The last hour is not over; what a day's rate is then does not matter as much.
+    const passed = unit === "hour" && index === number - 1 ? (end - Date.parse(at(start))) / 1000 : seconds;
+    return span(start, Math.max(MINUTE, passed), known.get(start));
+  });
+}
+
+function span(start, length, row) {
+  const { theirs = 0, ours = 0, upstream = 0 } = row?.failures ?? {};
+  return {
+    start,
+    length,
+    requests: row?.requests ?? 0,
+    // As in the last hour: faults of clients are not failures of the service.
+    failures: ours + upstream,
+    theirs,
+    prompt_tokens: row?.tokens.input ?? 0,
+    completion_tokens: row?.tokens.output ?? 0,
+    // Unknown, and not nothing, if a price is missing.
+    cost: row === undefined ? 0 : row.cost_usd,
+  };
 }
 
 /**
@@ -213,67 +291,7 @@ function meanFirstChunk(before, last, share) {
   return chunks === 0 ? null : waited / chunks;
 }
 
-/** The smallest 1, 2, 2.5 or 5 times a power of ten that is not below `number`. */
-function roundUp(number) {
-  const power = 10 ** Math.floor(Math.log10(number));
-  return [1, 2, 2.5, 5, 10].map((step) => step * power).find((step) => step >= number * 0.999);
-}
-
-function xOf(index, length) {
-  return Math.round((index / Math.max(1, length - 1)) * WIDTH * 10) / 10;
-}
-
-function yOf(value, top) {
-  return Math.round((HEIGHT - (Math.min(value, top) / top) * (HEIGHT - 3) - 1) * 10) / 10;
-}
-
-/** The path of a line through the values, with gaps. */
-function line(values, top) {
-  return runs(values)
-    .map((run) => `M${run.map(([at, value]) => point(at, value, values, top)).join("L")}`)
-    .join("");
-}
-
-/** Dots for the latest value and for values between two gaps, which no line shows. */
-function dots(values, top) {
-  return runs(values)
-    .filter((run) => run.length === 1 || run[run.length - 1][0] === values.length - 1)
-    .map((run) => `M${point(...run[run.length - 1], values, top)}h.01`)
-    .join("");
-}
-
-function point(at, value, values, top) {
-  return `${xOf(at, values.length)} ${yOf(value, top)}`;
-}
-
-function area(values, top) {
-  return runs(values)
-    .map((run) => {
-      const first = xOf(run[0][0], values.length);
-      const last = xOf(run[run.length - 1][0], values.length);
-      const over = run.map(([at, value]) => `L${point(at, value, values, top)}`).join("");
-      return `M${first} ${HEIGHT}${over}L${last} ${HEIGHT}z`;
-    })
-    .join("");
-}
-
-/** The runs of values without a gap, each value with its index. */
-function runs(values) {
-  const found = [];
-  let run = null;
-  values.forEach((value, at) => {
-    if (value === null) {
-      run = null;
-    } else if (run === null) {
-      found.push((run = [[at, value]]));
-    } else {
-      run.push([at, value]);
-    }
-  });
-  return found;
-}
-
-const COLUMNS = [
+const HOUR_COLUMNS = [
   ["Requests", (minute) => count(minute.requests)],
   ["Failed", (minute) => count(minute.failures)],
   ["Retries", (minute) => count(minute.retries)],
@@ -282,23 +300,34 @@ const COLUMNS = [
   ["Tokens in", (minute) => count(minute.prompt_tokens)],
   ["Tokens out", (minute) => count(minute.completion_tokens)],
 ];
+const USAGE_COLUMNS = [
+  ["Requests", (hour) => count(hour.requests)],
+  ["Failed", (hour) => count(hour.failures)],
+  ["Clients' faults", (hour) => count(hour.theirs)],
+  ["Tokens in", (hour) => count(hour.prompt_tokens)],
+  ["Tokens out", (hour) => count(hour.completion_tokens)],
+  ["Cost", (hour) => dollars(hour.cost)],
+];
 
-function table(minutes) {
-  const rows = [...minutes].reverse().map((minute) =>
+function table(spans, range) {
+  const { words, unit, time } = RANGES[range];
+  const columns = range === "1h" ? HOUR_COLUMNS : USAGE_COLUMNS;
+  const rows = [...spans].reverse().map((one) =>
     element(
       "tr",
       {},
-      element("th", { scope: "row", title: fullTime(minute.start) }, minuteOfDay(minute.start)),
-      ...COLUMNS.map(([, cell]) => element("td", { class: "number" }, cell(minute))),
+      element("th", { scope: "row", title: fullTime(one.start) }, time(one.start)),
+      ...columns.map(([, cell]) => element("td", { class: "number" }, cell(one))),
     ),
   );
-  const heads = ["Minute", ...COLUMNS.map(([name]) => name)].map((name, index) =>
+  const heads = [unit, ...columns.map(([name]) => name)].map((name, index) =>
     element("th", { scope: "col", class: index ? "number" : null }, name),
   );
+  const caption = `${words} by ${unit}s, newest first, ${counted(spans.length, "row")}`;
   return element(
     "table",
     {},
-    element("caption", { class: "hidden" }, "The last hour by minutes, newest first."),
+    element("caption", { class: "hidden" }, caption),
     element("thead", {}, element("tr", {}, ...heads)),
     element("tbody", {}, ...rows),
   );

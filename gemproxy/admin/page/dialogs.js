@@ -11,7 +11,7 @@ let serial = 0;
  * button after the usual one, since Enter presses the first. Resolves with the result of `act`, or
  * `undefined` if the user declined.
  */
-export function ask({ title, body, confirm, danger = false, other = null, act }) {
+export function ask({ title, body, confirm, danger = false, other = null, wide = false, act }) {
   return new Promise((resolve) => {
     const trouble = element("p", { class: "error", role: "alert" });
     const kind = danger ? "danger" : "primary";
@@ -26,6 +26,7 @@ export function ask({ title, body, confirm, danger = false, other = null, act })
       other,
     );
     const dialog = frame(title, form);
+    dialog.classList.toggle("wide", wide);
     let result;
     function done(given) {
       result = given;
@@ -38,11 +39,20 @@ export function ask({ title, body, confirm, danger = false, other = null, act })
 
 /** Show `content`, which are nodes; resolves when the dialog is closed. */
 export function read(title, ...content) {
+  return opened(title, content, { label: "Close", beside: true });
+}
+
+/** The same for what is not shown again: a click beside the dialog does not close it. */
+export function readOnce(title, ...content) {
+  return opened(title, content, { label: "Done", beside: false });
+}
+
+function opened(title, content, { label, beside }) {
   return new Promise((resolve) => {
-    const close = element("button", { type: "button", click: () => dialog.close() }, "Close");
+    const close = element("button", { type: "button", click: () => dialog.close() }, label);
     const dialog = frame(title, ...content, element("div", { class: "choices" }, close));
     dialog.classList.add("wide");
-    open(dialog, resolve);
+    open(dialog, resolve, beside);
     // Scroll to the beginning: the focused button may be far below.
     dialog.querySelector("h2").focus();
   });
@@ -70,14 +80,14 @@ function frame(title, ...content) {
   return element("dialog", { "aria-labelledby": id }, heading, ...content);
 }
 
-function open(dialog, closed) {
+function open(dialog, closed, beside = true) {
   dialog.addEventListener("close", () => {
     dialog.remove();
     closed();
   });
   // A click beside the dialog closes it, as Escape does.
   dialog.addEventListener("click", (event) => {
-    if (event.target === dialog && !dialog.hasAttribute("aria-busy")) {
+    if (beside && event.target === dialog && !dialog.hasAttribute("aria-busy")) {
       dialog.close();
     }
   });

@@ -3,6 +3,7 @@
 const whole = new Intl.NumberFormat("en");
 const compact = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
 const precise = new Intl.NumberFormat("en", { maximumSignificantDigits: 2 });
+const cents = new Intl.NumberFormat("en", { maximumSignificantDigits: 2, maximumFractionDigits: 6 });
 const NONE = "–";
 
 /** 12,345 */
@@ -39,6 +40,17 @@ export function milliseconds(number) {
     return `${number < 10 ? precise.format(number) : Math.round(number)} ms`;
   }
   return number < 60_000 ? `${(number / 1000).toFixed(1)} s` : `${Math.round(number / 60_000)} min`;
+}
+
+/** $0.0042, $1.20, $1,234; a dash for what is not known. */
+export function dollars(number) {
+  if (number === null || number === undefined) {
+    return NONE;
+  }
+  if (number > 0 && number < 0.01) {
+    return `$${cents.format(number)}`;
+  }
+  return number < 1000 ? `$${number.toFixed(2)}` : `$${whole.format(Math.round(number))}`;
 }
 
 /** "1 key", "3 keys" */

@@ -11,6 +11,28 @@ import { countdown, fullTime, moment } from "./times.js";
 
 /** The number of concurrent requests. */
 const AT_ONCE = 4;
+const MANY = {
+  reset: {
+    confirm: "Reset",
+    done: "Reset",
+    words:
+      "Their breakers are closed and their cooldowns are forgotten: they get requests at once. " +
+      "If nothing has changed at Google's, the next ones fail as before.",
+  },
+  enable: {
+    confirm: "Enable",
+    done: "Enabled",
+    words: "They get requests again. Their breakers and cooldowns stay as they are.",
+  },
+  disable: {
+    confirm: "Disable",
+    done: "Disabled",
+    danger: true,
+    words:
+      "They get no more requests until somebody enables them again, also after a restart. " +
+      "Those in flight are finished.",
+  },
+};
 
 /** `api` returns the client of the API; `done` is called after each change. */
 export class KeyChanges {
@@ -48,42 +70,39 @@ export class KeyChanges {
     });
   }
 
-  /** Change `keys`, which are those shown; `state` is their filter, if it selects exactly these. */
-  async resetMany(keys, state) {
-    const body = [
-      element(
-        "p",
-        {},
-        "Their breakers are closed and their cooldowns are forgotten: they get requests at once. " +
-          "If nothing has changed at Google's, the next ones fail as before.",
-      ),
-    ];
+  /**
+   * Change `keys`; `state` is their filter, if it selects exactly these. Resolves with whether it
+   * was done.
+   */
+  async many(action, keys, state) {
+    const { confirm, words, danger = false } = MANY[action];
     const answer = await ask({
-      title: [`Reset ${counted(keys.length, "key")}?`],
-      body,
-      confirm: "Reset",
-      act: () => (state === "" ? this.#resetEach(keys) : this.#resetState(state)),
+      title: [`${confirm} ${counted(keys.length, "key")}?`],
+      body: [element("p", {}, words)],
+      confirm,
+      danger,
+      act: () =>
+        state === ""
+          ? this.#each(action, keys)
+          : this.#api().post(`keys/${action}`, { all: true, state }),
     });
     if (answer !== undefined) {
       toast(answer.message);
       this.#done();
     }
-  }
-
-  #resetState(state) {
-    return this.#api().post("keys/reset", { all: true, state });
+    return answer !== undefined;
   }
 
   /** Send a few requests at a time. */
-  async #resetEach(keys) {
+  async #each(action, keys) {
     const waiting = [...keys];
     const one = async () => {
       while (waiting.length > 0) {
-        await this.#api().post(named("keys", waiting.shift().id, "reset"));
+        await this.#api().post(named("keys", waiting.shift().id, action));
       }
     };
     await Promise.all(Array.from({ length: AT_ONCE }, one));
-    return { message: `Reset ${counted(keys.length, "key")}.` };
+    return { message: `${MANY[action].done} ${counted(keys.length, "key")}.` };
   }
 
   weigh(key) {

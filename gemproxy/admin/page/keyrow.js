@@ -1,4 +1,4 @@
-// The row of a key. It is updated in place, so that focus and selection stay.
+// The columns of the table of keys.
 
 import { conditionOf, CONDITIONS, explanationOf, sign } from "./conditions.js";
 import { element, foreign, setText, show } from "./elements.js";
@@ -7,86 +7,121 @@ import { shape } from "./shapes.js";
 import { sparkline } from "./sparkline.js";
 import { ago } from "./times.js";
 
-const LABELS = ["Key", "State", "Health", "Weight", "Requests", "Latency", "Last error", "Change"];
-const NUMBERS = new Set(["Weight", "Requests"]);
+/** `change` has a method for each button of a row, which gets the key. */
+export function keyColumns(change) {
+  return [
+    {
+      name: "key",
+      label: "Key",
+      head: true,
+      sort: (key) => key.name,
+      live: (present) => name(present, change),
+    },
+    {
+      name: "state",
+      label: "State",
+      title: "Whether it gets requests; those in trouble come first",
+      sort: (key) => CONDITIONS[conditionOf(key)].rank,
+      mark: (key) => [conditionOf(key), ...troubles(key)],
+      cell: state,
+    },
+    {
+      name: "health",
+      label: "Health",
+      title: "The share of the latest requests that it served",
+      sort: (key) => key.health_score,
+      mark: (key) => [key.health_score, key.success_count, key.failure_count],
+      cell: health,
+    },
+    {
+      name: "weight",
+      label: "Weight",
+      title: "A key with twice the weight gets twice the requests",
+      number: true,
+      descending: true,
+      sort: (key) => key.effective_weight,
+      live: (present) => weight(present, change),
+    },
+    {
+      name: "requests",
+      label: "Requests",
+      title: "Since the key was first seen",
+      number: true,
+      descending: true,
+      sort: (key) => key.requests_total,
+      mark: (key) => key.requests_total,
+      cell: (key) => [count(key.requests_total)],
+    },
+    {
+      name: "latency",
+      label: "Latency",
+      title: "How long the latest answers took, until their end",
+      descending: true,
+      sort: (key) => key.avg_latency_ms,
+      mark: (key) => [key.recent_latencies_ms, key.p95_latency_ms],
+      cell: latency,
+    },
+    {
+      name: "used",
+      label: "Last used",
+      descending: true,
+      sort: (key) => key.last_used && Date.parse(key.last_used),
+      mark: (key) => key.last_used,
+      cell: (key) => [key.last_used === null ? "never" : ago(key.last_used)],
+    },
+    {
+      name: "error",
+      label: "Last error",
+      title: "The latest failure that was charged to the key",
+      descending: true,
+      sort: (key) => key.last_error && Date.parse(key.last_error.at),
+      mark: (key) => key.last_error,
+      cell: (key) => lastError(key.last_error),
+    },
+    { name: "change", label: "Change", unseen: true, live: (present) => buttons(present, change) },
+  ];
+}
 
-/** `change` has a method for each button of the row, which gets the key. */
-export class KeyRow {
-  #key;
-  #change;
-  #cells = {};
-  #switch;
-  #reset;
-  #weigh;
-  #acting = element("div", { class: "small" });
+function name(present, change) {
+  const button = element("button", { type: "button", class: "link name", dir: "auto" });
+  button.addEventListener("click", () => change.details(present()));
+  const below = element("div", { class: "small clip" });
+  const update = ({ name: text, masked, project }) => {
+    setText(button, text);
+    button.title = `${text}: everything about this key`;
+    show(below, [text, masked, project], () => [
+      element("code", {}, masked),
+      ...(project === text ? [] : [" · ", foreign(project)]),
+    ]);
+  };
+  return { nodes: [button, below], update };
+}
 
-  constructor(change) {
-    this.#change = change;
-    const cells = LABELS.map((label) => {
-      const name = label === "Key" ? "th" : "td";
-      const cell = element(name, {
-        role: label === "Key" ? "rowheader" : "cell",
-        scope: label === "Key" ? "row" : null,
-        "data-label": label,
-        class: NUMBERS.has(label) ? "number" : null,
-      });
-      this.#cells[label] = cell;
-      return cell;
-    });
-    this.node = element("tr", { role: "row" }, ...cells);
-    this.#addButtons();
-  }
+function weight(present, change) {
+  const button = element("button", { type: "button" });
+  button.addEventListener("click", () => change.weigh(present()));
+  const acting = element("div", { class: "small" });
+  const update = ({ name: text, weight: set, effective_weight: effective }) => {
+    relabel(button, count(set), `Weight ${set}: change the weight of ${text}`);
+    // The effective weight, if poor health has reduced it.
+    setText(acting, Math.abs(effective - set) < 0.01 ? "" : `acts as ${rate(effective)}`);
+  };
+  return { nodes: [button, acting], update };
+}
 
-  /** Show the state of the key. */
-  update(key) {
-    this.#key = key;
-    const condition = conditionOf(key);
-    this.node.dataset.tone = CONDITIONS[condition].tone;
-    this.node.dataset.key = key.name;
-    const cells = this.#cells;
-    show(cells.Key, [key.name, key.masked, key.project], () => this.#name());
-    show(cells.State, [condition, ...troubles(key)], () => state(key, condition));
-    show(cells.Health, [key.health_score, key.success_count, key.failure_count], () => health(key));
-    show(this.#acting, [key.weight, key.effective_weight], () => acting(key));
-    show(cells.Requests, key.requests_total, count);
-    show(cells.Latency, [key.recent_latencies_ms, key.p95_latency_ms], () => latency(key));
-    show(cells["Last error"], key.last_error, lastError);
-    this.#label();
-  }
-
-  #addButtons() {
-    const change = this.#change;
-    const button = (act) => element("button", { type: "button", click: () => act(this.#key) });
-    this.#switch = button((key) => (key.enabled ? change.disable(key) : change.enable(key)));
-    this.#reset = button((key) => change.reset(key));
-    this.#weigh = button((key) => change.weigh(key));
-    const buttons = element("div", { class: "buttons" }, this.#switch, this.#reset);
-    this.#cells.Change.append(buttons);
-    this.#cells.Weight.append(this.#weigh, this.#acting);
-  }
-
-  #label() {
-    const { name, enabled, weight } = this.#key;
+function buttons(present, change) {
+  const onOff = element("button", { type: "button" });
+  onOff.addEventListener("click", () =>
+    present().enabled ? change.disable(present()) : change.enable(present()),
+  );
+  const reset = element("button", { type: "button" });
+  reset.addEventListener("click", () => change.reset(present()));
+  const update = ({ name: text, enabled }) => {
     const verb = enabled ? "Disable" : "Enable";
-    relabel(this.#switch, verb, `${verb} ${name}`);
-    relabel(this.#reset, "Reset", `Reset ${name}`);
-    relabel(this.#weigh, count(weight), `Weight ${weight}: change the weight of ${name}`);
-  }
-
-  #name() {
-    const { name, project, masked } = this.#key;
-    const button = foreign(name, "button", {
-      type: "button",
-      class: "link name",
-      title: `${name}: everything about this key`,
-      click: () => this.#change.details(this.#key),
-    });
-    const ofProject = project === name ? [] : [" · ", foreign(project)];
-    return [
-      button,
-      element("div", { class: "small clip" }, element("code", {}, masked), ...ofProject),
-    ];
-  }
+    relabel(onOff, verb, `${verb} ${text}`);
+    relabel(reset, "Reset", `Reset ${text}`);
+  };
+  return { nodes: [element("div", { class: "buttons" }, onOff, reset)], update };
 }
 
 /** The fields from which the text about a key's state is made. */
@@ -100,8 +135,10 @@ function relabel(button, text, label) {
   button.setAttribute("aria-label", label);
 }
 
-function state(key, condition) {
-  return [sign(condition, shape), element("div", { class: "small why" }, ...explanationOf(key))];
+function state(key) {
+  const why = element("div", { class: "small why" }, ...explanationOf(key));
+  why.title = why.textContent;
+  return [sign(conditionOf(key), shape), why];
 }
 
 function health(key) {
@@ -119,11 +156,6 @@ function health(key) {
     ),
     element("div", { class: "small" }, told),
   ];
-}
-
-/** The effective weight, if poor health has reduced it. */
-function acting({ weight, effective_weight: effective }) {
-  return Math.abs(effective - weight) < 0.01 ? [] : [`acts as ${rate(effective)}`];
 }
 
 function latency(key) {
@@ -148,8 +180,15 @@ function lastError(error) {
     return element("span", { class: "small" }, "none");
   }
   const status = error.status === null ? "" : `${error.status} `;
+  const words = `${status}${error.outcome}`;
   return [
-    element("div", { class: "clip" }, `${status}${error.outcome}`),
-    element("div", { class: "small message" }, ago(error.at), " · ", foreign(error.message)),
+    element("div", { class: "clip", title: words }, words),
+    element(
+      "div",
+      { class: "small message", title: error.message },
+      ago(error.at),
+      " · ",
+      foreign(error.message, "bdi", { title: null }),
+    ),
   ];
 }

@@ -1,137 +1,155 @@
-// The table of keys: failing keys first, ten rows at a time.
+// The table of keys: those in trouble first.
 
 import { announce } from "./announcements.js";
-import { conditionOf, CONDITIONS, isIn } from "./conditions.js";
+import { conditionOf, CONDITIONS, groupOf, isIn, reasonOf, WORDS } from "./conditions.js";
 import { byId, setText } from "./elements.js";
 import { count, counted } from "./figures.js";
-import { KeyRow } from "./keyrow.js";
+import { explainer } from "./help.js";
+import { keyColumns } from "./keyrow.js";
+import { DataTable } from "./table.js";
 
-const PAGE = 10;
 const MOST_ANNOUNCED = 3;
+/** From so many keys on the rows are compact, unless the user wants it otherwise. */
+const MANY = 50;
+const ACTIONS = { reset: "Reset", enable: "Enable", disable: "Disable" };
+const GROUPS = {
+  "": null,
+  state: (key) => CONDITIONS[conditionOf(key)].word,
+  project: (key) => key.project,
+  reason: groupOf,
+};
 
-/** `change` is that of `KeyRow`. */
+/** `change` has a method for each change, which gets the key, and `many`. */
 export class KeyTable {
   #change;
-  #keys = [];
-  #rows = new Map();
+  #version = "";
+  #keys = new Map();
   #conditions = null;
-  #first = 0;
-  #order = [];
-  #body = byId("key-table").tBodies[0];
+  #table;
 
   constructor(change) {
     this.#change = change;
-    byId("search").addEventListener("input", () => this.#turnTo(0));
-    byId("key-state").addEventListener("change", () => this.#turnTo(0));
-    byId("reset-shown").addEventListener("click", () => this.#resetShown());
-    byId("page-back").addEventListener("click", () => this.#turnTo(this.#first - PAGE));
-    byId("page-on").addEventListener("click", () => this.#turnTo(this.#first + PAGE));
-    this.#body.addEventListener("pointerleave", () => this.#render());
+    this.#table = new DataTable({
+      name: "key-table",
+      caption: "Every key with its state.",
+      place: byId("key-place"),
+      noun: "key",
+      id: (key) => key.id,
+      nameOf: (key) => key.name,
+      order: "state",
+      columns: keyColumns(change),
+      tone: (key) => CONDITIONS[conditionOf(key)].tone,
+      summary,
+      selected: () => this.#offerChanges(),
+    });
+    byId("search").addEventListener("input", () => this.#filter());
+    byId("key-state").addEventListener("change", () => this.#filter());
+    byId("key-group").addEventListener("change", () =>
+      this.#table.groupBy(GROUPS[byId("key-group").value]),
+    );
+    byId("dense").addEventListener("change", () => this.#densely(byId("dense").checked));
+    byId("clear-keys").addEventListener("click", () => this.#table.clear());
+    for (const action of Object.keys(ACTIONS)) {
+      byId(`${action}-shown`).addEventListener("click", () => this.#changeMany(action));
+    }
+    byId("key-help").append(explainer(WORDS, "operations.md#a-key-needs-attention"));
   }
 
-  /** Show the present state of the keys. */
-  update(keys) {
-    this.#keys = keys;
+  /** Ask the API for the keys that have changed; resolves with a function that shows the answer. */
+  async poll(api) {
+    const answer = await api.get(`keys?since=${this.#version}`);
+    return () => this.#apply(answer);
+  }
+
+  #apply({ version = "", complete = true, keys }) {
+    if (this.#version === "" && keys.length > MANY) {
+      byId("dense").checked = true;
+      this.#densely(true);
+    }
+    this.#version = version;
+    if (complete) {
+      this.#keys = new Map();
+    }
+    for (const key of keys) {
+      this.#keys.set(key.id, key);
+    }
     this.#tellChanges();
     this.#render();
   }
 
-  #turnTo(first) {
-    this.#first = first;
-    this.#order = [];
+  #filter() {
     this.#render();
+    this.#table.turnTo(0);
   }
 
   #render() {
-    const wanted = this.#wanted();
-    const lastPage = Math.floor(Math.max(0, wanted.length - 1) / PAGE) * PAGE;
-    this.#first = Math.max(0, Math.min(this.#first, lastPage));
-    const shown = this.#inTheirPlaces(wanted.slice(this.#first, this.#first + PAGE));
-    this.#place(shown);
-    this.#tellPage(wanted.length);
-    this.#offerReset(wanted.length);
+    this.#table.update(this.#wanted(), this.#nothing());
+    this.#offerChanges();
   }
 
-  /** Only while a filter is set, so that nobody resets all keys by mistake. */
-  #offerReset(number) {
-    const button = byId("reset-shown");
-    button.hidden = number === 0 || (byId("key-state").value === "" && words() === "");
-    setText(button, `Reset these ${count(number)}`);
+  #densely(on) {
+    byId("key-place").classList.toggle("dense", on);
   }
 
-  #resetShown() {
-    const state = byId("key-state").value;
-    return this.#change.resetMany(this.#wanted(), words() === "" ? state : "");
-  }
-
-  /** The keys that match the filter, worst first, then in the file's order. */
+  /** The keys that match the filter, in the file's order. */
   #wanted() {
     const wanted = words();
     const state = byId("key-state").value;
-    return this.#keys
-      .filter((key) => isIn(key, state) && (wanted === "" || told(key).includes(wanted)))
-      .map((key) => [CONDITIONS[conditionOf(key)].rank, key])
-      .sort(([one], [other]) => one - other)
-      .map(([, key]) => key);
+    return [...this.#keys.values()].filter(
+      (key) => isIn(key, state) && (wanted === "" || told(key).includes(wanted)),
+    );
   }
 
-  /** Keep the order of the rows while the pointer or the focus is in the table. */
-  #inTheirPlaces(keys) {
-    const ids = new Set(keys.map((key) => key.id));
-    const held = this.#body.matches(":hover") || this.#body.contains(document.activeElement);
-    if (held && ids.size === this.#order.length && this.#order.every((id) => ids.has(id))) {
-      const place = new Map(this.#order.map((id, index) => [id, index]));
-      keys.sort((one, other) => place.get(one.id) - place.get(other.id));
+  #nothing() {
+    if (this.#keys.size === 0) {
+      return "There are no keys in the file.";
     }
-    this.#order = keys.map((key) => key.id);
-    return keys;
-  }
-
-  #place(keys) {
-    const rows = new Map();
-    for (const key of keys) {
-      const row = this.#rows.get(key.id) ?? new KeyRow(this.#change);
-      row.update(key);
-      rows.set(key.id, row);
-    }
-    this.#rows = rows;
-    const nodes = [...rows.values()].map((row) => row.node);
-    const present = [...this.#body.rows];
-    if (nodes.length !== present.length || nodes.some((node, at) => node !== present[at])) {
-      const focused = document.activeElement;
-      this.#body.replaceChildren(...nodes);
-      if (this.#body.contains(focused)) {
-        focused.focus({ preventScroll: true });
-      }
-    }
-  }
-
-  #tellPage(number) {
-    const last = Math.min(number, this.#first + PAGE);
-    const all = this.#keys.length;
-    const range = `${count(this.#first + 1)} to ${count(last)}`;
-    setText(byId("page-words"), `${range} of ${counted(number, "key")}`);
-    byId("pages").hidden = number <= PAGE;
-    byId("page-back").disabled = this.#first === 0;
-    byId("page-on").disabled = last === number;
-    byId("no-keys").hidden = number > 0;
-    byId("key-table").hidden = number === 0;
-    setText(byId("no-keys"), all === 0 ? "There are no keys in the file." : this.#nothingFound());
-  }
-
-  #nothingFound() {
     return byId("key-state").value === "trouble" && words() === ""
       ? "No key is in trouble."
       : "No such key.";
   }
 
+  // -- changes of many ----------------------------------------------------------------------------
+
+  /** The selected keys, or those that a filter shows: nobody changes all keys by mistake. */
+  #meant() {
+    const { chosen } = this.#table;
+    if (chosen.length > 0) {
+      return { keys: chosen, state: "" };
+    }
+    const state = byId("key-state").value;
+    const filtered = state !== "" || words() !== "";
+    return { keys: filtered ? this.#wanted() : [], state: words() === "" ? state : "" };
+  }
+
+  #offerChanges() {
+    const number = this.#meant().keys.length;
+    const chosen = this.#table.chosen.length > 0;
+    byId("key-bulk").hidden = number === 0;
+    byId("clear-keys").hidden = !chosen;
+    setText(byId("bulk-words"), chosen ? `${count(number)} selected` : "");
+    for (const [action, word] of Object.entries(ACTIONS)) {
+      setText(byId(`${action}-shown`), `${word} these ${count(number)}`);
+    }
+  }
+
+  async #changeMany(action) {
+    const { keys, state } = this.#meant();
+    if (await this.#change.many(action, keys, state)) {
+      this.#table.clear();
+    }
+  }
+
+  // -- what is announced --------------------------------------------------------------------------
+
   #tellChanges() {
+    const keys = [...this.#keys.values()];
     const before = this.#conditions;
-    this.#conditions = new Map(this.#keys.map((key) => [key.id, conditionOf(key)]));
+    this.#conditions = new Map(keys.map((key) => [key.id, conditionOf(key)]));
     if (before === null) {
       return;
     }
-    const changed = this.#keys.filter(
+    const changed = keys.filter(
       (key) => before.has(key.id) && before.get(key.id) !== this.#conditions.get(key.id),
     );
     const sentences = changed
@@ -146,6 +164,18 @@ export class KeyTable {
   }
 }
 
+/** "3 serving, 2 out of quota" */
+function summary(keys) {
+  const numbers = new Map();
+  for (const key of keys) {
+    const { word } = CONDITIONS[conditionOf(key)];
+    numbers.set(word, (numbers.get(word) ?? 0) + 1);
+  }
+  const requests = keys.reduce((sum, key) => sum + key.requests_total, 0);
+  const states = [...numbers].map(([word, number]) => `${count(number)} ${word.toLowerCase()}`);
+  return [...states, counted(requests, "request")].join(", ");
+}
+
 /** The words of a search. */
 function words() {
   return byId("search").value.trim().toLowerCase();
@@ -153,6 +183,6 @@ function words() {
 
 /** The text of a key that is searched. */
 function told(key) {
-  const words = [key.name, key.project, key.id, key.masked, CONDITIONS[conditionOf(key)].word];
-  return [...words, key.last_error?.message ?? ""].join("\n").toLowerCase();
+  const parts = [key.name, key.project, key.id, key.masked, CONDITIONS[conditionOf(key)].word];
+  return [...parts, reasonOf(key), key.last_error?.message ?? ""].join("\n").toLowerCase();
 }

@@ -1,17 +1,21 @@
-// The page: sign-in, sign-out, and the requests that are sent every two seconds.
+// The page: sign-in, sign-out, and the questions of the selected tab, which are repeated.
 
 import { Api, Refused } from "./api.js";
 import { toast } from "./announcements.js";
+import { ClientsTab } from "./clients.js";
 import { Curves } from "./curves.js";
 import { byId, setText } from "./elements.js";
 import { KeyChanges } from "./keychanges.js";
 import { KeyTable } from "./keys.js";
 import { Polling } from "./polling.js";
+import { QuotasTab } from "./quotas.js";
 import { offerReload } from "./reload.js";
-import { ASKED, explain, RequestTable } from "./requests.js";
+import { explain, LatestRequests, RequestsTab } from "./requests.js";
 import { showService, showUnknown } from "./service.js";
 import { forgetToken, storedToken, storeToken, tokenIsNeedless } from "./session.js";
+import { Tabs } from "./tabs.js";
 import { duration, setDaemonTime, startTicking, timeOfDay } from "./times.js";
+import { UsageTab } from "./usage.js";
 
 const UNAUTHORIZED = 401;
 const LOCKED_OUT = 429;
@@ -19,36 +23,58 @@ const LOCKED_OUT = 429;
 let api = new Api("");
 let goneSince = null;
 
-const polling = new Polling(askAll, tellTrouble);
-const keyTable = new KeyTable(new KeyChanges(() => api, () => polling.now()));
-const requestTable = new RequestTable((id) =>
-  explain(api, id).catch((error) => toast(error.message)),
-);
-const curves = new Curves();
+const current = () => api;
+const again = () => polling.now();
+const openRequest = ({ id }) => explain(api, id).catch((error) => toast(error.message));
 
-/** Fetch all parts concurrently and show them. */
-async function askAll() {
-  const asked = api;
-  const answers = await Promise.all([
-    asked.get("health"),
-    asked.get("keys"),
-    asked.get("metrics/series"),
-    asked.get(`requests?limit=${ASKED}`),
-  ]);
-  if (asked === api && !byId("dashboard").hidden) {
-    showAll(...answers);
+/** The overview asks for its three parts at once. */
+class OverviewTab {
+  interval = 2000;
+  #parts = [
+    new KeyTable(new KeyChanges(current, again)),
+    new Curves(again),
+    new LatestRequests(openRequest),
+  ];
+
+  open() {}
+
+  async poll(asked) {
+    const shows = await Promise.all(this.#parts.map((part) => part.poll(asked)));
+    return () => shows.forEach((show) => show());
   }
 }
 
-function showAll(health, { keys }, { minutes }, { requests }) {
+const PARTS = {
+  overview: new OverviewTab(),
+  clients: new ClientsTab(current, again),
+  usage: new UsageTab(current),
+  requests: new RequestsTab(current, openRequest),
+  quotas: new QuotasTab(),
+};
+
+const polling = new Polling(askAll, tellTrouble, () => PARTS[tabs.selected].interval);
+const tabs = new Tabs((name, parameters) => {
+  PARTS[name].open(parameters);
+  again();
+});
+
+/** Ask for the state of the service and for the selected tab, and show both. */
+async function askAll() {
+  const asked = api;
+  const name = tabs.selected;
+  const [health, show] = await Promise.all([asked.get("health"), PARTS[name].poll(asked)]);
+  if (asked === api && !byId("dashboard").hidden) {
+    showHealth(health);
+    show();
+  }
+}
+
+function showHealth(health) {
   goneSince = null;
   byId("gone").hidden = true;
   byId("dashboard").classList.remove("stale");
   setDaemonTime(health.timestamp);
   showService(health);
-  keyTable.update(keys);
-  curves.update(minutes);
-  requestTable.update(requests);
 }
 
 function tellTrouble(error) {
@@ -108,6 +134,7 @@ function enter(token) {
   byId("sign-in").hidden = true;
   byId("dashboard").hidden = false;
   byId("sign-out").hidden = tokenIsNeedless();
+  tabs.start();
   polling.start();
 }
 
@@ -133,7 +160,11 @@ function showSignIn(reason) {
 
 byId("sign-in-form").addEventListener("submit", signIn);
 byId("sign-out").addEventListener("click", () => signOut());
-offerReload(() => api, () => polling.now());
+byId("skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  document.querySelector(".panel:not([hidden]) .first").focus();
+});
+offerReload(current, again);
 startTicking();
 if (storedToken() !== "" || tokenIsNeedless()) {
   enter(storedToken());

@@ -19,7 +19,8 @@ const SAID = ["No key can serve.", "Requests that failed in the last"];
 export function showService(health) {
   look(health.draining ? "degraded" : health.status);
   setText(byId("headline"), headline(health));
-  const reasons = health.reasons.filter((reason) => !SAID.some((words) => reason.startsWith(words)));
+  const said = health.reasons.filter((reason) => !SAID.some((words) => reason.startsWith(words)));
+  const reasons = [...said, ...(health.warnings ?? [])];
   show(byId("reasons"), reasons, (sentences) =>
     sentences.map((sentence) => foreign(sentence, "li")),
   );
@@ -41,6 +42,9 @@ function look(name) {
   const { tone, shape: outline } = LOOKS[name];
   byId("service").className = `service card ${tone}`;
   show(byId("service-shape"), name, () => shape(outline, 40));
+  // On the tab, so that it is seen from the others as well.
+  byId("overview-shape").className = `tab-shape sign ${tone}`;
+  show(byId("overview-shape"), name, () => shape(outline, 11));
 }
 
 function headline({ headline: words, draining, in_flight: inFlight }) {

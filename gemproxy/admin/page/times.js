@@ -4,6 +4,14 @@ import { element, setText } from "./elements.js";
 
 const clock = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
 const minute = new Intl.DateTimeFormat("en-GB", { timeStyle: "short" });
+const hour = new Intl.DateTimeFormat("en-GB", {
+  day: "numeric",
+  month: "short",
+  hour: "2-digit",
+  minute: "2-digit",
+});
+const date = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
+const day = new Intl.DateTimeFormat("en-GB", { weekday: "short", day: "numeric", month: "short" });
 const full = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "long" });
 
 let ahead = 0;
@@ -28,6 +36,21 @@ export function minuteOfDay(time) {
   return minute.format(new Date(time));
 }
 
+/** 23 Nov, 14:00 */
+export function dayAndHour(time) {
+  return hour.format(new Date(time));
+}
+
+/** 23 Nov */
+export function dateOf(time) {
+  return date.format(new Date(time));
+}
+
+/** Mon, 23 Nov; `name` is a calendar day such as 2026-11-23, in whatever time zone. */
+export function dayOf(name) {
+  return day.format(new Date(`${name}T12:00:00`));
+}
+
 /** 23 Nov 2026, 14:03:11 CET */
 export function fullTime(time) {
   return full.format(new Date(time));
@@ -43,9 +66,11 @@ export function ago(time) {
   return ticking(time, "since", sinceWords);
 }
 
-/** The time of day, with the whole date in its title. */
+/** The time of day, with the date if it is not today; the whole in its title. */
 export function moment(time) {
-  return element("time", { datetime: time, title: fullTime(time) }, timeOfDay(time));
+  const isToday = new Date(time).toDateString() === new Date(daemonNow()).toDateString();
+  const words = isToday ? timeOfDay(time) : dayAndHour(time);
+  return element("time", { datetime: time, title: fullTime(time) }, words);
 }
 
 /** 34 s, 12 min 05 s, 7 h 12 min, 3 days */

@@ -3,6 +3,9 @@
 import re
 import subprocess
 import sys
+import tomllib
+from email.message import Message
+from hashlib import sha256
 from html.parser import HTMLParser
 from importlib.resources import files
 from pathlib import Path
@@ -12,9 +15,17 @@ import pytest
 from fakes.admin import CLIENT_TOKEN, NOON, TOKEN, AdminStage
 from twisted.internet.task import Clock
 
+from gemproxy.admin import dashboard
+
 PAGE = files("gemproxy.admin") / "page"
-FILES = sorted(file.name for file in PAGE.iterdir())
-PATHS = ["/admin/", *(f"/admin/page/{name}" for name in FILES if name != "index.html")]
+VENDOR = PAGE / "vendor"
+FILES = sorted(file.name for file in PAGE.iterdir() if file.is_file())
+#: Those of other authors that are served, and not only installed.
+VENDORED = ["vendor/uPlot.esm.js", "vendor/uPlot.min.css"]
+PATHS = [
+    "/admin/",
+    *(f"/admin/page/{name}" for name in [*FILES, *VENDORED] if name != "index.html"),
+]
 SCRIPTS = [name for name in FILES if name.endswith(".js")]
 
 
@@ -40,9 +51,10 @@ def policy_of(answer):
 @pytest.mark.parametrize("path", PATHS)
 def test_a_file_needs_no_token(stage, path):
     answer = stage.ask("GET", path, token=None)
-    name = path.rpartition("/")[2] or "index.html"
+    name = path.removeprefix("/admin/").removeprefix("page/") or "index.html"
     assert answer.status == 200
-    assert answer.body == (PAGE / name).read_bytes()
+    as_in_the_package = re.sub(rb'data-docs="[^"]*"', b'data-docs=""', answer.body)
+    assert as_in_the_package == (PAGE / name).read_bytes()
     assert int(answer.headers["content-length"]) == len(answer.body)
 
 
@@ -227,23 +239,25 @@ def test_the_modules_import_one_another_and_nothing_else():
         text = (PAGE / name).read_text()
         imported = re.findall(r'from "(.+?)"', text)
         assert text.count("import ") == len(imported), name
-        assert {f"./{script}" for script in SCRIPTS} >= set(imported), name
+        assert {f"./{script}" for script in [*SCRIPTS, *VENDORED]} >= set(imported), name
         wanted |= {address.removeprefix("./") for address in imported}
-    assert wanted == set(SCRIPTS)
+    assert wanted == {*SCRIPTS, "vendor/uPlot.esm.js"}
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", [*SCRIPTS, "vendor/uPlot.esm.js"])
 def test_no_module_makes_markup_or_code_of_text(name):
     text = (PAGE / name).read_text()
     ways = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function|DOMParser"
     assert not re.search(ways, text)
-    assert not re.search(r"localStorage|document\.cookie|console\.", text)
+    assert not re.search(r"localStorage|document\.cookie", text)
+    assert name not in SCRIPTS or "console." not in text
 
 
 def test_every_id_that_a_module_looks_for_is_on_the_page():
     ids = set(Markup((PAGE / "index.html").read_text()).ids)
     modules = "".join((PAGE / name).read_text() for name in SCRIPTS)
     looked_for = set(re.findall(r'byId\("(.+?)"\)', modules))
+    assert looked_for
     assert looked_for <= ids
 
 
@@ -260,4 +274,40 @@ def test_what_is_installed_holds_every_file(tmp_path):
     command = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(tmp_path)]
     subprocess.run(command, cwd=repository, check=True, capture_output=True)
     installed = tmp_path / "gemproxy" / "admin" / "page"
-    assert sorted(file.name for file in installed.iterdir()) == FILES
+    assert sorted(file.name for file in installed.iterdir() if file.is_file()) == FILES
+    assert sorted(file.name for file in (installed / "vendor").iterdir()) == sorted(
+        file.name for file in VENDOR.iterdir()
+    )
+
+
+# -- what other authors have written ---------------------------------------------------------------
+
+
+def test_the_files_of_other_authors_are_as_they_were_published():
+    told = (VENDOR / "README.md").read_text()
+    digests = dict(re.findall(r"^\| `(.+?)` \|.*`([0-9a-f]{64})` \|$", told, re.MULTILINE))
+    present = {file.name for file in VENDOR.iterdir()} - {"README.md"}
+    assert present == set(digests)
+    for name, digest in digests.items():
+        assert sha256((VENDOR / name).read_bytes()).hexdigest() == digest, name
+
+
+def test_the_licences_of_other_authors_are_installed():
+    repository = Path(str(PAGE)).parents[2]
+    if not (repository / "pyproject.toml").is_file():
+        pytest.skip("not run from the sources")
+    project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
+    licences = {path for glob in project["license-files"] for path in repository.glob(glob)}
+    vendored = {file for file in Path(str(VENDOR)).iterdir() if file.suffix == ".LICENSE"}
+    assert vendored
+    assert vendored <= licences
+
+
+def test_the_page_links_to_the_documentation_that_the_package_names(stage, monkeypatch):
+    page = stage.ask("GET", "/admin/", token=None).body
+    assert re.search(rb' data-docs="[^"<>]*">', page)
+    hostile = Message()
+    hostile["Project-URL"] = 'Documentation, https://docs.example/"><script>'
+    monkeypatch.setattr(dashboard, "metadata", lambda _: hostile)
+    page = stage_of().ask("GET", "/admin/", token=None).body
+    assert b'data-docs="https://docs.example/&quot;&gt;&lt;script&gt;"' in page

@@ -1,0 +1,35 @@
+// Explains the words of a table where they are used.
+
+import { read } from "./dialogs.js";
+import { element } from "./elements.js";
+
+const DOCS = document.documentElement.dataset.docs;
+
+/**
+ * A button that opens an explanation. `words` are pairs of a term and its meaning; `page` is the
+ * page of the documentation that says more.
+ */
+export function explainer(words, page) {
+  const label = "What do the words mean?";
+  return element("button", { type: "button", class: "help", click: () => explain(words, page) }, label);
+}
+
+function explain(words, page) {
+  const terms = words.map(([term, meaning]) =>
+    element("div", {}, element("dt", {}, term), element("dd", {}, meaning)),
+  );
+  return read(
+    "What the words mean",
+    element("dl", { class: "details" }, ...terms),
+    documentation(page),
+  );
+}
+
+/** A link to a page of the documentation; `null` if the package does not say where it is. */
+export function documentation(page, words = "More in the documentation") {
+  if (DOCS === "") {
+    return null;
+  }
+  const attributes = { href: new URL(page, DOCS).href, target: "_blank", rel: "noopener noreferrer" };
+  return element("p", {}, element("a", attributes, words));
+}

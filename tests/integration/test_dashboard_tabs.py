@@ -1,0 +1,285 @@
+"""The tabs of the dashboard in a real browser, with few keys and clients and with many."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from fakes.browsing import CHROMIUM, Tab, running_browser
+from fakes.running import ADMIN_TOKEN, RunningDaemon, keys_of
+from fakes.wire import CHAT, ask, said
+from playwright.sync_api import expect
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no browser: chromium is not installed")
+
+NAMES = ("alpha", "beta", "gamma")
+TABS = ("Overview", "Clients", "Usage", "Requests", "Quotas")
+TOKENS = {"web": "token-of-web-0123456789", "ci, nightly": "token-of-ci-0123456789"}
+PHONE = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True}
+WIDE = {"viewport": {"width": 1920, "height": 1080}, "color_scheme": "dark"}
+HOSTILE = "\"'><img src=x onerror=alert(1)>\u202e"
+# Generous: a loaded machine may take its time to draw.
+expect.set_options(timeout=60_000)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with running_browser() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def daemon(simulator, tmp_path_factory):
+    """Two clients, of whom one has asked three times and the other once."""
+    simulator.reset()
+    tokens = [{"name": name, "token": token} for name, token in TOKENS.items()]
+    running = RunningDaemon(
+        tmp_path_factory.mktemp("daemon"),
+        simulator.url,
+        keys_of(*NAMES),
+        proxy={"accessTokens": tokens},
+    )
+    for number, name in enumerate(["web", "web", "web", "ci, nightly"]):
+        asked(running, name, f"req-{number}")
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def open_tab(browser):
+    """``open_tab(origin)``; what its page complains of fails the test."""
+    tabs = []
+
+    def open_one(origin, **options):
+        tabs.append(Tab(browser, origin, **options))
+        return tabs[-1]
+
+    yield open_one
+    complaints = [complaint for tab in tabs for complaint in tab.complaints]
+    for tab in tabs:
+        tab.close()
+    assert complaints == []
+
+
+@pytest.fixture
+def page(open_tab, daemon):
+    page = open_tab(daemon.url).sign_in(ADMIN_TOKEN)
+    expect(rows(page, "key")).to_have_count(3)
+    return page
+
+
+def asked(daemon, client, request_id, model="gemini-3.8-flash"):
+    headers = {"authorization": f"Bearer {TOKENS[client]}", "x_request_id": request_id}
+    return ask(daemon, "POST", CHAT, {**said("hi"), "model": model}, **headers)
+
+
+def rows(page, table):
+    return page.locator(f"#{table}-table tbody tr:not(.group)")
+
+
+def tab_of(page, name):
+    return page.get_by_role("tab", name=name)
+
+
+def giving(answer):
+    body = json.dumps(answer)
+    return lambda route: route.fulfill(status=200, content_type="application/json", body=body)
+
+
+def violations(page):
+    found = Axe().run(page).response["violations"]
+    return [
+        (each["id"], [node["html"][:200] for node in each["nodes"]])
+        for each in found
+        if each["impact"] in {"serious", "critical"}
+    ]
+
+
+# -- the tabs --------------------------------------------------------------------------------------
+
+
+def test_the_keyboard_and_the_address_lead_to_a_tab(page):
+    page.route("**/admin/quotas", giving([]))
+    tab_of(page, "Overview").focus()
+    page.keyboard.press("End")
+    expect(tab_of(page, "Quotas")).to_be_focused()
+    expect(page.get_by_role("tabpanel", name="Quotas")).to_be_visible()
+    expect(page.get_by_role("tabpanel")).to_have_count(1)
+    page.keyboard.press("ArrowLeft")
+    expect(page.get_by_role("tabpanel", name="Requests")).to_be_visible()
+    page.go_back()
+    expect(tab_of(page, "Quotas")).to_have_attribute("aria-selected", "true")
+    page.goto(f"{page.url.split('#')[0]}#usage?by=model&span=week")
+    expect(page.get_by_role("tabpanel", name="Usage")).to_be_visible()
+    expect(page.locator("#usage-by")).to_have_value("model")
+    page.reload()
+    expect(page.locator("#usage-span")).to_have_value("week")
+
+
+def test_who_only_looks_is_sent_only_what_changes(page):
+    def is_next(path):
+        return lambda response: re.search(path, response.url)
+
+    with page.expect_response(is_next(r"/keys\?since=.+")) as keys:
+        pass
+    assert keys.value.json()["keys"] == []
+    with page.expect_response(is_next(r"/requests\?.*from=")) as requests:
+        pass
+    assert requests.value.status == 304 or len(requests.value.body()) < 3000
+    with page.expect_response(is_next(r"/series\?since=")) as minutes:
+        pass
+    assert len(minutes.value.json()["minutes"]) <= 2
+
+
+# -- many keys -------------------------------------------------------------------------------------
+
+
+def test_keys_are_sorted_grouped_selected_and_changed_together(page, daemon):
+    daemon.admin("PUT", "keys/gamma/weight", {"weight": 9})
+    page.get_by_role("columnheader", name="Weight").get_by_role("button").click()
+    expect(rows(page, "key").first).to_contain_text("gamma")
+    expect(page.get_by_role("columnheader", name="Weight")).to_have_attribute(
+        "aria-sort", "descending"
+    )
+    page.get_by_label("Group keys").select_option("project")
+    groups = page.locator("#key-table tr.group")
+    expect(groups).to_have_count(3)
+    expect(groups.first).to_contain_text("gamma 1 key · 1 serving")
+    expect(page.locator("#key-bulk")).to_be_hidden()
+    page.get_by_label("Select alpha").check()
+    page.get_by_label("Select gamma").check()
+    page.get_by_role("button", name="Disable these 2").click()
+    page.get_by_role("dialog").get_by_role("button", name="Disable").click()
+    expect(page.locator("#toast")).to_have_text("Disabled 2 keys.")
+    assert [daemon.key(name)["enabled"] for name in NAMES] == [False, True, False]
+    page.get_by_label("Keys to show").select_option("disabled")
+    page.get_by_role("button", name="Enable these 2").click()
+    page.get_by_role("dialog").get_by_role("button", name="Enable").click()
+    expect(page.locator("#toast")).to_contain_text("2 keys are enabled")
+    assert all(daemon.key(name)["enabled"] for name in NAMES)
+
+
+def test_the_words_are_explained_where_they_are_used(page):
+    page.get_by_role("button", name="What do the words mean?").click()
+    words = page.get_by_role("dialog", name="What the words mean")
+    expect(words).to_contain_text("its breaker is open")
+
+
+def test_the_ranges_reach_back_a_month(page):
+    charts = page.locator("#curves figure:visible")
+    for choice, words in (("24h", "24 hours"), ("7d", "7 days"), ("30d", "30 days")):
+        page.get_by_label("Range").select_option(choice)
+        expect(charts.first.locator(".plot")).to_have_attribute("aria-label", re.compile(words))
+        expect(charts.nth(2)).to_contain_text("Cost (estimate)")
+        expect(charts).to_have_count(4)
+    page.get_by_text("The figures as a table").click()
+    expect(page.locator("#figures tbody tr")).to_have_count(30)
+    page.get_by_label("Range").select_option("1h")
+    expect(page.locator("#figures tbody tr")).to_have_count(61)
+
+
+# -- usage -----------------------------------------------------------------------------------------
+
+
+def test_usage_is_drawn_listed_narrowed_and_taken_away(page):
+    tab_of(page, "Usage").click()
+    table = rows(page, "usage")
+    expect(table).to_have_count(2)
+    expect(table.first).to_contain_text("web")
+    expect(table.first.locator(".c-requests")).to_have_text("3")
+    bars = page.locator("#usage-figure .plot")
+    expect(bars.locator("canvas")).to_be_visible()
+    page.locator("#usage-measure").select_option("requests")
+    expect(bars).to_have_attribute("aria-label", re.compile("requests by client: 4 in all"))
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download CSV").click()
+    text = Path(download.value.path()).read_text()
+    assert text.startswith("hour,client,requests,")
+    assert '"ci, nightly",1,' in text
+    for span, number in (("week", "7 bars"), ("month", "30 bars")):
+        page.locator("#usage-span").select_option(span)
+        expect(bars).to_have_attribute("aria-label", re.compile(f"4 in all, in {number}"))
+    page.get_by_role("button", name="web", exact=True).click()
+    expect(page.locator("#usage-filter")).to_contain_text("client: web")
+    expect(table).to_have_count(1)
+    expect(table.first).to_contain_text("gemini-3.8-flash")
+    page.get_by_role("button", name="Do not filter by the client web").click()
+    expect(bars).to_have_attribute("aria-label", re.compile("requests by model: 4 in all"))
+
+
+# -- requests --------------------------------------------------------------------------------------
+
+
+def test_requests_are_searched_followed_and_explained(page, daemon, open_tab):
+    tab_of(page, "Requests").click()
+    found = rows(page, "found")
+    expect(page.get_by_role("button", name="Explain req-3")).to_be_visible()
+    before = found.count()
+    asked(daemon, "web", "req-live")
+    expect(found.first).to_contain_text("req-live")
+    expect(found).to_have_count(before + 1)
+    page.get_by_label("Client", exact=True).fill("ci")
+    page.get_by_role("button", name="Search", exact=True).click()
+    expect(page.locator("#request-place .empty")).to_have_text("No such request is recorded.")
+    page.get_by_label("Client", exact=True).fill("web")
+    page.get_by_label("Only failures", exact=True).check()
+    page.get_by_role("button", name="Search", exact=True).click()
+    assert asked(daemon, "web", "req-bad", model="no-such-model").status == 404
+    expect(found).to_have_count(1)
+    expect(found.first).to_contain_text("404")
+    found.first.click()
+    story = page.get_by_role("dialog")
+    expect(story).to_contain_text("req-bad came from web at")
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Clear", exact=True).click()
+    expect(page.get_by_label("Client", exact=True)).to_have_value("")
+    page.get_by_label("Id of a request").fill("req-1")
+    page.get_by_role("button", name="Explain", exact=True).click()
+    expect(page.get_by_role("dialog")).to_contain_text("req-1 came from web")
+
+
+def test_a_search_that_makes_no_sense_says_so(open_tab, daemon):
+    tab = open_tab(daemon.url)
+    page = tab.sign_in(ADMIN_TOKEN)
+    tab_of(page, "Requests").click()
+    page.get_by_label("Status").fill("often")
+    page.get_by_role("button", name="Search", exact=True).click()
+    expect(page.get_by_role("alert").filter(has_text="status:")).to_contain_text("such as 503")
+    expect(page.locator("#gone")).to_be_hidden()
+    assert all("400" in complaint for complaint in tab.complaints)
+    tab.complaints.clear()
+
+
+def test_older_requests_are_loaded_by_the_page(page):
+    record = {
+        "id": "r",
+        "time": "2026-11-22T20:00:00Z",
+        "route": CHAT,
+        "endpoint": "chat",
+        "client": HOSTILE,
+        "model": HOSTILE,
+        "key": HOSTILE,
+        "stream": False,
+        "status": 200,
+        "outcome": "success",
+        "attempts": 1,
+        "retries": 0,
+        "duration_ms": 1.0,
+        "first_byte_ms": None,
+        "prompt_tokens": None,
+        "completion_tokens": None,
+        "cost_usd": None,
+        "queue_ms": 0.0,
+    }
+    newer = [{**record, "id": f"new-{number}"} for number in range(100)]
+    older = [{**record, "id": f"old-{number}"} for number in range(30)]
+    page.route("**/admin/requests?*", giving({"requests": newer, "next_cursor": "17"}))
+    page.route("**/admin/requests?*cursor=17*", giving({"requests": older, "next_cursor": None}))
+    tab_of(page, "Requests").click()
+    words = page.locator("#request-place .page-words")
+    expect(words).to_have_text("1 to 25 of 100 requests")
+    page.get_by_role("button", name="Load older ones").click()
+    expect(words).to_have_text("1 to 25 of 130 requests")
+    expect(page.get_by_role("button", name="Load older ones")).to_be_hidden()
+    assert page.locator("#found-table img").count() == 0
