@@ -32,6 +32,9 @@ function success(changes) {
     changes.keys_added && `${counted(changes.keys_added, "key")} added`,
     changes.keys_removed && `${counted(changes.keys_removed, "key")} removed`,
     changes.keys_updated && `${counted(changes.keys_updated, "key")} changed`,
+    changes.clients_added && `${counted(changes.clients_added, "client")} added`,
+    changes.clients_removed && `${counted(changes.clients_removed, "client")} removed`,
+    changes.clients_updated && `${counted(changes.clients_updated, "client")} changed`,
     settings.length && `changed: ${settings.join(", ")}`,
     waiting.length && `waiting for a restart: ${waiting.join(", ")}`,
   ].filter(Boolean);
