@@ -112,5 +112,5 @@ def _docs_address() -> str:
         addresses = metadata("gemproxy").get_all("Project-URL") or []
     except PackageNotFoundError:
         return ""
-    by_label = dict(address.split(", ", 1) for address in addresses)
+    by_label: dict[str, str] = dict(address.split(", ", 1) for address in addresses)
     return by_label.get(_DOCUMENTATION, "")
