@@ -349,7 +349,9 @@ class TestWhatCounts:
         stage = Stage(limits=Limits(rpm=9, concurrent=9), most=1)
         stage.is_held = True
         stage.ask()
-        assert stage.ask().json["error"]["message"].startswith("The proxy serves 1 requests")
+        refused = stage.ask()
+        assert refused.json["error"]["message"].startswith("The proxy serves 1 requests")
+        assert refused.limits()["ratelimit-remaining-requests"] == "8"
         stage.answer()
         assert stage.ask(length=10**9).status == 413
         stage.ask(length=1000)
@@ -388,6 +390,11 @@ class TestWhatCounts:
         assert stage.ask(EMBEDDINGS, input=["word"] * 250).status == 200
         assert stage.used().requests_minute == 1
         assert stage.used().concurrent == 0
+
+    def test_the_tokens_of_all_its_calls_are_reserved(self):
+        stage = Stage(limits=Limits(tpm=100))
+        stage.ask(EMBEDDINGS)
+        assert stage.ask(EMBEDDINGS, input=["word"] * 250).status == 429
 
     def test_a_request_that_fails_counts_what_it_used(self):
         stage = Stage(limits=Limits(tpm=10**6))
