@@ -84,7 +84,9 @@ def _story(explanation: RequestExplanation) -> Iterator[str]:
     yield _beginning(request)
     for number, attempt in enumerate(explanation.attempts, 1):
         yield f"{number}. {_sentence(attempt, request)}{_aside(attempt)}"
-    if not explanation.attempts:
+    if request.limit:
+        yield f"No key was asked: the client's own limit {request.limit} was reached."
+    elif not explanation.attempts:
         yield "No key was asked."
     yield _end(request)
 

@@ -60,6 +60,8 @@ class RequestLine(Line, kw_only=True, gc=False):
     tried: list[str]
     #: Why the key was chosen out of turn: ``conversation``, or the resource that its project has.
     chosen_for: str | UnsetType = UNSET
+    #: The client's own limit that refused it, such as ``rpm``.
+    limit: str | UnsetType = UNSET
     ms: float
     first_byte_ms: float | None
     prompt_tokens: int | None
@@ -89,6 +91,7 @@ def line_of(context: RequestContext, status: int, seconds: float) -> RequestLine
         attempts=len(attempts),
         tried=_tried(attempts[:-1]) if len(attempts) > 1 else [],
         chosen_for=context.chosen_for or UNSET,
+        limit=context.over_limit or UNSET,
         ms=_ms(seconds),
         first_byte_ms=None if first_byte is None else _ms(first_byte - context.started),
         prompt_tokens=None if usage is None else min(usage.input, _MOST),

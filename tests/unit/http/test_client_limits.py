@@ -37,7 +37,7 @@ from gemproxy.secret import Secret
 from gemproxy.telemetry.history import RequestHistory
 from gemproxy.telemetry.ledger import MetricsLedger
 from gemproxy.telemetry.recent import RecentOutcomes
-from gemproxy.telemetry.records import RecordBuffer
+from gemproxy.telemetry.records import RecordBuffer, explanation_of
 from gemproxy.telemetry.usage import UsageLedger
 from gemproxy.translate.shared.model_names import ModelNames
 from gemproxy.translate.shared.signatures import SignatureStore
@@ -445,3 +445,4 @@ class TestWhoseFault:
         assert not any(row.failures for row in stage.ledger.rows())
         recorded = [row for row in stage.records.take() if row.outcome == "rate_limit_exceeded"]
         assert len(recorded) == 61
+        assert explanation_of(recorded[0]).request.limit == "tpd"
