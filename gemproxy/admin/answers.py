@@ -140,8 +140,8 @@ class KeyTestAnswer(_Answer, frozen=True):
     message: str | None
 
 
-class ChangesAnswer(_Answer, frozen=True):
-    """The changes of a reload: numbers of keys and clients, paths of settings."""
+class ChangesAnswer(_Answer, frozen=True, omit_defaults=True):
+    """The changes of a reload: numbers of keys, of clients if any changed, paths of settings."""
 
     keys_added: int
     keys_removed: int

@@ -21,6 +21,7 @@ import msgspec
 
 from gemproxy.admin import answers
 from gemproxy.admin.auth_gate import AdminAuthGate, Page
+from gemproxy.admin.clients import ClientRoutes
 from gemproxy.admin.dashboard import Dashboard
 from gemproxy.admin.health import ServiceStatus, diagnose
 from gemproxy.admin.key_changes import (
@@ -59,8 +60,10 @@ from gemproxy.telemetry.usage_reports import UsageReports
 if TYPE_CHECKING:
     from gemproxy.http.site import ProxyRequest
 
-#: Bytes; no route needs a larger body.
+#: Bytes; no route needs a larger body, but those of clients, which may have many patterns.
 MAX_BODY_BYTES = 4096
+_CLIENT_BYTES = 16 * 1024
+_CLIENTS = "/admin/clients"
 #: The route in log and metrics for a path without a row.
 UNKNOWN = "/admin/*"
 
@@ -69,6 +72,9 @@ _KEYS_AT_ONCE = 100
 #: The same for quotas.
 _QUOTAS_AT_ONCE = 200
 _QUOTA_FILTERS = ("project", "model", "dimension", "source")
+#: Clients that are encoded in one turn of the reactor.
+_CLIENTS_AT_ONCE = 50
+_CREATED = 201
 #: Rows that are summed in one turn of the reactor; takes about one millisecond.
 _ROWS_AT_ONCE = 1000
 _PIECE_BYTES = 64 * 1024
@@ -103,8 +109,8 @@ class AdminParts:
     returns content type and body. ``reload`` raises
     :class:`~gemproxy.core.errors.ConfigError` if nothing was applied. ``audit`` is called for every
     change. ``test_key`` asks Google about a key. ``minute_rows`` returns the metrics of the last
-    hour. ``seconds`` returns monotonic time, ``wall`` epoch time (by default the same). ``pause``
-    lets other requests run in the middle of long work.
+    hour, ``clients`` serves the routes of clients. ``seconds`` returns monotonic time, ``wall``
+    epoch time (by default the same). ``pause`` lets other requests run in the middle of long work.
     """
 
     pool: KeyPool
@@ -117,6 +123,7 @@ class AdminParts:
     audit: Callable[[AuditEvent], None]
     test_key: Callable[[Key], Awaitable[Outcome]]
     minute_rows: Callable[[], Sequence[MetricsRow]]
+    clients: ClientRoutes
     seconds: Callable[[], float]
     pause: Callable[[], Awaitable[None]]
     #: Epoch time; ``None``: use ``seconds``.
@@ -165,6 +172,12 @@ class AdminAPI:
             ("/admin/metrics", b"GET", self._metrics),
             ("/admin/metrics/series", b"GET", self._series),
             ("/admin/config/reload", b"POST", self._reload),
+            ("/admin/clients", b"GET", self._clients),
+            ("/admin/clients", b"POST", self._make_client),
+            ("/admin/clients/{name}", b"GET", self._client),
+            ("/admin/clients/{name}", b"PATCH", self._change_client),
+            ("/admin/clients/{name}", b"DELETE", self._delete_client),
+            ("/admin/clients/{name}/rotate", b"POST", self._rotate_client),
             ("/admin/usage", b"GET", self._usage),
             ("/admin/quotas", b"GET", self._quotas),
             ("/admin/requests", b"GET", self._requests),
@@ -192,7 +205,8 @@ class AdminAPI:
         self.gate.reject(request, error)
 
     def _authenticate(self, request: ProxyRequest, template: str) -> None:
-        request.max_body_bytes = MAX_BODY_BYTES
+        is_client = template.startswith(_CLIENTS)
+        request.max_body_bytes = _CLIENT_BYTES if is_client else MAX_BODY_BYTES
         self.gate.authenticate(request, template)
 
     def _check_document(self, request: ProxyRequest, route: Route) -> None:
@@ -315,7 +329,37 @@ class AdminAPI:
             )
         return _page(found)
 
+    async def _clients(self, _: AdminRequest) -> Page:
+        shown = (await self._parts.clients.all()).clients
+        pieces = []
+        for begin in range(0, len(shown), _CLIENTS_AT_ONCE):
+            pieces.append(msgspec.json.encode(shown[begin : begin + _CLIENTS_AT_ONCE])[1:-1])
+            await self._parts.pause()
+        return Page(_joined(b'{"clients":[', pieces, b"]}"))
+
+    async def _client(self, request: AdminRequest) -> Page:
+        return _page(await self._parts.clients.one(request.value))
+
     # -- what is changed -------------------------------------------------------------------------
+
+    async def _make_client(self, request: AdminRequest) -> Page:
+        check_content_type(request.http)
+        made = await self._parts.clients.make(request.body, request.actor)
+        return _page(made)._replace(status=_CREATED)
+
+    async def _change_client(self, request: AdminRequest) -> Page:
+        check_content_type(request.http)
+        changes = self._parts.clients.change(request.value, request.body, request.actor)
+        return _page(await changes)
+
+    async def _rotate_client(self, request: AdminRequest) -> Page:
+        if request.body:
+            check_content_type(request.http)
+        rotated = self._parts.clients.rotate(request.value, request.body, request.actor)
+        return _page(await rotated)
+
+    async def _delete_client(self, request: AdminRequest) -> Page:
+        return _page(await self._parts.clients.delete(request.value, request.actor))
 
     async def _enable(self, request: AdminRequest) -> Page:
         return self._change(request, "key.enable", self._parts.pool.enable)
@@ -435,9 +479,7 @@ class AdminAPI:
                     "keys_updated": tuple(update.name for update in changes.keys_updated),
                     "settings": changes.settings,
                     "restart_required": changes.restart_required,
-                    "clients_added": changes.clients_added,
-                    "clients_removed": changes.clients_removed,
-                    "clients_updated": changes.clients_updated,
+                    **_changed_clients(changes),
                 },
             )
         )
@@ -450,6 +492,16 @@ _WORDS = {
     "key.reset": "The breaker of the key {key.name} is closed and its cooldowns are forgotten.",
     "key.weight": "The key {key.name} weighs {key.weight}.",
 }
+
+
+def _changed_clients(changes: SettingsChange) -> dict[str, Value]:
+    """The names of clients, if any has changed."""
+    named = {
+        "clients_added": changes.clients_added,
+        "clients_removed": changes.clients_removed,
+        "clients_updated": changes.clients_updated,
+    }
+    return {word: names for word, names in named.items() if names}
 
 
 def _reset_values(status: KeyStatus) -> dict[str, Value]:

@@ -44,10 +44,11 @@ _HEADERS = (
 
 
 class Page(NamedTuple):
-    """The body of an answer with status 200, in pieces that split no secret."""
+    """The body of an answer, in pieces that split no secret."""
 
     pieces: tuple[bytes, ...]
     content_type: bytes = JSON
+    status: int = 200
 
 
 def _tell_nobody() -> None:
@@ -130,8 +131,11 @@ class AdminAuthGate(Lifecycle):
                 raise CancelledError
             context.outcome = "success"
             if request.method not in READING or page.content_type != JSON:
-                writer.answer(body, page.content_type)
-                return _OK
+                writer.started = writer.opened = True
+                now = self._reactor.seconds()
+                headers = writer.headers(now)
+                write_whole(request, page.status, headers, body, now, page.content_type)
+                return page.status
             status = _NOT_MODIFIED if is_known(etag, request.header(b"if-none-match")) else _OK
             writer.started = writer.opened = True
             now = self._reactor.seconds()

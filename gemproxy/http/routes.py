@@ -159,7 +159,9 @@ class RouteTable:
             if row.fast:
                 continue
             methods = [each.decode("ascii") for each in row.route.methods]
-            app.route(_rule(row), methods=methods, endpoint=row.route.template)(_wait(row.serve))
+            # Two rows may have the same path and other methods.
+            endpoint = f"{' '.join(methods)} {row.route.template}"
+            app.route(_rule(row), methods=methods, endpoint=endpoint)(_wait(row.serve))
         app.route("/", defaults={"_": ""}, methods=None, endpoint="/")(_wait(otherwise))
         app.route("/<path:_>", methods=None, endpoint="/*")(_wait(otherwise))
         return app.resource()

@@ -27,6 +27,7 @@ from twisted.protocols.haproxy import proxyEndpoint
 from gemproxy import __version__
 from gemproxy.admin.api import AdminAPI, AdminParts
 from gemproxy.admin.auth_gate import AdminAuthGate, AdminDependencies
+from gemproxy.admin.clients import ClientParts, ClientRoutes
 from gemproxy.admin.health import ServiceStatus
 from gemproxy.api.anthropic.count_tokens import EXACT, CountTokensEndpoint
 from gemproxy.api.anthropic.messages import MessagesEndpoint
@@ -545,6 +546,19 @@ class Daemon:
             audit=AuditLog(self._trail.keep).changed,
             test_key=self._key_probe.ask,
             minute_rows=lambda: self._ledger.rows_of(MINUTE),
+            clients=ClientRoutes(
+                ClientParts(
+                    registry=self._clients,
+                    save=self._checkpoint.save_durably,
+                    changed=lambda: self._admit_clients(self._reload.settings),
+                    audit=AuditLog(self._trail.keep).changed,
+                    usage=self._usage_reports,
+                    used=self._limits_used,
+                    last_seen=self._usage.last_seen.at,
+                    wall=self._wall,
+                    pause=self._pause,
+                )
+            ),
             seconds=self._reactor.seconds,
             pause=self._pause,
             wall=self._wall,

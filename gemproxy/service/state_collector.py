@@ -68,6 +68,7 @@ class StateCollector:
             client_limits=self.limits.rows(),
             records=self.records.take(),
             clients=self.clients.rows(),
+            client_seen=self.usage.last_seen.rows(),
         )
         self.metrics.forget(self._wall(now))
         self.usage.forget(self._wall(now))
@@ -85,6 +86,7 @@ class StateCollector:
             lambda: self._restore_answers(state, now),
             lambda: self.limits.restore(state.client_limits),
             lambda: self.clients.restore(state.clients),
+            lambda: self.usage.last_seen.restore(state.client_seen),
         )
 
     def recall(self, counted: CountedRows, now: float) -> None:
@@ -111,6 +113,7 @@ class StateCollector:
             lambda: self._restore_answers(state, now),
             lambda: self.limits.restore(state.client_limits),
             lambda: self.clients.restore(state.clients),
+            lambda: self.usage.last_seen.restore(state.client_seen),
         )
 
     def _restore_answers(self, state: State, now: float) -> None:

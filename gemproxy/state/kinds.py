@@ -36,6 +36,7 @@ from gemproxy.state.model import (
     USAGE_REMEMBERED,
     MetricsRow,
     RecordRow,
+    SeenRow,
     State,
     UsageRow,
     event_identity,
@@ -84,6 +85,7 @@ class Kept(Enum):
     AS_USAGE = "hours ``Retention.usage_hour_days``, days ``usage_days``"
     AS_RECORDS = "``Retention.record_days``, and the latest ``Retention.records``"
     AS_EVENTS = "``Retention.event_days``, and the latest ``Retention.events``"
+    AS_SEEN = "``Retention.usage_days``"
     AS_CLIENTS = "of deleted ones those of ``Retention.event_days``, and at least the latest"
 
 
@@ -650,6 +652,22 @@ CLIENTS: Kind[ClientRow] = Kind(
     optional=True,
 )
 
+CLIENT_SEEN: Kind[SeenRow] = Kind(
+    "client_seen",
+    SeenRow,
+    Table(
+        "client_seen",
+        ("client", "at"),
+        ("client",),
+        attrgetter("client", "at"),
+        kept=Kept.AS_SEEN,
+    ),
+    Absent.STAYS,
+    attrgetter("client"),
+    plausibility.judge_seen,
+    optional=True,
+)
+
 #: In the order of writing. Keys come first, since they mark the rows of keys that have left.
 KINDS: tuple[Kind[Any], ...] = (
     KEYS,
@@ -667,4 +685,5 @@ KINDS: tuple[Kind[Any], ...] = (
     CLIENT_LIMITS,
     RECORDS,
     CLIENTS,
+    CLIENT_SEEN,
 )

@@ -181,6 +181,7 @@ class State:
     client_limits: tuple[LimitCount, ...] = ()
     #: Clients that were made at run time, deleted ones included.
     clients: tuple[ClientRow, ...] = ()
+    client_seen: tuple[SeenRow, ...] = ()
 
     @property
     def taken_at(self) -> float:
@@ -206,6 +207,14 @@ class RecordRow:
     status: int
     outcome: str
     data: str
+
+
+@dataclass(frozen=True, slots=True)
+class SeenRow:
+    """When a client has last sent a request, in epoch seconds."""
+
+    client: str
+    at: float
 
 
 class CountedRows(NamedTuple):

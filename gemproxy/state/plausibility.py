@@ -22,7 +22,7 @@ from gemproxy.pool.limits import LedgerSnapshot
 from gemproxy.pool.quota_ledger import QuotaSnapshot
 from gemproxy.pool.resources import Resource
 from gemproxy.pool.snapshot import KeySnapshot, Override
-from gemproxy.state.model import MetricsRow, RecordRow, UsageRow, usage_counts
+from gemproxy.state.model import MetricsRow, RecordRow, SeenRow, UsageRow, usage_counts
 
 #: Epoch seconds of the years 1 and 9999, the limits of a datetime.
 _FIRST, _LAST = -62_135_596_800.0, 253_402_300_799.0
@@ -150,6 +150,11 @@ def judge_record(row: RecordRow) -> Judgements:
     """Check the record of a request."""
     yield "the time of a request", _is_count(row.number) and _is_count(row.digest)
     yield "the status of a request", _is_count(row.status)
+
+
+def judge_seen(row: SeenRow) -> Judgements:
+    """Check when a client was seen."""
+    yield "the time at which a client was seen", is_time(row.at)
 
 
 def judge_client(row: ClientRow) -> Judgements:

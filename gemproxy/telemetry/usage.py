@@ -37,6 +37,7 @@ from gemproxy.state.model import (
     USAGE_DAY,
     USAGE_HOUR,
     USAGE_REMEMBERED,
+    SeenRow,
     UsageRow,
     UsageSeries,
 )
@@ -213,6 +214,33 @@ class _Span:
         return UsageSeries(OTHER, OTHER, OTHER, OTHER)
 
 
+class LastSeen:
+    """When each client has last sent a request with its token, in epoch seconds."""
+
+    def __init__(self) -> None:
+        #: By the name of the client; the key ``None`` is for requests without one.
+        self.times: dict[str | None, float] = {}
+        self._rows: dict[str, SeenRow] = {}
+
+    def at(self, client: str) -> float | None:
+        """When the client of this name was seen last, if it was."""
+        return self.times.get(client)
+
+    def rows(self) -> tuple[SeenRow, ...]:
+        """What is kept; unchanged rows are the same objects again."""
+        for client, at in self.times.items():
+            if client is not None and (client not in self._rows or self._rows[client].at != at):
+                self._rows[client] = SeenRow(client, at)
+        return tuple(self._rows.values())
+
+    def restore(self, rows: Iterable[SeenRow]) -> None:
+        """Take back what :meth:`rows` gave, unless a client was seen since."""
+        for row in rows:
+            if row.at > self.times.get(row.client, 0.0):
+                self.times[row.client] = row.at
+                self._rows[row.client] = row
+
+
 #: Client, route, model and project.
 _Cell = tuple[str | None, str, str | None, str]
 
@@ -244,6 +272,8 @@ class UsageLedger(RequestListener):
         self._present: tuple[_Span, ...] = ()
         #: Hours and days whose rows were complete when they were last read.
         self._whole: frozenset[tuple[int, int]] = frozenset()
+        self.last_seen = LastSeen()
+        self._seen = self.last_seen.times
         #: Since the start, by client and endpoint.
         self._totals: dict[tuple[str, str], UsageCounts] = {}
         #: Requests that clients' own limits refused, by client, endpoint and limit.
@@ -256,6 +286,7 @@ class UsageLedger(RequestListener):
     def request_ended(self, context: RequestContext, status: int, seconds: float) -> None:
         """Count the request in the hour and on the day of its end, and set its cost."""
         now = context.started + context.epoch_offset + seconds
+        self._seen[context.client] = now
         if not self._begin <= now < self._end:
             self._turn(now)
         attempts, usage = context.attempts, context.usage

@@ -13,14 +13,17 @@ from twisted.internet.testing import StringTransport
 
 from gemproxy.admin.api import AdminAPI, AdminParts
 from gemproxy.admin.auth_gate import AdminAuthGate, AdminDependencies
+from gemproxy.admin.clients import ClientParts, ClientRoutes
 from gemproxy.admin.health import ServiceStatus
 from gemproxy.api.openai.errors import OPENAI
 from gemproxy.clock import wall_clock
 from gemproxy.config.changes import KeyUpdate, SettingsChange
 from gemproxy.config.settings import AccessToken
+from gemproxy.core.client_registry import ClientRegistry
 from gemproxy.core.context import Attempt, RequestContext
 from gemproxy.core.events import RequestListener
 from gemproxy.core.interfaces import StoreStatus
+from gemproxy.core.limits import Used
 from gemproxy.http.auth import TokenAuth
 from gemproxy.http.origins import OriginGuard, OriginSettings
 from gemproxy.http.routed_site import routed_site
@@ -140,6 +143,11 @@ class AdminStage:
         #: What Google says of a key when it is tested; it accepts the others.
         self.google: dict[str, Outcome] = {}
         self.audited: list[Any] = []
+        self.clients = ClientRegistry(lambda: bytes(16), wall_clock(clock))
+        #: What was written to the disk, and whether that succeeds.
+        self.saved: list[Any] = []
+        self.can_save = True
+        self.client_changes = 0
         self.refused = 0
         self.pauses = 0
         self.rows: tuple[MetricsRow, ...] = ()
@@ -185,10 +193,30 @@ class AdminStage:
             audit=self.audited.append,
             test_key=self._test_key,
             minute_rows=lambda: self.rows,
+            clients=ClientRoutes(
+                ClientParts(
+                    registry=self.clients,
+                    save=self._save,
+                    changed=self._count_change,
+                    audit=self.audited.append,
+                    usage=UsageReports(self.usage, self._read_usage, wall_clock(self.clock)),
+                    used=lambda _: Used(),
+                    last_seen=self.usage.last_seen.at,
+                    wall=wall_clock(self.clock),
+                    pause=self._pause,
+                )
+            ),
             seconds=self.clock.seconds,
             pause=self._pause,
             wall=wall_clock(self.clock),
         )
+
+    async def _save(self) -> bool:
+        self.saved.append(self.clients.rows())
+        return self.can_save
+
+    def _count_change(self) -> None:
+        self.client_changes += 1
 
     async def _at_once(self, operation, *arguments):
         return operation(*arguments)

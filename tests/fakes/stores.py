@@ -18,7 +18,15 @@ from gemproxy.pool.quota_ledger import LearnedLimit, QuotaSnapshot
 from gemproxy.pool.resources import Resource
 from gemproxy.pool.snapshot import KeySnapshot, LastError, Override, PoolSnapshot
 from gemproxy.state.kinds import merge_states
-from gemproxy.state.model import PERIODS, CountedRows, MetricsRow, RecordRow, State, UsageRow
+from gemproxy.state.model import (
+    PERIODS,
+    CountedRows,
+    MetricsRow,
+    RecordRow,
+    SeenRow,
+    State,
+    UsageRow,
+)
 from gemproxy.translate.shared.signatures import RememberedCall
 
 #: 2026-08-01 12:00 UTC.
@@ -251,6 +259,7 @@ def full_state(taken_at: float = NOON, **options) -> State:
             ),
             ClientRow("deleted", "2a" * 16, NOON, NOON + 2, ""),
         ),
+        "client_seen": (SeenRow("app", NOON - 3.0), SeenRow("shop", NOON)),
         "answer_texts": {"d1": b'[{"role":"user"}]', "d2": b"[]"},
         "client_limits": (
             LimitCount("ci", "day", 20_667, 7, 1200, 0.3),
@@ -282,4 +291,5 @@ def comparable(state: State | None, *, records: bool = False) -> object:
         state.answer_texts,
         set(state.client_limits),
         {row.name: row for row in state.clients},
+        {row.client: row for row in state.client_seen},
     )

@@ -4,7 +4,7 @@ from hashlib import sha256
 
 import pytest
 import yaml
-from fakes.running import ADMIN_TOKEN, RunningDaemon, eventually, keys_of
+from fakes.running import ADMIN_TOKEN, TWISTD, Process, RunningDaemon, eventually, keys_of
 from fakes.wire import CHAT, Wire, ask, request, said
 
 KEYS = keys_of("alpha", "beta")
@@ -265,3 +265,97 @@ def test_a_file_that_appears_closes_the_proxy_for_strangers_also_once_it_is_gone
         assert chat_as(running, "free").status == 200
     finally:
         running.stop()
+
+
+# -- clients that are made at run time -------------------------------------------------------------
+
+
+def make(daemon, name, **settings):
+    answer = daemon.admin("POST", "clients", {"name": name, **settings})
+    assert answer.status == 201, answer.body
+    return answer.json["token"]
+
+
+def status_with(daemon, token):
+    return ask(daemon, "POST", CHAT, said("hi"), authorization=f"Bearer {token}").status
+
+
+def test_what_was_answered_outlives_a_kill(simulator, tmp_path):
+    """Neither a made client nor a revoked one waits for the checkpoint, which is an hour away."""
+    persistence = {"checkpointSeconds": 3600.0}
+    running = RunningDaemon(tmp_path, simulator.url, KEYS, persistence=persistence)
+    assert ask(running, "POST", CHAT, said("hi")).status == 200
+    kept, revoked = make(running, "kept", limits={"rpd": 2}), make(running, "revoked")
+    old = make(running, "rotated")
+    disabled = make(running, "disabled")
+    # A client was made, so nobody is let in without a token any more.
+    assert ask(running, "POST", CHAT, said("hi")).status == 401
+    assert [status_with(running, each) for each in (kept, revoked, old)] == [200] * 3
+    new = running.admin("POST", "clients/rotated/rotate", {"graceSeconds": 0}).json["token"]
+    assert running.admin("DELETE", "clients/revoked").status == 200
+    assert running.admin("PATCH", "clients/disabled", {"enabled": False}).status == 200
+    running.kill()
+    tokens = (kept, revoked, old, new, disabled)
+    assert not any(token in running.output for token in tokens)
+    for path in tmp_path.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            assert not any(token.encode() in content for token in tokens), path
+
+    again = RunningDaemon(tmp_path, simulator.url, KEYS, persistence=persistence)
+    assert [status_with(again, token) for token in tokens] == [200, 401, 401, 200, 401]
+    assert ask(again, "POST", CHAT, said("hi")).status == 401
+    shown = {each["name"]: each for each in again.admin("GET", "clients").json["clients"]}
+    assert list(shown) == ["disabled", "kept", "rotated"]
+    assert shown["kept"]["limits"]["rpd"] == 2
+    assert shown["kept"]["last_seen"] is not None
+    # All of them are deleted, and it is still known that there were some.
+    for name in shown:
+        assert again.admin("DELETE", f"clients/{name}").status == 200
+    again.kill()
+
+    # A file with the name of a client of the state is a mistake of the file.
+    last = RunningDaemon(tmp_path, simulator.url, KEYS, persistence=persistence)
+    assert ask(last, "POST", CHAT, said("hi")).status == 401
+    made = make(last, "free")
+    write(tmp_path, CLIENTS[:1])
+    answer = last.reload()
+    assert answer.status == 400
+    message = answer.json["error"]["message"]
+    assert "clients.yaml:2: clients[0].name: 'free' is the name of a client" in message
+    assert status_with(last, made) == 200
+    last.stop()
+    refused = Process(
+        *TWISTD,
+        "gemproxy",
+        "--config",
+        tmp_path / "proxy.yaml",
+        "--keys",
+        tmp_path / "keys.yaml",
+        cwd=tmp_path,
+    )
+    assert refused.wait() == 78
+    assert "clients.yaml:2: clients[0].name: 'free' is the name of a client" in refused.output
+    assert "Traceback" not in refused.output
+
+
+def test_clients_are_kept_in_the_fallback_while_the_database_cannot_be_written(simulator, tmp_path):
+    """And come back from there; what was deleted meanwhile stays deleted in the database."""
+    state = tmp_path / "state"
+    running = RunningDaemon(tmp_path, simulator.url, KEYS)
+    first = make(running, "first")
+    # A folder in the place of the database can be neither opened nor replaced.
+    running.stop()
+    database = state / "gemproxy.db"
+    database.rename(state / "aside.db")
+    database.mkdir()
+    running = RunningDaemon(tmp_path, simulator.url, KEYS)
+    assert running.health()["persistence"]["backend"] == "json"
+    second, third = make(running, "second"), make(running, "third")
+    assert running.admin("DELETE", "clients/third").status == 200
+    running.kill()
+    database.rmdir()
+    (state / "aside.db").rename(database)
+    running = RunningDaemon(tmp_path, simulator.url, KEYS)
+    assert [status_with(running, each) for each in (first, second, third)] == [200, 200, 401]
+    running.stop()

@@ -117,6 +117,9 @@ def _prune_old(connection: sqlite3.Connection, now: float, retention: Retention)
     oldest = now - retention.event_days * _DAY
     for table in _tables(Kept.AS_EVENTS):
         connection.execute(f"DELETE FROM {table} WHERE at < ?", (oldest,))  # noqa: S608
+    seen = now - retention.usage_days * _DAY
+    for table in _tables(Kept.AS_SEEN):
+        connection.execute(f"DELETE FROM {table} WHERE at < ?", (seen,))  # noqa: S608
     for table in _tables(Kept.AS_CLIENTS):
         # The latest one shows that clients were made.
         connection.execute(

@@ -99,6 +99,7 @@ def test_the_latest_save_counts(store):
         first.events,
         usage=(used(requests=4), *first.usage[1:]),
         # The first one was deleted: its row without token takes the place of the one with it.
+        client_seen=first.client_seen,
         clients=(replace(first.clients[0], digest="", settings={}), *first.clients[1:]),
     )
     store.save(second)
