@@ -274,7 +274,5 @@ class LocalEndpoint(Protocol):
     def route(self) -> Route:
         """Path, methods, and how errors are encoded."""
 
-    def answer(
-        self, body: bytes, head: Head, context: RequestContext
-    ) -> Awaitable[bytes | BufferList]:
+    def answer(self, head: Head, context: RequestContext) -> Awaitable[bytes | BufferList]:
         """Return the JSON of the answer. Raises :class:`~gemproxy.core.errors.ProxyError`."""

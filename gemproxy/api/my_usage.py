@@ -65,8 +65,9 @@ class MyUsageEndpoint:
         self._read = read
         self._used = used
 
-    async def answer(self, body: bytes, head: Head, context: RequestContext) -> bytes:  # noqa: ARG002
+    async def answer(self, head: Head, context: RequestContext) -> bytes:
         """See :meth:`gemproxy.api.base.LocalEndpoint.answer`."""
+        del head
         caller = context.caller
         name, limits, budget = caller.name or ANONYMOUS, caller.limits, caller.budget
         own = await self._read(name)

@@ -163,8 +163,8 @@ class PublicAPI:
 
     def _serve_local(self, endpoint: LocalEndpoint, request: ProxyRequest) -> CoroutineRunner:
         async def serve(context: RequestContext, writer: RequestWriter) -> None:
-            # The body's type is not checked, because none of these endpoints reads the body.
-            writer.answer(await endpoint.answer(request.body(), request, context))
+            # None of these endpoints reads the body, so its type is not checked.
+            writer.answer(await endpoint.answer(request, context))
             context.outcome = "success"
 
         return self._lifecycle.handle(request, endpoint.route.template, serve)

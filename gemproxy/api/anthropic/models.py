@@ -27,9 +27,8 @@ class ModelListEndpoint:
     def __init__(self, models: VisibleModels) -> None:
         self._models = models
 
-    async def answer(self, body: bytes, head: Head, context: RequestContext) -> bytes:
+    async def answer(self, head: Head, context: RequestContext) -> bytes:
         """See :meth:`gemproxy.api.base.LocalEndpoint.answer`."""
-        del body
         given = parameters_of(head.query)
         limit = _limit(given.get("limit", [str(PAGE_SIZE)])[-1])
         after, before = (given.get(name, [""])[-1] for name in ("after_id", "before_id"))
@@ -45,9 +44,8 @@ class ModelEndpoint:
     def __init__(self, models: VisibleModels) -> None:
         self._models = models
 
-    async def answer(self, body: bytes, head: Head, context: RequestContext) -> bytes:
+    async def answer(self, head: Head, context: RequestContext) -> bytes:
         """See :meth:`gemproxy.api.base.LocalEndpoint.answer`."""
-        del body
         found = await self._models.get(head.parameters["id"], context, generates)
         return encode(to_anthropic_model(*found))
 

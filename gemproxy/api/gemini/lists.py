@@ -104,9 +104,8 @@ class ListEndpoint:
         self._timeout = timeout
         self._token_key = token_key
 
-    def answer(self, body: bytes, head: Head, context: RequestContext) -> Awaitable[bytes]:
+    def answer(self, head: Head, context: RequestContext) -> Awaitable[bytes]:
         """See :meth:`gemproxy.api.base.LocalEndpoint.answer`."""
-        del body
         return self._list(head, context)
 
     async def _list(self, head: Head, context: RequestContext) -> bytes:

@@ -20,9 +20,8 @@ class ModelListEndpoint:
     def __init__(self, models: VisibleModels) -> None:
         self._models = models
 
-    async def answer(self, body: bytes, head: Head, context: RequestContext) -> bytes:
+    async def answer(self, head: Head, context: RequestContext) -> bytes:
         """See :meth:`gemproxy.api.base.LocalEndpoint.answer`."""
-        del body
         given = parameters_of(head.query)
         size = page_size_of(given.get("pageSize", ()))
         token = given.get("pageToken", [""])[-1]
@@ -37,7 +36,6 @@ class ModelEndpoint:
     def __init__(self, models: VisibleModels) -> None:
         self._models = models
 
-    async def answer(self, body: bytes, head: Head, context: RequestContext) -> bytes:
+    async def answer(self, head: Head, context: RequestContext) -> bytes:
         """See :meth:`gemproxy.api.base.LocalEndpoint.answer`."""
-        del body
         return to_gemini_model(*await self._models.get(head.parameters["model"], context, is_any))

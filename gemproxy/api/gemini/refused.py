@@ -41,9 +41,9 @@ class RefusedEndpoint:
     def __init__(self, route: Route) -> None:
         self.route = route
 
-    async def answer(self, body: bytes, head: Head, context: RequestContext) -> NoReturn:
+    async def answer(self, head: Head, context: RequestContext) -> NoReturn:
         """See :meth:`gemproxy.api.base.LocalEndpoint.answer`."""
-        del body, context
+        del context
         raise Forbidden(
             f"This proxy does not offer {head.parameters['collection']} of the Gemini API.",
             reason="collection_not_offered",
@@ -58,9 +58,9 @@ class UnknownVerbEndpoint:
 
     route: Final = Route("/{version}/models/{model}:{verb}", (b"POST",), GEMINI)
 
-    async def answer(self, body: bytes, head: Head, context: RequestContext) -> NoReturn:
+    async def answer(self, head: Head, context: RequestContext) -> NoReturn:
         """See :meth:`gemproxy.api.base.LocalEndpoint.answer`."""
-        del body, context
+        del context
         raise UnknownURL(f"This proxy does not offer models.{head.parameters['verb'][:80]}.")
 
 

@@ -20,9 +20,9 @@ class ModelListEndpoint:
     def __init__(self, models: VisibleModels) -> None:
         self._models = models
 
-    async def answer(self, body: bytes, head: Head, context: RequestContext) -> bytes:
+    async def answer(self, head: Head, context: RequestContext) -> bytes:
         """See :meth:`gemproxy.api.base.LocalEndpoint.answer`."""
-        del body, head
+        del head
         return encode_model_list(to_openai_models(await self._models.list_all(context, is_served)))
 
 
@@ -34,8 +34,7 @@ class ModelEndpoint:
     def __init__(self, models: VisibleModels) -> None:
         self._models = models
 
-    async def answer(self, body: bytes, head: Head, context: RequestContext) -> bytes:
+    async def answer(self, head: Head, context: RequestContext) -> bytes:
         """See :meth:`gemproxy.api.base.LocalEndpoint.answer`."""
-        del body
         name, _ = await self._models.get(head.parameters["id"], context, is_served)
         return encode_model(to_openai_models([name])[0])

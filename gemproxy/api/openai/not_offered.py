@@ -50,9 +50,9 @@ class NotOfferedEndpoint:
     def __init__(self, template: str) -> None:
         self.route = Route(template, _METHODS, OPENAI, values=_VALUES)
 
-    async def answer(self, body: bytes, head: Head, context: RequestContext) -> NoReturn:
+    async def answer(self, head: Head, context: RequestContext) -> NoReturn:
         """See :meth:`gemproxy.api.base.LocalEndpoint.answer`."""
-        del body, context
+        del context
         collection = head.parameters["collection"]
         raise UnknownURL(
             f"/v1/{collection} is not available over Gemini here: {REASONS[collection]}.",

@@ -126,9 +126,8 @@ class _Endpoint:
         self.route = route
         self._serve = serve
 
-    async def answer(self, body: bytes, head: Head, context: RequestContext) -> bytes:
+    async def answer(self, head: Head, context: RequestContext) -> bytes:
         """See :meth:`gemproxy.api.base.LocalEndpoint.answer`."""
-        del body
         return self._serve(head, context)
 
 
