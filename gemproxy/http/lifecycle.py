@@ -24,6 +24,7 @@ from gemproxy.core.context import RequestContext
 from gemproxy.core.errors import (
     ClientLimitReached,
     Draining,
+    Forbidden,
     InternalError,
     MethodNotAllowed,
     ProxyError,
@@ -306,8 +307,9 @@ class RequestLifecycle(Lifecycle):
         """As :meth:`check_head`, for a part of an upload.
 
         ``owner`` is the client that has begun the upload, whose other requests for it need no
-        token as long as its own is valid. With ``streamed`` the body is passed on as it comes and
-        takes no room here; ``before`` are the bytes of the file that came in other requests.
+        token as long as its own is valid; a token that comes nevertheless has to be the same
+        client's. With ``streamed`` the body is passed on as it comes and takes no room here;
+        ``before`` are the bytes of the file that came in other requests.
         """
         limits, length = self.settings.limits, request.length or 0
         request.route, request.dialect = route.template, request.dialect or route.dialect
@@ -315,9 +317,15 @@ class RequestLifecycle(Lifecycle):
             request.channel.persistent = False
             raise Draining("The proxy is about to stop. Try again.", retry_after=1)
         token = take_token(request._head)
-        request.caller = (
-            self._client_of(request, token) if owner is None else self.auth.current(owner)
-        )
+        if owner is None:
+            request.caller = self._client_of(request, token)
+        else:
+            request.caller = self.auth.current(owner)
+            label = request.caller.owner.label
+            if token is not None and not self._client_of(request, token).owner.owns(label):
+                raise Forbidden(
+                    "This upload was begun with another access token.", reason="unknown_upload"
+                )
         if request.caller.is_restricted:
             self._check_client(request, route, request.caller)
         request.max_body_bytes = max(0, limits.max_upload - before) if streamed else limits.max_body

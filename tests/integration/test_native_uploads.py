@@ -115,6 +115,16 @@ def test_an_upload_id_admits_only_its_own_upload(daemon, simulator, path, header
     assert part(daemon, own, b"x").status == 200
 
 
+@pytest.mark.parametrize(
+    ("token", "status"), [("another-token", 403), ("wrong", 401), (TOKEN, 200)]
+)
+def test_a_token_that_comes_with_an_upload_has_to_be_its_clients(start_daemon, token, status):
+    daemon = start_daemon(proxy={"accessTokens": [TOKEN, "another-token"]})
+    path = begun(daemon)
+    assert part(daemon, path, b"x", "upload", x_goog_api_key=token).status == status
+    assert part(daemon, path, b"x", "query").status == 200
+
+
 def test_the_size_of_a_file_is_limited_over_all_requests(start_daemon, simulator):
     daemon = start_daemon(proxy={"accessTokens": [TOKEN], "maxUploadSize": MEGABYTE})
     path = begun(daemon)

@@ -7,7 +7,8 @@ clients; the ``upload_id`` in their address admits them, and they go to a key of
 which the upload was begun. Uploads in one request (``multipart``, ``raw``) go to any key.
 
 An ``upload_id`` admits nothing but the commands of its own upload at its own path, as long as the
-upload is not over and its client is admitted. The bytes of all its requests count together. Google
+upload is not over and its client is admitted. A token that comes with it has to be that client's.
+The bytes of all its requests count together. Google
 refuses an offset that is not the end of what it has, so a client cannot count less than it sends.
 """
 
