@@ -11,6 +11,7 @@ field's name follows.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import count, islice
@@ -63,11 +64,29 @@ def _escaped(name: str) -> bytes:
 
 #: A field that may name a model, with its value if that is a string or null.
 _MODEL_FIELD = re.compile(
-    b"(" + _FIELD % (_escaped("model") + b"|" + _escaped("agent")) + b")(%b|null)" % _STRING,
+    b"("
+    + _FIELD % b"|".join(map(_escaped, ("model", "agent", "embeddingModel", "embedding_model")))
+    + b")(%b|null)" % _STRING,
     re.DOTALL,
 )
 #: One of these is in each body with such a field.
-_HINTS = (b'model"', b'agent"', rb"\u00")
+_HINTS = (b'model"', b'agent"', b'Model"', rb"\u00")
+_Places = dict[str, "_Places"]
+_LEAF: _Places = {}
+_CALL: _Places = {"model": _LEAF}
+_BATCHED: _Places = {"requests": {"requests": {"request": _CALL}}}
+#: The fields of :class:`_Named` that lead to the names of models, and those within them.
+_PLACES: _Places = {
+    "model": _LEAF,
+    "agent": _LEAF,
+    "embeddingModel": _LEAF,
+    "embedding_model": _LEAF,
+    "requests": _CALL,
+    "generateContentRequest": _CALL,
+    "generate_content_request": _CALL,
+    "batch": {"inputConfig": _BATCHED, "input_config": _BATCHED},
+}
+_LEADING = frozenset((*_PLACES, *_PLACES["batch"], "request"))
 #: A call has one model, which a client may write in a few ways.
 _MOST_NAMES = 16
 #: A budget of time and memory: some 0.2 s. A body of 256 KiB cannot have so many.
@@ -106,6 +125,9 @@ class _Named(msgspec.Struct, frozen=True, gc=False):
     counted: _Generation | None = msgspec.field(default=None, name="generateContentRequest")
     snake_counted: _Generation | None = msgspec.field(default=None, name="generate_content_request")
     batch: _Batch | None = None
+    #: Of a file search store.
+    embedding_model: str | None = msgspec.field(default=None, name="embeddingModel")
+    snake_embedding_model: str | None = msgspec.field(default=None, name="embedding_model")
     system_instruction: msgspec.Raw = msgspec.field(default=_ABSENT, name="systemInstruction")
     snake_instruction: msgspec.Raw = msgspec.field(default=_ABSENT, name="system_instruction")
     stream: msgspec.Raw = _ABSENT
@@ -117,7 +139,8 @@ class _Named(msgspec.Struct, frozen=True, gc=False):
             for inputs in (self.batch.input_config, self.batch.snake_input_config):
                 if inputs is not None and inputs.requests is not None:
                     calls += [each and each.request for each in inputs.requests.requests or ()]
-        for name in (self.model, self.agent, *[each and each.model for each in calls]):
+        own = (self.model, self.agent, self.embedding_model, self.snake_embedding_model)
+        for name in (*own, *[each and each.model for each in calls]):
             if name:
                 yield name
 
@@ -287,21 +310,49 @@ def _models(body: bytes, said: NativeBody) -> list[re.Match[bytes]]:
         )
     if len(fields) == sum(1 for _ in said.models()):
         return fields
+    _check_once(body)
     numbers = count()
     numbered = _MODEL_FIELD.sub(lambda field: b'%b"%d"' % (field[1], next(numbers)), body)
     found = [fields[int(name)] for name in _NAMED.decode(numbered).models()]
     found.sort(key=re.Match.start)
-    # The decoder sees the last of two fields of one object. Google may see the first.
-    if found and any(_NAMED.decode(_without(body, found)).models()):
-        raise InvalidRequest("The request names a model twice in one object.", param="model")
     return found
 
 
-def _without(body: bytes, fields: list[re.Match[bytes]]) -> bytes:
-    """``body`` with a field that means nothing in place of each of ``fields``."""
-    ends = [0, *(field.end() for field in fields)]
-    begins = [*(field.start() for field in fields), len(body)]
-    return b'"":0'.join(body[end:begin] for end, begin in zip(ends, begins, strict=True))
+def _check_once(body: bytes) -> None:
+    """Raise :class:`InvalidRequest` if a field that leads to a model stands twice in one object.
+
+    The decoder sees the last of the two. Google may see the first, or both.
+    """
+    try:
+        # msgspec does not tell that a field stands twice. Numbers are not read, since a long one
+        # takes quadratic time.
+        pairs = json.loads(body, object_pairs_hook=_LeadingPairs, parse_int=str, parse_float=str)
+    except RecursionError as error:
+        raise malformed(error) from error
+    _check_places(pairs, _PLACES)
+
+
+class _LeadingPairs(list[tuple[str, object]]):
+    """Those pairs of an object that may lead to a model; the others are dropped."""
+
+    def __init__(self, pairs: list[tuple[str, object]]) -> None:
+        super().__init__([pair for pair in pairs if pair[0] in _LEADING])
+
+
+def _check_places(value: object, places: _Places) -> None:
+    for each in value if type(value) is list else (value,):
+        if not isinstance(each, _LeadingPairs):
+            continue
+        seen = set()
+        for name, inner in each:
+            if name not in places:
+                continue
+            if name in seen:
+                raise InvalidRequest(
+                    "The request names a model twice in one object.", param="model"
+                )
+            seen.add(name)
+            _check_places(inner, places[name])
 
 
 def _texts(value: bytes) -> list[str]:

@@ -23,7 +23,12 @@ def decoded(body, verb="generateContent", model="models/mine", collection=None):
     """The job of ``body`` for a model, or for a resource of ``collection`` that is to be made."""
     parameters = {"version": "v1beta", "model": model, "verb": verb, "collection": collection}
     head = SimpleNamespace(
-        parameters=parameters, query=b"", method=b"POST", header=lambda _: None, headers=()
+        parameters=parameters,
+        query=b"",
+        method=b"POST",
+        header=lambda _: None,
+        headers=(),
+        origin="http://localhost",
     )
     if collection:
         endpoint = CreateEndpoint(NAMES, None)
@@ -129,6 +134,15 @@ def test_nothing_is_made_with_a_model_that_is_not_allowed(body, place, collectio
     assert refused(body, collection=collection).param == place
 
 
+@pytest.mark.parametrize("field", ["embeddingModel", "embedding_model"])
+def test_the_model_of_a_store_is_checked_and_renamed(field):
+    refused({field: "models/gemini-embedding-2"}, collection="fileSearchStores")
+    body = '{"displayName": "x", "%s": "models/%s"}'
+    job = decoded((body % (field, "small")).encode(), collection="fileSearchStores")
+    assert job.body == (body % (field, EMBEDS)).encode()
+    assert job.model == ""
+
+
 @pytest.mark.parametrize(
     ("verb", "body", "place"),
     [
@@ -165,6 +179,12 @@ def test_models_in_bodies_are_those_of_the_path(verb, body, place):
     [
         b'{"model":"gemini-2.5-pro","model":"gemini-3.8-flash"}',
         b'{"model":"gemini-2.5-pro","model":null}',
+        b'{"requests":[{"model":"gemini-2.5-pro"}],"requests":[{"model":"gemini-3.8-flash"}]}',
+        b'{"requests":[{"model":"gemini-2.5-pro"}],"requests":[]}',
+        b'{"requests":[{"model":"gemini-2.5-pro"}],"r\\u0065quests":0}',
+        b'{"generateContentRequest":{"model":"x"},"generateContentRequest":{}}',
+        b'{"batch":{"inputConfig":{"requests":{"requests":[{"request":{"model":"x"}}]}}},"batch":{}}',
+        b'{"batch":{"inputConfig":{"requests":{"requests":[{"request":{"model":"x"},"request":0}]}}}}',
         b'{"\\u006dodel":"gemini-2.5-pro"}',
         b'{"contents":1,"model":"gemini-2.5-pro"}',
         b'{"model":"gemini-3.8-flash"',
