@@ -111,6 +111,12 @@ _COLLECTIONS: Final = {
     ),
     **dict.fromkeys(("complete", "messages"), ANTHROPIC_NAME),
 }
+#: What follows ``/v1/`` in paths that Gemini and Anthropic have, and OpenAI has not.
+_NOT_OPENAIS: Final = frozenset(
+    {"agents", "credentials", "decisions", "environments", "triggers", "voices", "webhooks"}
+)
+#: The result of :func:`dialect_by_path` for these.
+_GEMINI_OR_ANTHROPIC: Final = "gemini or anthropic"
 #: Bytes. The dialects of shorter paths are remembered.
 _LONGEST_KNOWN: Final = 200
 
@@ -180,12 +186,18 @@ class Dialects:
 def dialect_of(path: bytes, query: bytes, headers: Mapping[bytes, bytes]) -> str:
     """Return the name of the dialect of a request. ``path`` is not decoded yet."""
     by_path = _known_by_path(path) if len(path) <= _LONGEST_KNOWN else dialect_by_path(path)
-    return by_path or dialect_by_headers(query, headers)
+    if by_path is None:
+        return dialect_by_headers(query, headers)
+    if by_path is _GEMINI_OR_ANTHROPIC:
+        is_anthropic = dialect_by_headers(query, headers) is ANTHROPIC_NAME
+        return ANTHROPIC_NAME if is_anthropic else GEMINI_NAME
+    return by_path
 
 
 def dialect_by_path(path: bytes) -> str | None:
-    """Return the name of the only dialect that has ``path``, ``None`` if there are several.
+    """Return the name of the only dialect that has ``path``, ``None`` if OpenAI and another do.
 
+    For one that Gemini and Anthropic have, return neither's name.
     A path that nobody has gets OpenAI's answer, unless it begins with ``/v1``.
     """
     segments = unquote_to_bytes(path).decode("utf-8", "replace").split("/")[1:]
@@ -201,7 +213,9 @@ def dialect_by_path(path: bytes) -> str | None:
         return GEMINI_NAME
     if segments and segments[-1].rpartition(":")[2] in VERBS and ":" in segments[-1]:
         return GEMINI_NAME
-    return _COLLECTIONS.get(second) if first == "v1" else OPENAI_NAME
+    if first != "v1":
+        return OPENAI_NAME
+    return _GEMINI_OR_ANTHROPIC if second in _NOT_OPENAIS else _COLLECTIONS.get(second)
 
 
 _known_by_path = lru_cache(maxsize=1024)(dialect_by_path)
