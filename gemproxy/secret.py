@@ -64,3 +64,25 @@ class Secret:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Secret is not serialized")
+
+
+class PieceMask:
+    """Masks a secret in the pieces of a body, also where it is divided between two of them."""
+
+    def __init__(self, secret: Secret) -> None:
+        self._masked_in = secret.masked_in
+        value = secret.reveal().encode()
+        #: The beginnings of the secret, the longest one first.
+        self._beginnings = [value[:length] for length in range(len(value) - 1, 0, -1)]
+        self._held = b""
+
+    def add(self, piece: bytes) -> bytes:
+        """Return what may be sent now. A beginning of the secret at the end is held back."""
+        data = self._masked_in(self._held + piece)
+        self._held = next((each for each in self._beginnings if data.endswith(each)), b"")
+        return data[: len(data) - len(self._held)]
+
+    def end(self) -> bytes:
+        """Return the rest of the body, which holds no whole secret."""
+        held, self._held = self._held, b""
+        return held

@@ -37,7 +37,7 @@ from gemproxy.admin.revisions import Revisions
 from gemproxy.admin.series import LastHour
 from gemproxy.admin.usage import answer_usage, moment_of, text_values
 from gemproxy.api.base import Route
-from gemproxy.api.public import check_content_type
+from gemproxy.api.content_type import check_content_type
 from gemproxy.config.changes import SettingsChange
 from gemproxy.core.audit import Actor, AuditEvent, Value
 from gemproxy.core.errors import (

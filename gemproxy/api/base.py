@@ -35,7 +35,8 @@ class Route:
     colon: ``/{version}/models/{model}:{verb}``. ``values`` names the only values that a parameter
     may have; ``{version}`` is one of Gemini's versions anyway. ``whole`` tells that the path is
     decoded before it is matched, so that a parameter may hold slashes as the names of models do.
-    ``is_limited`` tells whether a request counts against the client's own limits.
+    ``is_limited`` tells whether a request counts against the client's own limits. ``checks_type``
+    tells that each body and each POST has to be declared as JSON; else the endpoint checks that.
     Several routes may have the same path in different dialects.
     """
 
@@ -45,6 +46,7 @@ class Route:
     values: Mapping[str, frozenset[str]] = field(default_factory=dict)
     whole: bool = True
     is_limited: bool = True
+    checks_type: bool = True
 
     @property
     def allow(self) -> tuple[str, ...]:

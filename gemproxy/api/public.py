@@ -13,21 +13,21 @@ reads more from the client only while the upstream accepts it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
 
 from gemproxy.api.base import Batches, Endpoint, Head, Job, LocalEndpoint, Route
+from gemproxy.api.content_type import check_content_type
 from gemproxy.core.clients import Client
 from gemproxy.core.context import RequestContext
 from gemproxy.core.dispatch import Dispatcher
-from gemproxy.core.errors import InvalidRequest, RequestTooLarge
+from gemproxy.core.errors import RequestTooLarge
 from gemproxy.core.interfaces import BodySource
 from gemproxy.http.coroutine_runner import CoroutineRunner
 from gemproxy.http.lifecycle import RequestLifecycle
 from gemproxy.http.request import ProxyRequest
-from gemproxy.http.response_writer import JSON, RequestWriter
+from gemproxy.http.response_writer import RequestWriter
 from gemproxy.http.routes import Row
 from gemproxy.translate.shared.schema_budget import OutOfSteps
 
@@ -36,9 +36,6 @@ LARGE_BODY = 256 * 1024
 
 #: The size of a whole file, in the request that begins its upload.
 _SIZE_OF_UPLOAD = b"x-goog-upload-header-content-length"
-#: Media types of JSON, and the charsets that are accepted with it.
-_JSON_TYPE = re.compile(rb"application/json|[^/,\s]+/[^/,\s]+\+json")
-_UTF_8 = frozenset({b"utf-8", b"utf8", b"us-ascii", b"ascii"})
 
 
 _T = TypeVar("_T")
@@ -121,7 +118,7 @@ class PublicAPI:
     def _serve(self, endpoint: Endpoint, request: ProxyRequest) -> CoroutineRunner:
         def serve(context: RequestContext, writer: RequestWriter) -> Awaitable[None]:
             body = request.body()
-            if body or request.method == b"POST":
+            if (body or request.method == b"POST") and endpoint.route.checks_type:
                 check_content_type(request)
             if len(body) < LARGE_BODY:
                 try:
@@ -183,34 +180,3 @@ class PublicAPI:
         if isinstance(job, Batches):
             return self._dispatcher.dispatch_all(job, context, writer)
         return self._dispatcher.dispatch(job, context, writer)
-
-
-def check_content_type(request: ProxyRequest) -> None:
-    """Raise :class:`InvalidRequest` unless the body is declared as JSON.
-
-    A web page may send some other types to any address without a preflight (Fetch standard, section
-    2.2.2).
-    """
-    encoding = request.header(b"content-encoding")
-    if encoding is not None and encoding.strip().lower() not in (b"identity", b""):
-        raise InvalidRequest(
-            f"Content-Encoding {encoding.decode('latin-1')[:40]!r} is not supported;"
-            " send the JSON as it is."
-        )
-    content_type = request.header(b"content-type")
-    if content_type == JSON:
-        return
-    if not content_type:
-        raise InvalidRequest("Content-Type is missing; it must be application/json.")
-    kind, *parameters = content_type.lower().split(b";")
-    if _JSON_TYPE.fullmatch(kind.strip()) is None:
-        raise InvalidRequest(
-            f"Content-Type must be application/json, not {kind.decode('latin-1')[:100]!r}."
-        )
-    for parameter in parameters:
-        name, _, value = parameter.partition(b"=")
-        # RFC 8259 section 8.1: JSON is UTF-8, of which ASCII is a part.
-        if name.strip() == b"charset" and value.strip().strip(b'"') not in _UTF_8:
-            raise InvalidRequest(
-                f"JSON must be UTF-8, not {value.strip().decode('latin-1')[:100]!r}."
-            )

@@ -156,6 +156,12 @@ class ProxySettings:
         "largest body of an upload, which is streamed through and not held in memory",
         "bytes",
     )
+    rewrite_download_uris: bool = setting(
+        False,
+        Flag(),
+        "whether the addresses of downloads that Google gives (downloadUri) lead to this proxy, at "
+        "the host that the client has used",
+    )
     max_concurrent_requests: int = setting(
         1000,
         IntRange(1, 1_000_000),

@@ -18,6 +18,8 @@ class CollectedAnswer:
     """Keeps the answer to one job; implements ``ReplyWriter``."""
 
     started = False
+    #: Not used.
+    upstream_headers = b""
 
     def __init__(self) -> None:
         self.body = b""

@@ -68,7 +68,7 @@ from gemproxy.pool.models import ModelBreakers
 from gemproxy.pool.outcome import SERVED, Charge, Outcome, Verdict
 from gemproxy.pool.pool import KeyPool, Lease
 from gemproxy.providers.base import PROMPT, NativeCall, Provider, classify_failure
-from gemproxy.secret import Secret
+from gemproxy.secret import PieceMask, Secret
 from gemproxy.translate.shared.usage import TokenUsage
 
 _T = TypeVar("_T")
@@ -392,7 +392,11 @@ class Dispatcher:
         try:
             response = await self._send(delivery, lease)
             operation = delivery.job.operation
-            raw = operation.raw if isinstance(operation, NativeCall) else None
+            raw = None
+            if isinstance(operation, NativeCall):
+                raw = operation.raw
+                if operation.passed is not None:
+                    delivery.writer.upstream_headers = operation.passed(response.header)
             if raw is not None and response.status in _REDIRECTS:
                 response = await self._follow(delivery, lease, response)
             if response.status != 200:
@@ -400,7 +404,7 @@ class Dispatcher:
             elif delivery.job.stream:
                 outcome = await self._serve_stream(delivery, lease, response)
             elif raw is not None:
-                outcome = await self._serve_raw(delivery, response, raw(response.headers))
+                outcome = await self._serve_raw(delivery, lease, response, raw(response.headers))
             else:
                 outcome = await self._serve_whole(delivery, lease, response)
         except UpstreamFailed as failure:
@@ -517,20 +521,17 @@ class Dispatcher:
         return _BLOCKED if encoded.blocked else _SUCCESS
 
     async def _serve_raw(
-        self, delivery: _Delivery, response: UpstreamResponse, headers: bytes
+        self, delivery: _Delivery, lease: Lease, response: UpstreamResponse, headers: bytes
     ) -> Outcome:
         """Pass a body of any type on as it comes."""
-        # A piece that ends within the key is not noticed.
-        lease = delivery.context.attempts[-1].lease
-        hidden = bytes if lease is None else lease.key.secret.masked_in
+        secret = lease.key.secret
+        hidden = secret.masked_in
         context, writer = delivery.context, delivery.writer
         length = response.headers.get("content-length", "")
         tap = delivery.job.operation.tap if isinstance(delivery.job.operation, NativeCall) else None
         body = None
         if tap is not None:
-            body = await response.read(MAX_ANSWER_BYTES)
-            tap(body, response.headers)
-            body = hidden(body)
+            body = hidden(tap(await response.read(MAX_ANSWER_BYTES), response.headers))
             length = str(len(body))
         context.first_byte = self._seconds()
         if self._events is not None:
@@ -539,7 +540,9 @@ class Dispatcher:
         writer.begin_body(hidden(headers), int(length) if length.isdecimal() else None)
         if body is None:
             writer.attach(response)
-            await response.stream(lambda data: writer.write(hidden(data)))
+            mask = PieceMask(secret)
+            await response.stream(lambda data: writer.write(mask.add(data)))
+            writer.write(mask.end())
         else:
             writer.write(body)
         context.attempts[-1].end_waiting(self._seconds())

@@ -81,6 +81,9 @@ class UpstreamResponse(Protocol):
     def headers(self) -> Mapping[str, str]:
         """Names in lower case; of repeated headers the last value."""
 
+    def header(self, name: str) -> str | None:
+        """The last value of a header, whose name is in lower case. Cheaper than :attr:`headers`."""
+
     def take(self, limit: int) -> bytes:
         """The whole body if it has already arrived; else empty bytes, and :meth:`read` is needed.
 
@@ -138,6 +141,9 @@ class Flow(Protocol):
 
 class ReplyWriter(Protocol):
     """The client's side of one request."""
+
+    #: Lines for the head of the answer, from the upstream's; set before it begins.
+    upstream_headers: bytes
 
     @property
     def started(self) -> bool:

@@ -53,8 +53,9 @@ _EXPOSED = (
     b" anthropic-ratelimit-requests-limit, anthropic-ratelimit-requests-remaining,"
     b" anthropic-ratelimit-requests-reset, anthropic-ratelimit-tokens-limit,"
     b" anthropic-ratelimit-tokens-remaining, anthropic-ratelimit-tokens-reset,"
-    b" x-gemproxy-attempts, x-goog-upload-url, x-goog-upload-control-url, x-goog-upload-status,"
-    b" x-goog-upload-size-received, x-goog-upload-chunk-granularity"
+    b" x-gemproxy-attempts, x-gemini-service-tier, server-timing, x-goog-upload-url,"
+    b" x-goog-upload-control-url, x-goog-upload-status, x-goog-upload-size-received,"
+    b" x-goog-upload-chunk-granularity"
 )
 #: Request headers that a preflight allows if it names none: those that SDKs send.
 _ALLOWED = b"authorization, content-type, x-api-key, x-goog-api-key, anthropic-version"

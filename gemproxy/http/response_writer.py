@@ -124,6 +124,7 @@ class RequestWriter:
         "opened",
         "started",
         "tells_key",
+        "upstream_headers",
     )
 
     def __init__(
@@ -150,7 +151,7 @@ class RequestWriter:
         self.tells_key = False
         self._opens_at = self._written_at = 0.0
         self._flow: Flow | None = None
-        self._pending = b""
+        self._pending = self.upstream_headers = b""
         self._paused = self._chunked = self._streaming = False
         #: Set while a deadline is watched.
         self._deadlines: Deadlines | None = None
@@ -179,6 +180,8 @@ class RequestWriter:
             headers += lines([(b"x-gemproxy-key", _header_text(context.key_name))])
         if context.reservation is not None:
             headers += self._limit_headers(context.reservation, now)
+        if self.upstream_headers:
+            headers += self.upstream_headers
         return headers
 
     def _limit_headers(self, reservation: Reservation, now: float) -> bytes:
@@ -216,6 +219,7 @@ class RequestWriter:
         answer = self._dialect.answer(error, self._context.id)
         if not self.opened:
             self.started = self.opened = True
+            self.upstream_headers = b""
             now = self._reactor.seconds()
             headers = self.headers(now) + lines(answer.headers)
             write_whole(self._request, answer.status, headers, self._scrub(answer.body), now)

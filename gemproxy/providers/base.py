@@ -55,10 +55,12 @@ class NativeCall:
     headers: bytes = b""
     array: bool = False
     is_prepared: bool = True
+    #: Makes lines for the client's head from headers of the answer, which it reads by their names.
+    passed: Callable[[Callable[[str], str | None]], bytes] | None = None
     #: Makes the lines of the client's head from the headers of the answer, if that is no JSON.
     raw: Callable[[Mapping[str, str]], bytes] | None = None
-    #: With ``raw``: reads an answer that is short, before it is passed on.
-    tap: Callable[[bytes, Mapping[str, str]], None] | None = None
+    #: With ``raw``: reads an answer that is short, and returns what is passed on of it.
+    tap: Callable[[bytes, Mapping[str, str]], bytes] | None = None
     #: Brings the body, if that is still arriving.
     source: BodySource | None = None
     #: The project whose keys alone can serve the call, if it is known.

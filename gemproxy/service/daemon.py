@@ -33,6 +33,7 @@ from gemproxy.api.anthropic.count_tokens import EXACT, CountTokensEndpoint
 from gemproxy.api.anthropic.messages import MessagesEndpoint
 from gemproxy.api.gemini.lists import ListEndpoint
 from gemproxy.api.gemini.native import NativeEndpoint
+from gemproxy.api.gemini.passing import Downloads
 from gemproxy.api.gemini.refused import refused_endpoints
 from gemproxy.api.gemini.resources import (
     BatchEndpoint,
@@ -197,6 +198,7 @@ class Daemon:
         self._chat.names = self._responses.names = self._embeddings.names = names
         self._native.names = self._model_list.names = names
         self._creation.names = self._batches.names = names
+        self._downloads.rewritten = settings.proxy.rewrite_download_uris
         self._messages.names = self._count_tokens.names = names
         self._count_tokens.exact = settings.models.count_tokens == EXACT
         configure_answers(self._answers, settings.responses)
@@ -417,7 +419,8 @@ class Daemon:
             names, self._signatures, exact=settings.models.count_tokens == EXACT
         )
         self._native = NativeEndpoint(names)
-        self._creation = CreateEndpoint(names, self._locator)
+        self._downloads = Downloads(rewritten=settings.proxy.rewrite_download_uris)
+        self._creation = CreateEndpoint(names, self._locator, self._downloads)
         self._batches = BatchEndpoint(names, self._locator)
         self._responses = ResponsesEndpoint(
             names,
@@ -443,9 +446,9 @@ class Daemon:
                 self._native,
                 self._creation,
                 self._batches,
-                ModelOperationEndpoint(self._locator),
+                ModelOperationEndpoint(self._locator, self._downloads),
                 *download_endpoints(self._locator),
-                NamedEndpoint(self._locator),
+                NamedEndpoint(self._locator, self._downloads),
             ],
             [
                 *model_endpoints(self._model_list),
@@ -456,7 +459,7 @@ class Daemon:
                 *not_offered_endpoints(),
             ],
             self._translation.do,
-            upload_endpoints(Uploads(reactor.seconds), self._locator),
+            upload_endpoints(Uploads(reactor.seconds), self._locator, self._downloads),
         )
         probes = Probes(self._lifecycle, lambda: self._pool.can_serve(reactor.seconds()), OPENAI)
         admin = None if settings.proxy.admin_endpoint else self._admin
@@ -482,6 +485,7 @@ class Daemon:
             self._pool,
             self._upstream,
             self._locator,
+            self._downloads,
             seconds=self._reactor.seconds,
             wall=self._wall,
             scrub=self._scrubber.scrub,

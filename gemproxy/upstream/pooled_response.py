@@ -133,6 +133,11 @@ class PooledResponse(UpstreamExchange):
             for name, value in self.parser.headers
         }
 
+    def header(self, name: str) -> str | None:
+        """See :meth:`gemproxy.core.interfaces.UpstreamResponse.header`."""
+        value = self.parser.header(name.encode("latin-1"))
+        return None if value is None else value.decode("latin-1")
+
     def take(self, limit: int) -> bytes:
         """Return the whole body if it was received with its headers, as most are; else ``b""``."""
         parser = self.parser

@@ -153,6 +153,8 @@ class ResponseParser:
 
     def header(self, name: bytes) -> bytes | None:
         """The last value of header ``name``, which has to be in lower case."""
+        if self._head is None and self.status and name not in self._head_bytes.lower():
+            return None  # Without parsing the head.
         for each, value in reversed(self.headers):
             if each.lower() == name:
                 return value

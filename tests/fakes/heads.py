@@ -2,7 +2,10 @@
 
 
 class FakeHead:
-    def __init__(self, headers=(), parameters=(), query=b""):
+    origin = "http://localhost"
+
+    def __init__(self, headers=(), parameters=(), query=b"", method=b"POST"):
+        self.method = method
         self.header = dict(headers).get
         self.parameters = dict(parameters)
         self.query = query

@@ -24,6 +24,9 @@ class Reply:
     #: The body is not here with the headers.
     comes_later: bool = False
 
+    def header(self, name: str) -> str | None:
+        return self.headers.get(name)
+
     def take(self, limit: int) -> bytes:
         if self.comes_later or self.breaks is not None:
             return b""
@@ -149,6 +152,7 @@ class RecordingWriter:
     """The client's side of an exchange, in memory."""
 
     def __init__(self) -> None:
+        self.upstream_headers = b""
         self.started = False
         self.finished = False
         self.streamed = False
@@ -159,6 +163,10 @@ class RecordingWriter:
     def answer(self, body: bytes | BufferList) -> None:
         self.started = self.finished = True
         self.sent = bytes(body)
+
+    def begin_body(self, headers: bytes, length: int | None) -> None:
+        assert not self.started
+        self.started = self.streamed = True
 
     def await_stream(self) -> None:
         assert not self.started

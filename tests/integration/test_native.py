@@ -224,6 +224,31 @@ def test_what_is_passed_on_and_what_is_not(echo, exact):
     assert "a-client-token" not in exact.output
 
 
+@pytest.mark.parametrize(
+    ("said", "passed"),
+    [
+        (
+            {"server-timing": "gfet4t7; dur=231", "x-gemini-service-tier": "flex"},
+            {"server-timing", "x-gemini-service-tier"},
+        ),
+        ({"server-timing": "a;dur=1.5, b;dur=2, c"}, {"server-timing"}),
+        ({"server-timing": 'a;desc="{key}"', "x-gemini-service-tier": "{key}"}, set()),
+    ],
+)
+def test_how_google_has_served_is_passed_on(echo, exact, said, passed):
+    key = secret_of("alpha")
+    more = "".join(f"{name}: {value.format(key=key)}\r\n" for name, value in said.items())
+    for path, body in ((GENERATE, ANSWER), (STREAM, ARRAY), (STREAM + "?alt=sse", SSE)):
+        echo.answers.append(answered(body, more=more.encode()))
+        got = ask(exact, "POST", path, BODY)
+        assert got.body == body
+        assert {name: got.headers.get(name) for name in passed} == {n: said[n] for n in passed}
+        assert not (said.keys() - passed) & got.headers.keys()
+    # An error of ours says nothing of an attempt that came before it.
+    echo.answers += [answered(b"{", more=more.encode())] * 9
+    assert not said.keys() & ask(exact, "POST", GENERATE, BODY).headers.keys()
+
+
 class TestErrors:
     def test_googles_own_is_repeated_without_the_key(self, echo, exact):
         said = (
@@ -286,7 +311,13 @@ class TestErrors:
 
     @pytest.mark.parametrize(
         ("path", "status"),
-        [("/v1alpha/auth_tokens", 403), (f"/v1beta/models/{MODEL}:unheardOf", 404)],
+        [
+            ("/v1alpha/auth_tokens", 403),
+            ("/v1/agents", 403),
+            (f"/v1beta/models/{MODEL}:unheardOf", 404),
+            ("/v1beta/batches/x:unheardOf", 404),
+            ("/v1beta/files/x", 404),
+        ],
     )
     def test_what_is_not_offered_is_so_whatever_its_body(self, daemon, path, status):
         got = ask(daemon, "POST", path, b"x=1", content_type="text/plain")

@@ -101,6 +101,16 @@ class TestAffinity:
         assert ask(daemon, "DELETE", f"/v1beta/{name}").status == 200
         assert {each["key"] for each in simulator.requests()[-4:]} == {"beta"}
 
+    def test_a_batch_is_cancelled_without_a_body(self, daemon):
+        path = f"/v1beta/models/{MODEL}:batchGenerateContent"
+        name = ask(daemon, "POST", path, {"batch": {}}).json["name"]
+        with Wire(daemon) as wire:
+            # As curl asks without data.
+            wire.send(f"POST /v1beta/{name}:cancel HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            assert wire.receive().status == 200
+        typed = ask(daemon, "POST", f"/v1beta/{name}:cancel", b"x=1", content_type="text/plain")
+        assert (typed.status, typed.json["error"]["status"]) == (400, "INVALID_ARGUMENT")
+
     def test_interactions_go_on_with_the_same_project(self, daemon, simulator):
         first = made(daemon, "interactions", model=MODEL, input="hi")
         key = last_key(simulator)
@@ -130,6 +140,23 @@ class TestAffinity:
         seen = len(simulator.requests())
         assert ask(second, "GET", f"/v1beta/{store['name']}").json == store
         assert [each["key"] for each in simulator.requests()[seen:]] == [key]
+
+
+@pytest.mark.parametrize("rewrite", [False, True])
+def test_the_address_of_a_download(start_daemon, simulator, rewrite):
+    daemon = start_daemon(keys_of("alpha"), proxy={"rewriteDownloadUris": rewrite})
+    file = upstream_file(simulator, "alpha")
+    got = ask(daemon, "GET", f"/v1beta/{file['name']}").json
+    listed = ask(daemon, "GET", "/v1beta/files").json["files"]
+    assert listed == [got]
+    assert got["uri"] == file["uri"]
+    if not rewrite:
+        assert got == file
+        return
+    here = "http://localhost"
+    assert got["downloadUri"].startswith(f"{here}/download/v1beta/files/")
+    down = ask(daemon, "GET", got["downloadUri"].removeprefix(here), x_goog_api_key="any")
+    assert (down.status, len(down.body)) == (200, int(file["sizeBytes"]))
 
 
 class TestLists:
@@ -231,6 +258,7 @@ class TestDownloads:
         ("GET", "/v1beta/files/..%2Fmodels", 400),
         ("GET", "/v1beta/files/a%20b", 400),
         ("PUT", "/v1beta/files/x", 405),
+        ("DELETE", "/v1/webhooks/x", 403),
         ("POST", "/v1/interactions/x/auth_tokens", 403),
     ],
 )

@@ -26,7 +26,7 @@ import msgspec
 
 from gemproxy.api.base import Head, Route
 from gemproxy.api.gemini.errors import GEMINI
-from gemproxy.api.gemini.passing import passed_query
+from gemproxy.api.gemini.passing import Downloads, passed_query
 from gemproxy.api.gemini.resources import Learns
 from gemproxy.api.query import parameters_of, whole_number
 from gemproxy.core.affinity import MAX_KEYS, MAX_PROJECTS
@@ -42,6 +42,7 @@ from gemproxy.translate.gemini_native__gemini.resources import (
     Page,
     name_in,
     read_page,
+    with_downloads_from,
     write_page,
 )
 
@@ -87,6 +88,7 @@ class ListEndpoint:
         pool: KeyPool,
         upstream: Upstream,
         learns: Learns,
+        downloads: Downloads,
         *,
         seconds: Callable[[], float],
         wall: Callable[[], float],
@@ -98,6 +100,7 @@ class ListEndpoint:
         self._pool = pool
         self._upstream = upstream
         self._learns = learns
+        self._downloads = downloads
         self._seconds = seconds
         self._wall = wall
         self._scrub = scrub
@@ -118,7 +121,7 @@ class ListEndpoint:
                 response = await self._ask(project, path, context)
                 if response is not None:
                     self._note(read_page(response.body, _FIELDS[collection]), project)
-                    return response.body
+                    return with_downloads_from(self._downloads.origin(head), response.body)
             raise _no_keys()
         asked = parameters_of(head.query)
         size = _size(asked.get("pageSize") or asked.get("page_size") or [""])
@@ -127,7 +130,8 @@ class ListEndpoint:
         pages = _Pages(self, f"/{version}/{collection}", _FIELDS[collection], context)
         items, following = await pages.read(projects, place, size)
         following_token = self._token(collection, following) if following is not None else ""
-        return write_page(_FIELDS[collection], items, following_token)
+        page = write_page(_FIELDS[collection], items, following_token)
+        return with_downloads_from(self._downloads.origin(head), page)
 
     def _place(self, token: str, collection: str, projects: list[str]) -> _Place:
         """The place that ``token`` names. Raises :class:`InvalidRequest`."""

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from gemproxy.api.base import Head, Route, StreamedAnswer, WholeAnswer
 from gemproxy.api.dialects import asks_for_events
 from gemproxy.api.gemini.errors import GEMINI
-from gemproxy.api.gemini.passing import passed_headers, passed_query
+from gemproxy.api.gemini.passing import passed_headers, passed_query, telling_headers
 from gemproxy.core.clients import require_model
 from gemproxy.core.context import RequestContext
 from gemproxy.core.errors import InvalidRequest
@@ -87,7 +87,9 @@ class NativeEndpoint:
         target = self._target(parameters["version"], model.name, verb, head.query)
         context.model = model.name
         context.stream = verb == _STREAM
-        call = NativeCall(b"POST", target.path, passed_headers(head), target.array)
+        call = NativeCall(
+            b"POST", target.path, passed_headers(head), target.array, passed=telling_headers
+        )
         job = NativeJob(call, model.name, verb, body, partial=head.header(_MASK) is not None)
         if verb in _GENERATE:
             session = session_of(head.header)

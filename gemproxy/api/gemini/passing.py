@@ -7,7 +7,7 @@ for something on behalf of the key's project.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from gemproxy.api.base import Head
@@ -48,7 +48,32 @@ _HEADERS: Final = (
 )
 #: Headers of an answer that is no JSON.
 _OF_ANSWERS: Final = ("content-type", "x-goog-upload-status", "x-goog-upload-size-received")
+#: Headers of every answer, and the forms in which they are passed on. None has room for a key that
+#: the upstream may repeat in it.
+_METRIC: Final = r"[A-Za-z0-9_-]{1,16}(?:; ?dur=[0-9.]{1,12})?"
+_TELLING: Final = (
+    ("x-gemini-service-tier", re.compile(r"[A-Za-z_-]{1,16}")),
+    ("server-timing", re.compile(rf"{_METRIC}(?:, ?{_METRIC}){{0,7}}")),
+)
 _HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]{1,1000}")
+
+
+class Downloads:
+    """Where the addresses of downloads in answers lead: to Google, or to this proxy.
+
+    ``rewritten`` may be replaced between two requests.
+    """
+
+    def __init__(self, *, rewritten: bool = False) -> None:
+        self.rewritten = rewritten
+
+    def origin(self, head: Head) -> str:
+        """The origin for them; empty if they stay."""
+        return head.origin if self.rewritten else ""
+
+
+#: They stay as they are.
+KEPT: Final = Downloads()
 
 
 def passed_query(query: bytes) -> bytes:
@@ -74,6 +99,16 @@ def passed_headers(head: Head, names: Iterable[bytes] = _HEADERS) -> bytes:
         value = head.header(name)
         if value is not None:
             lines += b"%b: %b\r\n" % (name, value)
+    return lines
+
+
+def telling_headers(header: Callable[[str], str | None]) -> bytes:
+    """The lines of headers that tell the client how Google has served it."""
+    lines = b""
+    for name, form in _TELLING:
+        value = header(name)
+        if value is not None and form.fullmatch(value):
+            lines += f"{name}: {value}\r\n".encode("ascii")
     return lines
 
 

@@ -15,8 +15,16 @@ from typing import Final, Protocol
 from urllib.parse import parse_qs
 
 from gemproxy.api.base import Head, Route, StreamedAnswer, WholeAnswer
+from gemproxy.api.content_type import check_content_type
 from gemproxy.api.gemini.errors import GEMINI
-from gemproxy.api.gemini.passing import passed_answer_headers, passed_headers, passed_query
+from gemproxy.api.gemini.passing import (
+    KEPT,
+    Downloads,
+    passed_answer_headers,
+    passed_headers,
+    passed_query,
+    telling_headers,
+)
 from gemproxy.core.clients import require_model
 from gemproxy.core.context import RequestContext
 from gemproxy.core.errors import Forbidden, InvalidRequest, UnknownURL
@@ -61,8 +69,9 @@ class Learns(Protocol):
 class ResourceJob:
     """A call about a resource; see :class:`gemproxy.api.base.Job`.
 
-    It is ``free`` if it costs nothing by itself. What is started with a model or an agent costs,
-    and only an interaction reports its tokens.
+    ``origin`` is that for downloads (:class:`~gemproxy.api.gemini.passing.Downloads`). The job is
+    ``free`` if it costs nothing by itself. What is started with a model or an agent costs, and only
+    an interaction reports its tokens.
     """
 
     conversation = None
@@ -76,6 +85,7 @@ class ResourceJob:
         context: RequestContext,
         learns: Learns,
         *,
+        origin: str = "",
         model: str = NO_MODEL,
         resources: Sequence[str] = (),
         stream: bool = False,
@@ -90,6 +100,7 @@ class ResourceJob:
         context.model = model or None
         self._context = context
         self._learns = learns
+        self._origin = origin
         self._free = free
 
     def revision(self, failed: Outcome) -> Revision | None:
@@ -106,12 +117,12 @@ class ResourceJob:
     def whole_answer(self, created: int) -> WholeAnswer:
         """See :meth:`gemproxy.api.base.Job.whole_answer`."""
         del created
-        return WholeResource(self._learn, free=self._free)
+        return WholeResource(self._learn, self._origin, free=self._free)
 
     def streamed_answer(self, created: int) -> StreamedAnswer:
         """See :meth:`gemproxy.api.base.Job.streamed_answer`."""
         del created
-        return StreamedInteraction(self._learn, free=self._free)
+        return StreamedInteraction(self._learn, self._origin, free=self._free)
 
     def _learn(self, name: str, description: bytes) -> None:
         lease = self._context.attempts[-1].lease
@@ -136,10 +147,12 @@ class NamedEndpoint:
         (b"GET", b"POST", b"PATCH", b"DELETE"),
         GEMINI,
         values={"collection": COLLECTIONS},
+        checks_type=False,
     )
 
-    def __init__(self, learns: Learns) -> None:
+    def __init__(self, learns: Learns, downloads: Downloads = KEPT) -> None:
         self._learns = learns
+        self._downloads = downloads
 
     def decode(
         self, body: bytes, head: Head, context: RequestContext, *, brief: bool
@@ -160,6 +173,9 @@ class NamedEndpoint:
             shown = f"{head.method.decode('latin-1')} {collection}/{name[:80]}"
             raise UnknownURL(f"Unknown request URL: {shown}.")
         if body:
+            # After the path, since what is not offered is 404 whatever the body. ``cancel`` needs
+            # no body, and then no type.
+            check_content_type(head)
             check_object(body)
         owner = f"{collection}/{path.removesuffix('/cancel')}"
         return (DeletingJob if head.method == b"DELETE" else ResourceJob)(
@@ -167,6 +183,7 @@ class NamedEndpoint:
             body,
             context,
             self._learns,
+            origin=self._downloads.origin(head),
             resources=(owner, *named_resources(body)),
             stream=parse_qs(head.query).get(b"stream") == [b"true"],
         )
@@ -209,8 +226,9 @@ class ModelOperationEndpoint:
 
     route: Final = Route("/{version}/models/{model}/operations/{operation}", (b"GET",), GEMINI)
 
-    def __init__(self, learns: Learns) -> None:
+    def __init__(self, learns: Learns, downloads: Downloads = KEPT) -> None:
         self._learns = learns
+        self._downloads = downloads
 
     def decode(
         self, body: bytes, head: Head, context: RequestContext, *, brief: bool
@@ -221,7 +239,14 @@ class ModelOperationEndpoint:
         name = f"models/{model}/operations/{operation}"
         if _NAME.fullmatch(name) is None:
             raise InvalidRequest(f"'{name[:80]}' is not the name of an operation.")
-        return ResourceJob(native_call(head, name), body, context, self._learns, resources=(name,))
+        return ResourceJob(
+            native_call(head, name),
+            body,
+            context,
+            self._learns,
+            origin=self._downloads.origin(head),
+            resources=(name,),
+        )
 
 
 class CreateEndpoint:
@@ -234,9 +259,10 @@ class CreateEndpoint:
         "/{version}/{collection}", (b"POST",), GEMINI, values={"collection": _MADE}
     )
 
-    def __init__(self, names: ModelNames, learns: Learns) -> None:
+    def __init__(self, names: ModelNames, learns: Learns, downloads: Downloads = KEPT) -> None:
         self.names = names
         self._learns = learns
+        self._downloads = downloads
 
     def decode(
         self, body: bytes, head: Head, context: RequestContext, *, brief: bool
@@ -254,6 +280,7 @@ class CreateEndpoint:
             body,
             context,
             self._learns,
+            origin=self._downloads.origin(head),
             model=model,
             resources=interaction_resources(body) if is_interaction else named_resources(body),
             stream=is_interaction and said.streams,
@@ -317,4 +344,5 @@ def native_call(head: Head, name: str) -> NativeCall:
         b"%b?%b" % (path, kept) if kept else path,
         passed_headers(head),
         is_prepared=False,
+        passed=telling_headers,
     )

@@ -24,7 +24,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from gemproxy.api.base import Head, Route
 from gemproxy.api.gemini.errors import GEMINI
-from gemproxy.api.gemini.passing import passed_answer_headers, passed_headers
+from gemproxy.api.gemini.passing import Downloads, passed_answer_headers, passed_headers
 from gemproxy.api.gemini.resources import Learns, ResourceJob, native_call
 from gemproxy.api.query import parameters_of
 from gemproxy.core.context import RequestContext
@@ -33,7 +33,7 @@ from gemproxy.core.interfaces import BodySource
 from gemproxy.core.retry import Revision
 from gemproxy.pool.key import Affinity
 from gemproxy.pool.outcome import Outcome
-from gemproxy.translate.gemini_native__gemini.resources import name_in
+from gemproxy.translate.gemini_native__gemini.resources import name_in, with_downloads_from
 
 _TEMPLATES: Final = (
     "/upload/{version}/files",
@@ -137,10 +137,13 @@ class Uploads:
 class UploadEndpoint:
     """One path of uploads; see :class:`gemproxy.api.public.UploadEndpoint`."""
 
-    def __init__(self, template: str, uploads: Uploads, learns: Learns) -> None:
+    def __init__(
+        self, template: str, uploads: Uploads, learns: Learns, downloads: Downloads
+    ) -> None:
         self.route = Route(template, (b"POST", b"PUT"), GEMINI)
         self._uploads = uploads
         self._learns = learns
+        self._downloads = downloads
 
     def progress_of(self, head: Head) -> tuple[object, int] | None:
         """See :meth:`gemproxy.api.public.UploadEndpoint.progress_of`."""
@@ -173,10 +176,10 @@ class UploadEndpoint:
         commands = _commands(head)
         before = _offset(head, upload) if upload is not None else 0
 
-        def tap(answer: bytes, headers: Mapping[str, str]) -> None:
+        def tap(answer: bytes, headers: Mapping[str, str]) -> bytes:
             lease = context.attempts[-1].lease
             if lease is None:
-                return
+                return answer
             begun = upload
             if begun is None:
                 address = urlsplit(headers.get(_ADDRESSES[0], ""))
@@ -194,6 +197,7 @@ class UploadEndpoint:
             name = name_in(answer)
             if name:
                 self._learns.learn(name, lease.key.project, answer)
+            return with_downloads_from(self._downloads.origin(head), answer)
 
         call = replace(
             call,
@@ -229,9 +233,11 @@ class _UploadJob(ResourceJob):
         return None
 
 
-def upload_endpoints(uploads: Uploads, learns: Learns) -> list[UploadEndpoint]:
+def upload_endpoints(
+    uploads: Uploads, learns: Learns, downloads: Downloads
+) -> list[UploadEndpoint]:
     """The endpoints of all paths of uploads."""
-    return [UploadEndpoint(template, uploads, learns) for template in _TEMPLATES]
+    return [UploadEndpoint(template, uploads, learns, downloads) for template in _TEMPLATES]
 
 
 def _begins(head: Head) -> bool:

@@ -1,10 +1,13 @@
 """Look at the answers about resources: files, caches, batches, stores, interactions.
 
 They pass as they came; what is read is the name of the resource, and the tokens of an interaction.
+The operator may let the addresses of downloads lead to this proxy: clients follow them with the
+token that they have, which Google would get and refuse.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 
 import msgspec
@@ -67,6 +70,11 @@ _EVENT = msgspec.json.Decoder(_Event).decode
 _PAGE = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _ITEMS = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _ENDS = ("interaction.complete", "interaction.completed", "done")
+#: The address of a file's bytes at Google, as a whole string of JSON begins.
+_DOWNLOAD = re.compile(
+    rb'(?<!\\)"https://generativelanguage\.googleapis\.com'
+    rb"(?=/(?:download/)?v1(?:beta|alpha)?/files/[A-Za-z0-9._-]+:download)"
+)
 #: After one of these nothing more happens to an interaction by itself.
 _FINAL = frozenset({"completed", "failed", "cancelled", "incomplete", "requires_action"})
 
@@ -75,13 +83,17 @@ class WholeResource:
     """Looks at an answer about a resource; see :class:`gemproxy.api.base.WholeAnswer`.
 
     ``learn`` is called with the name of the resource that the answer describes, and the answer.
-    A ``free`` call costs nothing: tokens in its answer were counted before.
+    ``origin`` is that for downloads, empty if they stay at Google. A ``free`` call costs nothing:
+    tokens in its answer were counted before.
     """
 
     is_large = False
 
-    def __init__(self, learn: Callable[[str, bytes], None], *, free: bool = False) -> None:
+    def __init__(
+        self, learn: Callable[[str, bytes], None], origin: str = "", *, free: bool = False
+    ) -> None:
         self._learn = learn
+        self._origin = origin
         self._free = free
         self._body = b""
         self._described = _Described()
@@ -95,34 +107,41 @@ class WholeResource:
         self._body, self._described = body, described
 
     def encode(self) -> PassedAnswer:
-        """Return the answer as it came."""
+        """Return the answer as it came, but for downloads."""
         name = name_of(self._described)
         if name:
             self._learn(name, self._body)
-        return PassedAnswer(self._body, None if self._free else _usage(self._described.usage))
+        usage = None if self._free else _usage(self._described.usage)
+        return PassedAnswer(with_downloads_from(self._origin, self._body), usage)
 
 
 class StreamedInteraction:
     """Looks at the events of an interaction; see :class:`gemproxy.api.base.StreamedAnswer`.
 
-    ``learn`` and ``free`` are as in :class:`WholeResource`.
+    ``learn``, ``origin`` and ``free`` are as in :class:`WholeResource`.
     """
 
     malformed = False
     blocked = False
     empty = False
 
-    def __init__(self, learn: Callable[[str, bytes], None], *, free: bool = False) -> None:
+    def __init__(
+        self, learn: Callable[[str, bytes], None], origin: str = "", *, free: bool = False
+    ) -> None:
         self._learn = learn
+        self._origin = origin
         self._finished = False
         self.usage = None if free else TokenUsage()
         self.started = False
 
     def receive(self, event: bytes) -> bytes:
-        """Return ``event``. Raises :exc:`ErrorInAnswer`, :exc:`MalformedUpstreamResponse`."""
+        """Return ``event``, as it came but for downloads.
+
+        Raises :exc:`ErrorInAnswer`, :exc:`MalformedUpstreamResponse`.
+        """
         for payload in payloads(event):
             self._look(payload)
-        return event
+        return with_downloads_from(self._origin, event)
 
     def finish(self) -> bytes:
         """Return nothing: everything was returned. Raises :exc:`StreamIncomplete`."""
@@ -165,6 +184,17 @@ class StreamedInteraction:
                 self.usage = _usage(interaction.usage)
         if event.event_type in _ENDS or event.status in _FINAL:
             self._finished = True
+
+
+def with_downloads_from(origin: str, body: bytes) -> bytes:
+    """``body``, JSON, with the addresses of downloads at ``origin`` in place of Google's.
+
+    With an empty ``origin`` they stay.
+    """
+    if not origin or b":download" not in body:
+        return body
+    begin = msgspec.json.encode(origin)[:-1]
+    return _DOWNLOAD.sub(lambda _: begin, body)
 
 
 def name_of(described: _Described) -> str:

@@ -26,6 +26,7 @@ from fakes.upstreams import (
     whole,
 )
 
+from gemproxy.api.gemini.resources import download_endpoints
 from gemproxy.api.openai.chat import ChatEndpoint
 from gemproxy.api.openai.embeddings import EmbeddingsEndpoint
 from gemproxy.core.context import RequestContext
@@ -1135,3 +1136,18 @@ def test_listeners_hear_of_the_jobs_of_one_request_and_of_one_first_byte():
     asyncio.run(proxy.dispatcher.dispatch_all(batches, context, RecordingWriter()))
     assert told.heard == [*["try a", "success"] * 2, "first byte"]
     assert models == {("r", model)}
+
+
+def test_a_key_that_is_divided_between_two_pieces_of_a_file_is_masked():
+    class Learns:
+        def learn(self, name, project, description=b""):
+            pass
+
+    (endpoint, _) = download_endpoints(Learns())
+    proxy = Proxy(FakeGemini(alpha=[Reply(pieces=[b"<secret-of", b"-al", b"pha> secret-of-"])]))
+    context = RequestContext("r", "/v1/files", NOON)
+    head = FakeHead({}, method=b"GET", parameters={"version": "v1", "file": "x"})
+    writer = RecordingWriter()
+    job = endpoint.decode(b"", head, context, brief=True)
+    asyncio.run(proxy.dispatcher.dispatch(job, context, writer))
+    assert (writer.sent, writer.finished) == (b"<***************> secret-of-", True)

@@ -10,11 +10,15 @@ from gemproxy.translate.gemini_native__gemini.resources import (
     StreamedInteraction,
     WholeResource,
     read_page,
+    with_downloads_from,
     write_page,
 )
 
 USAGE = {"total_input_tokens": 5, "total_thought_tokens": 2, "total_output_tokens": 7}
 FILE = "https://generativelanguage.googleapis.com/v1beta/files/abc"
+
+
+ORIGIN = "https://proxy.example:8443"
 
 
 @pytest.fixture
@@ -44,6 +48,29 @@ def test_a_resource_passes_and_its_name_is_learned(learn, learned, answer, names
     whole.receive(body)
     assert whole.encode().body == body
     assert learned == names
+
+
+def test_downloads_lead_to_this_proxy():
+    google = "https://generativelanguage.googleapis.com"
+    answer = {
+        "name": "files/x",
+        "uri": f"{google}/v1beta/files/x",
+        "downloadUri": f"{google}/download/v1beta/files/x:download?alt=media",
+        "outputs": [{"uri": f"{google}/v1/files/y:download?alt=media"}],
+        "text": f'See "{google}/v1/files/y:download".',
+        "other": "https://example.org/v1/files/y:download",
+    }
+    body = json.dumps(answer)
+    wanted = body.replace(f'"{google}/download', f'"{ORIGIN}/download')
+    wanted = wanted.replace(f'"uri": "{google}/v1/', f'"uri": "{ORIGIN}/v1/')
+    assert with_downloads_from("", body.encode()) == body.encode()
+    assert with_downloads_from(ORIGIN, body.encode()) == wanted.encode()
+    whole = WholeResource(lambda *_: None, ORIGIN)
+    whole.receive(body.encode())
+    assert whole.encode().body == wanted.encode()
+    stream = StreamedInteraction(lambda *_: None, ORIGIN)
+    sent = stream.receive(f"data: {body}\n\n".encode())
+    assert sent == f"data: {wanted}\n\n".encode()
 
 
 def test_an_error_in_place_of_a_resource_is_none(learn):
