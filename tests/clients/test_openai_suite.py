@@ -1,4 +1,4 @@
-"""openai-python's own tests of chat, embeddings and models, in front of the real daemon.
+"""openai-python's own tests of chat, Responses, embeddings and models, before the real daemon.
 
 They are taken from the SDK's sdist, in the version that is pinned. Of its `tests/lib/chat`, which
 is written for recorded answers, those run that can record new ones: they check what the SDK makes
@@ -94,12 +94,32 @@ def _failure(case):
     return ""
 
 
-def listed_differences():
+def listed_differences(*files):
+    """What each test of these files says that fails, by the test."""
     return {
         f"{RESOURCES.as_posix()}/{test}": group["says"]
         for group in yaml.safe_load(DIFFERENCES.read_text())
         for test in group["tests"]
+        if test.partition("::")[0] in files
     }
+
+
+def assert_as_listed(results, *files):
+    """Exactly the listed tests fail, as the list says, and each test runs in all its variants."""
+    listed = listed_differences(*files)
+    unlisted = [r for r in results if r.failure and r.test not in listed]
+    assert unlisted == []
+    assert [r for r in results if not r.failure and r.test in listed] == []
+    assert [r for r in results if r.failure and listed[r.test] not in r.failure] == []
+    variants = defaultdict(set)
+    for result in results:
+        variants[result.test].add(result.variant)
+    assert listed.keys() <= variants.keys()
+    assert {frozenset(names) for names in variants.values()} == {
+        frozenset({"loose", "strict"}),
+        frozenset({"loose", "strict", "aiohttp"}),
+    }
+    return len(variants) - len(listed)
 
 
 def test_each_difference_is_listed_once_with_its_reason():
@@ -116,20 +136,54 @@ def test_suite_for_chat_and_models_differs_as_listed(suite, daemon):
         str(RESOURCES / "chat" / "test_completions.py"),
         str(RESOURCES / "test_models.py"),
     )
-    listed = listed_differences()
-    unlisted = [r for r in results if r.failure and r.test not in listed]
-    assert unlisted == []
-    assert [r for r in results if not r.failure and r.test in listed] == []
-    assert [r for r in results if r.failure and listed[r.test] not in r.failure] == []
-    variants = defaultdict(set)
-    for result in results:
-        variants[result.test].add(result.variant)
-    assert listed.keys() <= variants.keys()
-    assert {frozenset(names) for names in variants.values()} == {
-        frozenset({"loose", "strict"}),
-        frozenset({"loose", "strict", "aiohttp"}),
-    }
-    assert len(variants) - len(listed) >= 16
+    assert assert_as_listed(results, "chat/test_completions.py", "test_models.py") >= 16
+
+
+#: What the suite sends to its mock server and nobody can serve, and what is sent instead.
+SERVABLE = (
+    # Requests without a model and without any input.
+    (r"\b(create|count)\(\)", r'\1(model="gpt-6-astra", input="string")'),
+    (
+        r"\bcreate\(\n +stream=True,\n +\)",
+        'create(model="gpt-6-astra", input="string", stream=True)',
+    ),
+    (r'\bmodel="model",\n( +parallel)', r'model="gpt-6-astra",\n\1'),
+    # What Gemini has not, and what excludes each other with OpenAI as well.
+    (r"\bbackground=True,", "background=False,"),
+    (r'\n +conversation="string",', ""),
+    (r"\n +prompt=\{\n.*?\n            \},", ""),
+    (r'\n +previous_response_id="\w+",', ""),
+    # Ids of responses that are not there.
+    (r'(response_id=)?"(?:response_id|resp_677efb5139a88190b512bc3fef8e535d)"', r"\1stored()"),
+    (r'\n +after="after",', ""),
+    (r"\blimit=0,", "limit=10,"),
+)
+STORED = """
+
+def stored():
+    return OpenAI().responses.create(model="gpt-6-astra", input="string").id
+
+"""
+RESPONSES = ("responses.py", "responses/input_items.py", "responses/input_tokens.py")
+
+
+def test_suite_for_responses_differs_as_listed(suite, daemon):
+    """With requests that can be served: most of the suite's own have no model or no response."""
+    paths, seen = [], set()
+    for name in RESPONSES:
+        folder, _, file = name.rpartition("/")
+        source = (suite / RESOURCES / folder / f"test_{file}").read_text()
+        for pattern, instead in SERVABLE:
+            source, count = re.subn(pattern, instead, source, flags=re.DOTALL)
+            seen |= {pattern} if count else set()
+        place = suite / RESOURCES / folder / f"test_served_{file}"
+        source = source.replace("\nclass Test", f"{STORED}\nclass Test", 1)
+        place.write_text(source)
+        paths.append(place)
+    assert seen == {pattern for pattern, _ in SERVABLE}
+    results = results_of(suite, daemon, *map(str, paths))
+    files = [path.relative_to(suite / RESOURCES).as_posix() for path in paths]
+    assert assert_as_listed(results, *files) >= 50
 
 
 def test_suite_for_embeddings(suite, daemon):

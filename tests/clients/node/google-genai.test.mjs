@@ -1,11 +1,15 @@
-// Google's SDK for JavaScript and Vercel's AI SDK by its google provider; nothing changed but the
-// base URL.
+// Google's SDK for JavaScript in its newest major, which speaks to /v1, and in the one before, which
+// speaks to /v1beta, and Vercel's AI SDK by its google provider; nothing changed but the base URL.
 import assert from "node:assert/strict";
+import { mkdtemp, readFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterEach, beforeEach, describe, test } from "node:test";
 
 import { createGoogleGenerativeAI } from "@ai-sdk/google";
-import { ApiError, GoogleGenAI } from "@google/genai";
-import { APICallError, Output, embedMany, generateText, stepCountIs, streamText } from "ai";
+import * as newest from "@google/genai";
+import * as older from "@google/genai-2";
+import { APICallError, Output, embedMany, generateText, stepCountIs, streamText, tool } from "ai";
 import { z } from "zod";
 
 import { tools } from "./ai-sdk-tools.mjs";
@@ -14,7 +18,6 @@ import * as proxy from "./gemproxy.mjs";
 globalThis.AI_SDK_LOG_WARNINGS = false;
 
 const ROOT = process.env.GEMPROXY_URL;
-const client = new GoogleGenAI({ apiKey: proxy.TOKEN, httpOptions: { baseUrl: ROOT } });
 const google = createGoogleGenerativeAI({ apiKey: proxy.TOKEN, baseURL: `${ROOT}/v1beta` });
 const PICTURE =
   "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
@@ -24,7 +27,9 @@ const BOTH =
 beforeEach(proxy.reset);
 afterEach(proxy.forgive);
 
-describe("@google/genai", () => {
+for (const [major, { ApiError, GoogleGenAI }] of Object.entries({ newest, older }))
+describe(`@google/genai, ${major}`, () => {
+  const client = new GoogleGenAI({ apiKey: proxy.TOKEN, httpOptions: { baseUrl: ROOT } });
   const model = proxy.MODEL;
   const declared = (name, field) => ({
     name,
@@ -46,6 +51,8 @@ describe("@google/genai", () => {
     }
     assert.equal(text, whole.text);
     assert.equal(last.usageMetadata.totalTokenCount, whole.usageMetadata.totalTokenCount);
+    const version = major === "newest" ? "v1" : "v1beta";
+    for (const { path } of await proxy.requests()) assert.ok(path.startsWith(`/${version}/`), path);
   });
 
   for (const name of proxy.MODELS) {
@@ -54,10 +61,19 @@ describe("@google/genai", () => {
       for (let step = 0; step < 3; step += 1) {
         contents.push({ role: "user", parts: [{ text: `Step ${step}: ${BOTH}` }] });
         const asked = { model: name, contents, config: { tools } };
-        const calling = await client.models.generateContent(asked);
-        assert.equal(calling.functionCalls.length, 2);
-        contents.push(calling.candidates[0].content);
-        const parts = calling.functionCalls.map(({ id, name: called }) => ({
+        const calls = [];
+        const said = { role: "model", parts: [] };
+        const answers =
+          step === 1
+            ? await client.models.generateContentStream(asked)
+            : [await client.models.generateContent(asked)];
+        for await (const each of answers) {
+          calls.push(...(each.functionCalls ?? []));
+          said.parts.push(...(each.candidates[0].content?.parts ?? []));
+        }
+        assert.equal(calls.length, 2);
+        contents.push(said);
+        const parts = calls.map(({ id, name: called }) => ({
           functionResponse: { id, name: called, response: { result: called } },
         }));
         contents.push({ role: "user", parts });
@@ -69,6 +85,20 @@ describe("@google/genai", () => {
       assert.ok((await proxy.signedCalls()).length >= 3);
     });
   }
+
+  test("an image in the result of a call", async () => {
+    const contents = [{ role: "user", parts: [{ text: 'call get_weather with {"city": "Oslo"}' }] }];
+    const calling = await client.models.generateContent({ model, contents, config: { tools } });
+    contents.push(calling.candidates[0].content);
+    const [{ id, name }] = calling.functionCalls;
+    const parts = [{ inlineData: { data: PICTURE, mimeType: "image/png" } }];
+    const functionResponse = { id, name, response: { result: "see" }, parts };
+    contents.push({ role: "user", parts: [{ functionResponse }] });
+    assert.ok((await client.models.generateContent({ model, contents, config: { tools } })).text);
+    await proxy.nothingRefused();
+    const sent = (await proxy.requests()).at(-1).body.contents.at(-1).parts[0].functionResponse;
+    assert.equal(sent.parts[0].inlineData.data, PICTURE);
+  });
 
   test("structured output and an image", async () => {
     const responseJsonSchema = z.toJSONSchema(z.object({ inches: z.int() }));
@@ -101,6 +131,10 @@ describe("@google/genai", () => {
     const blob = new Blob(["a line of notes\n".repeat(20_000)], { type: "text/plain" });
     const file = await client.files.upload({ file: blob, config: { displayName: "notes" } });
     assert.equal(file.sizeBytes, "320000");
+    const folder = await mkdtemp(join(tmpdir(), "gemproxy-"));
+    const downloadPath = join(folder, "notes.txt");
+    await client.files.download({ file, downloadPath });
+    assert.equal(await readFile(downloadPath, "utf8"), "a line of notes\n".repeat(20_000));
     const part = { fileData: { fileUri: file.uri, mimeType: file.mimeType } };
     for (let place = 0; place < 3; place += 1) {
       const contents = [{ role: "user", parts: [{ text: "Sum it up." }, part] }];
@@ -147,20 +181,49 @@ describe("@ai-sdk/google", () => {
       const messages = [];
       for (let step = 0; step < 3; step += 1) {
         messages.push({ role: "user", content: `Step ${step}: ${BOTH}` });
-        const { text, response } = await generateText({
-          model: google(name),
-          messages,
-          tools: both,
-          stopWhen: stepCountIs(4),
-        });
-        assert.ok(text);
-        messages.push(...response.messages);
+        const asked = { model: google(name), messages, tools: both, stopWhen: stepCountIs(4) };
+        const answer = step === 1 ? streamText(asked) : await generateText(asked);
+        assert.ok(await answer.text);
+        messages.push(...(await answer.response).messages);
       }
       assert.equal(ran.length, 6);
       await proxy.nothingRefused();
       assert.ok((await proxy.signedCalls()).length >= 3);
     });
   }
+
+  test("three steps in one loop, whole and streamed", async () => {
+    const prompt = `${BOTH}, then call get_weather with {"city": "Rome"}`;
+    for (const ask of [generateText, streamText]) {
+      await proxy.reset();
+      const { ran, tools: both } = tools();
+      const answer = await ask({ model, prompt, tools: both, stopWhen: stepCountIs(5) });
+      assert.ok(await answer.text);
+      assert.equal((await answer.steps).length, 3);
+      assert.deepEqual(ran.map(([, given]) => given), [
+        { city: "Oslo" },
+        { zone: "Europe/Oslo" },
+        { city: "Rome" },
+      ]);
+      await proxy.nothingRefused();
+      assert.deepEqual(await proxy.signedCalls(), [{ city: "Oslo" }, { city: "Rome" }]);
+    }
+  });
+
+  test("an image in the result of a call", async () => {
+    const look = tool({
+      inputSchema: z.object({}),
+      execute: () => "see",
+      toModelOutput: () => ({
+        type: "content",
+        value: [{ type: "image-data", data: PICTURE, mediaType: "image/png" }],
+      }),
+    });
+    const prompt = "call look with {}";
+    await generateText({ model, prompt, tools: { look }, stopWhen: stepCountIs(3) });
+    await proxy.nothingRefused();
+    assert.ok(JSON.stringify((await proxy.requests()).at(-1).body.contents).includes(PICTURE));
+  });
 
   test("structured output, an image, embeddings", async () => {
     const image = { type: "file", mediaType: "image/png", data: PICTURE };
@@ -184,8 +247,8 @@ describe("@ai-sdk/google", () => {
     });
   });
 
-  test("a broken stream raises", async () => {
-    const [behaviour, broken] = proxy.BREAKS.find(([each]) => each === "error-mid-stream");
+  for (const [behaviour, broken] of proxy.BREAKS)
+  test(`a broken stream raises: ${behaviour}`, async () => {
     const prompt = `[simulate:words n=80] [simulate:${behaviour} chunks=3] Go on.`;
     const errors = [];
     const onError = ({ error }) => errors.push(error);

@@ -1,6 +1,7 @@
 """Google's own SDK, nothing changed but its base URL. The older major runs the same tests."""
 
 import base64
+import io
 import struct
 import zlib
 
@@ -168,6 +169,7 @@ def test_a_file_is_uploaded_used_listed_and_deleted(client, proxy, simulator, tm
     assert (file.display_name, file.size_bytes) == ("notes", 320_000)
     assert client.files.get(name=file.name).uri == file.uri
     assert file.name in [each.name for each in client.files.list(config={"page_size": 1})]
+    assert client.files.download(file=file) == path.read_bytes()
     for _ in range(3):
         answer = client.models.generate_content(model=proxy.model, contents=["Sum it up.", file])
         assert answer.text
@@ -175,6 +177,49 @@ def test_a_file_is_uploaded_used_listed_and_deleted(client, proxy, simulator, tm
     client.files.delete(name=file.name)
     with pytest.raises(errors.ClientError):
         client.files.get(name=file.name)
+
+
+def test_a_file_of_bytes_and_one_in_a_store(client, proxy, simulator, tmp_path):
+    config = {"mime_type": "text/csv", "display_name": "table"}
+    file = client.files.upload(file=io.BytesIO(b"a,b\n" * 100), config=config)
+    assert (file.mime_type, file.size_bytes) == ("text/csv", 400)
+    store = client.file_search_stores.create(config={"display_name": "kept"})
+    path = tmp_path / "notes.txt"
+    path.write_bytes(b"a line of notes\n")
+    operation = client.file_search_stores.upload_to_file_search_store(
+        file_search_store_name=store.name, file=path
+    )
+    assert client.operations.get(operation).done
+    search = types.Tool(file_search=types.FileSearch(file_search_store_names=[store.name]))
+    config = types.GenerateContentConfig(tools=[search])
+    answer = client.models.generate_content(
+        model=proxy.model, contents="What is in it?", config=config
+    )
+    assert answer.text
+    client.file_search_stores.delete(name=store.name, config={"force": True})
+
+
+def test_an_image_in_the_result_of_a_call(client, proxy, simulator):
+    config = types.GenerateContentConfig(
+        tools=[types.Tool(function_declarations=[types.FunctionDeclaration(name="look")])]
+    )
+    contents = [types.UserContent("call look with {}")]
+    asked = {"model": proxy.model, "config": config}
+    call = client.models.generate_content(contents=contents, **asked)
+    contents.append(call.candidates[0].content)
+    blob = types.FunctionResponseBlob(mime_type="image/png", data=PICTURE)
+    result = types.Part.from_function_response(
+        name="look",
+        response={"result": "see"},
+        parts=[types.FunctionResponsePart(inline_data=blob)],
+    )
+    result.function_response.id = call.function_calls[0].id
+    contents.append(types.UserContent([result]))
+    assert client.models.generate_content(contents=contents, **asked).text
+    (sent,) = simulator.generations()[-1]["body"]["contents"][-1]["parts"]
+    # The SDK names it in snake case here.
+    data = sent["functionResponse"]["parts"][0]["inline_data"]["data"]
+    assert base64.b64decode(data, altchars=b"-_") == PICTURE
 
 
 def test_a_cache_and_a_batch(client, proxy, simulator):

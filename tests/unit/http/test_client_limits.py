@@ -177,6 +177,9 @@ class Response:
         self.status, self.headers = status, {}
         self.content = content if isinstance(content, bytes) else json.dumps(content).encode()
 
+    def header(self, name):
+        return None
+
     def take(self, _limit):
         return self.content
 
