@@ -1,12 +1,15 @@
 """No key of the pool in any byte towards a client, whatever the upstream repeats of a request."""
 
 import json
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 
 import pytest
 from fakes.echoing_upstream import MODES, echoing_upstream
-from fakes.running import RunningDaemon
+from fakes.running import ADMIN_TOKEN, RunningDaemon
 from fakes.wire import Wire, request
 
 KEYS = {f"key{place}": sha256(bytes([place])).hexdigest()[:39] for place in range(8)}
@@ -85,6 +88,37 @@ def daemon(echo, tmp_path_factory):
     # Neither a key nor the token, which came in the query of every request.
     for secret in (*KEYS.values(), TOKEN):
         assert shown(secret, running.output) == []
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_key_is_in_what_an_operator_reads_of_a_request(echo, daemon, mode):
+    """The list of requests, and what ``gemproxy explain`` prints of one."""
+    echo.mode = mode
+    names = []
+    for call in CALLS:
+        head = ask(daemon, *call).partition(b"\r\n\r\n")[0].decode("latin-1").lower()
+        names.append(head.partition("x-request-id: ")[2].partition("\r\n")[0])
+    told = [daemon.admin("GET", "requests?limit=100").body.decode()]
+    told += [daemon.admin("GET", f"requests/{name}").body.decode() for name in names]
+    assert all(names)
+    assert all(name in text for name, text in zip(names, told[1:], strict=True))
+    if mode == 429:
+        told += [explained(daemon, name) for name in names[:2]]
+    for secret in (*KEYS.values(), TOKEN):
+        assert [text for text in told if shown(secret, text)] == []
+
+
+def explained(daemon, request_id):
+    where = ("--url", daemon.url, "--config", daemon.folder / "proxy.yaml")
+    done = subprocess.run(
+        [sys.executable, "-m", "gemproxy", "explain", request_id, *where],
+        env={**os.environ, "GEMPROXY_ADMIN_TOKEN": ADMIN_TOKEN},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert request_id in done.stdout
+    return done.stdout
 
 
 @pytest.mark.parametrize("mode", MODES)
