@@ -11,7 +11,6 @@ from gemproxy.api.anthropic.schema import answers as schema
 from gemproxy.core.errors import MalformedUpstreamResponse, UnusableAnswer
 from gemproxy.providers.gemini.wire.answers import GenerateContentResponse, with_media
 from gemproxy.translate.anthropic_messages__gemini.context import AnswerContext
-from gemproxy.translate.anthropic_messages__gemini.identity import carrying
 from gemproxy.translate.anthropic_messages__gemini.reading import (
     MessageReader,
     Piece,
@@ -19,11 +18,13 @@ from gemproxy.translate.anthropic_messages__gemini.reading import (
     Thought,
     WebSearch,
 )
-from gemproxy.translate.anthropic_messages__gemini.request import TranslatedRequest
+from gemproxy.translate.shared.candidate import no_content
 from gemproxy.translate.shared.citations import CitedPage
 from gemproxy.translate.shared.continuation import HopReader, usage_of, with_content
 from gemproxy.translate.shared.plain_answers import plain_answer
+from gemproxy.translate.shared.signature_carrier import carry
 from gemproxy.translate.shared.signatures import SignatureStore
+from gemproxy.translate.shared.translated import TranslatedRequest
 from gemproxy.translate.shared.usage import TokenUsage
 
 _STOP_REASONS = {"stop": "end_turn", "length": "max_tokens"}
@@ -47,7 +48,10 @@ class WholeMessage(HopReader):
     """
 
     def __init__(
-        self, translated: TranslatedRequest, new_id: Callable[[], str], signatures: SignatureStore
+        self,
+        translated: TranslatedRequest[AnswerContext],
+        new_id: Callable[[], str],
+        signatures: SignatureStore,
     ) -> None:
         super().__init__(translated.body)
         self._context = translated.context
@@ -97,7 +101,7 @@ class WholeMessage(HopReader):
         if not reader.is_answer:
             if not candidates:
                 raise MalformedUpstreamResponse("no candidates", usage_of(hops))
-            raise UnusableAnswer(f"no content, {no_content(reader)}", usage_of(hops))
+            raise UnusableAnswer(no_content(reader), usage_of(hops))
         search = reader.search
         blocks = content.blocks
         if search is not None:
@@ -161,12 +165,7 @@ class _Content:
     def _sign(self, signature: str | None) -> None:
         last = self.blocks[-1] if self.blocks else None
         if signature and isinstance(last, schema.Thinking):
-            last.signature = carrying(signature, self._context.upstream_model)
-
-
-def no_content(reader: MessageReader) -> str:
-    """The finish reason of an answer without content, for the log."""
-    return reader.ending.reason if reader.ending is not None else "no finish reason"
+            last.signature = carry(signature, self._context.upstream_model)
 
 
 def refusal(reader: MessageReader) -> schema.RefusalDetails | None:

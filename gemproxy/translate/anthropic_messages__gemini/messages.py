@@ -31,11 +31,12 @@ from gemproxy.translate.anthropic_messages__gemini.content import (
     text_parts,
     translated_block,
 )
-from gemproxy.translate.anthropic_messages__gemini.identity import carried, upstream_call_id
+from gemproxy.translate.anthropic_messages__gemini.identity import upstream_call_id
 from gemproxy.translate.shared.function_calls import ReplayedCall, replay_calls, replay_results
+from gemproxy.translate.shared.signature_carrier import carried
 from gemproxy.translate.shared.signatures import SignatureStore
 from gemproxy.translate.shared.tool_names import ToolNames
-from gemproxy.translate.shared.turns import Conversation
+from gemproxy.translate.shared.turns import Turns
 
 #: Claude Code's note on who pays, which is of no use to Gemini and changes with each version.
 _BILLING = "x-anthropic-billing-header:"
@@ -64,15 +65,13 @@ class _Answered(NamedTuple):
     path: str
 
 
-def translate_messages(
-    request: Prompt, replay: Replay, hints: Sequence[str | None] = ()
-) -> Conversation:
+def translate_messages(request: Prompt, replay: Replay, hints: Sequence[str | None] = ()) -> Turns:
     """The whole conversation; ``hints`` are additional instructions of the proxy.
 
     Raises :class:`InvalidRequest` for blocks that cannot be translated, for a result without a
     call, and if no message has content.
     """
-    conversation = Conversation()
+    conversation = Turns()
     conversation.instruct(_instructions(request))
     results: Mapping[_Slot, _Answered] | None = None
     for index, message in enumerate(request.messages):
@@ -99,7 +98,7 @@ def _instructions(request: Prompt) -> list[Part]:
     return [part for part in parts if not (part.text or "").startswith(_BILLING)]
 
 
-def _remind(conversation: Conversation, parts: list[Part]) -> None:
+def _remind(conversation: Turns, parts: list[Part]) -> None:
     """Add a message of the system: an instruction at the start, later a note to the user's turn.
 
     Later ones change from turn to turn. In the system instruction they would make the prompt's
@@ -115,7 +114,7 @@ def _remind(conversation: Conversation, parts: list[Part]) -> None:
 
 
 def _say_model(
-    conversation: Conversation,
+    conversation: Turns,
     content: Sequence[object],
     index: int,
     results: Mapping[_Slot, _Answered],

@@ -6,13 +6,10 @@ It is done once for a client's request; the result is sent with every key that i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
-import msgspec
-
 from gemproxy.api.anthropic.schema.requests import MessagesRequest, Prompt
-from gemproxy.buffer_list import BufferList
 from gemproxy.core.errors import InvalidRequest
 from gemproxy.media_bypass import NOTHING, ExtractedMedia
 from gemproxy.providers.gemini.capabilities import ModelFamily, family_of
@@ -33,25 +30,7 @@ from gemproxy.translate.shared.prompt_size import estimated_tokens, files_in, me
 from gemproxy.translate.shared.schema_budget import SchemaBudget
 from gemproxy.translate.shared.signatures import SignatureStore
 from gemproxy.translate.shared.structured import json_instruction
-
-_SIGNATURE = b'"thoughtSignature"'
-
-
-class TranslatedRequest(msgspec.Struct, frozen=True, gc=False):
-    """The translated request, and what the translation of its answer needs."""
-
-    #: Compact JSON of the ``GenerateContentRequest``.
-    body: bytes | BufferList
-    context: AnswerContext
-    #: A rough estimate of the prompt's tokens, for budgets.
-    estimated_tokens: int
-    #: The uploaded files that it names; only keys of one project can read them.
-    resources: Sequence[str]
-    #: See :attr:`gemproxy.api.base.Job.conversation`.
-    conversation: int | None
-    #: Whether it contains thought signatures or dummies.
-    signed: bool
-    stream: bool
+from gemproxy.translate.shared.translated import SIGNATURE_FIELD, TranslatedRequest
 
 
 class Options(NamedTuple):
@@ -74,7 +53,7 @@ class Options(NamedTuple):
     aside: ExtractedMedia = NOTHING
 
 
-def to_gemini(request: MessagesRequest, options: Options) -> TranslatedRequest:
+def to_gemini(request: MessagesRequest, options: Options) -> TranslatedRequest[AnswerContext]:
     """The translated request.
 
     Raises :class:`InvalidRequest`, with ``param``, for what Gemini or this model cannot do.
@@ -110,7 +89,7 @@ def to_gemini(request: MessagesRequest, options: Options) -> TranslatedRequest:
         conversation=named_conversation(name)
         if name
         else conversation_in(native.contents, native.system_instruction, tokens),
-        signed=_SIGNATURE in text,
+        signed=SIGNATURE_FIELD in text,
         stream=request.stream is True,
     )
 

@@ -27,13 +27,11 @@ from gemproxy.providers.gemini.wire.answers import (
 )
 from gemproxy.translate.anthropic_messages__gemini.answer import (
     citation,
-    no_content,
     refusal,
     search_blocks,
     usage_block,
 )
 from gemproxy.translate.anthropic_messages__gemini.context import AnswerContext
-from gemproxy.translate.anthropic_messages__gemini.identity import carrying
 from gemproxy.translate.anthropic_messages__gemini.reading import (
     MessageReader,
     Piece,
@@ -42,8 +40,10 @@ from gemproxy.translate.anthropic_messages__gemini.reading import (
     WebSearch,
 )
 from gemproxy.translate.shared.calls import AnsweredCall
+from gemproxy.translate.shared.candidate import no_content
 from gemproxy.translate.shared.continuation import StreamedHops
 from gemproxy.translate.shared.plain_answers import sole_text
+from gemproxy.translate.shared.signature_carrier import carry
 from gemproxy.translate.shared.signatures import SignatureStore
 
 _TEXT, _THINKING = "text", "thinking"
@@ -121,7 +121,7 @@ class MessageStreamTranslator(StreamedHops):
         held_back = reader.close()
         reader.reject()
         if not reader.is_answer and not self.started:
-            raise UnusableAnswer(f"no content, {no_content(reader)}")
+            raise UnusableAnswer(no_content(reader))
         events = [self._give(held_back)]
         search = reader.search
         if search is not None:
@@ -232,7 +232,7 @@ class MessageStreamTranslator(StreamedHops):
         """The signature of the open block, if that is thinking."""
         if not signature or self._open is not _THINKING:
             return b""
-        carrier = carrying(signature, self._context.upstream_model)
+        carrier = carry(signature, self._context.upstream_model)
         return schema.signature_delta(self._index, carrier)
 
     def _begin_block(self, kind: str, block: schema.Block) -> bytes:

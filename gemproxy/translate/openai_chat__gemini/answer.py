@@ -35,10 +35,10 @@ from gemproxy.translate.openai_chat__gemini.choice import (
 )
 from gemproxy.translate.openai_chat__gemini.context import AnswerContext
 from gemproxy.translate.openai_chat__gemini.rendering import joined_audio
-from gemproxy.translate.openai_chat__gemini.request import TranslatedRequest
 from gemproxy.translate.shared.continuation import HopReader, usage_of, with_content
 from gemproxy.translate.shared.plain_answers import PlainAnswer, plain_answer
 from gemproxy.translate.shared.signatures import SignatureStore
+from gemproxy.translate.shared.translated import TranslatedRequest
 from gemproxy.translate.shared.usage import TokenUsage, service_tier
 
 _BLOCKED, _EMPTY = attrgetter("is_blocked"), attrgetter("is_empty")
@@ -70,7 +70,7 @@ class WholeChat(HopReader):
 
     def __init__(
         self,
-        translated: TranslatedRequest,
+        translated: TranslatedRequest[AnswerContext],
         created: int,
         new_id: Callable[[], str],
         signatures: SignatureStore,

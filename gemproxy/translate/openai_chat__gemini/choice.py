@@ -23,7 +23,7 @@ from gemproxy.providers.gemini.wire.answers import Blob, Candidate, Part
 from gemproxy.translate.openai_chat__gemini import rendering
 from gemproxy.translate.openai_chat__gemini.context import AnswerContext
 from gemproxy.translate.shared.calls import AnsweredCall, CallReader
-from gemproxy.translate.shared.candidate import CandidateState
+from gemproxy.translate.shared.candidate import CandidateState, no_content
 from gemproxy.translate.shared.citations import Citations, CitedFile
 from gemproxy.translate.shared.code_blocks import executable_code, execution_result
 from gemproxy.translate.shared.finish import FinishState
@@ -220,5 +220,4 @@ def require_answer(readers: list[ChoiceReader]) -> str | None:
         reader.reject()
     if any(map(_IS_ANSWER, readers)):
         return None
-    reasons = {(reader.ending or FinishState()).reason for reader in readers}
-    return f"no content, {', '.join(sorted(reasons))}" if reasons else "no candidates"
+    return no_content(*readers) if readers else "no candidates"

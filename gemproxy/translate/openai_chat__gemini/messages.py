@@ -28,7 +28,7 @@ from gemproxy.translate.openai_chat__gemini.function_calls import (
 from gemproxy.translate.openai_chat__gemini.model_images import model_parts
 from gemproxy.translate.shared.signatures import SignatureStore
 from gemproxy.translate.shared.tool_names import ToolNames
-from gemproxy.translate.shared.turns import Conversation
+from gemproxy.translate.shared.turns import Turns
 
 
 class Replay(msgspec.Struct, frozen=True):
@@ -44,13 +44,13 @@ class Replay(msgspec.Struct, frozen=True):
 
 def translate_messages(
     messages: Sequence[Message], replay: Replay, hints: Sequence[str | None] = ()
-) -> Conversation:
+) -> Turns:
     """The whole conversation; ``hints`` are additional instructions of the proxy.
 
     Raises :class:`InvalidRequest` for parts that cannot be translated, and if no message has
     content.
     """
-    conversation = Conversation()
+    conversation = Turns()
     results: Mapping[Slot, Answered] | None = None
     for index, message in enumerate(messages):
         if isinstance(message, UserMessage):
@@ -89,7 +89,7 @@ def _model_parts(message: AssistantMessage, index: int, replay: Replay) -> list[
 
 
 def _replay_calls(
-    conversation: Conversation,
+    conversation: Turns,
     message: AssistantMessage,
     index: int,
     results: Mapping[Slot, Answered],

@@ -6,14 +6,11 @@ It is done once for a client's request; the result is sent with every key that i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
-
-import msgspec
 
 from gemproxy.api.openai.schema.messages import DeveloperMessage, SystemMessage
 from gemproxy.api.openai.schema.requests import ChatCompletionRequest, LargeChatCompletionRequest
-from gemproxy.buffer_list import BufferList
 from gemproxy.core.errors import InvalidRequest
 from gemproxy.media_bypass import NOTHING
 from gemproxy.providers.gemini.capabilities import family_of
@@ -43,29 +40,10 @@ from gemproxy.translate.shared.prompt_size import (
 from gemproxy.translate.shared.schema_budget import SchemaBudget
 from gemproxy.translate.shared.signatures import SignatureStore
 from gemproxy.translate.shared.structured import json_instruction
+from gemproxy.translate.shared.translated import SIGNATURE_FIELD, TranslatedRequest
 from gemproxy.translate.shared.usage import upstream_tier
 
 _NO_NAMES: Mapping[str, str] = MappingProxyType({})
-
-_SIGNATURE = b'"thoughtSignature"'
-
-
-class TranslatedRequest(msgspec.Struct, frozen=True, gc=False):
-    """The translated request, and what the translation of its answer needs."""
-
-    #: Compact JSON of the ``GenerateContentRequest``.
-    body: bytes | BufferList
-    context: AnswerContext
-    #: A rough estimate of the prompt's tokens, for budgets.
-    estimated_tokens: int
-    #: The uploaded files and the cached content that it names; only keys of one project can read
-    #: them.
-    resources: Sequence[str]
-    #: See :attr:`gemproxy.api.base.Job.conversation`.
-    conversation: int | None
-    #: Whether it contains thought signatures or dummies.
-    signed: bool
-    stream: bool
 
 
 def to_gemini(
@@ -76,7 +54,7 @@ def to_gemini(
     replace_signatures: bool = False,
     scrub: Callable[[str], str] = str,
     budget: SchemaBudget | None = None,
-) -> TranslatedRequest:
+) -> TranslatedRequest[AnswerContext]:
     """The request for ``model``, the upstream's name without ``models/``.
 
     ``replace_signatures`` replaces every thought signature by the documented dummy, for one more
@@ -142,7 +120,7 @@ def to_gemini(
         estimated_tokens=tokens,
         resources=tuple(resources),
         conversation=conversation_in(native.contents, native.system_instruction, tokens),
-        signed=_SIGNATURE in text,
+        signed=SIGNATURE_FIELD in text,
         stream=request.stream is True,
     )
 

@@ -18,15 +18,15 @@ from gemproxy.core.errors import InvalidRequest
 from gemproxy.media_bypass import NOTHING, ExtractedMedia
 from gemproxy.providers.gemini.capabilities import ModelFamily
 from gemproxy.providers.gemini.wire.requests import Blob, Part
-from gemproxy.translate.openai_responses__gemini.carrier import carried_signature
 from gemproxy.translate.openai_responses__gemini.content import content_parts, text_parts
 from gemproxy.translate.openai_responses__gemini.tools import joined_name
 from gemproxy.translate.shared.function_calls import ReplayedCall, replay_calls, replay_results
 from gemproxy.translate.shared.media import checked_base64
 from gemproxy.translate.shared.model_images import sign_images
+from gemproxy.translate.shared.signature_carrier import carried
 from gemproxy.translate.shared.signatures import SignatureStore
 from gemproxy.translate.shared.tool_names import ToolNames
-from gemproxy.translate.shared.turns import Conversation
+from gemproxy.translate.shared.turns import Turns
 
 CALLS: Final = frozenset({"function_call", "custom_tool_call"})
 RESULTS: Final = frozenset({"function_call_output", "custom_tool_call_output"})
@@ -91,7 +91,7 @@ def translate_items(
     items: Sequence[PlacedItem],
     replay: Replay,
     hints: Sequence[str | None] = (),
-) -> Conversation:
+) -> Turns:
     """The whole conversation; ``hints`` are additional instructions of the proxy.
 
     Raises :class:`InvalidRequest` for items that cannot be translated, and if none has content.
@@ -133,7 +133,7 @@ class _Walk:
     """Collects the items of one turn of the model, and adds turns to the conversation."""
 
     def __init__(self, replay: Replay, results: dict[int, PlacedItem]) -> None:
-        self.conversation = Conversation()
+        self.conversation = Turns()
         self._replay = replay
         self._results = results
         #: What the model said since the last turn: parts, and calls with their items.
@@ -152,7 +152,7 @@ class _Walk:
             self.end_turn()
         elif kind == "reasoning":
             content = None if self._replay.replace_signatures else item.encrypted_content
-            self._signature = carried_signature(content, self._replay.model) or self._signature
+            self._signature = carried(content, self._replay.model) or self._signature
         elif kind == "image_generation_call":
             self._image(item, path)
         elif kind == "additional_tools":

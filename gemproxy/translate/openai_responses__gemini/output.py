@@ -51,7 +51,6 @@ from gemproxy.providers.gemini.wire.answers import (
     GroundingMetadata,
     Part,
 )
-from gemproxy.translate.openai_responses__gemini.carrier import carry
 from gemproxy.translate.openai_responses__gemini.events import EventWriter
 from gemproxy.translate.openai_responses__gemini.request import AnswerContext
 from gemproxy.translate.shared.calls import AnsweredCall, CallReader
@@ -59,6 +58,7 @@ from gemproxy.translate.shared.candidate import CandidateState
 from gemproxy.translate.shared.citations import Citations, CitedFile, CitedPage
 from gemproxy.translate.shared.logprobs import token_logprobs
 from gemproxy.translate.shared.model_images import remember_image
+from gemproxy.translate.shared.signature_carrier import carry_encoded
 from gemproxy.translate.shared.signatures import SignatureStore
 
 _COMPLETED: Final = "completed"
@@ -328,7 +328,7 @@ class OutputReader(CandidateState):
     def _carried(self, signature: str | None) -> str | msgspec.UnsetType:
         if not signature or self._context.scrub(signature) != signature:
             return UNSET
-        return carry(signature, self._context.model)
+        return carry_encoded(signature, self._context.model)
 
     # -- text ------------------------------------------------------------------------------------
 

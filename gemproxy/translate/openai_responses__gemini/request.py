@@ -52,9 +52,9 @@ from gemproxy.translate.shared.schema_budget import SchemaBudget
 from gemproxy.translate.shared.signatures import SignatureStore
 from gemproxy.translate.shared.structured import JSONOutput, json_instruction, set_json_mode
 from gemproxy.translate.shared.thinking import ReasoningRequest, thinking_config
+from gemproxy.translate.shared.translated import SIGNATURE_FIELD, TranslatedRequest
 from gemproxy.translate.shared.usage import upstream_tier
 
-_SIGNATURE = b'"thoughtSignature"'
 _NO_CALLS: frozenset[str] = frozenset()
 _NOTHING = GenerationConfig()
 
@@ -79,22 +79,6 @@ class AnswerContext(msgspec.Struct, frozen=True, gc=False):
     scrub: Callable[[str], str]
 
 
-class TranslatedRequest(msgspec.Struct, frozen=True, gc=False):
-    """The translated request, and what the translation of its answer needs."""
-
-    #: Compact JSON of the ``GenerateContentRequest``.
-    body: bytes | BufferList
-    context: AnswerContext
-    #: A rough estimate of the prompt's tokens, for budgets.
-    estimated_tokens: int
-    #: The uploaded files that it names; only keys of one project can read them.
-    resources: Sequence[str]
-    #: See :attr:`gemproxy.api.base.Job.conversation`.
-    conversation: int | None
-    #: Whether it contains thought signatures or dummies.
-    signed: bool
-
-
 def to_gemini(
     decoded: DecodedRequest,
     items: Sequence[PlacedItem],
@@ -105,7 +89,7 @@ def to_gemini(
     logprobs: bool = True,
     scrub: Callable[[str], str] = str,
     budget: SchemaBudget | None = None,
-) -> TranslatedRequest:
+) -> TranslatedRequest[AnswerContext]:
     """The request for ``model``, the upstream's name without ``models/``.
 
     ``items`` are those of the input, with earlier ones before them; empty if the input is a text.
@@ -151,7 +135,8 @@ def to_gemini(
         conversation=named_conversation(named)
         if named
         else conversation_in(native.contents, native.system_instruction, tokens),
-        signed=bool(items) and _SIGNATURE in text,
+        signed=bool(items) and SIGNATURE_FIELD in text,
+        stream=request.stream is True,
     )
 
 

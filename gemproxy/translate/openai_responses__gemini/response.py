@@ -25,10 +25,10 @@ from gemproxy.core.errors import (
     QuotaExhausted,
     UpstreamRejected,
 )
-from gemproxy.translate.openai_responses__gemini.request import TranslatedRequest
-from gemproxy.translate.shared.candidate import CandidateState
-from gemproxy.translate.shared.finish import FinishState
+from gemproxy.translate.openai_responses__gemini.request import AnswerContext
+from gemproxy.translate.shared.candidate import CandidateState, no_content
 from gemproxy.translate.shared.signatures import SignatureStore
+from gemproxy.translate.shared.translated import TranslatedRequest
 from gemproxy.translate.shared.usage import TokenUsage
 
 #: Takes the id of a complete response, and its text in three parts: the second one is the output.
@@ -42,7 +42,7 @@ class ResponseParts(msgspec.Struct, frozen=True):
     for calls. ``keep`` stores the complete response.
     """
 
-    translated: TranslatedRequest
+    translated: TranslatedRequest[AnswerContext]
     frame: ResponseFrame
     base: str
     new_id: Callable[[], str]
@@ -87,9 +87,7 @@ def require_answer(reader: CandidateState) -> str | None:
     Raises :exc:`UpstreamRejected` if Gemini reports that the input is at fault.
     """
     reader.reject()
-    if reader.is_answer:
-        return None
-    return f"no content, {(reader.ending or FinishState()).reason}"
+    return None if reader.is_answer else no_content(reader)
 
 
 def response_error(error: ProxyError) -> ResponseError:

@@ -79,3 +79,9 @@ class CandidateState:
         """Raise :exc:`UpstreamRejected` if the finish reason blames the request."""
         if self.ending is not None and not self.has_content:
             self.ending.reject()
+
+
+def no_content(*readers: CandidateState) -> str:
+    """Why an answer cannot be used of which no candidate has any content."""
+    reasons = {(reader.ending or FinishState()).reason for reader in readers}
+    return f"no content, {', '.join(sorted(reasons))}"

@@ -20,7 +20,7 @@ from gemproxy.providers.gemini.wire.requests import Content, Part
 CONTINUE = "Continue."
 
 
-class Conversation(msgspec.Struct):
+class Turns(msgspec.Struct):
     """The turns, and the parts of the system instruction."""
 
     contents: list[Content] = []

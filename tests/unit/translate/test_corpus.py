@@ -22,11 +22,12 @@ from gemproxy.providers.gemini.wire.sse import EventStreamDecoder
 from gemproxy.translate import openai_embeddings__gemini as embeddings
 from gemproxy.translate.openai_chat__gemini.answer import WholeChat
 from gemproxy.translate.openai_chat__gemini.context import AnswerContext
-from gemproxy.translate.openai_chat__gemini.request import TranslatedRequest, to_gemini
+from gemproxy.translate.openai_chat__gemini.request import to_gemini
 from gemproxy.translate.openai_chat__gemini.stream import ChatStreamTranslator
 from gemproxy.translate.openai_models__gemini import CREATED, to_openai_models
 from gemproxy.translate.shared.listed_names import listed_names
 from gemproxy.translate.shared.signatures import SignatureStore
+from gemproxy.translate.shared.translated import TranslatedRequest
 
 SHARED = Path(__file__).resolve().parents[4] / "shared"
 # 2026-11-22 12:00 in Los Angeles: twelve hours before the daily quotas return.

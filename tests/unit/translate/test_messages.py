@@ -21,14 +21,11 @@ from gemproxy.providers.gemini.wire.sse import EventStreamDecoder
 from gemproxy.translate.anthropic_messages__gemini.answer import WholeMessage
 from gemproxy.translate.anthropic_messages__gemini.context import AnswerContext
 from gemproxy.translate.anthropic_messages__gemini.counting import count as count_prompt
-from gemproxy.translate.anthropic_messages__gemini.request import (
-    Options,
-    TranslatedRequest,
-    to_gemini,
-)
+from gemproxy.translate.anthropic_messages__gemini.request import Options, to_gemini
 from gemproxy.translate.anthropic_messages__gemini.stream import MessageStreamTranslator
 from gemproxy.translate.shared.schema_budget import OutOfSteps, SchemaBudget
 from gemproxy.translate.shared.signatures import SignatureStore
+from gemproxy.translate.shared.translated import TranslatedRequest
 
 PAIRS = FILES["messages"]
 MODEL = "gemini-3.8-flash"
