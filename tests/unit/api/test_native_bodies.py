@@ -36,7 +36,8 @@ def decoded(body, verb="generateContent", model="models/mine", collection=None):
         endpoint = BatchEndpoint(NAMES, None)
     else:
         endpoint = NativeEndpoint(NAMES)
-    return endpoint.decode(body, head, SimpleNamespace(), brief=True)
+    context = SimpleNamespace(caller=SimpleNamespace(models=()))
+    return endpoint.decode(body, head, context, brief=True)
 
 
 def refused(body, **call):
