@@ -8,48 +8,66 @@ headers.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from gemproxy.core.limits import Standing
 
-#: Encodes a standing; the epoch time of the answer is for those that tell moments.
-LimitHeaders = Callable[[Standing, float], Iterator[tuple[bytes, bytes]]]
+#: Encodes a standing as lines of a head; the epoch time of the answer is for those that tell
+#: moments.
+LimitHeaders = Callable[[Standing, float], bytes]
 
-_NAMES: Final = (b"requests", b"tokens")
+_OPENAI: Final = (
+    b"x-ratelimit-limit-%b: %%d\r\nx-ratelimit-remaining-%b: %%d\r\nx-ratelimit-reset-%b: %%b\r\n"
+)
+_ANTHROPIC: Final = (
+    b"anthropic-ratelimit-%b-limit: %%d\r\nanthropic-ratelimit-%b-remaining: %%d\r\n"
+    b"anthropic-ratelimit-%b-reset: %%b\r\n"
+)
+_OPENAI_REQUESTS, _OPENAI_TOKENS = (_OPENAI % ((name,) * 3) for name in (b"requests", b"tokens"))
+_ANTHROPIC_REQUESTS, _ANTHROPIC_TOKENS = (
+    _ANTHROPIC % ((name,) * 3) for name in (b"requests", b"tokens")
+)
 
 
-def openai_limit_headers(standing: Standing, _wall: float) -> Iterator[tuple[bytes, bytes]]:
+def openai_limit_headers(standing: Standing, _wall: float) -> bytes:
     """``x-ratelimit-remaining-requests`` and so on; ``reset`` is a duration such as ``6m0s``."""
-    for name, window in zip(_NAMES, standing, strict=True):
-        if window is not None:
-            yield b"x-ratelimit-limit-" + name, b"%d" % window.limit
-            yield b"x-ratelimit-remaining-" + name, b"%d" % window.remaining
-            yield b"x-ratelimit-reset-" + name, _duration(window.reset)
+    headers = b""
+    requests, tokens = standing.requests, standing.tokens
+    if requests is not None:
+        reset = _duration(requests.reset)
+        headers = _OPENAI_REQUESTS % (requests.limit, requests.remaining, reset)
+    if tokens is not None:
+        reset = _duration(tokens.reset)
+        headers += _OPENAI_TOKENS % (tokens.limit, tokens.remaining, reset)
+    return headers
 
 
-def anthropic_limit_headers(standing: Standing, wall: float) -> Iterator[tuple[bytes, bytes]]:
+def anthropic_limit_headers(standing: Standing, wall: float) -> bytes:
     """``anthropic-ratelimit-requests-remaining`` and so on; ``reset`` is a time of RFC 3339."""
-    for name, window in zip(_NAMES, standing, strict=True):
-        if window is not None:
-            begin = b"anthropic-ratelimit-%b-" % name
-            yield begin + b"limit", b"%d" % window.limit
-            yield begin + b"remaining", b"%d" % window.remaining
-            yield begin + b"reset", _time(wall + window.reset)
+    headers = b""
+    requests, tokens = standing.requests, standing.tokens
+    if requests is not None:
+        reset = _time(wall + requests.reset)
+        headers = _ANTHROPIC_REQUESTS % (requests.limit, requests.remaining, reset)
+    if tokens is not None:
+        reset = _time(wall + tokens.reset)
+        headers += _ANTHROPIC_TOKENS % (tokens.limit, tokens.remaining, reset)
+    return headers
 
 
 def _duration(seconds: float) -> bytes:
     """As OpenAI writes it: ``17ms``, ``8.64s``, ``6m0s``, ``1h2m3s``; rounded up."""
-    milliseconds = math.ceil(max(0.0, seconds) * 1000)
+    milliseconds = math.ceil(seconds * 1000)
     if milliseconds < 1000:
-        return b"%dms" % milliseconds
-    whole, rest = divmod(milliseconds, 60_000)
-    text = f"{rest / 1000:g}s"
-    if whole:
-        hours, minutes = divmod(whole, 60)
-        text = (f"{hours}h" if hours else "") + f"{minutes}m" + text
-    return text.encode("ascii")
+        return b"%dms" % max(0, milliseconds)
+    if milliseconds < 60_000:
+        return b"%gs" % (milliseconds / 1000)
+    minutes, rest = divmod(milliseconds, 60_000)
+    if minutes < 60:
+        return b"%dm%gs" % (minutes, rest / 1000)
+    return b"%dh%dm%gs" % (minutes // 60, minutes % 60, rest / 1000)
 
 
 def _time(wall: float) -> bytes:

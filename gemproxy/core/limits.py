@@ -108,7 +108,7 @@ class LimitShare(NamedTuple):
     used: float
 
 
-class WindowState(NamedTuple):
+class WindowState(Struct, frozen=True, gc=False):
     """A limit, what is left of it, and the seconds until nothing in its window counts."""
 
     limit: int
@@ -116,11 +116,11 @@ class WindowState(NamedTuple):
     reset: float
 
 
-class Standing(NamedTuple):
+class Standing(Struct, frozen=True):
     """The limits that the headers of an answer tell; ``None`` for those that are not set."""
 
-    requests: WindowState | None
-    tokens: WindowState | None
+    requests: WindowState | None = None
+    tokens: WindowState | None = None
 
 
 class _Slot:

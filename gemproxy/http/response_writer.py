@@ -190,7 +190,7 @@ class RequestWriter:
         wall = now + context.epoch_offset
         if context.usage is not None:
             reservation.correct(context.usage.input, context.usage.output, now, wall)
-        return lines(self._dialect.limit_headers(reservation.standing(now, wall), wall))
+        return self._dialect.limit_headers(reservation.standing(now, wall), wall)
 
     def answer(self, body: bytes | BufferList, content_type: bytes = JSON) -> None:
         """See :class:`gemproxy.core.interfaces.ReplyWriter`."""

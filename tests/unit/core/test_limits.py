@@ -18,6 +18,7 @@ from gemproxy.core.limits import (
     ClientLimits,
     LimitCount,
     SlidingWindow,
+    Standing,
     Used,
     WindowState,
 )
@@ -391,13 +392,12 @@ class TestHeaders:
         desk = Desk(limits=Limits(rpm=10, rpd=100, tpd=1000))
         desk.ask(30)
         desk.pass_time(20)
-        requests, tokens = desk.standing()
-        assert requests == WindowState(10, 9, 40)
-        assert tokens == WindowState(1000, 970, 12 * 3600 - 20)
+        minute, day = WindowState(10, 9, 40), WindowState(1000, 970, 12 * 3600 - 20)
+        assert desk.standing() == Standing(minute, day)
 
     def test_absent_without_a_limit(self):
-        assert Desk(limits=Limits(concurrent=1)).standing() == (None, None)
-        assert Desk(limits=Limits(rpd=4, tpm=7)).standing() == (
+        assert Desk(limits=Limits(concurrent=1)).standing() == Standing()
+        assert Desk(limits=Limits(rpd=4, tpm=7)).standing() == Standing(
             WindowState(4, 4, 12 * 3600),
             WindowState(7, 7, 0),
         )
