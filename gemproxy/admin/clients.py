@@ -8,7 +8,7 @@ stays so. A token is shown once, in the answer that made it.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -91,8 +91,8 @@ class ClientParts:
     """What the routes of clients need of the daemon.
 
     ``save`` writes the state, and tells whether it is on the disk. ``changed`` is called after each
-    change, ``audit`` with its event. ``used`` tells what a client has used of its limits,
-    ``last_seen`` when the client of a name was seen last.
+    change, ``audit`` with its event. ``used`` tells what clients have used of their limits by their
+    names, ``last_seen`` when the client of a name was seen last.
     """
 
     registry: ClientRegistry
@@ -100,7 +100,7 @@ class ClientParts:
     changed: Callable[[], None]
     audit: Callable[[AuditEvent], None]
     usage: UsageReports
-    used: Callable[[Client], Used]
+    used: Callable[[Sequence[Client]], Awaitable[Mapping[str, Used]]]
     last_seen: Callable[[str], float | None]
     wall: Callable[[], float]
     pause: Callable[[], Awaitable[None]]
@@ -117,44 +117,33 @@ class ClientRoutes:
 
     async def all(self) -> ClientsAnswer:
         """Every client."""
-        today, month = await self._usage(None)
+        clients = self._registry.clients()
+        today, used = await self._today(None), await self._parts.used(clients)
         shown = []
-        for number, client in enumerate(self._registry.clients()):
+        for number, client in enumerate(clients):
             if number % _CLIENTS_AT_ONCE == 0:
                 await self._parts.pause()
-            shown.append(self._shown(client, today, month))
+            shown.append(self._shown(client, today, used))
         return ClientsAnswer(tuple(shown))
 
     async def one(self, name: str) -> ClientAnswer:
         """The client of this name."""
         client = self._registry.client(name)
-        today, month = await self._usage(name)
-        return self._shown(client, today, month)
+        today, used = await self._today(name), await self._parts.used([client])
+        return self._shown(client, today, used)
 
-    async def _usage(self, name: str | None) -> tuple[Mapping[str, Usage], Mapping[str, Usage]]:
-        """What each client, or one of them, has used today and this month."""
+    async def _today(self, name: str | None) -> Mapping[str, Usage]:
+        """What each client, or one of them, has used today."""
         reports = self._parts.usage
         filters = {} if name is None else {"client": (name,)}
         now = reports.now()
-        found = []
-        for first in (now, now.replace(day=1)):
-            report = await reports.report(reports.days(first, now), ("client",), filters)
-            found.append({client: usage for (client,), usage in report.rows})
-        return found[0], found[1]
+        report = await reports.report(reports.days(now, now), ("client",), filters)
+        return {client: usage for (client,), usage in report.rows}
 
     def _shown(
-        self, client: Client, today: Mapping[str, Usage], month: Mapping[str, Usage]
+        self, client: Client, today: Mapping[str, Usage], used: Mapping[str, Used]
     ) -> ClientAnswer:
         name = client.name or ""
-        own, used = today.get(name, Usage()), self._parts.used(client)
-        if not client.is_limited:
-            # Nothing is counted for the limits of a client that has none.
-            used = Used(
-                requests_day=own.requests,
-                tokens_day=own.tokens.input + own.tokens.output,
-                usd_day=own.cost_usd or 0.0,
-                usd_month=month.get(name, Usage()).cost_usd or 0.0,
-            )
         seen = self._parts.last_seen(name)
         return ClientAnswer(
             name,
@@ -169,8 +158,8 @@ class ClientRoutes:
             client.priority.value,
             client.debug,
             None if seen is None else datetime.fromtimestamp(int(seen), UTC),
-            used,
-            own,
+            used[name],
+            today.get(name, Usage()),
         )
 
     # -- what is changed -------------------------------------------------------------------------

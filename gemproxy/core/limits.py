@@ -325,6 +325,10 @@ class ClientLimits:
         account = self._accounts.get(client.name or ANONYMOUS)
         return Used() if account is None else self._used(account, now, wall)
 
+    def has_account(self, name: str) -> bool:
+        """Whether anything is counted for the client of this name."""
+        return name in self._accounts
+
     def shares(self, now: float, wall: float) -> Iterator[LimitShare]:
         """The used parts of all limits of clients that have asked since the start."""
         for name, account in self._accounts.items():

@@ -12,7 +12,7 @@ since the start are noted every :data:`SAMPLE_SECONDS`, and the last minute is t
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from twisted.internet.defer import Deferred
@@ -64,37 +64,40 @@ class ClientUse:
         while len(self._samples) > 1 and self._samples[1][0] <= now - WINDOW_SECONDS:
             self._samples.popleft()
 
-    async def used(self, clients: Iterable[Client]) -> dict[str, Used]:
+    async def used(self, clients: Sequence[Client]) -> dict[str, Used]:
         """What each of ``clients`` has used, by name."""
         now, wall = self._seconds(), self._wall()
-        used = {each.name or ANONYMOUS: self._limits.used(each, now, wall) for each in clients}
-        others = [each.name or ANONYMOUS for each in clients if not each.is_limited]
+        names = [each.name or ANONYMOUS for each in clients]
+        used = {
+            name: self._limits.used(client, now, wall)
+            for name, client in zip(names, clients, strict=True)
+        }
+        others = [
+            name
+            for name, client in zip(names, clients, strict=True)
+            if not (client.is_limited and self._limits.has_account(name))
+        ]
         if others:
             used |= await self._from_usage(others)
         return used
 
     async def _from_usage(self, names: list[str]) -> dict[str, Used]:
         now = self._reports.now()
-        month = self._reports.days(now.replace(day=1), now)
-        by = ("client", "endpoint", "day")
+        today, month = (self._reports.days(first, now) for first in (now, now.replace(day=1)))
+        # Many clients are asked for at once, and then it is cheaper to read all.
+        filters = {"client": (names[0],)} if len(names) == 1 else {}
+        of_day: dict[str, UsageCounts] = {}
+        found = await self._reports.counts(today, ("client", "endpoint"), filters)
+        for (client, endpoint), counts in found.items():
+            of_day.setdefault(client, UsageCounts()).add(_limited(endpoint, counts))
+        of_month = await self._reports.counts(month, ("client",), filters)
         sums, before = self._sums(), self._samples[0][1] if self._samples else {}
-        of_day = {name: UsageCounts() for name in names}
-        of_month = {name: UsageCounts() for name in names}
-        today = now.date().isoformat()
-        # One question, so that day and month are of the same moment.
-        counted = await self._reports.counts(month, by, {"client": tuple(names)})
-        for (client, endpoint, day), counts in counted.items():
-            limited = _limited(endpoint, counts)
-            of_month[client].add(limited)
-            if day == today:
-                of_day[client].add(limited)
+        none = UsageCounts()
         return {
-            name: Used(
-                *_difference(sums.get(name, _NOTHING), before.get(name, _NOTHING)),
-                of_day[name].requests,
-                of_day[name].input + of_day[name].output,
-                of_day[name].cost,
-                of_month[name].cost,
+            name: _used(
+                _difference(sums.get(name, _NOTHING), before.get(name, _NOTHING)),
+                of_day.get(name, none),
+                of_month.get((name,), none),
             )
             for name in names
         }
@@ -106,8 +109,17 @@ class ClientUse:
         )
 
     async def _take_over(self, name: str) -> None:
-        used = (await self._from_usage([name]))[name]
-        self._limits.add_earlier(name, used, self._wall())
+        now = self._reports.now()
+        month = self._reports.days(now.replace(day=1), now)
+        today = now.date().isoformat()
+        of_day, of_month = UsageCounts(), UsageCounts()
+        # One question, so that day and month are of the moment at which the account began.
+        found = await self._reports.counts(month, ("endpoint", "day"), {"client": (name,)})
+        for (endpoint, day), counts in found.items():
+            of_month.add(counts)
+            if day == today:
+                of_day.add(_limited(endpoint, counts))
+        self._limits.add_earlier(name, _used(_NOTHING, of_day, of_month), self._wall())
 
     def _sums(self) -> _Sums:
         totals: Mapping[tuple[str, str], UsageCounts] = self._ledger.totals()
@@ -117,6 +129,10 @@ class ClientUse:
             requests += _limited(endpoint, counts).requests
             sums[client] = requests, tokens + counts.input + counts.output
         return sums
+
+
+def _used(minute: tuple[int, int], day: UsageCounts, month: UsageCounts) -> Used:
+    return Used(*minute, day.requests, day.input + day.output, day.cost, month.cost)
 
 
 def _difference(present: tuple[int, int], past: tuple[int, int]) -> tuple[int, int]:

@@ -557,7 +557,7 @@ class Daemon:
                     changed=lambda: self._admit_clients(self._reload.settings),
                     audit=AuditLog(self._trail.keep).changed,
                     usage=self._usage_reports,
-                    used=self._limits_used,
+                    used=self._client_use.used,
                     last_seen=self._usage.last_seen.at,
                     wall=self._wall,
                     pause=self._pause,

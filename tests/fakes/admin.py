@@ -23,7 +23,7 @@ from gemproxy.core.client_registry import ClientRegistry
 from gemproxy.core.context import Attempt, RequestContext
 from gemproxy.core.events import RequestListener
 from gemproxy.core.interfaces import StoreStatus
-from gemproxy.core.limits import Used
+from gemproxy.core.limits import ClientLimits
 from gemproxy.http.auth import TokenAuth
 from gemproxy.http.origins import OriginGuard, OriginSettings
 from gemproxy.http.routed_site import routed_site
@@ -34,6 +34,7 @@ from gemproxy.pool.outcome import Charge, Outcome, Verdict
 from gemproxy.pool.pool import KeyPool, PoolSettings, Reason, SkippedKey
 from gemproxy.pricing.prices import PriceList
 from gemproxy.secret import Secret
+from gemproxy.service.client_use import ClientUse
 from gemproxy.service.reload import Reloaded, ReloadStatus
 from gemproxy.state.kinds import RECORDS
 from gemproxy.state.model import MetricsRow, RecordRow, UsageRow
@@ -200,7 +201,13 @@ class AdminStage:
                     changed=self._count_change,
                     audit=self.audited.append,
                     usage=UsageReports(self.usage, self._read_usage, wall_clock(self.clock)),
-                    used=lambda _: Used(),
+                    used=ClientUse(
+                        ClientLimits(),
+                        self.usage,
+                        UsageReports(self.usage, self._read_usage, wall_clock(self.clock)),
+                        self.clock.seconds,
+                        wall_clock(self.clock),
+                    ).used,
                     last_seen=self.usage.last_seen.at,
                     wall=wall_clock(self.clock),
                     pause=self._pause,

@@ -20,11 +20,12 @@ from gemproxy.api.offered_dialects import DIALECTS
 from gemproxy.api.openai.chat import CHAT, ChatEndpoint
 from gemproxy.api.openai.embeddings import EMBEDDINGS, EmbeddingsEndpoint
 from gemproxy.api.public import PublicAPI
+from gemproxy.api.rate_limits import openai_limit_headers
 from gemproxy.core.admission import AdmissionLimits
 from gemproxy.core.clients import Budget, Client, Limits
 from gemproxy.core.dispatch import Dispatcher
 from gemproxy.core.events import RequestEvents
-from gemproxy.core.limits import ClientLimits
+from gemproxy.core.limits import ClientLimits, Standing, WindowState
 from gemproxy.core.retry import RetrySettings
 from gemproxy.http.lifecycle import LifecycleSettings, RequestLifecycle
 from gemproxy.http.routed_site import routed_site
@@ -307,6 +308,17 @@ class TestHeaders:
             "ratelimit-tokens-reset": "2026-12-01T00:00:00Z",
         }
         assert all(name.startswith("anthropic-") for name in answer.headers if "limit" in name)
+
+    @pytest.mark.parametrize(
+        ("seconds", "written"),
+        [
+            (-1, "0ms"), (0.0161, "17ms"), (8.64, "8.64s"), (59.9995, "1m0s"), (360, "6m0s"),
+            (3723.5, "1h2m3.5s"), (86400, "24h0m0s"),
+        ],
+    )  # fmt: skip
+    def test_durations_are_written_as_openai_does(self, seconds, written):
+        told = openai_limit_headers(Standing(requests=WindowState(3, 1, seconds)), 0.0)
+        assert told.decode().split("\r\n")[2] == f"x-ratelimit-reset-requests: {written}"
 
     def test_refusals_have_them_too(self):
         stage = Stage(limits=Limits(rpm=1))

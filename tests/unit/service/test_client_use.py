@@ -100,6 +100,7 @@ def test_a_first_limit_holds_for_what_was_used_before():
     stage.finish()
     stage.finish(status=400)
     now = stage.clock.seconds()
+    assert stage.used(LIMITED)["ci"].requests_day == 2
     first = stage.limits.reservation(LIMITED, now, now)
     assert stage.used(LIMITED)["ci"] == Used(0, 0, 2, 200_000, 0.2, 0.2)
     first.admit(now, now)
