@@ -18,10 +18,13 @@ from fakes.wire import CHAT, ask, said
 from playwright.sync_api import expect
 
 from gemproxy.pool.snapshot import PoolSnapshot
-from gemproxy.state.model import MetricsRow, State
+from gemproxy.state.model import USAGE_DAY, USAGE_HOUR, MetricsRow, State, UsageRow
 from gemproxy.state.sqlite.store import SQLiteStateStore
 
-KEYS = ("production-1", "production-2", "mobile-app", "nightly-batch", "sandbox")
+#: Short: a name of twelve characters would be masked, since the made-up secrets contain it.
+KEYS = ("prod-east", "prod-west", "mobile-app", "batch", "sandbox")
+#: Clients with what they send in comparison.
+CLIENTS = {"checkout": 9.0, "search": 6.0, "support-bot": 3.5, "nightly-batch": 2.5, "ci": 1.0}
 PROMPTS = (
     "Say hello",
     "Summarise this page for me",
@@ -29,11 +32,20 @@ PROMPTS = (
     "Name three rivers",
     "What does this function do? [simulate:words n=120]",
 )
-#: Name of the picture, and the reader's screen.
+LIGHT = {"color_scheme": "light", "viewport": {"width": 1280, "height": 900}}
+#: Name of the picture, the tab, and the reader's screen.
 SHOTS = {
-    "dashboard-light": {"color_scheme": "light", "viewport": {"width": 1280, "height": 900}},
-    "dashboard-dark": {"color_scheme": "dark", "viewport": {"width": 1280, "height": 900}},
-    "dashboard-phone": {"color_scheme": "light", "viewport": {"width": 390, "height": 844}},
+    "dashboard-light": ("", LIGHT),
+    "dashboard-dark": ("", {**LIGHT, "color_scheme": "dark"}),
+    "dashboard-phone": ("", {"color_scheme": "light", "viewport": {"width": 390, "height": 844}}),
+    "dashboard-usage": ("usage?span=month", {**LIGHT, "viewport": {"width": 1280, "height": 760}}),
+    "dashboard-clients": ("clients", {**LIGHT, "viewport": {"width": 1280, "height": 560}}),
+}
+#: What each tab shows once it is complete.
+READY = {
+    "": "#key-table tbody tr",
+    "usage": "#usage-table tbody tr",
+    "clients": "#client-table tbody tr",
 }
 EXPLANATION = "dashboard-explanation"
 
@@ -53,8 +65,8 @@ def main(folder: Path) -> None:
         try:
             live(daemon, simulator)
             with running_browser() as browser:
-                for name, screen in SHOTS.items():
-                    take(Tab(browser, daemon.url, **screen), folder, name)
+                for name, (place, screen) in SHOTS.items():
+                    take(Tab(browser, daemon.url, **screen), folder, name, place)
         finally:
             daemon.stop()
             simulator.stop()
@@ -67,8 +79,14 @@ def remember_an_hour(database: Path) -> None:
     rows = tuple(
         a_minute(this_minute - 60 * ago, ago, dice.uniform(0.85, 1.15)) for ago in range(62, 0, -1)
     )
+    usage = tuple(
+        used(client, share * dice.uniform(0.7, 1.3), period, start)
+        for client, share in CLIENTS.items()
+        for period, number in ((USAGE_DAY, 30), (USAGE_HOUR, 24))
+        for start in range(this_minute // period * period, 0, -period)[:number]
+    )
     store = SQLiteStateStore(database)
-    store.replace(State(PoolSnapshot(taken_at=float(this_minute)), metrics=rows))
+    store.replace(State(PoolSnapshot(taken_at=float(this_minute)), metrics=rows, usage=usage))
     store.close()
 
 
@@ -93,26 +111,61 @@ def a_minute(start: int, ago: int, luck: float) -> MetricsRow:
     )
 
 
+def used(client: str, share: float, period: int, start: int) -> UsageRow:
+    weekend = time.gmtime(start).tm_wday > 4
+    requests = round(share * (100 if weekend else 240) * period / USAGE_DAY * 10)
+    return UsageRow(
+        period,
+        start,
+        client,
+        "chat",
+        "gemini-3.8-flash",
+        KEYS[0],
+        requests=requests,
+        theirs=requests // 90,
+        upstream=requests // 300,
+        input=requests * 900,
+        cached=requests * 210,
+        output=requests * 240,
+        reasoning=requests * 60,
+        cost=requests * 0.0011,
+    )
+
+
 def live(daemon: RunningDaemon, simulator: RunningSimulator) -> None:
     """Some traffic, and trouble of each kind."""
-    simulator.behave("production-2", "rate-limited-minute", parameters={"retryDelay": 52})
-    simulator.behave("nightly-batch", "expired")
+    simulator.behave("prod-west", "rate-limited-minute", parameters={"retryDelay": 52})
+    simulator.behave("batch", "expired")
     daemon.admin("POST", "keys/sandbox/disable")
-    daemon.admin("PUT", "keys/production-1/weight", {"weight": 3})
+    daemon.admin("PUT", "keys/prod-east/weight", {"weight": 3})
+    tokens = [make_client(daemon, name, number) for number, name in enumerate(CLIENTS)]
 
     def send(number: int) -> None:
         wanted = said(PROMPTS[number % len(PROMPTS)], stream=number % 3 > 0)
-        ask(daemon, "POST", CHAT, wanted)
+        token = tokens[number * number % len(tokens)]
+        ask(daemon, "POST", CHAT, wanted, authorization=f"Bearer {token}")
 
     with ThreadPoolExecutor(3) as clients:
         list(clients.map(send, range(36)))
 
 
-def take(tab: Tab, folder: Path, name: str) -> None:
+def make_client(daemon: RunningDaemon, name: str, number: int) -> str:
+    """Make a client with some limits; gives its token."""
+    limits = {"rpm": 60, "rpd": 20_000} if number % 2 else {"tpm": 40_000, "concurrent": 8}
+    budget = {"usdPerDay": 5.0 * (number + 1)}
+    body = {"name": name, "limits": limits, "budget": budget}
+    token: str = daemon.admin("POST", "clients", body).json["token"]
+    return token
+
+
+def take(tab: Tab, folder: Path, name: str, place: str) -> None:
     page = tab.sign_in(ADMIN_TOKEN)
-    rows = page.locator("#key-table tbody tr")
-    expect(rows).to_have_count(len(KEYS))
-    expect(page.locator("#curves .line").first).to_have_attribute("d", re.compile("M0 "))
+    page.goto(f"{page.url}#{place}")
+    expect(page.locator(READY[place.split("?", maxsplit=1)[0]])).to_have_count(len(KEYS))
+    if place == "":
+        expect(page.locator("#curves .plot").first).to_have_attribute(
+            "aria-label", re.compile("/s")
+        )
     page.mouse.move(0, 0)
     page.screenshot(path=folder / f"{name}.png")
     if name == "dashboard-light":

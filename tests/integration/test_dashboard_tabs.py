@@ -37,7 +37,7 @@ def daemon(simulator, tmp_path_factory):
     running = RunningDaemon(
         tmp_path_factory.mktemp("daemon"),
         simulator.url,
-        keys_of(*NAMES),
+        keys_of(*NAMES, limits={"rpd": 1000}),
         proxy={"accessTokens": tokens},
     )
     for number, name in enumerate(["web", "web", "web", "ci, nightly"]):
@@ -100,7 +100,6 @@ def violations(page):
 
 
 def test_the_keyboard_and_the_address_lead_to_a_tab(page):
-    page.route("**/admin/quotas", giving([]))
     tab_of(page, "Overview").focus()
     page.keyboard.press("End")
     expect(tab_of(page, "Quotas")).to_be_focused()
@@ -283,3 +282,112 @@ def test_older_requests_are_loaded_by_the_page(page):
     expect(words).to_have_text("1 to 25 of 130 requests")
     expect(page.get_by_role("button", name="Load older ones")).to_be_hidden()
     assert page.locator("#found-table img").count() == 0
+
+
+# -- quotas ----------------------------------------------------------------------------------------
+
+
+def test_quotas_are_shown_grouped_and_found(page, daemon):
+    known = daemon.admin("GET", "quotas").json
+    tab_of(page, "Quotas").click()
+    found = rows(page, "quota")
+    expect(found).to_have_count(len(known))
+    most = max(known, key=lambda quota: quota["used"])
+    expect(found.first.locator(".c-used")).to_have_text(f"{most['used']} / 1,000")
+    expect(found.first.locator(".c-left")).to_contain_text(str(1000 - most["used"]))
+    expect(found.first.locator(".c-source")).to_contain_text("keys.yaml")
+    page.get_by_label("Group quotas").select_option("project")
+    expect(page.locator("#quota-table tr.group")).to_have_count(3)
+    page.get_by_label("Search quotas").fill("gam")
+    expect(found).to_have_count(1)
+    page.get_by_label("Quotas to show").select_option("near")
+    expect(page.locator("#quota-place .empty")).to_have_text("No such quota.")
+
+
+# -- few and many, for everybody -------------------------------------------------------------------
+
+
+def a_client(number, name):
+    near = number % 3 == 0
+    return {
+        "name": name,
+        "source": "file" if number % 2 else "api",
+        "enabled": number % 5 != 4,
+        "expires": "2026-01-31" if number % 7 == 6 else None,
+        "models": ["gemini-3*"],
+        "endpoints": [],
+        "addresses": [],
+        "limits": {"rpm": 60, "tpm": None, "rpd": None, "tpd": None, "concurrent": 4},
+        "budget": {"usdPerDay": 5.0, "usdPerMonth": None},
+        "priority": "normal",
+        "debug": False,
+        "last_seen": None,
+        "used": {
+            "requests_minute": 60 if near else 3,
+            "tokens_minute": 0,
+            "requests_day": 0,
+            "tokens_day": 0,
+            "usd_day": 0.5,
+            "usd_month": 0.5,
+            "concurrent": 1,
+        },
+        "today": {
+            "requests": number,
+            "failures": {"theirs": 0, "ours": 0, "upstream": 0},
+            "tokens": {"input": 5, "cached": 0, "output": 6, "reasoning": 0},
+            "cost_usd": None,
+            "unpriced": 0,
+        },
+    }
+
+
+def a_quota(number, project):
+    return {
+        "project": project,
+        "model": "*" if number % 2 else "gemini-3.8-flash",
+        "dimension": "rpd",
+        "limit": 100,
+        "source": "configured" if number % 2 else "learned",
+        "used": number % 101,
+        "remaining": 100 - number % 101,
+        "ends": "2099-01-01T08:00:00Z",
+        "exhausted_at": "2099-01-01T07:00:00Z" if number % 4 == 3 else None,
+        "key": project,
+        "quota_id": None,
+    }
+
+
+@pytest.mark.parametrize(("options", "keys", "clients"), [(PHONE, 5, 3), (WIDE, 500, 200)])
+def test_every_tab_is_for_everybody(open_tab, daemon, options, keys, clients):
+    """No serious violation of the rules that axe-core knows, no markup of names, no sideways."""
+    names = [HOSTILE, "x" * 64, *(f"name-{number}" for number in range(clients))]
+    key = daemon.key("alpha")
+    quota = {"model": "*", "until": "2099-01-01T00:00:00Z", "reason": "quota_day"}
+    many = [
+        {**key, "id": f"{n:012}", "name": f"{HOSTILE}{n}", "cooldowns": [quota] * (n % 3 == 1)}
+        for n in range(keys)
+    ]
+    tab = open_tab(daemon.url, **options)
+    page = tab.page
+    page.route("**/admin/keys?*", giving({"keys": many}))
+    shown = [a_client(number, name) for number, name in enumerate(names[:clients])]
+    page.route("**/admin/clients?*", giving({"clients": shown}))
+    quotas = [a_quota(number, names[number % len(names)] + str(number)) for number in range(keys)]
+    page.route("**/admin/quotas", giving(quotas))
+    tab.sign_in(ADMIN_TOKEN)
+    tables = {
+        "Overview": ("key", min(25, keys)),
+        "Clients": ("client", min(25, clients)),
+        "Usage": ("usage", 2),
+        "Requests": ("found", None),
+        "Quotas": ("quota", min(25, keys)),
+    }
+    for name, (table, number) in tables.items():
+        tab_of(page, name).click()
+        if number is None:
+            expect(rows(page, table).first).to_be_visible()
+        else:
+            expect(rows(page, table)).to_have_count(number)
+        assert violations(page) == [], name
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+        assert page.locator("main img").count() == 1, name

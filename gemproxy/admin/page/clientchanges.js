@@ -4,7 +4,7 @@ import { toast } from "./announcements.js";
 import { named } from "./api.js";
 import { ask, read, readOnce } from "./dialogs.js";
 import { element, foreign, setText } from "./elements.js";
-import { count, dollars } from "./figures.js";
+import { counted, dollars } from "./figures.js";
 import { fullTime } from "./times.js";
 
 const PRIORITIES = ["high", "normal", "low"];
@@ -25,6 +25,18 @@ const BUDGETS = [
   ["usdPerDay", "US dollars a day"],
   ["usdPerMonth", "US dollars a month"],
 ];
+
+/** What a new client has unless it or the defaults say otherwise. */
+const NEW = {
+  models: [],
+  endpoints: [],
+  addresses: [],
+  expires: null,
+  priority: "normal",
+  debug: false,
+  limits: {},
+  budget: {},
+};
 
 /** `api` returns the client of the API; `done` is called after each change. */
 export class ClientChanges {
@@ -119,8 +131,8 @@ export class ClientChanges {
 
   /** Show all fields of a client. */
   details(client) {
-    const { limits = {}, budget = {}, used = {} } = client;
-    const list = (values) => (values?.length ? values.join(", ") : "all");
+    const { limits, budget, used } = client;
+    const list = (texts) => (texts.length > 0 ? texts.join(", ") : "all");
     const facts = {
       Kept: client.source === "file" ? "in clients.yaml" : "in the state; it was made here",
       Enabled: client.enabled ? "yes" : "no",
@@ -129,9 +141,9 @@ export class ClientChanges {
       Endpoints: list(client.endpoints),
       Addresses: list(client.addresses),
       Priority: client.priority,
-      "Last minute": `${count(used.requests_minute ?? 0)} requests, ${count(used.tokens_minute ?? 0)} tokens`,
-      "This day": `${count(used.requests_day ?? 0)} requests, ${count(used.tokens_day ?? 0)} tokens, ${dollars(used.usd_day ?? 0)}`,
-      "This month": dollars(used.usd_month ?? 0),
+      "Last minute": amount(used.requests_minute, used.tokens_minute),
+      "This day": `${amount(used.requests_day, used.tokens_day)}, ${dollars(used.usd_day)}`,
+      "This month": dollars(used.usd_month),
       Limits: values(limits),
       Budget: values(budget),
       "Last seen": client.last_seen ? fullTime(client.last_seen) : "never",
@@ -161,6 +173,19 @@ export class ClientChanges {
       await showToken(answer.client.name, answer.token);
     }
   }
+}
+
+function amount(requests, tokens) {
+  return `${counted(requests, "request")}, ${counted(tokens, "token")}`;
+}
+
+/** The fields of `given` that are not as in `known`. */
+function differing(given, known) {
+  return Object.fromEntries(
+    Object.entries(given).filter(
+      ([name, value]) => JSON.stringify(value) !== JSON.stringify(known[name] ?? null),
+    ),
+  );
 }
 
 function values(fields) {
@@ -203,22 +228,28 @@ class ClientForm {
     this.nodes = [element("div", { class: "form" }, ...this.#build())];
   }
 
-  /** The body of the request: a new client without what is empty, a changed one with all. */
+  /** The body of the request: only what was changed, since the defaults say the rest. */
   get value() {
+    const client = this.#client ?? NEW;
     const given = {
       ...this.#lists(),
       expires: this.#text("expires") || null,
-      limits: this.#numbers(LIMITS),
-      budget: this.#numbers(BUDGETS),
       priority: this.#text("priority"),
       debug: this.#fields.get("debug").checked,
     };
-    return this.#client === null ? { name: this.#text("name"), ...given } : given;
+    const limits = differing(this.#numbers(LIMITS), client.limits);
+    const budget = differing(this.#numbers(BUDGETS), client.budget);
+    return {
+      ...(this.#client === null ? { name: this.#text("name") } : {}),
+      ...differing(given, client),
+      ...(Object.keys(limits).length > 0 ? { limits } : {}),
+      ...(Object.keys(budget).length > 0 ? { budget } : {}),
+    };
   }
 
   #build() {
-    const client = this.#client ?? {};
-    const { limits = {}, budget = {} } = client;
+    const client = this.#client ?? NEW;
+    const { limits, budget } = client;
     const nodes = [];
     if (this.#client === null) {
       nodes.push(
@@ -226,35 +257,41 @@ class ClientForm {
       );
     }
     for (const [name, label, hint] of TEXTS) {
-      const value = (client[name] ?? []).join(", ");
-      nodes.push(this.#add(name, label, field("text", { placeholder: hint, value }), "wide"));
+      const value = client[name].join(", ");
+      nodes.push(this.#add(name, label, field("text", { value }), "wide", hint));
     }
     nodes.push(
       this.#add(
         "expires",
         "Expires",
-        field("text", { placeholder: "2027-06-30, or empty: never", value: client.expires ?? "" }),
+        field("text", { value: client.expires ?? "" }),
+        "half",
+        "A day such as 2027-06-30, or a time; empty: never",
       ),
-      this.#add("priority", "Priority", priorities(client.priority ?? "normal")),
+      this.#add("priority", "Priority", priorities(client.priority), "half", "While keys are short"),
     );
     for (const [name, label] of LIMITS) {
       nodes.push(this.#add(name, label, field("number", { min: 1, step: 1, value: limits[name] ?? "" })));
     }
     for (const [name, label] of BUDGETS) {
-      const snake = name.replace(/[A-Z]/gu, (letter) => `_${letter.toLowerCase()}`);
-      const value = budget[name] ?? budget[snake] ?? "";
+      const value = budget[name] ?? "";
       nodes.push(this.#add(name, label, field("number", { min: 0, step: "any", value })));
     }
-    const debug = element("input", { type: "checkbox", checked: client.debug === true });
+    const debug = element("input", { type: "checkbox", checked: client.debug });
     this.#fields.set("debug", debug);
     nodes.push(element("label", { class: "check wide" }, debug, "Tell it which key served a request"));
     return nodes;
   }
 
-  #add(name, label, control, kind = null) {
+  #add(name, label, control, kind = null, hint = null) {
     control.id = `client-${name}-field`;
     this.#fields.set(name, control);
-    return element("div", { class: kind }, element("label", { for: control.id }, label), control);
+    const told = hint && element("div", { class: "small", id: `${control.id}-hint` }, hint);
+    if (told !== null) {
+      control.setAttribute("aria-describedby", told.id);
+    }
+    const named = element("label", { for: control.id }, label);
+    return element("div", { class: kind }, named, told, control);
   }
 
   #text(name) {

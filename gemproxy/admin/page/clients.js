@@ -26,7 +26,7 @@ const LIMITS = [
   ["tpm", "tokens in 60 seconds", ({ limits }) => limits.tpm, (used) => used.tokens_minute, short],
   ["rpd", "requests today", ({ limits }) => limits.rpd, (used) => used.requests_day, short],
   ["tpd", "tokens today", ({ limits }) => limits.tpd, (used) => used.tokens_day, short],
-  ["at once", "requests in flight", ({ limits }) => limits.concurrent, () => null, short],
+  ["at once", "requests in flight", ({ limits }) => limits.concurrent, (used) => used.concurrent, short],
   ["$ day", "estimated cost today", budgetOf("usdPerDay"), (used) => used.usd_day, dollars],
   ["$ month", "estimated cost this month", budgetOf("usdPerMonth"), (used) => used.usd_month, dollars],
 ];
@@ -45,12 +45,12 @@ const FILTERS = {
   "": () => true,
   near: (client) => nearest(client) !== null && isNear(nearest(client)),
   refused: (client) => ["expired", "disabled"].includes(stateOf(client)),
-  idle: (client) => (client.today?.requests ?? 0) === 0,
+  idle: (client) => client.today.requests === 0,
 };
 
 /** The tab. `api` returns the client of the API, `again` asks it now. */
 export class ClientsTab {
-  interval = 2000;
+  interval = 5000;
   #clients = new Map();
   #version = "";
   #table;
@@ -139,10 +139,10 @@ function columns(changes) {
       mark: ({ limits, budget, used }) => [limits, budget, used],
       cell: limits,
     },
-    number("requests", "Requests today", ({ today }) => today?.requests ?? 0, count),
+    number("requests", "Requests today", ({ today }) => today.requests, count),
     number("failed", "Failed", ({ today }) => failures(today), count),
     number("tokens", "Tokens today", ({ today }) => tokens(today), short),
-    number("cost", "Cost today", ({ today }) => (today ? today.cost_usd : 0), dollars),
+    number("cost", "Cost today", ({ today }) => today.cost_usd, dollars),
     {
       name: "seen",
       label: "Last seen",
@@ -220,13 +220,12 @@ function limits(client) {
 /** The limits and budgets that are set, with what is used of each. */
 export function limitsOf(client) {
   return LIMITS.map(([label, words, of, counted, figure]) => {
-    return { label, words, limit: of(client), used: counted(client.used ?? {}), figure };
+    return { label, words, limit: of(client), used: counted(client.used), figure };
   }).filter(({ limit }) => limit !== null && limit !== undefined);
 }
 
 function budgetOf(name) {
-  const snake = name.replace(/[A-Z]/gu, (letter) => `_${letter.toLowerCase()}`);
-  return ({ budget }) => budget?.[name] ?? budget?.[snake];
+  return ({ budget }) => budget[name];
 }
 
 /** The largest share of a limit that is used; `null` without limits. */
@@ -263,11 +262,10 @@ function isDate(text) {
   return text.length === "2026-11-30".length;
 }
 
-function failures(today) {
-  const { theirs = 0, ours = 0, upstream = 0 } = today?.failures ?? {};
+function failures({ failures: { theirs, ours, upstream } }) {
   return theirs + ours + upstream;
 }
 
-function tokens(today) {
-  return today ? today.tokens.input + today.tokens.output : 0;
+function tokens({ tokens: { input, output } }) {
+  return input + output;
 }

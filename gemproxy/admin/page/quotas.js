@@ -1,4 +1,4 @@
-// The tab of quotas: how much of them is used, and when they will be gone.
+// The tab of quotas: how much of each is used, and when it will be gone.
 
 import { byId, element, foreign } from "./elements.js";
 import { count, percent } from "./figures.js";
@@ -8,17 +8,18 @@ import { DataTable } from "./table.js";
 import { countdown, dayAndHour, moment } from "./times.js";
 
 const GROUPS = { "": null, project: ({ project }) => project, model: ({ model }) => model };
-const SOURCES = { configured: "configured", learned: "learned" };
 const WORDS = [
   [
     "Quota",
     "What Google grants a project for a model: requests or tokens, in a minute or a day.",
   ],
+  ["rpm, rpd", "Requests in 60 seconds, and on a day, which begins at midnight in Los Angeles."],
+  ["tpm, tpd", "Tokens in the same times."],
   ["Learned", "From Google's answer when the quota was used up."],
-  ["Configured", "The limit in keys.yaml."],
+  ["Configured", "The limits of a key in keys.yaml."],
   ["Used", "Counted here, so without what others use of the same project."],
-  ["Begins anew", "The end of the present minute or day of the quota."],
-  ["Gone", "When it will be used up at the pace of the last hour, if that is before it ends."],
+  ["Begins anew", "When what is used now no longer counts."],
+  ["Gone", "When it will be used up at the pace of the last hour, if that is before it begins anew."],
 ];
 const STATES = {
   "": () => true,
@@ -38,10 +39,11 @@ export class QuotasTab {
       place: byId("quota-place"),
       caption: "Quotas, the most used first.",
       noun: "quota",
-      id: ({ project, model, dimension }) => JSON.stringify([project, model, dimension]),
+      id: ({ project, model, dimension, source, key, quota_id: quota }) =>
+        JSON.stringify([project, model, dimension, source, key, quota]),
       order: "used",
       columns: COLUMNS,
-      tone: (quota) => (isShort(quota) ? "warn" : null),
+      tone: (quota) => (isUsedUp(quota) ? "bad" : isShort(quota) ? "warn" : null),
       summary: (quotas) => `${count(quotas.filter(STATES.near).length)} nearly used up`,
     });
     byId("quota-state").addEventListener("change", () => this.#filter());
@@ -61,7 +63,7 @@ export class QuotasTab {
   async poll(api) {
     const answer = await api.poll("quotas");
     return () => {
-      this.#quotas = answer.quotas ?? answer;
+      this.#quotas = answer;
       this.#render();
     };
   }
@@ -74,7 +76,8 @@ export class QuotasTab {
   #render() {
     const wanted = byId("quota-search").value.trim().toLowerCase();
     const admits = STATES[byId("quota-state").value];
-    const told = ({ project, model, dimension }) => `${project}\n${model}\n${dimension}`;
+    const told = ({ project, model, dimension, key, quota_id: quota }) =>
+      [project, model, dimension, key, quota].join("\n");
     const shown = this.#quotas.filter(
       (quota) => admits(quota) && told(quota).toLowerCase().includes(wanted),
     );
@@ -122,8 +125,10 @@ const COLUMNS = [
     sort: ({ used, limit }) => limit - used,
     mark: ({ used, limit }) => [used, limit],
     cell: ({ used, limit }) => [
-      count(Math.max(0, limit - used)),
-      element("div", { class: "small" }, percent(Math.max(0, 1 - (shareOf(used, limit) ?? 0)))),
+      limit === 0 ? "none" : count(Math.max(0, limit - used)),
+      limit === 0
+        ? null
+        : element("div", { class: "small" }, percent(Math.max(0, 1 - used / limit))),
     ],
   },
   {
@@ -131,22 +136,30 @@ const COLUMNS = [
     label: "Begins anew",
     sort: ({ ends }) => ends && Date.parse(ends),
     mark: ({ ends }) => ends,
-    cell: ({ ends }) => [ends ? countdown(ends) : "–"],
+    cell: ({ ends }) => [ends ? countdown(ends) : element("span", { class: "small" }, "not used")],
   },
   {
     name: "gone",
     label: "Gone (forecast)",
     sort: ({ exhausted_at: at }) => at && Date.parse(at),
-    mark: (quota) => [quota.exhausted_at, isShort(quota)],
+    mark: (quota) => [quota.exhausted_at, isShort(quota), isUsedUp(quota), quota.limit],
     cell: forecast,
   },
   {
     name: "source",
     label: "Known from",
     sort: ({ source }) => source,
-    cell: ({ source }) => [SOURCES[source] ?? source],
+    mark: ({ source, key, quota_id: quota }) => [source, key, quota],
+    cell: ({ source, key, quota_id: quota }) => [
+      source === "learned" ? "a 429 of Google's" : "keys.yaml",
+      foreign(key ?? quota ?? "", "div", { class: "small clip" }),
+    ],
   },
 ];
+
+function isUsedUp({ used, limit }) {
+  return used >= limit;
+}
 
 /** Whether it will be gone before it begins anew. */
 function isShort({ exhausted_at: at, ends }) {
@@ -154,7 +167,10 @@ function isShort({ exhausted_at: at, ends }) {
 }
 
 function forecast(quota) {
-  const { exhausted_at: at } = quota;
+  const { exhausted_at: at, limit } = quota;
+  if (isUsedUp(quota)) {
+    return element("span", { class: "sign bad" }, limit === 0 ? "no quota" : "used up");
+  }
   if (!at) {
     return element("span", { class: "small" }, "not at this pace");
   }
