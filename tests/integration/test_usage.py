@@ -9,6 +9,7 @@ from collections import Counter
 from datetime import datetime
 
 import pytest
+import yaml
 from fakes.running import RunningDaemon, RunningSimulator, eventually, keys_of
 from fakes.wire import CHAT, MODEL, Wire, request
 
@@ -16,6 +17,7 @@ NAMES = ("alpha", "beta", "gamma")
 #: ``make usage-test`` asks for ten thousand.
 REQUESTS = int(os.environ.get("GEMPROXY_USAGE_REQUESTS", "240"))
 CLIENTS = {name: f"access-token-of-{name}-0123456789" for name in ("ci", "web")}
+LIMITS = {"rpd": 10**6, "tpd": 10**9, "tpm": 10**9, "rpm": 10**6, "concurrent": 1000}
 CANARY = "canary-in-a-prompt-7d1f"
 #: What a request asks of the simulator, and whether its client leaves after the first event.
 KINDS = (
@@ -46,6 +48,10 @@ def simulator(tmp_path):
 @pytest.fixture
 def start(simulator, tmp_path):
     started = []
+    # Nobody reaches them, but everything is counted for them.
+    file = tmp_path / "clients.yaml"
+    file.write_text(yaml.safe_dump({"defaults": {"limits": LIMITS, "budget": {"usdPerDay": 1e6}}}))
+    file.chmod(0o600)
 
     def start(**more):
         started.append(
@@ -154,6 +160,15 @@ def test_usage_is_what_the_upstream_handed_out(simulator, start, tmp_path):
         assert row["cost_usd"] > 0
         assert row["failures"]["theirs"] > 0
         assert row["failures"]["upstream"] > 0
+    # What clients have used of their limits is the same.
+    for client, row in by_client.items():
+        with Wire(daemon) as wire:
+            own = wire.ask("GET", "/v1/usage/me", authorization=f"Bearer {CLIENTS[client]}").json
+        left = {name: LIMITS[name] - own["remaining"][name] for name in LIMITS}
+        assert left["rpd"] == sent[client]
+        assert left["tpd"] == row["tokens"]["input"] + row["tokens"]["output"]
+        assert left["concurrent"] == 0
+        assert 1e6 - own["remaining"]["usdPerDay"] == pytest.approx(row["cost_usd"], abs=1e-6)
     # Requests of before the kill are found and explained, whichever process served them.
     listed = daemon.admin("GET", "requests?failed=true&client=web&limit=500").json["requests"]
     assert all(each["client"] == "web" and each["outcome"] != "success" for each in listed)
