@@ -293,7 +293,7 @@ class Eligibility:
             (cooldowns.size > 0 and cooldowns.may_find(key.key.project, model))
             or (denials.size > 0 and denials.may_find(key.key.project, model))
             or (key_denials.size > 0 and key_denials.may_find(key.id, model))
-            or (self.quotas.size > 0 and bool(self.quotas.find(key.key.project, model)))
+            or (self.quotas.size > 0 and self.quotas.may_limit(key.key.project, model))
         )
 
     def concern(self, model: str) -> bool:

@@ -351,7 +351,7 @@ class KeyPool:
             or index.cooldowns.size
             or index.denials.size
             or index.key_denials.size
-            or index.quotas.size
+            or (index.quotas.size and index.quotas.concern(model))
         ):
             return []
         keys: Iterable[KeyState] = self._entries.values()

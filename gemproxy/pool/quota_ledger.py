@@ -140,9 +140,12 @@ class _Slice:
 
 
 class LearnedQuota:
-    """One quota. ``outstanding`` are the probes without an answer."""
+    """One quota. ``outstanding`` are the probes without an answer.
 
-    __slots__ = ("confirmed", "dimension", "id", "limit", "outstanding", "seen", "since")
+    ``since_total`` is how many requests the ledger had counted when a 429 named the quota.
+    """
+
+    __slots__ = ("confirmed", "dimension", "id", "limit", "outstanding", "seen", "since_total")
 
     def __init__(self, dimension: str, limit: int, quota_id: str, seen: float) -> None:
         self.dimension = dimension
@@ -150,7 +153,7 @@ class LearnedQuota:
         self.id = quota_id
         self.seen = seen
         self.confirmed = 0
-        self.since = 0
+        self.since_total = 0
         self.outstanding = 0
 
     @property
@@ -197,6 +200,7 @@ class QuotaLedger:
     __slots__ = (
         "_calendar",
         "_day_ends",
+        "_forgets_at",
         "_in_flight",
         "_mean",
         "_requests",
@@ -207,6 +211,8 @@ class QuotaLedger:
         "_today",
         "_tokens",
         "_tokens_today",
+        "_total",
+        "_upper",
         "_variance",
         "marked",
         "model",
@@ -214,6 +220,8 @@ class QuotaLedger:
         "pace",
         "project",
         "quotas",
+        "room",
+        "room_tokens",
         "seen",
     )
 
@@ -236,12 +244,22 @@ class QuotaLedger:
         self._today = self._tokens_today = self._served_today = 0
         self._day_ends = calendar.next_midnight(now)
         self._mean, self._variance, self._samples = _MEAN, _VARIANCE, _EVIDENCE
+        #: All requests that were counted here.
+        self._total = 0
+        #: So many requests, and so many tokens at ``_upper`` for each estimated one, fit for sure
+        #: and need no look at the quotas. Less than what is left, or nothing after a change.
+        self.room = self.room_tokens = 0
+        self._upper = 0.0
+        #: When the next quota is forgotten.
+        self._forgets_at = inf
         self._stored: tuple[float, QuotaSnapshot] | None = None
 
     # -- before a request ------------------------------------------------------------------------
 
     def shortage(self, now: float, tokens: int = 0) -> Shortage | None:
         """The quota for which a request of about ``tokens`` tokens must wait, if there is one."""
+        if self.room > 0 and tokens * self._upper <= self.room_tokens:
+            return None
         self._forget(now)
         until = momentary = now
         for_the_day = False
@@ -256,19 +274,26 @@ class QuotaLedger:
                     momentary = ends
         if until > now:
             return Shortage(until, for_the_day)
-        return Shortage(momentary, momentary=True) if momentary > now else None
+        if momentary > now:
+            return Shortage(momentary, momentary=True)
+        self._measure_room()
+        return None
 
     def reserve(self, now: float, tokens: int) -> QuotaUse:
         """Count a request that is about to be sent."""
-        self._forget(now)
-        self._stored = None
-        probes: tuple[LearnedQuota, ...] = ()
-        for quota in self.quotas.values():
-            quota.since += 1
-            if self._full_until(quota, now, tokens) > now:
-                quota.outstanding += 1
-                probes += (quota,)
         part = self._part(now)
+        self._stored = None
+        self._total += 1
+        probes: tuple[LearnedQuota, ...] = ()
+        if self.room > 0 and tokens * self._upper <= self.room_tokens:
+            self.room -= 1
+            self.room_tokens -= int(tokens * self._upper)
+        else:
+            self.room = 0
+            for quota in self.quotas.values():
+                if self._full_until(quota, now, tokens) > now:
+                    quota.outstanding += 1
+                    probes += (quota,)
         reserved = round(tokens * self._mean)
         part.requests += 1
         part.tokens += reserved
@@ -302,6 +327,8 @@ class QuotaLedger:
             self._learn_ratio(tokens / use.estimate)
         difference = tokens - use.tokens
         self._add_tokens(use, difference)
+        if difference > 0:
+            self.room_tokens -= difference
         self.pace.add(now, 0, difference)
         use.tokens = tokens
         if use.part.counts:
@@ -353,7 +380,8 @@ class QuotaLedger:
             self.quotas[exceeded.dimension] = known
         elif use is not None and known in use.probes:
             known.confirmed = min(known.confirmed + 1, _MOST_DOUBLINGS)
-        known.seen, known.since = now, 0
+        known.seen, known.since_total = now, self._total
+        self._changed()
         self._assume(known, now, delay, tokens)
 
     # -- the clock, the state --------------------------------------------------------------------
@@ -375,7 +403,9 @@ class QuotaLedger:
         offset = self._calendar.epoch_offset
         if self._stored is None or self._stored[0] != offset:
             limits = tuple(
-                LearnedLimit(q.dimension, q.limit, q.id, q.seen + offset, q.confirmed, q.since)
+                LearnedLimit(
+                    q.dimension, q.limit, q.id, q.seen + offset, q.confirmed, self._since(q)
+                )
                 for q in self.quotas.values()
             )
             row = QuotaSnapshot(
@@ -406,7 +436,7 @@ class QuotaLedger:
                     limit.dimension, limit.limit, limit.id, min(limit.seen + shift, now)
                 )
                 quota.confirmed = min(limit.confirmed, _MOST_DOUBLINGS)
-                quota.since = limit.since
+                quota.since_total = -limit.since
                 self.quotas[limit.dimension] = quota
         uses = sorted((min(time + shift, now), n, tokens) for time, n, tokens in kept.uses)
         self._slices = deque(_Slice(*use) for use in uses)
@@ -415,9 +445,15 @@ class QuotaLedger:
         self._today, self._tokens_today = kept.requests_today, kept.tokens_today
         self._served_today = kept.served_today
         self._day_ends = min(kept.day_ends + shift, self._calendar.next_midnight(now))
+        self._changed()
         self._forget(now)
 
     # -- what is shown ---------------------------------------------------------------------------
+
+    def present(self, now: float) -> list[LearnedQuota]:
+        """The quotas that are not forgotten."""
+        self._forget(now)
+        return list(self.quotas.values())
 
     def used(self, quota: LearnedQuota, now: float) -> int:
         """How much of ``quota`` is used in the present window."""
@@ -451,15 +487,40 @@ class QuotaLedger:
             self._today = self._tokens_today = self._served_today = 0
             self._day_ends = self._calendar.next_midnight(now)
             self._stored = None
+        if now >= self._forgets_at:
+            self.quotas = {d: q for d, q in self.quotas.items() if now < q.forgotten_at}
+            self._stored = None
+            self._changed()
+
+    def _changed(self) -> None:
+        """A quota was learned or forgotten."""
+        self.room = 0
+        self._forgets_at = min((q.forgotten_at for q in self.quotas.values()), default=inf)
+
+    def _since(self, quota: LearnedQuota) -> int:
+        """How many requests were counted since a 429 named the quota."""
+        return self._total - quota.since_total
+
+    def _measure_room(self) -> None:
+        """Find out how much fits for sure: half of what is left, since estimates may be wrong."""
+        requests = tokens = LARGEST
         for quota in self.quotas.values():
-            if now >= quota.forgotten_at:
-                self.quotas = {d: q for d, q in self.quotas.items() if now < q.forgotten_at}
-                self._stored = None
-                break
+            if not quota.limit:
+                continue
+            if quota.dimension in _OF_TOKENS:
+                used = self._tokens if quota.dimension == TPM else self._tokens_today
+                tokens = min(tokens, (quota.limit - used - int(self._room_for(0))) // 2)
+            else:
+                used = self._requests if quota.dimension == RPM else self._today
+                requests = min(requests, quota.limit - used)
+        self._upper = self._mean + _DEVIATIONS * sqrt(self._variance)
+        self.room, self.room_tokens = requests, tokens
 
     def _part(self, now: float) -> _Slice:
+        """The slice to count in. Old ones are dropped when a new one begins."""
         slices = self._slices
-        if not slices or now >= slices[-1].first + SLICE:
+        if not slices or now >= slices[-1].first + SLICE or now >= self._day_ends:
+            self._forget(now)
             slices.append(_Slice(now))
         part = slices[-1]
         part.latest = max(part.latest, now)
@@ -510,7 +571,7 @@ class QuotaLedger:
             due = quota.seen + _DAY * (2**quota.confirmed - 1)
         else:
             due = quota.seen + WINDOW * 2**quota.confirmed
-        return now >= due or quota.since >= BETWEEN_PROBES * most
+        return now >= due or self._since(quota) >= BETWEEN_PROBES * most
 
     def _end_probes(self, use: QuotaUse, *, answered: bool, of_tokens: bool) -> None:
         """End the probes of quotas of tokens, or of requests; drop a quota that was too low."""
@@ -524,6 +585,7 @@ class QuotaLedger:
             if answered and present and self._surely_used(quota, use) > quota.limit:
                 del self.quotas[quota.dimension]
                 self._stored = None
+                self._changed()
 
     def _surely_used(self, quota: LearnedQuota, use: QuotaUse) -> int:
         """What Google has certainly counted with ``use``, whatever the latencies were."""

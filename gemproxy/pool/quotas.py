@@ -35,6 +35,8 @@ from gemproxy.pool.state import KeyState
 
 #: Names of requests for one model of Google's; there are two or three.
 _MOST_NAMES = 16
+#: More than any prompt has, even if estimates are far too low.
+_MANY_TOKENS = 20_000_000
 #: Ledgers that one call looks at.
 _MOST_CHECKED = 500
 
@@ -84,9 +86,16 @@ class LearnedQuotas:
             return own
         return own + by_model[ALL_MODELS].get(project, ())
 
+    def may_limit(self, project: str, model: str) -> bool:
+        """Whether a request, however long its prompt, may have to wait for a quota."""
+        for ledger in self.find(project, model):
+            if ledger.room <= 0 or ledger.room_tokens < _MANY_TOKENS:
+                return True
+        return False
+
     def concern(self, model: str) -> bool:
         """Whether a quota of any project may be for ``model``."""
-        return model in self._by_model
+        return model in self._by_model or ALL_MODELS in self._by_model
 
     def shortage(self, project: str, model: str, now: float, tokens: int = 0) -> Shortage | None:
         """The quota for which a request must wait longest, if there is one."""
@@ -155,8 +164,7 @@ class LearnedQuotas:
     def each(self, now: float) -> Iterator[QuotaStatus]:
         """Every learned quota. Others may be learned and forgotten in between."""
         for ledger in list(self._ledgers.values()):
-            ledger.shortage(now)
-            for quota in list(ledger.quotas.values()):
+            for quota in ledger.present(now):
                 yield self._status(ledger, quota, now)
 
     def ending_today(self, now: float) -> list[QuotaStatus]:
@@ -166,7 +174,7 @@ class LearnedQuotas:
         """
         ending: list[tuple[datetime, QuotaStatus]] = []
         for ledger in islice(reversed(self._ledgers.values()), _MOST_CHECKED):
-            for quota in [each for each in ledger.quotas.values() if each.is_daily]:
+            for quota in [each for each in ledger.present(now) if each.is_daily]:
                 status = self._status(ledger, quota, now)
                 if status.exhausted_at is not None and status.remaining > 0:
                     ending.append((status.exhausted_at, status))

@@ -80,6 +80,7 @@ def test_every_route_of_the_contract_has_a_section_and_no_other_has():
         *(("POST", f"/admin/keys/{action}") for action in ("enable", "disable", "reset")),
         ("POST", "/admin/keys/{keyId}/test"),
         ("GET", "/admin/usage"),
+        ("GET", "/admin/quotas"),
     }
     assert promised <= documented
 

@@ -7,6 +7,8 @@ from itertools import takewhile
 import pytest
 from fakes.clocks import DAY, HOUR, TwoClocks
 from fakes.pools import date, ineligible_keys
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from msgspec.structs import replace as replaced
 
 from gemproxy.core.errors import DailyQuotaExhausted, QuotaExhausted
@@ -272,6 +274,31 @@ def test_value_that_is_right_costs_ever_fewer_probes():
     answered = sum(google.minute() for _ in range(30))
     assert answered == 30 * 100
     assert google.refusals <= 2 + answered / BETWEEN_PROBES
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.integers(1, 3),
+    st.lists(
+        st.tuples(
+            st.sampled_from([0.0, 2.3, 58.3, 60.6]),
+            st.sampled_from([0.0, 0.99]),
+        )
+    ),
+)
+def test_google_never_sees_more_in_any_minute_than_the_quota(limit, sent):
+    """Whatever the latency of each request is, within the guard, and probes apart."""
+    running = Running()
+    running.refuse(replace(RPM, limit=limit))
+    running.forget_what_was_used()
+    arrived = []
+    for pause, latency in sent:
+        running.pass_time(pause)
+        if running.fits():
+            arrived.append(running.now + latency)
+    arrived.sort()
+    for first, last in zip(arrived, arrived[limit:], strict=False):
+        assert last - first >= 60
 
 
 def test_one_probe_is_under_way_at_a_time():
