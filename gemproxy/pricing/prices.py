@@ -75,7 +75,7 @@ class _Rates(Struct, frozen=True, gc=False):
     image: float
 
 
-class _Tariff(Struct, frozen=True, gc=False):
+class Tariff(Struct, frozen=True, gc=False):
     """How a model is priced."""
 
     usual: _Rates
@@ -86,26 +86,10 @@ class _Tariff(Struct, frozen=True, gc=False):
     grounding_per_request: bool
     batch_factor: float
 
-
-class PriceList:
-    """Prices in the order of their precedence."""
-
-    def __init__(self, prices: Iterable[Price] = ()) -> None:
-        self.prices: Sequence[Price] = tuple(prices)
-        self._known: dict[tuple[str, str], _Tariff | None] = {}
-
-    def cost(self, model: str, usage: TokenUsage, *, batch: bool = False) -> float | None:
-        """US dollars; ``None`` if a price is missing."""
-        key = (model, usage.tier)
-        try:
-            tariff = self._known[key]
-        except KeyError:
-            tariff = self._remember(key)
-        if tariff is None:
-            return None
-        prompt = usage.input
-        rates = tariff.usual if prompt <= tariff.above else tariff.long
-        cached = usage.cached
+    def cost_of(self, usage: TokenUsage) -> float | None:
+        """US dollars; ``None`` if the price of a search is missing."""
+        prompt, cached = usage.input, usage.cached
+        rates = self.usual if prompt <= self.above else self.long
         cost = (prompt - cached) * rates.input + cached * rates.cached + usage.output * rates.output
         if usage.input_audio:
             # Gemini does not say which of the cached tokens are audio: text is cached first.
@@ -114,31 +98,55 @@ class PriceList:
         if usage.output_image:
             cost += min(usage.output_image, usage.output) * (rates.image - rates.output)
         if usage.searches:
-            if tariff.grounding is None:
+            if self.grounding is None:
                 return None
-            cost += tariff.grounding * (1 if tariff.grounding_per_request else usage.searches)
+            cost += self.grounding * (1 if self.grounding_per_request else usage.searches)
+        return cost
+
+
+class PriceList:
+    """Prices in the order of their precedence."""
+
+    def __init__(self, prices: Iterable[Price] = ()) -> None:
+        self.prices: Sequence[Price] = tuple(prices)
+        self._known: dict[tuple[str, str], Tariff | None] = {}
+
+    def cost(self, model: str, usage: TokenUsage, *, batch: bool = False) -> float | None:
+        """US dollars; ``None`` if a price is missing."""
+        tariff = self.tariff(model, usage.tier)
+        cost = None if tariff is None else tariff.cost_of(usage)
+        if tariff is None or cost is None:
+            return None
         return cost * tariff.batch_factor if batch else cost
+
+    def tariff(self, model: str, tier: str = "") -> Tariff | None:
+        """How ``model`` is priced in ``tier``, "" for the standard one; ``None`` if it is not."""
+        key = (model, tier)
+        try:
+            return self._known[key]
+        except KeyError:
+            return self._remember(key)
 
     def knows(self, model: str) -> bool:
         """Whether the usual requests for ``model`` have a price."""
         return self.cost(model, _ONE_TOKEN) is not None
 
-    def _remember(self, key: tuple[str, str]) -> _Tariff | None:
+    def _remember(self, key: tuple[str, str]) -> Tariff | None:
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
         tariff = self._known[key] = self._find(*key)
         return tariff
 
-    def _find(self, model: str, tier: str) -> _Tariff | None:
+    def _find(self, model: str, tier: str) -> Tariff | None:
         for price in self.prices:
             if price.matches(model, tier or STANDARD):
                 return _tariff(price)
         return None
 
 
-def _tariff(price: Price) -> _Tariff:
+def _tariff(price: Price) -> Tariff:
     usual, long = _rates(price), price.long_context
-    return _Tariff(
+    return Tariff(
         usual,
         usual if long is None else _long_rates(price, long),
         2**63 if long is None else long.above,

@@ -115,6 +115,7 @@ from gemproxy.telemetry.recent import RecentOutcomes
 from gemproxy.telemetry.records import RecordBuffer, RequestRecords, StoredRecords
 from gemproxy.telemetry.request_log import RequestLog
 from gemproxy.telemetry.scrubbing import Scrubber
+from gemproxy.telemetry.tallies import Tallies
 from gemproxy.telemetry.telemetry import PoolListeners, log_failure
 from gemproxy.telemetry.usage import UsageLedger
 from gemproxy.telemetry.usage_reports import UsageReports
@@ -250,18 +251,14 @@ class Daemon:
         self._metrics.clients.shares = lambda: self._client_limits.shares(
             self._reactor.seconds(), self._wall()
         )
-        self._events = RequestEvents(
-            (
-                # First, because it prices the request.
-                self._usage,
-                self._request_log,
-                self._metrics,
-                self._history,
-                self._ledger,
-                self._recent,
-            ),
+        tallies = Tallies(
+            # First the one that prices the requests.
+            (self._usage, self._metrics, self._ledger, self._recent),
+            lambda: self._usage.prices,
             log_failure,
         )
+        # The others read the price.
+        self._events = RequestEvents((tallies, self._request_log, self._history), log_failure)
 
     def _make_core(self, settings: Settings) -> None:
         self._clients = ClientRegistry(lambda: secrets.token_bytes(16), self._wall)
@@ -558,7 +555,7 @@ class Daemon:
                     audit=AuditLog(self._trail.keep).changed,
                     usage=self._usage_reports,
                     used=self._client_use.used,
-                    last_seen=self._usage.last_seen.at,
+                    last_seen=self._usage.seen_at,
                     wall=self._wall,
                     pause=self._pause,
                 )

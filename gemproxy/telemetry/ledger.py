@@ -12,8 +12,8 @@ from operator import attrgetter
 from typing import Final
 
 from gemproxy.core.context import RequestContext
-from gemproxy.core.events import RequestListener
 from gemproxy.state.model import MINUTE, PERIODS, MetricsRow, Period, Series
+from gemproxy.telemetry.tallies import OK, Tally, TallyListener
 from gemproxy.translate.shared.usage import TokenUsage
 
 #: Label used once the limit of distinct names is reached.
@@ -30,8 +30,8 @@ _NUMBERS: Final = tuple(each.name for each in fields(MetricsRow))[len(Series._fi
 _numbers_of: Final = attrgetter(*_NUMBERS)
 
 
-class MetricsLedger(RequestListener):
-    """Counts finished requests into rows; a ``RequestListener``.
+class MetricsLedger(TallyListener):
+    """Counts finished requests into rows; a ``TallyListener``.
 
     At most ``max_series`` series are distinguished in one minute or hour. Further ones are counted
     under the key ``other``, then under the model ``other``. So neither ten thousand keys nor
@@ -60,6 +60,16 @@ class MetricsLedger(RequestListener):
             counts = present.counts_of((context.route, model, status, key))
         counts.count(context, status, seconds)
 
+    def requests_ended(self, tally: Tally) -> None:
+        """See :meth:`gemproxy.telemetry.tallies.TallyListener.requests_ended`."""
+        present = self._present
+        if not present.begin <= tally.ended < present.end:
+            present = self._present_at(tally.ended)
+        if tally.model:
+            self._know(tally.model)
+        model = self._name_of(tally.model)
+        present.counts_of((tally.route, model, OK, tally.key_name)).add_tally(tally)
+
     def rows(self) -> tuple[MetricsRow, ...]:
         """All rows in memory, by period and time; unchanged ones are the same objects again."""
         return tuple(row for period in PERIODS for row in self.rows_of(period))
@@ -69,6 +79,7 @@ class MetricsLedger(RequestListener):
 
         Includes rows that :meth:`forget` will drop: they may not be stored yet.
         """
+        self.settle()
         self._present.flush()
         spans = sorted(self._spans[period].items())
         return tuple(row for _, span in spans for row in span.rows())
@@ -79,6 +90,7 @@ class MetricsLedger(RequestListener):
         If the clock was set back, later rows are kept for some time: their counts continue when the
         clock reaches them again.
         """
+        self.settle()
         for period in PERIODS:
             self._forget(period, now)
         self._now_whole()
@@ -93,6 +105,7 @@ class MetricsLedger(RequestListener):
 
     def restore(self, rows: Iterable[MetricsRow], now: float) -> None:
         """Take back what :meth:`rows` gave; counts of the same minute or hour are added up."""
+        self.settle()
         periods = {period.seconds: period for period in PERIODS}
         for row in rows:
             period = periods.get(row.period)
@@ -108,12 +121,13 @@ class MetricsLedger(RequestListener):
     def _model(self, context: RequestContext, status: int) -> str:
         """The name under which the request's model is counted."""
         model = context.model
-        if model in self._models:
-            return model
+        if model and status < 400 and context.attempts:
+            self._know(model)
+        return self._name_of(model)
+
+    def _name_of(self, model: str | None) -> str:
         if not model:
             return ""
-        if status < 400 and context.attempts:
-            self._know(model)
         return model if model in self._models else OTHER
 
     def _know(self, model: str) -> None:
@@ -268,6 +282,15 @@ class Counts:
         if context.stream and context.first_byte is not None:
             self.first_chunks += 1
             self.first_chunk_seconds += context.first_byte - context.started
+
+    def add_tally(self, tally: Tally) -> None:
+        """Count the requests of ``tally``."""
+        self.requests += tally.requests
+        self.seconds += tally.seconds
+        self.prompt_tokens += tally.input
+        self.cached_tokens += tally.cached
+        self.completion_tokens += tally.output
+        self.reasoning_tokens += tally.reasoning
 
     def add(self, more: Counts | MetricsRow) -> None:
         """Add the counts of ``more``."""

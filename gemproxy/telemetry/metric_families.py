@@ -12,6 +12,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import accumulate, islice
+from operator import add
 from typing import Final, Generic, Self, TypeVar
 
 import msgspec
@@ -64,6 +65,11 @@ class Distribution(msgspec.Struct, gc=False):
     def observe(self, seconds: float) -> None:
         """Count one duration."""
         self.counts[bisect_left(self.bounds, seconds)] += 1
+        self.sum += seconds
+
+    def add(self, counts: Sequence[int], seconds: float) -> None:
+        """Count durations that are counted already; ``seconds`` is their sum."""
+        self.counts = list(map(add, self.counts, counts))
         self.sum += seconds
 
 

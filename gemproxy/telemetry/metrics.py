@@ -18,7 +18,6 @@ from twisted.copyright import version as twisted_version
 from gemproxy import __version__
 from gemproxy.core.context import RequestContext
 from gemproxy.core.errors import LockedOut
-from gemproxy.core.events import RequestListener
 from gemproxy.core.interfaces import StoreStatus
 from gemproxy.pool.outcome import Verdict
 from gemproxy.pool.status import KeyStatus, PoolListener, Transition
@@ -35,12 +34,8 @@ from gemproxy.telemetry.metric_families import (
 from gemproxy.telemetry.process_gauges import ProcessGauges
 from gemproxy.telemetry.quota_gauges import QuotaGauges
 from gemproxy.telemetry.service_gauges import ConfigurationStatus, ServiceGauges
+from gemproxy.telemetry.tallies import OK, OWN_WORK_BOUNDS, REQUEST_BOUNDS, Tally, TallyListener
 
-#: Seconds. A thinking model is silent for minutes, so long durations need buckets too.
-_REQUEST = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0, 600.0)
-_OWN_WORK = (
-    0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
-)  # fmt: skip
 _DIRECTIONS = ("input", "cached", "output", "reasoning")
 _CLIENT_GONE = 499
 #: Cached series of requests and attempts.
@@ -51,10 +46,11 @@ _Series = TypeVar("_Series")
 
 #: Outcome of requests from a locked-out address.
 _LOCKED_OUT = LockedOut.kind
+_SUCCESS = Verdict.SUCCESS.value
 
 
-class Metrics(RequestListener, PoolListener):
-    """All metrics; a ``RequestListener``.
+class Metrics(TallyListener, PoolListener):
+    """All metrics; a ``TallyListener``.
 
     ``registry`` is separate from the library's global one. ``knows_model`` tells whether the
     upstream lists a model.
@@ -162,6 +158,22 @@ class Metrics(RequestListener, PoolListener):
             if usage.reasoning:
                 reasoning.value += usage.reasoning
 
+    def requests_ended(self, tally: Tally) -> None:
+        """See :meth:`gemproxy.telemetry.tallies.TallyListener.requests_ended`."""
+        number, route, key = tally.requests, tally.route, tally.key_name
+        model = self._models.of(tally.model, served=True)
+        self._requests.add((route, model, str(OK)), number)
+        self._durations.of((route, model)).add(tally.durations, tally.seconds)
+        self._overheads.of((route,)).add(tally.overheads, tally.own_seconds)
+        self._attempts.add((key, model, _SUCCESS), number)
+        self._upstream.of((key,)).add(tally.upstream_durations, tally.upstream_seconds)
+        amounts = (tally.input, tally.cached, tally.output, tally.reasoning)
+        for direction, amount in zip(_DIRECTIONS, amounts, strict=True):
+            self._tokens.add((model, direction), amount)
+        prompts, from_cache = self._sticky if tally.sticky else self._loose
+        prompts.value += tally.input
+        from_cache.value += tally.cached
+
     def breaker_changed(self, change: Transition) -> None:
         """See :class:`gemproxy.pool.status.PoolListener`."""
         self._transitions.add((change.key, change.before.value, change.after.value))
@@ -189,6 +201,7 @@ class Metrics(RequestListener, PoolListener):
 
     def render(self, accept: str) -> tuple[str, bytes]:
         """Content type and text in the format of the ``Accept`` header."""
+        self.settle()
         content_type, encode = negotiate(accept)
         return content_type, b"".join(pages(self._registry, encode))
 
@@ -199,6 +212,7 @@ class Metrics(RequestListener, PoolListener):
 
         With many keys, rendering takes longer than the reactor may be blocked.
         """
+        self.settle()
         content_type, encode = negotiate(accept)
         written = []
         for page in pages(self._registry, encode):
@@ -264,21 +278,21 @@ class Metrics(RequestListener, PoolListener):
             registry,
             "gemproxy_request_duration_seconds",
             "Time from a request's arrival to the end of its answer",
-            _REQUEST,
+            REQUEST_BOUNDS,
             ("route", "model"),
         )
         self._first_chunks = HistogramFamily(
             registry,
             "gemproxy_time_to_first_chunk_seconds",
             "Time from a request's arrival to the first chunk of its stream",
-            _REQUEST,
+            REQUEST_BOUNDS,
             ("model",),
         )
         self._overheads = HistogramFamily(
             registry,
             "gemproxy_overhead_seconds",
             "Time of a request less the time of its attempts at the upstream",
-            _OWN_WORK,
+            OWN_WORK_BOUNDS,
             ("route",),
         )
         self._retries = CounterFamily(
@@ -323,7 +337,7 @@ class Metrics(RequestListener, PoolListener):
             registry,
             "gemproxy_upstream_duration_seconds",
             "Time of an attempt at the upstream, to the end of its answer",
-            _REQUEST,
+            REQUEST_BOUNDS,
             ("key",),
         )
         self._transitions = CounterFamily(
@@ -339,14 +353,14 @@ class Metrics(RequestListener, PoolListener):
             registry,
             "gemproxy_checkpoint_duration_seconds",
             "Time to write the state",
-            _OWN_WORK,
+            OWN_WORK_BOUNDS,
             ("backend",),
         )
         self._lag = HistogramFamily(
             registry,
             "gemproxy_reactor_lag_seconds",
             "How late the reactor's own clock tick came",
-            _OWN_WORK,
+            OWN_WORK_BOUNDS,
         )
         self._auth_failures = CounterFamily(
             registry,

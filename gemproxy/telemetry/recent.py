@@ -15,14 +15,14 @@ from msgspec import Struct
 
 from gemproxy.core.context import Attempt, RequestContext
 from gemproxy.core.errors import Draining
-from gemproxy.core.events import RequestListener
 from gemproxy.pool.outcome import SERVED
+from gemproxy.telemetry.tallies import SLOT_SECONDS, Tally, TallyListener
 
 #: Seconds of the window, and of its latest part.
 WINDOW: Final = 300
 OF_LATE: Final = 60
 
-_SLOT: Final = 10.0
+_SLOT: Final = SLOT_SECONDS
 #: Distinct causes in each slot.
 _MOST_CAUSES: Final = 32
 _DRAINING: Final = Draining.kind
@@ -41,8 +41,8 @@ class RecentRequests(Struct, frozen=True):
     causes: tuple[tuple[str, int], ...] = ()
 
 
-class RecentOutcomes(RequestListener):
-    """Counts finished requests in slots of ten seconds; a ``RequestListener``."""
+class RecentOutcomes(TallyListener):
+    """Counts finished requests in slots of ten seconds; a ``TallyListener``."""
 
     def __init__(self) -> None:
         # As many as a monotonic clock can fill.
@@ -66,8 +66,14 @@ class RecentOutcomes(RequestListener):
                 cause = _OTHER
             slot.causes[cause] += 1
 
+    def requests_ended(self, tally: Tally) -> None:
+        """See :meth:`gemproxy.telemetry.tallies.TallyListener.requests_ended`."""
+        if tally.model is not None:
+            self._slot_at(tally.moment).served += tally.requests
+
     def summary(self, now: float) -> RecentRequests:
         """The counts until ``now``, monotonic time."""
+        self.settle()
         self._forget(now)
         causes: Counter[str] = Counter()
         total = late_total = late_failed = 0

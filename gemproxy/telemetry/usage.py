@@ -27,12 +27,12 @@ from msgspec import Struct
 
 from gemproxy.core.context import RequestContext
 from gemproxy.core.endpoint_names import endpoint_name
-from gemproxy.core.events import RequestListener
 from gemproxy.core.limits import ANONYMOUS
 from gemproxy.core.local_days import begin_of_day, local_date
 from gemproxy.pool.outcome import Verdict
 from gemproxy.pricing.prices import PriceList
 from gemproxy.state.model import (
+    MINUTE,
     USAGE_COUNTS,
     USAGE_DAY,
     USAGE_HOUR,
@@ -41,6 +41,7 @@ from gemproxy.state.model import (
     UsageRow,
     UsageSeries,
 )
+from gemproxy.telemetry.tallies import Tally, TallyListener
 from gemproxy.translate.shared.usage import TokenUsage
 
 #: Label used once the limit of distinct names is reached.
@@ -245,8 +246,8 @@ class LastSeen:
 _Cell = tuple[str | None, str, str | None, str]
 
 
-class UsageLedger(RequestListener):
-    """See the module. A ``RequestListener``.
+class UsageLedger(TallyListener):
+    """See the module. A ``TallyListener``.
 
     ``projects`` are the projects of the keys by the key's id. At most ``max_series`` series are
     distinguished in an hour or a day; further ones are counted under the project ``other``, then
@@ -260,8 +261,8 @@ class UsageLedger(RequestListener):
         zone: tzinfo = UTC,
         max_series: int = 2000,
     ) -> None:
-        self.prices = prices
-        self.projects = projects
+        self._prices = prices
+        self._projects = projects
         self._zone = zone
         self._max_series = max_series
         self._begin = self._end = 0.0
@@ -272,8 +273,8 @@ class UsageLedger(RequestListener):
         self._present: tuple[_Span, ...] = ()
         #: Hours and days whose rows were complete when they were last read.
         self._whole: frozenset[tuple[int, int]] = frozenset()
-        self.last_seen = LastSeen()
-        self._seen = self.last_seen.times
+        self._last_seen = LastSeen()
+        self._seen = self._last_seen.times
         #: Since the start, by client and endpoint.
         self._totals: dict[tuple[str, str], UsageCounts] = {}
         #: Requests that clients' own limits refused, by client, endpoint and limit.
@@ -293,10 +294,8 @@ class UsageLedger(RequestListener):
         if len(attempts) != 1:
             self._count_unusual(context, status)
             return
-        project = self.projects.get(attempts[0].key_id, "")
-        cell = self._cells.get((context.client, context.route, context.model, project))
-        if cell is None:
-            cell = self._cell(context, project, served=status < 400)
+        project = self._projects.get(attempts[0].key_id, "")
+        cell = self._cell(context, project, served=status < 400)
         cell.requests += 1
         if usage is None:
             usage = attempts[0].usage
@@ -307,6 +306,25 @@ class UsageLedger(RequestListener):
         if status >= 400 or context.outcome != _SUCCESS:
             _count_failure(cell, whose_failure(context, status))
 
+    def requests_ended(self, tally: Tally) -> None:
+        """See :meth:`gemproxy.telemetry.tallies.TallyListener.requests_ended`."""
+        # Another request of the client may have ended after these, and been told before.
+        if not tally.last < self._seen.get(tally.client, 0.0) < tally.ended + MINUTE.seconds:
+            self._seen[tally.client] = tally.last
+        if not self._begin <= tally.ended < self._end:
+            self._turn(tally.ended)
+        cell = self._cell(tally, self._projects.get(tally.key_id, ""), served=True)
+        cell.requests += tally.requests
+        cell.input += tally.input
+        cell.cached += tally.cached
+        cell.output += tally.output
+        cell.reasoning += tally.reasoning
+        cell.input_text += tally.input_text
+        cell.cost += tally.cost
+        if tally.tariff is None:
+            cell.unpriced += tally.requests
+            self._note_unpriced(tally.model)
+
     def _add_usage(
         self, cell: UsageCounts, context: RequestContext, usage: TokenUsage
     ) -> float | None:
@@ -314,7 +332,7 @@ class UsageLedger(RequestListener):
         if usage.input > _MOST_TOKENS or usage.output > _MOST_TOKENS:
             usage = _believable(usage)
         cell.add_usage(usage)
-        cost = self.prices.cost(context.model or "", usage)
+        cost = self._prices.cost(context.model or "", usage)
         # Some embedding models report no tokens.
         if cost is None or (not usage.input and not usage.output and context.outcome == _SUCCESS):
             self._note_unpriced(context.model)
@@ -335,7 +353,7 @@ class UsageLedger(RequestListener):
         project = ""
         costs: list[float | None] = []
         for attempt in attempts:
-            project = self.projects.get(attempt.key_id, "")
+            project = self._projects.get(attempt.key_id, "")
             if attempt.usage is not None:
                 cell = self._cell(context, project, served=served)
                 costs.append(self._add_usage(cell, context, attempt.usage))
@@ -349,15 +367,15 @@ class UsageLedger(RequestListener):
             cell.unpriced += 1
         _count_failure(cell, whose_failure(context, status))
 
-    def _cell(self, context: RequestContext, project: str, *, served: bool) -> UsageCounts:
+    def _cell(self, request: RequestContext | Tally, project: str, *, served: bool) -> UsageCounts:
         """The cell of the request. A model has its own cell only after its first success."""
-        model = context.model
+        model = request.model
         if model and model not in self._models:
             if served and len(self._models) < MAX_MODELS:
                 self._models.add(model)
             else:
                 model = OTHER
-        key = (context.client, context.route, model, project)
+        key = (request.client, request.route, model, project)
         cell = self._cells.get(key)
         if cell is None:
             if len(self._cells) >= _MOST_CELLS:
@@ -370,6 +388,36 @@ class UsageLedger(RequestListener):
             self._unpriced[model] = None
 
     # -- reading ---------------------------------------------------------------------------------
+
+    def seen_at(self, client: str) -> float | None:
+        """When the client of this name was seen last, if it was."""
+        return self.last_seen.at(client)
+
+    @property
+    def last_seen(self) -> LastSeen:
+        """When each client was seen last, until now."""
+        self.settle()
+        return self._last_seen
+
+    @property
+    def prices(self) -> PriceList:
+        """The prices that requests are counted with."""
+        return self._prices
+
+    @prices.setter
+    def prices(self, prices: PriceList) -> None:
+        self.settle()
+        self._prices = prices
+
+    @property
+    def projects(self) -> Mapping[str, str]:
+        """The projects of the keys, by the key's id."""
+        return self._projects
+
+    @projects.setter
+    def projects(self, projects: Mapping[str, str]) -> None:
+        self.settle()
+        self._projects = projects
 
     @property
     def zone(self) -> tzinfo:
@@ -385,7 +433,8 @@ class UsageLedger(RequestListener):
     @property
     def unpriced_models(self) -> tuple[str, ...]:
         """Models that were asked and have no price, oldest first."""
-        return tuple(model for model in self._unpriced if not self.prices.knows(model))
+        self.settle()
+        return tuple(model for model in self._unpriced if not self._prices.knows(model))
 
     def totals(self) -> Mapping[tuple[str, str], UsageCounts]:
         """The counts since the start, by client and endpoint."""
@@ -439,6 +488,7 @@ class UsageLedger(RequestListener):
 
     def _flush(self) -> None:
         """Add the cells to the rows of the present hour and day."""
+        self.settle()
         for (client, route, model, project), counts in self._cells.items():
             name, endpoint = client or ANONYMOUS, endpoint_name(route)
             series = UsageSeries(name, endpoint, model or "", project)
