@@ -56,6 +56,11 @@ COMMANDS = {
         " keys weight NAME N|default",
         ("config", "json"),
     ),
+    "clients": Command(
+        "gemproxy.cli.clients",
+        "show who may ask; clients list|add|show|change|rotate|revoke NAME",
+        ("config", "json"),
+    ),
     "explain": Command(
         "gemproxy.cli.explain",
         "explain one request: attempts, keys, outcomes, who was charged",
@@ -90,7 +95,7 @@ COMMANDS = {
     "state": Command(
         "gemproxy.cli.state",
         "export the state to a JSON file, or import one while the daemon is stopped",
-        ("config", "keys", "json"),
+        ("config", "keys", "clients", "json"),
     ),
     "version": Command("gemproxy.cli.version", "print the version", ("json",)),
 }

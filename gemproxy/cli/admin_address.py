@@ -6,6 +6,7 @@ operator with a broken ``keys.yaml``, or without access to the keys, can still a
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 from dataclasses import dataclass, replace
@@ -80,6 +81,14 @@ def add_url_argument(parser: ArgumentParser, *, default: object = None) -> None:
         help="where the admin API is, when the configuration cannot tell: http://HOST:PORT, "
         "https://HOST:PORT or unix:PATH",
     )
+
+
+def add_late_options(parser: ArgumentParser) -> None:
+    """The options of a command may also follow its action; those before it stay valid."""
+    later = argparse.SUPPRESS
+    parser.add_argument("--json", action="store_true", default=later, help=later)
+    parser.add_argument("--config", metavar="FILE", default=later, help=later)
+    add_url_argument(parser, default=later)
 
 
 def find_access(config: str | None, url: str | None) -> AdminAccess:

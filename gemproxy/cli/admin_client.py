@@ -23,6 +23,7 @@ from gemproxy.admin.answers import (
     ReloadAnswer,
     WeightBody,
 )
+from gemproxy.admin.clients import ClientAnswer, ClientsAnswer, DeletedAnswer, TokenAnswer
 from gemproxy.cli.admin_address import find_access
 from gemproxy.cli.exits import Refused
 from gemproxy.cli.tables import printable
@@ -130,6 +131,33 @@ class AdminClient:
         """Override the weight of a key; ``None`` returns to the file's weight."""
         return self._on_key("PUT", name, "weight", msgspec.json.encode(WeightBody(weight)))
 
+    def clients(self) -> ClientsAnswer:
+        """Every client."""
+        return self._ask("GET", "/admin/clients", ClientsAnswer)
+
+    def client(self, name: str) -> ClientAnswer:
+        """One client."""
+        return self._asked_of_client("GET", name, "", ClientAnswer)
+
+    def add_client(self, settings: Mapping[str, Any]) -> TokenAnswer:
+        """Make a client; ``settings`` has its name as well."""
+        body = msgspec.json.encode(settings)
+        return self._ask("POST", "/admin/clients", TokenAnswer, body)
+
+    def change_client(self, name: str, settings: Mapping[str, Any]) -> ClientAnswer:
+        """Change these settings of a client."""
+        body = msgspec.json.encode(settings)
+        return self._asked_of_client("PATCH", name, "", ClientAnswer, body)
+
+    def rotate_client(self, name: str, grace: float) -> TokenAnswer:
+        """Give a client another token; the old one stays valid for ``grace`` seconds."""
+        body = msgspec.json.encode({"graceSeconds": grace})
+        return self._asked_of_client("POST", name, "/rotate", TokenAnswer, body)
+
+    def delete_client(self, name: str) -> DeletedAnswer:
+        """Delete a client."""
+        return self._asked_of_client("DELETE", name, "", DeletedAnswer)
+
     def reload(self) -> ReloadAnswer:
         """Let the daemon read its files again.
 
@@ -188,6 +216,18 @@ class AdminClient:
                 f"no key has the id or name {_quoted(name)}{_nearest(name, known)}"
             ) from None
 
+    def _asked_of_client(
+        self, method: str, name: str, action: str, shape: type[_T], body: bytes | None = None
+    ) -> _T:
+        try:
+            return self._ask(method, f"/admin/clients/{quote(name, safe='')}{action}", shape, body)
+        except AdminError as error:
+            if error.code != "client_not_found":
+                raise
+            known = (client.name for client in self.clients().clients)
+            near = _nearest(name, known)
+            raise Refused(f"no client has the name {_quoted(name)}{near}") from None
+
     def _ask(self, method: str, path: str, shape: type[_T], body: bytes | None = None) -> _T:
         return self._decoded(self._fetch(method, path, body), shape)
 
@@ -201,7 +241,7 @@ class AdminClient:
             raise Refused(self._why(error)) from None
         finally:
             connection.close()
-        if response.status != HTTPStatus.OK:
+        if response.status not in (HTTPStatus.OK, HTTPStatus.CREATED):
             raise self._refusal(response, answer)
         return answer
 

@@ -1,4 +1,4 @@
-"""``gemproxy check``: read both files as the daemon does, and report what it would report."""
+"""``gemproxy check``: read the files as the daemon does, and report what it would report."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from gemproxy.cli import service
 from gemproxy.cli.exits import ExitStatus, Refused
 from gemproxy.config import rules
-from gemproxy.config.loading import SYSTEM_FOLDER, load, locate_files
+from gemproxy.config.loading import SYSTEM_FOLDER, load, locate_clients, locate_files
 from gemproxy.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -37,13 +37,14 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Validate both files. Raises :class:`ConfigError`, unless JSON is wanted."""
+    """Validate the files. Raises :class:`ConfigError`, unless JSON is wanted."""
     try:
         if arguments.service is not None:
             _refuse_files_beside(arguments)
             return service.check(arguments.service, as_json=bool(arguments.json))
         paths = locate_files(arguments.config, arguments.keys, os.environ)
-        settings = load(*paths, os.environ)
+        clients = locate_clients(arguments.clients, paths[0], os.environ)
+        settings = load(*paths, os.environ, clients)
     except ConfigError as error:
         if not arguments.json:
             raise
@@ -52,7 +53,7 @@ def run(arguments: Namespace) -> int:
         return ExitStatus.CONFIG
     warnings = [
         *rules.warnings(settings),
-        *_readable_by_others(paths, settings),
+        *_readable_by_others((*paths, *((clients,) if clients else ())), settings),
         *_passed_over(paths, (arguments.config, arguments.keys)),
     ]
     if arguments.json:
@@ -60,7 +61,10 @@ def run(arguments: Namespace) -> int:
         return ExitStatus.OK
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    print(f"{paths[0]} and {paths[1]} are good: {_counts(settings)}")
+    named = f"{paths[0]} and {paths[1]}"
+    if clients is not None:
+        named = f"{paths[0]}, {paths[1]} and {clients}"
+    print(f"{named} are good: {_counts(settings)}")
     return ExitStatus.OK
 
 
@@ -69,9 +73,12 @@ def _counts(settings: Settings) -> str:
     enabled = sum(key.enabled for key in settings.keys)
     projects = len({key.project for key in settings.keys})
     host = f"[{proxy.host}]" if ":" in proxy.host else proxy.host
+    tokens = _count(len(proxy.access_tokens), "access token")
+    if settings.clients is not None:
+        tokens += f", {_count(len(settings.clients.clients), 'client')}"
     return (
         f"{_count(len(settings.keys), 'key')} ({enabled} enabled) in "
-        f"{_count(projects, 'project')}, {_count(len(proxy.access_tokens), 'access token')}, "
+        f"{_count(projects, 'project')}, {tokens}, "
         f"listening on {proxy.endpoint or f'{host}:{proxy.port}'}"
     )
 
@@ -81,7 +88,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _refuse_files_beside(arguments: Namespace) -> None:
-    for name in ("config", "keys"):
+    for name in ("config", "keys", "clients"):
         if getattr(arguments, name) is not None:
             raise Refused(f"--service and --{name} cannot stand together", ExitStatus.USAGE)
 
@@ -94,7 +101,7 @@ def _passed_over(paths: tuple[Path, Path], options: tuple[str | None, str | None
             yield f"{path} was looked at and not {installed}; for the service's say --service"
 
 
-def _readable_by_others(paths: tuple[Path, Path], settings: Settings) -> Iterator[str]:
+def _readable_by_others(paths: tuple[Path, ...], settings: Settings) -> Iterator[str]:
     secrets = [secret.reveal().encode() for secret in settings.secrets()]
     for path in paths:
         mode = path.stat().st_mode

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from gemproxy.cli.admin_address import add_url_argument
+from gemproxy.cli.admin_address import add_late_options, add_url_argument
 from gemproxy.cli.admin_client import connect
 from gemproxy.cli.exits import ExitStatus, Refused
 from gemproxy.cli.tables import counted, moment, printable, shortened, show, table
@@ -88,7 +88,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", title="actions")
     for action, summary in _ACTIONS.items():
         each = actions.add_parser(action, help=summary, description=summary)
-        _add_common_options(each)
+        add_late_options(each)
         if action == "weight":
             each.add_argument("name", metavar="NAME", help="the key's name or id")
             each.add_argument(
@@ -322,14 +322,6 @@ def _last_error(key: KeyStatus) -> str:
 
 
 # -- the command line -----------------------------------------------------------------------------
-
-
-def _add_common_options(parser: ArgumentParser) -> None:
-    """The options may also follow the action; those before it stay valid."""
-    later = argparse.SUPPRESS
-    parser.add_argument("--json", action="store_true", default=later, help=later)
-    parser.add_argument("--config", metavar="FILE", default=later, help=later)
-    add_url_argument(parser, default=later)
 
 
 def _add_filters(parser: ArgumentParser, *, default: Any) -> None:

@@ -40,7 +40,13 @@ _FOLDERS = {
 }
 #: Specifiers of systemd.unit(5) that stand in such settings.
 _SPECIFIERS = {"%S": "/var/lib", "%t": "/run", "%C": "/var/cache", "%L": "/var/log", "%E": "/etc"}
-_OPTIONS = {"--config": "--config", "-c": "--config", "--keys": "--keys", "-k": "--keys"}
+_OPTIONS = {
+    "--config": "--config",
+    "-c": "--config",
+    "--keys": "--keys",
+    "-k": "--keys",
+    "--clients": "--clients",
+}
 
 Settings = dict[str, list[str]]
 
@@ -76,7 +82,7 @@ def settings_of(text: str, unit: str) -> Settings:
 
 
 def options_of(settings: Settings, unit: str) -> list[str]:
-    """``--config`` and ``--keys`` of the command that the unit runs."""
+    """``--config``, ``--keys`` and ``--clients`` of the command that the unit runs."""
     if not settings.get("ExecStart"):
         raise Refused(f"{unit} starts nothing", ExitStatus.FAILED)
     words = shlex.split(settings["ExecStart"][-1])

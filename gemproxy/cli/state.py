@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gemproxy.cli.exits import ExitStatus, Refused
-from gemproxy.config.loading import load, locate_files
+from gemproxy.config.loading import load, locate_clients, locate_files
 from gemproxy.core.errors import SchemaTooNew, StorageError, StorageUnavailable
 from gemproxy.state.json.store import JSONStateStore, read_state, write_state
 from gemproxy.state.kinds import merge_states
@@ -38,7 +38,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Export or import. Raises :class:`Refused` and :class:`ConfigError`."""
-    settings = load(*locate_files(arguments.config, arguments.keys, os.environ), os.environ)
+    paths = locate_files(arguments.config, arguments.keys, os.environ)
+    clients = locate_clients(arguments.clients, paths[0], os.environ)
+    settings = load(*paths, os.environ, clients)
     path = settings.persistence.path
     if path is None:
         raise Refused("persistence.path is null: this configuration keeps no state")
