@@ -4,10 +4,14 @@ Items are flat: a call, its result and the thoughts before it are neighbours of 
 model said up to the next item of the user becomes one turn, then the results of its calls, in their
 order, another. A reasoning item has no text for Gemini; its signature goes to the call or the
 message that follows it.
+
+A client may put each result directly behind its call. Calls that one response made at once belong
+to one turn all the same: only the first of them has a signature. Their ids tell it.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -48,6 +52,8 @@ SKIPPED: Final = frozenset(
         "compaction_trigger",
     }
 )
+#: The id of an item of ours: its kind, the response, and its place there.
+_ITEM_ID: Final = re.compile(r"[a-z]+_([0-9a-f]{32})[0-9a-f]{4}")
 #: How the base64 of an image begins.
 _IMAGE_TYPES: Final = {"iVBOR": "image/png", "/9j/": "image/jpeg", "UklGR": "image/webp"}
 
@@ -140,16 +146,25 @@ class _Walk:
         self._said: list[Part | tuple[ReplayedCall, Item]] = []
         #: The signature of the last reasoning item.
         self._signature: str | None = None
+        #: The response that made the last call, by its id; set when a result has come.
+        self._answered = ""
+        self._response = ""
 
     def add(self, item: Item, path: str) -> None:
         kind = item.kind
+        if self._answered and kind not in RESULTS and _response_of(item) != self._answered:
+            self.end_turn()
         if kind == "message":
             self._message(item, path)
         elif kind in CALLS:
             self._call(item, path)
         elif kind in RESULTS:
-            # It follows its call, wherever it stands. What the model says next is another turn.
-            self.end_turn()
+            # It follows its call, wherever it stands. What the model says next is another turn,
+            # unless the same response said it.
+            if self._response:
+                self._answered = self._response
+            else:
+                self.end_turn()
         elif kind == "reasoning":
             content = None if self._replay.replace_signatures else item.encrypted_content
             self._signature = carried(content, self._replay.model) or self._signature
@@ -167,6 +182,7 @@ class _Walk:
     def end_turn(self) -> None:
         """Add what the model said as a turn, and the results of its calls as another."""
         said, self._said, self._signature = self._said, [], None
+        self._answered = self._response = ""
         if not said:
             return
         replay = self._replay
@@ -227,6 +243,7 @@ class _Walk:
             name, "" if arguments is None else arguments, item.call_id or "", self._signature
         )
         self._signature = None
+        self._response = _response_of(item)
         self._said.append((call, item))
 
     def _image(self, item: Item, path: str) -> None:
@@ -243,6 +260,12 @@ class _Walk:
             aside=self._replay.aside,
         )
         self._said.append(part)
+
+
+def _response_of(item: Item) -> str:
+    """What tells the response that an item is of; empty for another's item, or one without id."""
+    found = _ITEM_ID.fullmatch(item.id or "")
+    return found[1] if found is not None else ""
 
 
 def _required(value: str | None, path: str) -> str:

@@ -9,6 +9,7 @@ from fakes.responses import chunk as answer
 from gemproxy.core.errors import InvalidRequest
 from gemproxy.translate.shared.conversations import named_conversation
 from gemproxy.translate.shared.function_calls import DUMMY_SIGNATURE
+from gemproxy.translate.shared.signature_carrier import carry_encoded
 from gemproxy.translate.shared.signatures import SignatureStore
 
 PNG = "iVBORw0KGgo="
@@ -126,6 +127,33 @@ def test_media_of_a_user():
     kinds = [next(iter(part)) for part in turns[0]["parts"]]
     assert kinds == ["inlineData", "fileData", "inlineData", "fileData", "inlineData"]
     assert turns[0]["parts"][2]["inlineData"]["mimeType"] == "application/pdf"
+
+
+def test_calls_of_one_response_are_one_step_wherever_their_results_stand():
+    def made(response, place, kind="fc"):
+        return f"{kind}_{response * 32}{place:04x}"
+
+    thought = {
+        "type": "reasoning",
+        "id": made("a", 0, "rs"),
+        "summary": [],
+        "encrypted_content": carry_encoded("c2ln", MODERN),
+    }
+    first, second = call("c1", id=made("a", 1)), call("c2", "clock", id=made("a", 2))
+    later = call("c3", id=made("b", 0))
+    together = [user("hi"), thought, first, second, output("c1"), output("c2"), later, output("c3")]
+    apart = [user("hi"), thought, first, output("c1"), second, output("c2"), later, output("c3")]
+    steps = contents(*together)
+    assert [len(turn["parts"]) for turn in steps] == [1, 2, 2, 1, 1]
+    assert steps[1]["parts"][0]["thoughtSignature"] == "c2ln"
+    assert "thoughtSignature" not in steps[1]["parts"][1]
+    assert contents(*apart) == steps
+    # Calls without ids of ours are steps of their own, as they stand.
+    bare = [{**each, "id": None} if "arguments" in each else each for each in apart]
+    assert [len(turn["parts"]) for turn in contents(*bare)] == [1] * 7
+    developer = {"role": "developer", "content": "Be brief."}
+    assert contents(*apart, developer) == contents(*together, developer)
+    assert contents(*apart[:4], user("so?"), *apart[4:])[3]["parts"][-1] == {"text": "so?"}
 
 
 def test_what_agents_replay_is_skipped():
