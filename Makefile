@@ -64,7 +64,7 @@ clients: $(VENV)/dev.stamp $(CLIENTS:%=$(CLIENT_ENVIRONMENTS)/%.stamp) $(NODE_CL
 clients: $(if $(filter openai,$(CLIENTS)),$(CLIENT_ENVIRONMENTS)/suite.stamp)
 clients: $(PROGRAMS:%=tests/clients/programs/%/node_modules/.package-lock.json)
 clients:                     ## real clients and frameworks; CLIENTS="openai langchain" for some, PROGRAMS=claude-code
-	GEMPROXY_CLIENTS="$(CLIENTS:%=$(abspath $(CLIENT_ENVIRONMENTS))/%/bin/python)" \
+	GEMPROXY_CLIENT_PYTHONS="$(CLIENTS:%=$(abspath $(CLIENT_ENVIRONMENTS))/%/bin/python)" \
 	  $(BIN)/python -m pytest tests/clients $(TESTS)
 
 lint: $(VENV)/dev.stamp      ## style, types, imports, commits and the changelog's lines

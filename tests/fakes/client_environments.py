@@ -1,6 +1,6 @@
 """The environments that `make clients` makes: a Python for each client that is tried.
 
-``GEMPROXY_CLIENTS`` lists their interpreters; the folder above ``bin`` has the client's name.
+``GEMPROXY_CLIENT_PYTHONS`` lists their interpreters; the folder above ``bin`` has the client's name.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ PATIENCE = 300.0
 
 _INTERPRETERS = {
     Path(path).parents[1].name: Path(path)
-    for path in os.environ.get("GEMPROXY_CLIENTS", "").split()
+    for path in os.environ.get("GEMPROXY_CLIENT_PYTHONS", "").split()
 }
 
 
