@@ -1,11 +1,11 @@
-"""Build the output items of a response from the parts of a candidate, in their order.
+"""Read the parts of a candidate in their order, and decide what becomes which output item.
 
 Theory of operation. Thoughts become a reasoning item, text a message, a call an item of its own;
 one item is open at a time. A thought signature belongs to the reasoning item *before* the call or
 the text that it came with, because clients send items back in their order. It is known only with
 that part, so a reasoning item stays open until the next part that is no thought. A call with a
 signature and no thoughts before it gets a reasoning item without a summary; a text does not, since
-Gemini can do without its signature.
+Gemini can do without its signature. An ``ItemWriter`` makes the items and their events.
 
 A whole answer is read in the same way, without events. Then a signature that came late in a text is
 still added to the reasoning item before it, and a search stands before the message; in a stream it
@@ -24,23 +24,15 @@ from msgspec.structs import replace
 from gemproxy.api.openai.schema.answers import TokenLogprob
 from gemproxy.api.openai.schema.response_objects import (
     Annotation,
-    CodeItem,
-    CodeLogs,
-    CustomToolCallItem,
     FileAnnotation,
-    FunctionCallItem,
-    ImageItem,
     MessageItem,
     OutputItem,
     OutputText,
     ReasoningItem,
-    Refusal,
     SearchAction,
     SearchSource,
-    SummaryText,
     URLAnnotation,
     WebSearchItem,
-    encode_object,
 )
 from gemproxy.media_bypass import NOTHING, ExtractedMedia
 from gemproxy.providers.gemini.wire.answers import (
@@ -52,6 +44,13 @@ from gemproxy.providers.gemini.wire.answers import (
     Part,
 )
 from gemproxy.translate.openai_responses__gemini.events import EventWriter
+from gemproxy.translate.openai_responses__gemini.item_writer import (
+    COMPLETED,
+    ItemWriter,
+    OpenCode,
+    OpenMessage,
+    OpenReasoning,
+)
 from gemproxy.translate.openai_responses__gemini.request import AnswerContext
 from gemproxy.translate.shared.calls import AnsweredCall, CallReader
 from gemproxy.translate.shared.candidate import CandidateState
@@ -61,40 +60,10 @@ from gemproxy.translate.shared.model_images import remember_image
 from gemproxy.translate.shared.signature_carrier import carry_encoded
 from gemproxy.translate.shared.signatures import SignatureStore
 
-_COMPLETED: Final = "completed"
 _INCOMPLETE: Final = "incomplete"
-_IN_PROGRESS: Final = "in_progress"
 #: Reasons of ``incomplete_details``, by chat's finish reasons.
 _REASONS: Final = {"length": "max_output_tokens", "content_filter": "content_filter"}
 _MOST_SOURCES: Final = 1000
-
-
-class _OpenMessage(msgspec.Struct):
-    """A message that is being read."""
-
-    id: str
-    index: int
-    #: The characters of the content before it.
-    start: int
-    texts: list[str] = []
-    logprobs: list[TokenLogprob] = []
-
-
-class _OpenReasoning(msgspec.Struct):
-    """A reasoning item that is being read."""
-
-    id: str
-    index: int
-    texts: list[str] = []
-    signature: str | None = None
-
-
-class _OpenCode(msgspec.Struct):
-    """Code whose result is awaited."""
-
-    id: str
-    index: int
-    code: str
 
 
 class OutputReader(CandidateState):
@@ -107,23 +76,19 @@ class OutputReader(CandidateState):
 
     __slots__ = (
         "_aside",
-        "_base",
         "_calls",
         "_carrier",
         "_characters",
         "_citations",
         "_code",
         "_context",
-        "_encoded",
-        "_events",
-        "_ids",
-        "_items",
         "_message",
         "_messages",
         "_queries",
         "_reasoning",
         "_signatures",
         "_sources",
+        "_writer",
     )
 
     def __init__(
@@ -137,9 +102,8 @@ class OutputReader(CandidateState):
     ) -> None:
         super().__init__()
         self._context = context
-        self._base = base
+        self._writer = ItemWriter(base, events)
         self._signatures = signatures
-        self._events = events
         self._aside = aside
         self._calls = CallReader(
             context.tool_names,
@@ -150,12 +114,9 @@ class OutputReader(CandidateState):
             taken=context.call_ids,
         )
         self._citations = Citations()
-        self._items: list[OutputItem] = []
-        self._encoded: list[bytes] = []
-        self._ids = 0
-        self._message: _OpenMessage | None = None
-        self._reasoning: _OpenReasoning | None = None
-        self._code: _OpenCode | None = None
+        self._message: OpenMessage | None = None
+        self._reasoning: OpenReasoning | None = None
+        self._code: OpenCode | None = None
         #: The place of the reasoning item before the open message, while it has no signature.
         self._carrier: int | None = None
         #: The start of each message in the content, and its place.
@@ -211,11 +172,11 @@ class OutputReader(CandidateState):
     def finish(self) -> None:
         """Complete the last item, and add what is known only at the end."""
         self._end_code(None)
-        status = _COMPLETED if self.incomplete_reason is None else _INCOMPLETE
+        status = COMPLETED if self.incomplete_reason is None else _INCOMPLETE
         refusal = self._refusal
         if not self.has_content and refusal is not None:
             self._end_reasoning(None)
-            self._add_refusal(refusal, status)
+            self._writer.refuse(refusal, status)
             return
         self._annotate(status)
         self._end_reasoning(None)
@@ -228,9 +189,7 @@ class OutputReader(CandidateState):
 
     def encode(self) -> bytes:
         """The text of the list of all items."""
-        if self._events is None:
-            return encode_object(self._items)
-        return b"[%b]" % b",".join(self._encoded)
+        return self._writer.encode()
 
     @property
     def _refusal(self) -> str | None:
@@ -284,25 +243,15 @@ class OutputReader(CandidateState):
         if reasoning is None:
             if not text:
                 return
-            self._end_message(_COMPLETED)
+            self._end_message(COMPLETED)
             reasoning = self._begin_reasoning()
         if signature:
             reasoning.signature = signature
-        if not text:
-            return
-        if self._events is not None:
-            place = {"item_id": reasoning.id, "output_index": reasoning.index, "summary_index": 0}
-            if not reasoning.texts:
-                self._events.write(
-                    b"response.reasoning_summary_part.added",
-                    {**place, "part": SummaryText(text="")},
-                )
-            self._events.write(b"response.reasoning_summary_text.delta", {**place, "delta": text})
-        reasoning.texts.append(text)
+        if text:
+            self._writer.add_thought(reasoning, text)
 
-    def _begin_reasoning(self) -> _OpenReasoning:
-        reasoning = self._reasoning = _OpenReasoning(self._new_item_id("rs"), len(self._items))
-        self._added(ReasoningItem(id=reasoning.id, summary=()), reasoning.index)
+    def _begin_reasoning(self) -> OpenReasoning:
+        reasoning = self._reasoning = self._writer.begin_reasoning()
         return reasoning
 
     def _end_reasoning(self, signature: str | None) -> None:
@@ -310,20 +259,10 @@ class OutputReader(CandidateState):
         reasoning, self._reasoning = self._reasoning, None
         if reasoning is None:
             return
-        text = "".join(reasoning.texts)
-        section = SummaryText(text=text)
-        if self._events is not None and text:
-            place = {"item_id": reasoning.id, "output_index": reasoning.index, "summary_index": 0}
-            self._events.write(b"response.reasoning_summary_text.done", {**place, "text": text})
-            self._events.write(b"response.reasoning_summary_part.done", {**place, "part": section})
         carried = self._carried(signature or reasoning.signature)
         if carried is UNSET:
             self._carrier = reasoning.index
-        self._done(
-            ReasoningItem(
-                id=reasoning.id, summary=(section,) if text else (), encrypted_content=carried
-            )
-        )
+        self._writer.end_reasoning(reasoning, carried)
 
     def _carried(self, signature: str | None) -> str | msgspec.UnsetType:
         if not signature or self._context.scrub(signature) != signature:
@@ -343,11 +282,8 @@ class OutputReader(CandidateState):
             message = self._begin_message()
         if signature and message.texts:
             self._add_late_signature(signature)
-        message.texts.append(text)
-        message.logprobs += logprobs
+        self._writer.add_text(message, text, logprobs)
         self._characters += len(text)
-        if self._events is not None:
-            self._events.text(text, logprobs)
 
     def _add_late_signature(self, signature: str | None) -> None:
         """Add the signature of a text to the reasoning item before it, if there is one.
@@ -358,67 +294,25 @@ class OutputReader(CandidateState):
             return
         if self._reasoning is not None:
             self._reasoning.signature = signature
-        elif self._carrier is not None and self._events is None:
-            item = self._items[self._carrier]
+        elif self._carrier is not None and not self._writer.is_streamed:
+            item = self._writer.items[self._carrier]
             if isinstance(item, ReasoningItem):
                 carried = self._carried(signature)
-                self._items[self._carrier] = replace(item, encrypted_content=carried)
+                self._writer.items[self._carrier] = replace(item, encrypted_content=carried)
 
-    def _begin_message(self) -> _OpenMessage:
-        index = len(self._items)
+    def _begin_message(self) -> OpenMessage:
+        index = len(self._writer.items)
         if self._carrier is not None and self._carrier != index - 1:
             self._carrier = None
-        message = self._message = _OpenMessage(self._new_item_id("msg"), index, self._characters)
+        message = self._message = self._writer.begin_message(self._characters)
         self._messages.append((self._characters, index))
-        if self._events is not None:
-            self._added(MessageItem(id=message.id, status=_IN_PROGRESS, content=()), index)
-            self._events.write(
-                b"response.content_part.added",
-                {
-                    "item_id": message.id,
-                    "output_index": index,
-                    "content_index": 0,
-                    "part": OutputText(text=""),
-                },
-            )
-            self._events.begin_text(message.id, index)
         return message
 
     def _end_message(self, status: str, annotations: list[Annotation] | None = None) -> None:
         message, self._message = self._message, None
-        if message is None:
-            return
-        text = "".join(message.texts)
-        part = OutputText(text=text, annotations=annotations or (), logprobs=message.logprobs)
-        if self._events is not None:
-            place = {"item_id": message.id, "output_index": message.index, "content_index": 0}
-            for number, annotation in enumerate(annotations or ()):
-                self._events.write(
-                    b"response.output_text.annotation.added",
-                    {**place, "annotation_index": number, "annotation": annotation},
-                )
-            self._events.write(
-                b"response.output_text.done",
-                {**place, "text": text, "logprobs": message.logprobs},
-            )
-            self._events.write(b"response.content_part.done", {**place, "part": part})
-        self._done(MessageItem(id=message.id, status=status, content=(part,)))
-        self._carrier = None
-
-    def _add_refusal(self, refusal: str, status: str) -> None:
-        identity, index = self._new_item_id("msg"), len(self._items)
-        if self._events is not None:
-            place = {"item_id": identity, "output_index": index, "content_index": 0}
-            self._added(MessageItem(id=identity, status=_IN_PROGRESS, content=()), index)
-            self._events.write(
-                b"response.content_part.added", {**place, "part": Refusal(refusal="")}
-            )
-            self._events.write(b"response.refusal.delta", {**place, "delta": refusal})
-            self._events.write(b"response.refusal.done", {**place, "refusal": refusal})
-            self._events.write(
-                b"response.content_part.done", {**place, "part": Refusal(refusal=refusal)}
-            )
-        self._done(MessageItem(id=identity, status=status, content=(Refusal(refusal=refusal),)))
+        if message is not None:
+            self._writer.end_message(message, status, annotations)
+            self._carrier = None
 
     # -- sources ---------------------------------------------------------------------------------
 
@@ -433,23 +327,26 @@ class OutputReader(CandidateState):
         message = self._message
         last = [] if message is None else _annotations(cited, message.start, self._characters)
         self._end_message(status, last)
-        if self._events is None:
-            if cited:
-                self._annotate_earlier(cited)
+        if self._writer.is_streamed:
             if search is not None:
-                place = self._messages[0][1] if self._messages else len(self._items)
-                self._items.insert(place, search)
-        elif search is not None:
-            self._write_search(search)
+                self._writer.search(search)
+            return
+        items = self._writer.items
+        if cited:
+            self._annotate_earlier(items, cited)
+        if search is not None:
+            items.insert(self._messages[0][1] if self._messages else len(items), search)
 
-    def _annotate_earlier(self, cited: list[CitedPage | CitedFile]) -> None:
+    def _annotate_earlier(
+        self, items: list[OutputItem], cited: list[CitedPage | CitedFile]
+    ) -> None:
         """Give the messages before the last one their sources."""
         for (start, place), (end, _) in zip(self._messages, self._messages[1:], strict=False):
-            item = self._items[place]
+            item = items[place]
             found = _annotations(cited, start, end)
             if found and isinstance(item, MessageItem) and isinstance(item.content[0], OutputText):
                 part = replace(item.content[0], annotations=found)
-                self._items[place] = replace(item, content=(part,))
+                items[place] = replace(item, content=(part,))
 
     def _search(self) -> WebSearchItem | None:
         queries = list(dict.fromkeys(self._queries))
@@ -461,147 +358,46 @@ class OutputReader(CandidateState):
             queries=queries,
             sources=sources if self._context.sources else UNSET,
         )
-        return WebSearchItem(id=self._new_item_id("ws"), status=_COMPLETED, action=action)
-
-    def _write_search(self, search: WebSearchItem) -> None:
-        index = len(self._items)
-        action = SearchAction(query=search.action.query)
-        self._added(WebSearchItem(id=search.id, status=_IN_PROGRESS, action=action), index)
-        self._phases("web_search_call", search.id, index, "in_progress", "searching", "completed")
-        self._done(search)
+        return WebSearchItem(id=self._writer.new_id("ws"), status=COMPLETED, action=action)
 
     # -- calls -----------------------------------------------------------------------------------
 
     def _add_call(self, call: AnsweredCall) -> None:
         self.has_content = True
-        self._end_message(_COMPLETED)
+        self._end_message(COMPLETED)
         if self._reasoning is None and call.signature:
             self._begin_reasoning()
         self._end_reasoning(call.signature)
         tool = self._context.tools.get(call.name)
         name = call.name if tool is None else tool.name
         namespace = UNSET if tool is None or tool.namespace is None else tool.namespace
-        index = len(self._items)
         if tool is not None and tool.custom:
-            custom = CustomToolCallItem(
-                id=self._new_item_id("ctc"),
-                call_id=call.id,
-                name=name,
-                namespace=namespace,
-                input=_custom_input(call.arguments),
-            )
-            self._write_custom(custom, index)
-            return
-        item = FunctionCallItem(
-            id=self._new_item_id("fc"),
-            call_id=call.id,
-            name=name,
-            namespace=namespace,
-            arguments=call.arguments,
-            status=_COMPLETED,
-        )
-        if self._events is not None:
-            self._added(replace(item, arguments="", status=_IN_PROGRESS), index)
-            place = {"item_id": item.id, "output_index": index}
-            self._events.write(
-                b"response.function_call_arguments.delta", {**place, "delta": call.arguments}
-            )
-            self._events.write(
-                b"response.function_call_arguments.done",
-                {**place, "name": name, "arguments": call.arguments},
-            )
-        self._done(item)
-
-    def _write_custom(self, item: CustomToolCallItem, index: int) -> None:
-        if self._events is not None:
-            self._added(replace(item, input=""), index)
-            place = {"item_id": item.id, "output_index": index}
-            self._events.write(
-                b"response.custom_tool_call_input.delta", {**place, "delta": item.input}
-            )
-            self._events.write(
-                b"response.custom_tool_call_input.done", {**place, "input": item.input}
-            )
-        self._done(item)
+            text = _custom_input(call.arguments)
+            self._writer.custom_call(call.id, name, namespace, text)
+        else:
+            self._writer.call(call.id, name, namespace, call.arguments)
 
     # -- code and images -------------------------------------------------------------------------
 
     def _begin_code(self, code: ExecutableCode) -> None:
         self.has_content = True
-        self._end_message(_COMPLETED)
+        self._end_message(COMPLETED)
         self._end_reasoning(None)
-        text, index = code.code or "", len(self._items)
-        opened = self._code = _OpenCode(self._new_item_id("ci"), index, text)
-        if self._events is None:
-            return
-        self._added(self._code_item(opened, _IN_PROGRESS, "", None), index)
-        self._phases("code_interpreter_call", opened.id, index, "in_progress")
-        place = {"item_id": opened.id, "output_index": index}
-        self._events.write(b"response.code_interpreter_call_code.delta", {**place, "delta": text})
-        self._events.write(b"response.code_interpreter_call_code.done", {**place, "code": text})
-        self._phases("code_interpreter_call", opened.id, index, "interpreting")
+        self._code = self._writer.begin_code(code.code or "")
 
     def _end_code(self, result: CodeExecutionResult | None) -> None:
         opened, self._code = self._code, None
-        if opened is None:
-            return
-        if self._events is not None:
-            self._phases("code_interpreter_call", opened.id, opened.index, "completed")
-        outputs = None if result is None else (CodeLogs(logs=result.output or ""),)
-        self._done(self._code_item(opened, _COMPLETED, opened.code, outputs))
-
-    def _code_item(
-        self, opened: _OpenCode, status: str, code: str, outputs: tuple[CodeLogs, ...] | None
-    ) -> CodeItem:
-        container = f"cntr_{self._base}"
-        return CodeItem(
-            id=opened.id, status=status, code=code, container_id=container, outputs=outputs
-        )
+        if opened is not None:
+            self._writer.end_code(opened, None if result is None else result.output or "")
 
     def _add_image(self, blob: Blob, signature: str | None) -> None:
         self.has_content = True
-        self._end_message(_COMPLETED)
+        self._end_message(COMPLETED)
         self._end_reasoning(None)
         data = blob.data or ""
         if signature and data and self._context.scrub(signature) == signature:
             remember_image(data, signature, self._signatures, self._aside)
-        index = len(self._items)
-        item = ImageItem(
-            id=self._new_item_id("ig"),
-            status=_COMPLETED,
-            result=data,
-            output_format=(blob.mime_type or "").removeprefix("image/") or UNSET,
-        )
-        if self._events is not None:
-            self._added(replace(item, status=_IN_PROGRESS, result=None), index)
-            phases = ("in_progress", "generating", "completed")
-            self._phases("image_generation_call", item.id, index, *phases)
-        self._done(item)
-
-    # -- items -----------------------------------------------------------------------------------
-
-    def _new_item_id(self, prefix: str) -> str:
-        number, self._ids = self._ids, self._ids + 1
-        return f"{prefix}_{self._base}{number:04x}"
-
-    def _added(self, item: OutputItem, index: int) -> None:
-        if self._events is not None:
-            fields = {"output_index": index, "item": item}
-            self._events.write(b"response.output_item.added", fields)
-
-    def _phases(self, kind: str, identity: str, index: int, *phases: str) -> None:
-        if self._events is not None:
-            for phase in phases:
-                event = f"response.{kind}.{phase}".encode("ascii")
-                self._events.write(event, {"item_id": identity, "output_index": index})
-
-    def _done(self, item: OutputItem) -> None:
-        if self._events is not None:
-            encoded = encode_object(item)
-            self._encoded.append(encoded)
-            fields = b'"output_index":%d,"item":%b' % (len(self._items), encoded)
-            self._events.write_encoded(b"response.output_item.done", fields)
-        self._items.append(item)
+        self._writer.image(blob)
 
 
 def _annotations(cited: list[CitedPage | CitedFile], start: int, end: int) -> list[Annotation]:
