@@ -1,6 +1,7 @@
 """The environments that `make clients` makes: a Python for each client that is tried.
 
-``GEMPROXY_CLIENT_PYTHONS`` lists their interpreters; the folder above ``bin`` has the client's name.
+``GEMPROXY_CLIENT_PYTHONS`` lists their interpreters; the folder above ``bin`` has the client's
+name.
 """
 
 from __future__ import annotations
