@@ -82,11 +82,11 @@ def run(arguments: Namespace) -> int:
 def _story(explanation: RequestExplanation) -> Iterator[str]:
     request = explanation.request
     yield _beginning(request)
+    if request.queue_ms:
+        yield f"It waited {request.queue_ms:.0f} ms for a key."
     for number, attempt in enumerate(explanation.attempts, 1):
         yield f"{number}. {_sentence(attempt, request)}{_aside(attempt)}"
-    if request.limit:
-        yield f"No key was asked: the client's own limit {request.limit} was reached."
-    elif not explanation.attempts:
+    if not explanation.attempts:
         yield "No key was asked."
     yield _end(request)
 

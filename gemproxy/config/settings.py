@@ -253,6 +253,25 @@ class ProxySettings:
 
 
 @dataclass(frozen=True)
+class AdmissionSettings:
+    """Requests that wait while no key is free for their model."""
+
+    max_wait_seconds: float = setting(
+        2.0,
+        Number(most=600),
+        "how long a request may wait for a key; it waits only if one will be free by then, else it "
+        "is refused at once; 0: no request waits",
+        "seconds",
+    )
+    max_queued: int = setting(
+        200,
+        IntRange(0, 100_000),
+        "requests that may wait, for all models together; beyond it the client with most of the "
+        "lowest priority loses its newest one",
+    )
+
+
+@dataclass(frozen=True)
 class UpstreamSettings:
     """The connection to Google."""
 
@@ -558,6 +577,7 @@ class Settings:
 
     keys: tuple[Key, ...]
     proxy: ProxySettings = ProxySettings()
+    admission: AdmissionSettings = AdmissionSettings()
     upstream: UpstreamSettings = UpstreamSettings()
     retry: RetrySettings = RetrySettings()
     pool: PoolChoiceSettings = PoolChoiceSettings()
@@ -608,6 +628,7 @@ class Settings:
 #: The sections of proxy.yaml in its order.
 SECTIONS: dict[str, type[Any]] = {
     "proxy": ProxySettings,
+    "admission": AdmissionSettings,
     "upstream": UpstreamSettings,
     "retry": RetrySettings,
     "pool": PoolChoiceSettings,

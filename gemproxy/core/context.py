@@ -98,6 +98,8 @@ class RequestContext(Struct):
     #: When the first byte of the answer's body went to the client.
     first_byte: float | None = None
     usage: TokenUsage | None = None
+    #: How long it waited for a key, in seconds.
+    queued: float = 0.0
     #: The estimated cost in US dollars; ``None`` if a price is unknown. Set at the end.
     cost: float | None = 0.0
     #: Whether it was refused before any work was done for it, mostly by its head.

@@ -23,7 +23,7 @@ request does not use it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
@@ -45,6 +45,7 @@ from gemproxy.core.errors import (
     MalformedUpstreamResponse,
     ProxyError,
     StreamIncomplete,
+    Unavailable,
     UnusableAnswer,
     UpstreamFailed,
     UpstreamRejected,
@@ -64,8 +65,9 @@ from gemproxy.core.retry import (
     decide,
     unusable,
 )
+from gemproxy.core.waiting import RequestQueue
 from gemproxy.pool.models import ModelBreakers
-from gemproxy.pool.outcome import SERVED, Charge, Outcome, Verdict
+from gemproxy.pool.outcome import QUOTA, SERVED, Charge, Outcome, Verdict
 from gemproxy.pool.pool import KeyPool, Lease
 from gemproxy.providers.base import PROMPT, NativeCall, Provider, classify_failure
 from gemproxy.secret import PieceMask, Secret
@@ -108,6 +110,10 @@ class _Delivery(Struct):
     answered: bool = False
     #: The body of the error that the upstream answered the present attempt with.
     error_body: bytes = b""
+    #: Seconds that the present step has waited for a key.
+    queued: float = 0.0
+    #: Whether the writer knows that a stream will come.
+    announced: bool = False
     #: Set at the first success: one of the two converts the answer to the client's dialect.
     whole: WholeAnswer | None = None
     relay: StreamRelay | None = None
@@ -116,7 +122,13 @@ class _Delivery(Struct):
         self.body = body
         self.continued = True
         self.answered = False
+        self.queued = 0.0
         self.context.begin_step(now + self.settings.request_timeout)
+
+    def announce_stream(self) -> None:
+        if self.job.stream and not self.announced:
+            self.announced = True
+            self.writer.await_stream()
 
 
 class Dispatcher:
@@ -125,7 +137,8 @@ class Dispatcher:
     ``seconds`` gives monotonic time, ``wall`` epoch time (by default the same), ``sleep`` waits,
     ``in_thread`` runs work that would block other requests, ``scrub`` takes secrets out of a text.
     ``events`` is notified of each attempt. ``resources`` finds the project of what a request names;
-    without it any key may serve any request. ``settings`` may be replaced at any time; a request
+    without it any key may serve any request. In ``queue`` requests wait while keys are short;
+    without it they are refused. ``settings`` may be replaced at any time; a request
     uses those that were set when it began.
     """
 
@@ -144,8 +157,12 @@ class Dispatcher:
         wall: Callable[[], float] | None = None,
         events: RequestListener | None = None,
         resources: ResourceLocator | None = None,
+        queue: RequestQueue | None = None,
     ) -> None:
         self.settings = settings
+        self._queue = queue
+        #: The models for which requests wait: new ones wait behind them.
+        self._short: Mapping[str, object] = {} if queue is None else queue.short
         #: ``None`` if no listener wants more than the end of a request.
         self._events = events if events is not None and events.is_detailed else None
         self._provider = provider
@@ -192,6 +209,7 @@ class Dispatcher:
             finally:
                 context.attempts += part.attempts
                 context.refused, context.outcome = part.refused, part.outcome
+                context.queued += part.queued
             answers.append(answer.body)
             if part.usage is not None:
                 usage += part.usage
@@ -220,10 +238,16 @@ class Dispatcher:
         now = self._seconds()
         context.permit = self._models.acquire(job.model, now)
         try:
-            lease = self._choose(delivery, now)
+            if job.model in self._short:
+                lease = await self._wait(delivery, now, None)
+            else:
+                try:
+                    lease = self._choose(delivery, now)
+                except Unavailable as refusal:
+                    lease = await self._wait(delivery, now, refusal)
             # Refusals without a wait were raised before this point and keep their own status.
             if job.stream:
-                writer.await_stream()
+                delivery.announce_stream()
             while True:
                 outcome = await self._attempt(delivery, lease)
                 if outcome.verdict in SERVED:
@@ -261,6 +285,7 @@ class Dispatcher:
         job, context = delivery.job, delivery.context
         # Nearly every request has tried none.
         tried = context.tried if context.attempts else ()
+        reserve = self._left_to_others(context, now) if self._pool.has_limits else 0.0
         try:
             lease = self._pool.acquire(
                 job.model,
@@ -269,14 +294,72 @@ class Dispatcher:
                 tokens=job.tokens,
                 affinity=delivery.context.affinity,
                 conversation=job.conversation,
+                reserve=reserve,
             )
         except ProxyError as refusal:
-            skipped_keys = self._pool.skipped_keys(
-                job.model, now, tried=tried, tokens=job.tokens, affinity=delivery.context.affinity
-            )
-            context.refused = Refusal(refusal.word, skipped_keys)
+            self._note_refusal(delivery, refusal, now, tried, reserve)
             raise
         return self._begin_attempt(delivery, lease, now)
+
+    def _left_to_others(self, context: RequestContext, now: float) -> float:
+        """The part of a key's own limits that the request may not use."""
+        if self._queue is None:
+            return 0.0
+        return self._queue.reserve(context.client, context.caller.priority, now)
+
+    async def _wait(self, delivery: _Delivery, now: float, refusal: Unavailable | None) -> Lease:
+        """Wait in the queue for a key and lease it. Raises :class:`ProxyError` if none is free.
+
+        ``refusal`` is the pool's answer; ``None``: others wait, so it was not asked. A key whose
+        quota this request has found used up may serve it later.
+        """
+        job, context, queue = delivery.job, delivery.context, self._queue
+        if queue is None:
+            raise refusal or AssertionError("nobody waits without a queue")
+        attempts = context.step_attempts
+        tried = tuple(
+            attempt.key_id for attempt in attempts if attempt.outcome.verdict not in QUOTA
+        )
+        request = queue.request(
+            job,
+            context,
+            tried,
+            min(now + queue.settings.max_wait - delivery.queued, context.deadline),
+        )
+        try:
+            lease = queue.enter(request, now, refusal)
+            if lease is None:
+                delivery.announce_stream()
+                lease = await queue.wait(request)
+        except ProxyError as error:
+            if error is not refusal:
+                reserve = self._left_to_others(context, now)
+                self._note_refusal(delivery, error, self._seconds(), tried, reserve)
+            raise
+        finally:
+            waited = self._seconds() - now
+            delivery.queued += waited
+            context.queued += waited
+        context.refused = None
+        return self._begin_attempt(delivery, lease, self._seconds())
+
+    def _note_refusal(
+        self,
+        delivery: _Delivery,
+        refusal: ProxyError,
+        now: float,
+        tried: Sequence[str],
+        reserve: float,
+    ) -> None:
+        skipped_keys = self._pool.skipped_keys(
+            delivery.job.model,
+            now,
+            tried=tried,
+            tokens=delivery.job.tokens,
+            affinity=delivery.context.affinity,
+            reserve=reserve,
+        )
+        delivery.context.refused = Refusal(refusal.word, skipped_keys)
 
     def _choose_same(self, delivery: _Delivery) -> Lease:
         """Lease the last attempt's key again. Raises :class:`ProxyError` if it is not eligible."""
@@ -309,10 +392,13 @@ class Dispatcher:
         try:
             if isinstance(decision, SameKey):
                 await self._revise(delivery, decision.revision)
-                return self._choose_same_or_other(delivery, decision)
+                return await self._choose_same_or_other(delivery, decision)
             if isinstance(decision, OtherKey):
                 try:
                     return self._choose(delivery, now)
+                except Unavailable as refusal:
+                    if decision.or_same_after is None:
+                        return await self._wait(delivery, now, refusal)
                 except ProxyError:
                     if decision.or_same_after is None:
                         raise
@@ -322,14 +408,18 @@ class Dispatcher:
             raise self._final_error(delivery, failed) from refusal
         raise self._final_error(delivery, failed)
 
-    def _choose_same_or_other(self, delivery: _Delivery, decision: SameKey) -> Lease:
+    async def _choose_same_or_other(self, delivery: _Delivery, decision: SameKey) -> Lease:
         """Lease the last attempt's key, or another one if its own limits refuse it."""
         try:
             return self._choose_same(delivery)
         except ProxyError:
             if not decision.or_other:
                 raise
-            return self._choose(delivery, self._seconds())
+        now = self._seconds()
+        try:
+            return self._choose(delivery, now)
+        except Unavailable as refusal:
+            return await self._wait(delivery, now, refusal)
 
     async def _choose_for_step(self, delivery: _Delivery, failed: Outcome) -> Lease | None:
         """Lease a key to repeat the present step; ``None`` if the answer ends before this step.
@@ -356,6 +446,8 @@ class Dispatcher:
 
     def _begin_attempt(self, delivery: _Delivery, lease: Lease, now: float) -> Lease:
         job, context = delivery.job, delivery.context
+        if lease.use is not None and self._queue is not None:
+            self._queue.count(context.client, now)
         # What Key.id returns, with one call less.
         key_id = lease.key.secret.id
         skipped_keys = self._pool.skipped_keys(

@@ -24,6 +24,7 @@ from collections import OrderedDict
 from collections.abc import Hashable, Iterator
 from itertools import count
 from math import inf
+from typing import Generic, TypeVar
 
 from msgspec import Struct
 
@@ -50,44 +51,48 @@ class Waiting(Struct, eq=False):
     is_queued: bool = False
 
 
-_Line = dict[Waiting, None]
+_W = TypeVar("_W", bound=Waiting)
+
+_Line = dict[_W, None]
 """Requests of one client, model, priority and need, in the order in which they came."""
-_Turns = OrderedDict[str | None, dict[Hashable, _Line]]
+_Turns = OrderedDict[str | None, dict[Hashable, _Line[_W]]]
 """The clients that wait for one model with one priority, the next one first."""
 
 
-class FairQueue:
+class FairQueue(Generic[_W]):
     """See the module."""
 
     def __init__(self, capacity: int = 200) -> None:
         self.capacity = capacity
         #: The queue of each model, by rank. A model for which nothing waits has none.
-        self.models: dict[str, tuple[_Turns, _Turns, _Turns]] = {}
-        self._groups: dict[tuple[int, str | None], _Line] = {}
-        self._deadlines: list[tuple[float, int, Waiting]] = []
+        self.models: dict[str, tuple[_Turns[_W], _Turns[_W], _Turns[_W]]] = {}
+        self._groups: dict[tuple[int, str | None], _Line[_W]] = {}
+        self._deadlines: list[tuple[float, int, _W]] = []
         self._numbers = count()
         self._length = 0
 
     def __len__(self) -> int:
         return self._length
 
-    def add(self, request: Waiting) -> None:
+    def add(self, request: _W) -> bool:
         """Put ``request`` behind those that wait, even if the queue is full.
 
-        The caller asks :meth:`surplus` afterwards.
+        The caller asks :meth:`surplus` afterwards. Returns whether the request is the first of its
+        client, priority and need: no other one has to be served before it.
         """
         request.number = next(self._numbers)
         request.is_queued = True
         ranks = self.models.get(request.model)
         if ranks is None:
             ranks = self.models[request.model] = (OrderedDict(), OrderedDict(), OrderedDict())
-        lines = ranks[request.rank].setdefault(request.client, {})
-        lines.setdefault(request.need, {})[request] = None
+        line = ranks[request.rank].setdefault(request.client, {}).setdefault(request.need, {})
+        line[request] = None
         self._groups.setdefault((request.rank, request.client), {})[request] = None
         heapq.heappush(self._deadlines, (request.deadline, request.number, request))
         self._length += 1
+        return len(line) == 1
 
-    def remove(self, request: Waiting) -> bool:
+    def remove(self, request: _W) -> bool:
         """Take ``request`` out; whether it was in the queue."""
         if not request.is_queued:
             return False
@@ -110,14 +115,14 @@ class FairQueue:
         self._sweep()
         return True
 
-    def served(self, request: Waiting) -> None:
+    def served(self, request: _W) -> None:
         """Take ``request`` out, which got a key; its client goes behind the others that wait."""
         self.remove(request)
         ranks = self.models.get(request.model)
         if ranks is not None and request.client in ranks[request.rank]:
             ranks[request.rank].move_to_end(request.client)
 
-    def surplus(self, newcomer: Waiting) -> Waiting | None:
+    def surplus(self, newcomer: _W) -> _W | None:
         """The request that has to leave, if there are too many after ``newcomer`` was added."""
         if self._length <= self.capacity:
             return None
@@ -134,7 +139,7 @@ class FairQueue:
                 most, newest = len(group), last
         return newest
 
-    def in_turn(self, model: str) -> Iterator[Waiting]:
+    def in_turn(self, model: str) -> Iterator[_W]:
         """The requests for ``model`` that are to be offered a key, in the fair order.
 
         The caller reports one that got a key with :meth:`served` before it takes the next; of the
@@ -158,13 +163,6 @@ class FairQueue:
                             break
                         passed.add((client, request.need))
 
-    def of_model(self, model: str) -> Iterator[Waiting]:
-        """All requests that wait for ``model``. The caller may remove each of them."""
-        for turns in self.models.get(model, ()):
-            for lines in list(turns.values()):
-                for line in list(lines.values()):
-                    yield from list(line)
-
     @property
     def next_deadline(self) -> float:
         """The first deadline; infinity if nothing waits."""
@@ -173,7 +171,7 @@ class FairQueue:
             heapq.heappop(heap)
         return heap[0][0] if heap else inf
 
-    def expired(self, now: float) -> list[Waiting]:
+    def expired(self, now: float) -> list[_W]:
         """The requests whose deadline has passed, in its order. They stay in the queue."""
         found = [item for item in self._deadlines if item[0] <= now and item[2].is_queued]
         return [request for _, _, request in sorted(found)]
@@ -185,7 +183,7 @@ class FairQueue:
             heapq.heapify(heap)
 
 
-def _heads(lines: dict[Hashable, _Line]) -> list[Waiting]:
+def _heads(lines: dict[Hashable, _Line[_W]]) -> list[_W]:
     """The first request of each need, in the order of their arrival."""
     heads = [next(iter(line)) for line in lines.values()]
     if len(heads) > 1:

@@ -70,6 +70,8 @@ from gemproxy.core.events import RequestEvents
 from gemproxy.core.limits import ClientLimits, Used
 from gemproxy.core.retry import RetrySettings
 from gemproxy.core.stored_answers import AnswerStore
+from gemproxy.core.waiting import QueueSettings, RequestQueue
+from gemproxy.deadlines import Deadlines
 from gemproxy.http.auth import TokenAuth
 from gemproxy.http.auth_failures import AuthFailures
 from gemproxy.http.connection_limits import ConnectionLimits
@@ -184,6 +186,7 @@ class Daemon:
         self._pool.apply(settings.keys, pool_settings(settings), self._reactor.seconds())
         self._models.configure(settings.monitoring.failure_threshold)
         self._dispatcher.settings = retry_settings(settings)
+        self._queue.settings = queue_settings(settings)
         self._usage.prices, self._usage.projects = PriceList(settings.prices), projects(settings)
         self._record_buffer.success_share = settings.records.success_share
         self._usage.zone = self._client_limits.days.zone = ZoneInfo(settings.proxy.timezone)
@@ -286,6 +289,16 @@ class Daemon:
             seconds=reactor.seconds,
             wall=self._wall,
         )
+        self._queue = RequestQueue(
+            self._pool,
+            queue_settings(settings),
+            seconds=reactor.seconds,
+            new_signal=Deferred,
+            timer=Deadlines(reactor),
+            listener=self._metrics,
+        )
+        self._queue.shares.configured = self._number_of_clients(settings)
+        self._metrics.watch_queue(lambda: len(self._queue))
         self._dispatcher = Dispatcher(
             retry_settings(settings),
             provider=provider,
@@ -299,6 +312,7 @@ class Daemon:
             wall=self._wall,
             events=self._events,
             resources=self._locator,
+            queue=self._queue,
         )
         self._key_probe = KeyProbe(
             provider, self._upstream, seconds=reactor.seconds, scrub=scrub, wall=self._wall
@@ -497,8 +511,12 @@ class Daemon:
     def _admit_clients(self, settings: Settings) -> None:
         """Let those clients in that there are now; others may need a token from now on."""
         self._lifecycle.auth = self._gate.auth = self._token_auth(settings)
+        self._queue.shares.configured = self._number_of_clients(settings)
         for guard in self._guards:
             guard.apply(self._origin_settings(settings))
+
+    def _number_of_clients(self, settings: Settings) -> int:
+        return len(settings.proxy.access_tokens) + len(self._clients.clients())
 
     def _token_auth(self, settings: Settings) -> TokenAuth:
         return TokenAuth(
@@ -784,6 +802,12 @@ def retry_settings(settings: Settings) -> RetrySettings:
         request_timeout=settings.upstream.request_timeout_seconds,
         first_chunk_retry=settings.streaming.first_chunk_retry,
     )
+
+
+def queue_settings(settings: Settings) -> QueueSettings:
+    """The part of the configuration that the queue needs."""
+    admission = settings.admission
+    return QueueSettings(admission.max_wait_seconds, admission.max_queued)
 
 
 def lifecycle_settings(settings: Settings) -> LifecycleSettings:

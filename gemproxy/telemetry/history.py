@@ -48,10 +48,8 @@ class RequestRecord(Struct, frozen=True):
     reasoning_tokens: int | None = None
     #: An estimate; ``None`` if a price is unknown.
     cost_usd: float | None = 0.0
-    #: How long it waited for a key; there is no queue yet.
+    #: How long it waited for a key.
     queue_ms: float = 0.0
-    #: The client's own limit that refused it, such as ``rpm``.
-    limit: str | None = None
 
 
 class AttemptExplanation(Struct, frozen=True):
@@ -192,7 +190,7 @@ def _record(context: RequestContext, status: int, seconds: float) -> RequestReco
         cached_tokens=usage.cached if usage else None,
         reasoning_tokens=usage.reasoning if usage else None,
         cost_usd=None if context.cost is None else round(context.cost, 9),
-        limit=context.over_limit or None,
+        queue_ms=_ms(context.queued),
     )
 
 

@@ -16,9 +16,11 @@ from prometheus_client import CollectorRegistry, Gauge, GCCollector
 from twisted.copyright import version as twisted_version
 
 from gemproxy import __version__
+from gemproxy.core.clients import Priority
 from gemproxy.core.context import RequestContext
 from gemproxy.core.errors import LockedOut
 from gemproxy.core.interfaces import StoreStatus
+from gemproxy.core.waiting import QueueListener
 from gemproxy.pool.outcome import Verdict
 from gemproxy.pool.status import KeyStatus, PoolListener, Transition
 from gemproxy.telemetry.client_metrics import ClientMetrics
@@ -36,6 +38,9 @@ from gemproxy.telemetry.quota_gauges import QuotaGauges
 from gemproxy.telemetry.service_gauges import ConfigurationStatus, ServiceGauges
 from gemproxy.telemetry.tallies import OK, OWN_WORK_BOUNDS, REQUEST_BOUNDS, Tally, TallyListener
 
+#: As long as a request may wait for a key (``admission.maxWaitSeconds``).
+_QUEUE = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 5.0, 10.0, 30.0, 60.0)
+_REFUSALS = ("full", "evicted", "timeout", "no_key_in_time")
 _DIRECTIONS = ("input", "cached", "output", "reasoning")
 _CLIENT_GONE = 499
 #: Cached series of requests and attempts.
@@ -49,7 +54,7 @@ _LOCKED_OUT = LockedOut.kind
 _SUCCESS = Verdict.SUCCESS.value
 
 
-class Metrics(TallyListener, PoolListener):
+class Metrics(TallyListener, PoolListener, QueueListener):
     """All metrics; a ``TallyListener``.
 
     ``registry`` is separate from the library's global one. ``knows_model`` tells whether the
@@ -105,6 +110,10 @@ class Metrics(TallyListener, PoolListener):
         if store is not None:
             self._service.store = store
 
+    def watch_queue(self, length: Callable[[], int]) -> None:
+        """Read the number of requests that wait for a key at each scrape."""
+        self._service.queue_length = length
+
     def watch_log(self, lines_dropped: Callable[[], int]) -> None:
         """Read the number of lost log lines at each scrape."""
         self._service.log_lines_dropped = lines_dropped
@@ -130,7 +139,7 @@ class Metrics(TallyListener, PoolListener):
         series = self._known_requests.get(kind) or self._series_of_request(context, status)
         series.requests.value += 1
         series.durations.observe(seconds)
-        own_work = seconds
+        own_work = seconds - context.queued
         for attempt in attempts:
             own_work -= attempt.waited
             tried = (attempt.key_name, series.model, attempt.outcome.verdict)
@@ -177,6 +186,14 @@ class Metrics(TallyListener, PoolListener):
     def breaker_changed(self, change: Transition) -> None:
         """See :class:`gemproxy.pool.status.PoolListener`."""
         self._transitions.add((change.key, change.before.value, change.after.value))
+
+    def waited(self, priority: Priority, seconds: float) -> None:
+        """See :class:`gemproxy.core.waiting.QueueListener`."""
+        self._waits.observe((priority.value,), seconds)
+
+    def queue_refused(self, reason: str) -> None:
+        """See :class:`gemproxy.core.waiting.QueueListener`."""
+        self._queue_refusals.add((reason,))
 
     def checkpoint_finished(self, store: StoreStatus, seconds: float) -> None:
         """A checkpoint took ``seconds``; ``store`` tells its backend."""
@@ -291,7 +308,7 @@ class Metrics(TallyListener, PoolListener):
         self._overheads = HistogramFamily(
             registry,
             "gemproxy_overhead_seconds",
-            "Time of a request less the time of its attempts at the upstream",
+            "Time of a request less that of its attempts at the upstream and of its wait for a key",
             OWN_WORK_BOUNDS,
             ("route",),
         )
@@ -361,6 +378,22 @@ class Metrics(TallyListener, PoolListener):
             "gemproxy_reactor_lag_seconds",
             "How late the reactor's own clock tick came",
             OWN_WORK_BOUNDS,
+        )
+        self._waits = HistogramFamily(
+            registry,
+            "gemproxy_queue_wait_seconds",
+            "Time that requests waited for a key, however that ended",
+            _QUEUE,
+            ("priority",),
+        )
+        for priority in Priority:
+            self._waits.of((priority.value,))
+        self._queue_refusals = CounterFamily(
+            registry,
+            "gemproxy_queue_refused_total",
+            "Requests that got no key by waiting: full, evicted, timeout, or no_key_in_time",
+            ("reason",),
+            at_zero=[(reason,) for reason in _REFUSALS],
         )
         self._auth_failures = CounterFamily(
             registry,

@@ -60,8 +60,8 @@ class RequestLine(Line, kw_only=True, gc=False):
     tried: list[str]
     #: Why the key was chosen out of turn: ``conversation``, or the resource that its project has.
     chosen_for: str | UnsetType = UNSET
-    #: The client's own limit that refused it, such as ``rpm``.
-    limit: str | UnsetType = UNSET
+    #: How long it waited for a key.
+    queue_ms: float
     ms: float
     first_byte_ms: float | None
     prompt_tokens: int | None
@@ -91,7 +91,7 @@ def line_of(context: RequestContext, status: int, seconds: float) -> RequestLine
         attempts=len(attempts),
         tried=_tried(attempts[:-1]) if len(attempts) > 1 else [],
         chosen_for=context.chosen_for or UNSET,
-        limit=context.over_limit or UNSET,
+        queue_ms=_ms(context.queued),
         ms=_ms(seconds),
         first_byte_ms=None if first_byte is None else _ms(first_byte - context.started),
         prompt_tokens=None if usage is None else min(usage.input, _MOST),
@@ -163,8 +163,8 @@ class PreparedLines:
         ``None`` if the request is unusual or may contain a secret.
         """
         attempts = context.attempts
-        # Resources differ from request to request.
-        if len(attempts) != 1 or context.affinity is not None:
+        # Resources and waits differ from request to request.
+        if len(attempts) != 1 or context.affinity is not None or context.queued:
             return None
         if self._generation != self._scrubber.generation:
             self._look_again()
@@ -233,7 +233,7 @@ class _PreparedLine(msgspec.Struct, gc=False):
     #: And logger and event.
     level: Raw
     request_id: str
-    #: And all up to ``tried``.
+    #: And all up to ``queue_ms``.
     route: Raw
     ms: float
     first_byte_ms: float
@@ -282,7 +282,15 @@ _BEFORE_NUMBERS: Final = b',"ms":'
 _FRAMES: Final = tuple(
     _encode(
         _PreparedLine(
-            timestamp(0.0), _BEGINNING, "", Raw(b'"","attempts":1,"tried":[]'), 0.0, 0.0, 0, 0, cost
+            timestamp(0.0),
+            _BEGINNING,
+            "",
+            Raw(b'"","attempts":1,"tried":[],"queue_ms":0.0'),
+            0.0,
+            0.0,
+            0,
+            0,
+            cost,
         )
     )
     for cost in (Raw(b"0.0"), _NULL)

@@ -45,6 +45,7 @@ class ServiceGauges(Collector):
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.in_flight: Callable[[], int] = int
+        self.queue_length: Callable[[], int] = int
         self.log_lines_dropped: Callable[[], int] = int
         self.connections: Callable[[], Mapping[str, int]] = dict
         self.refused: Callable[[], Mapping[str, int]] = dict
@@ -64,6 +65,12 @@ class ServiceGauges(Collector):
             "Requests that are being served",
             (),
             [(_ALONE, self.in_flight())],
+        )
+        yield gauges(
+            "gemproxy_queue_length",
+            "Requests that wait for a key",
+            (),
+            [(_ALONE, self.queue_length())],
         )
         yield counters(
             "gemproxy_log_lines_dropped_total",

@@ -178,7 +178,7 @@ class Tallies(RequestListener):
         waited = attempt.seconds
         tally.upstream_seconds += waited
         tally.upstream_durations[bisect_left(REQUEST_BOUNDS, waited)] += 1
-        own_work = seconds - attempt.waited
+        own_work = seconds - attempt.waited - context.queued
         if own_work > 0.0:
             tally.own_seconds += own_work
             tally.overheads[bisect_left(OWN_WORK_BOUNDS, own_work)] += 1

@@ -22,7 +22,6 @@ from gemproxy.core.limits import (
     Used,
     WindowState,
 )
-from gemproxy.core.local_days import LocalDays
 
 #: 2026-11-30, a Monday.
 NOON = datetime(2026, 11, 30, 12, tzinfo=UTC).timestamp()
@@ -250,16 +249,6 @@ class TestDays:
         desk.pass_time(1)
         desk.ask()
         desk.refused()
-
-    def test_a_day_begins_once(self):
-        """At 0:01 the clock was set back to 23:01."""
-        days = LocalDays(ZoneInfo("America/Goose_Bay"))
-        before = days.at(datetime(2010, 11, 7, 2, 59, tzinfo=UTC).timestamp())
-        first = days.at(datetime(2010, 11, 7, 3, 0, tzinfo=UTC).timestamp())
-        assert (before.day.day, first.day.day) == (6, 7)
-        assert days.at(datetime(2010, 11, 7, 3, 30, tzinfo=UTC).timestamp()) is first
-        assert LocalDays(days.zone).at(first.begins + 1800) == first
-        assert first.next_month.isoformat() == "2010-12-01"
 
     def test_tokens_of_a_day(self):
         desk = Desk(limits=Limits(tpd=100))

@@ -98,6 +98,7 @@ class TestLine:
             "outcome": "success",
             "attempts": 2,
             "tried": ["one:quota_minute"],
+            "queue_ms": 0.0,
             "ms": 50.0,
             "first_byte_ms": 40.4,
             "prompt_tokens": 3,
