@@ -356,8 +356,9 @@ class ClientLimits:
             account.window.tokens,
             day.requests,
             day.tokens + account.reserved,
-            day.cost,
-            month.cost,
+            # Without the noise of many sums.
+            round(day.cost, 9),
+            round(month.cost, 9),
             account.in_flight,
         )
 

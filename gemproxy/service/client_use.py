@@ -132,7 +132,8 @@ class ClientUse:
 
 
 def _used(minute: tuple[int, int], day: UsageCounts, month: UsageCounts) -> Used:
-    return Used(*minute, day.requests, day.input + day.output, day.cost, month.cost)
+    costs = round(day.cost, 9), round(month.cost, 9)
+    return Used(*minute, day.requests, day.input + day.output, *costs)
 
 
 def _difference(present: tuple[int, int], past: tuple[int, int]) -> tuple[int, int]:

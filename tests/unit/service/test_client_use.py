@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
@@ -55,10 +54,7 @@ class Stage:
     def used(self, *clients):
         found = []
         Deferred.fromCoroutine(self.use.used(clients)).addCallback(found.append)
-        return {
-            name: replace(used, usd_day=round(used.usd_day, 6), usd_month=round(used.usd_month, 6))
-            for name, used in found[0].items()
-        }
+        return found[0]
 
     def pass_time(self, seconds):
         for _ in range(int(seconds / SAMPLE_SECONDS)):
