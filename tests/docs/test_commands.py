@@ -32,6 +32,8 @@ from fakes.reader import (
 )
 from fakes.running import PATIENCE, RunningSimulator, secret_of
 
+from gemproxy.config.client_file import read_clients
+from gemproxy.config.credentials import KnownSecrets
 from gemproxy.config.loading import load
 from gemproxy.config.price_file import read_prices
 from gemproxy.config.reading import FileReader
@@ -86,6 +88,8 @@ def treat_configuration(reader, block):
         load_settings(reader, block, keys=names == {"keys"})
     elif "scrape_configs" in names:
         check_with_promtool(reader, block)
+    elif names <= {"clients", "defaults"}:
+        read_listed_clients(reader, block)
     elif "prices" in names:
         path = reader.root / "listed-prices.yaml"
         path.write_text(block.text)
@@ -99,6 +103,19 @@ def treat_configuration(reader, block):
     else:
         pytest.fail(f"{block.place}: whose file has {sorted(names)}?")
     reader.keep_file(block)
+
+
+def read_listed_clients(reader, block):
+    """The block as a ``clients.yaml`` whose credentials are there."""
+    folder = reader.root / "listed-clients"
+    folder.mkdir(exist_ok=True)
+    for name in re.findall(r"\$CREDENTIALS_DIRECTORY/([\w-]+)", block.text):
+        (folder / name).write_text(f"token-of-{name}-0123456789")
+    path = folder / "clients.yaml"
+    path.write_text(block.text)
+    clients = FileReader(path, {"CREDENTIALS_DIRECTORY": str(folder)})
+    assert read_clients(clients, str(path), KnownSecrets()).clients
+    assert list(clients.faults.found()) == []
 
 
 def treat_drop_in(reader, block):
@@ -334,6 +351,7 @@ STAGES = {
     "docs/runbook.md": at_work,
     "docs/security.md": installed,
     "docs/switching.md": a_client,
+    "docs/usage.md": at_work,
 }
 
 

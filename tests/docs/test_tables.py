@@ -81,6 +81,10 @@ def test_every_route_of_the_contract_has_a_section_and_no_other_has():
         ("POST", "/admin/keys/{keyId}/test"),
         ("GET", "/admin/usage"),
         ("GET", "/admin/quotas"),
+        ("GET", "/admin/clients"),
+        ("POST", "/admin/clients"),
+        *((method, "/admin/clients/{name}") for method in ("GET", "PATCH", "DELETE")),
+        ("POST", "/admin/clients/{name}/rotate"),
     }
     assert promised <= documented
 
