@@ -17,12 +17,12 @@ from gemproxy.providers.gemini.wire.requests import (
 from gemproxy.translate.shared.schema_budget import OutOfSteps, SchemaBudget
 from gemproxy.translate.shared.tool_names import ToolNames
 from gemproxy.translate.shared.tools import (
+    OfferedTools,
     ToolUse,
     TranslatedTools,
-    assemble,
-    calling_config,
     declare,
     location_sentence,
+    required_name,
 )
 
 _TEXT: Final = {"type": "string"}
@@ -99,24 +99,9 @@ def translate_tools(request: Prompt, family: ModelFamily, budget: SchemaBudget) 
     collected = _Collected()
     for index, tool in enumerate(request.tools):
         collected.add(tool, f"tools[{index}]")
-    choice = request.tool_choice
-    mode = choice.type if choice is not None else "auto"
-    if mode == "none" and not family.json_mode_with_tools and wants_json(request):
-        # These models refuse JSON mode beside declarations, even with mode NONE.
-        collected.functions.clear()
-    names = ToolNames(collected.functions)
-    declarations = [make(names, budget) for make in collected.functions.values()]
-    if mode == "none":
-        collected.search, collected.others = None, []
-    translated = assemble(
-        declarations,
-        names,
-        calling_config(collected.use(choice), collected.functions, names),
-        family,
-        search=collected.search,
-        others=collected.others,
-    )
-    searches = collected.search is not None
+    use = collected.use(request.tool_choice)
+    translated = collected.translate(use, family, budget, wants_json=wants_json(request))
+    searches = collected.search is not None and use.mode != "none"
     return MessagesTools(translated, searches, collected.location if searches else None)
 
 
@@ -126,15 +111,11 @@ def wants_json(request: Prompt) -> bool:
     return request.output_format is not None or (config is not None and config.format is not None)
 
 
-class _Collected:
-    """The tools of a request by what they become."""
+class _Collected(OfferedTools):
+    """What Anthropic's kinds of tools become."""
 
     def __init__(self) -> None:
-        #: What makes the declaration of each function, by the client's name.
-        self.functions: dict[str, Callable[[ToolNames, SchemaBudget], FunctionDeclaration]] = {}
-        self.search: str | None = None
-        self.location: str | None = None
-        self.others: list[tuple[str, Tool]] = []
+        super().__init__()
         #: The names of tools that are no functions here.
         self._named: set[str] = set()
 
@@ -168,42 +149,21 @@ class _Collected:
             self._named.add(tool.name)
 
     def _add_function(self, tool: ToolDefinition, path: str) -> None:
-        name = tool.name
-        if name is None:
-            raise InvalidRequest(
-                f"Missing required parameter: '{path}.name'.",
-                param=f"{path}.name",
-                reason="missing_required_parameter",
-            )
-        self._add(
-            name,
-            lambda names, budget: declare(
-                name, tool.description, tool.input_schema, f"{path}.input_schema", names, budget
-            ),
-            path,
-        )
+        name, schema = required_name(tool.name, path), tool.input_schema
+
+        def make(names: ToolNames, budget: SchemaBudget) -> FunctionDeclaration:
+            place = f"{path}.input_schema"
+            return declare(name, tool.description, schema, place, names, budget)
+
+        self.add_function(name, make, path)
 
     def _add_known(self, tool: ToolDefinition, known: _Known, path: str) -> None:
         name = tool.name or known.name
-        self._add(
-            name,
-            lambda names, budget: declare(
-                name, known.description, known.schema, path, names, budget
-            ),
-            path,
-        )
 
-    def _add(
-        self,
-        name: str,
-        make: Callable[[ToolNames, SchemaBudget], FunctionDeclaration],
-        path: str,
-    ) -> None:
-        if name in self.functions:
-            raise InvalidRequest(
-                f"{path}.name: '{name[:80]}' is declared twice.", param=f"{path}.name"
-            )
-        self.functions[name] = make
+        def make(names: ToolNames, budget: SchemaBudget) -> FunctionDeclaration:
+            return declare(name, known.description, known.schema, path, names, budget)
+
+        self.add_function(name, make, path)
 
     def use(self, choice: ToolChoice | None) -> ToolUse:
         """What the model may or must do.

@@ -19,16 +19,16 @@ from gemproxy.api.openai.schema.responses import (
 )
 from gemproxy.core.errors import InvalidRequest
 from gemproxy.providers.gemini.capabilities import ModelFamily
-from gemproxy.providers.gemini.wire.requests import CodeExecution, Tool
+from gemproxy.providers.gemini.wire.requests import CodeExecution, FunctionDeclaration, Tool
 from gemproxy.translate.shared.schema_budget import SchemaBudget
 from gemproxy.translate.shared.tool_names import ToolNames
 from gemproxy.translate.shared.tools import (
+    OfferedTools,
     ToolUse,
     TranslatedTools,
-    assemble,
-    calling_config,
     declare,
     location_sentence,
+    required_name,
 )
 
 _SEARCHES: Final = frozenset(
@@ -102,55 +102,18 @@ def translate_tools(
         collected.add(tool, path)
     for path, tool in added:
         collected.add(tool, path, again=True)
-    names = ToolNames(collected.functions)
     use = _tool_use(request.tool_choice, collected)
-    calling = calling_config(use, collected.functions, names)
-    functions = list(collected.functions.items())
-    if use.mode == "none" and not family.json_mode_with_tools and _wants_json(request):
-        # These models refuse JSON mode beside declarations, even with mode NONE.
-        functions, calling = [], None
-    declarations = [
-        declare(
-            joined,
-            _description(found.tool),
-            _CUSTOM_PARAMETERS if found.client.custom else found.tool.parameters,
-            f"{found.path}.parameters",
-            names,
-            budget,
-        )
-        for joined, found in functions
-    ]
-    built_in = use.mode != "none"
-    translated = assemble(
-        declarations,
-        names,
-        calling,
-        family,
-        search=collected.search if built_in else None,
-        others=[(collected.code, Tool(code_execution=CodeExecution()))]
-        if collected.code and built_in
-        else (),
-    )
-    by_name = {joined: found.client for joined, found in collected.functions.items()}
-    return ResponsesTools(translated, by_name, _location(collected.location))
+    translated = collected.translate(use, family, budget, wants_json=_wants_json(request))
+    return ResponsesTools(translated, collected.clients, collected.location)
 
 
-class _Found(msgspec.Struct, frozen=True):
-    client: ClientTool
-    tool: ToolItem
-    path: str
-
-
-class _Collected:
-    """The tools of a request by what they are for Gemini."""
+class _Collected(OfferedTools):
+    """What OpenAI's kinds of tools become."""
 
     def __init__(self) -> None:
-        self.functions: dict[str, _Found] = {}
-        #: The path of the search.
-        self.search: str | None = None
-        self.location: Location | None = None
-        #: The path of the tool that runs code.
-        self.code: str | None = None
+        super().__init__()
+        #: The functions as the client named them, by their joined names.
+        self.clients: dict[str, ClientTool] = {}
         #: Types of built-in tools that are offered or ignored.
         self.built_in: set[str] = set()
 
@@ -165,10 +128,10 @@ class _Collected:
             # Without access to the web it is an index of OpenAI's. Codex sends it that way.
             if tool.external_web_access is not False:
                 self.search = path
-                self.location = tool.user_location
+                self.location = _location(tool.user_location)
             self.built_in.add(tool.type)
         elif tool.type == CODE:
-            self.code = path
+            self.others = [(path, Tool(code_execution=CodeExecution()))]
             self.built_in.add(tool.type)
         elif tool.type not in IGNORED:
             why = REFUSALS.get(tool.type, "Gemini has no such tool")
@@ -179,20 +142,18 @@ class _Collected:
             )
 
     def _function(self, tool: ToolItem, namespace: str | None, path: str, *, again: bool) -> None:
-        if not tool.name:
-            raise InvalidRequest(
-                f"Missing required parameter: '{path}.name'.",
-                param=f"{path}.name",
-                reason="missing_required_parameter",
-            )
-        client = ClientTool(tool.name, namespace, tool.type == "custom")
-        if client.joined in self.functions:
-            if again:
-                return
-            raise InvalidRequest(
-                f"{path}.name: '{client.joined[:80]}' is declared twice.", param=f"{path}.name"
-            )
-        self.functions[client.joined] = _Found(client, tool, path)
+        client = ClientTool(required_name(tool.name, path), namespace, tool.type == "custom")
+        joined = client.joined
+        if again and joined in self.functions:
+            return
+        parameters = _CUSTOM_PARAMETERS if client.custom else tool.parameters
+
+        def make(names: ToolNames, budget: SchemaBudget) -> FunctionDeclaration:
+            place = f"{path}.parameters"
+            return declare(joined, _description(tool), parameters, place, names, budget)
+
+        self.add_function(joined, make, path)
+        self.clients[joined] = client
 
 
 def _description(tool: ToolItem) -> str | None:
@@ -250,7 +211,7 @@ def _chosen(name: str | None, namespace: str | None, collected: _Collected) -> s
     joined = joined_name(name or "", namespace)
     if joined in collected.functions or namespace:
         return joined
-    found = [each for each, tool in collected.functions.items() if tool.client.name == name]
+    found = [each for each, tool in collected.clients.items() if tool.name == name]
     return found[0] if len(found) == 1 else joined
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -39,6 +39,63 @@ class ToolUse(msgspec.Struct, frozen=True):
     #: The only functions allowed, each with its path; ``None`` for all.
     only: tuple[tuple[str, str], ...] | None = None
     path: str = "tool_choice"
+
+
+#: Makes the declaration of a function.
+Declare: TypeAlias = Callable[[ToolNames, SchemaBudget], FunctionDeclaration]
+
+
+class OfferedTools:
+    """The tools of a request by what they become; a dialect's collector inherits from it."""
+
+    def __init__(self) -> None:
+        #: By the client's names.
+        self.functions: dict[str, Declare] = {}
+        #: The path of the search.
+        self.search: str | None = None
+        #: Where the user is, as a sentence for the search.
+        self.location: str | None = None
+        #: Further tools that run on Google's side, each with its path.
+        self.others: list[tuple[str, Tool]] = []
+
+    def add_function(self, name: str, make: Declare, path: str) -> None:
+        """Add a function. Raises :class:`InvalidRequest` if there is one of this name."""
+        if name in self.functions:
+            raise InvalidRequest(
+                f"{path}.name: '{name[:80]}' is declared twice.", param=f"{path}.name"
+            )
+        self.functions[name] = make
+
+    def translate(
+        self, use: ToolUse, family: ModelFamily, budget: SchemaBudget, *, wants_json: bool
+    ) -> TranslatedTools:
+        """All tools, and what the model may do with them. Raises :class:`InvalidRequest`."""
+        functions = self.functions
+        names = ToolNames(functions)
+        calling = calling_config(use, functions, names)
+        if use.mode == "none" and wants_json and not family.json_mode_with_tools:
+            # These models refuse JSON mode beside declarations, even with mode NONE.
+            functions, calling = {}, None
+        built_in = use.mode != "none"
+        return assemble(
+            [make(names, budget) for make in functions.values()],
+            names,
+            calling,
+            family,
+            search=self.search if built_in else None,
+            others=self.others if built_in else (),
+        )
+
+
+def required_name(name: str | None, path: str) -> str:
+    """``name`` of the tool at ``path``. Raises :class:`InvalidRequest` if there is none."""
+    if not name:
+        raise InvalidRequest(
+            f"Missing required parameter: '{path}.name'.",
+            param=f"{path}.name",
+            reason="missing_required_parameter",
+        )
+    return name
 
 
 def declare(

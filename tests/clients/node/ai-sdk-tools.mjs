@@ -2,6 +2,19 @@
 import { tool } from "ai";
 import { z } from "zod";
 
+import { PICTURE } from "./gemproxy.mjs";
+
+/** A tool whose result is an image. */
+export const looking = () =>
+  tool({
+    inputSchema: z.object({}),
+    execute: () => "see",
+    toModelOutput: () => ({
+      type: "content",
+      value: [{ type: "image-data", data: PICTURE, mediaType: "image/png" }],
+    }),
+  });
+
 /** Two tools, and the calls of them in the order in which they ran. */
 export function tools() {
   const ran = [];

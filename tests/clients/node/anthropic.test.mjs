@@ -10,6 +10,7 @@ import * as older from "@anthropic-ai/sdk-0";
 import { APICallError, Output, generateText, stepCountIs, streamText, tool } from "ai";
 import { z } from "zod";
 
+import { looking } from "./ai-sdk-tools.mjs";
 import * as proxy from "./gemproxy.mjs";
 
 globalThis.AI_SDK_LOG_WARNINGS = false;
@@ -78,6 +79,27 @@ describe(`@anthropic-ai/sdk, ${major}`, () => {
       });
     }
   }
+
+  test("an image in a turn and in the result of a call, and structured output", async () => {
+    const data = proxy.PICTURE;
+    const image = { type: "image", source: { type: "base64", media_type: "image/png", data } };
+    await client().messages.create(asked([image, { type: "text", text: "What is it?" }]));
+    assert.deepEqual(await proxy.images(), [data]);
+    const body = asked('call get_weather with {"city": "Oslo"}', { tools });
+    const { content } = await client().messages.create(body);
+    const { id: tool_use_id } = content.find(({ type }) => type === "tool_use");
+    body.messages.push(
+      { role: "assistant", content },
+      { role: "user", content: [{ type: "tool_result", tool_use_id, content: [image] }] },
+    );
+    await client().messages.create(body);
+    assert.deepEqual(await proxy.images(), [data]);
+    await proxy.nothingRefused();
+    const schema = z.toJSONSchema(z.object({ inches: z.int() }));
+    const format = { type: "json_schema", schema };
+    const shaped = await client().messages.create(asked("A wheel.", { output_config: { format } }));
+    assert.ok(Number.isInteger(JSON.parse(shaped.content.at(-1).text).inches));
+  });
 
   test("errors have the right class", async () => {
     await assert.rejects(client({ apiKey: "wrong" }).messages.create(asked("Hello")), (error) => {
@@ -195,6 +217,24 @@ describe("AI SDK", () => {
       assert.equal(typeof output.inches, "number");
     });
   }
+
+  test("an image in a turn and in the result of a call", async () => {
+    const image = { type: "file", mediaType: "image/png", data: proxy.PICTURE };
+    const content = [{ type: "text", text: "What is it?" }, image];
+    assert.ok((await generateText({ model: provider()(proxy.MODEL), messages: [{ role: "user", content }] })).text);
+    assert.deepEqual(await proxy.images(), [proxy.PICTURE]);
+    const prompt = "call look with {}";
+    await generateText({ model: provider()(proxy.MODEL), prompt, tools: { look: looking() }, stopWhen: stepCountIs(3) });
+    await proxy.nothingRefused();
+    assert.deepEqual(await proxy.images(), [proxy.PICTURE]);
+  });
+
+  for (const [name, model] of proxy.BREAKS)
+    test(`a stream that breaks (${name}) throws`, async () => {
+      const prompt = `[simulate:words n=80] [simulate:${name} chunks=3] Go on.`;
+      const asked = { model: provider()(model), prompt, maxRetries: 0 };
+      await assert.rejects(WAYS.streamed(asked));
+    });
 
   test("errors have the right class", async () => {
     const stranger = provider({ apiKey: "wrong" })(proxy.MODEL);

@@ -58,6 +58,18 @@ export async function signedCalls() {
   return signed.map((part) => part.functionCall.args);
 }
 
+/** The base64 of an image. */
+export const PICTURE =
+  "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+
+/** The base64 of each image in the last upstream request, also in results of calls. */
+export async function images() {
+  const parts = (await requests()).at(-1).body.contents.flatMap((content) => content.parts);
+  return parts
+    .flatMap((part) => [part, ...(part.functionResponse?.parts ?? [])])
+    .flatMap((part) => (part.inlineData ? [part.inlineData.data] : []));
+}
+
 /** Every upstream request was answered with 200. */
 export async function nothingRefused() {
   for (const request of await requests()) {

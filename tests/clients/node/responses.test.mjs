@@ -9,6 +9,7 @@ import NewestOpenAI from "openai-newest";
 import { zodTextFormat } from "openai/helpers/zod";
 import { z } from "zod";
 
+import { looking } from "./ai-sdk-tools.mjs";
 import * as proxy from "./gemproxy.mjs";
 
 globalThis.AI_SDK_LOG_WARNINGS = false;
@@ -86,6 +87,18 @@ for (const [name, Client] of Object.entries({ openai: OpenAI, "openai-newest": N
       assert.equal(typeof made.output_parsed.inches, "number");
     });
 
+    test("an image in a turn and in the result of a call", async () => {
+      const image_url = `data:image/png;base64,${proxy.PICTURE}`;
+      const image = { type: "input_image", image_url, detail: "high" };
+      const input = [
+        { role: "user", content: [image] },
+        { type: "function_call", call_id: "c", name: "look", arguments: "{}" },
+        { type: "function_call_output", call_id: "c", output: [image] },
+      ];
+      await client.responses.create({ model: proxy.MODEL, input });
+      assert.deepEqual(await proxy.images(), [proxy.PICTURE, proxy.PICTURE]);
+    });
+
     test("errors of the right class", async () => {
       const asked = { model: proxy.MODEL, input: "Hi" };
       const stranger = new Client({ ...settings, apiKey: "wrong", maxRetries: 0 });
@@ -153,6 +166,17 @@ describe("the AI SDK by default", () => {
       output: Output.object({ schema }),
     });
     assert.equal(typeof output.inches, "number");
+  });
+
+  test("an image in a turn and in the result of a call", async () => {
+    const image = { type: "file", mediaType: "image/png", data: proxy.PICTURE };
+    const content = [{ type: "text", text: "What is it?" }, image];
+    assert.ok((await generateText({ model: model, messages: [{ role: "user", content }] })).text);
+    assert.deepEqual(await proxy.images(), [proxy.PICTURE]);
+    const prompt = "call look with {}";
+    await generateText({ model: model, prompt, tools: { look: looking() }, stopWhen: stepCountIs(3) });
+    await proxy.nothingRefused();
+    assert.deepEqual(await proxy.images(), [proxy.PICTURE]);
   });
 
   test("a broken stream", async () => {

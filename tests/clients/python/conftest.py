@@ -15,6 +15,11 @@ import pytest
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 
 MODEL = "gemini-3.8-flash"
+#: One pixel.
+PNG = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5Erk"
+    "Jggg=="
+)
 #: These sign their function calls, the last one without giving them ids.
 SIGNING = (MODEL, "gemini-4-carbon", "gemini-3-flash-preview")
 #: Each breaks a stream off after some of it was sent; each has a model of its own, whose breaker it
@@ -78,10 +83,26 @@ class Simulator:
             )
         return steps
 
+    def images(self):
+        """The base64 of each image in the last request, also in results of calls."""
+        found = []
+        for content in self.generations()[-1]["body"]["contents"]:
+            for part in content["parts"]:
+                inside = part.get("functionResponse", {}).get("parts", ())
+                blobs = [each.get("inlineData") for each in (part, *inside)]
+                found += [blob["data"] for blob in blobs if blob is not None]
+        return found
+
     def declared(self):
         """The names of the functions that the last request declares."""
         tools = self.generations()[-1]["body"].get("tools", [])
         return [f["name"] for tool in tools for f in tool.get("functionDeclarations", [])]
+
+
+@pytest.fixture
+def png():
+    """The base64 of an image."""
+    return PNG
 
 
 @pytest.fixture(scope="session")

@@ -120,6 +120,20 @@ def test_agent_with_a_structured_answer(model, simulator):
     assert isinstance(agent.invoke(asked)["structured_response"], Wheel)
 
 
+@pytest.mark.parametrize("responses", [False, True], ids=["chat", "responses"])
+def test_images_in_a_turn_and_in_a_result(proxy, simulator, png, responses):
+    image = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{png}"}}
+    model = model_of(proxy, use_responses_api=responses).bind_tools([get_weather])
+    assert model.invoke([HumanMessage([{"type": "text", "text": "What is it?"}, image])]).text
+    assert simulator.images() == [png]
+    said = HumanMessage('call get_weather with {"city": "Oslo"}')
+    call = model.invoke([said])
+    shown = {"type": "input_image", "image_url": image["image_url"]["url"]} if responses else image
+    result = ToolMessage([shown], tool_call_id=call.tool_calls[0]["id"])
+    assert model.invoke([said, call, result]).text
+    assert simulator.images() == [png]
+
+
 def test_wrong_token(proxy, simulator):
     stranger = ChatOpenAI(model=proxy.model, base_url=proxy.url, api_key="wrong")
     with pytest.raises(openai.AuthenticationError):

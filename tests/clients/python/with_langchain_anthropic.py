@@ -86,6 +86,19 @@ def test_structured_output(proxy, simulator):
     assert isinstance(model.invoke("Describe a wheel."), Wheel)
 
 
+def test_images_in_a_turn_and_in_a_result(proxy, simulator, png):
+    source = {"type": "base64", "media_type": "image/png", "data": png}
+    image = {"type": "image", "source": source}
+    model = model_of(proxy).bind_tools([get_weather])
+    assert model.invoke([HumanMessage([{"type": "text", "text": "What is it?"}, image])]).text
+    assert simulator.images() == [png]
+    said = HumanMessage('call get_weather with {"city": "Oslo"}')
+    call = model.invoke([said])
+    result = ToolMessage([image], tool_call_id=call.tool_calls[0]["id"])
+    assert model.invoke([said, call, result]).text
+    assert simulator.images() == [png]
+
+
 def test_wrong_token(proxy, simulator):
     with pytest.raises(anthropic.AuthenticationError):
         model_of(proxy, token="wrong").invoke("Hello")

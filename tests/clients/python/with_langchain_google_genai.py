@@ -1,6 +1,5 @@
 """LangChain's chat model for Gemini, an agent of langgraph's around it, and embeddings."""
 
-import base64
 import os
 
 import pytest
@@ -22,12 +21,6 @@ CALLS = [
     [("get_time", {"zone": "Europe/Oslo"})],
     [("get_weather", {"city": "Bonn"})],
 ]
-#: One pixel.
-PNG = (
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5Erk"
-    "Jggg=="
-)
-IMAGE = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}"}}
 
 
 @tool
@@ -95,24 +88,16 @@ def test_structured_output(proxy, simulator, method):
     assert isinstance(model.invoke("Describe a wheel."), Wheel)
 
 
-def test_images_in_a_turn_and_in_a_result(proxy, simulator):
+def test_images_in_a_turn_and_in_a_result(proxy, simulator, png):
+    image = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{png}"}}
     model = model_of(proxy).bind_tools([get_weather])
-    asked = [HumanMessage([{"type": "text", "text": "What is it?"}, IMAGE])]
-    assert model.invoke(asked).text
+    assert model.invoke([HumanMessage([{"type": "text", "text": "What is it?"}, image])]).text
+    assert simulator.images() == [png]
     said = HumanMessage('call get_weather with {"city": "Oslo"}')
     call = model.invoke([said])
-    result = ToolMessage([IMAGE], tool_call_id=call.tool_calls[0]["id"])
+    result = ToolMessage([image], tool_call_id=call.tool_calls[0]["id"])
     assert model.invoke([said, call, result]).text
-    first, _, last = (request["body"]["contents"] for request in simulator.generations())
-    assert _images(first) == _images(last) == [base64.b64decode(PNG)]
-
-
-def _images(contents):
-    blobs = []
-    for part in (part for content in contents for part in content["parts"]):
-        inside = part.get("functionResponse", {}).get("parts", ())
-        blobs += [each["inlineData"]["data"] for each in (part, *inside) if "inlineData" in each]
-    return [base64.b64decode(blob, altchars=b"-_") for blob in blobs]
+    assert simulator.images() == [png]
 
 
 def test_embeddings(proxy, simulator):

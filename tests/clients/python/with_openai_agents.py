@@ -12,6 +12,7 @@ from agents import (
     OpenAIResponsesModel,
     RunConfig,
     Runner,
+    ToolOutputImage,
     function_tool,
     handoff,
 )
@@ -160,6 +161,24 @@ def test_structured_output_after_a_tool(proxy, simulator):
     found = run(agent, 'call get_weather with {"city": "Oslo"}').final_output
     assert isinstance(found, Wheel)
     assert simulator.calls_that_came_back() == [[("get_weather", {"city": "Oslo"})]]
+
+
+def test_images_of_the_user_and_of_tools(proxy, simulator, png, transport):
+    url = f"data:image/png;base64,{png}"
+    shown = {"type": "input_image", "image_url": url, "detail": "auto"}
+    text = {"type": "input_text", "text": "What is it?"}
+    assert run(agent_of(proxy), [{"role": "user", "content": [text, shown]}]).final_output
+    assert simulator.images() == [png]
+    if transport is OpenAIChatCompletionsModel:
+        return  # It sends texts of results only.
+
+    @function_tool
+    def look() -> ToolOutputImage:
+        """Look."""
+        return ToolOutputImage(image_url=url)
+
+    assert run(agent_of(proxy, tools=[look]), "call look with {}").final_output
+    assert simulator.images() == [png]
 
 
 def test_wrong_token(proxy, simulator):
