@@ -447,7 +447,7 @@ class Reservation:
         self._is_open = True
 
     def reserve(self, model: str, tokens: int, now: float, wall: float) -> None:
-        """Reserve the estimated ``tokens`` of the prompt.
+        """Reserve the estimated ``tokens`` of the prompt; ``model`` may be "".
 
         Raises :class:`ClientLimitReached`; then the request does not count either. Raises
         :class:`Forbidden` for a model whose cost is not known, if such are refused.
@@ -463,7 +463,8 @@ class Reservation:
             return
         account = self._account
         account.window.forget(now)
-        shortages = self._token_shortages(tokens, now, wall)
+        # A call that is about no model takes no tokens.
+        shortages = self._token_shortages(tokens, now, wall) if model else []
         if shortages:
             self.cancel()
             raise self._reached(*max(shortages))

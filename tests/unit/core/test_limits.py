@@ -22,6 +22,7 @@ from gemproxy.core.limits import (
     Used,
     WindowState,
 )
+from gemproxy.core.local_days import LocalDays
 
 #: 2026-11-30, a Monday.
 NOON = datetime(2026, 11, 30, 12, tzinfo=UTC).timestamp()
@@ -215,6 +216,12 @@ class TestTokens:
             assert desk.refused(1).limit == "tpm"
         assert desk.used().requests_minute == 1
 
+    def test_a_call_about_no_model_needs_no_tokens(self):
+        desk = Desk(limits=Limits(tpm=10, tpd=10))
+        desk.ask(10)
+        desk.end(desk.begin(0, model=""))
+        desk.refused(0)
+
     def test_the_stated_moment_is_that_of_the_last_limit(self):
         desk = Desk(limits=Limits(tpm=10, rpm=1))
         asked = desk.begin(1)
@@ -249,6 +256,16 @@ class TestDays:
         desk.pass_time(1)
         desk.ask()
         desk.refused()
+
+    def test_a_day_begins_once(self):
+        """At 0:01 the clock was set back to 23:01."""
+        days = LocalDays(ZoneInfo("America/Goose_Bay"))
+        before = days.at(datetime(2010, 11, 7, 2, 59, tzinfo=UTC).timestamp())
+        first = days.at(datetime(2010, 11, 7, 3, 0, tzinfo=UTC).timestamp())
+        assert (before.day.day, first.day.day) == (6, 7)
+        assert days.at(datetime(2010, 11, 7, 3, 30, tzinfo=UTC).timestamp()) is first
+        assert LocalDays(days.zone).at(first.begins + 1800) == first
+        assert first.next_month.isoformat() == "2010-12-01"
 
     def test_tokens_of_a_day(self):
         desk = Desk(limits=Limits(tpd=100))
@@ -481,6 +498,19 @@ def test_nothing_is_counted_twice_or_lost(steps):
     assert desk.used().concurrent == 0
     desk.pass_time(60 + SLOT_SECONDS)
     assert desk.counts()[:2] == (0, 0)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.floats(0, 2.2e9),
+    st.sampled_from(["Europe/Berlin", "Pacific/Apia", "America/Goose_Bay", "Asia/Beirut"]),
+)
+def test_days_and_months_follow_each_other(now, name):
+    zone = ZoneInfo(name)
+    today = LocalDays(zone).at(now)
+    assert today.begins <= now < today.ends <= today.month_ends
+    assert LocalDays(zone).at(today.ends).begins == today.ends
+    assert LocalDays(zone).at(today.month_ends).begins == today.month_ends
 
 
 def test_a_windows_memory_is_bounded_at_any_rate():
