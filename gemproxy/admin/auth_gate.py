@@ -8,7 +8,7 @@ requests in flight and are served during a drain, because the operator needs the
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,6 +17,7 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 
 from gemproxy.admin.dashboard import Document, is_known
+from gemproxy.buffer_list import BufferList
 from gemproxy.core.audit import Actor
 from gemproxy.core.context import RequestContext
 from gemproxy.core.errors import Unauthorized
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
     from gemproxy.api.dialects import Dialect
     from gemproxy.core.events import RequestListener
 
-#: Bytes that are scrubbed in one turn of the reactor; more would take milliseconds.
-_LARGE = 16 * 1024
+#: Bytes that are made and scrubbed in one turn of the reactor; more would take milliseconds.
+_LARGE = 4 * 1024
 _OK, _NOT_MODIFIED = 200, 304
 #: Answers must not be cached, nor read by pages of other sites.
 _HEADERS = (
@@ -44,9 +45,12 @@ _HEADERS = (
 
 
 class Page(NamedTuple):
-    """The body of an answer, in pieces that split no secret."""
+    """The body of an answer, in pieces that split no secret.
 
-    pieces: tuple[bytes, ...]
+    A large body is made piece by piece while it is scrubbed.
+    """
+
+    pieces: Iterable[bytes]
     content_type: bytes = JSON
     status: int = 200
 
@@ -130,17 +134,18 @@ class AdminAuthGate(Lifecycle):
             if request._disconnected:
                 raise CancelledError
             context.outcome = "success"
-            if request.method not in READING or page.content_type != JSON:
-                writer.started = writer.opened = True
-                now = self._reactor.seconds()
-                headers = writer.headers(now)
-                write_whole(request, page.status, headers, body, now, page.content_type)
-                return page.status
-            status = _NOT_MODIFIED if is_known(etag, request.header(b"if-none-match")) else _OK
+            status, headers = page.status, b""
+            if request.method in READING and page.content_type == JSON:
+                headers = lines([(b"ETag", etag)])
+                if is_known(etag, request.header(b"if-none-match")):
+                    status = _NOT_MODIFIED
+            if status == _OK:
+                writer.answer(body, page.content_type, headers)
+                return status
             writer.started = writer.opened = True
             now = self._reactor.seconds()
-            headers = writer.headers(now) + lines([(b"ETag", etag)])
-            write_whole(request, status, headers, body, now)
+            headers = writer.headers(now) + headers
+            write_whole(request, status, headers, bytes(body), now, page.content_type)
             return status
 
         context, writer = self._begin(request, request.route, request.context)
@@ -169,12 +174,14 @@ class AdminAuthGate(Lifecycle):
             )
             self._failures.count(request, context.started)
 
-    async def _scrubbed(self, page: Page) -> tuple[bytes, bytes]:
+    async def _scrubbed(self, page: Page) -> tuple[BufferList, bytes]:
         """The body without secrets, and its ETag."""
-        clean, digest = [], blake2b(digest_size=16)
+        clean, digest, since = [], blake2b(digest_size=16), 0
         for piece in page.pieces:
             clean.append(self._scrub(piece))
             digest.update(clean[-1])
-            if len(piece) > _LARGE:
+            since += len(piece)
+            if since > _LARGE:
+                since = 0
                 await self._pause()
-        return b"".join(clean), b'"%b"' % digest.hexdigest().encode("ascii")
+        return BufferList(clean), b'"%b"' % digest.hexdigest().encode("ascii")

@@ -138,7 +138,7 @@ class ClientRoutes:
         filters = {} if name is None else {"client": (name,)}
         now = reports.now()
         report = await reports.report(reports.days(now, now), ("client",), filters)
-        return {client: usage for (client,), usage in report.rows}
+        return {client: usage for (client,), usage in report.take()}
 
     def _shown(
         self, client: Client, today: Mapping[str, Usage], used: Mapping[str, Used]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -65,7 +66,7 @@ async def answer_usage(
             " dimensions in by, or one client or model.",
             param="by",
         ) from None
-    return Page(tuple(_csv(report)), _CSV) if asked.csv else Page(tuple(_json(report)))
+    return Page(_csv(report), _CSV) if asked.csv else Page(_json(report))
 
 
 def read_moment(text: str, now: datetime) -> tuple[datetime, bool]:
@@ -149,25 +150,36 @@ def _json(report: UsageReport) -> Iterator[bytes]:
     begin, end = (_rfc3339(at) for at in (report.range.begin, report.range.end))
     head = msgspec.json.encode({"from": begin, "to": end, "by": report.by})
     yield head[:-1] + b',"usage":['
-    for place in range(0, len(report.rows), _ROWS_AT_ONCE):
+    comma = b""
+    for some in _pieces(report):
         rows = [
             dict(zip(report.by, key, strict=True)) | msgspec.structs.asdict(usage)
-            for key, usage in report.rows[place : place + _ROWS_AT_ONCE]
+            for key, usage in some
         ]
-        yield (b"," if place else b"") + msgspec.json.encode(rows)[1:-1]
+        yield comma + msgspec.json.encode(rows)[1:-1]
+        comma = b","
     yield b"]}"
 
 
 def _csv(report: UsageReport) -> Iterator[bytes]:
-    for place in range(0, max(1, len(report.rows)), _ROWS_AT_ONCE):
-        text = io.StringIO()
-        writer = csv.writer(text)
-        if place == 0:
-            names = _flat(_plain(Usage()))
-            writer.writerow([*report.by, *(name for name, _ in names)])
-        for key, usage in report.rows[place : place + _ROWS_AT_ONCE]:
-            writer.writerow([*map(_cell, key), *(value for _, value in _flat(_plain(usage)))])
-        yield text.getvalue().encode()
+    names = _flat(_plain(Usage()))
+    yield _lines([[*report.by, *(name for name, _ in names)]])
+    for some in _pieces(report):
+        yield _lines(
+            [*map(_cell, key), *(value for _, value in _flat(_plain(usage)))] for key, usage in some
+        )
+
+
+def _pieces(report: UsageReport) -> Iterator[list[tuple[tuple[str, ...], Usage]]]:
+    rows = report.take()
+    while some := list(islice(rows, _ROWS_AT_ONCE)):
+        yield some
+
+
+def _lines(rows: Iterable[Sequence[object]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    return text.getvalue().encode()
 
 
 def _flat(value: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, object]]:

@@ -192,24 +192,32 @@ class RequestWriter:
             reservation.correct(context.usage.input, context.usage.output, now, wall)
         return self._dialect.limit_headers(reservation.standing(now, wall), wall)
 
-    def answer(self, body: bytes | BufferList, content_type: bytes = JSON) -> None:
-        """See :class:`gemproxy.core.interfaces.ReplyWriter`."""
+    def answer(
+        self, body: bytes | BufferList, content_type: bytes = JSON, headers: bytes = b""
+    ) -> None:
+        """See :class:`gemproxy.core.interfaces.ReplyWriter`. ``headers`` are further lines."""
         self.started = self.opened = True
         now = self._reactor.seconds()
+        headers = self.headers(now) + headers
         if isinstance(body, BufferList):
             if len(body) > LARGE:
-                self._answer_large(body, now)
+                self._answer_large(body, content_type, headers, now)
                 return
             body = bytes(body)
-        write_whole(self._request, 200, self.headers(now), body, now, content_type)
+        write_whole(self._request, 200, headers, body, now, content_type)
 
-    def _answer_large(self, body: BufferList, now: float) -> None:
+    def _answer_large(
+        self, body: BufferList, content_type: bytes, headers: bytes, now: float
+    ) -> None:
         request = self._request
         if request._disconnected:
             return
-        about_body = b"Content-Type: %b\r\nContent-Length: %d\r\n" % (JSON, len(body))
-        send(request.channel.transport, _head(request, 200, about_body + self.headers(now), now))
-        LargeAnswer(self._reactor, request, body).start()
+        about_body = b"Content-Type: %b\r\nContent-Length: %d\r\n" % (content_type, len(body))
+        send(request.channel.transport, _head(request, 200, about_body + headers, now))
+        if request.method == b"HEAD":
+            request.end()
+        else:
+            LargeAnswer(self._reactor, request, body).start()
 
     def fail(self, error: ProxyError) -> int:
         """Write ``error`` as the whole answer, or as the last event of a stream that has begun.

@@ -20,6 +20,7 @@ from twisted.logger import Logger
 
 from gemproxy.core.clients import Client
 from gemproxy.core.limits import ANONYMOUS, WINDOW_SECONDS, ClientLimits, Used
+from gemproxy.state.model import UsageRow
 from gemproxy.telemetry.usage import UsageCounts, UsageLedger
 from gemproxy.telemetry.usage_reports import UsageReports
 
@@ -131,7 +132,7 @@ class ClientUse:
         return sums
 
 
-def _used(minute: tuple[int, int], day: UsageCounts, month: UsageCounts) -> Used:
+def _used(minute: tuple[int, int], day: UsageCounts, month: UsageCounts | UsageRow) -> Used:
     costs = round(day.cost, 9), round(month.cost, 9)
     return Used(*minute, day.requests, day.input + day.output, *costs)
 
@@ -140,7 +141,7 @@ def _difference(present: tuple[int, int], past: tuple[int, int]) -> tuple[int, i
     return present[0] - past[0], present[1] - past[1]
 
 
-def _limited(endpoint: str, counts: UsageCounts) -> UsageCounts:
+def _limited(endpoint: str, counts: UsageCounts | UsageRow) -> UsageCounts:
     """``counts`` with those requests only that count against limits, as far as can be told."""
     requests = 0 if endpoint in _UNLIMITED else counts.requests - counts.theirs
     return UsageCounts(requests, input=counts.input, output=counts.output, cost=counts.cost)

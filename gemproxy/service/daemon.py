@@ -358,7 +358,10 @@ class Daemon:
             self._history, StoredRecords(self._checkpoint.in_store_thread, self._store)
         )
         self._usage_reports = UsageReports(
-            self._usage, partial(self._checkpoint.in_store_thread, self._store.usage), self._wall
+            self._usage,
+            partial(self._checkpoint.in_store_thread, self._store.usage),
+            self._wall,
+            self._pause,
         )
         self._client_use = ClientUse(
             self._client_limits,

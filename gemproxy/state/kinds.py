@@ -490,7 +490,7 @@ EVENTS: Kind[AuditEvent] = Kind(
 
 # -- what clients used ---------------------------------------------------------------------------
 
-_USAGE_COLUMNS = tuple(field.name for field in fields(UsageRow))
+_USAGE_COLUMNS = UsageRow.__struct_fields__
 
 
 def _select_usage(now: float | None) -> Sequence[RowSelection]:

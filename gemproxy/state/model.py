@@ -12,9 +12,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from gemproxy.core.audit import AuditEvent
 from gemproxy.core.client_registry import ClientRow
@@ -111,9 +113,10 @@ class UsageSeries(NamedTuple):
     project: str
 
 
-@dataclass(frozen=True, slots=True)
-class UsageRow:
+class UsageRow(Struct, frozen=True, gc=False):
     """What the requests of one series used in an hour, or on a calendar day.
+
+    The garbage collector does not visit it: an answer may need 50,000 of them.
 
     ``start`` of an hour is its epoch time. ``start`` of a day is that of the day's date in UTC,
     whatever the time zone in which the day was counted, so that it remains the same date.
@@ -226,7 +229,7 @@ class CountedRows(NamedTuple):
 
 #: The whole numbers of a row of usage, in its order.
 USAGE_COUNTS = tuple(
-    each.name for each in fields(UsageRow)[len(UsageSeries._fields) + 2 :] if each.name != "cost"
+    name for name in UsageRow.__struct_fields__[len(UsageSeries._fields) + 2 :] if name != "cost"
 )
 usage_counts = attrgetter(*USAGE_COUNTS)
 

@@ -7,10 +7,13 @@ epoch seconds.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
+from heapq import merge
 from math import ceil
+from typing import TypeVar
 
 import msgspec
 
@@ -24,6 +27,11 @@ from gemproxy.telemetry.usage import (
     day_label,
 )
 
+_T = TypeVar("_T")
+
+#: Rows that are summed, and sorted, in about a millisecond.
+_SUMMED_AT_ONCE = 200
+_SORTED_AT_ONCE = 500
 #: Dimensions of time; at most one of them is asked for.
 TIMES = ("hour", "day", "month")
 #: Tokens for a second of sound, heard and spoken (ai.google.dev, "Audio understanding" and "Native
@@ -103,22 +111,44 @@ class UsageRange:
     whole_days: bool
 
 
+Counts = UsageCounts | UsageRow
+"""The numbers of one row of an answer."""
+
+
 @dataclass(frozen=True)
 class UsageReport:
-    """The usage in ``range``; each row has the values of the dimensions ``by``, in their order."""
+    """The usage in ``range``, by the dimensions ``by``; ``groups`` are rows, sorted downwards."""
 
     range: UsageRange
     by: tuple[str, ...]
-    rows: tuple[tuple[tuple[str, ...], Usage], ...] = ()
+    groups: Sequence[list[tuple[tuple[str, ...], Counts]]] = ()
+
+    def take(self) -> Iterator[tuple[tuple[str, ...], Usage]]:
+        """All rows, sorted, with the values of the dimensions ``by`` in their order.
+
+        Empties ``groups`` meanwhile: to free all rows at once would take long.
+        """
+        groups = map(_taken, self.groups)
+        return ((key, usage_of(counts)) for key, counts in merge(*groups, key=_key))
 
 
 class UsageReports:
-    """See the module. ``read`` asks the store, ``wall`` gives epoch time."""
+    """See the module. ``read`` asks the store, ``wall`` gives epoch time.
 
-    def __init__(self, ledger: UsageLedger, read: Read, wall: Callable[[], float]) -> None:
+    ``pause`` lets other requests run in the middle of a large answer.
+    """
+
+    def __init__(
+        self,
+        ledger: UsageLedger,
+        read: Read,
+        wall: Callable[[], float],
+        pause: Callable[[], Awaitable[None]],
+    ) -> None:
         self._ledger = ledger
         self._read = read
         self._wall = wall
+        self._pause = pause
 
     def now(self) -> datetime:
         """The present time, in the time zone of days."""
@@ -135,12 +165,17 @@ class UsageReports:
         self, asked: UsageRange, by: tuple[str, ...], filters: Mapping[str, tuple[str, ...]]
     ) -> UsageReport:
         """The usage, sorted by the dimensions. Raises :class:`TooManyRows`."""
-        ordered = sorted((await self.counts(asked, by, filters)).items())
-        return UsageReport(asked, by, tuple((key, usage_of(counts)) for key, counts in ordered))
+        found = list((await self.counts(asked, by, filters)).items())
+        groups = []
+        for place in range(0, len(found), _SORTED_AT_ONCE):
+            some = found[place : place + _SORTED_AT_ONCE]
+            groups.append(sorted(some, key=_key, reverse=True))
+            await self._pause()
+        return UsageReport(asked, by, groups)
 
     async def counts(
         self, asked: UsageRange, by: tuple[str, ...], filters: Mapping[str, tuple[str, ...]]
-    ) -> dict[tuple[str, ...], UsageCounts]:
+    ) -> dict[tuple[str, ...], Counts]:
         """The counts by the values of the dimensions. Raises :class:`TooManyRows`."""
         zone = self._ledger.zone
         by_hour = "hour" in by or not asked.whole_days
@@ -156,34 +191,52 @@ class UsageReports:
         rows = await self._read(query, self._ledger.rows())
         if len(rows) > MAX_ROWS:
             raise TooManyRows
-        sums: dict[tuple[str, ...], UsageCounts] = {}
-        for row in rows:
-            word = self._time_word(time, row)
-            key = tuple(word if name == time else getattr(row, name) for name in by)
-            present = sums.get(key)
-            if present is None:
-                present = sums[key] = UsageCounts()
-            present.add(row)
+        word_of = cache(self._time_word)
+        sums: dict[tuple[str, ...], Counts] = {}
+        for place in range(0, len(rows), _SUMMED_AT_ONCE):
+            if place:
+                await self._pause()
+            for row in rows[place : place + _SUMMED_AT_ONCE]:
+                word = word_of(time, row.period, row.start)
+                key = tuple(word if name == time else getattr(row, name) for name in by)
+                present = sums.get(key)
+                # Most rows are summed already.
+                sums[key] = row if present is None else _sum(present, row)
         return sums
 
     async def total(self, asked: UsageRange, client: str) -> Usage:
         """What one client used."""
         report = await self.report(asked, (), {"client": (client,)})
-        return report.rows[0][1] if report.rows else Usage()
+        return next((usage for _, usage in report.take()), Usage())
 
-    def _time_word(self, time: str | None, row: UsageRow) -> str:
+    def _time_word(self, time: str | None, period: int, start: int) -> str:
         if time is None:
             return ""
         if time == "hour":
-            return f"{datetime.fromtimestamp(row.start, UTC):%Y-%m-%dT%H:00:00Z}"
-        if row.period == USAGE_DAY:
-            day = date_of_label(row.start)
-        else:
-            day = local_date(row.start, self._ledger.zone)
+            return f"{datetime.fromtimestamp(start, UTC):%Y-%m-%dT%H:00:00Z}"
+        day = date_of_label(start) if period == USAGE_DAY else local_date(start, self._ledger.zone)
         return f"{day:%Y-%m}" if time == "month" else day.isoformat()
 
 
-def usage_of(counts: UsageCounts) -> Usage:
+def _sum(counts: Counts, more: UsageRow) -> UsageCounts:
+    if not isinstance(counts, UsageCounts):
+        first, counts = counts, UsageCounts()
+        counts.add(first)
+    counts.add(more)
+    return counts
+
+
+def _taken(group: list[_T]) -> Iterator[_T]:
+    """The last ones first."""
+    while group:
+        yield group.pop()
+
+
+def _key(row: tuple[tuple[str, ...], Counts]) -> tuple[str, ...]:
+    return row[0]
+
+
+def usage_of(counts: Counts) -> Usage:
     """The counts in the form of an answer."""
     spoken = counts.output - counts.reasoning - counts.output_audio - counts.output_image
     return Usage(

@@ -187,7 +187,7 @@ class AdminStage:
             pool=self.pool,
             models=self.models,
             records=RequestRecords(self.history, StoredRecords(self._at_once, self)),
-            usage=UsageReports(self.usage, self._read_usage, wall_clock(self.clock)),
+            usage=UsageReports(self.usage, self._read_usage, wall_clock(self.clock), self._pause),
             service=lambda: self.service,
             render_metrics=self._render_metrics,
             reload=self._reload,
@@ -200,11 +200,15 @@ class AdminStage:
                     save=self._save,
                     changed=self._count_change,
                     audit=self.audited.append,
-                    usage=UsageReports(self.usage, self._read_usage, wall_clock(self.clock)),
+                    usage=UsageReports(
+                        self.usage, self._read_usage, wall_clock(self.clock), self._pause
+                    ),
                     used=ClientUse(
                         ClientLimits(),
                         self.usage,
-                        UsageReports(self.usage, self._read_usage, wall_clock(self.clock)),
+                        UsageReports(
+                            self.usage, self._read_usage, wall_clock(self.clock), self._pause
+                        ),
                         self.clock.seconds,
                         wall_clock(self.clock),
                     ).used,

@@ -135,6 +135,20 @@ class TestAnswer:
         assert (first["client"], first["requests"], first["cost_usd"]) == ("ci", "6", "")
         assert (more[0]["client"], more[0]["cost_usd"]) == ("web", "0.25")
 
+    @pytest.mark.parametrize(("form", "bytes_a_row"), [("json", 300), ("csv", 60)])
+    def test_a_large_answer_is_made_in_short_turns(self, stage, form, bytes_a_row):
+        stage.stored_usage = [
+            used(period=USAGE_DAY, start=DAY, client=f"client-{n * 7 % 2000:04}")
+            for n in range(2000)
+        ]
+        stage.pauses = 0
+        answer = stage.ask("GET", f"/admin/usage?by=client&format={form}").body.decode()
+        places = [answer.index(f"client-{n:04}") for n in range(2000)]
+        assert places == sorted(places)
+        assert len(answer) > 2000 * bytes_a_row
+        # Of which each sums 200 rows, sorts 500, or writes 50.
+        assert stage.pauses >= 2000 / 200 + 2000 / 500 + 2000 / 50 - 5
+
     def test_a_name_is_no_formula(self, stage):
         stage.stored_usage = [used(period=USAGE_DAY, start=DAY, client="=1+1")]
         answer = stage.ask("GET", "/admin/usage?by=client&format=csv")
