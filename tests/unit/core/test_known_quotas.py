@@ -76,7 +76,9 @@ class Google:
             else:
                 said = quota_exceeded(list(exceeded.quotas), MODEL, exceeded.retry_delay)
                 reply = Reply(said.status, json.dumps(said.body).encode())
-            self.clock.callLater(self.random.uniform(*self.back), answered.callback, reply)
+            # A refusal is quick.
+            back = self.back if exceeded is None else (0.05, 0.3)
+            self.clock.callLater(self.random.uniform(*back), answered.callback, reply)
 
         self.clock.callLater(self.random.uniform(*self.there), arrive)
         return answered
