@@ -252,6 +252,7 @@ class KeyPool:
                 use.ledger.refuse(use, now)
             delay = outcome.retry_after or 0.0
             self._quotas.learn(project, lease.model, outcome.quotas, now, delay=delay, uses=uses)
+            self._scheduler.quota_used(project, lease.model, now)
         for use in uses:
             use.ledger.end(use, now)
         self._scheduler.quota_settled(lease, now)
@@ -693,7 +694,7 @@ class KeyPool:
         if self._quotas.size:
             lease.quota_uses = self._quotas.reserve(entry.key.project, model, now, tokens)
             if lease.quota_uses:
-                self._scheduler.quota_used(entry, model, now)
+                self._scheduler.quota_used(entry.key.project, model, now)
         return lease
 
     def _unavailable(

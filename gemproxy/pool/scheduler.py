@@ -257,13 +257,15 @@ class KeyScheduler:
         if outcome.verdict is _FORBIDDEN:
             self._mark(entry, now, lease.model)
 
-    def quota_used(self, entry: KeyState, model: str, now: float) -> None:
-        """Note that a lease counts against a known quota: mark the project's keys if it is full."""
-        for ledger in self._eligibility.quotas.find(entry.key.project, model):
+    def quota_used(self, project: str, model: str, now: float) -> None:
+        """Note that more is used of known quotas: mark the project's keys where one is full."""
+        for ledger in self._eligibility.quotas.find(project, model):
             if ledger.shortage(now) is not None:
                 ledger.marked = True
-                for key in self.of_project(entry.key.project)[:_MAX_SIBLINGS]:
-                    self._mark(key, now, ledger.model if ledger.model == ALL_MODELS else model)
+                names = (ALL_MODELS,) if ledger.model == ALL_MODELS else tuple(ledger.names)
+                for key in self.of_project(project)[:_MAX_SIBLINGS]:
+                    for name in names:
+                        self._mark(key, now, name)
 
     def quota_settled(self, lease: Lease, now: float) -> None:
         """Note that a lease which counts against known quotas has ended: there may be room again.

@@ -9,8 +9,9 @@ from fakes.pools import ineligible_keys
 from gemproxy.core.errors import ModelNotFound, ProxyError
 from gemproxy.pool.cooldowns import next_pacific_midnight
 from gemproxy.pool.key import Key, Limits
-from gemproxy.pool.outcome import Outcome, Verdict
+from gemproxy.pool.outcome import QUOTA, Outcome, Verdict
 from gemproxy.pool.pool import KeyPool, PoolSettings, Reason
+from gemproxy.pool.quota_ledger import ExceededQuota
 from gemproxy.secret import Secret
 
 SETTINGS = PoolSettings(
@@ -23,7 +24,19 @@ SETTINGS = PoolSettings(
 )
 MODELS = ["m", "n", "o"]
 VERDICTS = [*Verdict, *[Verdict.SUCCESS] * 6, *[Verdict.SERVICE] * 3]
-ENDING = {Reason.COOLING_DOWN, Reason.OVER_LIMIT, Reason.CIRCUIT_OPEN}
+ENDING = {
+    Reason.COOLING_DOWN,
+    Reason.OVER_LIMIT,
+    Reason.QUOTA_REACHED,
+    Reason.CIRCUIT_OPEN,
+}
+QUOTAS = [
+    (),
+    (),
+    (ExceededQuota("rpm", 3),),
+    (ExceededQuota("rpm", 5, model="*"), ExceededQuota("tpm", 100)),
+    (ExceededQuota("rpd", 9, model="n"),),
+]
 
 
 class Walk:
@@ -89,8 +102,10 @@ class Walk:
             retry_after=self.dice.choice([None, 1.0, 34.0, 120.0]),
             until=until,
             all_models=verdict is Verdict.QUOTA_MINUTE and self.dice.random() < 0.2,
+            quotas=self.dice.choice(QUOTAS) if verdict in QUOTA else (),
         )
-        self.pool.record(lease, outcome, self.now, tokens=self.dice.choice([None, 0, 60]))
+        tokens = self.dice.choice([None, 0, 60])
+        self.pool.record(lease, outcome, self.now, tokens=tokens, prompt_tokens=tokens or 0)
 
     def speak(self):
         name = self.dice.choice(self.keys).name

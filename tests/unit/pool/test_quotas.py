@@ -112,6 +112,7 @@ def test_requests_wait_just_before_google_would_refuse_them():
     assert running.served_at_once() == 2
     # The three leave Google's window 60 seconds after they came there.
     assert running.error.retry_after == 51.0
+    assert running.error.free_at == running.now + 51
     (skipped,) = ineligible_keys(running.pool, MODEL, running.now)
     assert skipped.reason is Reason.QUOTA_REACHED
     assert skipped.until == date(running.clock.wall() + 51)
