@@ -8,6 +8,8 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from gemproxy.awaited import Awaited
+
 
 class CoroutineRunner:
     """Starts ``coroutine`` at once; ``over`` tells whether it has ended.
@@ -54,4 +56,7 @@ class CoroutineRunner:
                 self._ended.callback(None)
         else:
             self._awaited = awaited
-            awaited.addBoth(self._go_on)
+            if type(awaited) is Awaited:
+                awaited.resume = self._go_on
+            else:
+                awaited.addBoth(self._go_on)

@@ -14,7 +14,6 @@ often as before.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from itertools import count
 
 from msgspec import Struct
@@ -90,8 +89,9 @@ class ModelBreakers:
     def __init__(self, failure_threshold: int = 3, capacity: int = 1024) -> None:
         self._capacity = capacity
         self._eras = count()
-        self._failing: OrderedDict[str, _Failing] = OrderedDict()
-        self._served: OrderedDict[str, _Served] = OrderedDict()
+        #: In the order of the latest failures.
+        self._failing: dict[str, _Failing] = {}
+        self._served: dict[str, _Served] = {}
         self.configure(failure_threshold)
 
     def configure(self, failure_threshold: int) -> None:
@@ -178,7 +178,7 @@ class ModelBreakers:
     def _first_served(self, model: str, now: float) -> None:
         self._served[model] = _Served(now)
         if len(self._served) > self._capacity:
-            self._served.popitem(last=False)
+            del self._served[next(iter(self._served))]
 
     def _failed(self, permit: ModelPermit, now: float, body: bytes | None) -> None:
         failing = self._failing.get(permit.model) or self._new(permit.model)
@@ -189,7 +189,7 @@ class ModelBreakers:
             # A body that failed before may itself be at fault, so the next trial comes soon.
             breaker.record_failure(permit.permit, now, longer=new)
         if permit.model in self._failing:
-            self._failing.move_to_end(permit.model)
+            self._failing[permit.model] = self._failing.pop(permit.model)
 
     def _count(
         self, permit: ModelPermit, breaker: CircuitBreaker, now: float, *, new: bool
@@ -208,5 +208,5 @@ class ModelBreakers:
         breaker = CircuitBreaker(self._settings, generation=next(self._eras) * _GENERATIONS)
         failing = self._failing[model] = _Failing(breaker)
         if len(self._failing) > self._capacity:
-            self._failing.popitem(last=False)
+            del self._failing[next(iter(self._failing))]
         return failing

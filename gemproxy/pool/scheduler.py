@@ -12,7 +12,7 @@ and never thousands.
 
 from __future__ import annotations
 
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain, islice
 
@@ -52,7 +52,9 @@ class ModelSchedulers:
     def __init__(self, keys: Iterable[KeyState]) -> None:
         keys = list(keys)
         self._default = StrideScheduler(key for key in keys if not key.key.models)
-        self._own: OrderedDict[str, StrideScheduler[KeyState]] = OrderedDict()
+        #: The one that was used last is the last.
+        self._own: dict[str, StrideScheduler[KeyState]] = {}
+        self._used: StrideScheduler[KeyState] | None = None
         #: Keys that have an allow-list, by the models on it.
         self._listed: defaultdict[str, list[KeyState]] = defaultdict(list)
         for key in keys:
@@ -62,8 +64,9 @@ class ModelSchedulers:
     def own(self, model: str) -> StrideScheduler[KeyState] | None:
         """The scheduler of ``model`` alone, if it has one."""
         scheduler = self._own.get(model)
-        if scheduler is not None:
-            self._own.move_to_end(model)
+        # Most requests are for the same model as the one before.
+        if scheduler is not self._used and scheduler is not None:
+            self._used = self._own[model] = self._own.pop(model)
         return scheduler
 
     def of(self, model: str) -> StrideScheduler[KeyState]:
@@ -72,11 +75,12 @@ class ModelSchedulers:
 
     def begin(self, model: str) -> StrideScheduler[KeyState]:
         """Create a scheduler for ``model``, as a copy of the default one."""
-        scheduler = self._own[model] = self._default.copy()
+        self._own.pop(model, None)
+        scheduler = self._used = self._own[model] = self._default.copy()
         for key in self._listed.get(model, ()):
             scheduler.add(key)
         if len(self._own) > _CAPACITY:
-            self._own.popitem(last=False)
+            del self._own[next(iter(self._own))]
         return scheduler
 
     def listed(self) -> Iterator[KeyState]:

@@ -18,6 +18,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
+from gemproxy.awaited import Awaited
 from gemproxy.batched_writes import send, send_now
 from gemproxy.buffer_list import BufferList
 from gemproxy.core.errors import FailureKind, ProxyError, UpstreamFailed
@@ -117,7 +118,7 @@ class PooledResponse(UpstreamExchange):
 
     def send(self) -> Deferred[PooledResponse]:
         """Send the request. Fires with this object when the headers are complete. Call it once."""
-        answered: Deferred[PooledResponse] = Deferred(self._cancel)
+        answered: Deferred[PooledResponse] = Awaited(self._cancel)
         self._answered = answered
         self._deadlines.watch(self)
         self.begin()

@@ -124,7 +124,9 @@ class TokenUsage(msgspec.Struct, frozen=True, gc=False):
                 reasoning_tokens=self.reasoning,
                 audio_tokens=self.output_audio,
                 image_tokens=self.output_image,
-            ),
+            )
+            if self.reasoning or self.output_audio or self.output_image
+            else _ONLY_TEXT,
         )
 
 
@@ -189,6 +191,7 @@ _UPSTREAM_TIERS = {
 #: Characters; the known words are shorter.
 _LONGEST_TIER = 20
 _NO_TOKENS = (0, 0, 0, 0, 0)
+_ONLY_TEXT = CompletionTokensDetails(0, 0, 0)
 
 # Names and numbers of google.ai.generativelanguage.v1beta.Modality.
 _TEXT = ("TEXT", 1)

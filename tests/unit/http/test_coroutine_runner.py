@@ -5,9 +5,16 @@ import gc
 import weakref
 
 import pytest
-from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.defer import AlreadyCalledError, CancelledError, Deferred, fail, succeed
 
+from gemproxy.awaited import Awaited
 from gemproxy.http.coroutine_runner import CoroutineRunner
+
+
+@pytest.fixture(params=[Deferred, Awaited], ids=["deferred", "awaited"])
+def deferred(request):
+    """Makes what a coroutine waits for."""
+    return lambda canceller=lambda _: None: request.param(canceller)
 
 
 class Diary:
@@ -29,8 +36,8 @@ class Diary:
             self.met.append(type(error))
 
 
-def test_it_begins_at_once_and_waits_where_it_must():
-    first, second = Deferred(), Deferred()
+def test_it_begins_at_once_and_waits_where_it_must(deferred):
+    first, second = deferred(), deferred()
     diary = Diary(succeed(1), first, fail(ValueError()), second)
     runner = CoroutineRunner(diary())
     assert (diary.met, runner.over) == ([1], False)
@@ -51,9 +58,9 @@ def test_what_waits_for_another_deferred_is_waited_for():
     assert diary.met == ["inner", "end"]
 
 
-def test_cancelling_reaches_what_is_waited_for_and_nothing_else():
+def test_cancelling_reaches_what_is_waited_for_and_nothing_else(deferred):
     told = []
-    first, second, third = succeed(1), Deferred(told.append), Deferred()
+    first, second, third = succeed(1), deferred(told.append), deferred()
     diary = Diary(first, second, third)
     runner = CoroutineRunner(diary())
     runner.cancel()
@@ -100,7 +107,7 @@ def test_who_no_longer_waits_for_the_end_hinders_nothing():
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_nothing_of_it_waits_for_the_garbage_collector(fails):
+def test_nothing_of_it_waits_for_the_garbage_collector(fails, deferred):
     class Held:
         pass
 
@@ -111,7 +118,7 @@ def test_nothing_of_it_waits_for_the_garbage_collector(fails):
 
     gc.disable()
     try:
-        held, waiting = Held(), Deferred()
+        held, waiting = Held(), deferred()
         gone = weakref.ref(held)
         runner = CoroutineRunner(hold(held, waiting))
         del held
@@ -124,3 +131,23 @@ def test_nothing_of_it_waits_for_the_garbage_collector(fails):
         assert gone() is None
     finally:
         gc.enable()
+
+
+def test_an_awaited_is_a_deferred_as_any_other_to_whoever_adds_callbacks():
+    heard, awaited = [], Awaited(lambda _: None)
+    awaited.addCallback(lambda result: result + 1).addCallback(heard.append)
+    awaited.callback(1)
+    assert heard == [2]
+    with pytest.raises(AlreadyCalledError):
+        awaited.callback(1)
+
+
+@pytest.mark.parametrize("second", ["callback", "errback"])
+def test_an_awaited_fires_once(second):
+    awaited = Awaited(lambda _: None)
+    diary = Diary(awaited)
+    runner = CoroutineRunner(diary())
+    awaited.callback(1)
+    with pytest.raises(AlreadyCalledError):
+        getattr(awaited, second)(ValueError())
+    assert (diary.met, runner.over) == ([1, "end"], True)
