@@ -345,7 +345,7 @@ class AdminAPI:
     async def _make_client(self, request: AdminRequest) -> Page:
         check_content_type(request.http)
         made = await self._parts.clients.make(request.body, request.actor)
-        return _page(made)._replace(status=_CREATED)
+        return _page(made)._replace(status=_CREATED, shows_token=True)
 
     async def _change_client(self, request: AdminRequest) -> Page:
         check_content_type(request.http)
@@ -356,7 +356,7 @@ class AdminAPI:
         if request.body:
             check_content_type(request.http)
         rotated = self._parts.clients.rotate(request.value, request.body, request.actor)
-        return _page(await rotated)
+        return _page(await rotated)._replace(shows_token=True)
 
     async def _delete_client(self, request: AdminRequest) -> Page:
         return _page(await self._parts.clients.delete(request.value, request.actor))

@@ -98,6 +98,8 @@ class ClientRegistry:
     def __init__(self, new_salt: Callable[[], bytes], wall: Callable[[], float]) -> None:
         self._new_salt = new_salt
         self._wall = wall
+        #: Names of access tokens, under which usage is counted as well.
+        self.token_names: frozenset[str] = frozenset()
         #: Where the days of dates are.
         self.zone: tzinfo = UTC
         #: ``clients.yaml``, if there is one.
@@ -195,6 +197,12 @@ class ClientRegistry:
     def make(self, name: str, settings: ClientSettings, digest: str, identity: str) -> Client:
         """Make a client. Raises :class:`Conflict`."""
         self._require_not_of_file(name)
+        if name in self.token_names:
+            raise Conflict(
+                f"'{name}' is the name of an access token of proxy.yaml; choose another name.",
+                param="name",
+                reason="client_of_file",
+            )
         if name in self._made:
             raise Conflict(
                 f"A client with the name '{name}' exists; change or rotate it, or choose another"

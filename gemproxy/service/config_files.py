@@ -40,7 +40,8 @@ class ConfigFiles:
     """``proxy.yaml``, ``keys.yaml``, ``clients.yaml``, and what their ``watched`` settings name.
 
     ``port`` stands in the place of ``proxy.port``: the command line is stronger than the file.
-    ``clients`` is the option ``--clients``: without it the file is looked for at each reading.
+    ``clients`` is the option ``--clients``: without it the file is looked for at each reading, if
+    there may be one (``has_clients``).
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class ConfigFiles:
         *,
         port: int | None = None,
         clients: str | None = None,
+        has_clients: bool = True,
     ) -> None:
         self._config = config
         self._keys = keys
@@ -59,6 +61,7 @@ class ConfigFiles:
         self._watched = watched
         self._port = port
         self._clients = clients
+        self._has_clients = has_clients
         self._named: dict[Path, _Named] = {}
         self._secrets: dict[Path, _Seen] = {}
 
@@ -78,6 +81,8 @@ class ConfigFiles:
         return str(self._config), str(self._keys)
 
     def _clients_path(self) -> Path | None:
+        if not self._has_clients:
+            return None
         return locate_clients(self._clients, self._config, self._environ)
 
     def read_over(self, running: Settings) -> tuple[Settings, Settings]:

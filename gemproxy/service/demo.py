@@ -67,7 +67,8 @@ def make_demo(reactor: Any, destination: Destination, port: int | None = None) -
         ProxySettings.port if port is None else port,
         admin_token,
     )
-    files = ConfigFiles(*places, os.environ)
+    # Not those of an installed service.
+    files = ConfigFiles(*places, os.environ, has_clients=False)
     seen = files.fingerprint()
     settings = files.read()
     sink = install(settings.logging, Scrubber([]), destination)

@@ -285,12 +285,17 @@ def test_what_was_answered_outlives_a_kill(simulator, tmp_path):
     persistence = {"checkpointSeconds": 3600.0}
     running = RunningDaemon(tmp_path, simulator.url, KEYS, persistence=persistence)
     assert ask(running, "POST", CHAT, said("hi")).status == 200
-    kept, revoked = make(running, "kept", limits={"rpd": 2}), make(running, "revoked")
+    kept, revoked = make(running, "kept", limits={"rpd": 20}), make(running, "revoked")
     old = make(running, "rotated")
     disabled = make(running, "disabled")
     # A client was made, so nobody is let in without a token any more.
     assert ask(running, "POST", CHAT, said("hi")).status == 401
     assert [status_with(running, each) for each in (kept, revoked, old)] == [200] * 3
+    # A token in a wrong place is kept from every sink as well.
+    as_kept = {"authorization": f"Bearer {kept}"}
+    for place in (f"/v1/models/{kept}", f"/v1/{kept}", f"/v1beta/models/{kept}:generateContent"):
+        assert ask(running, "POST", place, {}, **as_kept).status in (400, 404, 405)
+    assert ask(running, "POST", CHAT, said("hi") | {"model": kept}, **as_kept).status == 404
     new = running.admin("POST", "clients/rotated/rotate", {"graceSeconds": 0}).json["token"]
     assert running.admin("DELETE", "clients/revoked").status == 200
     assert running.admin("PATCH", "clients/disabled", {"enabled": False}).status == 200
@@ -307,7 +312,7 @@ def test_what_was_answered_outlives_a_kill(simulator, tmp_path):
     assert ask(again, "POST", CHAT, said("hi")).status == 401
     shown = {each["name"]: each for each in again.admin("GET", "clients").json["clients"]}
     assert list(shown) == ["disabled", "kept", "rotated"]
-    assert shown["kept"]["limits"]["rpd"] == 2
+    assert shown["kept"]["limits"]["rpd"] == 20
     assert shown["kept"]["last_seen"] is not None
     # All of them are deleted, and it is still known that there were some.
     for name in shown:

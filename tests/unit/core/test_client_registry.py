@@ -148,6 +148,9 @@ def test_clients_of_the_file_cannot_be_changed_and_their_names_not_be_taken():
 
 def test_a_name_is_given_once():
     stage = Stage()
+    stage.registry.token_names = frozenset({"shop"})
+    with pytest.raises(Conflict, match="access token"):
+        stage.make("shop")
     stage.make()
     with pytest.raises(Conflict, match="exists"):
         stage.make(token="other")

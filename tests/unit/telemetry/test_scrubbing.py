@@ -313,3 +313,16 @@ def test_a_secret_that_is_digits_in_hexadecimal_makes_no_number_suspicious(secre
 
 def test_a_secret_of_digits_alone_makes_numbers_suspicious():
     assert Scrubber([Secret("123456789012")]).finds_in_shape(b'{"prompt_tokens":12}')
+
+
+MADE = "gpx_" + "Ab3_-" * 8 + "xyz"
+
+
+@pytest.mark.parametrize("scrubber", [Scrubber(), Scrubber([Secret("another-secret-0123456789")])])
+def test_a_token_that_was_made_here_is_known_by_its_form(scrubber):
+    """Nobody knows its value: only its digest is kept."""
+    text = f"POST /v1/{MADE}?key={MADE} as 'gpx_short'"
+    assert scrubber.finds(text.encode())
+    assert scrubber.finds_in_shape(text.encode())
+    assert scrubber.scrub(text) == "POST /v1/gpx_…?key=gpx_… as 'gpx_short'"
+    assert scrubber.scrub("gpx_short") == "gpx_short"
