@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from gemproxy.core.events import RequestListener
 
 #: Bytes that are made and scrubbed in one turn of the reactor; more would take milliseconds.
-_LARGE = 4 * 1024
+_LARGE = 2 * 1024
 _OK, _NOT_MODIFIED = 200, 304
 #: Answers must not be cached, nor read by pages of other sites.
 _HEADERS = (
