@@ -29,6 +29,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, tzinfo
+from itertools import chain
 from typing import Final, NamedTuple
 
 from msgspec import Struct
@@ -50,8 +51,9 @@ MONTH: Final = "month"
 _SOON: Final = 1.0
 #: Days, and months, whose counts an account keeps.
 _MOST_PERIODS: Final = 3
-#: Beyond this many accounts those are dropped whose counts are of no use now.
-_MOST_ACCOUNTS: Final = 4096
+#: With this many accounts those are dropped of which nothing counts at present; more are only kept
+#: if so many clients are active.
+MOST_ACCOUNTS: Final = 4096
 #: Largest count of one request, whatever the upstream says, so that sums fit 64 bits.
 _MOST_TOKENS: Final = 10**12
 _EPOCH: Final = date(1970, 1, 1)
@@ -244,11 +246,13 @@ class Account:
         "_today",
         "client",
         "in_flight",
+        "name",
         "reserved",
         "window",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self.name = name
         #: The client as its latest request had it.
         self.client: Client | None = None
         self.window = SlidingWindow()
@@ -285,12 +289,12 @@ class Account:
             counts = periods.setdefault(row.start, _Counts())
             counts.add(row.requests, row.tokens, row.cost)
 
-    def rows(self, client: str) -> Iterable[LimitCount]:
+    def rows(self) -> Iterator[LimitCount]:
         """The rows of all days and months that it knows."""
         for period, known in ((DAY, self._days), (MONTH, self._months)):
             for start, counts in known.items():
                 if counts.requests or counts.tokens or counts.cost:
-                    yield counts.as_row(client, period, start)
+                    yield counts.as_row(self.name, period, start)
 
 
 class ClientLimits:
@@ -310,6 +314,11 @@ class ClientLimits:
         self.began: Callable[[str], object] = _ignore
         self.days = LocalDays(zone)
         self._accounts: dict[str, Account] = {}
+        #: When there are so many accounts, those are dropped of which nothing counts.
+        self._most = MOST_ACCOUNTS
+        #: The rows of each account, and the accounts that have changed since.
+        self._rows: dict[str, tuple[LimitCount, ...]] = {}
+        self._changed: set[Account] = set()
 
     def reservation(self, client: Client, now: float, wall: float) -> Reservation:
         """What a request of ``client`` takes; nothing yet."""
@@ -369,22 +378,38 @@ class ClientLimits:
             day, month = account.at(self.days.at(wall))
             day.add(used.requests_day, used.tokens_day, used.usd_day)
             month.add(0, 0, used.usd_month)
+            self.note_change(account)
 
     def rows(self) -> tuple[LimitCount, ...]:
         """All rows; unchanged ones are the same objects again."""
-        return tuple(row for name, account in self._accounts.items() for row in account.rows(name))
+        for account in self._changed:
+            self._rows[account.name] = tuple(account.rows())
+        self._changed.clear()
+        return tuple(chain.from_iterable(self._rows.values()))
+
+    def note_change(self, account: Account) -> None:
+        """The counts of ``account`` have changed."""
+        self._changed.add(account)
 
     def restore(self, rows: Iterable[LimitCount]) -> None:
         """Take back what :meth:`rows` gave; counts of the same day or month are added up."""
         for row in sorted(rows, key=_start, reverse=True):
-            self._accounts.setdefault(row.client, Account()).restore(row)
+            account = self._accounts.get(row.client)
+            if account is None:
+                account = self._accounts[row.client] = Account(row.client)
+            account.restore(row)
+            self.note_change(account)
 
     def _make(self, name: str, now: float, wall: float) -> Account:
-        if len(self._accounts) >= _MOST_ACCOUNTS:
+        if len(self._accounts) >= self._most:
             today = self.days.at(wall)
-            for each in [name for name, own in self._accounts.items() if own.is_idle(today, now)]:
-                del self._accounts[each]
-        account = self._accounts[name] = Account()
+            for account in list(self._accounts.values()):
+                if account.is_idle(today, now):
+                    del self._accounts[account.name]
+                    self._rows.pop(account.name, None)
+                    self._changed.discard(account)
+            self._most = max(MOST_ACCOUNTS, 2 * len(self._accounts))
+        account = self._accounts[name] = Account(name)
         self.began(name)
         return account
 
@@ -443,6 +468,7 @@ class Reservation:
             raise self._reached(*max(shortages + self._token_shortages(1, now, wall)))
         self._slot, self._day = window.add(now, 1, 0), day
         day.add(1, 0, 0.0)
+        self._ledger.note_change(account)
         account.in_flight += 1
         self._is_open = True
 
@@ -511,6 +537,7 @@ class Reservation:
             window.add(now, 0, more_output)
         if more_input or more_output:
             account.at(self._ledger.days.at(wall))[0].add(0, more_input + more_output, 0.0)
+            self._ledger.note_change(account)
         self._input, self._output = input_tokens, output_tokens
 
     def leave(self) -> None:
@@ -531,6 +558,7 @@ class Reservation:
         if cost:
             for counts in self._account.at(self._ledger.days.at(wall)):
                 counts.add(0, 0, cost)
+            self._ledger.note_change(self._account)
 
     def cancel(self) -> None:
         """The request is not served: it counts against nothing."""
@@ -544,6 +572,7 @@ class Reservation:
             account.window.change(self._prompt, 0, -self._estimate)
         account.window.change(slot, -1, 0)
         day.add(-1, 0, 0.0)
+        self._ledger.note_change(account)
         self._slot, self._estimate = None, 0
 
     def standing(self, now: float, wall: float) -> Standing:

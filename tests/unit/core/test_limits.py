@@ -523,7 +523,7 @@ def test_a_windows_memory_is_bounded_at_any_rate():
 
 
 def test_accounts_are_bounded(monkeypatch):
-    monkeypatch.setattr("gemproxy.core.limits._MOST_ACCOUNTS", 3)
+    monkeypatch.setattr("gemproxy.core.limits.MOST_ACCOUNTS", 3)
     desk = Desk(limits=Limits(rpd=9))
     for number in range(3):
         desk.client = Client(f"c{number}", limits=Limits(rpd=9))
@@ -532,3 +532,7 @@ def test_accounts_are_bounded(monkeypatch):
     desk.client = Client("c3", limits=Limits(rpd=9))
     desk.ask()
     assert {row.client for row in desk.ledger.rows()} == {"c3"}
+    for number in range(9):
+        desk.client = Client(f"c{number}", limits=Limits(rpd=9))
+        desk.ask()
+    assert {row.client for row in desk.ledger.rows()} == {f"c{number}" for number in range(9)}
