@@ -15,12 +15,13 @@ from fakes.stores import (
     full_state,
     minute,
 )
+from twisted.internet.defer import Deferred
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import capturedLogs
 
 from gemproxy.clock import wall_clock
 from gemproxy.core.context import Attempt, RequestContext
-from gemproxy.core.errors import SchemaTooNew, StorageUnavailable
+from gemproxy.core.errors import ConfigError, Fault, SchemaTooNew, StorageUnavailable
 from gemproxy.pool.key import Key
 from gemproxy.pool.outcome import Outcome, Verdict
 from gemproxy.pool.pool import KeyPool
@@ -29,7 +30,7 @@ from gemproxy.pricing.prices import PriceList
 from gemproxy.secret import Secret
 from gemproxy.service.checkpoint import Checkpoint, StorageThread
 from gemproxy.service.state_collector import StateCollector
-from gemproxy.state.fallback import FallbackStateStore
+from gemproxy.state.fallback import FallbackStateStore, NullStateStore
 from gemproxy.state.json.store import JSONStateStore
 from gemproxy.state.model import AuditTrail, State
 from gemproxy.state.sqlite.store import SQLiteStateStore
@@ -54,7 +55,7 @@ def keys(count=3):
 class Running:
     """A part of a daemon: what has state, a checkpoint of it, a clock."""
 
-    def __init__(self, store=None, pool=None, threads=None, clock=None):
+    def __init__(self, store=None, pool=None, threads=None, clock=None, restored=lambda: None):
         self.store = store or MemoryStateStore()
         self.clock = clock or MemoryReactorClock()
         self.clock.callFromThread = lambda f, *a, **k: f(*a, **k)
@@ -80,6 +81,7 @@ class Running:
             self.store,
             lambda status, seconds: self.observed.append((status.backend, seconds >= 0)),
             self.threads,
+            restored=restored,
         )
 
     def set_wall_clock(self, step):
@@ -243,6 +245,42 @@ class TestRestart:
         assert end.value.code == 78
         assert end.value.reason == "state/gemproxy.db: its schema has version 9"
         assert not running.threads.running
+
+    def test_a_state_that_does_not_fit_the_files_ends_the_start_and_frees_the_store(self):
+        def refuse():
+            raise ConfigError((Fault("clients.yaml", 2, "clients[0].name", "no"),))
+
+        running = Running(restored=refuse)
+        with pytest.raises(SystemExit) as end:
+            running.checkpoint.startService()
+        assert end.value.code == 78
+        assert end.value.reason == "clients.yaml:2: clients[0].name: no"
+        assert running.store.closed
+        assert not running.threads.running
+
+
+class TestDurableSave:
+    """What an operator was told is on the disk."""
+
+    def result(self, running):
+        results = []
+        Deferred.fromCoroutine(running.checkpoint.save_durably()).addCallback(results.append)
+        running.clock.pump([0.0] * 20)
+        return results[0]
+
+    def test_it_is_written_at_once(self, running):
+        assert self.result(running) is True
+        assert len(running.store.saved) == 1
+
+    def test_a_disk_that_takes_nothing_is_told(self, running):
+        running.store.save = lambda _: None
+        running.store.status = lambda: _status("none", "disk full")
+        assert self.result(running) is False
+
+    def test_without_a_store_there_is_nothing_to_keep(self):
+        running = Running(NullStateStore())
+        running.checkpoint.startService()
+        assert self.result(running) is True
 
 
 class TestLateState:
