@@ -399,9 +399,10 @@ class QuotaLedger:
 
     def snapshot(self, now: float) -> QuotaSnapshot:
         """The ledger in epoch seconds; the same object until it changes."""
-        self._forget(now)
         offset = self._calendar.epoch_offset
+        # Of what is forgotten since, restore() decides by the time.
         if self._stored is None or self._stored[0] != offset:
+            self._forget(now)
             limits = tuple(
                 LearnedLimit(
                     q.dimension, q.limit, q.id, q.seen + offset, q.confirmed, self._since(q)

@@ -637,6 +637,21 @@ def test_a_long_answer_is_followed_hop_by_hop():
     assert proxy.upstream.body(1)["contents"] == proxy.upstream.body(0)["contents"]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_each_hop_counts_against_limits_and_known_quotas(stream):
+    hops = [hop("One ", stream=stream), hop("two ", stream=stream)]
+    hops.append(hop("three.", "STOP", stream=stream))
+    proxy = Proxy(FakeGemini(a=[quota(PER_MINUTE, "1s"), *hops]))
+    keys = [replace(key, limits=Limits(rpm=60)) for key in proxy.pool.healthy_keys(NOON)]
+    proxy.pool.apply(keys, PoolSettings(), NOON)
+    with pytest.raises(QuotaExhausted):
+        proxy.ask()
+    proxy.now += 70
+    proxy.ask(stream=stream)
+    used = {row.source: row.used for row in proxy.pool.each_quota(proxy.now)}
+    assert used == {"learned": 3, "configured": 3}
+
+
 def test_a_long_stream_is_followed_hop_by_hop():
     first = Reply(
         pieces=[
