@@ -158,6 +158,7 @@ class TestAMoment:
         assert served([asked])
         assert asked.context.queued == pytest.approx(1.5)
         assert asked.context.attempts[0].seconds == 0.0
+        assert asked.context.refused is None
         assert proxy.waits == [(Priority.NORMAL, 1.5)]
         assert not proxy.clock.getDelayedCalls()
 
@@ -245,6 +246,17 @@ class TestAMoment:
         proxy.clock.advance(0.2)
         assert served(waiting) == waiting
 
+    def test_is_not_waited_for_longer_where_a_trial_does_not_end(self):
+        proxy = Proxy(a=[whole()], latency=9.0, pool={"failure_threshold": 1, "cooldown": 1})
+        proxy.pool.reject(proxy.pool.status("a", 1000.0).id, Outcome(Verdict.SERVICE), 1000.0)
+        trial, waiting = proxy.ask(), proxy.ask(OTHER)
+        proxy.clock.advance(1.0)
+        assert waiting.is_waiting
+        proxy.clock.advance(1.0)
+        assert isinstance(waiting.error, NoHealthyKeys)
+        assert proxy.refusals == {"timeout": 1}
+        assert trial.is_waiting
+
 
 class TestTheQueue:
     def test_newcomers_wait_behind_and_other_models_do_not(self):
@@ -272,6 +284,7 @@ class TestTheQueue:
         proxy.clock.advance(0.5)
         assert proxy.refusals == {"no_key_in_time": 2}
         assert many[2].error.retry_after == 60.0
+        assert many[2].error is not many[3].error
 
     def test_sends_a_few_and_then_more_where_the_limits_are_not_known(self):
         proxy = Proxy(a=[whole()], latency=9.0)
@@ -376,6 +389,25 @@ class TestPriorities:
         bound.runner.cancel()
         proxy.clock.advance(0.0)
         assert served([low])
+
+    def test_low_has_its_turn_when_those_before_it_have_waited_too_long(self):
+        proxy = Proxy(a=[whole()], b=[whole()], pool={"failure_threshold": 1, "cooldown": 1})
+        proxy.upstream.latency = 9.0
+        proxy.pool.reject(proxy.pool.status("a", 1000.0).id, Outcome(Verdict.SERVICE), 1000.0)
+        proxy.cool("b", 1.9)
+        affinity = Affinity("a", "files/x")
+        trial, bound = proxy.ask(affinity=affinity), proxy.ask(affinity=affinity)
+        proxy.clock.advance(1.5)
+        low = proxy.ask(BATCH)
+        proxy.clock.advance(0.4)
+        # The key b is free; the other one is on trial, for which a normal request waits.
+        assert len(proxy.upstream.requests) == 1
+        proxy.clock.advance(0.1)
+        proxy.clock.advance(0.0)
+        assert isinstance(bound.error, NoHealthyKeys)
+        assert proxy.upstream.keys_used == ["a", "b"]
+        assert low.is_waiting
+        assert trial.is_waiting
 
     def test_low_leaves_the_last_fifth_of_a_keys_limits(self):
         proxy = Proxy(limits=Limits(rpm=10), a=[whole()])
