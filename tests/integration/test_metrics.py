@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import yaml
 from fakes.running import ADMIN_TOKEN, REPOSITORY, RunningDaemon, eventually, keys_of, secret_of
 from fakes.wire import CHAT, MODEL, Wire, ask, chat, request, said
 from prometheus_client.parser import text_string_to_metric_families as parse_text
@@ -13,6 +14,8 @@ DOCUMENTS = {
 }
 NAMES = ("alpha", "beta", "gamma")
 OPENMETRICS = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.3"
+#: Of a client that may ask once a minute.
+TOKEN = "a-token-of-the-limited-client"
 SUFFIXES = re.compile(r"_(bucket|count|sum)\Z")
 
 
@@ -20,10 +23,14 @@ SUFFIXES = re.compile(r"_(bucket|count|sum)\Z")
 def daemon(simulator, tmp_path_factory):
     """One that has lived: failovers, cooldowns, an open breaker, a broken stream, a wrong token."""
     simulator.reset()
+    folder = tmp_path_factory.mktemp("daemon")
+    limited = {"name": "limited", "token": TOKEN, "limits": {"rpm": 1}}
+    (folder / "clients.yaml").write_text(yaml.safe_dump({"clients": [limited]}))
     running = RunningDaemon(
-        tmp_path_factory.mktemp("daemon"),
+        folder,
         simulator.url,
         keys_of(*NAMES, weight=3),
+        proxy={"allowAnonymous": True},
         persistence={"checkpointSeconds": 0.1},
     )
     try:
@@ -36,6 +43,11 @@ def daemon(simulator, tmp_path_factory):
 
 def live(daemon, simulator):
     assert chat(daemon).status == 200
+    texts = {"model": "gemini-embedding-001", "input": "Hello!"}
+    for status in (200, 429):
+        bearer = f"Bearer {TOKEN}"
+        answer = ask(daemon, "POST", "/v1/embeddings", texts, authorization=bearer)
+        assert answer.status == status
     assert stream(daemon).endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
     simulator.behave("alpha", "invalid")
     simulator.behave("beta", "rate-limited-minute")
