@@ -8,12 +8,14 @@ in all of them. Reading blocks; the daemon calls it in a thread.
 from __future__ import annotations
 
 import os
+from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from gemproxy.config import credentials, rules, yaml_nodes
 from gemproxy.config.client_file import RESERVED_NAMES, read_clients
+from gemproxy.config.guessable import weakness
 from gemproxy.config.kinds import (
     ExistingFile,
     Flag,
@@ -232,14 +234,14 @@ def _read_access_token(
     number = int(path[path.rindex("[") + 1 : -1]) + 1
     if yaml_nodes.is_scalar(node):
         token = credentials.read_bare(reader, node, path, known)
-        return AccessToken(f"token-{number}", token) if token else None
+        return AccessToken(_default_name(token, number), token) if token else None
     entries = reader.entries(node, path, _TOKEN_SETTINGS)
     if entries is None:
         return None
     token = credentials.read_source(reader, entries, "token", path, known)
     if not credentials.is_given(entries, "token"):
         reader.fault(f"{path}.token", credentials.needed("token"))
-    name, debug = f"token-{number}", False
+    name, debug = _default_name(token, number), False
     if "name" in entries:
         name = reader.value(_NAME, entries["name"].value, f"{path}.name", name)
         if name.lower() in RESERVED_NAMES:
@@ -248,6 +250,18 @@ def _read_access_token(
         debug = reader.value(Flag(), entries["debug"].value, f"{path}.debug", debug)
     reader.claim(name, path[: path.rindex("[")], path)
     return AccessToken(name, token, debug) if token else None
+
+
+def _default_name(token: Secret | None, number: int) -> str:
+    """The name of a token that has none.
+
+    It is made of the token, so that usage and limits stay with it when the list changes. Of a weak
+    token it would tell too much: who guesses the token could see that the guess is right.
+    """
+    text = token.reveal() if token else ""
+    if weakness(text) is not None:
+        return f"token-{number}"
+    return f"token-{sha256(text.encode()).hexdigest()[:6]}"
 
 
 def _read_tls(

@@ -95,6 +95,24 @@ def test_every_kind_of_setting_is_read(folder):
     assert (key.enabled, key.models, key.limits) == (False, {"gemini-x"}, Limits(rpm=3))
 
 
+def test_a_token_without_a_name_keeps_the_one_that_is_made_of_it(folder):
+    strong = "jA3_xq7Zk-09TbLwPf5R"
+
+    def names(*items):
+        listed = ", ".join(items)
+        found = read(proxy_with(f"  accessTokens: [{listed}]\n"))
+        return [token.name for token in found.proxy.access_tokens]
+
+    (name,) = names(strong)
+    assert names("weak", f"{{token: {strong}}}", "short") == [
+        "token-1",
+        name,
+        "token-3",
+    ]
+    assert len(name) == len("token-012345")
+    assert name.removeprefix("token-") not in strong
+
+
 def test_an_empty_section_has_its_defaults(folder):
     assert read(proxy_with("upstream:\nretry: {}\n")).retry.max_attempts == 3
 
