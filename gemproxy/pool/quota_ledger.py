@@ -463,6 +463,15 @@ class QuotaLedger:
             return self._tokens_today if quota.dimension in _OF_TOKENS else self._today
         return self._tokens if quota.dimension in _OF_TOKENS else self._requests
 
+    def is_used_up_today(self, now: float) -> bool:
+        """Whether a daily quota is used up."""
+        if now >= self._day_ends:
+            return False
+        requests, tokens = self.quotas.get(RPD), self.quotas.get(TPD)
+        return (requests is not None and 0 < requests.limit <= self._today) or (
+            tokens is not None and 0 < tokens.limit <= self._tokens_today
+        )
+
     def window_ends(self, quota: LearnedQuota) -> float | None:
         """When nothing of what is used now counts any more; ``None`` if nothing is used."""
         if quota.is_daily:

@@ -154,12 +154,7 @@ class LearnedQuotas:
 
     def used_up_today(self, now: float) -> set[str]:
         """The projects that have a daily quota that is used up."""
-        return {
-            ledger.project
-            for ledger in self._ledgers.values()
-            for quota in ledger.quotas.values()
-            if quota.is_daily and 0 < quota.limit <= ledger.used(quota, now)
-        }
+        return {each.project for each in self._ledgers.values() if each.is_used_up_today(now)}
 
     def each(self, now: float) -> Iterator[QuotaStatus]:
         """Every learned quota. Others may be learned and forgotten in between."""
