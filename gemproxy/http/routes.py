@@ -67,6 +67,8 @@ class RouteTable:
         self.rows = tuple(rows)
         self._patterns = [(_pattern(row.route), row) for row in self.rows]
         self._known: dict[bytes, list[_Match]] = {}
+        #: The results of :meth:`find` for these paths, by path, method and dialect.
+        self._found: dict[tuple[bytes, bytes, str], _Match] = {}
 
     def find(self, request: ProxyRequest) -> Row | None:
         """Return the row of the request's path and dialect, and note it in the request.
@@ -75,6 +77,13 @@ class RouteTable:
         :class:`~gemproxy.core.errors.ProxyError` for a path that cannot be decoded.
         """
         dialect, method = request.dialect, request.method
+        asked = (request.path, method, dialect.name if dialect is not None else "")
+        found = self._found.get(asked)
+        if found is not None:
+            row, request.parameters = found
+            if row.fast:
+                request.serve = row.serve
+            return row
         matches = [
             each
             for each in self._matches(request)
@@ -87,6 +96,8 @@ class RouteTable:
                 request.parameters = parameters
                 if row.fast:
                     request.serve = row.serve
+                if request.path in self._known:
+                    self._found[asked] = row, parameters
                 return row
         # The request will be refused; the refusal names the methods of all these rows.
         methods = tuple(dict.fromkeys(each for row, _ in matches for each in row.route.methods))
@@ -127,6 +138,7 @@ class RouteTable:
         if matches and len(path) <= _LONGEST_KNOWN:
             if len(self._known) >= _MOST_KNOWN:
                 self._known.clear()
+                self._found.clear()
             self._known[path] = matches
         return matches
 

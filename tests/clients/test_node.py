@@ -25,9 +25,9 @@ PATIENCE = 300.0
 TEST_TIMEOUT = 60_000
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def guarded(simulator, tmp_path_factory):
-    """A daemon that asks its clients for a token."""
+    """A daemon that asks for a token, one for each file: wrong tokens lock an address out."""
     folder = tmp_path_factory.mktemp("daemon")
     proxy = {"accessTokens": [TOKEN]}
     running = RunningDaemon(folder, simulator.url, keys_of("alpha", "beta"), proxy=proxy)

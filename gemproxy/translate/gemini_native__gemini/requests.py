@@ -69,8 +69,6 @@ _MODEL_FIELD = re.compile(
     + b")(%b|null)" % _STRING,
     re.DOTALL,
 )
-#: One of these is in each body with such a field.
-_HINTS = (b'model"', b'agent"', b'Model"', rb"\u00")
 _Places = dict[str, "_Places"]
 _LEAF: _Places = {}
 _CALL: _Places = {"model": _LEAF}
@@ -209,6 +207,12 @@ def estimated_tokens(body: bytes) -> int:
 
 def named_resources(body: bytes) -> list[str]:
     """The resources that a body names and that belong to one project: ``files/x`` and others."""
+    # Most bodies end here. A search for one byte is much faster than one for a word, and each of
+    # these names has a slash.
+    if b"/" not in body and (b"\\" not in body or b"\\u002" not in body):
+        return []
+    if b"ile" not in body and b"ached" not in body:
+        return []
     if not any(name in body for names in _NAMES_OF_RESOURCES for name in names):
         return []
     return _resources(_RESOURCES.findall(body), resource_name)
@@ -267,7 +271,9 @@ def with_models(body: bytes, said: NativeBody, rename: Callable[[str], str]) -> 
     ``said`` is what :func:`read_body` found in it. Names are passed without ``models/``, each
     once. Raises what ``rename`` raises, and :class:`InvalidRequest` for more than a few names.
     """
-    if not any(each in body for each in _HINTS):
+    # One of these is in each body with such a field. The backslash is looked for first, since a
+    # search for one byte is much faster.
+    if not (b'odel"' in body or b'agent"' in body or (b"\\" in body and rb"\u00" in body)):
         return body
     renamed: dict[bytes, bytes] = {}
     parts: list[bytes] = []

@@ -31,6 +31,7 @@ BROKEN = {
     "reset-mid-stream": "gemini-3.1-pro-preview",
 }
 SECONDS = 60
+_FROM_URLS = str.maketrans("-_", "+/")
 
 
 @dataclass(frozen=True)
@@ -84,13 +85,16 @@ class Simulator:
         return steps
 
     def images(self):
-        """The base64 of each image in the last request, also in results of calls."""
+        """The base64 of each image in the last request, also in results of calls.
+
+        Google's SDK sends the alphabet of URLs.
+        """
         found = []
         for content in self.generations()[-1]["body"]["contents"]:
             for part in content["parts"]:
                 inside = part.get("functionResponse", {}).get("parts", ())
                 blobs = [each.get("inlineData") for each in (part, *inside)]
-                found += [blob["data"] for blob in blobs if blob is not None]
+                found += [blob["data"].translate(_FROM_URLS) for blob in blobs if blob is not None]
         return found
 
     def declared(self):
