@@ -9,10 +9,10 @@ So a use counts for :data:`GUARD` seconds longer here than there, and variations
 no harm. Uses are counted in slices of :data:`SLICE` seconds, so that a large quota costs no more
 memory than a small one.
 
-*Tokens* are known when the answer has come. Until then the estimate is counted, times the ratio
-that actual tokens had to estimates so far. For what estimates may be wrong by, room is left: a
-multiple of the standard deviation of that ratio, for the requests without an answer and the next
-one together.
+*Tokens* are those of the input, cached ones included, which is the cautious assumption. They are
+known when the answer has come. Until then the estimate is counted, times the ratio that actual
+tokens had to estimates so far. For what estimates may be wrong by, room is left: a multiple of the
+standard deviation of that ratio, for the requests without an answer and the next one together.
 
 *Use that is not known here*, of before the first 429 or by others who share the project, shows in
 a 429 that comes before the quota is reached by this count. The difference is then counted as used,
