@@ -40,7 +40,8 @@ class Operation(Enum):
 
 
 # No Struct: ``isinstance`` is slow with a class that has a metaclass, and each request needs it.
-@dataclass(frozen=True, slots=True)
+# Not frozen, although nobody changes it: a frozen dataclass sets each field with a call.
+@dataclass(slots=True)
 class NativeCall:
     """A call that a client wrote in the provider's own form; it is sent as it came.
 
