@@ -32,6 +32,15 @@ _LARGE = 64 * 1024
 _LARGEST = 256 * 1024
 #: Transports. With more, a long turn sends earlier, so that peers can work meanwhile.
 _MOST_WAITING = 32
+_OFTEN_READ = (
+    "TLS",
+    "_aborting",
+    "_writeDisconnected",
+    "_writeDisconnecting",
+    "bufferSize",
+    "dataBuffer",
+    "disconnecting",
+)
 _log = Logger()
 
 
@@ -81,6 +90,17 @@ def flush_each_turn(reactor: Any) -> None:
 
     reactor.runUntilCurrent = run_between_events
     _flushing.add(reactor)
+
+
+def prepare(transport: Any) -> None:
+    """Let a new ``transport`` have values of its own of what each write and each read asks for.
+
+    Twisted's are values of a class until they change, which CPython looks up through all bases each
+    time: 14 look-ups, half a percent of a request.
+    """
+    if type(transport) in _PLAIN:
+        for name in _OFTEN_READ:
+            setattr(transport, name, getattr(transport, name))
 
 
 def send(transport: Any, data: bytes) -> None:

@@ -38,7 +38,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gemproxy.api.dialects import DialectChoice
-from gemproxy.batched_writes import flush, send, unsent
+from gemproxy.batched_writes import flush, prepare, send, unsent
 from gemproxy.core.errors import InvalidRequest, ProxyError
 from gemproxy.http.client_progress import ClientProgress, has_closed, is_unresponsive
 from gemproxy.http.connection_limits import ConnectionLimits
@@ -179,6 +179,7 @@ class ClientConnection(protocol.Protocol):
     # -- the connection --------------------------------------------------------------------------
 
     def connectionMade(self) -> None:
+        prepare(self.transport)
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
             # A live peer that reads nothing is handled by check_reader, not by the kernel.

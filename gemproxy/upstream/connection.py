@@ -22,7 +22,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gemproxy.batched_writes import ErrorReportingClient, is_waiting
+from gemproxy.batched_writes import ErrorReportingClient, is_waiting, prepare
 from gemproxy.tcp_keepalive import notice_silence
 from gemproxy.upstream.response_parser import NotHttp, ResponseParser
 from gemproxy.upstream.tls_faults import tls_fault
@@ -84,6 +84,7 @@ class UpstreamConnection(Protocol):
         self._secured: Deferred[Any] | None = None
 
     def connectionMade(self) -> None:
+        prepare(self.transport)
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
             notice_silence(self.transport, self._pool.keepalive)

@@ -53,7 +53,8 @@ class WholeMessage(HopReader):
         new_id: Callable[[], str],
         signatures: SignatureStore,
     ) -> None:
-        super().__init__(translated.body)
+        # By name: super() costs as much as two further calls.
+        HopReader.__init__(self, translated.body)
         self._context = translated.context
         self._new_id = new_id
         self._signatures = signatures

@@ -75,7 +75,8 @@ class WholeChat(HopReader):
         new_id: Callable[[], str],
         signatures: SignatureStore,
     ) -> None:
-        super().__init__(translated.body)
+        # By name: super() costs as much as two further calls.
+        HopReader.__init__(self, translated.body)
         self._context = translated.context
         self._created = created
         self._new_id = new_id
