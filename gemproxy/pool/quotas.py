@@ -73,6 +73,8 @@ class LearnedQuotas:
         self._capacity = capacity
         #: By project and Google's name of the model; the one that was seen last is the last.
         self._ledgers: OrderedDict[tuple[str, str], QuotaLedger] = OrderedDict()
+        #: By project.
+        self._by_project: dict[str, list[QuotaLedger]] = {}
         #: By the model that is asked for, and the project.
         self._by_model: dict[str, dict[str, _Ledgers]] = {}
         #: How many ledgers there are.
@@ -132,13 +134,13 @@ class LearnedQuotas:
 
     def forget_project(self, project: str) -> None:
         """Forget what is known of one project."""
-        for ledger in [each for each in self._ledgers.values() if each.project == project]:
+        for ledger in tuple(self._by_project.get(project, ())):
             self._remove(ledger)
 
     def move(self, renamed: Iterable[tuple[str, str]], left: Collection[str]) -> None:
         """Projects have other names now, ``renamed`` from old to new; those ``left`` are gone."""
         names = dict(renamed)
-        moved = [ledger for ledger in self._ledgers.values() if ledger.project in names]
+        moved = [ledger for name in names for ledger in self._by_project.get(name, ())]
         for ledger in moved:
             self._remove(ledger)
         for project in left:
@@ -210,7 +212,10 @@ class LearnedQuotas:
         return ledger
 
     def _add(self, ledger: QuotaLedger) -> None:
+        if (replaced := self._ledgers.get((ledger.project, ledger.model))) is not None:
+            self._remove(replaced)
         self._ledgers[ledger.project, ledger.model] = ledger
+        self._by_project.setdefault(ledger.project, []).append(ledger)
         for name in (ledger.model, *ledger.names):
             self._index(ledger, name)
         while len(self._ledgers) > self._capacity:
@@ -225,7 +230,13 @@ class LearnedQuotas:
             projects[ledger.project] = (*present, ledger)
 
     def _remove(self, ledger: QuotaLedger) -> None:
-        self._ledgers.pop((ledger.project, ledger.model), None)
+        if self._ledgers.get((ledger.project, ledger.model)) is not ledger:
+            return
+        del self._ledgers[ledger.project, ledger.model]
+        siblings = self._by_project[ledger.project]
+        siblings.remove(ledger)
+        if not siblings:
+            del self._by_project[ledger.project]
         for name in ledger.names:
             projects = self._by_model.get(name, {})
             left = tuple(each for each in projects.get(ledger.project, ()) if each is not ledger)

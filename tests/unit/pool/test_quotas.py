@@ -353,6 +353,30 @@ def test_quotas_follow_a_key_that_is_renamed_and_leave_with_a_project():
     assert running.rows == []
 
 
+def test_key_that_takes_the_name_of_another_takes_its_place():
+    running = Running(key("a"), key("b"))
+    for limit in (5, 7):
+        running.refuse(replace(RPM, limit=limit))
+    renamed = [replace(key("a"), name="b", project="b"), replace(key("b"), name="c", project="c")]
+    running.pool.apply(renamed, PoolSettings(), running.now)
+    assert {row.project: row.limit for row in running.rows} == {"b": 5, "c": 7}
+    running.pool.apply([renamed[0]], PoolSettings(), running.now)
+    assert {row.project: row.limit for row in running.rows} == {"b": 5}
+
+
+def test_quotas_may_be_forgotten_while_the_state_is_prepared():
+    running = Running(key("a"), key("b"))
+    for _ in range(2):
+        running.refuse(RPM)
+    running.pass_time(DAY)
+    steps = running.pool.prepare_snapshot(1, running.now)
+    next(steps)
+    running.pool.reset("a")
+    running.pool.reset("b")
+    assert list(steps) is not None
+    assert running.pool.snapshot(running.now).quotas == ()
+
+
 def test_number_of_ledgers_is_bounded():
     quotas = LearnedQuotas(Running().pool._eligibility.calendar, capacity=3)
     for number in range(5):
