@@ -17,7 +17,7 @@
         │   └── ContextTooLong  the prompt is larger than the model or the quota allows
         ├── RequestTooLarge     the body is larger than the operator allows
         ├── Unauthorized        the client's token for this proxy
-        ├── Forbidden           a page of another site asks a listener that needs no token
+        ├── Forbidden           a client, or a page of another site, may not ask for this
         ├── MisdirectedRequest  the Host header names a host that the listener does not serve
         ├── LockedOut           the address brought too many wrong tokens
         ├── UnknownURL          no such route
@@ -272,7 +272,10 @@ class Unauthorized(ProxyError):
 
 
 class Forbidden(ProxyError):
-    """The page that sends the request may not use this proxy without a token."""
+    """The sender may not ask for this: a client that is not allowed to, or a page of another site.
+
+    ``reason`` says what the client is not allowed.
+    """
 
     kind = "forbidden"
 
