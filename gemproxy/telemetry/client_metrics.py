@@ -42,7 +42,7 @@ class ClientMetrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """All metrics of clients."""
-        requests, tokens, costs, refused, used = _families()
+        requests, tokens, costs, unpriced, refused, used = _families()
         summed: dict[tuple[str, str], UsageCounts] = {}
         of_client: dict[str, UsageCounts] = {}
         for (client, endpoint), counts in self.totals().items():
@@ -58,6 +58,7 @@ class ClientMetrics(Collector):
             for direction in _DIRECTIONS:
                 tokens.add_metric((client, direction), getattr(counts, direction))
             costs.add_metric((client,), counts.cost)
+            unpriced.add_metric((client,), counts.unpriced)
         refusals: Counter[tuple[str, str, str]] = Counter()
         for (client, endpoint, limit), number in self.refusals().items():
             refusals[self._label(client), endpoint, limit] += number
@@ -69,7 +70,7 @@ class ClientMetrics(Collector):
             shares[labels_of_share] = max(share.used, shares.get(labels_of_share, 0.0))
         for labels_of_share, part in shares.items():
             used.add_metric(labels_of_share, part)
-        yield from (requests, tokens, costs, refused, used)
+        yield from (requests, tokens, costs, unpriced, refused, used)
 
     def _label(self, client: str) -> str:
         if client not in self._named:
@@ -80,6 +81,7 @@ class ClientMetrics(Collector):
 
 
 def _families() -> tuple[
+    CounterMetricFamily,
     CounterMetricFamily,
     CounterMetricFamily,
     CounterMetricFamily,
@@ -100,6 +102,11 @@ def _families() -> tuple[
         CounterMetricFamily(
             "gemproxy_client_cost_usd_total",
             "Estimated cost in US dollars, of the requests whose price is known",
+            labels=("client",),
+        ),
+        CounterMetricFamily(
+            "gemproxy_client_unpriced_total",
+            "Requests whose price is not known",
             labels=("client",),
         ),
         CounterMetricFamily(

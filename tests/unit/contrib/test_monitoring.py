@@ -29,6 +29,7 @@ from gemproxy.pool.quota_ledger import ExceededQuota
 from gemproxy.secret import Secret
 from gemproxy.service.reload import ReloadStatus
 from gemproxy.telemetry.metrics import Metrics
+from gemproxy.telemetry.usage import UsageCounts
 from gemproxy.translate.shared.usage import TokenUsage
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -74,6 +75,7 @@ def exposition():
         finished.stream, finished.first_byte = True, NOW + 0.5
         finished.usage = TokenUsage(input=10, cached=4, output=20, reasoning=5, total=30)
         metrics.request_ended(finished, 200, 2.0)
+    metrics.clients.totals = lambda: {("ci", "chat"): UsageCounts(requests=2, unpriced=1)}
     metrics.clients.refusals = lambda: {("ci", "chat", "rpm"): 1, ("ci", "native", "rpm"): 1}
     metrics.clients.shares = lambda: [LimitShare("ci", "rpm", 1.0)]
     metrics.checkpoint_finished(StoreStatus("sqlite"), 0.01)
@@ -106,9 +108,11 @@ VALUES = {
     "from": {state.value for state in BreakerState},
     "to": {state.value for state in BreakerState},
     "route": {"/v1/chat/completions", "/v1/models", "/v1/models/{model}"},
+    "dimension": {"rpm", "tpm", "rpd", "tpd"},
+    "limit": {"rpm", "tpm", "rpd", "tpd", "concurrent", "usdPerDay", "usdPerMonth"},
     "status": {"200", "400", "401", "404", "429", "499", "500", "502", "503", "504"},
 }
-OPEN_VALUES = frozenset({"key", "model", "instance"})
+OPEN_VALUES = frozenset({"key", "model", "instance", "client", "project"})
 
 
 def mistakes(text):
@@ -432,7 +436,7 @@ def test_panels_do_not_overlap():
 
 def test_the_rows_stand_in_the_order_in_which_one_looks():
     rows = [panel["title"] for panel in BOARD["panels"] if panel["type"] == "row"]
-    assert rows == ["Is it well?", "Keys", "Models", "Tokens", "The daemon"]
+    assert rows == ["Is it well?", "Keys", "Models", "Tokens", "Clients and quotas", "The daemon"]
 
 
 def test_the_board_can_be_imported():
