@@ -410,9 +410,11 @@ function passedOver(keys) {
 function end(request) {
   const { status, outcome, attempts, duration_ms: took, first_byte_ms: first } = request;
   const { prompt_tokens: input, completion_tokens: output, cost_usd: cost } = request;
+  const waited = request.queue_ms;
   return [
     `The client got status ${status} (${outcome}) after ${counted(attempts, "attempt")}`,
     ` and ${milliseconds(took)}`,
+    waited ? `, of which it waited ${milliseconds(waited)} for a key` : "",
     first === null ? "" : `, the first byte after ${milliseconds(first)}`,
     input === null ? "" : `; ${count(input)} tokens in, ${count(output ?? 0)} out`,
     cost === null || cost === undefined ? "" : `; about ${dollars(cost)}`,

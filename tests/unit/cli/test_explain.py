@@ -73,6 +73,14 @@ def test_why_a_key_was_chosen_out_of_turn(daemon, gemproxy):
     assert told["attempts"][0]["chosen_for"] == "files/x"
 
 
+def test_how_long_it_waited_for_a_key(daemon, gemproxy):
+    attempt = Attempt("1", "alpha", NOON, Outcome(Verdict.SUCCESS, 200))
+    finish(daemon, "req_5", 200, 1.5, attempts=[attempt], queued=1.2345)
+    story = gemproxy("explain", "req_5")[1].splitlines()
+    assert story[1] == "It waited 1234 ms for a key."
+    assert "waited" not in gemproxy("explain", "req_1")[1]
+
+
 def test_no_key_was_left(daemon, gemproxy):
     over = [SkippedKey("alpha", Reason.CIRCUIT_OPEN, date(NOON + 60))]
     finish(
