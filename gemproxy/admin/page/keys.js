@@ -67,6 +67,9 @@ export class KeyTable {
       this.#densely(true);
     }
     this.#version = version;
+    if (!complete && keys.length === 0) {
+      return;
+    }
     if (complete) {
       this.#keys = new Map();
     }

@@ -22,14 +22,19 @@ const LOCKED_OUT = 429;
 
 let api = new Api("");
 let goneSince = null;
+/** When the selected tab was asked for; before that, it is due at once. */
+let askedAt = -Infinity;
 
 const current = () => api;
-const again = () => polling.now();
+const again = () => {
+  askedAt = -Infinity;
+  polling.now();
+};
 const openRequest = ({ id }) => explain(api, id).catch((error) => toast(error.message));
 
 /** The overview asks for its three parts at once. */
 class OverviewTab {
-  interval = 2000;
+  interval = 0;
   #parts = [
     new KeyTable(new KeyChanges(current, again)),
     new Curves(again),
@@ -52,20 +57,23 @@ const PARTS = {
   quotas: new QuotasTab(),
 };
 
-const polling = new Polling(askAll, tellTrouble, () => PARTS[tabs.selected].interval);
+const polling = new Polling(askAll, tellTrouble);
 const tabs = new Tabs((name, parameters) => {
   PARTS[name].open(parameters);
   again();
 });
 
-/** Ask for the state of the service and for the selected tab, and show both. */
+/** Ask for the state of the service and, if it is due, for the selected tab, and show both. */
 async function askAll() {
   const asked = api;
-  const name = tabs.selected;
-  const [health, show] = await Promise.all([asked.get("health"), PARTS[name].poll(asked)]);
+  const part = PARTS[tabs.selected];
+  const now = performance.now();
+  const due = now - askedAt >= part.interval;
+  askedAt = due ? now : askedAt;
+  const [health, show] = await Promise.all([asked.get("health"), due ? part.poll(asked) : null]);
   if (asked === api && !byId("dashboard").hidden) {
     showHealth(health);
-    show();
+    show?.();
   }
 }
 
@@ -78,6 +86,7 @@ function showHealth(health) {
 }
 
 function tellTrouble(error) {
+  askedAt = -Infinity;
   if (error instanceof Refused && [UNAUTHORIZED, LOCKED_OUT].includes(error.status)) {
     signOut(refusal(error));
     return;

@@ -1,29 +1,26 @@
 // Polling: only while the page is visible, and more slowly if the daemon or the network is slow.
 
-/** The first pause after a failure. */
-const RETRY_MS = 2000;
+const INTERVAL_MS = 2000;
 const LONGEST_MS = 30_000;
 // The first list of ten thousand keys takes long to encode; polling must not keep the daemon busy.
 const REST_FOR_WORK = 10;
 
 /**
- * Calls `ask` repeatedly, after pauses of `interval` milliseconds, and longer ones after each
- * consecutive failure. Its errors go to `failed`, which may stop the polling.
+ * Calls `ask` repeatedly, with longer pauses after each consecutive failure. Its errors go to
+ * `failed`, which may stop the polling.
  */
 export class Polling {
   #ask;
   #failed;
-  #interval;
   #failures = 0;
   #timer = null;
   #running = false;
   #asking = false;
   #again = false;
 
-  constructor(ask, failed, interval) {
+  constructor(ask, failed) {
     this.#ask = ask;
     this.#failed = failed;
-    this.#interval = interval;
     document.addEventListener("visibilitychange", () => document.hidden || this.now());
     addEventListener("online", () => this.now());
   }
@@ -74,9 +71,9 @@ export class Polling {
 
   #pause(took) {
     if (this.#failures > 0) {
-      return Math.min(LONGEST_MS, RETRY_MS * 2 ** (this.#failures - 1));
+      return Math.min(LONGEST_MS, INTERVAL_MS * 2 ** (this.#failures - 1));
     }
-    return Math.max(this.#interval(), Math.min(LONGEST_MS, took * REST_FOR_WORK));
+    return Math.max(INTERVAL_MS, Math.min(LONGEST_MS, took * REST_FOR_WORK));
   }
 
   #rest(pause) {

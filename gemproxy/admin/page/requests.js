@@ -152,7 +152,7 @@ export class LatestRequests {
 
 /** The tab: a search with filters, followed live. `open` is called with a request. */
 export class RequestsTab {
-  interval = 2000;
+  interval = 0;
   #api;
   #feed = new Feed({});
   #shown = null;
