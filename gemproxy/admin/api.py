@@ -149,7 +149,8 @@ class AdminAPI:
         self._wall = parts.wall or parts.seconds
         self._dashboard = Dashboard()
         #: The time of the start distinguishes one process from the next.
-        self._key_revisions = Revisions(f"{int(self._wall() * 1000):x}")
+        process = f"{int(self._wall() * 1000):x}"
+        self._key_revisions, self._client_revisions = Revisions(process), Revisions(process)
 
     # -- the table of routes ---------------------------------------------------------------------
 
@@ -264,16 +265,28 @@ class AdminAPI:
             if name in given:
                 raise InvalidRequest(f"{name}: not together with since.", param=name)
         statuses = self._parts.pool.each_status(self._parts.seconds())
+        rows = ((status.id, status) for status in statuses)
+        return await self._changes("keys", self._key_revisions, given["since"], rows)
+
+    async def _changes(
+        self,
+        name: str,
+        revisions: Revisions,
+        version: str,
+        rows: Iterator[tuple[str, msgspec.Struct]],
+    ) -> Page:
+        """The rows, which have identities, that have changed since a version."""
         present: list[str] = []
-        while some := list(islice(statuses, _KEYS_AT_ONCE)):
-            for status in some:
-                self._key_revisions.note(status.id, msgspec.json.encode(status))
-                present.append(status.id)
+        while some := list(islice(rows, _KEYS_AT_ONCE)):
+            for identity, row in some:
+                revisions.note(identity, msgspec.json.encode(row))
+                present.append(identity)
             await self._parts.pause()
-        found = self._key_revisions.since(given["since"], present)
-        start = b'{"version":"%b","complete":%b,"keys":[' % (
+        found = revisions.since(version, present)
+        start = b'{"version":"%b","complete":%b,"%b":[' % (
             found.version.encode(),
             b"true" if found.complete else b"false",
+            name.encode(),
         )
         groups = [
             b",".join(found.rows[place : place + _KEYS_AT_ONCE])
@@ -329,8 +342,12 @@ class AdminAPI:
             )
         return _page(found)
 
-    async def _clients(self, _: AdminRequest) -> Page:
+    async def _clients(self, request: AdminRequest) -> Page:
+        given = text_values(request.http.args or {})
         shown = (await self._parts.clients.all()).clients
+        if "since" in given:
+            rows = ((client.name, client) for client in shown)
+            return await self._changes("clients", self._client_revisions, given["since"], rows)
         pieces = []
         for begin in range(0, len(shown), _CLIENTS_AT_ONCE):
             pieces.append(msgspec.json.encode(shown[begin : begin + _CLIENTS_AT_ONCE])[1:-1])

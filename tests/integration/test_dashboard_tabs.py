@@ -18,7 +18,11 @@ TABS = ("Overview", "Clients", "Usage", "Requests", "Quotas")
 TOKENS = {"web": "token-of-web-0123456789", "ci, nightly": "token-of-ci-0123456789"}
 PHONE = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True}
 WIDE = {"viewport": {"width": 1920, "height": 1080}, "color_scheme": "dark"}
+#: What a request changes of a client.
+VARYING = ("used", "today", "last_seen")
 HOSTILE = "\"'><img src=x onerror=alert(1)>\u202e"
+#: A client's name has no marks of direction.
+PRINTABLE = HOSTILE[:-1]
 # Generous: a loaded machine may take its time to draw.
 expect.set_options(timeout=60_000)
 
@@ -72,6 +76,11 @@ def page(open_tab, daemon):
 def asked(daemon, client, request_id, model="gemini-3.8-flash"):
     headers = {"authorization": f"Bearer {TOKENS[client]}", "x_request_id": request_id}
     return ask(daemon, "POST", CHAT, {**said("hi"), "model": model}, **headers)
+
+
+def says(daemon, token):
+    """The status of a request with this token."""
+    return ask(daemon, "POST", CHAT, said("hi"), authorization=f"Bearer {token}").status
 
 
 def rows(page, table):
@@ -176,6 +185,72 @@ def test_the_ranges_reach_back_a_month(page):
     expect(page.locator("#figures tbody tr")).to_have_count(30)
     page.get_by_label("Range").select_option("1h")
     expect(page.locator("#figures tbody tr")).to_have_count(61)
+
+
+# -- clients ---------------------------------------------------------------------------------------
+
+
+def test_a_client_is_made_changed_rotated_and_revoked(page, daemon):
+    tab_of(page, "Clients").click()
+    page.get_by_role("button", name="New client").click()
+    page.get_by_label("Name", exact=True).fill(PRINTABLE)
+    page.get_by_label("Models", exact=True).fill("gemini-3*, gemini-2.5-*")
+    page.get_by_label("Requests a day", exact=True).fill("1")
+    page.get_by_role("button", name="Make the client").click()
+    token = page.locator("#new-token").input_value()
+    assert re.fullmatch(r"gpx_[A-Za-z0-9_-]{43}", token)
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy the token").click()
+    expect(page.get_by_role("dialog")).to_contain_text("Copied.")
+    assert page.evaluate("navigator.clipboard.readText()") == token
+    page.get_by_role("button", name="Done").click()
+    assert token not in page.content()
+    (made,) = daemon.admin("GET", "clients").json["clients"]
+    assert (made["name"], made["models"]) == (PRINTABLE, ["gemini-3*", "gemini-2.5-*"])
+    row = rows(page, "client")
+    expect(row.locator(".c-limits")).to_contain_text("rpd0 / 1")
+    assert says(daemon, token) == 200
+    expect(row.locator(".c-limits")).to_contain_text("rpd1 / 1")
+    expect(row).to_contain_text("At a limit")
+    expect(row.locator(".c-requests")).to_have_text("1")
+    assert says(daemon, token) == 429
+
+    row.locator(".name").click()
+    page.get_by_role("button", name="Change", exact=True).click()
+    page.get_by_label("Requests a day", exact=True).fill("")
+    page.get_by_role("button", name="Change", exact=True).click()
+    expect(row.locator(".c-limits")).to_have_text("no limits")
+    changed = daemon.admin("GET", "clients").json["clients"][0]
+    assert changed == {**made, **{name: changed[name] for name in ("limits", *VARYING)}}
+
+    row.get_by_role("button", name="Rotate").click()
+    page.get_by_label("Seconds that the old token stays valid").fill("0")
+    page.get_by_role("button", name="Make a new token").click()
+    newer = page.locator("#new-token").input_value()
+    page.keyboard.press("Escape")
+    assert (says(daemon, token), says(daemon, newer)) == (401, 200)
+
+    row.get_by_role("button", name="Disable").click()
+    page.get_by_role("dialog").get_by_role("button", name="Disable").click()
+    expect(row).to_contain_text("Disabled")
+    assert says(daemon, newer) == 401
+    row.get_by_role("button", name="Revoke").click()
+    page.get_by_role("dialog").get_by_role("button", name="Revoke").click()
+    expect(page.locator("#client-place .empty")).to_contain_text("There are no clients yet")
+    assert daemon.admin("GET", "clients").json["clients"] == []
+
+
+def test_a_mistake_is_told_in_the_form(open_tab, daemon):
+    tab = open_tab(daemon.url)
+    page = tab.sign_in(ADMIN_TOKEN)
+    tab_of(page, "Clients").click()
+    page.get_by_role("button", name="New client").click()
+    page.get_by_label("Name", exact=True).fill("admin")
+    page.get_by_role("button", name="Make the client").click()
+    expect(page.get_by_role("dialog").get_by_role("alert")).to_contain_text("admin")
+    expect(page.get_by_label("Name", exact=True)).to_have_value("admin")
+    assert all(re.search("400|409", complaint) for complaint in tab.complaints)
+    tab.complaints.clear()
 
 
 # -- usage -----------------------------------------------------------------------------------------

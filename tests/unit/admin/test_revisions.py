@@ -136,6 +136,23 @@ def test_what_one_scan_notes_while_another_runs_is_not_lost():
     assert revisions.since(version, "ab").rows == [b"b1"]
 
 
+# -- clients ---------------------------------------------------------------------------------------
+
+
+def test_clients_are_told_in_the_same_way(stage):
+    first = stage.ask("GET", "/admin/clients?since=").json
+    assert (first["complete"], first["clients"]) == (True, [])
+    for name in ("web", "ci"):
+        stage.ask("POST", "/admin/clients", {"name": name}, content_type="application/json")
+    both = stage.ask("GET", f"/admin/clients?since={first['version']}").json
+    assert both["clients"] == stage.ask("GET", "/admin/clients").json["clients"]
+    body = {"enabled": False}
+    stage.ask("PATCH", "/admin/clients/web", body, content_type="application/json")
+    changed = stage.ask("GET", f"/admin/clients?since={both['version']}").json
+    assert [(each["name"], each["enabled"]) for each in changed["clients"]] == [("web", False)]
+    assert not changed["complete"]
+
+
 # -- minutes ---------------------------------------------------------------------------------------
 
 
