@@ -32,7 +32,7 @@ PROMPTS = (
     "Name three rivers",
     "What does this function do? [simulate:words n=120]",
 )
-LIGHT = {"color_scheme": "light", "viewport": {"width": 1280, "height": 900}}
+LIGHT = {"color_scheme": "light", "viewport": {"width": 1280, "height": 980}}
 #: Name of the picture, the tab, and the reader's screen.
 SHOTS = {
     "dashboard-light": ("", LIGHT),
@@ -152,7 +152,7 @@ def live(daemon: RunningDaemon, simulator: RunningSimulator) -> None:
 def make_client(daemon: RunningDaemon, name: str, number: int) -> str:
     """Make a client with some limits; gives its token."""
     limits = {"rpm": 60, "rpd": 20_000} if number % 2 else {"tpm": 40_000, "concurrent": 8}
-    budget = {"usdPerDay": 5.0 * (number + 1)}
+    budget = {"usdPerDay": 50.0 - 9 * number}
     body = {"name": name, "limits": limits, "budget": budget}
     token: str = daemon.admin("POST", "clients", body).json["token"]
     return token

@@ -7,7 +7,7 @@ import uPlot from "./vendor/uPlot.esm.js";
 /** The bars' colours; one more is for the rest. */
 export const COLOURS = 8;
 const HEIGHT = { curve: 120, bars: 260 };
-const AXIS = { x: 24, y: 50 };
+const AXIS = { x: 24, y: 46 };
 /** Pixels that a label of the axis of time needs. */
 const SPACE = 70;
 
@@ -107,7 +107,7 @@ export class Curve extends Chart {
       axes: axes(figure, { values: (_, ticks) => ticks.map(times) }),
       legend: { show: false },
       cursor: { y: false, drag: { x: false, y: false }, sync: { key: "curves" } },
-      padding: [8, 8, 0, 0],
+      padding: [8, 18, 0, 0],
       hooks: { setCursor: [(plot) => moved(plot.cursor.idx ?? null)] },
     });
   }
@@ -153,7 +153,7 @@ export class StackedBars extends Chart {
       }),
       legend: { show: false },
       cursor: { y: false, drag: { x: false, y: false }, points: { show: false } },
-      padding: [8, 8, 0, 0],
+      padding: [8, 18, 0, 0],
       hooks: { setCursor: [(plot) => this.#moved(plot.cursor.idx ?? null)] },
     });
   }

@@ -37,6 +37,7 @@ const WORDS = [
   ["rpd, tpd", "Requests and tokens of a calendar day in the daemon's time zone."],
   ["at once", "Requests in flight; a stream is one until its end."],
   ["$ day, $ month", "The budget. The cost is an estimate."],
+  ["Requests, tokens, cost", "Those of today, a calendar day in the daemon's time zone."],
   ["At a limit", "A limit or a budget is used up: requests get 429 until it begins anew."],
   ["Rotate", "Makes a new token; the old one stays valid for as long as you say."],
   ["Revoke", "Deletes the client; its token is refused at once. What it used stays counted."],
@@ -139,10 +140,10 @@ function columns(changes) {
       mark: ({ limits, budget, used }) => [limits, budget, used],
       cell: limits,
     },
-    number("requests", "Requests today", ({ today }) => today.requests, count),
+    number("requests", "Requests", ({ today }) => today.requests, count),
     number("failed", "Failed", ({ today }) => failures(today), count),
-    number("tokens", "Tokens today", ({ today }) => tokens(today), short),
-    number("cost", "Cost today", ({ today }) => today.cost_usd, dollars),
+    number("tokens", "Tokens", ({ today }) => tokens(today), short),
+    number("cost", "Cost", ({ today }) => today.cost_usd, dollars),
     {
       name: "seen",
       label: "Last seen",
@@ -156,7 +157,16 @@ function columns(changes) {
 }
 
 function number(name, label, of, figure) {
-  return { name, label, number: true, descending: true, sort: of, mark: of, cell: (c) => [figure(of(c))] };
+  return {
+    name,
+    label,
+    title: "Today",
+    number: true,
+    descending: true,
+    sort: of,
+    mark: of,
+    cell: (client) => [figure(of(client))],
+  };
 }
 
 function named(present, changes) {

@@ -417,7 +417,7 @@ function end(request) {
     waited ? `, of which it waited ${milliseconds(waited)} for a key` : "",
     first === null ? "" : `, the first byte after ${milliseconds(first)}`,
     input === null ? "" : `; ${count(input)} tokens in, ${count(output ?? 0)} out`,
-    cost === null || cost === undefined ? "" : `; about ${dollars(cost)}`,
+    cost ? `; about ${dollars(cost)}` : "",
     ".",
   ];
 }

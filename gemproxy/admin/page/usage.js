@@ -228,7 +228,7 @@ export class UsageTab {
       number: true,
       descending: true,
       sort: of,
-      cell: (row) => [figure(of(row))],
+      cell: (row) => [element("span", { title: precise(of(row), figure) }, figure(of(row)))],
     });
     return [
       {
@@ -250,10 +250,10 @@ export class UsageTab {
       number("theirs", "Theirs", (row) => row.failures.theirs),
       number("ours", "Ours", (row) => row.failures.ours),
       number("upstream", "Upstream", (row) => row.failures.upstream),
-      number("input", "Tokens in", ({ tokens }) => tokens.input),
-      number("cached", "Cached", ({ tokens }) => tokens.cached),
-      number("output", "Tokens out", ({ tokens }) => tokens.output),
-      number("reasoning", "Thoughts", ({ tokens }) => tokens.reasoning),
+      number("input", "Tokens in", ({ tokens }) => tokens.input, short),
+      number("cached", "Cached", ({ tokens }) => tokens.cached, short),
+      number("output", "Tokens out", ({ tokens }) => tokens.output, short),
+      number("reasoning", "Thoughts", ({ tokens }) => tokens.reasoning, short),
       number("searches", "Searches", (row) => row.grounding_calls),
       number("images", "Images", ({ images }) => images),
       number("cost", "Cost", (row) => row.cost_usd, dollars),
@@ -285,6 +285,11 @@ export class UsageTab {
 
 function measureWord(word) {
   return word === "cost" ? "estimated" : word;
+}
+
+/** The whole number, where it is shown in short. */
+function precise(value, figure) {
+  return figure === short && value >= 10_000 ? count(value) : null;
 }
 
 function failures({ failures: { theirs, ours, upstream } }) {
