@@ -333,7 +333,7 @@ def _check_once(body: bytes) -> None:
         # msgspec does not tell that a field stands twice. Numbers are not read, since a long one
         # takes quadratic time.
         pairs = json.loads(body, object_pairs_hook=_LeadingPairs, parse_int=str, parse_float=str)
-    except RecursionError as error:
+    except (ValueError, RecursionError) as error:
         raise malformed(error) from error
     _check_places(pairs, _PLACES)
 
