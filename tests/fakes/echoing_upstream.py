@@ -21,6 +21,8 @@ class EchoingUpstream(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
     mode: int | str = 200
+    #: Whether it repeats the body only, as Google does with a wrong value.
+    is_brief = False
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Echo)
@@ -37,6 +39,8 @@ class _Echo(BaseHTTPRequestHandler):
         asked = self.rfile.read(int(self.headers.get("content-length", 0))).decode()
         self.server.seen.add(self.headers["x-goog-api-key"])
         echo = f"{self.path}\n{self.headers}\n{asked}"
+        if self.server.is_brief:
+            echo = f"Invalid value, {asked}"
         mode = self.server.mode
         if mode == "not json":
             self._reply(200, echo.encode())
