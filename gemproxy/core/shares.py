@@ -71,10 +71,11 @@ class FairShares:
     def reserve(self, client: str | None, now: float, capacity: int) -> float:
         """The part of each key's limits that ``client`` has to leave to others, from 0 to 1.
 
-        ``capacity`` is what all keys with limits may serve in a minute.
+        ``capacity`` is how many requests all keys with such a limit may serve in a minute. If it is
+        0, only tokens are limited: then requests are no measure of a share.
         """
         use = self._uses.get(client)
-        if use is None or use.total < SMALLEST_SHARE * _LITTLE:
+        if use is None or not capacity or use.total < SMALLEST_SHARE * _LITTLE:
             return 0.0
         if now >= self._sweep_at:
             self._sweep_at = now + 1.0
