@@ -182,7 +182,8 @@ class Dispatcher:
         """Serve all jobs of ``batches`` and write one answer. Raises :class:`ProxyError`."""
         usage, answers = TokenUsage(), []
         jobs = deque(batches.jobs)
-        if context.reservation is not None:
+        # Without a job the answer is known, and it takes no tokens.
+        if jobs and context.reservation is not None:
             # It is one request, and so the jobs are dispatched without the reservation.
             self._reserve(context.reservation, jobs[0].model, sum(job.tokens for job in jobs))
         while jobs:

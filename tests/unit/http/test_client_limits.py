@@ -13,6 +13,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
+from gemproxy.api.anthropic.count_tokens import COUNT_TOKENS, CountTokensEndpoint
 from gemproxy.api.anthropic.messages import MESSAGES, MessagesEndpoint
 from gemproxy.api.gemini.native import NativeEndpoint
 from gemproxy.api.my_usage import MyUsageEndpoint, OwnUsage
@@ -60,6 +61,7 @@ BODIES = {
     MESSAGES: {"model": MODEL, "messages": SAID, "max_tokens": 9},
     NATIVE: {"contents": [{"role": "user", "parts": [{"text": "Hello"}]}]},
     EMBEDDINGS: {"model": "gemini-embedding-001", "input": "Hello"},
+    COUNT_TOKENS: {"model": MODEL, "messages": SAID},
 }
 
 
@@ -108,6 +110,7 @@ class Stage:
                 MessagesEndpoint(names, signatures, lambda: "0" * 24, lambda _: None, str),
                 NativeEndpoint(names),
                 EmbeddingsEndpoint(names),
+                CountTokensEndpoint(names, signatures, exact=False),
             ],
             [MyUsageEndpoint(self.read_usage, self.used)],
             lambda _: Deferred(),
@@ -403,6 +406,13 @@ class TestWhatCounts:
         assert stage.ask(EMBEDDINGS, input=["word"] * 250).status == 200
         assert stage.used().requests_minute == 1
         assert stage.used().concurrent == 0
+
+    def test_an_estimate_of_tokens_is_a_request_without_tokens(self):
+        stage = Stage(limits=Limits(rpm=2, tpm=1))
+        answer = stage.ask(COUNT_TOKENS)
+        assert answer.json["input_tokens"] > 1
+        assert answer.limits()["ratelimit-requests-remaining"] == "1"
+        assert stage.counts() == (1, 0, 1, 0)
 
     def test_a_request_that_fails_counts_what_it_used(self):
         stage = Stage(limits=Limits(tpm=10**6))
