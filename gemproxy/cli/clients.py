@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -128,8 +129,10 @@ def _number(text: str, kind: type[int | float]) -> object:
     if text == _NONE:
         return None
     try:
-        return kind(text)
-    except ValueError:
+        number = kind(text)
+        # JSON has no infinity, and would say that there is no limit.
+        return number if isfinite(number) else text
+    except (ValueError, OverflowError):
         return text
 
 

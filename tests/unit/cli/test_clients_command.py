@@ -84,6 +84,9 @@ def test_json_has_the_token_as_the_api_gives_it(daemon, gemproxy):
         (("add", "app"), "exists"),
         (("add", "admin"), "is reserved"),
         (("add", "b", "--rpm", "many"), "limits.rpm: expected a whole number"),
+        (("add", "b", "--rpm", "9" * 400), "limits.rpm: expected a whole number"),
+        (("add", "b", "--usd-per-day", "nan"), "budget.usdPerDay: expected a number"),
+        (("add", "b", "--usd-per-month", "inf"), "budget.usdPerMonth: expected a number"),
         (("add", "b", "--endpoints", "chats"), "endpoints[0]: expected chat"),
     ],
 )
