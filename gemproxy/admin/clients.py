@@ -92,7 +92,7 @@ class ClientParts:
 
     ``save`` writes the state, and tells whether it is on the disk. ``changed`` is called after each
     change, ``audit`` with its event. ``used`` tells what clients have used of their limits by their
-    names, ``last_seen`` when the client of a name was seen last.
+    names, ``last_seen`` when the client of a name was seen last. ``scrub`` removes live secrets.
     """
 
     registry: ClientRegistry
@@ -104,6 +104,7 @@ class ClientParts:
     last_seen: Callable[[str], float | None]
     wall: Callable[[], float]
     pause: Callable[[], Awaitable[None]]
+    scrub: Callable[[str], str]
 
 
 class ClientRoutes:
@@ -171,6 +172,8 @@ class ClientRoutes:
         name = read_name(reader, entries["name"], "name") if "name" in entries else None
         if "name" not in entries:
             reader.fault("name", "is missing")
+        if name is not None and self._parts.scrub(name) != name:
+            reader.fault("name", "is one of the secrets; names are shown, secrets never")
         _raise_fault(reader)
         token = _new_token()
         self._registry.make(name or "", settings, _digest(token), secrets.token_hex(_ID_BYTES))
@@ -202,8 +205,9 @@ class ClientRoutes:
             before, after = _difference(row.settings, settings)
             self._record(actor, "client.update", name, before, after)
             self._parts.changed()
-            if not await self._parts.save():
-                raise _unwritten("The change is in force")
+        # Also if nothing is changed: the same change may have been made before and not be written.
+        if not await self._parts.save():
+            raise _unwritten("The change is in force")
         return await self.one(name)
 
     async def rotate(self, name: str, body: bytes, actor: Actor) -> TokenAnswer:
@@ -232,6 +236,10 @@ class ClientRoutes:
 
     async def delete(self, name: str, actor: Actor) -> DeletedAnswer:
         """Revoke the tokens of a client."""
+        row = self._registry.row(name)
+        if row is not None and row.is_deleted and not await self._parts.save():
+            # Asked again because the deletion was not written.
+            raise _unwritten("The client is deleted")
         row = self._registry.changeable(name)
         self._registry.delete(name)
         self._record(actor, "client.delete", name, _shown_settings(row.settings), {})

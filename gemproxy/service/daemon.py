@@ -579,6 +579,7 @@ class Daemon:
                     last_seen=self._usage.seen_at,
                     wall=self._wall,
                     pause=self._pause,
+                    scrub=self._scrubber.scrub,
                 )
             ),
             seconds=self._reactor.seconds,

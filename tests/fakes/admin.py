@@ -154,6 +154,7 @@ class AdminStage:
         self.rows: tuple[MetricsRow, ...] = ()
         self.metrics = b"gemproxy_config_generation 1.0\n"
         self.accepted: list[str] = []
+        self.scrubber = Scrubber([Secret(TOKEN), *[key.secret for key in self.keys]])
         self.admin = AdminAPI(self._gate(admin_open), self._parts())
         self.site = routed_site(
             clock,
@@ -171,11 +172,10 @@ class AdminStage:
             anonymous=True,
             admin_open=admin_open,
         )
-        scrubber = Scrubber([Secret(TOKEN), *[key.secret for key in self.keys]])
         dependencies = AdminDependencies(
             self.told,
             OPENAI,
-            scrubber.scrub_bytes,
+            self.scrubber.scrub_bytes,
             lambda: "req_fresh",
             self._pause,
             self._refuse,
@@ -215,6 +215,7 @@ class AdminStage:
                     last_seen=self.usage.last_seen.at,
                     wall=wall_clock(self.clock),
                     pause=self._pause,
+                    scrub=self.scrubber.scrub,
                 )
             ),
             seconds=self.clock.seconds,

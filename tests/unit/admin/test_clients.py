@@ -5,7 +5,7 @@ from hashlib import sha256
 from urllib.parse import quote
 
 import pytest
-from fakes.admin import CLIENT_TOKEN, NOON, AdminStage
+from fakes.admin import CLIENT_TOKEN, NOON, TOKEN, AdminStage, made_up_secret
 from twisted.internet.task import Clock
 
 from gemproxy.core.client_registry import ClientsFile, FileClient
@@ -112,6 +112,14 @@ def test_a_bad_body_is_refused_with_the_place_of_its_mistake(stage, body, param,
     assert not stage.audited
 
 
+@pytest.mark.parametrize("name", [TOKEN, made_up_secret("alpha"), f"gpx_{'x' * 43}"])
+def test_a_secret_is_no_name(stage, name):
+    answer = stage.ask("POST", "/admin/clients", {"name": name})
+    assert (answer.status, answer.json["error"]["param"]) == (400, "name")
+    assert "is one of the secrets" in answer.json["error"]["message"]
+    assert name not in repr((stage.saved, stage.audited, answer.body))
+
+
 @pytest.mark.parametrize("budget", [0, 0.1, 1e-9, 12345678.25])
 def test_numbers_of_json_are_read_as_they_are(stage, budget):
     assert make(stage, budget={"usdPerDay": budget})["client"]["budget"]["usdPerDay"] == budget
@@ -159,9 +167,9 @@ def test_null_lifts_a_limit_that_the_defaults_set(stage):
 @pytest.mark.parametrize("body", [{}, {"name": "app"}, {"debug": False}])
 def test_what_changes_nothing_is_no_event(stage, body):
     make(stage, debug=False)
-    saved, audited = len(stage.saved), len(stage.audited)
+    audited = len(stage.audited)
     assert stage.ask("PATCH", "/admin/clients/app", body).status == 200
-    assert (len(stage.saved), len(stage.audited)) == (saved, audited)
+    assert len(stage.audited) == audited
 
 
 def test_a_client_keeps_its_name_and_its_source(stage):
@@ -276,6 +284,20 @@ def test_a_restriction_that_cannot_be_written_is_in_force_all_the_same(stage):
     assert not stage.clients.client("app").enabled
     assert stage.ask("DELETE", "/admin/clients/app").status == 503
     assert not knows(stage, token)
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "status"), [("PATCH", {"enabled": False}, 200), ("DELETE", None, 404)]
+)
+def test_what_was_not_written_is_written_when_it_is_asked_again(stage, method, body, status):
+    make(stage)
+    stage.can_save = False
+    for _ in range(2):
+        assert stage.ask(method, "/admin/clients/app", body).status == 503
+    stage.can_save = True
+    saved = len(stage.saved)
+    assert stage.ask(method, "/admin/clients/app", body).status == status
+    assert len(stage.saved) == saved + 1
 
 
 @pytest.mark.parametrize(
