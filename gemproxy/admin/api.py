@@ -54,7 +54,7 @@ from gemproxy.pool.models import ModelBreakers
 from gemproxy.pool.outcome import Outcome, Verdict
 from gemproxy.pool.pool import KeyPool, KeyStatus, UnknownKey
 from gemproxy.state.model import MetricsRow
-from gemproxy.telemetry.records import RequestRecords
+from gemproxy.telemetry.records import FoundRequests, RequestRecords
 from gemproxy.telemetry.usage_reports import UsageReports
 
 if TYPE_CHECKING:
@@ -77,6 +77,8 @@ _CLIENTS_AT_ONCE = 50
 _CREATED = 201
 #: Rows that are summed in one turn of the reactor; takes about one millisecond.
 _ROWS_AT_ONCE = 1000
+#: Requests that are encoded and scrubbed in one turn.
+_REQUESTS_AT_ONCE = 25
 _PIECE_BYTES = 64 * 1024
 _KEYS_LIMIT = re.compile(rb"[0-9]{1,6}")
 _MOST_KEYS = 999_999
@@ -331,7 +333,7 @@ class AdminAPI:
 
     async def _requests(self, request: AdminRequest) -> Page:
         query = record_query(request.http.args or {}, self._parts.usage)
-        return _page(await self._parts.records.search(query))
+        return Page(_requests(await self._parts.records.search(query)))
 
     async def _explain(self, request: AdminRequest) -> Page:
         found = await self._parts.records.find(request.value)
@@ -569,6 +571,16 @@ def _wanted_quotas(request: ProxyRequest) -> dict[str, str]:
 
 def _page(answer: msgspec.Struct) -> Page:
     return Page((msgspec.json.encode(answer),))
+
+
+def _requests(found: FoundRequests) -> Iterator[bytes]:
+    """The page in pieces, of which each is made in about half a millisecond."""
+    requests, comma = found.requests, b""
+    yield b'{"requests":['
+    while some := list(islice(requests, _REQUESTS_AT_ONCE)):
+        yield comma + msgspec.json.encode(some)[1:-1]
+        comma = b","
+    yield b'],"next_cursor":%b}' % msgspec.json.encode(found.next_cursor)
 
 
 def _joined(start: bytes, pieces: list[bytes], end: bytes) -> tuple[bytes, ...]:

@@ -19,6 +19,7 @@ question: a page may be short although others follow.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
@@ -238,11 +239,18 @@ class StoredRecords:
         return result
 
 
-class FoundRequests(msgspec.Struct, frozen=True):
+@dataclass(frozen=True)
+class FoundRequests:
     """Requests, newest first, and where to go on; ``None`` at the end."""
 
-    requests: tuple[RequestRecord, ...]
+    found: Sequence[Finished | RequestRecord]
     next_cursor: str | None = None
+
+    @property
+    def requests(self) -> Iterator[RequestRecord]:
+        """The records; those of memory are made one by one, because 500 take milliseconds."""
+        for each in self.found:
+            yield each if isinstance(each, RequestRecord) else each.record()
 
 
 class RequestRecords:
@@ -256,19 +264,18 @@ class RequestRecords:
         """At most ``query.limit`` requests. A page may have fewer although others follow."""
         limit = query.limit
         recent = self._history.latest(limit + 1, None if query.is_everything else _admission(query))
-        found: dict[int, RequestRecord] = {each.number: each.record() for each in recent}
+        found: dict[int, Finished | RequestRecord] = {each.number: each for each in recent}
         rest = None
         first = self._history.first_number
         end = query.end if first is None else min(query.end, first)
         if len(found) <= limit and query.first < end:
             stored, rest = await self._store.search(_until(query, end, limit + 1))
-            found = dict(stored) | found
-        ordered = sorted(found.items(), reverse=True)
-        page = ordered[:limit]
-        if len(ordered) > limit:
-            rest = page[-1][0]
-        requests = tuple(record for _, record in page)
-        return FoundRequests(requests, None if rest is None else str(rest))
+            found = {**dict(stored), **found}
+        numbers = sorted(found, reverse=True)
+        if len(numbers) > limit:
+            rest = numbers[limit - 1]
+        page = [found[number] for number in numbers[:limit]]
+        return FoundRequests(page, None if rest is None else str(rest))
 
     async def find(self, request_id: str) -> RequestExplanation | None:
         """The newest request with this id and its decisions."""
