@@ -35,6 +35,8 @@ _CAPACITY = 64
 # The bounds of what one call may check, so that it stays short in a large pool.
 _MAX_SIBLINGS = 16
 _MAX_CHECKED = 500
+#: The same for a request that leaves a part of each key's limits to others: twice, 10 us each.
+_MAX_NEAR_LIMIT = 200
 #: The most that a key owes for requests of its project, in strides, since no other key can serve
 #: them.
 _MOST_OWED = 64
@@ -154,6 +156,7 @@ class KeyScheduler:
             self._check(model, now, tokens, reserve),
             lambda entry: entry.stride(now, minimum),
             tried,
+            _MAX_NEAR_LIMIT if reserve else None,
         )
 
     def choose_preferred(
@@ -383,8 +386,12 @@ class KeyScheduler:
         summary = AvailabilitySummary.of(scheduler.marks)
         check = self._check(model, now, tokens, reserve)
         # A key without a mark that was not chosen is ineligible for this request only.
-        for entry in scheduler.ready():
-            summary.add(check(entry, False) or _TRIED)
+        for number, entry in enumerate(scheduler.ready()):
+            if reserve and number >= _MAX_NEAR_LIMIT:
+                # All of a large pool may be near their limits. The first ones tell the moment.
+                summary.counts[Reason.OVER_LIMIT] += 1
+            else:
+                summary.add(check(entry, False) or _TRIED)
         outside = len(self._entries) - summary.counts.total()
         if outside > 0 and any(entry.enabled for entry in self._entries.values()):
             summary.counts[Reason.MODEL_NOT_ALLOWED] += outside

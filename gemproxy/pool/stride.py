@@ -210,18 +210,24 @@ class StrideScheduler(Generic[M]):
             self._virtual_time = passing
 
     def choose(
-        self, now: float, check: Check[M], stride: Callable[[M], int], tried: Container[str] = ()
+        self,
+        now: float,
+        check: Check[M],
+        stride: Callable[[M], int],
+        tried: Container[str] = (),
+        most: int | None = None,
     ) -> M | None:
         """Choose the next eligible member; ``None`` if there is none.
 
         ``tried`` holds ids of members that are excluded. A member in low health is chosen only if
-        there is no other.
+        there is no other. After ``most`` members that are ineligible for this request only, no
+        further one is checked.
         """
         self.wake(now, check)
         skipped: list[Item[M]] = []
         chosen: M | None = None
         misses = _MISSED_AT_ONCE
-        while chosen is None and (self._queue or self.wake(now, check)):
+        while chosen is None and len(skipped) != most and (self._queue or self.wake(now, check)):
             self._suspend_marked(now, tried)
             item = self._queue.first()
             if item is None:

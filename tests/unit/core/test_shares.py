@@ -38,6 +38,9 @@ def test_a_client_alone_leaves_nothing_and_neither_does_one_of_tokens_only():
     seen = used(500, clients=0)
     seen.count("calm", 30.0)
     assert seen.reserve("flood", 30.0, 200) == FIRST_RESERVE
+    for _ in range(500):
+        seen.count("flood", 80.0)
+    assert seen.reserve("flood", 91.0, 200) == 0.0
 
 
 def test_the_reserve_shrinks_in_a_minute_at_known_moments():

@@ -661,6 +661,24 @@ class TestLimits:
         pool.acquire("m", NOON, tokens=200)
         assert serve(pool_of(key("a", limits=Limits(rpm=1))), reserve=0.2) == "a"
 
+    def test_of_a_large_pool_only_some_keys_are_checked_for_it(self):
+        pool = pool_of(*[key(f"key-{number}", limits=Limits(rpm=2)) for number in range(600)])
+        for _ in range(600):
+            pool.release(pool.acquire("m", NOON), NOON)
+        checks, check = [], pool._eligibility.check
+
+        def counted(*args, **options):
+            checks.append(args)
+            return check(*args, **options)
+
+        pool._eligibility.check = counted
+        with pytest.raises(QuotaExhausted) as refused:
+            pool.acquire("m", NOON, reserve=0.5)
+        assert refused.value.free_at == NOON + 60
+        assert len(checks) == 400
+        # Nothing has changed for others.
+        assert serve(pool)
+
     def test_sums_follow_keys_that_come_and_go(self):
         limited = key("a", limits=Limits(rpm=10))
         pool = pool_of(limited, key("b", limits=Limits(tpm=5)), "c")
