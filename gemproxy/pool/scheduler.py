@@ -386,12 +386,12 @@ class KeyScheduler:
         summary = AvailabilitySummary.of(scheduler.marks)
         check = self._check(model, now, tokens, reserve)
         # A key without a mark that was not chosen is ineligible for this request only.
-        for number, entry in enumerate(scheduler.ready()):
-            if reserve and number >= _MAX_NEAR_LIMIT:
-                # All of a large pool may be near their limits. The first ones tell the moment.
-                summary.counts[Reason.OVER_LIMIT] += 1
-            else:
-                summary.add(check(entry, False) or _TRIED)
+        ready = scheduler.ready()
+        for entry in islice(ready, _MAX_NEAR_LIMIT) if reserve else ready:
+            summary.add(check(entry, False) or _TRIED)
+        if reserve:
+            # All of a large pool may be near their limits. The first ones tell the moment.
+            summary.counts[Reason.OVER_LIMIT] += sum(1 for _ in ready)
         outside = len(self._entries) - summary.counts.total()
         if outside > 0 and any(entry.enabled for entry in self._entries.values()):
             summary.counts[Reason.MODEL_NOT_ALLOWED] += outside
