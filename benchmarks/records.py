@@ -1,8 +1,9 @@
-"""How long searches of recorded requests take, and how large the database becomes.
+"""How long searches of recorded requests and of usage take, and how large the database becomes.
 
 ``python benchmarks/records.py [DAYS] [A_DAY]``: thirty days of 100,000 requests, unless told
-otherwise, in the database of a temporary folder. Fails if a search takes more than 200 ms, or a
-record more bytes than ``RECORD_BYTES``.
+otherwise, in the database of a temporary folder, and the usage of 200 clients by day and by hour
+for as long as it is kept. Fails if a search takes more than 200 ms, or a record more bytes than
+``RECORD_BYTES``. Times are CPU time, so that other programs on the machine do not matter.
 """
 
 from __future__ import annotations
@@ -11,19 +12,25 @@ import random
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from gemproxy.pool.snapshot import PoolSnapshot
 from gemproxy.state.kinds import Retention
-from gemproxy.state.model import RecordRow, State
+from gemproxy.state.model import USAGE_DAY, USAGE_HOUR, RecordRow, State, UsageRow
 from gemproxy.state.record_query import MICROSECONDS, RecordQuery, digest_of
 from gemproxy.state.sqlite.store import RECORD_BYTES, SQLiteStateStore
+from gemproxy.state.usage_query import UsageQuery
 
 DAYS, A_DAY = 30, 100_000
 #: 2026-11-01 in UTC.
 BEGIN = 1_793_491_200
 MOST_SECONDS = 0.2
 SAVED_AT_ONCE = 5_000
+#: Clients that ask each of three models with another project.
+CLIENTS, MODELS = 200, 3
+USAGE_DAYS, USAGE_HOURS = 400, 35 * 24
 #: As the records of usual requests are.
 DATA = (
     '[["req_%032x","2026-11-01T00:00:00.123456Z","/v1/chat/completions",null,false,0,"",null,1,812.5,'
@@ -89,17 +96,69 @@ def measure(folder: Path, days: int = DAYS, a_day: int = A_DAY) -> dict[str, flo
             500, filters={"client": ("client-1", "client-2"), "model": ("rare-model",)}
         ),
         "an endpoint that nobody asked": RecordQuery(500, filters={"endpoint": ("audio",)}),
+        "a client and a model that never met": RecordQuery(
+            500, filters={"client": ("client-3",), "model": ("rare-model",)}
+        ),
+        "a client at an endpoint that it never asked": RecordQuery(
+            500, filters={"client": ("client-3",), "endpoint": ("audio",)}
+        ),
     }
-    took = {}
-    for name, query in searches.items():
-        began = time.perf_counter()
-        store.search(query)
-        took[name] = time.perf_counter() - began
-    began = time.perf_counter()
-    assert len(store.find(digest_of(f"req_{third:032x}"))) == 1
-    took["an id"] = time.perf_counter() - began
+    took = {name: timed(partial(store.search, query)) for name, query in searches.items()}
+    took["an id"] = timed(partial(store.find, digest_of(f"req_{third:032x}")))
     store.close()
     return took | {"bytes": path.stat().st_size / number}
+
+
+def measure_usage(
+    folder: Path, days: int = USAGE_DAYS, hours: int = USAGE_HOURS
+) -> dict[str, float]:
+    """Fill a database with usage and ask for it; gives seconds by question, and ``bytes``."""
+    path = folder / "usage.db"
+    store = SQLiteStateStore(path, Retention(usage_days=days))
+    for period, number in ((USAGE_DAY, days), (USAGE_HOUR, hours)):
+        for n in range(number):
+            start = BEGIN + (number - 1 - n) * period
+            usage = tuple(
+                UsageRow(
+                    period,
+                    start,
+                    f"client-{c}",
+                    "chat",
+                    f"model-{m}",
+                    f"project-{c % 40}",
+                    c + 1,
+                    m,
+                )
+                for c in range(CLIENTS)
+                for m in range(MODELS)
+            )
+            store.save(State(PoolSnapshot(BEGIN), usage=usage))
+    month, day = 30 * USAGE_DAY, 24 * USAGE_HOUR
+    questions = {
+        f"usage of 30 days by {name}": UsageQuery(
+            USAGE_DAY, BEGIN + days * USAGE_DAY - month, BEGIN + days * USAGE_DAY, (name,)
+        )
+        for name in ("client", "model", "project", "endpoint")
+    }
+    for name, period, number, length, by in (
+        ("30 days by day", USAGE_DAY, days, month, ()),
+        ("30 days by day and client", USAGE_DAY, days, month, ("client",)),
+        ("7 days by hour", USAGE_HOUR, hours, 7 * day, ()),
+        ("24 hours by hour and client", USAGE_HOUR, hours, day, ("client",)),
+        ("1 hour by client", USAGE_HOUR, hours, USAGE_HOUR, ("client",)),
+    ):
+        end = BEGIN + number * period
+        questions[f"usage of {name}"] = UsageQuery(period, end - length, end, by, by_time=True)
+    took = {name: timed(lambda q=query: store.usage(q, ())) for name, query in questions.items()}
+    store.close()
+    return took | {"bytes": float(path.stat().st_size)}
+
+
+def timed(search: Callable[[], object]) -> float:
+    """The CPU time that ``search`` takes."""
+    began = time.thread_time()
+    assert search() is not None
+    return time.thread_time() - began
 
 
 def main() -> int:
@@ -107,8 +166,11 @@ def main() -> int:
     days, a_day = (int(each) for each in (*sys.argv[1:3], *(DAYS, A_DAY)[len(sys.argv[1:3]) :]))
     with tempfile.TemporaryDirectory() as folder:
         took = measure(Path(folder), days, a_day)
-    size = took.pop("bytes")
+        usage = measure_usage(Path(folder))
+    size, usage_size = took.pop("bytes"), usage.pop("bytes")
+    took |= usage
     print(f"{days} days of {a_day} requests: {size:.0f} bytes a record (at most {RECORD_BYTES})")
+    print(f"{USAGE_DAYS} days and {USAGE_HOURS} hours of usage: {usage_size / 2**20:.0f} MiB")
     for name, seconds in took.items():
         print(f"{seconds * 1000:8.1f} ms  {name}")
     return int(size > RECORD_BYTES or max(took.values()) > MOST_SECONDS)

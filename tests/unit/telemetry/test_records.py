@@ -319,4 +319,6 @@ def test_a_record_takes_no_more_than_its_bound_and_searches_are_quick(tmp_path):
     spec.loader.exec_module(benchmark)
     took = benchmark.measure(tmp_path, days=1, a_day=5_000)
     assert took.pop("bytes") < RECORD_BYTES
+    took |= benchmark.measure_usage(tmp_path, days=31, hours=30)
+    took.pop("bytes")
     assert max(took.values()) < 1.0
