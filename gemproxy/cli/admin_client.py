@@ -29,8 +29,7 @@ from gemproxy.cli.exits import Refused
 from gemproxy.cli.tables import printable
 from gemproxy.pool.quotas import QuotaStatus
 from gemproxy.pool.status import KeyStatus
-from gemproxy.telemetry.history import RequestExplanation
-from gemproxy.telemetry.records import FoundRequests
+from gemproxy.telemetry.history import RequestExplanation, RequestRecord
 from gemproxy.telemetry.usage_reports import Usage
 
 if TYPE_CHECKING:
@@ -58,6 +57,13 @@ class KeysAnswer(msgspec.Struct, frozen=True):
     """The body of ``GET /admin/keys``."""
 
     keys: tuple[KeyStatus, ...]
+
+
+class RequestsAnswer(msgspec.Struct, frozen=True):
+    """The body of ``GET /admin/requests``: a page, and where the next one begins."""
+
+    requests: tuple[RequestRecord, ...]
+    next_cursor: str | None
 
 
 class UsageRowAnswer(Usage, frozen=True):
@@ -165,9 +171,9 @@ class AdminClient:
         """
         return self._ask("POST", "/admin/config/reload", ReloadAnswer)
 
-    def requests(self, asked: Mapping[str, str]) -> FoundRequests:
+    def requests(self, asked: Mapping[str, str]) -> RequestsAnswer:
         """Recorded requests, newest first; ``asked`` are the parameters of the query."""
-        return self._ask("GET", f"/admin/requests?{urlencode(asked)}", FoundRequests)
+        return self._ask("GET", f"/admin/requests?{urlencode(asked)}", RequestsAnswer)
 
     def usage(self, asked: Mapping[str, str]) -> UsageAnswer:
         """Usage; ``asked`` are the parameters of the query."""
@@ -190,7 +196,7 @@ class AdminClient:
         except AdminError as error:
             if error.code != "request_not_found":
                 raise
-            latest = self._ask("GET", "/admin/requests?limit=500", FoundRequests)
+            latest = self._ask("GET", "/admin/requests?limit=500", RequestsAnswer)
             known = (request.id for request in latest.requests)
             raise Refused(
                 f"the daemon has no record of a request {_quoted(request_id)}"
