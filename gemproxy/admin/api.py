@@ -54,7 +54,7 @@ from gemproxy.pool.models import ModelBreakers
 from gemproxy.pool.outcome import Outcome, Verdict
 from gemproxy.pool.pool import KeyPool, KeyStatus, UnknownKey
 from gemproxy.state.model import MetricsRow
-from gemproxy.telemetry.records import FoundRequests, RequestRecords
+from gemproxy.telemetry.records import RequestPage, RequestRecords
 from gemproxy.telemetry.usage_reports import UsageReports
 
 if TYPE_CHECKING:
@@ -573,8 +573,8 @@ def _page(answer: msgspec.Struct) -> Page:
     return Page((msgspec.json.encode(answer),))
 
 
-def _requests(found: FoundRequests) -> Iterator[bytes]:
-    """The page in pieces, of which each is made in about half a millisecond."""
+def _requests(found: RequestPage) -> Iterator[bytes]:
+    """A :class:`FoundRequests` in pieces, of which each is made in about half a millisecond."""
     requests, comma = found.requests, b""
     yield b'{"requests":['
     while some := list(islice(requests, _REQUESTS_AT_ONCE)):

@@ -239,16 +239,23 @@ class StoredRecords:
         return result
 
 
+class FoundRequests(msgspec.Struct, frozen=True):
+    """Requests, newest first, and where to go on; ``None`` at the end: an answer of the API."""
+
+    requests: tuple[RequestRecord, ...]
+    next_cursor: str | None = None
+
+
 @dataclass(frozen=True)
-class FoundRequests:
-    """Requests, newest first, and where to go on; ``None`` at the end."""
+class RequestPage:
+    """What becomes :class:`FoundRequests`. Those of memory are no records yet."""
 
     found: Sequence[Finished | RequestRecord]
     next_cursor: str | None = None
 
     @property
     def requests(self) -> Iterator[RequestRecord]:
-        """The records; those of memory are made one by one, because 500 take milliseconds."""
+        """The records, made one by one, because 500 take milliseconds."""
         for each in self.found:
             yield each if isinstance(each, RequestRecord) else each.record()
 
@@ -260,7 +267,7 @@ class RequestRecords:
         self._history = history
         self._store = store
 
-    async def search(self, query: RecordQuery) -> FoundRequests:
+    async def search(self, query: RecordQuery) -> RequestPage:
         """At most ``query.limit`` requests. A page may have fewer although others follow."""
         limit = query.limit
         recent = self._history.latest(limit + 1, None if query.is_everything else _admission(query))
@@ -275,7 +282,7 @@ class RequestRecords:
         if len(numbers) > limit:
             rest = numbers[limit - 1]
         page = [found[number] for number in numbers[:limit]]
-        return FoundRequests(page, None if rest is None else str(rest))
+        return RequestPage(page, None if rest is None else str(rest))
 
     async def find(self, request_id: str) -> RequestExplanation | None:
         """The newest request with this id and its decisions."""
