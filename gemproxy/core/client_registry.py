@@ -105,6 +105,7 @@ class ClientRegistry:
         #: ``clients.yaml``, if there is one.
         self.file: ClientsFile | None = None
         self._of_file: dict[str, Client] = {}
+        self._file_digests: list[bytes] = []
         self._rows: dict[str, ClientRow] = {}
         self._made: dict[str, Client] = {}
         #: SHA-256 of a token -> its client, of both sources. Changed in place.
@@ -170,20 +171,31 @@ class ClientRegistry:
                 continue
             yield replace(each.place, message=f"{why} (`gemproxy clients revoke` removes that)")
 
-    def configure(self, file: ClientsFile | None, zone: tzinfo) -> None:
-        """Replace the clients of the file. ``zone`` is that of dates."""
-        self.file, self.zone = file, zone
+    def configure(
+        self, file: ClientsFile | None, zone: tzinfo, token_names: Iterable[str] = ()
+    ) -> None:
+        """Replace the clients of the file. ``zone`` is that of dates.
+
+        ``token_names`` are those of access tokens, under which usage is counted as well.
+        """
+        before = self.zone, self.defaults
+        self.file, self.zone, self.token_names = file, zone, frozenset(token_names)
         # Nothing expires for those who need no token.
         settings = {**self.defaults, "expires": None}
         self.anonymous = make_client(None, None, settings, NOBODY, zone)
+        for digest in self._file_digests:
+            known = self.by_digest.get(digest)
+            if known is not None and known.source == FILE:
+                del self.by_digest[digest]
         self._of_file = {}
-        tokens: dict[bytes, Client] = {}
         for each in file.clients if file is not None else ():
-            tokens[each.digest] = self._of_file[each.name] = self._client_of_file(each)
-        self.by_digest.clear()
-        self.by_digest.update(tokens)
-        for row in self._rows.values():
-            self._enter(row)
+            client = self._of_file[each.name] = self._client_of_file(each)
+            self.by_digest.setdefault(each.digest, client)
+        self._file_digests = [each.digest for each in file.clients] if file is not None else []
+        # Thousands of clients take a second, and nearly no reload concerns them.
+        if before != (zone, self.defaults):
+            for row in self._rows.values():
+                self._enter(row)
 
     def restore(self, rows: Iterable[ClientRow]) -> None:
         """Take the rows of a state, but for clients that have a row by now."""

@@ -194,7 +194,7 @@ class Daemon:
         self._catalogue.cache_seconds = settings.models.cache_seconds
         self._catalogue.request_timeout = settings.upstream.request_timeout_seconds
         self._lifecycle.settings = lifecycle_settings(settings)
-        self._clients.configure(settings.clients, ZoneInfo(settings.proxy.timezone))
+        self._configure_clients(settings)
         self._admit_clients(settings)
         self._auth_failures.trusted_proxies = settings.proxy.trusted_proxies
         self._site.connections.apply(connection_limits(settings))
@@ -265,7 +265,7 @@ class Daemon:
 
     def _make_core(self, settings: Settings) -> None:
         self._clients = ClientRegistry(lambda: secrets.token_bytes(16), self._wall)
-        self._clients.configure(settings.clients, ZoneInfo(settings.proxy.timezone))
+        self._configure_clients(settings)
         reactor, scrub = self._reactor, self._scrubber.scrub
         self._pool = KeyPool(
             settings.keys,
@@ -510,6 +510,10 @@ class Daemon:
         guard = OriginGuard(self._origin_settings(settings))
         self._guards.append(guard)
         return guard
+
+    def _configure_clients(self, settings: Settings) -> None:
+        names = (token.name for token in settings.proxy.access_tokens)
+        self._clients.configure(settings.clients, ZoneInfo(settings.proxy.timezone), names)
 
     def _admit_clients(self, settings: Settings) -> None:
         """Let those clients in that there are now; others may need a token from now on."""

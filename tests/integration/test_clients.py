@@ -235,6 +235,18 @@ def test_a_changed_file_is_noticed_and_a_mistaken_one_changes_nothing(fresh):
     assert chat_as(fresh, "near").status == 200
 
 
+def test_no_client_is_made_with_the_name_of_an_access_token(fresh):
+    """Usage is counted, and limits hold, by the name."""
+    fresh.configure(KEYS, proxy={"accessTokens": [{"name": "app", "token": TOKENS["seen"]}]})
+    assert fresh.reload().status == 200
+    refused = fresh.admin("POST", "clients", {"name": "app"})
+    assert (refused.status, refused.json["error"]["code"]) == (409, "client_of_file")
+    fresh.configure(KEYS)
+    assert fresh.reload().status == 200
+    assert fresh.admin("POST", "clients", {"name": "app"}).status == 201
+    assert fresh.admin("DELETE", "clients/app").status == 200
+
+
 def test_a_named_file_that_is_gone_changes_nothing(fresh):
     (fresh.folder / "others" / "clients.yaml").unlink()
     answer = fresh.reload()

@@ -148,7 +148,7 @@ def test_clients_of_the_file_cannot_be_changed_and_their_names_not_be_taken():
 
 def test_a_name_is_given_once():
     stage = Stage()
-    stage.registry.token_names = frozenset({"shop"})
+    stage.registry.configure(None, UTC, ["shop"])
     with pytest.raises(Conflict, match="access token"):
         stage.make("shop")
     stage.make()
@@ -171,6 +171,33 @@ def test_a_file_with_the_name_or_token_of_a_client_that_was_made_is_mistaken():
     ]
     stage.registry.delete("app")
     assert not list(stage.registry.conflicts(file))
+
+
+def test_a_reload_replaces_the_clients_of_the_file_and_leaves_the_others():
+    stage = Stage(file_client("old", "x"), file_client("kept", "y"))
+    made = stage.make(expires="2027-06-30")
+    stage.configure(file_client("new", "y"))
+    assert [stage.whose(token) for token in ("x", "y", "first")] == [None, "new", "app"]
+    # Thousands of them would take too long at each reload.
+    assert stage.registry.client("app") is made
+    stage.configure(file_client("new", "y"), **{"limits.rpm": 5})
+    assert stage.registry.client("app").limits.rpm == 5
+    stage.registry.configure(None, ZoneInfo("Europe/Berlin"))
+    assert stage.registry.client("app").expires.at == made.expires.at - 7200
+    assert [stage.whose(token) for token in ("y", "first")] == [None, "app"]
+
+
+def test_a_conflict_that_is_found_late_ends_without_a_trace():
+    """The state was read after the file: the client of the state has the token until then."""
+    stage = Stage(file_client("theirs", "first"))
+    stage.make()
+    assert stage.whose("first") == "app"
+    stage.configure(file_client("other", "x"))
+    assert [stage.whose(token) for token in ("first", "x")] == ["app", "other"]
+    stage.configure(file_client("theirs", "first"))
+    stage.registry.delete("app")
+    stage.configure(file_client("theirs", "first"))
+    assert stage.whose("first") == "theirs"
 
 
 def test_the_state_of_an_earlier_run_is_restored():
