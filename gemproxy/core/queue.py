@@ -163,6 +163,11 @@ class FairQueue(Generic[_W]):
                             break
                         passed.add((client, request.need))
 
+    def is_offered(self, request: _W) -> bool:
+        """Whether nothing of a higher priority keeps the waiting ``request`` from being offered."""
+        ranks = self.models[request.model]
+        return request.rank != LOW or not (ranks[HIGH] or ranks[NORMAL])
+
     @property
     def next_deadline(self) -> float:
         """The first deadline; infinity if nothing waits."""

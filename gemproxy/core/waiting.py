@@ -245,20 +245,28 @@ class RequestQueue:
 
     def expire(self, now: float) -> None:
         """Offer keys for the models whose time has come, and refuse those that waited too long."""
+        # By model, so that many requests whose time is over at once need few offers.
+        failed: dict[str, _Failed] = {}
         for model, shortage in list(self.short.items()):
             if shortage.look_at <= now:
-                self._offer(model, now)
+                self._offer(model, now, failed=failed.setdefault(model, {}))
         for request in self._fair.expired(now):
             if request.is_queued:
-                failed = self._offer(request.model, now)
-            if request.is_queued:
-                error = _known(failed, self._need(request, now), request)
-                refusal = _too_many(request.model, 0.0) if error is None else copy(error)
-                self._refuse(request, refusal, "timeout", now)
-                # Those of low priority may have waited for it.
-                self.look()
+                self._last_offer(request, now, failed.setdefault(request.model, {}))
         self._watch()
         self._wake()
+
+    def _last_offer(self, request: KeyRequest, now: float, failed: _Failed) -> None:
+        """Refuse ``request``, whose time is over, unless it gets a key now."""
+        error = _known(failed, self._need(request, now), request)
+        if error is None and self._fair.is_offered(request):
+            self._offer(request.model, now, failed=failed)
+            error = _known(failed, self._need(request, now), request)
+        if request.is_queued:
+            refusal = _too_many(request.model, 0.0) if error is None else copy(error)
+            self._refuse(request, refusal, "timeout", now)
+            # Those of low priority may have waited for it.
+            self.look()
 
     def _watch(self) -> None:
         if self.short:
@@ -269,19 +277,27 @@ class RequestQueue:
 
     # -- offers ----------------------------------------------------------------------------------
 
-    def _offer(self, model: str, now: float, newcomer: KeyRequest | None = None) -> _Failed:
-        """Give keys to the requests for ``model``, in turn. Returns the errors of the others.
+    def _offer(
+        self,
+        model: str,
+        now: float,
+        *,
+        newcomer: KeyRequest | None = None,
+        failed: _Failed | None = None,
+    ) -> None:
+        """Give keys to the requests for ``model``, in turn.
 
+        ``failed`` is what is known to fail at this time; the errors of this offer are added to it.
         A ``newcomer`` is refused if it is not known when a key is free for it; the others go on
         waiting then, since another request may be on trial with the key.
         """
-        failed: _Failed = {}
+        failed = {} if failed is None else failed
         shortage = self.short.get(model)
         if shortage is None:
-            return failed
+            return
         if now < shortage.paused_until:
             shortage.look_at = shortage.paused_until
-            return failed
+            return
         soonest, left = inf, shortage.allowance
         for request in self._fair.in_turn(model):
             need = self._need(request, now)
@@ -310,7 +326,6 @@ class RequestQueue:
         else:
             shortage.allowance *= 2
             shortage.look_at = shortage.paused_until = now + STEP
-        return failed
 
     def _need(self, request: KeyRequest, now: float) -> tuple[object, float]:
         """What has to be the same for two requests, beside their size, to get the same answer."""

@@ -257,6 +257,24 @@ class TestAMoment:
         assert proxy.refusals == {"timeout": 1}
         assert trial.is_waiting
 
+    def test_that_ends_for_many_clients_at_once_is_one_look_at_each(self, monkeypatch):
+        proxy = Proxy(a=[whole()], latency=9.0, pool={"failure_threshold": 1, "cooldown": 1})
+        proxy.pool.reject(proxy.pool.status("a", 1000.0).id, Outcome(Verdict.SERVICE), 1000.0)
+        proxy.ask()
+        waiting = [proxy.ask(Client(f"client {number}")) for number in range(100)]
+        proxy.clock.advance(1.0)
+        looks, reserve = Counter(), proxy.queue.shares.reserve
+
+        def counted(client, *rest):
+            looks[client] += 1
+            return reserve(client, *rest)
+
+        monkeypatch.setattr(proxy.queue.shares, "reserve", counted)
+        proxy.clock.advance(1.0)
+        assert proxy.refusals == {"timeout": 100}
+        assert all(isinstance(each.error, NoHealthyKeys) for each in waiting)
+        assert max(looks.values()) < 8
+
 
 class TestTheQueue:
     def test_newcomers_wait_behind_and_other_models_do_not(self):
