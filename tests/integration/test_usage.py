@@ -183,6 +183,29 @@ def test_usage_is_what_the_upstream_handed_out(simulator, start, tmp_path):
     assert CANARY not in daemon.output
 
 
+@pytest.mark.parametrize("limits", [{"rpd": 3}, {"tpd": 40}])
+def test_of_what_its_own_limit_refuses_some_is_recorded_and_all_is_counted(start, tmp_path, limits):
+    file = tmp_path / "clients.yaml"
+    file.write_text(yaml.safe_dump({"defaults": {"limits": limits}}))
+    daemon = start()
+    for _ in range(100):
+        ask(daemon, "ci", "", False, stream=False)
+    checkpointed(daemon)
+    daemon.kill()
+    daemon = start()
+    row = used(daemon, "client")["ci"]
+    assert row["requests"] == 100
+    served = row["requests"] - row["failures"]["theirs"]
+    assert 1 <= served < 10
+    listed = daemon.admin("GET", "requests?limit=500&client=ci").json["requests"]
+    refused = [each for each in listed if each["status"] == 429]
+    # 60 a minute, and the hundred may have taken longer.
+    assert 60 <= len(refused) < 100 - served
+    assert len(listed) == served + len(refused)
+    explained = daemon.admin("GET", f"requests/{refused[-1]['id']}").json
+    assert explained == {"request": refused[-1], "attempts": []}
+
+
 def test_a_client_asks_what_it_used_itself(start):
     daemon = start()
     ask(daemon, "ci", "", False, stream=False)
