@@ -574,7 +574,7 @@ def _page(answer: msgspec.Struct) -> Page:
 
 
 def _requests(found: RequestPage) -> Iterator[bytes]:
-    """A :class:`FoundRequests` in pieces, of which each is made in about half a millisecond."""
+    """The answer in pieces, of which each is made in about half a millisecond."""
     requests, comma = found.requests, b""
     yield b'{"requests":['
     while some := list(islice(requests, _REQUESTS_AT_ONCE)):

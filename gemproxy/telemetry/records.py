@@ -239,16 +239,12 @@ class StoredRecords:
         return result
 
 
-class FoundRequests(msgspec.Struct, frozen=True):
-    """Requests, newest first, and where to go on; ``None`` at the end: an answer of the API."""
-
-    requests: tuple[RequestRecord, ...]
-    next_cursor: str | None = None
-
-
 @dataclass(frozen=True)
 class RequestPage:
-    """What becomes :class:`FoundRequests`. Those of memory are no records yet."""
+    """Requests, newest first, and where to go on; ``None`` at the end.
+
+    Those of memory are no records yet.
+    """
 
     found: Sequence[Finished | RequestRecord]
     next_cursor: str | None = None
