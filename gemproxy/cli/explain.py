@@ -52,6 +52,12 @@ _REASONS = {
     Reason.LOW_HEALTH: "in poor health",
     Reason.ALREADY_TRIED: "tried already",
 }
+#: Why no key was asked, by the outcome of a request without attempts.
+_REFUSALS = {
+    "insufficient_quota": "the budget of the client is spent",
+    "rate_limit_exceeded": "a limit of the client, or the proxy's limit of requests in flight,"
+    " was reached",
+}
 _HEADERS = ("#", "KEY", "OUTCOME", "STATUS", "CHARGED TO", "MS", "PASSED OVER")
 _NUMBERS = ("#", "STATUS", "MS")
 
@@ -87,7 +93,8 @@ def _story(explanation: RequestExplanation) -> Iterator[str]:
     for number, attempt in enumerate(explanation.attempts, 1):
         yield f"{number}. {_sentence(attempt, request)}{_aside(attempt)}"
     if not explanation.attempts:
-        yield "No key was asked."
+        why = _REFUSALS.get(request.outcome)
+        yield f"No key was asked: {why}." if why else "No key was asked."
     yield _end(request)
 
 

@@ -270,9 +270,15 @@ export async function explain(api, id) {
   return read(
     "What became of a request",
     element("p", { class: "whole" }, ...beginning(request)),
-    steps.length > 0 ? element("ol", { class: "steps" }, ...steps) : "No key was asked.",
+    steps.length > 0 ? element("ol", { class: "steps" }, ...steps) : refusal(request),
     element("p", { class: "whole" }, ...end(request)),
   );
+}
+
+/** Why no key was asked, as far as the outcome tells it; the same words as `gemproxy explain`. */
+function refusal({ outcome }) {
+  const why = REFUSALS[outcome];
+  return why === undefined ? "No key was asked." : `No key was asked: ${why}.`;
 }
 
 function identity(record) {
@@ -286,6 +292,12 @@ function isNotable(record) {
 function isServed({ status, outcome }) {
   return status < 400 && ["success", "blocked"].includes(outcome);
 }
+
+const REFUSALS = {
+  insufficient_quota: "the budget of the client is spent",
+  rate_limit_exceeded:
+    "a limit of the client, or the proxy's limit of requests in flight, was reached",
+};
 
 const COLUMNS = [
   {

@@ -122,6 +122,21 @@ def test_a_request_that_no_key_was_asked_for(daemon, gemproxy):
     assert "PASSED OVER" not in out
 
 
+@pytest.mark.parametrize(
+    ("outcome", "why"),
+    [
+        ("insufficient_quota", "the budget of the client is spent"),
+        (
+            "rate_limit_exceeded",
+            "a limit of the client, or the proxy's limit of requests in flight, was reached",
+        ),
+    ],
+)
+def test_a_request_over_a_limit_of_this_proxy(daemon, gemproxy, outcome, why):
+    finish(daemon, "r", 429, 0.001, attempts=[], outcome=outcome, model=None)
+    assert gemproxy("explain", "r")[1].splitlines()[1] == f"No key was asked: {why}."
+
+
 @pytest.mark.parametrize("verdict", Verdict)
 def test_every_outcome_has_words(daemon, gemproxy, verdict):
     told = context("req_4")
