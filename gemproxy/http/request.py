@@ -211,6 +211,11 @@ class ProxyRequest(Request):
             self.reservation.leave()
         self._cleanup()
 
+    def finish(self) -> None:
+        """Called by Klein after a route that has not ended its answer."""
+        if not self.is_undelivered:  # Else it ends with its last piece.
+            super().finish()
+
     def connectionLost(self, reason: Failure) -> None:
         """The client disconnected before the answer was complete. Called by the connection."""
         self._disconnected = True

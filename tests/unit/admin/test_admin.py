@@ -15,6 +15,7 @@ from fakes.admin import (
     context,
     key,
 )
+from fakes.wire import request
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
@@ -269,6 +270,21 @@ def test_every_visit_is_told_by_its_template(stage):
         ("req_fresh", "/admin/*", 404, "unknown_url"),
         ("req_fresh", "/admin/keys", 401, "invalid_api_key"),
     ]
+
+
+def test_an_answer_that_is_written_in_pieces_is_whole(stage):
+    stage.metrics = b"".join(b"gemproxy_number_%06d 1.0\n" % number for number in range(100_000))
+    connection = stage.connect()
+    asked = request("GET", "/admin/metrics", authorization=f"Bearer {TOKEN}")
+    connection.channel.dataReceived(asked)
+    assert len(connection.transport.value()) < len(stage.metrics)
+    stage.clock.advance(0)
+    assert connection.answer().body == stage.metrics
+    # The connection goes on.
+    connection.transport.clear()
+    connection.channel.dataReceived(asked)
+    stage.clock.advance(0)
+    assert connection.answer().body == stage.metrics
 
 
 def test_a_body_that_nobody_needs_may_not_be_large(stage):
