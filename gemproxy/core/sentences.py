@@ -37,6 +37,8 @@ def first_sentence(message: str) -> str:
     text becomes an ellipsis, and the result has at most :data:`LONGEST` characters. Take secrets
     out of ``message`` before: part of a secret might not be recognised afterwards.
     """
+    if not message:  # As that of every success.
+        return ""
     text = message[:_LONGEST_MESSAGE].lstrip(" \t\r\n*-")
     text = _JSON.sub("…", _without_single_quotes(_DOUBLE.sub('"…"', text)))
     line = text.split("\n", 1)[0]

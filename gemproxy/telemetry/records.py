@@ -49,19 +49,10 @@ _MINUTE = 60.0
 _MOST_CLIENTS = 1_000
 #: Passed-over keys of an attempt that are kept by name.
 _MOST_PASSED_OVER = 3
-#: The blanked fields with their empty values.
-_IN_COLUMNS: dict[str, Any] = {
-    "model": None,
-    "status": 0,
-    "outcome": "",
-    "key": None,
-    "client": None,
-    "endpoint": "",
-}
 
 
 class _StoredRecord(RequestRecord, frozen=True, array_like=True):
-    """A record, encoded as an array. Fields with a column of their own are blanked."""
+    """A record, encoded as an array. Fields with a column of their own are blank."""
 
 
 class _StoredAttempt(AttemptExplanation, frozen=True, array_like=True):
@@ -142,12 +133,7 @@ class RecordBuffer:
         request = explained.request
         scrub = self._scrub
         model = request.model and scrub(request.model)
-        stored = _Stored(
-            _StoredRecord(
-                *msgspec.structs.astuple(msgspec.structs.replace(request, **_IN_COLUMNS))
-            ),
-            tuple(map(_stored_attempt, explained.attempts)),
-        )
+        stored = _stored_request(request), list(map(_stored_attempt, explained.attempts))
         return RecordRow(
             finished.number,
             digest_of(request.id),
@@ -157,18 +143,54 @@ class RecordBuffer:
             request.key or "",
             request.status,
             request.outcome,
-            scrub(msgspec.json.encode(stored).decode()),
+            scrub(_encode(stored).decode()),
         )
 
 
-def _stored_attempt(attempt: AttemptExplanation) -> _StoredAttempt:
-    if len(attempt.passed_over) > _MOST_PASSED_OVER:
-        first = attempt.passed_over[:_MOST_PASSED_OVER]
-        attempt = msgspec.structs.replace(attempt, passed_over=first)
-    values = msgspec.structs.asdict(attempt)
-    if attempt.chosen_for is msgspec.UNSET:
-        values["chosen_for"] = None
-    return _StoredAttempt(**values)
+def _stored_request(request: RequestRecord) -> tuple[object, ...]:
+    """What is decoded as :class:`_StoredRecord`. A tuple takes a third of the time of a Struct."""
+    return (
+        request.id,
+        request.time,
+        request.route,
+        None,  # model
+        request.stream,
+        0,  # status
+        "",  # outcome
+        None,  # key
+        request.attempts,
+        request.duration_ms,
+        request.first_byte_ms,
+        request.prompt_tokens,
+        request.completion_tokens,
+        request.retries,
+        None,  # client
+        "",  # endpoint
+        request.cached_tokens,
+        request.reasoning_tokens,
+        request.cost_usd,
+        request.queue_ms,
+    )
+
+
+def _stored_attempt(attempt: AttemptExplanation) -> tuple[object, ...]:
+    """What is decoded as :class:`_StoredAttempt`."""
+    chosen_for = attempt.chosen_for
+    return (
+        attempt.key,
+        attempt.outcome,
+        attempt.status,
+        attempt.charged_to,
+        attempt.duration_ms,
+        attempt.passed_over[:_MOST_PASSED_OVER],
+        attempt.reason,
+        attempt.google_status,
+        attempt.google_reason,
+        attempt.quota_id,
+        attempt.message,
+        attempt.passed_over_counts,
+        None if chosen_for is msgspec.UNSET else chosen_for,
+    )
 
 
 def _attempt(stored: _StoredAttempt) -> AttemptExplanation:
@@ -178,6 +200,7 @@ def _attempt(stored: _StoredAttempt) -> AttemptExplanation:
     return AttemptExplanation(**values)
 
 
+_encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_Stored).decode
 
 
