@@ -36,6 +36,7 @@ _ID_BYTES: Final = 16
 #: A year; the longest grace.
 _GRACE: Final = Number(most=366 * 86400.0)
 _NESTED: Final = ("limits", "budget")
+_NEVER_SHOWN: Final = "is one of the secrets; names and patterns are shown, secrets never"
 #: Clients whose answers are made in one turn of the reactor.
 _CLIENTS_AT_ONCE: Final = 100
 
@@ -168,12 +169,12 @@ class ClientRoutes:
     async def make(self, body: bytes, actor: Actor) -> TokenAnswer:
         """Make a client."""
         reader, entries = _entries(body, ("name", *SETTINGS))
-        settings = read_settings(reader, entries, "")
+        settings = self._read(reader, entries)
         name = read_name(reader, entries["name"], "name") if "name" in entries else None
         if "name" not in entries:
             reader.fault("name", "is missing")
         if name is not None and self._parts.scrub(name) != name:
-            reader.fault("name", "is one of the secrets; names are shown, secrets never")
+            reader.fault("name", _NEVER_SHOWN)
         _raise_fault(reader)
         token = _new_token()
         self._registry.make(name or "", settings, _digest(token), secrets.token_hex(_ID_BYTES))
@@ -185,11 +186,22 @@ class ClientRoutes:
             raise _unwritten("The client was not made")
         return TokenAnswer(await self.one(name or ""), token)
 
+    def _read(
+        self, reader: FileReader, entries: Mapping[str, yaml_nodes.Entry]
+    ) -> dict[str, ClientValue]:
+        """The settings in a body. A model's pattern is kept and shown, so it is no secret."""
+        settings, scrub = read_settings(reader, entries, ""), self._parts.scrub
+        patterns = settings.get("models")
+        for place, pattern in enumerate(patterns if isinstance(patterns, tuple) else ()):
+            if scrub(pattern) != pattern:
+                reader.fault(f"models[{place}]", _NEVER_SHOWN)
+        return settings
+
     async def change(self, name: str, body: bytes, actor: Actor) -> ClientAnswer:
         """Change the settings in the body; ``null`` for ``limits`` or ``budget`` drops them all."""
         row = self._registry.changeable(name)
         reader, entries = _entries(body, ("name", *SETTINGS))
-        given = read_settings(reader, entries, "")
+        given = self._read(reader, entries)
         if "name" in entries and read_name(reader, entries["name"], "name") != name:
             reader.fault("name", "a client keeps its name, under which its usage is counted")
         _raise_fault(reader)

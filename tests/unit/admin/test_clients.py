@@ -120,6 +120,15 @@ def test_a_secret_is_no_name(stage, name):
     assert name not in repr((stage.saved, stage.audited, answer.body))
 
 
+def test_a_secret_is_no_pattern_of_models(stage):
+    make(stage)
+    for method, path, body in (("POST", "", {"name": "b"}), ("PATCH", "/app", {})):
+        body["models"] = ["gemini-3*", TOKEN]
+        answer = stage.ask(method, f"/admin/clients{path}", body)
+        assert (answer.status, answer.json["error"]["param"]) == (400, "models[1]")
+        assert TOKEN not in repr((stage.saved, stage.audited, answer.body))
+
+
 @pytest.mark.parametrize("budget", [0, 0.1, 1e-9, 12345678.25])
 def test_numbers_of_json_are_read_as_they_are(stage, budget):
     assert make(stage, budget={"usdPerDay": budget})["client"]["budget"]["usdPerDay"] == budget
