@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -27,6 +28,7 @@ from gemproxy.core.errors import ConfigError, Fault
 from gemproxy.core.interfaces import StoreStatus
 from gemproxy.pool.outcome import Outcome, Verdict
 from gemproxy.pool.pool import PoolSettings
+from gemproxy.telemetry.history import Finished
 from gemproxy.telemetry.recent import RecentRequests
 
 READS = [
@@ -885,6 +887,22 @@ def test_requests_are_filtered_and_told_in_pages(stage):
         ("model=gemini-3.8-flash&endpoint=chat&to=2026-11-21", 0),
     ]:
         assert len(stage.ask("GET", f"/admin/requests?{query}").json["requests"]) == number, query
+
+
+def test_a_page_of_requests_is_made_in_short_turns(stage, monkeypatch):
+    for n in range(500):
+        stage.history.request_ended(context(f"req_{n}"), 200, n / 1000)
+    record, made_in, stage.pauses = Finished.record, Counter(), 0
+
+    def count(finished):
+        made_in[stage.pauses] += 1
+        return record(finished)
+
+    monkeypatch.setattr(Finished, "record", count)
+    answer = stage.ask("GET", "/admin/requests?limit=500")
+    assert len(answer.json["requests"]) == made_in.total() == 500
+    # Of which each encodes and scrubs what it made.
+    assert max(made_in.values()) <= 25
 
 
 @pytest.mark.parametrize("query", ["status=700", "from=soon", "cursor=x", "failed=yes"])
