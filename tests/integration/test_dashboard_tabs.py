@@ -284,6 +284,22 @@ def test_usage_is_drawn_listed_narrowed_and_taken_away(page, daemon):
     expect(bars).to_have_attribute("aria-label", re.compile(f"requests by model: {total} in all"))
 
 
+def test_a_long_name_hides_no_column_of_the_usage(open_tab, daemon):
+    def renamed(route):
+        text = route.fetch().text()
+        route.fulfill(body=text.replace('"web"', f'"{"W" * 64}"'), content_type="application/json")
+
+    tab = open_tab(daemon.url, viewport={"width": 1280, "height": 800})
+    tab.page.route("**/admin/usage?*", renamed)
+    page = tab.sign_in(ADMIN_TOKEN)
+    tab_of(page, "Usage").click()
+    long = rows(page, "usage").filter(has_text="W" * 64)
+    expect(long.locator(".c-cost")).to_be_visible()
+    place = page.locator("#usage-place")
+    assert place.evaluate("place => place.scrollWidth <= place.clientWidth")
+    assert long.locator(".name").get_attribute("title").startswith("W" * 64)
+
+
 # -- requests --------------------------------------------------------------------------------------
 
 
