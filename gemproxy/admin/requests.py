@@ -64,7 +64,10 @@ def _number(given: Mapping[str, str], name: str, reports: UsageReports) -> int |
 def _statuses(text: str) -> tuple[tuple[int, int], ...]:
     """``503`` or ``5xx``, several with commas."""
     ranges = []
-    for word in filter(None, text.split(",")[:_MOST_VALUES]):
+    words = [word for word in text.split(",") if word]
+    if len(words) > _MOST_VALUES:
+        raise InvalidRequest(f"status: at most {_MOST_VALUES} values.", param="status")
+    for word in words:
         found = _STATUS.fullmatch(word)
         if found is None:
             raise InvalidRequest(
