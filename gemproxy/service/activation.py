@@ -29,7 +29,8 @@ from gemproxy.config.settings import ProxySettings, Settings
 from gemproxy.core.errors import ConfigError, StartRefused
 from gemproxy.http.maintenance import maintenance_site
 from gemproxy.service.config_files import FILES_OF_A_START, ConfigFiles
-from gemproxy.service.daemon import Daemon, with_tls
+from gemproxy.service.daemon import Daemon
+from gemproxy.service.endpoints import with_tls
 from gemproxy.service.handed_over import HandedOver, HandedOverEndpoint, arguments
 from gemproxy.service.lifetimes import GracefulExit
 from gemproxy.service.notifying import SystemdNotifier

@@ -18,11 +18,8 @@ from zoneinfo import ZoneInfo
 from prometheus_client import CollectorRegistry
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString
-from twisted.internet.interfaces import IProtocolFactory, IStreamServerEndpoint
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
-from twisted.protocols.haproxy import proxyEndpoint
 
 from gemproxy import __version__
 from gemproxy.admin.api import AdminAPI, AdminParts
@@ -57,45 +54,49 @@ from gemproxy.api.visible_models import VisibleModels
 from gemproxy.clock import wall_clock
 from gemproxy.config import endpoints, rules
 from gemproxy.config.changes import SettingsChange
-from gemproxy.config.settings import ProxySettings, ResponsesSettings, Settings
-from gemproxy.core.admission import AdmissionLimits
+from gemproxy.config.settings import Settings
 from gemproxy.core.affinity import ResourceLocator
 from gemproxy.core.catalogue import ModelCatalogue
 from gemproxy.core.client_registry import ClientRegistry
 from gemproxy.core.clients import Client
 from gemproxy.core.context import RequestContext
 from gemproxy.core.dispatch import Dispatcher
-from gemproxy.core.errors import ConfigError, Fault
+from gemproxy.core.errors import ConfigError
 from gemproxy.core.events import RequestEvents
 from gemproxy.core.limits import ClientLimits, Used
-from gemproxy.core.retry import RetrySettings
 from gemproxy.core.stored_answers import AnswerStore
-from gemproxy.core.waiting import QueueSettings, RequestQueue
+from gemproxy.core.waiting import RequestQueue
 from gemproxy.deadlines import Deadlines
 from gemproxy.http.auth import TokenAuth
 from gemproxy.http.auth_failures import AuthFailures
 from gemproxy.http.connection_limits import ConnectionLimits
-from gemproxy.http.lifecycle import LifecycleSettings, RequestLifecycle
-from gemproxy.http.origins import OriginGuard, OriginSettings, reach_of
+from gemproxy.http.lifecycle import RequestLifecycle
+from gemproxy.http.origins import OriginGuard, OriginSettings
 from gemproxy.http.probes import Probes
 from gemproxy.http.routed_site import routed_site
-from gemproxy.http.site import ProxySite, new_request_id
-from gemproxy.http.tls import strengthen, tls_factory
+from gemproxy.http.site import new_request_id
 from gemproxy.pool.models import ModelBreakers
-from gemproxy.pool.pool import KeyPool, PoolSettings
+from gemproxy.pool.pool import KeyPool
 from gemproxy.pool.resources import ResourceRegistry
 from gemproxy.pricing.prices import PriceList
 from gemproxy.providers.gemini.provider import GeminiProvider
+from gemproxy.service import part_settings
 from gemproxy.service.accepting import AcceptGuard
 from gemproxy.service.checkpoint import Checkpoint
 from gemproxy.service.client_use import SAMPLE_SECONDS, ClientUse
 from gemproxy.service.clock_watch import ClockWatch
 from gemproxy.service.config_files import ConfigFiles
+from gemproxy.service.endpoints import (
+    described_endpoint,
+    server_endpoint,
+    set_reach,
+    url_of,
+    with_tls,
+)
 from gemproxy.service.handed_over import HandedOver
 from gemproxy.service.lifetimes import GcTuning, GracefulExit, Lifetime, ServiceSequence
 from gemproxy.service.listening import Draining, LameDuck, Listener
 from gemproxy.service.notifying import SystemdNotifier, status_line
-from gemproxy.service.open_files import connections_within_limit
 from gemproxy.service.periodic import PeriodicService
 from gemproxy.service.probing import ActiveHealthCheck, HealthRound, KeyProbe
 from gemproxy.service.reactor_lag import ReactorLag
@@ -103,11 +104,8 @@ from gemproxy.service.reload import ConfigReload, ReloadStatus
 from gemproxy.service.sharing import SharedWork
 from gemproxy.service.state_collector import StateCollector
 from gemproxy.service.threads import Threads, in_thread
-from gemproxy.service.unix_sockets import UnixSockets
 from gemproxy.state.fallback import FallbackStateStore, state_store
-from gemproxy.state.kinds import Retention
 from gemproxy.state.model import MINUTE, AuditTrail
-from gemproxy.state.sqlite.retention import SETTLE_SECONDS
 from gemproxy.telemetry import logs
 from gemproxy.telemetry.admin_log import AuditLog, OperatorLog
 from gemproxy.telemetry.history import RequestHistory
@@ -121,13 +119,11 @@ from gemproxy.telemetry.tallies import Tallies
 from gemproxy.telemetry.telemetry import PoolListeners, log_failure
 from gemproxy.telemetry.usage import UsageLedger
 from gemproxy.telemetry.usage_reports import UsageReports
-from gemproxy.translate.shared.model_names import ModelNames
 from gemproxy.translate.shared.signatures import SignatureStore
 from gemproxy.upstream.client import GeminiUpstream
 
 #: Seconds between two checks for counts of suppressed log lines.
 _SUPPRESSED_SECONDS = 10.0
-_BACKLOG = 1024
 #: Connections to a separate listener of the admin API; their descriptors are in the reserve.
 _OPERATORS = 64
 #: Threads that translate large requests.
@@ -166,7 +162,12 @@ class Daemon:
         self._make_observers(settings, sink)
         self._make_core(settings)
         self._make_state(settings)
-        self._make_web(settings, source, seen)
+        self._make_lifecycle(settings)
+        self._make_reload(settings, source, seen)
+        self._make_endpoints(settings)
+        self._make_public_api()
+        self._make_site(settings)
+        self._watch_parts()
         self.service = logs.LoggedServices(self._sink)
         #: The parts in order, without the log.
         self.parts = self._sequence(settings, underneath)
@@ -183,33 +184,34 @@ class Daemon:
         if conflicts:
             raise ConfigError(conflicts)
         self._upstream.apply(settings.upstream)
-        self._pool.apply(settings.keys, pool_settings(settings), self._reactor.seconds())
+        self._pool.apply(settings.keys, part_settings.pool(settings), self._reactor.seconds())
         self._models.configure(settings.monitoring.failure_threshold)
-        self._dispatcher.settings = retry_settings(settings)
-        self._queue.settings = queue_settings(settings)
-        self._usage.prices, self._usage.projects = PriceList(settings.prices), projects(settings)
+        self._dispatcher.settings = part_settings.retry(settings)
+        self._queue.settings = part_settings.queue(settings)
+        self._usage.prices = PriceList(settings.prices)
+        self._usage.projects = part_settings.projects(settings)
         self._record_buffer.success_share = settings.records.success_share
         self._usage.zone = self._client_limits.days.zone = ZoneInfo(settings.proxy.timezone)
-        self._client_limits.is_unpriced = unpriced_check(settings, self._usage.prices)
+        self._client_limits.is_unpriced = part_settings.unpriced_check(settings, self._usage.prices)
         self._catalogue.cache_seconds = settings.models.cache_seconds
         self._catalogue.request_timeout = settings.upstream.request_timeout_seconds
-        self._lifecycle.settings = lifecycle_settings(settings)
+        self._lifecycle.settings = part_settings.lifecycle(settings)
         self._configure_clients(settings)
         self._admit_clients(settings)
         self._auth_failures.trusted_proxies = settings.proxy.trusted_proxies
-        self._site.connections.apply(connection_limits(settings))
-        names = model_names(settings)
+        self._site.connections.apply(part_settings.connection_limits(settings))
+        names = part_settings.model_names(settings)
         self._chat.names = self._responses.names = self._embeddings.names = names
         self._native.names = self._model_list.names = names
         self._creation.names = self._batches.names = names
         self._downloads.rewritten = settings.proxy.rewrite_download_uris
         self._messages.names = self._count_tokens.names = names
         self._count_tokens.exact = settings.models.count_tokens == EXACT
-        configure_answers(self._answers, settings.responses)
+        part_settings.configure_answers(self._answers, settings.responses)
         self._checkpoint.interval = settings.persistence.checkpoint_seconds
         self._health.interval = settings.monitoring.health_check_interval
         if isinstance(self._store, FallbackStateStore):
-            self._store.configure(retention(settings))
+            self._store.configure(part_settings.retention(settings))
         self._sink.apply(settings.logging)
         self._frozen.freeze_again()
         self._warn(settings)
@@ -244,11 +246,14 @@ class Daemon:
         self._metrics.watch_log(lambda: self._sink.lost)
         self._ledger = MetricsLedger()
         self._usage = UsageLedger(
-            PriceList(settings.prices), projects(settings), ZoneInfo(settings.proxy.timezone)
+            PriceList(settings.prices),
+            part_settings.projects(settings),
+            ZoneInfo(settings.proxy.timezone),
         )
         self._metrics.clients.totals = self._usage.totals
         self._client_limits = ClientLimits(
-            ZoneInfo(settings.proxy.timezone), unpriced_check(settings, self._usage.prices)
+            ZoneInfo(settings.proxy.timezone),
+            part_settings.unpriced_check(settings, self._usage.prices),
         )
         self._metrics.clients.refusals = lambda: self._usage.limit_refusals
         self._metrics.clients.shares = lambda: self._client_limits.shares(
@@ -269,14 +274,14 @@ class Daemon:
         reactor, scrub = self._reactor, self._scrubber.scrub
         self._pool = KeyPool(
             settings.keys,
-            pool_settings(settings),
+            part_settings.pool(settings),
             PoolListeners(self._request_log, self._metrics),
         )
         self._clock_watch = ClockWatch(reactor, self._pool.set_wall_clock)
         self._models = ModelBreakers(settings.monitoring.failure_threshold)
         self._signatures = SignatureStore()
         self._answers = AnswerStore()
-        configure_answers(self._answers, settings.responses)
+        part_settings.configure_answers(self._answers, settings.responses)
         self._upstream = GeminiUpstream(reactor, settings.upstream, f"gemproxy/{__version__}")
         self._translation = Threads(reactor, _TRANSLATING, "translation")
         provider = self._provider = GeminiProvider()
@@ -291,7 +296,7 @@ class Daemon:
         )
         self._queue = RequestQueue(
             self._pool,
-            queue_settings(settings),
+            part_settings.queue(settings),
             seconds=reactor.seconds,
             new_signal=Deferred,
             timer=Deadlines(reactor),
@@ -300,7 +305,7 @@ class Daemon:
         self._queue.shares.configured = self._number_of_clients(settings)
         self._metrics.watch_queue(lambda: len(self._queue))
         self._dispatcher = Dispatcher(
-            retry_settings(settings),
+            part_settings.retry(settings),
             provider=provider,
             pool=self._pool,
             models=self._models,
@@ -332,7 +337,9 @@ class Daemon:
     def _make_state(self, settings: Settings) -> None:
         self._trail = AuditTrail()
         persistence = settings.persistence
-        self._store = state_store(persistence.path, persistence.fallback_path, retention(settings))
+        self._store = state_store(
+            persistence.path, persistence.fallback_path, part_settings.retention(settings)
+        )
         self._checkpoint = Checkpoint(
             self._reactor,
             persistence.checkpoint_seconds,
@@ -371,14 +378,13 @@ class Daemon:
             self._wall,
         )
 
-    def _make_web(self, settings: Settings, source: ConfigFiles, seen: bytes) -> None:
+    def _make_lifecycle(self, settings: Settings) -> None:
         reactor = self._reactor
-        self._guards: list[OriginGuard] = []
         self._auth_failures = AuthFailures(settings.proxy.trusted_proxies)
         auth = self._token_auth(settings)
         self._lifecycle = RequestLifecycle(
             reactor,
-            lifecycle_settings(settings),
+            part_settings.lifecycle(settings),
             auth,
             self._events,
             new_request_id,
@@ -387,6 +393,22 @@ class Daemon:
             self._auth_failures,
             self._client_limits,
         )
+        self._gate = AdminAuthGate(
+            reactor,
+            auth,
+            AdminDependencies(
+                OperatorLog(self._request_log),
+                OPENAI,
+                self._scrubber.scrub_bytes,
+                new_request_id,
+                self._pause,
+                lambda: self._metrics.auth_failed("admin"),
+            ),
+            self._auth_failures,
+        )
+
+    def _make_reload(self, settings: Settings, source: ConfigFiles, seen: bytes) -> None:
+        reactor = self._reactor
         self._notifier = SystemdNotifier(
             reactor,
             os.environ,
@@ -404,26 +426,9 @@ class Daemon:
             begun=self._notifier.reloading,
             ended=self._reloaded,
         )
-        self._metrics.watch_keys(self._pool.each_status, reactor.seconds, self._wall)
-        self._metrics.quotas.watch(self._pool.each_quota, reactor.seconds, self._wall)
-        self._metrics.watch_service(
-            lambda: self._lifecycle.in_flight, lambda: self._reload.status, self._store.status
-        )
-        self._gate = AdminAuthGate(
-            reactor,
-            auth,
-            AdminDependencies(
-                OperatorLog(self._request_log),
-                OPENAI,
-                self._scrubber.scrub_bytes,
-                new_request_id,
-                self._pause,
-                lambda: self._metrics.auth_failed("admin"),
-            ),
-            self._auth_failures,
-        )
-        self._admin = AdminAPI(self._gate, self._admin_parts())
-        names = model_names(settings)
+
+    def _make_endpoints(self, settings: Settings) -> None:
+        names = part_settings.model_names(settings)
         self._chat = ChatEndpoint(names, self._signatures, new_call_id, self._scrubber.scrub)
         self._embeddings = EmbeddingsEndpoint(names)
         self._messages = MessagesEndpoint(
@@ -445,8 +450,9 @@ class Daemon:
             scrub=self._scrubber.scrub,
             wall=self._wall,
         )
-        stored = StoredResponses(self._answers, self._wall)
         self._model_list = VisibleModels(self._catalogue, names, self._pool.allowed_models)
+
+    def _make_public_api(self) -> None:
         self._api = PublicAPI(
             self._lifecycle,
             self._dispatcher,
@@ -466,15 +472,20 @@ class Daemon:
             ],
             [
                 *model_endpoints(self._model_list),
-                *stored.endpoints(),
+                *StoredResponses(self._answers, self._wall).endpoints(),
                 self._resource_lists(),
                 MyUsageEndpoint(self._usage_of, self._limits_used),
                 *refused_endpoints(),
                 *not_offered_endpoints(),
             ],
             self._translation.do,
-            upload_endpoints(Uploads(reactor.seconds), self._locator, self._downloads),
+            upload_endpoints(Uploads(self._reactor.seconds), self._locator, self._downloads),
         )
+
+    def _make_site(self, settings: Settings) -> None:
+        reactor = self._reactor
+        self._guards: list[OriginGuard] = []
+        self._admin = AdminAPI(self._gate, self._admin_parts())
         probes = Probes(self._lifecycle, lambda: self._pool.can_serve(reactor.seconds()), OPENAI)
         admin = None if settings.proxy.admin_endpoint else self._admin
         self._site = routed_site(
@@ -484,9 +495,18 @@ class Daemon:
             admin,
             DIALECTS,
             self._guard(settings),
-            connection_limits(settings),
+            part_settings.connection_limits(settings),
         )
         self._site.malformed = self._metrics.request_malformed
+
+    def _watch_parts(self) -> None:
+        """Let the metrics read what the parts know."""
+        seconds = self._reactor.seconds
+        self._metrics.watch_keys(self._pool.each_status, seconds, self._wall)
+        self._metrics.quotas.watch(self._pool.each_quota, seconds, self._wall)
+        self._metrics.watch_service(
+            lambda: self._lifecycle.in_flight, lambda: self._reload.status, self._store.status
+        )
         self._metrics.watch_connections(
             self._site.connections.count_by_state,
             lambda: self._site.connections.refused,
@@ -780,170 +800,6 @@ class Daemon:
             self._usage.unpriced_models,
             self._pool.quotas_ending_today(self._reactor.seconds()),
         )
-
-
-# -- settings, in the words of each part ---------------------------------------------------------
-
-
-def pool_settings(settings: Settings) -> PoolSettings:
-    """The part of the configuration that the pool needs."""
-    monitoring = settings.monitoring
-    return PoolSettings(
-        failure_threshold=monitoring.failure_threshold,
-        cooldown=monitoring.cooldown_seconds,
-        recovery_time=monitoring.recovery_time,
-        window=monitoring.window_seconds,
-        minimum_requests=monitoring.minimum_requests,
-        health_threshold=monitoring.health_threshold,
-        probe=monitoring.probe,
-        stickiness_share=(
-            None if settings.pool.stickiness == "off" else settings.pool.stickiness_share
-        ),
-    )
-
-
-def retry_settings(settings: Settings) -> RetrySettings:
-    """The part of the configuration that the dispatcher needs."""
-    return RetrySettings(
-        max_attempts=settings.retry.max_attempts,
-        backoff=settings.retry.backoff_seconds,
-        request_timeout=settings.upstream.request_timeout_seconds,
-        first_chunk_retry=settings.streaming.first_chunk_retry,
-    )
-
-
-def queue_settings(settings: Settings) -> QueueSettings:
-    """The part of the configuration that the queue needs."""
-    admission = settings.admission
-    return QueueSettings(admission.max_wait_seconds, admission.max_queued)
-
-
-def lifecycle_settings(settings: Settings) -> LifecycleSettings:
-    """The part of the configuration that the request lifecycle needs."""
-    return LifecycleSettings(
-        AdmissionLimits(
-            max_in_flight=settings.proxy.max_concurrent_requests,
-            max_body=settings.proxy.max_payload_size,
-            max_upload=settings.proxy.max_upload_size,
-            max_buffered=settings.proxy.max_buffered_bytes,
-        ),
-        heartbeat=settings.streaming.heartbeat_seconds,
-        headers_after=settings.streaming.headers_after_seconds,
-        cors_origins=frozenset(settings.proxy.cors_origins),
-    )
-
-
-def connection_limits(settings: Settings) -> ConnectionLimits:
-    """Limits of client connections. Warns if there are too few descriptors."""
-    proxy, upstream = settings.proxy, settings.upstream
-    most = max(proxy.max_concurrent_requests, upstream.max_connections_per_host)
-    return ConnectionLimits(
-        max_connections=connections_within_limit(proxy.max_connections, most),
-        max_per_address=proxy.max_connections_per_address,
-        shared_addresses=proxy.trusted_proxies,
-        minimum_upload_rate=proxy.minimum_upload_rate,
-        slow_reader_seconds=proxy.slow_reader_seconds,
-        keepalive_seconds=upstream.keepalive_seconds,
-    )
-
-
-def url_of(port: Any, scheme: str) -> str:
-    """The base URL for a client; ``unix:`` and the path if there is no URL."""
-    host: Any = port.getHost()
-    if not hasattr(host, "port"):
-        return f"unix:{os.fsdecode(host.name or b'')}"
-    name = f"[{host.host}]" if ":" in host.host else host.host
-    return f"{scheme}://{name}:{host.port}"
-
-
-def set_reach(port: Any, site: ProxySite) -> Any:
-    """Set who can connect to ``site``, which listens on ``port``."""
-    if site.guard is not None:
-        site.guard.set_reach(reach_of(getattr(port.getHost(), "host", None)))
-    return port
-
-
-def model_names(settings: Settings) -> ModelNames:
-    """The model aliases."""
-    return ModelNames(settings.models.aliases, settings.models.allow)
-
-
-def retention(settings: Settings) -> Retention:
-    """How long the store keeps rows."""
-    return Retention(
-        days=settings.persistence.metrics_retention_days,
-        usage_days=settings.persistence.usage_retention_days,
-        record_days=settings.records.retention_days,
-        records=settings.records.max_rows,
-        settle=SETTLE_SECONDS,
-    )
-
-
-def unpriced_check(settings: Settings, prices: PriceList) -> Callable[[str], bool] | None:
-    """What tells the models that clients with a budget may not ask; ``None``: they may ask all."""
-    if settings.budget.unpriced == "allow":
-        return None
-    return lambda model: not prices.knows(model)
-
-
-def projects(settings: Settings) -> dict[str, str]:
-    """The projects of the keys, by the key's id."""
-    return {key.id: key.project for key in settings.keys}
-
-
-def server_endpoint(
-    reactor: Any, proxy: ProxySettings, handed: HandedOver
-) -> IStreamServerEndpoint:
-    """Where the public API listens."""
-    if proxy.endpoint is not None:
-        return described_endpoint(reactor, proxy.endpoint, "proxy.endpoint", handed)
-    kind: Callable[..., IStreamServerEndpoint] = (
-        TCP6ServerEndpoint if ":" in proxy.host else TCP4ServerEndpoint
-    )
-    return kind(reactor, proxy.port, _BACKLOG, proxy.host)
-
-
-def described_endpoint(
-    reactor: Any, description: str, setting: str, handed: HandedOver
-) -> IStreamServerEndpoint:
-    """The endpoint of a description; ``systemd:`` names one of the sockets ``handed`` over.
-
-    Raises :class:`ConfigError` where it cannot be opened.
-    """
-    kind, *rest = parts = endpoints.split_description(description)
-    try:
-        if kind == "systemd":
-            return handed.endpoint(reactor, parts)
-        if kind == "haproxy" and rest[:1] == ["systemd"]:
-            wrapped: IStreamServerEndpoint = proxyEndpoint(handed.endpoint(reactor, rest))
-            return wrapped
-        endpoint: IStreamServerEndpoint = serverFromString(
-            UnixSockets(reactor), endpoints.with_socket_mode(description)
-        )
-    except Exception as error:
-        reason = f"cannot be opened: {error}"
-        raise ConfigError((Fault("proxy.yaml", 0, setting, reason),)) from error
-    if kind == "ssl":
-        strengthen(endpoint)
-    return endpoint
-
-
-def with_tls(factory: IProtocolFactory, proxy: ProxySettings) -> IProtocolFactory:
-    """``factory`` with TLS, if a certificate is configured."""
-    if proxy.tls is None:
-        return factory
-    return tls_factory(factory, proxy.tls.cert_file, proxy.tls.key_file)
-
-
-def configure_answers(answers: AnswerStore, responses: ResponsesSettings) -> None:
-    """Set the limits of stored answers."""
-    answers.configure(
-        responses.max_items,
-        responses.max_bytes,
-        responses.lifetime_seconds,
-        enabled=responses.store != "none",
-        persists=responses.store == "state",
-    )
 
 
 def new_response_base() -> str:
