@@ -250,7 +250,7 @@ class ClientRoutes:
         """Revoke the tokens of a client."""
         row = self._registry.row(name)
         if row is not None and row.is_deleted and not await self._parts.save():
-            # Asked again because the deletion was not written.
+            # An earlier deletion was not written, and the operator repeats it.
             raise _unwritten("The client is deleted")
         row = self._registry.changeable(name)
         self._registry.delete(name)

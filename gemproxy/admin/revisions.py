@@ -47,7 +47,7 @@ class Revisions:
         if [*self._rows] != [*present]:
             self._latest += 1
             self._rearranged = self._latest
-            # Another viewer may have noticed earlier that one of them is gone.
+            # A row may be missing: an earlier question of another viewer found it removed.
             self._rows = {name: self._rows[name] for name in present if name in self._rows}
         process, _, number = version.rpartition(".")
         known = int(number) if process == self._process and number.isdecimal() else -1

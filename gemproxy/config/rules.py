@@ -62,7 +62,7 @@ def _admin_api_is_guarded(settings: Settings) -> Iterator[Finding]:
 
 def _clients_are_known(settings: Settings) -> Iterator[Finding]:
     proxy = settings.proxy
-    # A file without clients may wait for those that are made at run time.
+    # A clients.yaml without clients is enough: they may be made at run time.
     if proxy.access_tokens or settings.clients is not None:
         return
     if proxy.allow_anonymous is False:

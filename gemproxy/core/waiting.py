@@ -90,7 +90,7 @@ class Timer(Protocol):
 
 
 class QueueListener:
-    """Is told what happens to requests in the queue."""
+    """Receives what happens to requests in the queue."""
 
     def waited(self, priority: Priority, seconds: float) -> None:
         """A request has left the queue, in whatever way."""

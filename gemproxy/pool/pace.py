@@ -6,7 +6,7 @@ from collections import deque
 
 HOUR = 3600.0
 _SLICE = 300.0
-#: A pace is that of at least so many seconds, or the first request would be a flood.
+#: Seconds; the shortest time that a use is divided by, so that one first request is no high pace.
 _LEAST = 60.0
 
 

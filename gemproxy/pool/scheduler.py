@@ -54,7 +54,7 @@ class ModelSchedulers:
     def __init__(self, keys: Iterable[KeyState]) -> None:
         keys = list(keys)
         self._default = StrideScheduler(key for key in keys if not key.key.models)
-        #: The one that was used last is the last.
+        #: By model, the least recently used first.
         self._own: dict[str, StrideScheduler[KeyState]] = {}
         self._used: StrideScheduler[KeyState] | None = None
         #: Keys that have an allow-list, by the models on it.
@@ -390,7 +390,8 @@ class KeyScheduler:
         for entry in islice(ready, _MAX_NEAR_LIMIT) if reserve else ready:
             summary.add(check(entry, False) or _TRIED)
         if reserve:
-            # All of a large pool may be near their limits. The first ones tell the moment.
+            # All keys of a large pool may be near their limits. To find when one is free, the first
+            # ones are enough.
             summary.counts[Reason.OVER_LIMIT] += sum(1 for _ in ready)
         outside = len(self._entries) - summary.counts.total()
         if outside > 0 and any(entry.enabled for entry in self._entries.values()):

@@ -260,12 +260,12 @@ class Daemon:
             self._reactor.seconds(), self._wall()
         )
         tallies = Tallies(
-            # First the one that prices the requests.
+            # The first one sets the cost of each request.
             (self._usage, self._metrics, self._ledger, self._recent),
             lambda: self._usage.prices,
             log_failure,
         )
-        # The others read the price.
+        # After the tallies, since the log and the history read the cost.
         self._events = RequestEvents((tallies, self._request_log, self._history), log_failure)
 
     def _make_core(self, settings: Settings) -> None:

@@ -75,9 +75,9 @@ class Metrics(TallyListener, PoolListener, QueueListener):
         self._make_service_metrics(registry)
         self._known_requests: dict[tuple[str, str | None, int], _RequestSeries] = {}
         self._known_attempts: dict[tuple[str, str, Verdict], _AttemptSeries] = {}
-        #: Its ``totals`` are to be set.
+        #: Its ``totals`` must be set.
         self.clients = ClientMetrics(registry)
-        #: Watches nothing until it is asked to.
+        #: Empty until its ``watch`` is called.
         self.quotas = QuotaGauges(registry, lambda model: self._models.of(model, served=True))
         self._attempts.dropped = self._upstream.dropped = self._known_attempts.clear
         ProcessGauges(registry)

@@ -163,7 +163,7 @@ class PreparedLines:
         ``None`` if the request is unusual or may contain a secret.
         """
         attempts = context.attempts
-        # Resources and waits differ from request to request.
+        # Lines with a resource or a wait differ each time, so they are not made from a template.
         if len(attempts) != 1 or context.affinity is not None or context.queued:
             return None
         if self._generation != self._scrubber.generation:

@@ -92,7 +92,7 @@ class Tally:
         self.requests = 0
         self.input = self.cached = self.output = self.reasoning = self.input_text = 0
         self.cost = 0.0
-        #: Of the requests, of the attempts, and of the requests without waiting for the upstream.
+        #: Sums of the durations: requests, attempts, requests without waiting for the upstream.
         self.seconds = self.upstream_seconds = self.own_seconds = 0.0
         self.durations = [0] * (len(REQUEST_BOUNDS) + 1)
         self.upstream_durations = [0] * (len(REQUEST_BOUNDS) + 1)

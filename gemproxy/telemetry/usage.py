@@ -395,7 +395,7 @@ class UsageLedger(TallyListener):
 
     @property
     def last_seen(self) -> LastSeen:
-        """When each client was seen last, until now."""
+        """When each client was seen last, the latest requests included."""
         self.settle()
         return self._last_seen
 

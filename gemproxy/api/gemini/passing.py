@@ -48,8 +48,8 @@ _HEADERS: Final = (
 )
 #: Headers of an answer that is no JSON.
 _OF_ANSWERS: Final = ("content-type", "x-goog-upload-status", "x-goog-upload-size-received")
-#: Headers of every answer, and the forms in which they are passed on. None has room for a key that
-#: the upstream may repeat in it.
+#: Headers of every answer, and the forms in which they are passed on. The forms are so narrow that
+#: an API key that the upstream repeats in a header does not fit.
 _METRIC: Final = r"[A-Za-z0-9_-]{1,16}(?:; ?dur=[0-9.]{1,12})?"
 _TELLING: Final = (
     ("x-gemini-service-tier", re.compile(r"[A-Za-z_-]{1,16}")),
@@ -68,7 +68,7 @@ class Downloads:
         self.rewritten = rewritten
 
     def origin(self, head: Head) -> str:
-        """The origin for them; empty if they stay."""
+        """The origin of the addresses of downloads; empty if they are not rewritten."""
         return head.origin if self.rewritten else ""
 
 

@@ -173,8 +173,8 @@ class NamedEndpoint:
             shown = f"{head.method.decode('latin-1')} {collection}/{name[:80]}"
             raise UnknownURL(f"Unknown request URL: {shown}.")
         if body:
-            # After the path, since what is not offered is 404 whatever the body. ``cancel`` needs
-            # no body, and then no type.
+            # The body is checked after the path: a path that is not offered is 404 with any body.
+            # ``cancel`` may have no body, and then needs no content type.
             check_content_type(head)
             check_object(body)
         owner = f"{collection}/{path.removesuffix('/cancel')}"

@@ -80,7 +80,7 @@ class ItemWriter:
         self._events = events
         self._ids = 0
         self._encoded: list[bytes] = []
-        #: The complete items. In a stream they are sent, and changes of them have no effect.
+        #: The complete items. In a stream they have been sent, so a later change has no effect.
         self.items: list[OutputItem] = []
 
     @property

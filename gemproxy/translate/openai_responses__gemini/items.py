@@ -263,7 +263,7 @@ class _Walk:
 
 
 def _response_of(item: Item) -> str:
-    """What tells the response that an item is of; empty for another's item, or one without id."""
+    """The part of an item's id that identifies its response; empty if the id is not one of ours."""
     found = _ITEM_ID.fullmatch(item.id or "")
     return found[1] if found is not None else ""
 
