@@ -331,16 +331,17 @@ class Dispatcher:
             lease = queue.enter(request, now, refusal)
             if lease is None:
                 delivery.announce_stream()
-                lease = await queue.wait(request)
+                try:
+                    lease = await queue.wait(request)
+                finally:
+                    waited = self._seconds() - now
+                    delivery.queued += waited
+                    context.queued += waited
         except ProxyError as error:
             if error is not refusal:
                 reserve = self._left_to_others(context, now)
                 self._note_refusal(delivery, error, self._seconds(), tried, reserve)
             raise
-        finally:
-            waited = self._seconds() - now
-            delivery.queued += waited
-            context.queued += waited
         context.refused = None
         return self._begin_attempt(delivery, lease, self._seconds())
 

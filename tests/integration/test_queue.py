@@ -58,6 +58,12 @@ def test_a_429_is_not_felt_by_the_client_and_its_wait_is_told(patient_daemon, si
     assert daemon.metric("gemproxy_queue_wait_seconds_count", priority="normal") == 1
     overhead = daemon.metric("gemproxy_overhead_seconds_sum", route=CHAT)
     assert overhead < 0.9
+    # One that is refused at once has not waited. The reset forgets the quota that was learned.
+    daemon.admin("POST", "keys/alpha/reset")
+    cool_down(simulator, 100)
+    assert chat(daemon, x_request_id="refused").status == 429
+    assert daemon.request_line("refused")["queue_ms"] == 0
+    daemon.admin("POST", "keys/alpha/reset")
 
 
 def test_a_client_that_leaves_gives_its_place_back(patient_daemon, simulator):
