@@ -17,7 +17,6 @@ from gemproxy.core.clients import ANONYMOUS, Client
 from gemproxy.core.limits import Reservation
 from gemproxy.core.owner import Owner
 from gemproxy.pool.key import Affinity
-from gemproxy.pool.models import ModelPermit
 from gemproxy.pool.outcome import SERVED, Charge, Outcome, Verdict
 from gemproxy.pool.state import Lease
 from gemproxy.pool.status import SkippedKey
@@ -45,7 +44,7 @@ class Attempt(Struct):
     waited: float = 0.0
     #: Set until the end of the request, when the lease is settled.
     lease: Lease | None = None
-    #: When the request was sent to the upstream; ``None`` unless it waits for the answer.
+    #: Since when the request waits for the upstream; ``None`` unless it does.
     waits_since: float | None = None
     #: What the upstream reported as used, also if the client did not get the answer.
     usage: TokenUsage | None = None
@@ -86,8 +85,6 @@ class RequestContext(Struct):
     client: str | None = None
     #: When the request times out; for a later step of a long answer, when that step does.
     deadline: float = inf
-    #: The permit of the model's breaker, held while attempts are made.
-    permit: ModelPermit | None = None
     attempts: list[Attempt] = field(default_factory=list)
     #: Index of the first attempt at the present step.
     first_of_step: int = 0

@@ -66,7 +66,7 @@ from gemproxy.core.retry import (
     unusable,
 )
 from gemproxy.core.waiting import RequestQueue
-from gemproxy.pool.models import ModelBreakers
+from gemproxy.pool.models import ModelBreakers, ModelPermit
 from gemproxy.pool.outcome import QUOTA, SERVED, Charge, Outcome, Verdict
 from gemproxy.pool.pool import KeyPool, Lease
 from gemproxy.providers.base import PROMPT, NativeCall, Provider, classify_failure
@@ -102,6 +102,8 @@ class _Delivery(Struct):
     settings: RetrySettings
     #: The body of the request for the present step.
     body: bytes | BufferList
+    #: The permit of the model's breaker, held while attempts are made.
+    permit: ModelPermit
     #: Whether the first step is done and a later one is running.
     continued: bool = False
     #: Whether the job was revised.
@@ -231,13 +233,13 @@ class Dispatcher:
         if context.reservation is not None:
             self._reserve(context.reservation, job.model, job.tokens)
         context.deadline = context.started + settings.request_timeout
-        delivery = _Delivery(job, context, writer, settings, job.body)
         if job.resources and self._resources is not None:
             context.affinity = await self._resources.locate(job.resources, context.deadline)
         elif isinstance(job.operation, NativeCall):
             context.affinity = job.operation.affinity
         now = self._seconds()
-        context.permit = self._models.acquire(job.model, now)
+        permit = self._models.acquire(job.model, now)
+        delivery = _Delivery(job, context, writer, settings, job.body, permit)
         try:
             if job.model in self._short:
                 lease = await self._wait(delivery, now, None)
@@ -467,6 +469,8 @@ class Dispatcher:
                 now,
                 lease=lease,
                 skipped_keys=skipped_keys,
+                # It is sent in this turn of the reactor.
+                waits_since=now,
                 sticky=lease.sticky,
             )
         )
@@ -533,7 +537,6 @@ class Dispatcher:
     def _send(self, delivery: _Delivery, lease: Lease) -> Awaitable[UpstreamResponse]:
         """Send the request. The time until the answer's end counts as waiting for the upstream."""
         job, context = delivery.job, delivery.context
-        context.attempts[-1].waits_since = self._seconds()
         return self._upstream.send(
             self._provider.prepare(
                 job.operation, job.model, delivery.body, lease.key.secret, context.deadline
@@ -587,6 +590,7 @@ class Dispatcher:
                 break
             delivery.begin_step(following, now)
             self._pool.count_step(lease, now)
+            context.attempts[-1].waits_since = self._seconds()
             response = await self._send(delivery, lease)
             if response.status != 200:
                 return await self._classify(delivery, response)
@@ -671,6 +675,7 @@ class Dispatcher:
                 delivery.begin_step(following, now)
                 self._pool.count_step(lease, now)
                 relay.close_step()
+                context.attempts[-1].waits_since = self._seconds()
                 response = await self._send(delivery, lease)
                 if response.status != 200:
                     return await self._classify(delivery, response)
@@ -685,7 +690,12 @@ class Dispatcher:
         answer = delivery.job.streamed_answer(int(context.started + context.epoch_offset))
         decoder = partial(self._provider.read_stream, delivery.job.operation)
         return StreamRelay(
-            answer, decoder, context, delivery.writer, self._seconds, self._committed
+            answer,
+            decoder,
+            context,
+            delivery.writer,
+            self._seconds,
+            partial(self._committed, delivery.permit),
         )
 
     async def _from_thread(self, make: Callable[[], _T]) -> _T:
@@ -719,13 +729,12 @@ class Dispatcher:
         delivery.writer.finish()
         _note_broken_off(delivery.context, outcome)
 
-    def _committed(self, context: RequestContext) -> None:
+    def _committed(self, permit: ModelPermit, context: RequestContext) -> None:
         """Record that the upstream has begun to answer: half-open breakers need not wait longer."""
         if self._events is not None:
             self._events.first_byte(context)
         lease = context.attempts[-1].lease
-        if context.permit is not None:
-            self._models.record(context.permit, success=True, now=self._seconds())
+        self._models.record(permit, success=True, now=self._seconds())
         if lease is not None:
             self._pool.mark_serving(lease, self._seconds())
 
@@ -747,7 +756,7 @@ class Dispatcher:
         """Charge the outcomes of all attempts and return their leases, at the request's end."""
         now = self._seconds()
         context = delivery.context
-        attempts, permit = context.attempts, context.permit
+        attempts, permit = context.attempts, delivery.permit
         paid = attribute(attempts)
         last = len(attempts) - 1
         for place, attempt in enumerate(attempts):
@@ -768,15 +777,13 @@ class Dispatcher:
                 )
             else:
                 self._pool.release(lease, now)
-        context.permit = None
-        if permit is not None:
-            if paid.model_served is None:
-                self._models.release(permit, now)
-            elif paid.model_served:
-                self._models.succeeded(permit, now)
-            else:
-                body = digest(delivery.job.body)
-                self._models.record(permit, success=False, now=now, body=body)
+        if paid.model_served is None:
+            self._models.release(permit, now)
+        elif paid.model_served:
+            self._models.succeeded(permit, now)
+        else:
+            body = digest(delivery.job.body)
+            self._models.record(permit, success=False, now=now, body=body)
         if attempts:
             context.outcome = _WORDS[attempts[-1].outcome.verdict]
 

@@ -67,9 +67,9 @@ class RequestHead(Struct, gc=False):
     authority: bytes | None
     headers: bytes
     values: dict[bytes, bytes]
-    length: int | None = 0
-    persistent: bool = False
-    expects_continue: bool = False
+    length: int | None
+    persistent: bool
+    expects_continue: bool
 
     def __repr__(self) -> str:
         return "<RequestHead>"  # The default repr of a Struct would contain the client's token.
@@ -77,10 +77,7 @@ class RequestHead(Struct, gc=False):
     @property
     def fields(self) -> list[tuple[bytes, bytes]]:
         """All headers in order, with names and values as the client wrote them."""
-        fields: list[tuple[bytes, bytes]] = []
-        # llhttp does not strip spaces at the end of a value.
-        _parse_headers(lambda name, value: fields.append((name, value.rstrip())), self.headers)
-        return fields
+        return _fields(self.headers)
 
 
 def read_head(data: bytes) -> RequestHead:
@@ -92,14 +89,25 @@ def read_head(data: bytes) -> RequestHead:
     # A method of the dict itself: llhttp's calls enter no Python code.
     _parse_headers(found.__setitem__, headers)
     values = {name.lower(): value.rstrip() for name, value in found.items()}
-    head = RequestHead(*_parse_request_line(line), headers, values)
+    method, target, path, version, authority = _parse_request_line(line)
     # Each header ends its line, and the empty line follows; another number means that one repeats.
     if len(values) != headers.count(b"\n") - 1:
-        head.values = _merge_repeated(head.fields)
+        values = _merge_repeated(_fields(headers))
     elif len(values) > MAX_HEADERS:
         raise MalformedRequest("too many headers")
-    _interpret(head)
-    return head
+    length, persistent, expects_continue = _interpret(values, version, authority)
+    return RequestHead(
+        method,
+        target,
+        path,
+        version,
+        authority,
+        headers,
+        values,
+        length,
+        persistent,
+        expects_continue,
+    )
 
 
 def guess_head(data: bytes) -> tuple[bytes, dict[bytes, bytes]]:
@@ -138,32 +146,45 @@ def _parse_headers(on_header: Callable[[bytes, bytes], None], headers: bytes) ->
         raise MalformedRequest(str(error)) from error
 
 
-def _interpret(head: RequestHead) -> None:
-    """Set what the headers say about body and connection."""
-    get, is_current = head.values.get, head.version == b"HTTP/1.1"
+def _fields(headers: bytes) -> list[tuple[bytes, bytes]]:
+    fields: list[tuple[bytes, bytes]] = []
+    # llhttp does not strip spaces at the end of a value.
+    _parse_headers(lambda name, value: fields.append((name, value.rstrip())), headers)
+    return fields
+
+
+def _interpret(
+    values: dict[bytes, bytes], version: bytes, authority: bytes | None
+) -> tuple[int | None, bool, bool]:
+    """Return what the headers say about body and connection: see :class:`RequestHead`.
+
+    These are ``length``, ``persistent`` and ``expects_continue``. Host is set to ``authority``.
+    """
+    get, is_current = values.get, version == b"HTTP/1.1"
     host = get(b"host")
     if host is None:
         if is_current:
             raise MalformedRequest("no Host")  # RFC 9112 section 3.2
     elif not _is_host(host):
         raise MalformedRequest("Host")
-    if head.authority is not None:
-        head.values[b"host"] = head.authority
+    if authority is not None:
+        values[b"host"] = authority
+    length: int | None
     encoding = get(b"transfer-encoding")
     if encoding is None:
         # llhttp has refused two lengths, a length beside an encoding, and what is not a number.
-        head.length = int(get(b"content-length", b"").lstrip(b"0") or 0)
+        length = int(get(b"content-length", b"").lstrip(b"0") or 0)
     # No other coding is supported. HTTP/1.0 has none, so that a proxy before us may have ignored
     # the header (RFC 9112 section 6.1).
     elif encoding.lower() == b"chunked" and is_current:
-        head.length = None
+        length = None
     else:
         raise MalformedRequest("Transfer-Encoding")
     connection = get(b"connection")
-    head.persistent = is_current and (connection is None or not _CLOSE.search(connection))
+    persistent = is_current and (connection is None or not _CLOSE.search(connection))
     expected = get(b"expect")
-    if expected is not None and is_current and expected.lower() == b"100-continue":
-        head.expects_continue = True
+    expects = expected is not None and is_current and expected.lower() == b"100-continue"
+    return length, persistent, expects
 
 
 @lru_cache(maxsize=64)

@@ -20,6 +20,7 @@ from gemproxy.api.base import Route
 from gemproxy.api.dialects import DialectChoice
 from gemproxy.clock import wall_clock
 from gemproxy.core.admission import Admission, AdmissionLimits
+from gemproxy.core.clients import ANONYMOUS
 from gemproxy.core.context import RequestContext
 from gemproxy.core.errors import (
     ClientLimitReached,
@@ -129,10 +130,20 @@ class Lifecycle:
         context: RequestContext | None = None,
         headers: bytes | None = None,
     ) -> tuple[RequestContext, RequestWriter]:
+        caller = request.caller or ANONYMOUS
         if context is None:
             request_id = request_id_of(request, self._new_request_id)
             now = self._reactor.seconds()
-            context = RequestContext(request_id, route, now, epoch_offset=self._wall() - now)
+            context = RequestContext(
+                request_id,
+                route,
+                now,
+                client=caller.name,
+                epoch_offset=self._wall() - now,
+                caller=caller,
+            )
+        elif request.caller is not None:
+            context.caller, context.client = caller, caller.name
         settings = self.settings
         origins = settings.cors_origins
         if origins:
@@ -147,13 +158,10 @@ class Lifecycle:
             self._scrub,
             settings.headers_after,
         )
-        caller = request.caller
-        if caller is not None:
-            context.caller, context.client = caller, caller.name
-            if caller.debug:
-                writer.tells_key = True
-            if caller.is_limited:
-                context.reservation = request.reservation
+        if caller.debug:
+            writer.tells_key = True
+        if caller.is_limited:
+            context.reservation = request.reservation
         return context, writer
 
     async def _serve(
