@@ -7,12 +7,9 @@ of its prompt is reserved (:meth:`Reservation.reserve`), and at its end the esti
 what Gemini has reported (:meth:`Reservation.settle`). A request that is refused before it is served
 takes nothing (:meth:`Reservation.cancel`).
 
-``rpm`` and ``tpm`` hold in every 60 seconds: a :class:`SlidingWindow` keeps each event until it is
-60 seconds old. A prompt counts from the admission of its request, an answer from its end. Events
-that are at most :data:`SLOT_SECONDS` apart share a slot and expire with the latest of them, so that
-the memory is bounded at any rate. The error is on the safe side: an event may count that much
-longer, never shorter. A request whose estimate is larger than ``tpm`` or ``tpd`` is admitted if
-nothing else is counted: it is an estimate.
+``rpm`` and ``tpm`` hold in every 60 seconds (:mod:`gemproxy.core.sliding_window`). A prompt counts
+from the admission of its request, an answer from its end. A request whose estimate is larger than
+``tpm`` or ``tpd`` is admitted if nothing else is counted: it is an estimate.
 
 Days and months are calendar ones (:mod:`gemproxy.core.local_days`). Their counts are rows of
 absolute counts (:class:`LimitCount`), which are kept with each checkpoint. An account keeps those
@@ -25,7 +22,6 @@ The cost is counted when it is known; nothing of it is reserved.
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, tzinfo
@@ -37,12 +33,10 @@ from msgspec import Struct
 from gemproxy.core.clients import Budget, Client
 from gemproxy.core.errors import BudgetSpent, ClientLimitReached, Forbidden
 from gemproxy.core.local_days import LocalDays, Today
+from gemproxy.core.sliding_window import SlidingWindow, Slot
 
 #: The name under which everybody without a token is counted.
 ANONYMOUS: Final = "anonymous"
-WINDOW_SECONDS: Final = 60.0
-#: Events that are closer to each other may expire together; a window has at most 961 slots.
-SLOT_SECONDS: Final = 0.0625
 #: ``LimitCount.period``.
 DAY: Final = "day"
 MONTH: Final = "month"
@@ -123,91 +117,6 @@ class Standing(Struct, frozen=True):
 
     requests: WindowState | None = None
     tokens: WindowState | None = None
-
-
-class _Slot:
-    __slots__ = ("first", "requests", "tokens", "until")
-
-    def __init__(self, now: float) -> None:
-        self.first = now
-        #: When it expires; infinitely long ago for a slot that has expired.
-        self.until = now + WINDOW_SECONDS
-        self.requests = 0
-        self.tokens = 0
-
-
-class SlidingWindow:
-    """The requests and tokens of the last 60 seconds."""
-
-    __slots__ = ("_slots", "requests", "tokens")
-
-    def __init__(self) -> None:
-        self._slots: deque[_Slot] = deque()
-        self.requests = 0
-        self.tokens = 0
-
-    def forget(self, now: float) -> None:
-        """Drop what is 60 seconds old. Call it before each other method."""
-        slots = self._slots
-        while slots and slots[0].until <= now:
-            slot = slots.popleft()
-            slot.until = -math.inf
-            self.requests -= slot.requests
-            self.tokens -= slot.tokens
-        if slots and slots[-1].until > now + WINDOW_SECONDS:
-            # The clock was set back.
-            for slot in slots:
-                slot.first = min(slot.first, now)
-                slot.until = min(slot.until, now + WINDOW_SECONDS)
-
-    def add(self, now: float, requests: int, tokens: int) -> _Slot:
-        """Count an event of this moment, and return the slot that holds it."""
-        slots = self._slots
-        slot = slots[-1] if slots else None
-        if slot is None or now >= slot.first + SLOT_SECONDS:
-            slot = _Slot(now)
-            slots.append(slot)
-        slot.until = now + WINDOW_SECONDS
-        self.change(slot, requests, tokens)
-        return slot
-
-    def change(self, slot: _Slot, requests: int, tokens: int) -> None:
-        """Add to what ``slot`` counts, if it still counts."""
-        if slot.until > -math.inf:
-            slot.requests += requests
-            slot.tokens += tokens
-            self.requests += requests
-            self.tokens += tokens
-
-    def requests_fit_after(self, now: float, limit: int) -> float:
-        """The seconds until another request fits; 0 if it does."""
-        excess = self.requests + 1 - limit
-        if excess <= 0:
-            return 0.0
-        for slot in self._slots:
-            excess -= slot.requests
-            if excess <= 0:
-                return slot.until - now
-        return WINDOW_SECONDS
-
-    def tokens_fit_after(self, now: float, limit: int, needed: int) -> float:
-        """The seconds until ``needed`` more tokens fit; 0 if they do."""
-        excess = self.tokens + needed - limit
-        if excess <= 0:
-            return 0.0
-        for slot in self._slots:
-            excess -= slot.tokens
-            if excess <= 0:
-                return slot.until - now
-        return WINDOW_SECONDS
-
-    def requests_left_after(self, now: float) -> float:
-        """The seconds until no request counts."""
-        return next((each.until - now for each in reversed(self._slots) if each.requests), 0.0)
-
-    def tokens_left_after(self, now: float) -> float:
-        """The seconds until no token counts."""
-        return next((each.until - now for each in reversed(self._slots) if each.tokens), 0.0)
 
 
 class _Counts:
@@ -440,8 +349,8 @@ class Reservation:
         #: Whether the request is admitted and in flight.
         self._is_open = False
         #: Where the request counts, until it is settled or cancelled, and where its prompt does.
-        self._slot: _Slot | None = None
-        self._prompt: _Slot | None = None
+        self._slot: Slot | None = None
+        self._prompt: Slot | None = None
         self._day: _Counts | None = None
         #: Tokens that are reserved, and those that are counted in their place.
         self._estimate = 0

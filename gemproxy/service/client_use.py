@@ -19,7 +19,8 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from gemproxy.core.clients import Client
-from gemproxy.core.limits import ANONYMOUS, WINDOW_SECONDS, ClientLimits, Used
+from gemproxy.core.limits import ANONYMOUS, ClientLimits, Used
+from gemproxy.core.sliding_window import WINDOW_SECONDS
 from gemproxy.state.model import UsageRow
 from gemproxy.telemetry.usage import UsageCounts, UsageLedger
 from gemproxy.telemetry.usage_reports import UsageReports

@@ -14,15 +14,14 @@ from msgspec.structs import astuple
 from gemproxy.core.clients import Budget, Client, Limits
 from gemproxy.core.errors import BudgetSpent, ClientLimitReached, Forbidden
 from gemproxy.core.limits import (
-    SLOT_SECONDS,
     ClientLimits,
     LimitCount,
-    SlidingWindow,
     Standing,
     Used,
     WindowState,
 )
 from gemproxy.core.local_days import LocalDays
+from gemproxy.core.sliding_window import SLOT_SECONDS, SlidingWindow
 
 #: 2026-11-30, a Monday.
 NOON = datetime(2026, 11, 30, 12, tzinfo=UTC).timestamp()
