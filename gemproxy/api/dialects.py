@@ -117,8 +117,9 @@ _NOT_OPENAIS: Final = frozenset(
 )
 #: The result of :func:`dialect_by_path` for these.
 _GEMINI_OR_ANTHROPIC: Final = "gemini or anthropic"
-#: Bytes. The dialects of shorter paths are remembered.
+#: Bytes. The dialects of shorter paths are remembered, of this number of them.
 _LONGEST_KNOWN: Final = 200
+_MOST_KNOWN: Final = 1024
 
 
 class EncodedError(NamedTuple):
@@ -173,14 +174,26 @@ class Dialects:
     ) -> None:
         self._gemini_array = gemini_array
         self._by_name = {each.name: each for each in (openai, gemini, anthropic)}
+        #: The dialects of targets without a query, as far as the path alone decides.
+        self._by_target: dict[bytes, Dialect] = {}
 
     def of(self, target: bytes, headers: Mapping[bytes, bytes]) -> Dialect:
         """See :class:`DialectChoice`."""
+        known = self._by_target.get(target)
+        if known is not None:
+            return known
         path, _, query = target.partition(b"?")
         name = dialect_of(path, query, headers)
         if name is GEMINI_NAME and is_array(path, query):
-            return self._gemini_array
-        return self._by_name[name]
+            dialect = self._gemini_array
+        else:
+            dialect = self._by_name[name]
+        # A query may hold a credential, which is not kept.
+        if path == target and len(path) <= _LONGEST_KNOWN and _known_by_path(path) == name:
+            if len(self._by_target) >= _MOST_KNOWN:
+                self._by_target.clear()
+            self._by_target[target] = dialect
+        return dialect
 
 
 def dialect_of(path: bytes, query: bytes, headers: Mapping[bytes, bytes]) -> str:
@@ -218,7 +231,7 @@ def dialect_by_path(path: bytes) -> str | None:
     return _GEMINI_OR_ANTHROPIC if second in _NOT_OPENAIS else _COLLECTIONS.get(second)
 
 
-_known_by_path = lru_cache(maxsize=1024)(dialect_by_path)
+_known_by_path = lru_cache(maxsize=_MOST_KNOWN)(dialect_by_path)
 
 
 def dialect_by_headers(query: bytes, headers: Mapping[bytes, bytes]) -> str:

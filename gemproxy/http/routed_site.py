@@ -72,7 +72,7 @@ class _RoutedGate:
     def check_head(self, request: ProxyRequest) -> None:
         row = self._fast.get((request.method, request.path))
         if row is None:
-            if self._is_preflight(request):
+            if request.method == b"OPTIONS" and self._is_preflight(request):
                 check_public(request)
                 return
             request.dialect = self._dialects.of(request.uri, request.values)

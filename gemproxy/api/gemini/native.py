@@ -8,7 +8,7 @@ headers that are no client's business, and the name of a model that has an alias
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 from gemproxy.api.base import Head, Route, StreamedAnswer, WholeAnswer
 from gemproxy.api.dialects import asks_for_events
@@ -26,10 +26,11 @@ from gemproxy.translate.gemini_native__gemini.answers import (
     WholeGeneration,
 )
 from gemproxy.translate.gemini_native__gemini.requests import (
+    NativeBody,
     conversation_of,
     estimated_tokens,
     named_resources,
-    read_body,
+    read_prompt,
     with_models,
 )
 from gemproxy.translate.shared.conversations import conversation_named, session_of
@@ -46,11 +47,6 @@ _MOST_PATHS: Final = 1000
 _MASK: Final = b"x-goog-fieldmask"
 
 
-class _Target(NamedTuple):
-    path: bytes
-    array: bool
-
-
 class NativeEndpoint:
     """Makes jobs of native calls; see :class:`gemproxy.api.base.Endpoint`.
 
@@ -63,7 +59,8 @@ class NativeEndpoint:
 
     def __init__(self, names: ModelNames) -> None:
         self.names = names
-        self._targets: dict[tuple[str, str, str, bytes], _Target] = {}
+        #: Calls without headers of their own.
+        self._calls: dict[tuple[str, str, str, bytes], NativeCall] = {}
 
     def decode(self, body: bytes, head: Head, context: RequestContext, *, brief: bool) -> NativeJob:
         """See :meth:`gemproxy.api.base.Endpoint.decode`; ``brief`` makes no difference."""
@@ -75,22 +72,18 @@ class NativeEndpoint:
             require_model(context.caller, asked, model.name)
         if not (model.generates if verb in _GENERATE else model.embeds or verb == _COUNT):
             raise InvalidRequest(_wrong_ability(asked, verb, model), param="model")
-        said = read_body(body)
-
-        def named_in_body(name: str) -> str:
-            named = self.names.named_in_body(name, model, may_differ=verb == _COUNT)
-            if context.caller.models:
-                require_model(context.caller, name, named)
-            return named
-
-        body = with_models(body, said, named_in_body)
-        target = self._target(parameters["version"], model.name, verb, head.query)
+        said = read_prompt(body)
+        if type(said) is NativeBody:
+            body = self._with_models(body, said, model, verb, context)
+        call = self._call(parameters["version"], model.name, verb, head.query)
         context.model = model.name
         context.stream = verb == _STREAM
-        call = NativeCall(
-            b"POST", target.path, passed_headers(head), target.array, passed=telling_headers
-        )
-        job = NativeJob(call, model.name, verb, body, partial=head.header(_MASK) is not None)
+        headers = passed_headers(head)
+        partial = False
+        if headers:
+            call = NativeCall(b"POST", call.path, headers, call.array, passed=telling_headers)
+            partial = head.header(_MASK) is not None
+        job = NativeJob(call, model.name, verb, body, partial=partial)
         if verb in _GENERATE:
             session = session_of(head.header)
             job.conversation = (
@@ -98,18 +91,29 @@ class NativeEndpoint:
             )
         return job
 
-    def _target(self, version: str, model: str, verb: str, query: bytes) -> _Target:
-        known = self._targets.get((version, model, verb, query))
+    def _with_models(
+        self, body: bytes, said: NativeBody, model: NamedModel, verb: str, context: RequestContext
+    ) -> bytes:
+        def named_in_body(name: str) -> str:
+            named = self.names.named_in_body(name, model, may_differ=verb == _COUNT)
+            if context.caller.models:
+                require_model(context.caller, name, named)
+            return named
+
+        return with_models(body, said, named_in_body)
+
+    def _call(self, version: str, model: str, verb: str, query: bytes) -> NativeCall:
+        known = self._calls.get((version, model, verb, query))
         if known is not None:
             return known
         kept = passed_query(query)
         path = b"%b?%b" % (f"/{version}/models/{model}:{verb}".encode("ascii"), kept)
         array = verb == _STREAM and not asks_for_events(kept)
-        target = _Target(path.removesuffix(b"?"), array)
-        if len(self._targets) >= _MOST_PATHS:
-            self._targets.clear()
-        self._targets[version, model, verb, query] = target
-        return target
+        call = NativeCall(b"POST", path.removesuffix(b"?"), array=array, passed=telling_headers)
+        if len(self._calls) >= _MOST_PATHS:
+            self._calls.clear()
+        self._calls[version, model, verb, query] = call
+        return call
 
 
 class NativeJob:

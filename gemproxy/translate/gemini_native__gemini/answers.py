@@ -80,6 +80,7 @@ class _Object(msgspec.Struct, frozen=True, gc=False):
     error: msgspec.Raw = NO_ERROR
 
 
+_NO_ANSWER = _Answer()
 _ANSWER = msgspec.json.Decoder(_Answer).decode
 _LATER_ANSWER = msgspec.json.Decoder(_LaterAnswer).decode
 _COUNTED = msgspec.json.Decoder(_Counted).decode
@@ -106,7 +107,7 @@ class WholeGeneration:
     def __init__(self, *, partial: bool = False) -> None:
         self._partial = partial
         self._body = b""
-        self._answer = _Answer()
+        self._answer = _NO_ANSWER
 
     def receive(self, body: bytes) -> None:
         """Read the facts. There is only one step."""
@@ -127,6 +128,10 @@ class WholeGeneration:
         feedback = answer.prompt_feedback
         if feedback is not None and feedback.block is not None:
             return PassedAnswer(body, usage, blocked=True)
+        if len(candidates) == 1:
+            only = candidates[0]
+            if only.finish_reason == "STOP" and _has_content(only):  # Nearly every answer.
+                return PassedAnswer(body, usage)
         reasons = [
             candidate.finish_reason
             for candidate in candidates

@@ -159,10 +159,24 @@ class NativeBody(_Named, frozen=True, gc=False):
         return (self.model or self.agent or "").removeprefix(_PREFIX)
 
 
+class PlainBody(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """A prompt whose fields are these. None of them leads to the name of a model."""
+
+    contents: list[msgspec.Raw] | None = None
+    system_instruction: msgspec.Raw = msgspec.field(default=_ABSENT, name="systemInstruction")
+    snake_instruction: msgspec.Raw = msgspec.field(default=_ABSENT, name="system_instruction")
+    generation_config: msgspec.Raw = msgspec.field(default=_ABSENT, name="generationConfig")
+    safety_settings: msgspec.Raw = msgspec.field(default=_ABSENT, name="safetySettings")
+    tools: msgspec.Raw = _ABSENT
+    tool_config: msgspec.Raw = msgspec.field(default=_ABSENT, name="toolConfig")
+    cached_content: msgspec.Raw = msgspec.field(default=_ABSENT, name="cachedContent")
+
+
 class _Object(msgspec.Struct, frozen=True, gc=False):
     """Any object."""
 
 
+_PLAIN = msgspec.json.Decoder(PlainBody)
 _BODY = msgspec.json.Decoder(NativeBody)
 _NAMED = msgspec.json.Decoder(_Named)
 _OBJECT = msgspec.json.Decoder(_Object)
@@ -187,6 +201,17 @@ def read_body(body: bytes) -> NativeBody:
     except DECODE_ERRORS as error:
         raise malformed(error) from error
     return NativeBody(**msgspec.structs.asdict(named))
+
+
+def read_prompt(body: bytes) -> NativeBody | PlainBody:
+    """As :func:`read_body`; a :class:`PlainBody` has no names of models to look for.
+
+    Raises as :func:`read_body`.
+    """
+    try:
+        return decode_json(_PLAIN, body)
+    except DECODE_ERRORS:
+        return read_body(body)
 
 
 def check_object(body: bytes) -> None:
@@ -252,7 +277,7 @@ def resource_name(text: str) -> str | None:
     return text if text.startswith(_COLLECTIONS) else resource_of(text)
 
 
-def conversation_of(body: NativeBody, tokens: int) -> int | None:
+def conversation_of(body: NativeBody | PlainBody, tokens: int) -> int | None:
     """The number of the conversation of a body of about ``tokens`` tokens.
 
     See :mod:`gemproxy.translate.shared.conversations`. The same beginning spelled differently

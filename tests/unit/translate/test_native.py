@@ -17,10 +17,13 @@ from gemproxy.translate.gemini_native__gemini.answers import (
     WholeGeneration,
 )
 from gemproxy.translate.gemini_native__gemini.requests import (
+    NativeBody,
+    PlainBody,
     conversation_of,
     estimated_tokens,
     named_resources,
     read_body,
+    read_prompt,
     with_models,
 )
 
@@ -188,6 +191,25 @@ def test_names_of_models_are_found_where_calls_have_them(field):
     renamed = json.loads(renamed_in(body.encode(), lambda _: "b"))
     assert renamed.pop("contents") == json.loads(body)["contents"]
     assert "models/b" in json.dumps(renamed)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        b'"model": "a"',
+        b'"model": null',
+        b'"model": "a", "model": null',
+        rb'"\u006dodel": "a"',
+        b'"agent": "a"',
+        b'"requests": [{"model": "a"}]',
+        b'"generateContentRequest": {"model": "a"}',
+        b'"other": 1',
+    ],
+)
+def test_a_prompt_that_may_name_models_is_not_plain(more):
+    contents = b'{"contents": [{"parts": [{"functionCall": {"args": {"model": "a"}}}]}]'
+    assert type(read_prompt(contents + b"}")) is PlainBody
+    assert type(read_prompt(contents + b", " + more + b"}")) is NativeBody
 
 
 def test_resources_that_a_body_names():
