@@ -129,6 +129,8 @@ def fields_of(outcome):
     fields["verdict"] = outcome.verdict.value
     if "until" in fields:
         fields["until"] = round(fields["until"] - NOON)
+    if "quotas" in fields:
+        fields["quotas"] = {quota.dimension: quota.limit for quota in fields["quotas"]}
     return fields
 
 
