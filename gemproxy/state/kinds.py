@@ -41,6 +41,7 @@ from gemproxy.state.model import (
     UsageRow,
     event_identity,
 )
+from gemproxy.state.record_query import earlier_keys
 from gemproxy.translate.shared.signatures import RememberedCall
 
 _V = TypeVar("_V")
@@ -98,6 +99,15 @@ class RowSelection:
 
 
 @dataclass(frozen=True)
+class Children(Generic[_V]):
+    """Rows of a further table that belong to a row, and that the database deletes with it."""
+
+    name: str
+    columns: tuple[str, ...]
+    of: Callable[[_V], Iterable[tuple[Any, ...]]]
+
+
+@dataclass(frozen=True)
 class Table(Generic[_V]):
     """How the rows of a kind are stored in a database.
 
@@ -119,6 +129,7 @@ class Table(Generic[_V]):
     key_id: str | None = None
     #: Whether other columns of an existing row are kept when it is written again.
     updates: bool = False
+    children: Children[_V] | None = None
 
 
 @dataclass(frozen=True)
@@ -603,6 +614,11 @@ def _select_records(now: float | None) -> Sequence[RowSelection]:
     return (RowSelection(clauses, (_MOST_EXPORTED - 1,)),)
 
 
+def _record_keys(row: RecordRow) -> Iterator[tuple[int, str]]:
+    for key in earlier_keys(row):
+        yield row.number, key
+
+
 RECORDS: Kind[RecordRow] = Kind(
     "records",
     RecordRow,
@@ -613,6 +629,7 @@ RECORDS: Kind[RecordRow] = Kind(
         attrgetter(*_RECORD_COLUMNS),
         kept=Kept.AS_RECORDS,
         select=_select_records,
+        children=Children("record_keys", ("record", "tried"), _record_keys),
     ),
     Absent.STAYS,
     attrgetter("number"),

@@ -196,7 +196,8 @@ class State:
 class RecordRow:
     """A finished request. ``data`` is the rest of it, as :mod:`gemproxy.telemetry.records` has it.
 
-    ``key`` is the name of the last attempt's key; texts are empty without a value.
+    ``key`` is the name of the last attempt's key, and ``data`` has the others'
+    (:func:`gemproxy.state.record_query.earlier_keys`); texts are empty without a value.
     """
 
     #: When it ended, in microseconds since the epoch; unique.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import NamedTuple
+
+import msgspec
 
 from gemproxy.state.model import RecordRow
 
@@ -25,6 +27,7 @@ class RecordQuery:
     """At most ``limit`` records with ``first <= number < end``, newest first.
 
     ``filters`` are allowed values by column, ``statuses`` ranges of the status, both ends included.
+    A key is allowed if any attempt used it.
     """
 
     limit: int
@@ -55,11 +58,21 @@ class RecordQuery:
         """Whether all records are asked for."""
         return self.is_unfiltered and self.first == 0 and self.end == LAST
 
-    def admits(self, row: RecordRow) -> bool:
-        """Whether the record is asked for."""
+    def admits(self, row: RecordRow, tried: Iterable[str] | None = None) -> bool:
+        """Whether the record is asked for.
+
+        ``tried`` are the keys of its attempts; without, they are read from its data.
+        """
         return (
             self.first <= row.number < self.end
-            and all(getattr(row, name) in values for name, values in self.filters.items())
+            and all(
+                getattr(row, name) in values
+                or (
+                    name == "key"
+                    and not set(values).isdisjoint(earlier_keys(row) if tried is None else tried)
+                )
+                for name, values in self.filters.items()
+            )
             and not (self.failed and row.outcome in NO_FAILURE)
             and (not self.statuses or any(low <= row.status <= high for low, high in self.statuses))
         )
@@ -70,6 +83,29 @@ class FoundRecords(NamedTuple):
 
     rows: Sequence[RecordRow]
     rest: int | None = None
+
+
+class _Attempt(msgspec.Struct, frozen=True, array_like=True):
+    """The beginning of an attempt in ``RecordRow.data``."""
+
+    key: str | None
+
+
+class _Attempts(msgspec.Struct, frozen=True, array_like=True):
+    request: msgspec.Raw
+    attempts: tuple[_Attempt, ...] = ()
+
+
+_decode = msgspec.json.Decoder(_Attempts).decode
+
+
+def earlier_keys(row: RecordRow) -> set[str]:
+    """The keys that were tried before the last one; of damaged data none."""
+    try:
+        attempts = _decode(row.data).attempts
+    except (ValueError, RecursionError):
+        return set()
+    return {each.key for each in attempts if each.key is not None and each.key != row.key}
 
 
 def digest_of(request_id: str) -> int:

@@ -336,7 +336,8 @@ def _admission(query: RecordQuery) -> Callable[[Finished], bool]:
                 finished.status,
                 context.outcome,
                 "",
-            )
+            ),
+            (attempt.key_name for attempt in context.attempts),
         )
 
     return admits

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -61,6 +62,8 @@ def check_tables(connection: sqlite3.Connection) -> None:
         if table.constant is not None:
             columns.append(table.constant[0])
         _look(connection, table.name, columns)
+        if table.children is not None:
+            _look(connection, table.children.name, table.children.columns)
 
 
 def _look(connection: sqlite3.Connection, table: str, columns: Iterable[str]) -> None:
@@ -95,9 +98,13 @@ def _write(
     if kind.absent is Absent.GOES:
         gone = kind.missing(before, after)
         connection.executemany(_delete(table), ((*rest, *_parts(key)) for key in gone))
-    connection.executemany(
-        _put(table), ((*rest, *table.encode(row)) for row in kind.changed(before, after))
-    )
+    changed = kind.changed(before, after)
+    connection.executemany(_put(table), ((*rest, *table.encode(row)) for row in changed))
+    if table.children is not None:
+        connection.executemany(
+            _put_rows(table.children.name, table.children.columns),
+            chain.from_iterable(map(table.children.of, changed)),
+        )
     if kind.absent is Absent.LEAVES:
         gone = kind.missing(before, after)
         connection.executemany(
@@ -136,13 +143,16 @@ def _follow_keys(connection: sqlite3.Connection, table: Table[Any], taken_at: fl
 
 def _put(table: Table[Any]) -> str:
     columns = (*_constant(table), *table.columns)
-    verb = "INSERT" if table.updates else "INSERT OR REPLACE"
-    marks = ", ".join("?" * len(columns))
-    put = f"{verb} INTO {table.name} ({', '.join(columns)}) VALUES ({marks})"
     if not table.updates:
-        return put
+        return _put_rows(table.name, columns)
+    put = _put_rows(table.name, columns, "INSERT")
     values = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in table.key)
     return f"{put} ON CONFLICT ({', '.join(table.key)}) DO UPDATE SET {values}"
+
+
+def _put_rows(table: str, columns: Sequence[str], verb: str = "INSERT OR REPLACE") -> str:
+    marks = ", ".join("?" * len(columns))
+    return f"{verb} INTO {table} ({', '.join(columns)}) VALUES ({marks})"
 
 
 def _delete(table: Table[Any]) -> str:

@@ -883,6 +883,8 @@ def test_requests_are_filtered_and_told_in_pages(stage):
         ("status=5xx", 3),
         ("status=200,503&from=today", 10),
         ("outcome=service&key=beta", 3),
+        ("outcome=service&key=alpha", 3),
+        ("key=gamma", 0),
         ("client=nobody", 0),
         ("model=gemini-3.8-flash&endpoint=chat&to=2026-11-21", 0),
     ]:

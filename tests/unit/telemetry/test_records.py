@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,7 @@ from gemproxy.state.json.store import JSONStateStore
 from gemproxy.state.kinds import Retention
 from gemproxy.state.record_query import MICROSECONDS, RecordQuery, digest_of
 from gemproxy.state.sqlite import records as sqlite_records
+from gemproxy.state.sqlite.migrations import migrate, migrations
 from gemproxy.state.sqlite.store import RECORD_BYTES, SQLiteStateStore
 from gemproxy.telemetry.history import RequestHistory
 from gemproxy.telemetry.records import (
@@ -60,6 +63,11 @@ def a_failed_request(**more):
     used = TokenUsage(input=7, cached=2, output=3, reasoning=1)
     values = {"attempts": attempts, "refused": refused, "outcome": "service", "usage": used}
     return context(**(values | {"first_byte": NOON + 0.25, "cost": 0.00125} | more))
+
+
+def data_of(keys):
+    """The data of a record whose attempts used these keys, and that ended without one."""
+    return f'[["r"],{json.dumps([[key, "service", 503] for key in keys] + [[None]])}]'
 
 
 class Stage:
@@ -202,6 +210,8 @@ class TestSearching:
         for n in range(20):
             outcome, status = ("service", 503) if n % 4 == 0 else ("success", 200)
             attempts = [Attempt("x", f"key-{n % 2}", NOON)]
+            if n % 4 in (0, 3):
+                attempts = [Attempt("y", f"first-{n // 4 % 2}", NOON) for _ in "12"] + attempts
             request = context(
                 f"r{n}", NOON + n, client=("ci", "web")[n % 2], outcome=outcome, attempts=attempts
             )
@@ -216,6 +226,9 @@ class TestSearching:
         assert stage.ids(1, filters={"key": ("key-1",), "client": ("ci", "web")}) == ["r19"]
         assert stage.ids(statuses=((500, 599),), filters={"client": ("ci",)})[-1] == "r0"
         assert stage.ids(filters={"outcome": ("client_gone",)}) == ["left"]
+        assert stage.ids(2, filters={"key": ("first-1",)}) == ["r15", "r12"]
+        assert stage.ids(filters={"key": ("first-1", "key-1"), "client": ("ci",)}) == ["r12", "r4"]
+        assert stage.ids(failed=True, filters={"key": ("first-0", "x")}) == ["r16", "r8", "r0"]
         assert stage.ids(statuses=((499, 499),)) == ["left"]
         assert stage.ids(filters={"endpoint": ("messages",)}) == []
         second = int(NOON) * MICROSECONDS
@@ -233,22 +246,36 @@ class TestSearching:
     def test_what_waits_for_a_database_that_fails_is_found(self, tmp_path):
         (tmp_path / "a.db").mkdir()
         stage = Stage(tmp_path)
-        stage.history.request_ended(context("waits"), 200, 1.0)
+        attempts = [Attempt("x", "one", NOON), Attempt("y", "two", NOON)]
+        stage.history.request_ended(context("waits", attempts=attempts), 200, 1.0)
         stage.save()
         stage.restart()
         assert stage.ids() == ["waits"]
         assert stage.find("waits").request.id == "waits"
+        assert stage.ids(filters={"key": ("one",)}) == ["waits"]
 
     @settings(max_examples=40, deadline=None)
     @given(
         st.lists(
-            st.tuples(st.sampled_from("ab"), st.sampled_from("xy"), st.sampled_from([200, 503])),
+            st.tuples(
+                st.sampled_from("ab"),
+                st.text("xyz", min_size=1, max_size=3),
+                st.sampled_from([200, 503]),
+            ),
             max_size=60,
         ),
         st.builds(
             RecordQuery,
             st.integers(1, 7),
-            filters=st.sampled_from([{}, {"client": ("a",)}, {"client": ("a",), "key": ("x",)}]),
+            filters=st.sampled_from(
+                [
+                    {},
+                    {"client": ("a",)},
+                    {"client": ("a",), "key": ("x",)},
+                    {"key": ("x",)},
+                    {"key": ("x", "y")},
+                ]
+            ),
             statuses=st.sampled_from([(), ((503, 503),), ((200, 299),)]),
             failed=st.booleans(),
         ),
@@ -261,11 +288,12 @@ class TestSearching:
             recorded(
                 n,
                 client=client,
-                key=key,
+                key=keys[-1],
+                data=data_of(keys),
                 status=status,
                 outcome="success" if status == 200 else "service",
             )
-            for n, (client, key, status) in enumerate(kept)
+            for n, (client, keys, status) in enumerate(kept)
         )
         store.save(full_state(records=rows))
         expected = [row for row in reversed(rows) if query.admits(row)]
@@ -298,6 +326,44 @@ class TestBounds:
             store.save(full_state(NOON + second, records=()))
         kept = store.search(RecordQuery(1000)).rows
         assert [row.number for row in kept] == [recorded(n).number for n in range(79, 29, -1)]
+        store.close()
+
+    def test_the_keys_of_a_record_go_with_it(self, tmp_path):
+        path = tmp_path / "a.db"
+        store = SQLiteStateStore(path, Retention(records=50))
+        rows = tuple(recorded(n, data=data_of(["one", "two", "one", "primary"])) for n in range(80))
+        store.save(full_state(records=rows))
+        # Again, as after a failure: it is not known what is stored.
+        store.close()
+        store.save(full_state(records=rows[40:]))
+        store.close()
+        with sqlite3.connect(path) as connection:
+            kept = connection.execute("SELECT * FROM record_keys").fetchall()
+            numbers = connection.execute("SELECT number FROM request_records").fetchall()
+        assert len(numbers) == 50
+        assert sorted(kept) == [(n, key) for (n,) in sorted(numbers) for key in ("one", "two")]
+
+    def test_keys_of_records_of_an_earlier_version_are_found(self, tmp_path):
+        path = tmp_path / "a.db"
+        some = (
+            data_of(["one", "two", "two", "primary"]),
+            "no JSON",
+            '{"a": [1]}',
+            '[["r"], [1, "one", [], [null], [["one"]], {"0": "one"}]]',
+            "[]",
+            '[["r"], "one"]',
+        )
+        with sqlite3.connect(path, isolation_level=None) as connection:
+            migrate(connection, migrations()[:8], lambda _: None)
+            connection.executemany(
+                "INSERT INTO request_records"
+                " VALUES (?, 7, 'ci', 'chat', 'm', 'primary', 200, 'success', ?)",
+                enumerate(some, 1),
+            )
+        store = SQLiteStateStore(path)
+        found = store.search(RecordQuery(10, filters={"key": ("one",)}))
+        assert [row.number for row in found.rows] == [1]
+        assert len(store.search(RecordQuery(10, filters={"key": ("primary",)})).rows) == 6
         store.close()
 
     def test_a_start_loads_none_and_an_export_has_them(self, tmp_path):
