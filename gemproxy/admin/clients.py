@@ -25,7 +25,7 @@ from gemproxy.core.audit import Actor, AuditEvent
 from gemproxy.core.client_registry import ClientRegistry, ClientRow
 from gemproxy.core.clients import CLIENT_DEFAULTS, Client, ClientSettings, ClientValue, Limits
 from gemproxy.core.decode_errors import malformed
-from gemproxy.core.errors import InvalidRequest, Unavailable
+from gemproxy.core.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from gemproxy.core.limits import Used
 from gemproxy.telemetry.usage_reports import Usage, UsageReports
 
@@ -94,6 +94,7 @@ class ClientParts:
     ``save`` writes the state, and tells whether it is on the disk. ``changed`` is called after each
     change, ``audit`` with its event. ``used`` tells what clients have used of their limits by their
     names, ``last_seen`` when the client of a name was seen last. ``scrub`` removes live secrets.
+    Without a state (``has_state``) no client can be made.
     """
 
     registry: ClientRegistry
@@ -106,6 +107,7 @@ class ClientParts:
     wall: Callable[[], float]
     pause: Callable[[], Awaitable[None]]
     scrub: Callable[[str], str]
+    has_state: bool = True
 
 
 class ClientRoutes:
@@ -168,6 +170,8 @@ class ClientRoutes:
 
     async def make(self, body: bytes, actor: Actor) -> TokenAnswer:
         """Make a client."""
+        if not self._parts.has_state:
+            raise _no_state()
         reader, entries = _entries(body, ("name", *SETTINGS))
         settings = self._read(reader, entries)
         name = read_name(reader, entries["name"], "name") if "name" in entries else None
@@ -199,7 +203,7 @@ class ClientRoutes:
 
     async def change(self, name: str, body: bytes, actor: Actor) -> ClientAnswer:
         """Change the settings in the body; ``null`` for ``limits`` or ``budget`` drops them all."""
-        row = self._registry.changeable(name)
+        row = self._changeable(name)
         reader, entries = _entries(body, ("name", *SETTINGS))
         given = self._read(reader, entries)
         if "name" in entries and read_name(reader, entries["name"], "name") != name:
@@ -224,7 +228,7 @@ class ClientRoutes:
 
     async def rotate(self, name: str, body: bytes, actor: Actor) -> TokenAnswer:
         """Give a client a new token."""
-        row = self._registry.changeable(name)
+        row = self._changeable(name)
         grace = 0.0
         if body.strip():
             reader, entries = _entries(body, ("graceSeconds",))
@@ -238,6 +242,14 @@ class ClientRoutes:
             self._undo_rotation(row, _digest(token), actor)
             raise _unwritten("The token was not rotated")
         return TokenAnswer(await self.one(name), token)
+
+    def _changeable(self, name: str) -> ClientRow:
+        try:
+            return self._registry.changeable(name)
+        except NotFound:
+            if not self._parts.has_state:
+                raise _no_state() from None
+            raise
 
     def _undo_rotation(self, row: ClientRow, digest: str, actor: Actor) -> None:
         present = self._registry.row(row.name)
@@ -329,6 +341,15 @@ def _new_token() -> str:
 
 def _digest(token: str) -> str:
     return sha256(token.encode()).hexdigest()
+
+
+def _no_state() -> Conflict:
+    # Its token would be unknown after a restart, and anonymous requests might be let in again.
+    return Conflict(
+        "Clients that are made at run time need persistence.path, which is null; put them into"
+        " clients.yaml.",
+        reason="no_persistence",
+    )
 
 
 def _unwritten(what: str) -> Unavailable:

@@ -604,6 +604,7 @@ class Daemon:
                     wall=self._wall,
                     pause=self._pause,
                     scrub=self._scrubber.scrub,
+                    has_state=self._reload.settings.persistence.path is not None,
                 )
             ),
             seconds=self._reactor.seconds,

@@ -356,6 +356,31 @@ def test_what_was_answered_outlives_a_kill(simulator, tmp_path):
     assert "Traceback" not in refused.output
 
 
+def test_without_a_state_no_client_is_made(simulator, tmp_path):
+    """It would be gone after a restart, and strangers would be let in again."""
+    write(tmp_path, CLIENTS[:1])
+    nowhere = {"path": None}
+    running = RunningDaemon(tmp_path, simulator.url, KEYS, persistence=nowhere)
+    try:
+        of_file = CLIENTS[0]["name"]
+        for method, path, body, code in (
+            ("POST", "clients", {"name": "app"}, "no_persistence"),
+            ("PATCH", "clients/app", {"debug": True}, "no_persistence"),
+            ("POST", "clients/app/rotate", {}, "no_persistence"),
+            ("PATCH", f"clients/{of_file}", {"debug": True}, "client_of_file"),
+        ):
+            refused = running.admin(method, path, body)
+            assert (refused.status, refused.json["error"]["code"]) == (409, code)
+        message = running.admin("POST", "clients", {"name": "app"}).json["error"]["message"]
+        assert "need persistence.path" in message
+        assert "clients.yaml" in message
+        assert [each["name"] for each in running.admin("GET", "clients").json["clients"]] == [
+            of_file
+        ]
+    finally:
+        running.stop()
+
+
 def test_clients_are_kept_in_the_fallback_while_the_database_cannot_be_written(simulator, tmp_path):
     """And come back from there; what was deleted meanwhile stays deleted in the database."""
     state = tmp_path / "state"
