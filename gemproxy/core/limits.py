@@ -5,7 +5,8 @@ name. A request takes its part of it in three steps, through a :class:`Reservati
 it counts as a request and as one in flight (:meth:`Reservation.admit`), after decoding the estimate
 of its prompt is reserved (:meth:`Reservation.reserve`), and at its end the estimate is replaced by
 what Gemini has reported (:meth:`Reservation.settle`). A request that is refused before it is served
-takes nothing (:meth:`Reservation.cancel`).
+takes nothing (:meth:`Reservation.cancel`). The later requests of an upload are only in flight
+(:meth:`Reservation.admit_part`): else a large file would use up the limit of its own client.
 
 ``rpm`` and ``tpm`` hold in every 60 seconds (:mod:`gemproxy.core.sliding_window`). A prompt counts
 from the admission of its request, an answer from its end. A request whose estimate is larger than
@@ -381,6 +382,17 @@ class Reservation:
         account.in_flight += 1
         self._is_open = True
 
+    def admit_part(self) -> None:
+        """Count a part of an admitted request, only as one in flight.
+
+        Raises :class:`ClientLimitReached`.
+        """
+        most = self._client.limits.concurrent
+        if most is not None and self._account.in_flight >= most:
+            raise self._reached(_SOON, "concurrent")
+        self._account.in_flight += 1
+        self._is_open = True
+
     def reserve(self, model: str, tokens: int, now: float, wall: float) -> None:
         """Reserve the estimated ``tokens`` of the prompt; ``model`` may be "".
 
@@ -459,9 +471,9 @@ class Reservation:
         self, input_tokens: int, output_tokens: int, cost: float | None, now: float, wall: float
     ) -> None:
         """The request has ended; ``cost`` is ``None`` if it is not known."""
+        self.leave()
         if self._slot is None:
             return
-        self.leave()
         self.correct(input_tokens, output_tokens, now, wall)
         self._slot = None
         if cost:
@@ -471,10 +483,10 @@ class Reservation:
 
     def cancel(self) -> None:
         """The request is not served: it counts against nothing."""
+        self.leave()
         slot, day = self._slot, self._day
         if slot is None or day is None:
             return
-        self.leave()
         account = self._account
         account.reserved -= self._estimate
         if self._prompt is not None:

@@ -342,20 +342,25 @@ class RequestLifecycle(Lifecycle):
         if request.method not in route.methods:
             raise _not_served(request, route)
         if request.caller.is_limited:
-            self._check_limits(request, route, request.caller)
+            self._check_limits(request, route, request.caller, is_part=owner is not None)
         room = 0 if streamed else length
         self.admission.admit(limits, room)
         request.has_place, request.buffered_bytes = True, room
         request.streams_body = streamed
 
-    def _check_limits(self, request: ProxyRequest, route: Route, caller: Client) -> None:
+    def _check_limits(
+        self, request: ProxyRequest, route: Route, caller: Client, *, is_part: bool = False
+    ) -> None:
         """Count the request against its client's own limits. Raises :class:`ClientLimitReached`.
 
+        A part (``is_part``) of an upload that was begun counts as one in flight only.
         If it is not served after all, :meth:`reject` or :meth:`release` cancels that.
         """
         now, wall = self._reactor.seconds(), self._wall()
         request.reservation = self.client_limits.reservation(caller, now, wall)
-        if route.is_limited:
+        if is_part:
+            request.reservation.admit_part()
+        elif route.is_limited:
             request.reservation.admit(now, wall)
 
     def check_body_size(self, request: ProxyRequest, size: int) -> None:

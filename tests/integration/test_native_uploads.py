@@ -142,6 +142,34 @@ def test_the_size_of_a_file_is_limited_over_all_requests(start_daemon, simulator
     assert part(daemon, path, b"x" * 400_000, offset=600_000).status == 200
 
 
+def test_an_upload_is_one_request_of_its_clients_limits(start_daemon):
+    daemon = start_daemon()
+    limits = {"rpm": 1, "rpd": 1, "concurrent": 1}
+    made = daemon.admin("POST", "clients", {"name": "uploader", "limits": limits})
+    token = {"x_goog_api_key": made.json["token"]}
+    path = begun(daemon, **token)
+    for offset in range(3):
+        got = part(daemon, path, b"x", "upload", offset)
+        assert (got.status, got.headers["x-goog-upload-status"]) == (200, "active")
+    with Wire(daemon) as wire:
+        wire.send(
+            request("POST", path, b"x", content_length="2", x_goog_upload_offset="3", **UPLOAD)
+        )
+        eventually(lambda: used_by(daemon, "uploader")["concurrent"] == 1)
+        assert part(daemon, path, b"", "query").status == 429
+        wire.send(b"x")
+        assert wire.receive().headers["x-goog-upload-status"] == "final"
+    eventually(lambda: used_by(daemon, "uploader")["concurrent"] == 0)
+    used = used_by(daemon, "uploader")
+    assert (used["requests_minute"], used["requests_day"]) == (1, 1)
+    again = ask(daemon, "POST", "/upload/v1beta/files", b"{}", **START, **token)
+    assert again.status == 429
+
+
+def used_by(daemon, name):
+    return daemon.admin("GET", f"clients/{name}").json["used"]
+
+
 def test_a_token_that_is_revoked_loses_its_uploads(start_daemon):
     daemon = start_daemon(keys_of(*PROJECTS), proxy={"accessTokens": [TOKEN, "another-token"]})
     path = begun(daemon)
