@@ -234,7 +234,8 @@ def _read_access_token(
     number = int(path[path.rindex("[") + 1 : -1]) + 1
     if yaml_nodes.is_scalar(node):
         token = credentials.read_bare(reader, node, path, known)
-        return AccessToken(_default_name(token, number), token) if token else None
+        name = _default_name(token, number)
+        return AccessToken(name, token, place=reader.place(path)) if token else None
     entries = reader.entries(node, path, _TOKEN_SETTINGS)
     if entries is None:
         return None
@@ -249,7 +250,8 @@ def _read_access_token(
     if "debug" in entries:
         debug = reader.value(Flag(), entries["debug"].value, f"{path}.debug", debug)
     reader.claim(name, path[: path.rindex("[")], path)
-    return AccessToken(name, token, debug) if token else None
+    place = reader.place(f"{path}.name" if "name" in entries else path)
+    return AccessToken(name, token, debug, place) if token else None
 
 
 def _default_name(token: Secret | None, number: int) -> str:

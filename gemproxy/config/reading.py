@@ -22,6 +22,7 @@ from gemproxy.config.kinds import (
     Shape,
     StrMap,
 )
+from gemproxy.core.errors import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -124,6 +125,10 @@ class FileReader:
         while path and path not in self._lines:
             path = path[: max(path.rfind("."), path.rfind("["), 0)]
         return self._lines.get(path, 0)
+
+    def place(self, path: str) -> Fault:
+        """The place of a setting, for a mistake that is found later."""
+        return Fault(str(self._path), self.line(path), path, "")
 
     def note(self, path: str, line: int) -> None:
         """Remember the line of something without a name: an item of a list."""

@@ -39,6 +39,7 @@ from gemproxy.config.kinds import (
     TimeZone,
     WebAddress,
 )
+from gemproxy.core.errors import Fault
 from gemproxy.secret import Secret
 
 if TYPE_CHECKING:
@@ -95,6 +96,8 @@ class AccessToken:
     name: str
     token: Secret
     debug: bool = False
+    #: For a mistake that is found later.
+    place: Fault = field(default=Fault("proxy.yaml", 0, "", ""), compare=False)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, tzinfo
 from hashlib import blake2s
 from operator import attrgetter
-from typing import Final
+from typing import Final, Protocol
 
 from gemproxy.core.clients import (
     ANONYMOUS,
@@ -39,6 +39,7 @@ MAX_CLIENTS: Final = 10_000
 MAX_DELETED: Final = 10_000
 #: Former tokens of a client that may be valid at a time.
 _MOST_FORMER: Final = 16
+_NAME_OF_MADE: Final = "'{}' is the name of a client that was made at run time"
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,18 @@ class FileClient:
     token: Secret | None = None
     #: Its name in the file, for a mistake that is found later.
     place: Fault = field(default=Fault("clients.yaml", 0, "", ""), compare=False)
+
+
+class NamedToken(Protocol):
+    """An access token of ``proxy.yaml``, with the place of its name."""
+
+    @property
+    def name(self) -> str:
+        """Under which its usage is counted."""
+
+    @property
+    def place(self) -> Fault:
+        """Where it is in the file."""
 
 
 @dataclass(frozen=True)
@@ -159,17 +172,20 @@ class ClientRegistry:
 
     # -- the file and the state ------------------------------------------------------------------
 
-    def conflicts(self, file: ClientsFile | None) -> Iterator[Fault]:
-        """The mistakes of ``file``: clients that were made at run time already."""
+    def conflicts(
+        self, file: ClientsFile | None, tokens: Iterable[NamedToken] = ()
+    ) -> Iterator[Fault]:
+        """The mistakes of ``file`` and ``tokens``: clients that were made at run time already."""
+        for token in tokens:
+            if token.name in self._made:
+                yield _conflict(token.place, _NAME_OF_MADE.format(token.name))
         for each in file.clients if file is not None else ():
             twin = self.by_digest.get(each.digest)
             if each.name in self._made:
-                why = f"'{each.name}' is the name of a client that was made at run time"
+                yield _conflict(each.place, _NAME_OF_MADE.format(each.name))
             elif twin is not None and twin.source == API:
                 why = f"has the token of the client '{twin.name}', which was made at run time"
-            else:
-                continue
-            yield replace(each.place, message=f"{why} (`gemproxy clients revoke` removes that)")
+                yield _conflict(each.place, why)
 
     def configure(
         self, file: ClientsFile | None, zone: tzinfo, token_names: Iterable[str] = ()
@@ -326,6 +342,10 @@ def _until(client: Client, until: float) -> Client:
     if client.expires is not None and client.expires.at <= until:
         return client
     return replace(client, expires=Expiry("rotated", until))
+
+
+def _conflict(place: Fault, why: str) -> Fault:
+    return replace(place, message=f"{why} (`gemproxy clients revoke` removes that)")
 
 
 def _unknown() -> NotFound:

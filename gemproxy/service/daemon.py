@@ -180,9 +180,7 @@ class Daemon:
         for a client that was made at run time already. This is checked first, so nothing has
         changed then.
         """
-        conflicts = tuple(self._clients.conflicts(settings.clients))
-        if conflicts:
-            raise ConfigError(conflicts)
+        self._refuse_conflicts(settings)
         self._upstream.apply(settings.upstream)
         self._pool.apply(settings.keys, part_settings.pool(settings), self._reactor.seconds())
         self._models.configure(settings.monitoring.failure_threshold)
@@ -535,6 +533,12 @@ class Daemon:
         names = (token.name for token in settings.proxy.access_tokens)
         self._clients.configure(settings.clients, ZoneInfo(settings.proxy.timezone), names)
 
+    def _refuse_conflicts(self, settings: Settings) -> None:
+        """Raise :class:`ConfigError` for clients and access tokens that were made at run time."""
+        conflicts = tuple(self._clients.conflicts(settings.clients, settings.proxy.access_tokens))
+        if conflicts:
+            raise ConfigError(conflicts)
+
     def _admit_clients(self, settings: Settings) -> None:
         """Let those clients in that there are now; others may need a token from now on."""
         self._lifecycle.auth = self._gate.auth = self._token_auth(settings)
@@ -576,9 +580,7 @@ class Daemon:
         """
         settings = self._reload.settings
         self._admit_clients(settings)
-        conflicts = tuple(self._clients.conflicts(settings.clients))
-        if conflicts:
-            raise ConfigError(conflicts)
+        self._refuse_conflicts(settings)
 
     def _admin_parts(self) -> AdminParts:
         return AdminParts(

@@ -247,6 +247,20 @@ def test_no_client_is_made_with_the_name_of_an_access_token(fresh):
     assert fresh.admin("DELETE", "clients/app").status == 200
 
 
+def test_an_access_token_with_the_name_of_a_client_that_was_made_is_refused(fresh):
+    assert fresh.admin("POST", "clients", {"name": "app"}).status == 201
+    proxy = {"accessTokens": [{"name": "app", "token": "another-token-0123456789"}]}
+    fresh.configure(KEYS, proxy=proxy)
+    answer = fresh.reload()
+    assert answer.status == 400
+    message = answer.json["error"]["message"]
+    assert "proxy.accessTokens[0].name: 'app' is the name of a client that was made" in message
+    assert "proxy.yaml:" in message
+    assert status_with(fresh, "another-token-0123456789") != 200
+    assert fresh.admin("DELETE", "clients/app").status == 200
+    assert fresh.reload().status == 200
+
+
 def test_a_named_file_that_is_gone_changes_nothing(fresh):
     (fresh.folder / "others" / "clients.yaml").unlink()
     answer = fresh.reload()

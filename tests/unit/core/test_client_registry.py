@@ -6,9 +6,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from gemproxy.config.settings import AccessToken
 from gemproxy.core.client_registry import ClientRegistry, ClientRow, ClientsFile, FileClient
 from gemproxy.core.clients import Limits, Priority, expiry_of, may_ask
-from gemproxy.core.errors import Conflict, NotFound
+from gemproxy.core.errors import Conflict, Fault, NotFound
 from gemproxy.secret import Secret
 
 UTC = ZoneInfo("UTC")
@@ -171,6 +172,19 @@ def test_a_file_with_the_name_or_token_of_a_client_that_was_made_is_mistaken():
     ]
     stage.registry.delete("app")
     assert not list(stage.registry.conflicts(file))
+
+
+def test_an_access_token_with_the_name_of_a_client_that_was_made_is_mistaken():
+    stage = Stage()
+    stage.make()
+    tokens = [
+        AccessToken(name, Secret(name), place=Fault("proxy.yaml", 7, "", ""))
+        for name in ("app", "other")
+    ]
+    found = [str(fault) for fault in stage.registry.conflicts(None, tokens)]
+    assert [text.split(" (")[0] for text in found] == [
+        "proxy.yaml:7: 'app' is the name of a client that was made at run time",
+    ]
 
 
 def test_a_reload_replaces_the_clients_of_the_file_and_leaves_the_others():
