@@ -12,8 +12,8 @@ since the start are noted every :data:`SAMPLE_SECONDS`, and the last minute is t
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Final, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -29,6 +29,10 @@ SAMPLE_SECONDS: Final = 5.0
 #: Endpoints that count against no limit.
 _UNLIMITED: Final = frozenset({"models", "other"})
 
+#: Clients, or rows of usage, that are looked at between two pauses: about a millisecond.
+_AT_ONCE: Final = 100
+
+_T = TypeVar("_T")
 _NOTHING: Final = (0, 0)
 #: Requests and tokens by client.
 _Sums = dict[str, tuple[int, int]]
@@ -37,7 +41,8 @@ _Sums = dict[str, tuple[int, int]]
 class ClientUse:
     """See the module. Call :meth:`sample` every :data:`SAMPLE_SECONDS`.
 
-    ``seconds`` gives monotonic time, ``wall`` epoch time.
+    ``seconds`` gives monotonic time, ``wall`` epoch time. ``pause`` lets other requests run while
+    many clients are looked at.
     """
 
     _log = Logger()
@@ -49,36 +54,35 @@ class ClientUse:
         reports: UsageReports,
         seconds: Callable[[], float],
         wall: Callable[[], float],
+        pause: Callable[[], Awaitable[None]],
     ) -> None:
         self._limits = limits
         self._ledger = ledger
         self._reports = reports
         self._seconds = seconds
         self._wall = wall
+        self._pause = pause
         self._samples: deque[tuple[float, _Sums]] = deque()
         limits.began = self._begin
 
     async def sample(self) -> None:
         """Note the present sums."""
-        now = self._seconds()
-        self._samples.append((now, self._sums()))
+        sums, now = await self._sums(), self._seconds()
+        self._samples.append((now, sums))
         # The oldest one is a minute old, so that the difference is never of less than a minute.
         while len(self._samples) > 1 and self._samples[1][0] <= now - WINDOW_SECONDS:
             self._samples.popleft()
 
     async def used(self, clients: Sequence[Client]) -> dict[str, Used]:
         """What each of ``clients`` has used, by name."""
-        now, wall = self._seconds(), self._wall()
-        names = [each.name or ANONYMOUS for each in clients]
-        used = {
-            name: self._limits.used(client, now, wall)
-            for name, client in zip(names, clients, strict=True)
-        }
-        others = [
-            name
-            for name, client in zip(names, clients, strict=True)
-            if not (client.is_limited and self._limits.has_account(name))
-        ]
+        used: dict[str, Used] = {}
+        others: list[str] = []
+        async for client in self._in_turns(clients):
+            name = client.name or ANONYMOUS
+            if client.is_limited and self._limits.has_account(name):
+                used[name] = self._limits.used(client, self._seconds(), self._wall())
+            else:
+                others.append(name)
         if others:
             used |= await self._from_usage(others)
         return used
@@ -90,19 +94,20 @@ class ClientUse:
         filters = {"client": (names[0],)} if len(names) == 1 else {}
         of_day: dict[str, UsageCounts] = {}
         found = await self._reports.counts(today, ("client", "endpoint"), filters)
-        for (client, endpoint), counts in found.items():
+        async for (client, endpoint), counts in self._in_turns(found.items()):
             of_day.setdefault(client, UsageCounts()).add(_limited(endpoint, counts))
         of_month = await self._reports.counts(month, ("client",), filters)
-        sums, before = self._sums(), self._samples[0][1] if self._samples else {}
+        sums = await self._sums()
+        before = self._samples[0][1] if self._samples else {}
         none = UsageCounts()
-        return {
-            name: _used(
+        used: dict[str, Used] = {}
+        async for name in self._in_turns(names):
+            used[name] = _used(
                 _difference(sums.get(name, _NOTHING), before.get(name, _NOTHING)),
                 of_day.get(name, none),
                 of_month.get((name,), none),
             )
-            for name in names
-        }
+        return used
 
     def _begin(self, name: str) -> None:
         taking_over = Deferred.fromCoroutine(self._take_over(name))
@@ -123,14 +128,21 @@ class ClientUse:
                 of_day.add(_limited(endpoint, counts))
         self._limits.add_earlier(name, _used(_NOTHING, of_day, of_month), self._wall())
 
-    def _sums(self) -> _Sums:
+    async def _sums(self) -> _Sums:
         totals: Mapping[tuple[str, str], UsageCounts] = self._ledger.totals()
         sums: _Sums = {}
-        for (client, endpoint), counts in totals.items():
-            requests, tokens = sums.get(client, (0, 0))
-            requests += _limited(endpoint, counts).requests
+        async for (client, endpoint), counts in self._in_turns(totals.items()):
+            requests, tokens = sums.get(client, _NOTHING)
+            requests += _limited_requests(endpoint, counts)
             sums[client] = requests, tokens + counts.input + counts.output
         return sums
+
+    async def _in_turns(self, values: Iterable[_T]) -> AsyncIterator[_T]:
+        """All of ``values``, as they are now."""
+        for number, value in enumerate(list(values), 1):
+            yield value
+            if number % _AT_ONCE == 0:
+                await self._pause()
 
 
 def _used(minute: tuple[int, int], day: UsageCounts, month: UsageCounts | UsageRow) -> Used:
@@ -144,5 +156,9 @@ def _difference(present: tuple[int, int], past: tuple[int, int]) -> tuple[int, i
 
 def _limited(endpoint: str, counts: UsageCounts | UsageRow) -> UsageCounts:
     """``counts`` with those requests only that count against limits, as far as can be told."""
-    requests = 0 if endpoint in _UNLIMITED else counts.requests - counts.theirs
+    requests = _limited_requests(endpoint, counts)
     return UsageCounts(requests, input=counts.input, output=counts.output, cost=counts.cost)
+
+
+def _limited_requests(endpoint: str, counts: UsageCounts | UsageRow) -> int:
+    return 0 if endpoint in _UNLIMITED else counts.requests - counts.theirs

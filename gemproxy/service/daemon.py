@@ -374,6 +374,7 @@ class Daemon:
             self._usage_reports,
             self._reactor.seconds,
             self._wall,
+            self._pause,
         )
 
     def _make_lifecycle(self, settings: Settings) -> None:

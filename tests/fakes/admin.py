@@ -211,6 +211,7 @@ class AdminStage:
                         ),
                         self.clock.seconds,
                         wall_clock(self.clock),
+                        self._pause,
                     ).used,
                     last_seen=self.usage.last_seen.at,
                     wall=wall_clock(self.clock),

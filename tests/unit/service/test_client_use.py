@@ -31,7 +31,8 @@ class Stage:
         self.limits = ClientLimits()
         self.asked = []
         reports = UsageReports(self.ledger, self.read, seconds, self.pause)
-        self.use = ClientUse(self.limits, self.ledger, reports, seconds, seconds)
+        self.use = ClientUse(self.limits, self.ledger, reports, seconds, seconds, self.pause)
+        self.pauses = 0
         self.is_slow = False
 
     async def read(self, query, rows):
@@ -41,7 +42,7 @@ class Stage:
         return summed(query, selected(query, rows))
 
     async def pause(self):
-        pass
+        self.pauses += 1
 
     def finish(self, client="ci", tokens=100_000, status=200, route="/v1/chat/completions"):
         usage = TokenUsage(input=tokens)
@@ -129,3 +130,17 @@ def test_an_account_that_was_restored_is_left_as_it_is():
     stage.limits.restore([LimitCount("ci", "day", day, 7, 7, 0.5)])
     stage.limits.reservation(LIMITED, 0, stage.clock.seconds())
     assert stage.used(LIMITED)["ci"] == Used(0, 0, 7, 7, 0.5)
+
+
+def test_many_clients_are_looked_at_in_turns():
+    stage = Stage()
+    clients = [Client(f"c{number}") for number in range(1000)]
+    for client in clients:
+        stage.finish(client.name)
+    Deferred.fromCoroutine(stage.use.sample())
+    assert stage.pauses >= 9
+    stage.pauses = 0
+    used = stage.used(*clients)
+    assert [used[client.name].requests_day for client in clients] == [1] * 1000
+    # The clients, their rows of the day, their sums and what is answered.
+    assert stage.pauses >= 4 * 9
