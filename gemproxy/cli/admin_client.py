@@ -10,6 +10,7 @@ import http.client
 import socket
 import ssl
 from http import HTTPStatus
+from math import isfinite
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -157,7 +158,9 @@ class AdminClient:
 
     def rotate_client(self, name: str, grace: float) -> TokenAnswer:
         """Give a client another token; the old one stays valid for ``grace`` seconds."""
-        body = msgspec.json.encode({"graceSeconds": grace})
+        # JSON would have null for what is no number.
+        seconds = grace if isfinite(grace) else str(grace)
+        body = msgspec.json.encode({"graceSeconds": seconds})
         return self._asked_of_client("POST", name, "/rotate", TokenAnswer, body)
 
     def delete_client(self, name: str) -> DeletedAnswer:

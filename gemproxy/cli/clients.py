@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta, timezone
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from gemproxy.cli.admin_address import add_late_options, add_url_argument
 from gemproxy.cli.admin_client import connect
 from gemproxy.cli.exits import ExitStatus
 from gemproxy.cli.tables import moment, printable, show, table
+from gemproxy.core.clients import expiry_of
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -31,6 +33,8 @@ _BUDGETS = {"usd-per-day": "usdPerDay", "usd-per-month": "usdPerMonth"}
 _LISTS = ("models", "endpoints", "addresses")
 _HEADERS = ("NAME", "FROM", "STATE", "LIMITS", "PRIORITY", "TODAY", "USD TODAY", "LAST SEEN")
 _NUMBERS = ("TODAY", "USD TODAY")
+#: Where a day ends last.
+_LAST_ZONE = timezone(timedelta(hours=-12))
 #: Lifts a limit.
 _NONE = "none"
 
@@ -162,7 +166,12 @@ def _listing(clients: tuple[ClientAnswer, ...]) -> str:
 def _state(client: ClientAnswer) -> str:
     if not client.enabled:
         return "disabled"
-    return "enabled" if client.expires is None else f"until {client.expires}"
+    if client.expires is None:
+        return "enabled"
+    # Of a date it is only sure once it has ended in every time zone: this program may not know that
+    # of the daemon.
+    over = expiry_of(client.expires, _LAST_ZONE).at <= datetime.now(UTC).timestamp()
+    return f"{'expired' if over else 'until'} {client.expires}"
 
 
 def _limits(client: ClientAnswer) -> Iterator[str]:

@@ -99,7 +99,7 @@ def node_of(value: object) -> yaml.Node:
     if isinstance(value, float):
         # Without an exponent, which few programs read alike.
         written = f"{value:.12f}".rstrip("0") if abs(value) < _LARGEST_FLOAT else ".inf"
-        return yaml.ScalarNode(_TAG + "float", written)
+        return yaml.ScalarNode(_TAG + "float", f"{written}0" if written[-1] == "." else written)
     return yaml.ScalarNode(_TAG + "str", str(value))
 
 

@@ -153,3 +153,20 @@ def test_plan_compares_the_clients_of_the_file(daemon, gemproxy, keys):
     answer = json.loads(gemproxy("plan", "--json")[1])
     assert answer["clients_added"] == ["new", "taken"]
     assert answer["clients_conflicting"] == ["taken"]
+
+
+def test_an_expired_client_is_said_to_be(daemon, gemproxy):
+    for name, expires in (("old", "2020-01-01"), ("past", "2020-01-01T12:00:00Z")):
+        assert gemproxy("clients", "add", name, "--expires", expires)[0] == 0
+        assert f"state       expired {expires}" in gemproxy("clients", "show", name)[1]
+    assert re.search(r"^old +api +expired 2020-01-01 ", gemproxy("clients")[1], re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("grace", "words"), [("nan", "'nan'."), ("inf", "'inf'."), ("-5", "-5.0.")]
+)
+def test_a_mistaken_grace_is_shown_as_it_was_given(daemon, gemproxy, grace, words):
+    gemproxy("clients", "add", "app")
+    status, _, err = gemproxy("clients", "rotate", "app", f"--grace={grace}")
+    assert status != 0
+    assert f"graceSeconds: expected a number of seconds of at least 0, got {words}" in err
