@@ -89,6 +89,8 @@ class Expiry(NamedTuple):
     at: float
 
 
+_LIMITS = tuple(each.name for each in fields(Limits))
+_BUDGETS = tuple(each.name for each in fields(Budget))
 NO_LIMITS = Limits()
 NO_BUDGET = Budget()
 
@@ -128,9 +130,9 @@ class Client:
         restricted = not self.enabled or self.expires is not None
         restricted = restricted or bool(self.endpoints or self.addresses)
         limited = any(
-            getattr(some, each.name) is not None
-            for some in (self.limits, self.budget)
-            for each in fields(some)
+            getattr(some, name) is not None
+            for some, names in ((self.limits, _LIMITS), (self.budget, _BUDGETS))
+            for name in names
         )
         object.__setattr__(self, "is_restricted", restricted)
         object.__setattr__(self, "is_limited", limited)
@@ -166,7 +168,7 @@ def make_client(
         models=whole["models"],
         endpoints=whole["endpoints"],
         addresses=whole["addresses"],
-        limits=Limits(*(whole[f"limits.{each.name}"] for each in fields(Limits))),
+        limits=Limits(*(whole[f"limits.{name}"] for name in _LIMITS)),
         budget=Budget(whole["budget.usdPerDay"], whole["budget.usdPerMonth"]),
         priority=Priority(whole["priority"]),
     )

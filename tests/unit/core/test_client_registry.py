@@ -201,6 +201,21 @@ def test_a_reload_replaces_the_clients_of_the_file_and_leaves_the_others():
     assert [stage.whose(token) for token in ("y", "first")] == [None, "app"]
 
 
+def test_a_reload_leaves_clients_of_the_file_that_have_not_changed():
+    """Thousands of them would hold up requests."""
+    stage = Stage(file_client("kept", "x"), file_client("changed", "y"))
+    kept, changed = stage.registry.clients()
+    now = (file_client("kept", "x"), file_client("changed", "y", **{"limits.rpm": 5}))
+    stage.configure(*now)
+    assert stage.registry.client("kept") is kept
+    assert stage.registry.client("changed") is not changed
+    stage.configure(*now, **{"limits.tpm": 7})
+    assert [each.limits for each in stage.registry.clients()] == [
+        Limits(tpm=7),
+        Limits(rpm=5, tpm=7),
+    ]
+
+
 def test_a_conflict_that_is_found_late_ends_without_a_trace():
     """The state was read after the file: the client of the state has the token until then."""
     stage = Stage(file_client("theirs", "first"))
