@@ -177,7 +177,7 @@ def test_file_that_is_no_state_is_refused(stored, capsys, content, status, messa
 
 def test_database_of_a_newer_program_is_refused(stored, capsys):
     with closing(sqlite3.connect(DATABASE)) as connection:
-        connection.execute("PRAGMA user_version = 9")
+        connection.execute("PRAGMA user_version = 99")
     assert main(["state", "export", "export.json"]) == 78
     assert "its schema has version 9" in capsys.readouterr().err
 
