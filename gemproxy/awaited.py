@@ -23,7 +23,6 @@ class Awaited(Deferred[_T]):
         # Deferred has these as attributes of the class; CPython reads those of an instance faster.
         self.called = False
         self.paused = 0
-        self.result: Any = None
         #: What to call with the result or the failure, before anything else is added.
         self.resume: Callable[[object], None] | None = None
 
