@@ -17,6 +17,7 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredLock, maybeDeferred, succeed
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.protocols.haproxy import proxyEndpoint
 
@@ -41,6 +42,8 @@ from gemproxy.telemetry.logs import LoggedServices, LogSink
 
 #: Seconds between two attempts to start, if the reason is outside the files.
 _RETRY_SECONDS = 5.0
+#: Seconds that a stop waits for the requests of connections that are open.
+_LAST_REQUESTS_SECONDS = 1.0
 #: Mistakes that get a log line each; the log takes twenty lines a minute of one event.
 _OWN_LINES = 15
 #: The other mistakes share log lines: how many in a line, and how many lines at most.
@@ -223,9 +226,14 @@ class _Maintenance:
         self._reactor.callWhenRunning(self._notifier.ready)
 
     def end(self) -> Deferred[Any]:
-        """Stop, after the last answer is sent."""
+        """Stop, after the last answer is sent.
+
+        A connection that was accepted a moment ago has its request still on the way.
+        """
         self._stand_back()
-        return self._site.close()
+        if not self._site.channels:
+            return self._site.close()
+        return deferLater(self._reactor, _LAST_REQUESTS_SECONDS, self._site.close)
 
     def _stand_back(self) -> None:
         self._running = False

@@ -228,6 +228,18 @@ def test_sigterm_ends_it_with_status_0(stage):
     assert stage.state() == []
 
 
+def test_a_request_that_is_on_the_way_at_sigterm_is_answered(stage):
+    stage.misspell()
+    stage.start()
+    with Wire(stage) as wire:
+        # The answer shows that the daemon has accepted the connection before this one.
+        with Wire(stage) as later:
+            assert later.ask("POST", CHAT, said("Hello!")).status == 503
+        stage.process.popen.terminate()
+        stage.manager.wait_for("STOPPING=1")
+        assert wire.ask("POST", CHAT, said("Hello!")).error["code"] == "configuration_invalid"
+
+
 def test_without_a_socket_it_ends_with_status_78(stage):
     stage.misspell()
     config, keys = stage.folder / "proxy.yaml", stage.folder / "keys.yaml"
