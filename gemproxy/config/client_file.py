@@ -20,7 +20,6 @@ from gemproxy.config.kinds import (
 )
 from gemproxy.core.client_registry import ClientsFile, FileClient
 from gemproxy.core.clients import ClientSettings, ClientValue, Priority
-from gemproxy.core.errors import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -86,7 +85,7 @@ def read_clients(reader: FileReader, path: str, known: KnownSecrets) -> ClientsF
         if nodes is None:
             reader.refuse(node, "clients", "a list of clients", secret=True)
     read = [
-        _read_client(reader, node, f"clients[{place}]", path, known)
+        _read_client(reader, node, f"clients[{place}]", known)
         for place, node in enumerate(nodes or ())
     ]
     clients = tuple(client for client in read if client is not None)
@@ -128,7 +127,7 @@ def read_name(reader: FileReader, entry: Entry, path: str) -> str | None:
 
 
 def _read_client(
-    reader: FileReader, node: yaml.Node, path: str, file: str, known: KnownSecrets
+    reader: FileReader, node: yaml.Node, path: str, known: KnownSecrets
 ) -> FileClient | None:
     reader.note(path, yaml_nodes.line_of(node))
     if yaml_nodes.is_scalar(node):
@@ -160,8 +159,7 @@ def _read_client(
             digest = sha256(token.reveal().encode()).digest()
     if name is None or digest is None:
         return None
-    place = Fault(file, reader.line(f"{path}.name"), f"{path}.name", "")
-    return FileClient(name, settings, digest, token, place)
+    return FileClient(name, settings, digest, token, reader.place(f"{path}.name"))
 
 
 def _read_digest(reader: FileReader, entry: Entry, path: str, known: KnownSecrets) -> bytes | None:
