@@ -118,7 +118,6 @@ class ClientRegistry:
         #: ``clients.yaml``, if there is one.
         self.file: ClientsFile | None = None
         self._of_file: dict[str, Client] = {}
-        self._file_digests: list[bytes] = []
         self._rows: dict[str, ClientRow] = {}
         self._made: dict[str, Client] = {}
         #: SHA-256 of a token -> its client, of both sources. Changed in place.
@@ -179,7 +178,7 @@ class ClientRegistry:
         for token in tokens:
             if token.name in self._made:
                 yield _conflict(token.place, _NAME_OF_MADE.format(token.name))
-        for each in file.clients if file is not None else ():
+        for each in _clients_in(file):
             twin = self.by_digest.get(each.digest)
             if each.name in self._made:
                 yield _conflict(each.place, _NAME_OF_MADE.format(each.name))
@@ -195,25 +194,25 @@ class ClientRegistry:
         ``token_names`` are those of access tokens, under which usage is counted as well.
         """
         before = self.zone, self.defaults
-        known_files = {each.name: each for each in self.file.clients} if self.file else {}
+        earlier = _clients_in(self.file)
+        known_files = {each.name: each for each in earlier}
         clients = self._of_file
         self.file, self.zone, self.token_names = file, zone, frozenset(token_names)
         # Nothing expires for those who need no token.
         settings = {**self.defaults, "expires": None}
         self.anonymous = make_client(None, None, settings, NOBODY, zone)
-        for digest in self._file_digests:
-            known = self.by_digest.get(digest)
+        for each in earlier:
+            known = self.by_digest.get(each.digest)
             if known is not None and known.source == FILE:
-                del self.by_digest[digest]
+                del self.by_digest[each.digest]
         self._of_file = {}
         is_same = before == (zone, self.defaults)
-        for each in file.clients if file is not None else ():
+        for each in _clients_in(file):
             # Thousands of clients take a tenth of a second, and few of them have changed.
             kept = is_same and known_files.get(each.name) == each
             client = clients[each.name] if kept else self._client_of_file(each)
             self._of_file[each.name] = client
             self.by_digest.setdefault(each.digest, client)
-        self._file_digests = [each.digest for each in file.clients] if file is not None else []
         # Thousands of clients take a second, and nearly no reload concerns them.
         if not is_same:
             for row in self._rows.values():
@@ -334,6 +333,10 @@ def token_digest(token: bytes) -> bytes:
     """The digest by which a token that is known itself is found."""
     # As strong as SHA-256, and faster, because hashlib implements it without OpenSSL.
     return blake2s(token).digest()
+
+
+def _clients_in(file: ClientsFile | None) -> tuple[FileClient, ...]:
+    return file.clients if file is not None else ()
 
 
 def _digests(row: ClientRow) -> Iterator[bytes]:
