@@ -146,6 +146,20 @@ class ClientRegistry:
         """All clients: those of the file in its order, then the others by name."""
         return [*self._of_file.values(), *(self._made[name] for name in sorted(self._made))]
 
+    @property
+    def count(self) -> int:
+        """How many clients there are."""
+        return len(self._of_file) + len(self._made)
+
+    def file_tokens(self) -> Iterator[tuple[Secret, Client]]:
+        """The tokens of the file that are known themselves, with their clients.
+
+        The digest of such a client's owner is the :func:`token_digest` of its token.
+        """
+        for each in _clients_in(self.file):
+            if each.token is not None:
+                yield each.token, self._of_file[each.name]
+
     def client(self, name: str) -> Client:
         """The client of this name. Raises :class:`NotFound`."""
         found = self._of_file.get(name) or self._made.get(name)

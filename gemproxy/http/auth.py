@@ -72,10 +72,8 @@ class TokenAuth:
             owner = _owner(TOKEN, digest)
             client = make_client(token.name, None, settings, owner, self._registry.zone)
             self._clients[digest] = token.token, client
-        for each in self._registry.file.clients if self._registry.file is not None else ():
-            if each.token is not None:
-                digest = token_digest(each.token.reveal().encode())
-                self._clients[digest] = each.token, self._registry.client(each.name)
+        for secret, client in self._registry.file_tokens():
+            self._clients[client.owner.digest] = secret, client
         if admin is not None:
             digest = token_digest(admin.reveal().encode())
             client = Client("admin", debug=True, admin=True, owner=_owner(ADMIN, digest))

@@ -548,7 +548,7 @@ class Daemon:
             guard.apply(self._origin_settings(settings))
 
     def _number_of_clients(self, settings: Settings) -> int:
-        return len(settings.proxy.access_tokens) + len(self._clients.clients())
+        return len(settings.proxy.access_tokens) + self._clients.count
 
     def _token_auth(self, settings: Settings) -> TokenAuth:
         return TokenAuth(
