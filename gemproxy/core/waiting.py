@@ -188,7 +188,8 @@ class RequestQueue:
         wait. Raises the pool's error if no key will be free in time, and :class:`QuotaExhausted` if
         too many requests wait.
         """
-        if refusal is not None and self._free_at(request, refusal, now) > request.deadline:
+        free_at = inf if refusal is None else self._free_at(request, refusal, now)
+        if refusal is not None and free_at > request.deadline:
             if self.settings.max_wait > 0.0:
                 self._listener.queue_refused("no_key_in_time")
             raise refusal
@@ -198,7 +199,6 @@ class RequestQueue:
         if shortage is None:
             shortage = self.short[request.model] = _Shortage()
         if refusal is not None:
-            free_at = self._free_at(request, refusal, now)
             shortage.look_at = min(shortage.look_at, max(free_at, now + _SHORTEST))
         elif is_first:
             self._offer(request.model, now, newcomer=request)
