@@ -7,7 +7,7 @@ What is not limited is ``null``.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -15,9 +15,8 @@ from gemproxy.api.base import Head, Route
 from gemproxy.api.openai.errors import OPENAI
 from gemproxy.core.clients import Client, Limits
 from gemproxy.core.context import RequestContext
-from gemproxy.core.limits import ANONYMOUS, Used
+from gemproxy.core.limits import ANONYMOUS, Used, each_limit
 
-_N = TypeVar("_N", int, float)
 #: Name of the client -> its usage today and this month, as values that JSON can encode.
 ReadUsage = Callable[[str], Awaitable["OwnUsage"]]
 
@@ -29,16 +28,6 @@ class OwnUsage(NamedTuple):
     month: object
 
 
-class _Remaining(msgspec.Struct, frozen=True):
-    rpm: int | None
-    tpm: int | None
-    rpd: int | None
-    tpd: int | None
-    concurrent: int | None
-    usd_per_day: float | None = msgspec.field(name="usdPerDay")
-    usd_per_month: float | None = msgspec.field(name="usdPerMonth")
-
-
 class _Budget(msgspec.Struct, frozen=True):
     usd_per_day: float | None = msgspec.field(name="usdPerDay")
     usd_per_month: float | None = msgspec.field(name="usdPerMonth")
@@ -47,7 +36,8 @@ class _Budget(msgspec.Struct, frozen=True):
 class _Answer(msgspec.Struct, frozen=True):
     client: str
     limits: Limits
-    remaining: _Remaining
+    #: By the names in the settings.
+    remaining: dict[str, float | None]
     budget: _Budget
     today: object
     month: object
@@ -72,20 +62,12 @@ class MyUsageEndpoint:
         name, limits, budget = caller.name or ANONYMOUS, caller.limits, caller.budget
         own = await self._read(name)
         used = self._used(caller)
-        left = _Remaining(
-            _left(limits.rpm, used.requests_minute),
-            _left(limits.tpm, used.tokens_minute),
-            _left(limits.rpd, used.requests_day),
-            _left(limits.tpd, used.tokens_day),
-            _left(limits.concurrent, used.concurrent),
-            _left(budget.usd_per_day, used.usd_day),
-            _left(budget.usd_per_month, used.usd_month),
-        )
+        left = {name: _left(most, taken) for name, most, taken in each_limit(caller, used)}
         shown = _Budget(budget.usd_per_day, budget.usd_per_month)
         return msgspec.json.encode(_Answer(name, limits, left, shown, *own))
 
 
-def _left(limit: _N | None, used: _N) -> _N | None:
+def _left(limit: float | None, used: float) -> float | None:
     """What is left of a limit."""
     if limit is None:
         return None

@@ -254,16 +254,8 @@ class ClientLimits:
             client = account.client
             if client is None:
                 continue
-            used, limits, budget = self._used(account, now, wall), client.limits, client.budget
-            for limit, most, taken in (
-                ("rpm", limits.rpm, used.requests_minute),
-                ("tpm", limits.tpm, used.tokens_minute),
-                ("rpd", limits.rpd, used.requests_day),
-                ("tpd", limits.tpd, used.tokens_day),
-                ("concurrent", limits.concurrent, used.concurrent),
-                ("usdPerDay", budget.usd_per_day, used.usd_day),
-                ("usdPerMonth", budget.usd_per_month, used.usd_month),
-            ):
+            used = self._used(account, now, wall)
+            for limit, most, taken in each_limit(client, used):
                 if most is not None:
                     yield LimitShare(name, limit, taken / most if most else 1.0)
 
@@ -545,6 +537,20 @@ class Reservation:
             retry_after=delay,
             should_retry=False,
         )
+
+
+def each_limit(client: Client, used: Used) -> tuple[tuple[str, float | None, float], ...]:
+    """All limits and budgets by their names in the settings: what is allowed, and what is used."""
+    limits, budget = client.limits, client.budget
+    return (
+        ("rpm", limits.rpm, used.requests_minute),
+        ("tpm", limits.tpm, used.tokens_minute),
+        ("rpd", limits.rpd, used.requests_day),
+        ("tpd", limits.tpd, used.tokens_day),
+        ("concurrent", limits.concurrent, used.concurrent),
+        ("usdPerDay", budget.usd_per_day, used.usd_day),
+        ("usdPerMonth", budget.usd_per_month, used.usd_month),
+    )
 
 
 def _ignore(_name: str) -> None:
