@@ -23,7 +23,14 @@ from gemproxy.config.kinds import Number
 from gemproxy.config.reading import FileReader
 from gemproxy.core.audit import Actor, AuditEvent
 from gemproxy.core.client_registry import ClientRegistry, ClientRow
-from gemproxy.core.clients import CLIENT_DEFAULTS, Client, ClientSettings, ClientValue, Limits
+from gemproxy.core.clients import (
+    CLIENT_DEFAULTS,
+    Budget,
+    Client,
+    ClientSettings,
+    ClientValue,
+    Limits,
+)
 from gemproxy.core.decode_errors import malformed
 from gemproxy.core.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from gemproxy.core.limits import Used
@@ -41,13 +48,6 @@ _NEVER_SHOWN: Final = "is one of the secrets; names and patterns are shown, secr
 _CLIENTS_AT_ONCE: Final = 100
 
 
-class BudgetAnswer(msgspec.Struct, frozen=True):
-    """A client's budget in US dollars."""
-
-    usd_per_day: float | None = msgspec.field(name="usdPerDay")
-    usd_per_month: float | None = msgspec.field(name="usdPerMonth")
-
-
 class ClientAnswer(msgspec.Struct, frozen=True):
     """Schema ``Client``: with what the defaults say where the client says nothing."""
 
@@ -59,7 +59,7 @@ class ClientAnswer(msgspec.Struct, frozen=True):
     endpoints: tuple[str, ...]
     addresses: tuple[str, ...]
     limits: Limits
-    budget: BudgetAnswer
+    budget: Budget
     priority: str
     debug: bool
     last_seen: datetime | None
@@ -158,7 +158,7 @@ class ClientRoutes:
             client.endpoints,
             client.addresses,
             client.limits,
-            BudgetAnswer(client.budget.usd_per_day, client.budget.usd_per_month),
+            client.budget,
             client.priority.value,
             client.debug,
             None if seen is None else datetime.fromtimestamp(int(seen), UTC),

@@ -13,7 +13,7 @@ import msgspec
 
 from gemproxy.api.base import Head, Route
 from gemproxy.api.openai.errors import OPENAI
-from gemproxy.core.clients import Client, Limits
+from gemproxy.core.clients import Budget, Client, Limits
 from gemproxy.core.context import RequestContext
 from gemproxy.core.limits import ANONYMOUS, Used, each_limit
 
@@ -28,17 +28,12 @@ class OwnUsage(NamedTuple):
     month: object
 
 
-class _Budget(msgspec.Struct, frozen=True):
-    usd_per_day: float | None = msgspec.field(name="usdPerDay")
-    usd_per_month: float | None = msgspec.field(name="usdPerMonth")
-
-
 class _Answer(msgspec.Struct, frozen=True):
     client: str
     limits: Limits
     #: By the names in the settings.
     remaining: dict[str, float | None]
-    budget: _Budget
+    budget: Budget
     today: object
     month: object
 
@@ -59,12 +54,11 @@ class MyUsageEndpoint:
         """See :meth:`gemproxy.api.base.LocalEndpoint.answer`."""
         del head
         caller = context.caller
-        name, limits, budget = caller.name or ANONYMOUS, caller.limits, caller.budget
+        name = caller.name or ANONYMOUS
         own = await self._read(name)
         used = self._used(caller)
         left = {name: _left(most, taken) for name, most, taken in each_limit(caller, used)}
-        shown = _Budget(budget.usd_per_day, budget.usd_per_month)
-        return msgspec.json.encode(_Answer(name, limits, left, shown, *own))
+        return msgspec.json.encode(_Answer(name, caller.limits, left, caller.budget, *own))
 
 
 def _left(limit: float | None, used: float) -> float | None:

@@ -2,7 +2,8 @@
 
 A :class:`Client` is a value. It comes from ``proxy.accessTokens``, from ``clients.yaml`` or from
 the admin API, or it stands for everybody without a token, or for the operator. A reload makes new
-values; a request keeps the one that it began with.
+values; a request keeps the one that it began with. Its limits and its budget are encoded in answers
+as they are, with the names of the settings.
 
 What nearly no client has is summed up in a flag, so that a request of any other client pays for one
 look: :attr:`Client.is_restricted` for what is checked with the head, :attr:`Client.is_limited` for
@@ -13,13 +14,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from enum import Enum
 from fnmatch import translate
 from functools import lru_cache
 from math import inf
 from typing import Any, Final, NamedTuple
+
+from msgspec import Struct
+from msgspec import field as json_field
 
 from gemproxy.core.errors import Forbidden
 from gemproxy.core.owner import NOBODY, Owner
@@ -33,8 +37,7 @@ A nested one has both names: ``limits.rpm``. What is left out is that of ``defau
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Struct, frozen=True):
     """What a client may use; ``None``: no limit.
 
     Requests and tokens in 60 seconds, requests and tokens on a calendar day, requests in flight.
@@ -47,12 +50,11 @@ class Limits:
     concurrent: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
+class Budget(Struct, frozen=True):
     """The estimated cost, in US dollars, that a client may cause; ``None``: no limit."""
 
-    usd_per_day: float | None = None
-    usd_per_month: float | None = None
+    usd_per_day: float | None = json_field(default=None, name="usdPerDay")
+    usd_per_month: float | None = json_field(default=None, name="usdPerMonth")
 
 
 class Priority(Enum):
@@ -89,8 +91,8 @@ class Expiry(NamedTuple):
     at: float
 
 
-_LIMITS = tuple(each.name for each in fields(Limits))
-_BUDGETS = tuple(each.name for each in fields(Budget))
+_LIMITS = Limits.__struct_fields__
+_BUDGETS = Budget.__struct_fields__
 NO_LIMITS = Limits()
 NO_BUDGET = Budget()
 
