@@ -54,7 +54,7 @@ from gemproxy.pool.models import ModelBreakers
 from gemproxy.pool.outcome import Outcome, Verdict
 from gemproxy.pool.pool import KeyPool, KeyStatus, UnknownKey
 from gemproxy.state.model import MetricsRow
-from gemproxy.telemetry.records import RequestPage, RequestRecords
+from gemproxy.telemetry.records import RequestRecords
 from gemproxy.telemetry.usage_reports import UsageReports
 
 if TYPE_CHECKING:
@@ -333,7 +333,9 @@ class AdminAPI:
 
     async def _requests(self, request: AdminRequest) -> Page:
         query = record_query(request.http.args or {}, self._parts.usage)
-        return Page(_requests(await self._parts.records.search(query)))
+        found = await self._parts.records.search(query)
+        end = b'],"next_cursor":%b}' % msgspec.json.encode(found.next_cursor)
+        return Page(_array(b'{"requests":[', found.requests, _REQUESTS_AT_ONCE, end))
 
     async def _explain(self, request: AdminRequest) -> Page:
         found = await self._parts.records.find(request.value)
@@ -350,11 +352,7 @@ class AdminAPI:
         if "since" in given:
             rows = ((client.name, client) for client in shown)
             return await self._changes("clients", self._client_revisions, given["since"], rows)
-        pieces = []
-        for begin in range(0, len(shown), _CLIENTS_AT_ONCE):
-            pieces.append(msgspec.json.encode(shown[begin : begin + _CLIENTS_AT_ONCE])[1:-1])
-            await self._parts.pause()
-        return Page(_joined(b'{"clients":[', pieces, b"]}"))
+        return Page(_array(b'{"clients":[', iter(shown), _CLIENTS_AT_ONCE, b"]}"))
 
     async def _client(self, request: AdminRequest) -> Page:
         return _page(await self._parts.clients.one(request.value))
@@ -573,14 +571,16 @@ def _page(answer: msgspec.Struct) -> Page:
     return Page((msgspec.json.encode(answer),))
 
 
-def _requests(found: RequestPage) -> Iterator[bytes]:
-    """The answer in pieces, of which each is made in about half a millisecond."""
-    requests, comma = found.requests, b""
-    yield b'{"requests":['
-    while some := list(islice(requests, _REQUESTS_AT_ONCE)):
+def _array(
+    start: bytes, rows: Iterator[msgspec.Struct], at_once: int, end: bytes
+) -> Iterator[bytes]:
+    """An answer with one array in pieces, each of which is made when it is needed."""
+    comma = b""
+    yield start
+    while some := list(islice(rows, at_once)):
         yield comma + msgspec.json.encode(some)[1:-1]
         comma = b","
-    yield b'],"next_cursor":%b}' % msgspec.json.encode(found.next_cursor)
+    yield end
 
 
 def _joined(start: bytes, pieces: list[bytes], end: bytes) -> tuple[bytes, ...]:
