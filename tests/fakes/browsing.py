@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 
 CHROMIUM = shutil.which("chromium")
@@ -21,6 +22,9 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+#: How bad a violation is that nobody may meet, in the words of axe-core.
+SERIOUS = {"serious", "critical"}
 
 
 @contextmanager
@@ -74,3 +78,17 @@ class Tab:
         self.asked.append(request.url)
         if not request.url.startswith(f"{self.origin}/admin/"):
             self.complaints.append(f"request to {request.url}")
+
+
+def is_not_wider_than_the_screen(page: Page) -> bool:
+    return bool(page.evaluate("document.documentElement.scrollWidth <= innerWidth"))
+
+
+def violations(page: Page) -> list[tuple[str, list[str]]]:
+    """The serious violations of the rules that axe-core knows, with the places."""
+    found = Axe().run(page).response["violations"]
+    return [
+        (each["id"], [node["html"][:200] for node in each["nodes"]])
+        for each in found
+        if each["impact"] in SERIOUS
+    ]

@@ -4,8 +4,7 @@ import json
 import re
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from fakes.browsing import CHROMIUM, Tab, running_browser
+from fakes.browsing import CHROMIUM, is_not_wider_than_the_screen, violations
 from fakes.running import ADMIN_TOKEN, RunningDaemon, keys_of, secret_of
 from fakes.wire import CHAT, ask, chat, said
 from playwright.sync_api import expect
@@ -14,15 +13,8 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no browser: chromium i
 
 NAMES = ("alpha", "beta", "gamma")
 PHONE = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True}
-SERIOUS = {"serious", "critical"}
 # Generous: a loaded machine may take its time to draw.
 expect.set_options(timeout=60_000)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with running_browser() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -44,22 +36,6 @@ def as_in_the_file(request, own_network, simulator):
             daemon.admin("POST", f"keys/{name}/enable")
             daemon.admin("POST", f"keys/{name}/reset")
             daemon.admin("PUT", f"keys/{name}/weight", {"weight": None})
-
-
-@pytest.fixture
-def open_tab(browser):
-    """``open_tab(origin)``; what its page complains of fails the test."""
-    tabs = []
-
-    def open_one(origin, **options):
-        tabs.append(Tab(browser, origin, **options))
-        return tabs[-1]
-
-    yield open_one
-    complaints = [complaint for tab in tabs for complaint in tab.complaints]
-    for tab in tabs:
-        tab.close()
-    assert complaints == []
 
 
 @pytest.fixture
@@ -612,16 +588,3 @@ def answering(status, message):
 
 def key_time(key):
     return key["last_used"] or "2026-11-22T20:00:00Z"
-
-
-def is_not_wider_than_the_screen(page):
-    return page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-
-
-def violations(page):
-    found = Axe().run(page).response["violations"]
-    return [
-        (each["id"], [node["html"][:200] for node in each["nodes"]])
-        for each in found
-        if each["impact"] in SERIOUS
-    ]
