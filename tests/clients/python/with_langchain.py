@@ -4,33 +4,13 @@ import openai
 import pytest
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
-from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
-from pydantic import BaseModel
+from langchain_tools import Wheel, get_time, get_weather
 
 STEPS = (
     'call get_weather with {"city": "Oslo"} and call get_weather with {"city": "Rome"},'
     ' then call get_time with {"zone": "Europe/Oslo"}'
 )
-
-
-@tool
-def get_weather(city: str) -> str:
-    """The weather of a city."""
-    return f"4 degrees in {city}"
-
-
-@tool
-def get_time(zone: str) -> str:
-    """The time of a zone."""
-    return f"noon in {zone}"
-
-
-class Wheel(BaseModel):
-    """A wheel."""
-
-    inches: int
-    spokes: int | None
 
 
 def model_of(proxy, **more):

@@ -7,27 +7,7 @@ import pytest
 from langchain.agents import create_agent
 from langchain_anthropic import ChatAnthropic
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
-from langchain_core.tools import tool
-from pydantic import BaseModel
-
-
-@tool
-def get_weather(city: str) -> str:
-    """The weather of a city."""
-    return f"4 degrees in {city}"
-
-
-@tool
-def get_time(zone: str) -> str:
-    """The time of a zone."""
-    return f"noon in {zone}"
-
-
-class Wheel(BaseModel):
-    """A wheel."""
-
-    inches: int
-    spokes: int | None
+from langchain_tools import Wheel, get_time, get_weather
 
 
 def model_of(proxy, **more):

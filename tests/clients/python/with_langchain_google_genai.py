@@ -6,10 +6,9 @@ import pytest
 from google.genai.errors import APIError
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
-from langchain_core.tools import tool
 from langchain_google_genai import ChatGoogleGenerativeAI, GoogleGenerativeAIEmbeddings
 from langchain_google_genai.chat_models import ChatGoogleGenerativeAIError
-from pydantic import BaseModel
+from langchain_tools import Wheel, get_time, get_weather
 
 BASE = os.environ["GEMPROXY_URL"]
 STEPS = (
@@ -21,25 +20,6 @@ CALLS = [
     [("get_time", {"zone": "Europe/Oslo"})],
     [("get_weather", {"city": "Bonn"})],
 ]
-
-
-@tool
-def get_weather(city: str) -> str:
-    """The weather of a city."""
-    return f"4 degrees in {city}"
-
-
-@tool
-def get_time(zone: str) -> str:
-    """The time of a zone."""
-    return f"noon in {zone}"
-
-
-class Wheel(BaseModel):
-    """A wheel."""
-
-    inches: int
-    spokes: int | None
 
 
 def model_of(proxy, name=None, **more):
