@@ -28,7 +28,7 @@ from msgspec import Struct
 from gemproxy.core.context import RequestContext
 from gemproxy.core.endpoint_names import endpoint_name
 from gemproxy.core.limits import ANONYMOUS
-from gemproxy.core.local_days import begin_of_day, local_date
+from gemproxy.core.local_days import LocalDays
 from gemproxy.pool.outcome import Verdict
 from gemproxy.pricing.prices import PriceList
 from gemproxy.state.model import (
@@ -263,7 +263,7 @@ class UsageLedger(TallyListener):
     ) -> None:
         self._prices = prices
         self._projects = projects
-        self._zone = zone
+        self._days = LocalDays(zone)
         self._max_series = max_series
         self._begin = self._end = 0.0
         self._models: set[str] = set()
@@ -422,12 +422,12 @@ class UsageLedger(TallyListener):
     @property
     def zone(self) -> tzinfo:
         """The time zone of days."""
-        return self._zone
+        return self._days.zone
 
     @zone.setter
     def zone(self, zone: tzinfo) -> None:
         self._flush()
-        self._zone = zone
+        self._days.zone = zone
         self._begin = self._end = 0.0
 
     @property
@@ -504,15 +504,13 @@ class UsageLedger(TallyListener):
         """Begin to count in the hour and on the day of ``now``."""
         self._flush()
         hour = int(now // USAGE_HOUR) * USAGE_HOUR
-        today = local_date(now, self._zone)
+        today = self._days.at(now)
         self._present = (
             self._span(USAGE_HOUR, hour),
-            self._span(USAGE_DAY, day_label(today)),
+            self._span(USAGE_DAY, day_label(today.day)),
         )
-        midnight = begin_of_day(today, self._zone)
-        tomorrow = begin_of_day(today + timedelta(days=1), self._zone)
-        self._begin = max(float(hour), midnight)
-        self._end = min(float(hour + USAGE_HOUR), tomorrow)
+        self._begin = max(float(hour), today.begins)
+        self._end = min(float(hour + USAGE_HOUR), today.ends)
 
     def _span(self, period: int, start: int) -> _Span:
         span = self._spans.get((period, start))
