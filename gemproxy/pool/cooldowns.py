@@ -11,8 +11,10 @@ import heapq
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
+
+from gemproxy.core.local_days import begin_of_day, local_date
 
 ALL_MODELS = "*"
 """In place of a model's name: every model of the project."""
@@ -34,8 +36,7 @@ def next_pacific_midnight(now: float) -> float:
     Then Google's daily quotas begin again (ai.google.dev, "Rate limits"). Days on which daylight
     saving begins or ends have 23 or 25 hours.
     """
-    today = datetime.fromtimestamp(now, _PACIFIC).date()
-    return datetime.combine(today + timedelta(days=1), time(), _PACIFIC).timestamp()
+    return begin_of_day(local_date(now, _PACIFIC) + timedelta(days=1), _PACIFIC)
 
 
 @dataclass(frozen=True, slots=True)
