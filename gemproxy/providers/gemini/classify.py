@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
+from functools import cached_property
 
 from gemproxy.pool.cooldowns import next_pacific_midnight
 from gemproxy.pool.outcome import Outcome, Verdict
@@ -42,6 +43,11 @@ class _Evidence:
     @property
     def text(self) -> str:
         return self.error.message
+
+    @cached_property
+    def quota(self) -> QuotaEvidence:
+        """Of a 429."""
+        return read_quota(self.error)
 
 
 def classify_response(
@@ -77,7 +83,7 @@ def classify_response(
         evidence.text or f"The upstream answered with HTTP status {status} and no explanation."
     )
     said = evidence.error
-    quota = read_quota(said) if status == 429 else None
+    quota = evidence.quota if status == 429 else None
     return replace(
         outcome,
         status=status,
@@ -215,7 +221,7 @@ def _not_found(evidence: _Evidence) -> Outcome:
 
 
 def _too_many_requests(evidence: _Evidence) -> Outcome:
-    quota = read_quota(evidence.error)
+    quota = evidence.quota
     if quota.no_capacity:
         return Outcome(Verdict.SERVICE, reason="no_capacity", retry_after=_clamped(quota.delay))
     if quota.per_day or quota.no_quota:

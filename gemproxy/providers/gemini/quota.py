@@ -85,7 +85,8 @@ class QuotaEvidence:
 
 def read_quota(error: GeminiError) -> QuotaEvidence:
     """Read the typed details of a 429, and its text for what they lack."""
-    violations = (*error.violations, *_in_metadata(error), *_in_text(error.message))
+    detailed, in_text = (*error.violations, *_in_metadata(error)), tuple(_in_text(error.message))
+    violations = (*detailed, *in_text)
     tokens = [v.value for v in violations if v.value and _TOKENS.search(v.metric + v.id)]
     spending = any("SPEND" in reason for reason in error.reasons)
     return QuotaEvidence(
@@ -96,16 +97,18 @@ def read_quota(error: GeminiError) -> QuotaEvidence:
         delay=_delay_in_text(error.message) if error.retry_delay is None else error.retry_delay,
         token_quota=min(tokens, default=None),
         id=_name_of(violations),
-        known=tuple(_known((*error.violations, *_in_metadata(error)), error.message)),
+        known=tuple(_known(detailed, in_text)),
     )
 
 
-def _known(violations: Sequence[QuotaViolation], message: str) -> Iterator[KnownLimit]:
+def _known(
+    detailed: Sequence[QuotaViolation], in_text: Sequence[QuotaViolation]
+) -> Iterator[KnownLimit]:
     """The values that are given, in the details or else in the text for the same metric."""
     told = defaultdict(set)
-    for line in _in_text(message):
+    for line in in_text:
         told[line.metric].add(line.value)
-    for violation in violations:
+    for violation in detailed:
         value = violation.value
         if value is None and len(told[violation.metric]) == 1:
             (value,) = told[violation.metric]
