@@ -13,7 +13,7 @@ from typing import Final
 
 from gemproxy.core.context import RequestContext
 from gemproxy.state.model import MINUTE, PERIODS, MetricsRow, Period, Series
-from gemproxy.telemetry.tallies import OK, Tally, TallyListener
+from gemproxy.telemetry.tallies import MOST_TOKENS, OK, Tally, TallyListener
 from gemproxy.translate.shared.usage import TokenUsage
 
 #: Label used once the limit of distinct names is reached.
@@ -22,8 +22,6 @@ OTHER = "other"
 MAX_MODELS = 256
 
 _SERVED = frozenset({"", "success", "blocked"})
-#: Largest count of one request, whatever the upstream says, so that sums fit 64 bits.
-_MOST_TOKENS = 10**12
 
 #: The numbers of a row, in its order.
 _NUMBERS: Final = tuple(each.name for each in fields(MetricsRow))[len(Series._fields) + 2 :]
@@ -269,10 +267,10 @@ class Counts:
         usage = context.usage
         if usage is not None:
             if (
-                usage.input > _MOST_TOKENS
-                or usage.cached > _MOST_TOKENS
-                or usage.output > _MOST_TOKENS
-                or usage.reasoning > _MOST_TOKENS
+                usage.input > MOST_TOKENS
+                or usage.cached > MOST_TOKENS
+                or usage.output > MOST_TOKENS
+                or usage.reasoning > MOST_TOKENS
             ):
                 usage = _believable(usage)
             self.prompt_tokens += usage.input
@@ -342,8 +340,8 @@ def _is_failure(context: RequestContext, status: int) -> bool:
 
 def _believable(usage: TokenUsage) -> TokenUsage:
     return TokenUsage(
-        input=min(usage.input, _MOST_TOKENS),
-        cached=min(usage.cached, _MOST_TOKENS),
-        output=min(usage.output, _MOST_TOKENS),
-        reasoning=min(usage.reasoning, _MOST_TOKENS),
+        input=min(usage.input, MOST_TOKENS),
+        cached=min(usage.cached, MOST_TOKENS),
+        output=min(usage.output, MOST_TOKENS),
+        reasoning=min(usage.reasoning, MOST_TOKENS),
     )

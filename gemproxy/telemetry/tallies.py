@@ -38,11 +38,12 @@ OWN_WORK_BOUNDS: Final = (
     0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 )  # fmt: skip
 
+#: Largest count of one request, whatever the upstream says, so that sums fit 64 bits. The listeners
+#: bound larger ones.
+MOST_TOKENS: Final = 10**12
 #: The status of the requests in tallies, and their outcome.
 OK: Final = 200
 _SUCCESS: Final = Verdict.SUCCESS.value
-#: Larger numbers are bounded by the listeners.
-_MOST_TOKENS: Final = 10**12
 _MOST_MODELS: Final = 1024
 _NEVER: Final = float("-inf")
 
@@ -241,8 +242,8 @@ def _is_unusual(usage: TokenUsage) -> bool:
     """Whether there is more to count than text, or a number that is not plausible."""
     return bool(
         not usage.total
-        or usage.total > _MOST_TOKENS
-        or usage.cached > _MOST_TOKENS
+        or usage.total > MOST_TOKENS
+        or usage.cached > MOST_TOKENS
         or usage.tier
         or usage.input_audio
         or usage.input_image

@@ -41,7 +41,7 @@ from gemproxy.state.model import (
     UsageRow,
     UsageSeries,
 )
-from gemproxy.telemetry.tallies import Tally, TallyListener
+from gemproxy.telemetry.tallies import MOST_TOKENS, Tally, TallyListener
 from gemproxy.translate.shared.usage import TokenUsage
 
 #: Label used once the limit of distinct names is reached.
@@ -57,8 +57,6 @@ MAX_UNPRICED: Final = 20
 _MOST_CELLS: Final = 1024
 #: Rows that are built in one step of :meth:`UsageLedger.prepare`.
 _ROWS_AT_ONCE: Final = 200
-#: Largest count of one request, whatever the upstream says, so that sums fit 64 bits.
-_MOST_TOKENS: Final = 10**12
 _SUCCESS: Final = Verdict.SUCCESS.value
 _CLIENT_GONE: Final = 499
 
@@ -329,7 +327,7 @@ class UsageLedger(TallyListener):
         self, cell: UsageCounts, context: RequestContext, usage: TokenUsage
     ) -> float | None:
         """Add ``usage`` to ``cell`` and return its cost; ``None`` if it is not known."""
-        if usage.input > _MOST_TOKENS or usage.output > _MOST_TOKENS:
+        if usage.input > MOST_TOKENS or usage.output > MOST_TOKENS:
             usage = _believable(usage)
         cell.add_usage(usage)
         cost = self._prices.cost(context.model or "", usage)
@@ -541,7 +539,7 @@ def _is_remembered(period: int, start: int, now: float) -> bool:
 
 def _believable(usage: TokenUsage) -> TokenUsage:
     values = {
-        name: min(getattr(usage, name), _MOST_TOKENS)
+        name: min(getattr(usage, name), MOST_TOKENS)
         for name in usage.__struct_fields__
         if name != "tier"
     }
