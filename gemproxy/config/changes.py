@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gemproxy.config.settings import Settings
-    from gemproxy.core.client_registry import FileClient
     from gemproxy.core.clients import ClientSettings
     from gemproxy.pool.key import Key
 
@@ -54,8 +53,8 @@ def compare(old: Settings, new: Settings) -> SettingsChange:
     before = {key.id: key for key in old.keys}
     after = {key.id: key for key in new.keys}
     changed = tuple(_changed_settings(old, new))
-    clients_before = {client.name: client for client in _clients(old)}
-    clients_after = {client.name: client for client in _clients(new)}
+    clients_before = {client.name: client for client in old.file_clients}
+    clients_after = {client.name: client for client in new.file_clients}
     return SettingsChange(
         keys_added=tuple(key.name for key in new.keys if key.id not in before),
         keys_removed=tuple(key.name for key in old.keys if key.id not in after),
@@ -70,10 +69,6 @@ def compare(old: Settings, new: Settings) -> SettingsChange:
             if name in clients_before and clients_before[name] != client
         ),
     )
-
-
-def _clients(settings: Settings) -> tuple[FileClient, ...]:
-    return settings.clients.clients if settings.clients is not None else ()
 
 
 def _defaults(settings: Settings) -> ClientSettings | None:

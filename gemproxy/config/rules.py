@@ -180,7 +180,7 @@ def _doors(settings: Settings) -> Iterator[str]:
     tokens = [(f"the access token {token.name}", token.token) for token in proxy.access_tokens]
     tokens += [
         (f"the token of the client {client.name}", client.token)
-        for client in (settings.clients.clients if settings.clients is not None else ())
+        for client in settings.file_clients
         if client.token is not None
     ]
     if proxy.admin_token is not None:

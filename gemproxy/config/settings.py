@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from gemproxy.config.kinds import Network
-    from gemproxy.core.client_registry import ClientsFile
+    from gemproxy.core.client_registry import ClientsFile, FileClient
     from gemproxy.pool.key import Key
     from gemproxy.pricing.prices import Price
 
@@ -610,6 +610,11 @@ class Settings:
             return proxy.allow_anonymous
         return proxy.is_local and not proxy.access_tokens and self.clients is None
 
+    @property
+    def file_clients(self) -> tuple[FileClient, ...]:
+        """The clients of ``clients.yaml``, if there is one."""
+        return self.clients.clients if self.clients is not None else ()
+
     def secrets(self) -> Iterator[Secret]:
         """Every secret of the configuration, for the scrubber."""
         for key in self.keys:
@@ -623,7 +628,7 @@ class Settings:
             yield Secret(base64.b64encode(both.encode()).decode())
         for token in self.proxy.access_tokens:
             yield token.token
-        for client in self.clients.clients if self.clients is not None else ():
+        for client in self.file_clients:
             if client.token is not None:
                 yield client.token
 
