@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 
 from gemproxy.core.limits import Standing
@@ -71,8 +71,5 @@ def _duration(seconds: float) -> bytes:
 
 
 def _time(wall: float) -> bytes:
-    moment = _EPOCH + timedelta(seconds=math.ceil(wall))
+    moment = datetime.fromtimestamp(math.ceil(wall), UTC)
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ").encode("ascii")
-
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

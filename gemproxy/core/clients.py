@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from datetime import date, datetime, time, timedelta, tzinfo
 from enum import Enum
 from fnmatch import translate
 from functools import lru_cache
@@ -191,7 +191,7 @@ def expiry_of(text: str, zone: tzinfo) -> Expiry:
         raise ValueError(text)
     # Python has no leap seconds.
     moment = datetime.fromisoformat(_LEAP_SECOND.sub(":59", text.upper()))
-    return Expiry(text, (moment - _EPOCH).total_seconds())
+    return Expiry(text, moment.timestamp())
 
 
 def require_model(client: Client, asked: str, model: str) -> None:
@@ -229,4 +229,3 @@ _TIME = re.compile(
     r"([Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
 _LEAP_SECOND = re.compile(r"(?<=T[0-9]{2}:[0-9]{2}):60")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
