@@ -27,8 +27,7 @@ export function colourOf(index) {
 class Chart {
   #plot = null;
   #options;
-  #data = [[]];
-  #label = "";
+  #data = null;
 
   constructor(height, options) {
     this.#options = { height, ...options };
@@ -40,7 +39,6 @@ class Chart {
   draw(data, label, options = {}) {
     this.#data = data;
     this.node.setAttribute("aria-label", label);
-    this.#label = label;
     if (this.#plot !== null && Object.keys(options).length === 0) {
       this.#plot.setData(data);
       return;
@@ -50,13 +48,9 @@ class Chart {
     this.#fit();
   }
 
-  get plot() {
-    return this.#plot;
-  }
-
   #fit() {
     const width = Math.floor(this.node.clientWidth);
-    if (width === 0 || this.#label === "") {
+    if (width === 0 || this.#data === null) {
       return;
     }
     if (this.#plot === null) {

@@ -44,7 +44,7 @@ const WORDS = [
 ];
 const FILTERS = {
   "": () => true,
-  near: (client) => nearest(client) !== null && isNear(nearest(client)),
+  near: (client) => isNear(nearest(client)),
   refused: (client) => ["expired", "disabled"].includes(stateOf(client)),
   idle: (client) => client.today.requests === 0,
 };
@@ -228,7 +228,7 @@ function limits(client) {
 }
 
 /** The limits and budgets that are set, with what is used of each. */
-export function limitsOf(client) {
+function limitsOf(client) {
   return LIMITS.map(([label, words, of, counted, figure]) => {
     return { label, words, limit: of(client), used: counted(client.used), figure };
   }).filter(({ limit }) => limit !== null && limit !== undefined);

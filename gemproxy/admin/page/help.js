@@ -26,10 +26,10 @@ function explain(words, page) {
 }
 
 /** A link to a page of the documentation; `null` if the package does not say where it is. */
-export function documentation(page, words = "More in the documentation") {
+function documentation(page) {
   if (DOCS === "") {
     return null;
   }
   const attributes = { href: new URL(page, DOCS).href, target: "_blank", rel: "noopener noreferrer" };
-  return element("p", {}, element("a", attributes, words));
+  return element("p", {}, element("a", attributes, "More in the documentation"));
 }

@@ -61,7 +61,6 @@ export class UsageTab {
       id: ({ name }) => name,
       order: "measure",
       columns: this.#columns(),
-      size: 25,
     });
     for (const name of Object.keys(CHOICES)) {
       byId(`usage-${name}`).addEventListener("change", () => this.#choose());
