@@ -177,11 +177,12 @@ export class DataTable {
   // -- the rows -----------------------------------------------------------------------------------
 
   #render() {
-    const ordered = this.#ordered();
+    const groups = this.#group === null ? null : grouped(this.#ordered(), this.#group);
+    const ordered = groups === null ? this.#ordered() : [...groups.values()].flat();
     const lastPage = Math.floor(Math.max(0, ordered.length - 1) / this.#size) * this.#size;
     this.#first = Math.max(0, Math.min(this.#first, lastPage));
     this.#shown = this.#inTheirPlaces(ordered.slice(this.#first, this.#first + this.#size));
-    this.#place(ordered);
+    this.#place(groups);
     this.#tellPage(ordered.length);
     this.#showChoice();
   }
@@ -189,15 +190,14 @@ export class DataTable {
   /** Without a value last, whatever the order; equal ones as they came. */
   #ordered() {
     const column = this.#column(this.#sorted);
-    let rows = this.#rows;
-    if (column !== undefined) {
-      const sign = this.#descending ? -1 : 1;
-      rows = rows
-        .map((row) => [column.sort(row), row])
-        .sort(([one], [other]) => compare(one, other, sign))
-        .map(([, row]) => row);
+    if (column === undefined) {
+      return this.#rows;
     }
-    return this.#group === null ? rows : grouped(rows, this.#group);
+    const sign = this.#descending ? -1 : 1;
+    return this.#rows
+      .map((row) => [column.sort(row), row])
+      .sort(([one], [other]) => compare(one, other, sign))
+      .map(([, row]) => row);
   }
 
   /** Keep the order of the rows while the pointer or the focus is in the table. */
@@ -213,7 +213,7 @@ export class DataTable {
     return rows;
   }
 
-  #place(ordered) {
+  #place(groups) {
     const entries = new Map();
     const nodes = [];
     let group = null;
@@ -222,9 +222,9 @@ export class DataTable {
       const entry = this.#entries.get(id) ?? new Entry(this.#options, (on) => this.#choose(id, on));
       entry.update(row);
       entries.set(id, entry);
-      if (this.#group !== null && this.#group(row) !== group) {
+      if (groups !== null && this.#group(row) !== group) {
         group = this.#group(row);
-        nodes.push(this.#groupHead(group, ordered));
+        nodes.push(this.#groupHead(group, groups.get(group)));
       }
       nodes.push(entry.node);
     }
@@ -235,8 +235,7 @@ export class DataTable {
     }
   }
 
-  #groupHead(group, ordered) {
-    const rows = ordered.filter((row) => this.#group(row) === group);
+  #groupHead(group, rows) {
     let node = this.#groups.get(group);
     if (node === undefined) {
       const columns = this.#options.columns.length + (this.#options.selected ? 1 : 0);
@@ -379,7 +378,7 @@ function compare(one, other, sign) {
   return sign * (strings ? COLLATOR.compare(one, other) : one - other);
 }
 
-/** Groups in the order of their first rows. */
+/** The rows of each group; the groups are in the order of their first rows. */
 function grouped(rows, of) {
   const groups = new Map();
   for (const row of rows) {
@@ -389,7 +388,7 @@ function grouped(rows, of) {
     }
     groups.get(group).push(row);
   }
-  return [...groups.values()].flat();
+  return groups;
 }
 
 function keepingFocus(node, act) {
