@@ -97,8 +97,8 @@ export class ClientsTab {
   }
 
   #filter() {
+    this.#table.rewind();
     this.#render();
-    this.#table.turnTo(0);
   }
 
   #render() {

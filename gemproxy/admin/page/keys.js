@@ -81,8 +81,8 @@ export class KeyTable {
   }
 
   #filter() {
+    this.#table.rewind();
     this.#render();
-    this.#table.turnTo(0);
   }
 
   #render() {

@@ -69,8 +69,8 @@ export class QuotasTab {
   }
 
   #filter() {
+    this.#table.rewind();
     this.#render();
-    this.#table.turnTo(0);
   }
 
   #render() {

@@ -77,6 +77,12 @@ export class DataTable {
     this.#render();
   }
 
+  /** Begin with the first row at the next update, whose rows are chosen otherwise. */
+  rewind() {
+    this.#first = 0;
+    this.#order = [];
+  }
+
   /** The selected rows, on whatever page they are. */
   get chosen() {
     return this.#rows.filter((row) => this.#chosen.has(this.#options.id(row)));
