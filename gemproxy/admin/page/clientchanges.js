@@ -2,7 +2,7 @@
 
 import { toast } from "./announcements.js";
 import { named } from "./api.js";
-import { ask, read, readOnce } from "./dialogs.js";
+import { ask, details, read, readOnce } from "./dialogs.js";
 import { element, foreign, setText } from "./elements.js";
 import { counted, dollars } from "./figures.js";
 import { fullTime } from "./times.js";
@@ -148,9 +148,10 @@ export class ClientChanges {
       Budget: values(budget),
       "Last seen": client.last_seen ? fullTime(client.last_seen) : "never",
     };
-    const rows = Object.entries(facts).map(([term, text]) =>
-      element("div", {}, element("dt", {}, term), element("dd", {}, foreign(text, "bdi", { title: null }))),
-    );
+    const rows = Object.entries(facts).map(([term, text]) => [
+      term,
+      foreign(text, "bdi", { title: null }),
+    ]);
     const change = element("button", { type: "button" }, "Change");
     change.addEventListener("click", () => {
       change.closest("dialog").close();
@@ -158,7 +159,7 @@ export class ClientChanges {
     });
     return read(
       [foreign(client.name)],
-      element("dl", { class: "details" }, ...rows),
+      details(rows),
       client.source === "file" ? null : change,
     );
   }

@@ -58,6 +58,14 @@ function opened(title, content, { label, beside }) {
   });
 }
 
+/** A list of terms and what is said of each: pairs of a text and of a node, a text or a list. */
+export function details(pairs) {
+  const rows = pairs.map(([term, said]) =>
+    element("div", {}, element("dt", {}, term), element("dd", {}, said)),
+  );
+  return element("dl", { class: "details" }, ...rows);
+}
+
 async function attempt(event, { act, trouble, yes, no, dialog, done }) {
   event.preventDefault();
   yes.disabled = no.disabled = true;

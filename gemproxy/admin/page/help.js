@@ -1,6 +1,6 @@
 // Explains the words of a table where they are used.
 
-import { read } from "./dialogs.js";
+import { details, read } from "./dialogs.js";
 import { element } from "./elements.js";
 
 const DOCS = document.documentElement.dataset.docs;
@@ -15,14 +15,7 @@ export function explainer(words, page) {
 }
 
 function explain(words, page) {
-  const terms = words.map(([term, meaning]) =>
-    element("div", {}, element("dt", {}, term), element("dd", {}, meaning)),
-  );
-  return read(
-    "What the words mean",
-    element("dl", { class: "details" }, ...terms),
-    documentation(page),
-  );
+  return read("What the words mean", details(words), documentation(page));
 }
 
 /** A link to a page of the documentation; `null` if the package does not say where it is. */

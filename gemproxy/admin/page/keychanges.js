@@ -3,7 +3,7 @@
 import { toast } from "./announcements.js";
 import { named } from "./api.js";
 import { sign, conditionOf, explanationOf } from "./conditions.js";
-import { ask, read } from "./dialogs.js";
+import { ask, details, read } from "./dialogs.js";
 import { element, foreign } from "./elements.js";
 import { count, counted, milliseconds, percent, rate } from "./figures.js";
 import { shape } from "./shapes.js";
@@ -150,10 +150,7 @@ export class KeyChanges {
       "Models denied": listed(key.denied_models ?? [], (model) => [foreign(model)]),
       "Last error": error(key.last_error),
     };
-    return read(
-      [foreign(key.name)],
-      element("dl", { class: "details" }, ...Object.entries(facts).map(fact)),
-    );
+    return read([foreign(key.name)], details(Object.entries(facts)));
   }
 
   #simple(key, action, { words, ...options }) {
@@ -171,10 +168,6 @@ export class KeyChanges {
       this.#done();
     }
   }
-}
-
-function fact([term, nodes]) {
-  return element("div", {}, element("dt", {}, term), element("dd", {}, ...nodes));
 }
 
 function health(key) {
