@@ -3,6 +3,7 @@
 import { conditionOf, CONDITIONS, explanationOf, sign } from "./conditions.js";
 import { element, foreign, setText, show } from "./elements.js";
 import { count, counted, milliseconds, percent, rate } from "./figures.js";
+import { bar } from "./meters.js";
 import { shape } from "./shapes.js";
 import { sparkline } from "./sparkline.js";
 import { ago } from "./times.js";
@@ -143,15 +144,13 @@ function state(key) {
 
 function health(key) {
   const asked = key.success_count + key.failure_count;
-  const fill = element("span", { class: "fill" });
-  fill.style.setProperty("inline-size", `${key.health_score * 100}%`);
   const level = key.health_score >= 0.9 ? "good" : key.health_score >= 0.5 ? "warn" : "bad";
   const told = asked ? `${count(key.failure_count)} of ${count(asked)} failed` : "not asked lately";
   return [
     element(
       "div",
       { class: "health" },
-      element("span", { class: `meter ${level}`, "aria-hidden": "true" }, fill),
+      bar(key.health_score, level),
       element("span", {}, percent(key.health_score)),
     ),
     element("div", { class: "small" }, told),

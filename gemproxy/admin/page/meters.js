@@ -1,4 +1,4 @@
-// A bar that shows how much of a limit is used.
+// Bars: the share of a whole, and how much of a limit is used.
 
 import { element } from "./elements.js";
 import { short } from "./figures.js";
@@ -18,18 +18,24 @@ export function isNear(share) {
   return share !== null && share >= NEAR;
 }
 
+/** A bar that is filled by `share`, from 0 to 1; `null` is drawn without a filling. */
+export function bar(share, level) {
+  const fill = share === null ? null : element("span", { class: "fill" });
+  fill?.style.setProperty("inline-size", `${Math.min(1, share) * 100}%`);
+  const attributes = { class: `meter ${level}`, "aria-hidden": "true" };
+  return element("span", attributes, fill);
+}
+
 /** A bar with its figures: "rpm 12 / 60". Without a count only the limit is shown. */
 export function meter({ label, title, used, limit, figure = short }) {
   const share = shareOf(used, limit);
-  const fill = element("span", { class: "fill" });
-  fill.style.setProperty("inline-size", `${Math.min(1, share ?? 0) * 100}%`);
   const level = share !== null && share >= 1 ? "bad" : isNear(share) ? "warn" : "good";
   const words = share === null ? figure(limit) : `${figure(used)} / ${figure(limit)}`;
   return element(
     "span",
     { class: "limit", title },
     label === "" ? null : element("span", { class: "small" }, label),
-    element("span", { class: `meter ${level}`, "aria-hidden": "true" }, share === null ? null : fill),
+    bar(share, level),
     element("span", { class: "limit-words" }, words),
   );
 }
