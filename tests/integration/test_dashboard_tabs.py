@@ -254,6 +254,28 @@ def test_usage_is_drawn_listed_narrowed_and_taken_away(page, daemon):
     expect(bars).to_have_attribute("aria-label", re.compile(f"requests by model: {total} in all"))
 
 
+def test_a_share_changes_with_the_other_rows(open_tab, daemon):
+    requests = {"web": 3, "ci, nightly": 1}
+
+    def two_clients(route):
+        answer = route.fetch().json()
+        known = [row for row in answer["usage"] if row.get("client") in requests]
+        for row in known:
+            row["requests"] = requests[row["client"]]
+        route.fulfill(json=answer | {"usage": known})
+
+    tab = open_tab(daemon.url)
+    tab.page.route("**/admin/usage?*", two_clients)
+    page = tab.sign_in(ADMIN_TOKEN)
+    page.goto(f"{page.url.split('#')[0]}#usage?measure=requests")
+    share = rows(page, "usage").filter(has_text="web").locator(".c-measure")
+    expect(share).to_have_text("75 %")
+    requests["ci, nightly"] = 2
+    tab_of(page, "Quotas").click()
+    page.go_back()
+    expect(share).to_have_text("60 %")
+
+
 def test_a_long_name_hides_no_column_of_the_usage(open_tab, daemon):
     def renamed(route):
         text = route.fetch().text()

@@ -241,7 +241,8 @@ export class UsageTab {
       {
         ...number("measure", "Share", (row) => MEASURES[this.#choices.measure].of(row)),
         title: "Of what the bars show",
-        mark: (row) => [row, this.#choices.measure],
+        // Not of the row alone: it changes with the rows beside it.
+        mark: (row) => this.#share(row),
         cell: (row) => [this.#share(row)],
       },
       number("requests", "Requests", ({ requests }) => requests),
