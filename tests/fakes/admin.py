@@ -155,6 +155,7 @@ class AdminStage:
         self.metrics = b"gemproxy_config_generation 1.0\n"
         self.accepted: list[str] = []
         self.scrubber = Scrubber([Secret(TOKEN), *[key.secret for key in self.keys]])
+        self.reports = UsageReports(self.usage, self._read_usage, wall_clock(clock), self._pause)
         self.admin = AdminAPI(self._gate(admin_open), self._parts())
         self.site = routed_site(
             clock,
@@ -187,7 +188,7 @@ class AdminStage:
             pool=self.pool,
             models=self.models,
             records=RequestRecords(self.history, StoredRecords(self._at_once, self)),
-            usage=UsageReports(self.usage, self._read_usage, wall_clock(self.clock), self._pause),
+            usage=self.reports,
             service=lambda: self.service,
             render_metrics=self._render_metrics,
             reload=self._reload,
@@ -200,15 +201,11 @@ class AdminStage:
                     save=self._save,
                     changed=self._count_change,
                     audit=self.audited.append,
-                    usage=UsageReports(
-                        self.usage, self._read_usage, wall_clock(self.clock), self._pause
-                    ),
+                    usage=self.reports,
                     used=ClientUse(
                         ClientLimits(),
                         self.usage,
-                        UsageReports(
-                            self.usage, self._read_usage, wall_clock(self.clock), self._pause
-                        ),
+                        self.reports,
                         self.clock.seconds,
                         wall_clock(self.clock),
                         self._pause,
