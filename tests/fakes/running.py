@@ -14,6 +14,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +228,16 @@ class RunningDaemon(Process):
     def health(self) -> dict[str, Any]:
         """``GET /admin/health``."""
         return self.admin("GET", "health").json
+
+    def wait_for_checkpoint(self) -> None:
+        """Wait until everything that was counted so far is on the disk."""
+        now = datetime.fromisoformat(self.health()["timestamp"])
+
+        def is_saved() -> bool:
+            saved = self.health()["persistence"]["last_checkpoint"]
+            return saved is not None and datetime.fromisoformat(saved) > now
+
+        eventually(is_saved)
 
     def key(self, name: str) -> dict[str, Any]:
         """How the key ``name`` stands."""

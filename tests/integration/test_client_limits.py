@@ -81,17 +81,6 @@ def own(daemon, client):
         return wire.ask("GET", "/v1/usage/me", authorization=f"Bearer {TOKENS[client]}").json
 
 
-def checkpointed(daemon):
-    """Wait until everything that was counted so far is on the disk."""
-    now = datetime.fromisoformat(daemon.health()["timestamp"])
-
-    def is_saved():
-        saved = daemon.health()["persistence"]["last_checkpoint"]
-        return saved is not None and datetime.fromisoformat(saved) > now
-
-    eventually(is_saved)
-
-
 def test_a_days_limit_outlives_everything(start, tmp_path):
     daemon = start()
     assert ask(daemon, "day").status == 200
@@ -100,7 +89,7 @@ def test_a_days_limit_outlives_everything(start, tmp_path):
     answer = ask(daemon, "day", NATIVE)
     assert answer.headers["x-ratelimit-remaining-requests"] == "1"
     assert answer.headers["x-ratelimit-limit-tokens"] == "1000000"
-    checkpointed(daemon)
+    daemon.wait_for_checkpoint()
     daemon.kill()
     daemon = start()
     write_clients(tmp_path, free={"limits": {"rpd": None, "rpm": 7}})
@@ -132,7 +121,7 @@ def test_a_days_limit_outlives_everything(start, tmp_path):
 def test_a_budget_is_spent_once(start):
     daemon = start()
     assert ask(daemon, "money").status == 200
-    checkpointed(daemon)
+    daemon.wait_for_checkpoint()
     daemon.kill()
     daemon = start()
     refused = ask(daemon, "money", said="again")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from fakes.running import RunningDaemon, RunningSimulator, eventually, keys_of, secret_of
+from fakes.running import RunningDaemon, RunningSimulator, keys_of, secret_of
 from fakes.wire import CHAT, MODEL, Wire
 
 QUOTA_ID = "GenerateRequestsPerMinutePerProjectPerModel-FreeTier"
@@ -59,8 +59,7 @@ def test_quota_is_learned_shown_and_kept_over_a_crash(simulator, start):
     by_key = {q["key"]: q["used"] for q in daemon.admin("GET", "quotas?source=configured").json}
     assert by_key.keys() == {"alpha", "beta"}
     assert sum(by_key.values()) == len(simulator.requests())
-    taken = daemon.health()["persistence"]["last_checkpoint"]
-    eventually(lambda: daemon.health()["persistence"]["last_checkpoint"] > taken)
+    daemon.wait_for_checkpoint()
     daemon.popen.kill()
     daemon.wait()
     (again,) = learned(start())

@@ -6,7 +6,6 @@ import os
 import random
 import threading
 from collections import Counter
-from datetime import datetime
 
 import pytest
 import yaml
@@ -112,17 +111,6 @@ def ask_many(daemon, number, dice, sent):
     eventually(lambda: daemon.health()["in_flight"] == 0)
 
 
-def checkpointed(daemon):
-    """Wait until everything that was counted so far is on the disk."""
-    now = datetime.fromisoformat(daemon.health()["timestamp"])
-
-    def is_saved():
-        saved = daemon.health()["persistence"]["last_checkpoint"]
-        return saved is not None and datetime.fromisoformat(saved) > now
-
-    eventually(is_saved)
-
-
 def used(daemon, by):
     listed = daemon.admin("GET", f"usage?from=yesterday&by={by}").json["usage"]
     return {row[by]: row for row in listed}
@@ -134,7 +122,7 @@ def test_usage_is_what_the_upstream_handed_out(simulator, start, tmp_path):
     for end in ("stop", "kill", "stop", ""):
         ask_many(daemon, REQUESTS // 4, dice, sent)
         if end == "kill":
-            checkpointed(daemon)
+            daemon.wait_for_checkpoint()
             daemon.kill()
         elif end:
             daemon.stop()
@@ -190,7 +178,7 @@ def test_of_what_its_own_limit_refuses_some_is_recorded_and_all_is_counted(start
     daemon = start()
     for _ in range(100):
         ask(daemon, "ci", "", False, stream=False)
-    checkpointed(daemon)
+    daemon.wait_for_checkpoint()
     daemon.kill()
     daemon = start()
     row = used(daemon, "client")["ci"]
