@@ -11,7 +11,7 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from gemproxy.pool.status import KeyStatus
-from gemproxy.telemetry.metric_families import PART, Labels, Sample, gauges, in_parts
+from gemproxy.telemetry.metric_families import PART, Labels, Sample, gauges, in_parts, kept
 
 #: ``KeyStatus.status``, in the order of the contract.
 _STATES = ("active", "disabled", "circuit_open", "circuit_half_open")
@@ -70,7 +70,7 @@ class KeyGauges(Collector):
         now, wall_now = seconds(), wall()
         forget_others = self._mark_keys()
         asked: list[KeyStatus] = []
-        yield from in_parts(_states, _kept(ask(now), asked), PART // len(_STATES))
+        yield from in_parts(_states, kept(ask(now), asked), PART // len(_STATES))
         forget_others({status.name for status in asked})
         yield from in_parts(_HEALTH, (((s.name,), s.health_score) for s in asked))
         yield from in_parts(_WEIGHT, (((s.name,), s.weight) for s in asked))
@@ -126,10 +126,3 @@ def _states(statuses: Iterable[KeyStatus]) -> Metric:
             for state in _STATES
         ),
     )
-
-
-def _kept(statuses: Iterable[KeyStatus], there: list[KeyStatus]) -> Iterator[KeyStatus]:
-    """``statuses``, each of which is appended to ``there`` when it is read."""
-    for status in statuses:
-        there.append(status)
-        yield status

@@ -214,6 +214,13 @@ def in_parts(
         yield make(some)
 
 
+def kept(items: Iterable[_Item], there: list[_Item]) -> Iterator[_Item]:
+    """``items``, each of which is appended to ``there`` when it is read."""
+    for item in items:
+        there.append(item)
+        yield item
+
+
 def counters(name: str, about: str, labels: Sequence[str], samples: Iterable[Sample]) -> Metric:
     """The current values of counters."""
     family = CounterMetricFamily(name, about, labels=labels)

@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 from gemproxy.pool.cooldowns import ALL_MODELS
 from gemproxy.pool.quotas import QuotaStatus
-from gemproxy.telemetry.metric_families import Labels, Sample, gauges, in_parts
+from gemproxy.telemetry.metric_families import Labels, Sample, gauges, in_parts, kept
 
 _Quotas = Callable[[float], Iterable[QuotaStatus]]
 _Make = Callable[[Iterable[Sample]], Metric]
@@ -63,7 +63,10 @@ class QuotaGauges(Collector):
         return [make(()) for make in (_LIMIT, _USED, _EXHAUSTED)]
 
     def collect(self) -> Iterable[Metric]:
-        """Every quota's gauges, in parts; no samples before :meth:`watch`."""
+        """Every quota's gauges, in parts; no samples before :meth:`watch`.
+
+        All gauges of one quota are of the same moment.
+        """
         if self._watched is None:
             return self.describe()
         return self._collect(*self._watched)
@@ -72,11 +75,13 @@ class QuotaGauges(Collector):
         self, ask: _Quotas, seconds: Callable[[], float], wall: Callable[[], float]
     ) -> Iterator[Metric]:
         now, wall_now = seconds(), wall()
-        yield from in_parts(_LIMIT, ((at, q.limit) for at, q in self._labelled(ask(now))))
-        yield from in_parts(_USED, ((at, q.used) for at, q in self._labelled(ask(now))))
+        found: list[tuple[Labels, QuotaStatus]] = []
+        each = kept(self._labelled(ask(now)), found)
+        yield from in_parts(_LIMIT, ((at, quota.limit) for at, quota in each))
+        yield from in_parts(_USED, ((at, quota.used) for at, quota in found))
         ending = (
             (at, max(0.0, quota.exhausted_at.timestamp() - wall_now))
-            for at, quota in self._labelled(ask(now))
+            for at, quota in found
             if quota.exhausted_at is not None
         )
         yield from in_parts(_EXHAUSTED, ending)

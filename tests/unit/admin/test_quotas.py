@@ -99,6 +99,23 @@ def test_gauges(stage):
     assert float(left.split()[-1]) == pytest.approx(9 * 3600, rel=0.12)
 
 
+def test_all_gauges_of_a_quota_are_of_one_moment(stage):
+    """Operators' requests are answered between the pages of a scrape, here a key is reset."""
+    metrics = Metrics(CollectorRegistry())
+
+    def quotas(now):
+        yield from stage.pool.each_quota(now)
+        stage.pool.reset("alpha")
+
+    metrics.quotas.watch(quotas, stage.clock.seconds, stage.clock.seconds)
+    lines = metrics.render("")[1].decode().splitlines()
+    limits, used = (
+        [line for line in lines if line.startswith(f"gemproxy_quota_{name}{{")]
+        for name in ("limit", "used")
+    )
+    assert len(limits) == len(used) == 3
+
+
 def test_health_warns_of_a_day_that_is_longer_than_its_quota(stage):
     ending = stage.pool.quotas_ending_today(stage.clock.seconds())
     (sentence,) = warnings(replace(stage.service, ending_quotas=ending))
